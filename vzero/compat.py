@@ -1,0 +1,51 @@
+"""Let a CUDA build of torchvision be imported next to a CPU build of torch.
+
+The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled operators do not
+load, and the import dies on "operator torchvision::nms does not exist" although nothing here calls that operator. Declaring the
+two schemas before the import is enough. Where the operators do load, declaring nothing is right, so the hook acts only for a
+torch without CUDA. It costs nothing until somebody imports torchvision.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_kept_alive: list[object] = []
+
+
+def _declare_operators() -> None:
+    import torch
+
+    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms" + _SIGNATURE)
+    library.define("qnms" + _SIGNATURE)
+    _kept_alive.append(library)
+
+
+class _TorchvisionFinder(importlib.abc.MetaPathFinder):
+    """Runs `_declare_operators` once, just before the first import of torchvision, then steps aside."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            try:
+                _declare_operators()
+            except ImportError:  # no torch: torchvision will say so itself
+                pass
+        return None
+
+
+def install() -> None:
+    """Put the hook in place; calling it again changes nothing."""
+    if "torchvision" in sys.modules or any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _TorchvisionFinder())

@@ -1,0 +1,205 @@
+"""One typed, frozen configuration for a whole experiment; presets are TOML files of it.
+
+Each stage receives only its own section. Unknown keys are refused, so a typing error cannot silently leave a default in place.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vzero.errors import InputError
+
+
+class Section(BaseModel):
+    """A part of a preset: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingConfig(Section):
+    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters off."""
+
+    n: int = Field(1, ge=1, description="completions drawn for one request")
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    repetition_penalty: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(ge=1)
+
+
+class GrpoSettings(Section):
+    """Group-relative policy optimisation of one role. Defaults are the public code's (METHOD notes in docs/method.md)."""
+
+    prompts_per_generation: int = Field(64, ge=1, description="prompts sampled together before their optimizer steps")
+    prompts_per_step: int = Field(32, ge=1, description="prompts in one optimizer step; groups are never split")
+    group_size: int = Field(ge=2, description="completions of one prompt, whose rewards are compared with each other")
+    micro_batch: int = Field(ge=1, description="sequences in one forward pass; divides prompts_per_step * group_size")
+    learning_rate: float = Field(1e-6, gt=0, description="constant, no warm-up")
+    kl_coefficient: float = Field(0.01, ge=0, description="weight of k3(policy, initial policy) in the loss")
+    clip_epsilon: float = Field(0.2, gt=0)
+    dual_clip: float = Field(3.0, gt=1, description="upper bound of the ratio where the advantage is negative")
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    loss: Literal["dapo", "bnpo"] = Field("dapo", description="token mean over the whole step, or over each micro-batch")
+    max_completion_tokens: int = Field(ge=1)
+    epochs: int = Field(1, ge=1)
+    max_generations: int | None = Field(None, ge=1, description="stop after this many generation batches; None is the whole epoch")
+    freeze_vision: bool = False
+    checkpoint_every: int = Field(4, ge=1, description="generation batches between checkpoints a killed stage resumes from")
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> GrpoSettings:
+        if self.prompts_per_generation % self.prompts_per_step:
+            raise ValueError("prompts_per_generation must be a multiple of prompts_per_step")
+        if (self.prompts_per_step * self.group_size) % self.micro_batch:
+            raise ValueError("micro_batch must divide prompts_per_step * group_size")
+        return self
+
+
+class ImagesConfig(Section):
+    """Where unlabeled images come from. `source` is "pocket" or a folder of pictures."""
+
+    source: str = "pocket"
+    count: int = Field(ge=1, description="at most this many images are used")
+    max_megapixels: float = Field(50.0, gt=0, description="larger pictures are skipped, counted and named")
+
+
+class QuestionerConfig(Section):
+    """Training the Questioner, then letting it write."""
+
+    grpo: GrpoSettings
+    reward: Literal["dual-track"] = "dual-track"
+    votes: SamplingConfig
+    write: SamplingConfig
+
+
+class SolverConfig(Section):
+    """Voting on the questions, keeping those between the two confidences (both ends kept), training the Solver on them."""
+
+    grpo: GrpoSettings
+    votes: SamplingConfig
+    keep_low: float = Field(0.3, ge=0, le=1)
+    keep_high: float = Field(0.8, ge=0, le=1)
+
+
+class EvaluationConfig(Section):
+    """Held-out suites: greedy, and `sampled.n` samples for mean, majority and pass rates."""
+
+    suites: tuple[str, ...] = ("pocket_math", "pocket_logic", "pocket_vision")
+    split: Literal["dev", "test"] = Field("test", description="hyper-parameters are chosen on dev, results reported on test")
+    items_per_family: int = Field(ge=1)
+    greedy: SamplingConfig
+    sampled: SamplingConfig
+
+
+class EngineConfig(Section):
+    """The rollout engine. `batch_sequences` bounds how many sequences decode together, `threads` the CPU threads a stage uses."""
+
+    name: Literal["transformers"] = "transformers"
+    batch_sequences: int = Field(1280, ge=1)
+    threads: int = Field(2, ge=1)
+
+
+class Preset(Section):
+    """A whole experiment."""
+
+    name: str
+    model: str = Field("pocket", description='"pocket" (the shipped base checkpoint), a folder, or a hub id')
+    dialect: Literal["pocket", "natural"] = "pocket"
+    iterations: int = Field(2, ge=1)
+    seed: int = 0
+    images: ImagesConfig
+    questioner: QuestionerConfig
+    solver: SolverConfig
+    evaluation: EvaluationConfig
+    engine: EngineConfig = EngineConfig()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package, sorted."""
+    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("vzero.presets").iterdir()
+                  if entry.name.endswith(".toml"))
+
+
+def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Preset:
+    """A validated preset.
+
+    Args:
+        name: a shipped preset, or the path of a TOML file.
+        overrides: ``section.key=value`` strings, values in TOML syntax (bare words are strings).
+        changes: dotted keys with values already parsed, applied after `overrides`.
+
+    Raises:
+        InputError: unknown preset, unknown key or a value that does not fit, in one sentence.
+    """
+    tree = _read_toml(name)
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"--set needs key=value, e.g. solver.grpo.learning_rate=2e-6; got {text!r}.")
+        _assign(tree, key.strip(), _toml_value(value.strip()))
+    for key, value in (changes or {}).items():
+        _assign(tree, key, value)
+    try:
+        return Preset.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(error, name)) from None
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"Cannot read the preset file {name}: {error.strerror}.") from None
+    elif name in preset_names():
+        text = (resources.files("vzero.presets") / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise InputError(f"There is no preset {name!r}; choose one of {', '.join(preset_names())}, or give a .toml file.")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The preset {name} is not valid TOML: {error}.") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"{dotted!r} is not a setting: {parent!r} has no parts.")
+    tree[last] = value
+
+
+def _explain(error: ValidationError, name: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{key!r} is not a setting; see `vzero-harness reproduce --preset {name} --show` for all of them."
+    return f"{key or 'the preset'}: {first['msg']} (got {first.get('input')!r})."
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two dumped presets, sorted."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(prefix + key)
+    return found

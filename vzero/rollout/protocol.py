@@ -1,0 +1,71 @@
+"""What every rollout engine takes and gives. Free of any engine's own types.
+
+A request is one image with one conversation; all of its `n` completions come from that single request, so an engine can encode the
+image and the prompt once. Every completion's draw depends on the request's seed and the completion's index alone: the same request
+gives the same completions whatever else is in the batch (up to floating point).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from vzero.config import SamplingConfig
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. The request's image stands before the text of the first user turn."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt about one image (or about none)."""
+
+    messages: tuple[Message, ...]
+    image: Image.Image | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What was drawn.
+
+    Attributes:
+        text: decoded without special tokens; hostile as all model output is.
+        token_ids: as drawn, with the end-of-turn token when there was one.
+        logprobs: natural log-probability of each token under the distribution it was drawn from (after temperature and the
+            filters), same length as `token_ids`.
+        finish_reason: "stop" when the model ended its turn, "length" when the token limit cut it off.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One request's answer: the prompt's token count (image tokens included) and its `n` completions in index order."""
+
+    prompt_tokens: int
+    completions: tuple[Completion, ...]
+
+
+class Engine(Protocol):
+    """A model that can be asked."""
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+        """Answer every request, in order, each with `sampling.n` completions.
+
+        Raises:
+            RolloutError: if any request cannot be answered. There are no partial results.
+        """
+        ...

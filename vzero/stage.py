@@ -1,0 +1,161 @@
+"""One stage as one process: `python -m vzero.stage RUN STAGE`.
+
+The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages before it, writes its own
+folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from lives in its `work/` and is removed after sealing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vzero import artefacts
+from vzero.config import Preset
+from vzero.errors import InputError, VZeroError
+from vzero.progress import Progress
+from vzero.selfplay import Stage, plan
+
+MODEL_ROLES = frozenset({"questioner", "solver", "model"})
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage program is given.
+
+    Attributes:
+        stage: which one, with its own section of the config.
+        preset: the whole experiment, for what several stages share (engine, dialect, seed).
+        folder: where it writes; everything here but `work` becomes the sealed output.
+        inputs: role -> folder. Model roles point at a checkpoint, other roles at the sealed stage folder.
+        progress: where it says how far it is.
+    """
+
+    stage: Stage
+    preset: Preset
+    folder: Path
+    inputs: dict[str, Path]
+    progress: Progress
+
+    @property
+    def work(self) -> Path:
+        """Scratch that survives a kill and not the sealing."""
+        return self.folder / artefacts.WORK
+
+
+Program = Callable[[StageContext], Facts]
+
+
+def read_preset(run: Path) -> Preset:
+    """The preset a run was started with."""
+    try:
+        return Preset.model_validate(artefacts.read_json(run / "run.json")["preset"])
+    except FileNotFoundError:
+        raise InputError(f"{run} is not a run directory: it has no run.json.") from None
+
+
+def stage_folder(run: Path, name: str) -> Path:
+    """Where a stage's output lives."""
+    return run / "stages" / name
+
+
+def input_folder(run: Path, preset: Preset, role: str, source: str) -> Path:
+    """The folder a stage reads for `role`: a checkpoint for model roles, a sealed stage folder otherwise."""
+    if role not in MODEL_ROLES:
+        return stage_folder(run, source)
+    if source == "base":
+        from vzero.checkpoints import resolve
+
+        return resolve(preset.model)
+    return stage_folder(run, source) / "checkpoint"
+
+
+def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
+    """What determines a stage's output: its kind, its config and the content of its inputs.
+
+    Raises:
+        InputError: if an input stage is not finished.
+    """
+    digests = {}
+    for role, source in stage.inputs.items():
+        if source == "base":
+            digests[role] = artefacts.digest(artefacts.folder_hashes(input_folder(run, preset, role, source)))
+            continue
+        manifest = artefacts.sealed(stage_folder(run, source))
+        if manifest is None:
+            raise InputError(f"Stage {stage.name} needs {source}, which is not finished; run the whole plan in order.")
+        digests[role] = artefacts.content_digest(manifest)
+    return {"kind": stage.kind, "iteration": stage.iteration, "config": stage.config, "inputs": digests}
+
+
+def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
+    """The manifest of a stage already done from these very inputs, else None."""
+    manifest = artefacts.sealed(stage_folder(run, stage.name))
+    if manifest is None or manifest["spec_digest"] != artefacts.digest(spec_of(run, preset, stage)):
+        return None
+    return manifest
+
+
+def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
+    """Run one stage to its seal; a finished one is left alone.
+
+    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise.
+
+    Raises:
+        InputError: unknown stage, or inputs that are not finished.
+    """
+    preset = read_preset(run)
+    stage = next((one for one in plan(preset) if one.name == name), None)
+    if stage is None or stage.kind not in programs:
+        raise InputError(f"There is no stage {name!r} for this program in {run}.")
+    if finished(run, preset, stage):
+        return
+    spec = spec_of(run, preset, stage)
+    folder = stage_folder(run, name)
+    begun = folder / artefacts.WORK / "spec.json"
+    if folder.exists() and not (begun.exists() and artefacts.read_json(begun) == spec):
+        shutil.rmtree(folder)
+    (folder / artefacts.MANIFEST).unlink(missing_ok=True)
+    artefacts.write_json(begun, spec)
+    inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
+    context = StageContext(stage, preset, folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl"))
+    start = time.monotonic()
+    facts = programs[stage.kind](context)
+    artefacts.seal(folder, spec, {**facts, "seconds": round(time.monotonic() - start, 3)})
+    shutil.rmtree(folder / artefacts.WORK)
+
+
+def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
+    """Entry point shared by the stage programs: the exit code, with one sentence on stderr for an expected failure."""
+    run, name = Path(arguments[0]), arguments[1]
+    try:
+        run_stage(run, name, programs)
+    except VZeroError as error:
+        if os.environ.get("VZERO_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        if os.environ.get("VZERO_DEBUG"):
+            raise
+        print(f"error: {name}: {error.strerror or error} ({error.filename or run}); free the space or mend the path, then run the same "
+              "command again.", file=sys.stderr)
+        return 75
+    return 0
+
+
+def _programs() -> dict[str, Program]:
+    from vzero import images, questioner, solver
+
+    return {"images": images.run, "train-questioner": questioner.run_training, "write-questions": questioner.run_writing,
+            "label": solver.run_labelling, "train-solver": solver.run_training}
+
+
+if __name__ == "__main__":
+    sys.exit(main(_programs(), sys.argv[1:]))
