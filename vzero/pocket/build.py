@@ -1,0 +1,62 @@
+"""Rebuilding the shipped base checkpoint from a seed: `vzero-harness pocket build`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes_
+
+from vzero import artefacts
+from vzero.checkpoints import save
+from vzero.errors import InputError
+from vzero.pocket.model import build_processor
+from vzero.pocket.pretrain import Schedule, train
+
+SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
+
+
+def scaled(scale: float) -> Schedule:
+    """The shipped schedule with every phase `scale` times as long, at least one step each."""
+    return Schedule(*(max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)))
+
+
+def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> None:
+    """Pretrain a base and save it to `out` as a Hugging Face folder with a `build.json` of how it was made.
+
+    Args:
+        out: a folder that does not exist yet or is empty.
+        seed: of weights and data. The shipped checkpoint was made with seed 0 and two processes.
+        scale: multiplies the length of the curriculum; below about 0.5 the model stays weak.
+        processes: data-parallel processes, one CPU thread each.
+
+    Raises:
+        InputError: `out` holds files already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; name a new folder with --out.")
+    schedule = scaled(scale)
+    if processes == 1:
+        _work(0, 1, 0, schedule, seed, out)
+    else:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        processes_.spawn(_work, (processes, port, schedule, seed, out), nprocs=processes)
+
+
+def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    if processes > 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+    learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
+    if rank == 0:
+        save(learner.model.eval(), build_processor(), out)
+        artefacts.write_json(out / "build.json", {"seed": seed, "processes": processes, "seeing": schedule.seeing, "clean": schedule.clean,
+                                                  "mixture": schedule.mixture, "provenance": artefacts.provenance()})
+    if processes > 1:
+        dist.destroy_process_group()

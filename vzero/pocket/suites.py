@@ -1,0 +1,50 @@
+"""Held-out suites of the pocket world: `pocket_math`, `pocket_logic`, `pocket_vision`, balanced over their families."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vzero.pocket.families import FAMILIES, ask
+from vzero.pocket.world import render, sample_scene
+from vzero.seeding import derive
+
+SUITES: dict[str, tuple[str, ...]] = {
+    f"pocket_{suite}": tuple(name for name, family in FAMILIES.items() if family.suite == suite) for suite in ("math", "logic", "vision")}
+_SEED = 20260111  # of the suites themselves: the same questions in every run
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out question: an id, its family, a 42 x 42 RGB image, the question with its options, the right letter."""
+
+    item_id: str
+    family: str
+    image: Image.Image
+    question: str
+    gold: str
+
+
+def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[Item]:
+    """`per_family` questions of each family of `suite`, one image each. A smaller number gives a prefix of each family's list.
+
+    Raises:
+        KeyError: unknown suite.
+    """
+    found = []
+    for name in SUITES[suite]:
+        family = FAMILIES[name]
+        for index in range(per_family):
+            number = derive(_SEED, split, name, index)
+            rng = random.Random(number)
+            asked = None
+            while asked is None:
+                _, scene = sample_scene(rng, split, rng.choice(family.kinds))
+                asked = ask(rng, family, scene)
+            image = Image.fromarray(render(scene, np.random.default_rng(number)))
+            found.append(Item(f"{split}-{name}-{index:04d}", name, image, asked.text, asked.gold))
+    return found
