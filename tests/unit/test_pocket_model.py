@@ -1,0 +1,96 @@
+"""The pocket model is Qwen2.5-VL to everything that loads it, and its pretraining feeds it what the processor would."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from vzero.pocket import annotators
+from vzero.pocket.families import LETTERS
+from vzero.pocket.model import ASK, SOLVE, VOCABULARY, build_model, build_processor
+from vzero.pocket.pretrain import Learner, Schedule, drill, patches, position_ids, prompt_ids, train
+from vzero.pocket.world import draw, sample_scene
+from vzero.prompts import parse_answer, parse_question, questioner_messages, solver_messages
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+def chat(messages):
+    parts = []
+    for message in messages:
+        content = [{"type": "image"}] if message.role == "user" else []
+        parts.append({"role": message.role, "content": [*content, *([{"type": "text", "text": message.text}] if message.text else [])]})
+    return parts
+
+
+@pytest.mark.parametrize(("messages", "role", "text"), [
+    (questioner_messages("pocket"), ASK, ""), (solver_messages("pocket", "how many red ? A) 1 B) 2 C) 3 D) 4"), SOLVE, "how many red ? A) 1 B) 2 C) 3 D) 4")])
+def test_pretraining_sees_the_prompts_that_rollouts_send(processor, messages, role, text):
+    image, _ = draw(0, 0)
+    rendered = processor.apply_chat_template(chat(messages), add_generation_prompt=True)
+    inputs = processor(text=[rendered], images=[image], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == prompt_ids(role, text)
+    torch.testing.assert_close(inputs["pixel_values"], patches(np.asarray(image)[None]), atol=1e-5, rtol=0)
+    model = build_model(0)
+    positions, _ = model.model.get_rope_index(
+        inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"])
+    assert torch.equal(positions, position_ids(1, inputs["input_ids"].shape[1], True))
+
+
+def test_learner_computes_what_the_model_computes(processor):
+    image, _ = draw(0, 1)
+    learner = Learner(0)
+    learner.model.eval()
+    rendered = processor.apply_chat_template(chat(solver_messages("pocket", "how many red ?")), add_generation_prompt=True)
+    inputs = processor(text=[rendered], images=[image], return_tensors="pt")
+    with torch.no_grad():
+        expected = learner.model(**inputs).logits
+        found = learner.logits(inputs["input_ids"], learner.see(np.asarray(image)[None]))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_annotated_text_is_in_the_vocabulary_and_reads_back(processor):
+    rng = random.Random(0)
+    words = set(VOCABULARY)
+    valid = boxed = total = 0
+    for _ in range(400):
+        kind, scene = sample_scene(rng, "pretrain")
+        written = annotators.questioner_text(rng, kind, scene, annotators.MIXTURE)
+        asked = annotators.any_question(rng, kind, scene, 0.6)
+        if written is None or asked is None:
+            continue
+        answered = annotators.solver_text(rng, asked, scene, annotators.MIXTURE)
+        assert set(written.split()) <= words and set(answered.split()) <= words
+        ids = processor.tokenizer(answered)["input_ids"]
+        assert processor.tokenizer.decode(ids, skip_special_tokens=True) == answered
+        total, valid, boxed = total + 1, valid + (parse_question(written) is not None), boxed + (parse_answer(answered) is not None)
+    assert 0.86 < valid / total < 0.96, "three malformed kinds of 3 % each"
+    assert 0.95 < boxed / total < 1.0
+
+
+def test_drill_asks_for_what_the_options_say():
+    ids, labels = drill(random.Random(3))
+    words = [VOCABULARY[i] for i in ids]
+    options = {words[words.index(f"{letter})") + 1]: letter for letter in LETTERS}
+    asked = [(i, VOCABULARY[label]) for i, label in enumerate(labels) if label != -100]
+    assert len(asked) == 8
+    for i, word in asked:
+        assert words[i] == word, "labels are the tokens themselves; the loss shifts them"
+        previous = words[i - 1]
+        assert options[previous] == word if word in LETTERS else options[word] == previous[0]
+
+
+def test_pretraining_learns():
+    """A very short curriculum: things in cells are told apart and text gets much likelier than uniform."""
+    torch.set_num_threads(2)
+    lines: list[str] = []
+    learner = train(Schedule(seeing=75, clean=25, mixture=25, images=48, drills=8), seed=1, log=lines.append)
+    texts = [float(line.split("text ")[1].split()[0]) for line in lines]
+    cells = [float(line.split("cells ")[1].split()[0]) for line in lines]
+    assert texts[-1] < 2.2 < np.log(len(VOCABULARY)), lines
+    assert cells[3] > 0.15, lines
+    assert all(torch.isfinite(p).all() for p in learner.parameters)
