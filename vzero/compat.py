@@ -3,16 +3,19 @@
 The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled operators do not
 load, and the import dies on "operator torchvision::nms does not exist" although nothing here calls that operator. Declaring the
 two schemas before the import is enough. Where the operators do load, declaring nothing is right, so the hook acts only for a
-torch without CUDA. It costs nothing until somebody imports torchvision.
+torch without CUDA. It costs nothing until somebody imports torchvision; since every Python of the environment runs it at start
+(a `.pth` line put there at set-up), this file imports only what the interpreter has loaded already.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept_alive: list[object] = []
@@ -29,12 +32,10 @@ def _declare_operators() -> None:
     _kept_alive.append(library)
 
 
-class _TorchvisionFinder(importlib.abc.MetaPathFinder):
-    """Runs `_declare_operators` once, just before the first import of torchvision, then steps aside."""
+class _TorchvisionFinder:
+    """A meta path finder that finds nothing: runs `_declare_operators` once, just before the first import of torchvision, then steps aside."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname == "torchvision":
             sys.meta_path.remove(self)
             try:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,17 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
 
 
 def _programs() -> dict[str, Program]:
-    from vzero import images, questioner, solver
+    """Each stage's program, imported when it is called: a short stage does not pay for the trainer's imports."""
+    places = {"images": "images.run", "train-questioner": "questioner.run_training", "write-questions": "questioner.run_writing",
+              "label": "solver.run_labelling", "train-solver": "solver.run_training"}
+    return {kind: _deferred(*place.split(".")) for kind, place in places.items()}
 
-    return {"images": images.run, "train-questioner": questioner.run_training, "write-questions": questioner.run_writing,
-            "label": solver.run_labelling, "train-solver": solver.run_training}
+
+def _deferred(module: str, function: str) -> Program:
+    def program(context: StageContext) -> Facts:
+        return getattr(import_module(f"vzero.{module}"), function)(context)
+
+    return program
 
 
 if __name__ == "__main__":

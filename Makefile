@@ -1,0 +1,52 @@
+# make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
+# make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
+# make test        set up, run all tests                                         (ARGS="tests/unit -k votes")
+# make lint        set up, check style; `make format` mends what can be mended
+# make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
+# make clean       remove .venv and caches; runs/ stays
+
+SHELL := /bin/sh
+PYTHON ?=
+ARGS ?=
+SOURCES := vzero harness tests tools
+
+.DEFAULT_GOAL := install
+.NOTPARALLEL:
+.PHONY: install reproduce test lint format lock clean
+
+# The first Python that fits, then a program that does nothing where .venv is up to date.
+install:
+	@python="$(PYTHON)"; exact=--exact-python; \
+	if [ -z "$$python" ]; then \
+	    exact=; \
+	    for name in python3.11 python3.12 python3; do \
+	        if $$name -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then python=$$name; break; fi; \
+	    done; \
+	fi; \
+	if [ -z "$$python" ]; then \
+	    echo "error: no Python 3.11 or 3.12 found; install one (with its venv module) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; \
+	fi; \
+	"$$python" tools/setup_env.py $$exact
+
+reproduce: install
+	@.venv/bin/vzero-harness reproduce $(ARGS)
+
+test: install
+	@.venv/bin/python -m pytest -q $(ARGS)
+
+lint: install
+	@.venv/bin/ruff check $(SOURCES)
+	@.venv/bin/ruff format --check $(SOURCES)
+
+format: install
+	@.venv/bin/ruff check --fix-only --quiet $(SOURCES)
+	@.venv/bin/ruff format $(SOURCES)
+
+# Pins already in the lock are kept unless ARGS=--upgrade. No index or host is written into it.
+lock: install
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command "make lock" $(ARGS) -o requirements/cpu.txt requirements/cpu.in requirements/dev.in
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

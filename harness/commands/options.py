@@ -1,0 +1,66 @@
+"""Options that several commands share, and the preset they resolve to. Imports nothing heavy: the command line loads it at start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vzero.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vzero.config import Preset
+
+PresetName = Annotated[str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of unlabeled pictures, searched recursively; "
+                                                              "default: the preset's source.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default: runs/<preset>. The same command resumes it.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. "
+                                               "solver.grpo.learning_rate=2e-6; may be repeated.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")]
+
+
+def resolve(preset: str, images: Path | None, seed: int | None, changes: list[str] | None) -> Preset:
+    """The validated preset of one command line. An image folder becomes absolute, so a resume may start anywhere.
+
+    Raises:
+        InputError: unknown preset or key, a bad value, an image folder that cannot be read.
+    """
+    from vzero.config import load_preset
+
+    overrides = {} if seed is None else {"seed": seed}
+    if images is not None:
+        overrides["images.source"] = str(images.absolute())
+    resolved = load_preset(preset, changes or [], overrides)
+    source = resolved.images.source
+    if source != "pocket":
+        _check_folder(Path(source))
+        resolved = load_preset(preset, changes or [], {**overrides, "images.source": str(Path(source).absolute())})
+    return resolved
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise InputError(f"Cannot read the image folder {folder}: {error.strerror}.") from None
+
+
+def run_folder(out: Path | None, preset: Preset) -> Path:
+    """Where the run goes: `out`, or runs/<name of the preset>."""
+    return out if out is not None else Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
+
+
+def console(json: bool) -> Console:
+    """Where progress and tables go: stdout, or stderr when stdout is kept for JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json)

@@ -1,0 +1,45 @@
+"""`vzero-harness train`: the self-play loop without the held-out evaluation."""
+
+from __future__ import annotations
+
+import json as json_format
+
+from harness.commands import options
+
+
+def train(
+    preset: options.PresetName = "pocket",
+    images: options.Images = None,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    set_: options.Set = None,
+    fresh: options.Fresh = False,
+    plain: options.Plain = False,
+    json: options.Json = False,
+) -> None:
+    """Train both roles and stop: all stages but the evaluations. `reproduce` with the same options adds those later.
+
+    Example: vzero-harness train --preset pocket --images photos --out runs/photos
+    """
+    resolved = options.resolve(preset, images, seed, set_)
+    from harness.run import ledger
+    from harness.run.directory import opened
+    from harness.run.display import shown
+    from harness.run.orchestrate import run_plan
+    from harness.run.process import interruptible
+    from vzero.selfplay import plan
+    from vzero.stage import stage_folder
+
+    stages = [stage for stage in plan(resolved) if stage.kind != "evaluate"]
+    folder, console = options.run_folder(out, resolved), options.console(json)
+    with interruptible(), opened(folder, resolved, "train", fresh) as run:
+        with shown(stages, console, plain) as display:
+            run_plan(run, resolved, stages, display)
+        ledger.append(run.folder, {"event": "run-finished", "command": "train"})
+    made = {f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
+            for stage in stages if stage.kind in ("train-questioner", "train-solver")}
+    if json:
+        print(json_format.dumps({"run": str(folder), "checkpoints": made}, indent=2))
+        return
+    for name, path in made.items():
+        console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)

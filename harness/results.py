@@ -1,0 +1,227 @@
+"""Sealed stages -> one results object: every number a table shows, and a ledger entry for each.
+
+`build` is a pure function of the run: no times, paths, dates or versions enter, so a run that was killed and resumed gives the same
+results as an undisturbed one. A run that is not finished gives what is there and says what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Any
+
+from harness import shadow
+from harness.evaluation import metrics
+from harness.sealed import Run, SealedStage
+from harness.stats import Pairs, holm, mean_interval, paired_gain
+from vzero.config import Preset
+from vzero.seeding import derive
+
+FORMAT = 1
+UNPARSED_LIMIT, CUT_OFF_LIMIT = 0.05, 0.05  # shares above which a comparison carries a warning
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out question under one model: `outcomes` by metric, each in [0, 1]; `row` as stored."""
+
+    image: str
+    outcomes: Mapping[str, float]
+    row: Mapping[str, Any]
+
+
+_FAULTS = (("unparsed", UNPARSED_LIMIT, "could not be read"), ("cut_off", CUT_OFF_LIMIT, "were cut off"))
+Scores = dict[str, dict[str, dict[str, Item]]]  # model -> suite -> item_id -> item
+
+
+def metric_names(samples: int) -> tuple[str, str, str, str]:
+    """Greedy accuracy, mean accuracy of the samples, accuracy of their majority, share of items with any right sample."""
+    return ("greedy", "sampled", f"maj@{samples}", f"pass@{samples}")
+
+
+def outcomes(row: Mapping[str, Any], samples: int) -> dict[str, float]:
+    """One item's value of each metric; unparsed answers are wrong."""
+    values = (metrics.greedy_correct(row), metrics.sampled_accuracy(row), metrics.majority_correct(row), metrics.pass_at(row, samples))
+    return dict(zip(metric_names(samples), map(float, values), strict=True))
+
+
+def build(run: Run) -> dict[str, Any]:
+    """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two points)."""
+    preset = run.preset
+    names = metric_names(preset.evaluation.sampled.n)
+    scores = {model_name(one): _by_suite(one, preset) for one in run.of_kind("evaluate")}
+    suites = {suite: {model: _measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
+                      for model in scores if scores[model].get(suite)} for suite in preset.evaluation.suites}
+    found = {
+        "format": FORMAT, "preset": preset.name, "seed": preset.seed, "iterations": preset.iterations, "split": preset.evaluation.split,
+        "model": _plain_name(preset.model), "samples": preset.evaluation.sampled.n, "complete": not run.missing,
+        "missing": dict(run.missing), "models": list(scores), "metrics": list(names),
+        "images": _images(run), "suites": suites, "average": _average(scores, names, preset),
+        "gains": {model: _gains(scores, "base", model, names, preset) for model in scores if model != "base" and "base" in scores},
+        "gains_over_previous": {model: _gains(scores, previous, model, names, preset) for previous, model in _consecutive(scores)},
+        "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
+        "families": _families(scores, names, preset.evaluation.suites), "hard_families": _hard_families(preset.evaluation.suites),
+        "shadow": _shadow(run), "training": {one.stage.name: _training(one) for kind in ("train-questioner", "train-solver")
+                                             for one in run.of_kind(kind)},
+        "keep": [preset.solver.keep_low, preset.solver.keep_high],
+    }
+    found["warnings"] = _warnings(found, scores, preset)
+    return _rounded(found)
+
+
+def model_name(stage: SealedStage) -> str:
+    """ "base", "S1", "S2", ... for an evaluation."""
+    return "base" if stage.stage.inputs["model"] == "base" else f"S{stage.stage.iteration}"
+
+
+def _plain_name(model: str) -> str:
+    return PurePath(model).name if model.startswith(("/", ".", "~")) else model
+
+
+def _by_suite(stage: SealedStage, preset: Preset) -> dict[str, dict[str, Item]]:
+    found: dict[str, dict[str, Item]] = {suite: {} for suite in preset.evaluation.suites}
+    for row in stage.rows("samples.jsonl"):
+        found[row["suite"]][row["item_id"]] = Item(row["image_sha256"], outcomes(row, preset.evaluation.sampled.n), row)
+    return found
+
+
+def _measures(items: Mapping[str, Item], names: Sequence[str], seed: int) -> dict[str, Any]:
+    """Accuracies with intervals, and the counts of answers that could not be read or were cut off, of one model on one suite."""
+    images = [item.image for item in items.values()]
+    found: dict[str, Any] = {name: asdict(mean_interval([([item.outcomes[name] for item in items.values()], images)], derive(seed, name)))
+                             for name in names}
+    counts = metrics.score([item.row for item in items.values()])
+    for kind, n in (("greedy", counts.scored), ("sampled", counts.scored * counts.samples)):
+        for what in ("unparsed", "cut_off"):
+            found[f"{what}_{kind}"] = {"value": getattr(counts, f"{what}_{kind}"), "n": n}
+    return found
+
+
+def _average(scores: Scores, names: Sequence[str], preset: Preset) -> dict[str, Any]:
+    """Unweighted mean over the suites, only for models measured on all of them."""
+    found = {}
+    for model, by_suite in scores.items():
+        parts = [list(by_suite[suite].values()) for suite in preset.evaluation.suites]
+        if all(parts):
+            found[model] = {name: asdict(mean_interval([([item.outcomes[name] for item in part], [item.image for item in part])
+                                                        for part in parts], derive(preset.seed, "average", model, name)))
+                            for name in names}
+    return found
+
+
+def _consecutive(scores: Scores) -> list[tuple[str, str]]:
+    trained = [model for model in scores if model != "base"]
+    return [(one, other) for one, other in pairwise(trained) if int(other[1:]) == int(one[1:]) + 1]
+
+
+def _gains(scores: Scores, base: str, model: str, names: Sequence[str], preset: Preset) -> dict[str, Any]:
+    """Paired gains of `model` over `base` by suite, with Holm's correction over the suites, and of their average."""
+    found: dict[str, Any] = {}
+    suites = [suite for suite in preset.evaluation.suites if _common(scores, base, model, suite)]
+    for name in names:
+        seed = derive(preset.seed, "gain", base, model, name)
+        pairs = {suite: _pairs(scores, base, model, suite, name) for suite in suites}
+        gains = {suite: paired_gain([one], derive(seed, suite)) for suite, one in pairs.items()}
+        corrected = holm({suite: gain.p for suite, gain in gains.items()})
+        for suite, gain in gains.items():
+            found.setdefault(suite, {})[name] = {**asdict(gain), "p_holm": corrected[suite], "direction": gain.direction}
+        if len(suites) == len(preset.evaluation.suites):
+            whole = paired_gain(list(pairs.values()), derive(seed, "average"))
+            found.setdefault("average", {})[name] = {**asdict(whole), "p_holm": None, "direction": whole.direction}
+    return found
+
+
+def _common(scores: Scores, base: str, model: str, suite: str) -> list[str]:
+    return [item for item in scores[base].get(suite, {}) if item in scores[model].get(suite, {})]
+
+
+def _pairs(scores: Scores, base: str, model: str, suite: str, name: str) -> Pairs:
+    both = [(scores[base][suite][item], scores[model][suite][item]) for item in _common(scores, base, model, suite)]
+    return Pairs([one.outcomes[name] for one, _ in both], [other.outcomes[name] for _, other in both], [one.image for one, _ in both])
+
+
+def _room(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
+    """What voting would add to the base's single best answer: the part of a gain that needs no learning of anything new."""
+    return None if base is None else base[names[2]]["value"] - base["greedy"]["value"]
+
+
+def _families(scores: Scores, names: Sequence[str], suites: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for suite in suites:
+        for model, by_suite in scores.items():
+            for item in by_suite[suite].values():
+                found.setdefault(suite, {}).setdefault(item.row["family"], {}).setdefault(model, []).append(item.outcomes)
+    return {suite: {family: {model: {"n": len(rows), **{name: math.fsum(row[name] for row in rows) / len(rows) for name in names}}
+                             for model, rows in models.items()} for family, models in families.items()}
+            for suite, families in found.items()}
+
+
+def _hard_families(suites: Sequence[str]) -> list[str]:
+    if not any(suite.startswith("pocket_") for suite in suites):
+        return []
+    from vzero.pocket.families import FAMILIES
+
+    return sorted(name for name, family in FAMILIES.items() if family.hard)
+
+
+def _images(run: Run) -> dict[str, Any] | None:
+    stage = run.stages.get("00-images")
+    if stage is None:
+        return None
+    skipped = (stage.json("skipped.json") or {"skipped": []})["skipped"]
+    return {"source": "pocket" if run.preset.images.source == "pocket" else "folder", "used": len(stage.rows("images.jsonl")),
+            "skipped": len(skipped)}
+
+
+def _shadow(run: Run) -> dict[str, Any]:
+    found = {}
+    images = run.stages.get("00-images")
+    for written in run.of_kind("write-questions"):
+        questions = written.rows("questions.jsonl")
+        labelled = run.of_iteration("label", written.stage.iteration)
+        truths = shadow.pocket_truths(images.folder, questions) if images and images.has("shadow.jsonl") else None
+        found[str(written.stage.iteration)] = shadow.measure(questions, labelled.rows("labels.jsonl") if labelled else None, truths)
+    return found
+
+
+def _training(stage: SealedStage) -> dict[str, Any]:
+    """Steps of a training stage and, of each logged number, its mean over the first and over the last eighth of them."""
+    rows = stage.rows("metrics.jsonl")
+    eighth = max(1, len(rows) // 8)
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "generation")]
+    return {"steps": len(rows), "iteration": stage.stage.iteration,
+            **{name: {"first": _mean(rows[:eighth], name), "last": _mean(rows[-eighth:], name)} for name in names}}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[str]:
+    notes = []
+    for suite, models in found["suites"].items():
+        for model, measures in models.items():
+            faults = [f"{entry['value']:,} of {entry['n']:,} {kind} answers {words}"
+                      for what, limit, words in _FAULTS
+                      for kind in ("greedy", "sampled") for entry in (measures[f"{what}_{kind}"],) if entry["value"] > limit * entry["n"]]
+            if faults:
+                notes.append(f"{model} on {suite}: {'; '.join(faults)}.")
+            if set(scores[model][suite]) != set(scores["base"].get(suite, {}) if "base" in scores else scores[model][suite]):
+                notes.append(f"{model} and base answered different items of {suite}; only those in common are compared.")
+    for number, measures in found["shadow"].items():
+        if measures["kept_count"] is not None and measures["kept_count"] < preset.solver.grpo.prompts_per_step:
+            notes.append(f"Iteration {number} kept {measures['kept_count']} questions, fewer than one Solver step takes.")
+    return notes
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to nine decimals, so that the order of a sum cannot show."""
+    if isinstance(value, float):
+        return round(value, 9)
+    if isinstance(value, Mapping):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,108 @@
+"""Opening a run directory: a new one is created, an old one is resumed when it belongs to the same config, anything else is refused."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.run import ledger, lock
+from vzero import artefacts
+from vzero.config import Preset, differences
+from vzero.errors import InputError
+
+RUN_FILE = "run.json"
+# Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be seen to be of a run.
+CONTENT = ("results.json", "report.md", "report.html", "stages", "logs", ledger.NAME, RUN_FILE)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A locked run directory: where, the lock's descriptor, and whether this opening created it."""
+
+    folder: Path
+    lock: int
+    created: bool
+
+
+@contextmanager
+def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> Iterator[OpenRun]:
+    """Create or resume the run in `folder` and hold its lock.
+
+    Args:
+        command: recorded in the ledger.
+        fresh: delete what an earlier run left in `folder` first; whatever a run does not write is left alone.
+
+    Raises:
+        InputError: not a run directory, another config, another run working in it, or not writable.
+    """
+    _refuse_foreign(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder} is a file, not a folder; choose another --out.") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"Cannot create {folder}: {error.strerror}; choose another --out.") from None
+    with lock.hold(folder) as descriptor:
+        if fresh:
+            _empty(folder)
+        created = not (folder / RUN_FILE).exists()
+        if created:
+            _create(folder, preset)
+        else:
+            _refuse_other_config(folder, preset)
+        ledger.append(folder, {"event": "run-started" if created else "run-resumed", "command": command})
+        yield OpenRun(folder, descriptor, created)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder with anything in it must have the `run.json` of a run; the harness never writes into, or deletes from, another."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise InputError(f"Cannot read {folder}: {error.strerror}; choose another --out.") from None
+    if RUN_FILE in names:
+        _read(folder)
+    elif any(name != lock.NAME and not name.startswith(f".{RUN_FILE}.") for name in names):
+        raise InputError(f"{folder} is not empty and not a run directory (no {RUN_FILE}); choose another --out.")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        stored = artefacts.read_json(folder / RUN_FILE)
+        if isinstance(stored, dict) and isinstance(stored.get("preset"), dict):
+            return stored
+    except (ValueError, OSError):
+        pass
+    raise InputError(f"{folder / RUN_FILE} is not the record of a run; choose another --out.")
+
+
+def _create(folder: Path, preset: Preset) -> None:
+    artefacts.write_json(folder / RUN_FILE, {
+        "preset": preset.model_dump(mode="json"), "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "provenance": artefacts.provenance()})
+
+
+def _refuse_other_config(folder: Path, preset: Preset) -> None:
+    changed = differences(_read(folder)["preset"], preset.model_dump(mode="json"))
+    if changed:
+        raise InputError(f"{folder} holds a run with other settings ({', '.join(changed)}); "
+                         "repeat the old ones to resume it, start anew with --fresh, or choose another --out.")
+
+
+def _empty(folder: Path) -> None:
+    for name in CONTENT:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

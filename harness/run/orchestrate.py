@@ -1,0 +1,114 @@
+"""Runs a plan to its end: finished stages are kept, the others are run one after the other, each as its own process.
+
+The same call after a kill resumes. A finished stage is trusted only when its files still have the hashes of its manifest and its inputs
+are the ones it was made from; otherwise it is done again, and so is whatever follows from it when its content came out different.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.run import ledger, process
+from harness.run.directory import OpenRun
+from harness.run.display import Display
+from harness.run.watch import Watch
+from vzero import artefacts
+from vzero.config import Preset
+from vzero.errors import VZeroError
+from vzero.selfplay import Stage
+from vzero.stage import finished, stage_folder
+
+POLL = 0.2  # seconds
+
+
+def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display) -> None:
+    """Bring every stage to its seal, in order.
+
+    Raises:
+        VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
+    """
+    for stage in stages:
+        manifest = settled(run.folder, preset, stage, display)
+        if manifest is not None:
+            display.reused(stage, manifest["facts"].get("seconds", 0.0))
+        else:
+            _execute(run, preset, stage, display)
+
+
+def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[str, Any] | None:
+    """The manifest of a stage that need not run again, else None (with a damaged stage's seal broken, so that it is redone)."""
+    folder = stage_folder(run, stage.name)
+    try:
+        manifest = finished(run, preset, stage)
+        recorded = None if manifest is None else manifest["files"]
+    except (ValueError, KeyError, TypeError):  # the manifest itself is damaged
+        manifest, recorded = None, None
+        _break_seal(folder, stage, [artefacts.MANIFEST], display)
+    if manifest is None or recorded is None:
+        return None
+    _sweep(folder)  # a kill between the seal and the end of the stage
+    found = artefacts.folder_hashes(folder)
+    wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+    if wrong:
+        _break_seal(folder, stage, wrong, display)
+        return None
+    return manifest
+
+
+def _break_seal(folder: Path, stage: Stage, files: Sequence[str], display: Display) -> None:
+    display.damaged(stage, files)
+    (folder / artefacts.MANIFEST).unlink()
+
+
+def _sweep(folder: Path) -> None:
+    shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
+
+
+def _drop_torn_writes(folder: Path) -> None:
+    """Temporary files of atomic writes that a kill cut short; nobody else would remove them, and the seal would hash them."""
+    for path in folder.rglob(".*.tmp"):
+        if path.is_file():
+            path.unlink()
+
+
+def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display) -> None:
+    attempt = ledger.attempts(run.folder, stage.name) + 1
+    folder = stage_folder(run.folder, stage.name)
+    _drop_torn_writes(folder)
+    ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
+    display.started(stage, attempt)
+    watch = Watch(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
+    begin = time.monotonic()
+    child = process.start(run.folder, preset, stage, run.lock)
+    try:
+        while (code := child.poll()) is None:
+            display.moved(stage, watch.refresh())
+            time.sleep(POLL)
+    except BaseException as error:
+        child.stop()
+        _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
+        raise
+    if code != 0:
+        problem = process.failure(stage, code, child)
+        _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=str(problem), peak_mib=child.peak_mib)
+        raise problem
+    manifest = finished(run.folder, preset, stage)
+    if manifest is None:
+        raise VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
+    seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=child.peak_mib)
+    display.ended(stage, seconds, manifest["facts"])
+
+
+def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: Any) -> float:
+    """Ledger row of an attempt's end, its seconds returned. A disk too full to take the row must not hide why the stage ended."""
+    seconds = round(time.monotonic() - begin, 3)
+    try:
+        ledger.append(run, {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details})
+    except OSError:
+        if event == "stage-finished":
+            raise
+    return seconds

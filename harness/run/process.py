@@ -1,0 +1,123 @@
+"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import vzero
+from harness.run import guard
+from vzero.config import Preset
+from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.selfplay import Stage
+
+GRACE = 10.0  # seconds between asking a stage to end and ending it
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closing of the terminal"}
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass
+class StageProcess:
+    """A running stage: the guard's process, and where in the log this attempt begins."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+    peak_mib: float = 0.0
+
+    def poll(self) -> int | None:
+        """The exit code once the stage has ended, else None; then `peak_mib` is the largest resident size of its processes."""
+        if self.popen.returncode is None:
+            pid, status, usage = os.wait4(self.popen.pid, os.WNOHANG)
+            if pid:
+                self.popen.returncode = os.waitstatus_to_exitcode(status)
+                self.peak_mib = round(usage.ru_maxrss / 1024, 1)
+                self._signal(signal.SIGKILL)  # helpers that the stage left behind
+        return self.popen.returncode
+
+    def stop(self) -> None:
+        """End the stage and everything it started. A second interruption during the grace ends them at once."""
+        try:
+            self._signal(signal.SIGTERM)
+            self.popen.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._signal(signal.SIGKILL)
+            self.popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
+
+
+def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
+    """Start `stage` of `run`; what it prints is appended to its log."""
+    module = "harness.evaluation.stage" if stage.kind == "evaluate" else "vzero.stage"
+    log = run / "logs" / f"{stage.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()),
+               sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
+    with open(log, "ab") as stream:
+        begin = stream.tell()
+        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+                                 env=environment(preset), pass_fds=(lock,), start_new_session=True)
+    return StageProcess(popen, log, begin)
+
+
+def environment(preset: Preset) -> dict[str, str]:
+    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
+    threads = str(preset.engine.threads)
+    code = str(Path(vzero.__file__).resolve().parent.parent)
+    fixed = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
+             "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1",
+             "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))}
+    if preset.model == "pocket":
+        fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
+    return {**os.environ, **fixed}
+
+
+def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
+    """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
+    with open(process.log, "rb") as stream:
+        stream.seek(process.log_start)
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    where = f"(log: {process.log})"
+    if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(process.log.parent).free < 4096:
+        return InterruptedRun(f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
+                              f"same command again {where}.")
+    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    if code > 128 or code < 0:
+        number = code - 128 if code > 128 else -code
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            return InterruptedRun(f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; run the same command "
+                                  f"again to resume {where}.")
+        return VZeroError(f"Stage {stage.name} crashed with {name} {where}.")
+    kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+    return kind(f"{said} {where}" if said else f"Stage {stage.name} failed: {last} {where}")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no default action exists."""
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise InterruptedRun(f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume.")
+
+    # SIGHUP that is ignored was ignored on purpose (nohup), and stays so.
+    wanted = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

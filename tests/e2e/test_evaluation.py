@@ -1,0 +1,156 @@
+"""The evaluate stage as its own process, with the real engine and lmms-eval: undisturbed, failing, killed, resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vzero import artefacts
+from vzero.config import EngineConfig, load_preset
+from vzero.parsing import parse_answer
+from vzero.pocket.suites import SUITES, items
+from vzero.prompts import solver_messages
+from vzero.rollout.protocol import Request
+from vzero.seeding import derive
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = "01-evaluate-base"
+FAMILIES = sum(map(len, SUITES.values()))
+OUTPUTS = ("samples.jsonl", "lmms_eval.json", "sampling.json")
+# The real stage around the real engine, whose call number argv[3] fails by argv[4].
+FAULTY = """
+import os, signal, sys
+from harness.evaluation.stage import run
+from vzero.errors import RolloutError
+from vzero.rollout import engines
+from vzero.stage import main
+opened, calls = engines.open_engine, []
+class Faulty:
+    def __init__(self, engine):
+        self.engine = engine
+    def generate(self, requests, sampling):
+        calls.append(len(requests))
+        if len(calls) == int(sys.argv[3]):
+            if sys.argv[4] == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RolloutError("The engine lost its server.")
+        return self.engine.generate(requests, sampling)
+engines.open_engine = lambda config, checkpoint: Faulty(opened(config, checkpoint))
+sys.exit(main({"evaluate": run}, sys.argv[1:3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    from tests.tiny_model import build
+
+    return build(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def new_run(folder: Path, checkpoint: Path) -> Path:
+    preset = load_preset("smoke", changes={
+        "model": str(checkpoint), "evaluation.items_per_family": 1, "evaluation.greedy.max_new_tokens": 6,
+        "evaluation.sampled.max_new_tokens": 6, "engine.batch_sequences": 30, "engine.threads": 1})
+    artefacts.write_json(folder / "run.json", {"preset": preset.model_dump(mode="json")})
+    return folder
+
+
+def attempt(run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
+    program = ["-c", FAULTY] if fault else ["-m", "harness.evaluation.stage"]
+    return subprocess.run([sys.executable, *program, str(run), STAGE, *fault], cwd=ROOT, capture_output=True, text=True, timeout=1800,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+
+
+@pytest.fixture(scope="module")
+def evaluated(checkpoint, tmp_path_factory) -> Path:
+    run = new_run(tmp_path_factory.mktemp("run"), checkpoint)
+    done = attempt(run)
+    assert done.returncode == 0, done.stderr
+    assert "Postprocessing" not in done.stderr + done.stdout  # lmms-eval's noise stays in its log
+    return run / "stages" / STAGE
+
+
+def test_every_item_has_all_its_answers(evaluated):
+    rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
+    assert [(row["suite"], row["item_id"]) for row in rows] == [
+        (suite, item.item_id) for suite in SUITES for item in items(suite, "test", 1)]
+    for row in rows:
+        assert list(row) == ["suite", "item_id", "family", "image_sha256", "prompt_sha256", "gold", "greedy", "sampled"]
+        assert len(row["sampled"]) == 10
+        for answer in [row["greedy"], *row["sampled"]]:
+            assert answer["answer"] == parse_answer(answer["text"])
+            assert answer["finish_reason"] in ("stop", "length") and 1 <= answer["tokens"] <= 6
+    assert not (evaluated / "work").exists()
+    assert set(artefacts.sealed(evaluated)["files"]) == set(OUTPUTS)
+
+
+def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
+    """One item, asked by hand and alone, gives the answers that lmms-eval's detour brought back."""
+    from vzero.rollout.engines import open_engine
+
+    evaluation = artefacts.read_json(evaluated / "sampling.json")["sent"]
+    preset = load_preset("smoke", changes={"evaluation.greedy": evaluation["greedy"], "evaluation.sampled": evaluation["sampled"]})
+    assert preset.evaluation.greedy.max_new_tokens == preset.evaluation.sampled.max_new_tokens == 6
+    item = items("pocket_logic", "test", 1)[0]
+    row = next(one for one in artefacts.read_jsonl(evaluated / "samples.jsonl") if one["item_id"] == item.item_id)
+    engine = open_engine(EngineConfig(batch_sequences=30), checkpoint)
+    for purpose in ("greedy", "sampled"):
+        seed = derive(0, "evaluate", "pocket_logic", item.item_id, purpose)
+        (rollout,) = engine.generate([Request(solver_messages("pocket", item.question), item.image, seed)],
+                                     getattr(preset.evaluation, purpose))
+        stored = [row["greedy"]] if purpose == "greedy" else row["sampled"]
+        assert [one.text for one in rollout.completions] == [answer["text"] for answer in stored]
+    assert len({answer["text"] for answer in row["sampled"]}) > 1  # ten draws, not one ten times
+    pixels = hashlib.sha256(b"RGB 42x42\n" + item.image.tobytes()).hexdigest()
+    assert row["image_sha256"] == pixels
+
+
+def test_lmms_eval_scored_all_ten_answers(evaluated):
+    """Its own report, against a count from the texts: `repeats` and `take_first_k` must bring every sample to the scorer."""
+    reported = artefacts.read_json(evaluated / "lmms_eval.json")["results"]
+    rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
+    for suite, families in SUITES.items():
+        golds = {row["item_id"]: row["gold"] for row in rows if row["suite"] == suite}
+        texts = [(row["item_id"], answer["text"]) for row in rows if row["suite"] == suite for answer in row["sampled"]]
+        assert len(golds) == len(families) and len(texts) == 10 * len(families)
+        right = Counter(item_id for item_id, text in texts if parse_answer(text) == golds[item_id])
+        of_sampled = reported[f"vzero_{suite}_sampled"]
+        assert of_sampled["sampled,all"] == pytest.approx(right.total() / len(texts), abs=1e-12)
+        assert of_sampled["any_correct,all"] == pytest.approx(len(right) / len(golds), abs=1e-12)
+        assert set(reported[f"vzero_{suite}_greedy"]) >= {"greedy,none", "parsed,none"}
+
+
+def test_all_that_was_sent_is_recorded_and_nothing_of_the_place(evaluated):
+    record = artefacts.read_json(evaluated / "sampling.json")
+    assert record["sent"]["sampled"] == {"n": 10, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0,
+                                         "max_new_tokens": 6}
+    assert record["sent"]["greedy"]["temperature"] == 0.0
+    assert record["not_sent"] == {purpose: {"until": ["\n\n"]} for purpose in ("greedy", "sampled")}
+    for name in OUTPUTS:
+        assert str(evaluated.parents[1]) not in (evaluated / name).read_text()
+
+
+def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(evaluated, checkpoint, tmp_path):
+    run = new_run(tmp_path, checkpoint)
+    folder = run / "stages" / STAGE
+    failed = attempt(run, "3", "error")
+    assert failed.returncode == 1
+    assert failed.stderr.strip().splitlines()[-1] == "error: The engine lost its server."
+    assert not any((folder / name).exists() for name in (*OUTPUTS, "manifest.json"))
+    killed = attempt(run, "2", "kill")
+    assert killed.returncode < 0
+    assert not (folder / "manifest.json").exists()
+    resumed = attempt(run)
+    assert resumed.returncode == 0, resumed.stderr
+    for name in OUTPUTS:
+        assert (folder / name).read_bytes() == (evaluated / name).read_bytes(), name
+    # The first attempt finished the greedy chunk and one of three sampled items, the second one more of those.
+    facts = artefacts.sealed(folder)["facts"]
+    assert facts["kept_answers"] == FAMILIES + 30 + 30
+    assert facts["answers"] == 11 * FAMILIES

@@ -1,0 +1,83 @@
+"""Real runs of the command line and of a one-stage plan, as processes that can be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+# What `train` does, stopped after the images stage: quick, and every part of the runner is in it.
+IMAGES_ONLY = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from rich.console import Console
+from harness.cli import explain
+from harness.run.directory import opened
+from harness.run.display import shown
+from harness.run.orchestrate import run_plan
+from harness.run.process import interruptible
+from vzero.config import load_preset
+from vzero.selfplay import plan
+folder, preset = Path(sys.argv[1]), load_preset("smoke", sys.argv[2:])
+stages = plan(preset)[:1]
+try:
+    with interruptible(), opened(folder, preset, "test") as run, shown(stages, Console(), True) as display:
+        run_plan(run, preset, stages, display)
+except Exception as error:
+    sys.exit(explain(error))
+"""
+
+
+def processes_of(run: Path) -> list[int]:
+    """Process ids whose command line names `run`, from /proc; zombies do not count."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(run).encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Wait until `condition` holds; generous, for a busy machine."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def tools() -> SimpleNamespace:
+    """The helpers above, for the tests (test modules cannot import a conftest)."""
+    return SimpleNamespace(COMMAND=COMMAND, IMAGES_ONLY=IMAGES_ONLY, processes_of=processes_of, wait_for=wait_for)
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a program (`COMMAND` or `IMAGES_ONLY`) with arguments; whatever still runs at the end of the test is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def go(program: str, *words: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        process = subprocess.Popen([*prefix, sys.executable, "-c", program, *words], text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,146 @@
+"""Checkpoints: found, saved whole, loaded equal, and never unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny_model
+from vzero import checkpoints
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.errors import InputError
+from vzero.rollout import Message, Request
+from vzero.rollout.engines import open_engine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny_model.build(tmp_path_factory.mktemp("tiny") / "base")
+
+
+def test_saved_and_loaded_again_is_the_same(folder: Path, tmp_path: Path) -> None:
+    model, processor = checkpoints.load_model(folder), checkpoints.load_processor(folder)
+    assert not model.training
+    with torch.no_grad():
+        model.lm_head.weight[3, 4] = 0.125
+    target = tmp_path / "run" / "checkpoint"
+    for _ in range(2):  # the second save replaces the first
+        checkpoints.save(model, processor, target)
+    assert [path.name for path in target.parent.iterdir()] == ["checkpoint"]
+    again = checkpoints.load_model(target)
+    for (name, one), (other_name, other) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
+        assert name == other_name and torch.equal(one, other)
+    reloaded = checkpoints.load_processor(target)
+    assert reloaded.tokenizer.padding_side == "left"
+    assert reloaded.image_token == "<img>"
+    picture = tiny_model.picture(0)
+    one, other = (p(text=["<vs><img><ve> red <go>"], images=[[picture]], return_tensors="pt") for p in (processor, reloaded))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    model, processor = checkpoints.load_model(folder), checkpoints.load_processor(folder)
+    target = tmp_path / "checkpoint"
+    checkpoints.save(model, processor, target)
+    before = (target / "model.safetensors").read_bytes()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(processor), "save_pretrained", full)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(model, processor, target)
+    assert (target / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_nothing_is_pickled(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a pickle was opened")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    model = checkpoints.load_model(folder)
+    checkpoints.save(model, checkpoints.load_processor(folder), tmp_path / "out")
+    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} <= {".json", ".safetensors", ".jinja", ".txt"}
+
+
+def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for path in folder.iterdir():
+        if path.suffix != ".safetensors":
+            (bad / path.name).write_bytes(path.read_bytes())
+    torch.save({}, bad / "pytorch_model.bin")
+    for attempt in (lambda: checkpoints.resolve(str(bad)), lambda: checkpoints.load_model(bad)):
+        with pytest.raises(InputError, match="safetensors"):
+            attempt()
+
+
+def test_folders_resolve_to_themselves(folder: Path, monkeypatch) -> None:
+    assert checkpoints.resolve(str(folder)) == folder.resolve()
+    monkeypatch.setattr(checkpoints, "POCKET", folder)
+    assert checkpoints.resolve("pocket") == folder.resolve()
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./nowhere", "nonsense", "a/b/c", "", "../x/y"])
+def test_what_is_neither_folder_nor_hub_id_is_refused_without_a_network(model: str, monkeypatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("the hub was asked"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"folder|config\.json"):
+        checkpoints.resolve(model)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*args: object, **kwargs: object) -> None:
+        assert not any("bin" in pattern or "py" in pattern for pattern in kwargs["allow_patterns"])
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(InputError, match="cannot be reached"):
+        checkpoints.resolve("someone/some-model")
+
+
+def test_a_damaged_checkpoint_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for path in folder.iterdir():
+        (bad / path.name).write_bytes(path.read_bytes())
+    (bad / "model.safetensors").write_bytes((bad / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        checkpoints.load_model(bad)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    bad = tmp_path / "bad"
+    checkpoints.save(checkpoints.load_model(folder), checkpoints.load_processor(folder), bad)
+    weights = load_file(bad / "model.safetensors")
+    name = next(key for key in weights if "visual" in key)
+    save_file({key: value for key, value in weights.items() if key != name}, bad / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="lacks 1 of"):
+        checkpoints.load_model(bad)
+
+
+def test_an_engine_opened_from_a_checkpoint_answers(folder: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        engine = open_engine(EngineConfig(batch_sequences=8, threads=1), folder)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    request = Request((Message("system", "solve"), Message("user", "how many ?")), tiny_model.picture(0), 1)
+    rollout = engine.generate([request], SamplingConfig(n=3, max_new_tokens=4))[0]
+    assert len(rollout.completions) == 3

@@ -1,0 +1,311 @@
+"""The transformers engine against Hugging Face's own generate and against a plain forward over whole sequences."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers
+
+from tests import tiny_model
+from vzero.config import SamplingConfig
+from vzero.errors import RolloutError
+from vzero.rollout import Message, Request, encoding, kv_cache
+from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
+from vzero.rollout.transformers_engine import TransformersEngine
+
+WORDS = tiny_model.vocabulary()
+SAMPLINGS = [
+    SamplingConfig(n=3, temperature=1.0, max_new_tokens=10),
+    SamplingConfig(n=2, temperature=0.7, top_k=20, top_p=0.9, repetition_penalty=1.3, max_new_tokens=10),
+    SamplingConfig(n=1, temperature=0.0, max_new_tokens=10),
+    SamplingConfig(n=1, temperature=0.0, repetition_penalty=1.5, max_new_tokens=10),
+]
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_model.processor(WORDS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = tiny_model.model(WORDS, seed=1)
+    with torch.no_grad():  # turns should end now and then; the input embedding of <eos> is tied, and no prompt holds it
+        made.lm_head.weight[WORDS.index("<eos>")] *= 1.6
+    return made
+
+
+def request(seed: int, words: int = 5, image: int | None = 0, size: tuple[int, int] = (42, 42)) -> Request:
+    rng = random.Random(words * 1000 + (image or 0))
+    text = " ".join(rng.choice(WORDS[10:]) for _ in range(words))
+    return Request((Message("system", "solve"), Message("user", text)), None if image is None else tiny_model.picture(image, size), seed)
+
+
+def several() -> list[Request]:
+    """Different lengths, a shared image, a repeated prompt, another image size, no image, no text."""
+    return [request(1, 5, 0), request(2, 9, 1), request(3, 2, 0), request(4, 5, 0), request(5, 7, 2, (42, 28)), request(6, 4, None),
+            Request((Message("system", "ask"), Message("user", "")), tiny_model.picture(1), 7)]
+
+
+def inputs_of(processor, one: Request):
+    """An independent rendering of a request by the processor's own chat template call."""
+    content = [{"type": "image", "image": one.image}] if one.image else []
+    content += [{"type": "text", "text": one.messages[1].text}] if one.messages[1].text else []
+    return processor.apply_chat_template(
+        [{"role": "system", "content": [{"type": "text", "text": one.messages[0].text}]}, {"role": "user", "content": content}],
+        tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.4])
+def test_greedy_equals_hugging_face_generate(model, processor, penalty: float) -> None:
+    engine = TransformersEngine(model, processor, 64)
+    answers = engine.generate(several(), SamplingConfig(temperature=0.0, repetition_penalty=penalty, max_new_tokens=12))
+    lengths = set()
+    for one, answer in zip(several(), answers, strict=True):
+        inputs = inputs_of(processor, one)
+        width = inputs["input_ids"].shape[1]
+        expected = model.generate(**inputs, do_sample=False, max_new_tokens=12, repetition_penalty=penalty,
+                                  suppress_tokens=sorted(engine.forbidden))[0, width:].tolist()
+        assert answer.completions[0].token_ids == tuple(expected)
+        assert answer.prompt_tokens == width
+        lengths.add(len(expected))
+    assert len({answer.completions[0].token_ids for answer in answers}) == 6  # images and words matter: only the repeated prompt agrees
+    assert min(lengths) < max(lengths) == 12
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_request_does_not_depend_on_its_neighbours(model, processor, sampling: SamplingConfig) -> None:
+    requests = several()
+    alone = [TransformersEngine(model, processor, 64).generate([one], sampling)[0] for one in requests]
+    order = random.Random(0).sample(range(len(requests)), len(requests))
+    for batch_sequences in (64, 7, 1):
+        together = TransformersEngine(model, processor, batch_sequences).generate([requests[i] for i in order], sampling)
+        for i, rollout in zip(order, together, strict=True):
+            assert [c.token_ids for c in rollout.completions] == [c.token_ids for c in alone[i].completions]
+            assert [c.text for c in rollout.completions] == [c.text for c in alone[i].completions]
+            for one, other in zip(rollout.completions, alone[i].completions, strict=True):
+                assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_ten_completions_begin_with_those_of_fewer_and_differ_by_index_and_seed(model, processor) -> None:
+    engine = TransformersEngine(model, processor, 64)
+    sampling = SamplingConfig(n=10, temperature=1.0, max_new_tokens=8)
+    ten = [c.token_ids for c in engine.generate([request(5)], sampling)[0].completions]
+    three = [c.token_ids for c in engine.generate([request(5)], sampling.model_copy(update={"n": 3}))[0].completions]
+    other = [c.token_ids for c in engine.generate([request(6)], sampling)[0].completions]
+    assert ten[:3] == three
+    assert len(set(ten)) == 10
+    assert not set(ten) & set(other)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:2])
+@pytest.mark.parametrize("room", [64, 3])
+def test_logprobs_are_those_of_the_distribution_drawn_from(model, processor, sampling: SamplingConfig, room: int, monkeypatch) -> None:
+    monkeypatch.setattr(kv_cache, "_SPARE_TOKENS", room)  # with 3, the cache grows anew while rows leave it
+    engine = TransformersEngine(model, processor, 64)
+    forbidden = torch.tensor([i in engine.forbidden for i in range(len(WORDS))])
+    for one, rollout in zip(several(), engine.generate(several(), sampling), strict=True):
+        inputs = inputs_of(processor, one)
+        width = inputs["input_ids"].shape[1]
+        for completion in rollout.completions:
+            drawn = torch.tensor([completion.token_ids])
+            whole = torch.cat([inputs["input_ids"], drawn], 1)
+            types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, drawn.shape[1]))
+            pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw") if key in inputs}
+            with torch.no_grad():
+                logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), mm_token_type_ids=types, **pictures).logits[0]
+            for t, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
+                seen = torch.zeros(1, len(WORDS), dtype=torch.bool)
+                seen[0, whole[0, : width + t]] = True
+                scores = adjust(logits[None, width + t - 1], sampling, forbidden, seen) / sampling.temperature
+                expected = torch.log_softmax(keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1)[0, token]
+                assert logprob == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_ends_are_told_apart_and_the_end_token_is_kept_out_of_the_text(model, processor) -> None:
+    rollouts = TransformersEngine(model, processor, 64).generate(several(), SamplingConfig(n=8, max_new_tokens=10))
+    eos = WORDS.index("<eos>")
+    completions = [c for rollout in rollouts for c in rollout.completions]
+    assert {c.finish_reason for c in completions} == {"stop", "length"}
+    for c in completions:
+        body = c.token_ids[:-1] if c.finish_reason == "stop" else c.token_ids
+        assert (c.token_ids[-1] == eos) == (c.finish_reason == "stop")
+        assert eos not in body
+        assert c.finish_reason == "stop" or len(c.token_ids) == 10
+        assert c.text.split() == [WORDS[i] for i in body]
+        assert len(c.logprobs) == len(c.token_ids)
+
+
+def test_structural_tokens_are_never_drawn(model, processor) -> None:
+    engine = TransformersEngine(model, processor, 512)
+    assert engine.forbidden == {WORDS.index(word) for word in tiny_model.SPECIAL if word != "<eos>"}
+    hot = SamplingConfig(n=200, temperature=50.0, max_new_tokens=10)  # all but uniform
+    drawn = {token for c in engine.generate([request(1)], hot)[0].completions for token in c.token_ids}
+    assert not drawn & engine.forbidden
+    assert len(drawn) > 0.9 * (len(WORDS) - len(engine.forbidden))
+
+
+def test_every_end_token_of_the_generation_config_ends_a_turn(model, processor, monkeypatch) -> None:
+    pad = WORDS.index("<pad>")  # as in Qwen: the padding token also ends a turn
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [WORDS.index("<eos>"), pad])
+    engine = TransformersEngine(model, processor, 64)
+    assert engine.eos == {WORDS.index("<eos>"), pad}
+    assert pad not in engine.forbidden
+    for sampling in (SamplingConfig(n=200, temperature=50.0, max_new_tokens=10),
+                     SamplingConfig(n=200, temperature=50.0, repetition_penalty=1.1, max_new_tokens=10)):
+        completions = engine.generate([request(1), request(2, 9)], sampling)[0].completions
+        assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == engine.eos
+        alone = engine.generate([request(1)], sampling)[0].completions
+        assert [c.token_ids for c in completions] == [c.token_ids for c in alone]  # padding beside a longer prompt is not "seen"
+
+
+def test_images_are_encoded_once_and_prompts_computed_once(model, processor) -> None:
+    pictures, prompts = [], []
+    hooks = [model.model.visual.register_forward_pre_hook(
+                 lambda _, args, kwargs: pictures.append(len(kwargs["grid_thw"])), with_kwargs=True),
+             model.model.language_model.register_forward_pre_hook(
+                 lambda _, args, kwargs: prompts.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True)]
+    try:
+        TransformersEngine(model, processor, 64).generate(several(), SamplingConfig(n=5, max_new_tokens=4))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert sum(pictures) == 3  # pictures 0, 1 and 2; equal pixels in different objects are one
+    assert [rows for rows, width in prompts if width > 1] == [6]  # request 4 repeats the prompt of request 1
+    assert max(rows for rows, width in prompts if width == 1) == 35
+
+
+def test_finished_rows_leave_the_batch(model, processor) -> None:
+    rows = []
+    hook = model.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: rows.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True)
+    try:
+        rollout = TransformersEngine(model, processor, 64).generate([request(1)], SamplingConfig(n=40, max_new_tokens=12))[0]
+    finally:
+        hook.remove()
+    alive = [sum(len(c.token_ids) > step for c in rollout.completions) for step in range(1, 12)]
+    assert rows == [1, *(count for count in alive if count)]
+    assert rows[-1] < 40
+
+
+def test_long_completions_outgrow_the_room_first_given(model, processor, monkeypatch) -> None:
+    monkeypatch.setattr(model.generation_config, "eos_token_id", None)
+    engine = TransformersEngine(model, processor, 64)
+    engine.eos = frozenset()
+    inputs = inputs_of(processor, request(1))
+    expected = model.generate(**inputs, do_sample=False, max_new_tokens=150, suppress_tokens=sorted(engine.forbidden))
+    rollout = engine.generate([request(1)], SamplingConfig(temperature=0.0, max_new_tokens=150))[0]
+    assert rollout.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1]:].tolist())
+    assert len(rollout.completions[0].token_ids) == 150
+
+
+@pytest.mark.parametrize("architecture", ["qwen2_5_vl", "qwen3_vl"])
+def test_any_architecture_by_its_own_forward(model, processor, architecture: str, monkeypatch) -> None:
+    if architecture == "qwen2_5_vl":
+        monkeypatch.setattr(encoding, "SHARED_IMAGE_MODELS", frozenset())
+    else:
+        model = _qwen3_vl()
+    engine = TransformersEngine(model, processor, 64)
+    requests = several()
+    for one, answer in zip(requests, engine.generate(requests, SamplingConfig(temperature=0.0, max_new_tokens=10)), strict=True):
+        inputs = inputs_of(processor, one)
+        expected = model.generate(**inputs, do_sample=False, max_new_tokens=10, suppress_tokens=sorted(engine.forbidden))
+        assert answer.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1]:].tolist())
+    sampling = SamplingConfig(n=3, max_new_tokens=10)
+    alone = [engine.generate([one], sampling)[0] for one in requests]
+    for rollout, single in zip(engine.generate(requests, sampling), alone, strict=True):
+        assert [c.token_ids for c in rollout.completions] == [c.token_ids for c in single.completions]
+
+
+def _qwen3_vl():
+    of = WORDS.index
+    config = transformers.Qwen3VLConfig(
+        text_config={"vocab_size": len(WORDS), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
+                     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 256,
+                     "initializer_range": 0.3,
+                     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
+                     "eos_token_id": of("<eos>"), "pad_token_id": of("<pad>"), "bos_token_id": None},
+        vision_config={"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 64, "patch_size": 7,
+                       "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 36, "deepstack_visual_indexes": [0],
+                       "initializer_range": 0.3},
+        image_token_id=of("<img>"), video_token_id=of("<vid>"), vision_start_token_id=of("<vs>"), vision_end_token_id=of("<ve>"),
+        tie_word_embeddings=True)
+    torch.manual_seed(0)
+    made = transformers.Qwen3VLForConditionalGeneration(config).eval()
+    made.generation_config.eos_token_id, made.generation_config.pad_token_id = of("<eos>"), of("<pad>")
+    return made
+
+
+def test_a_model_in_training_is_left_as_it_was_and_still_trains(processor) -> None:
+    model = tiny_model.model(WORDS)
+    model.train()
+    model.model.visual.eval()  # as with a frozen vision tower
+    modes = [module.training for module in model.modules()]
+    engine = TransformersEngine(model, processor, 64)
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=6)
+    before = engine.generate(several(), sampling)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None for parameter in model.parameters())
+    inputs = inputs_of(processor, request(1))
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert model.lm_head.weight.grad.abs().sum() > 0
+    with torch.no_grad():  # the weights move between calls: nothing may be remembered, vision tower included
+        for parameter in model.model.visual.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    after = engine.generate(several(), sampling)
+    text_only = 5
+    assert before[text_only] == after[text_only]
+    assert sum(one != other for one, other in zip(before, after, strict=True)) >= 4
+
+
+@pytest.mark.parametrize(("text", "image"), [("how <img> many", 0), ("<img>", None), ("<vid>", 0)])
+def test_stray_vision_tokens_are_an_error(model, processor, text: str, image: int | None) -> None:
+    bad = replace(request(2, image=image), messages=(Message("user", text),))
+    with pytest.raises(RolloutError, match="request 1"):
+        TransformersEngine(model, processor, 64).generate([request(1), bad], SamplingConfig(max_new_tokens=2))
+
+
+def test_a_prompt_too_long_is_an_error(model, processor) -> None:
+    engine = TransformersEngine(model, processor, 64)
+    assert engine.generate([request(1, 200)], SamplingConfig(max_new_tokens=2))
+    with pytest.raises(RolloutError, match="256"):
+        engine.generate([request(1), request(1, 200)], SamplingConfig(max_new_tokens=60))
+
+
+def test_an_image_without_a_user_turn_is_an_error(model, processor) -> None:
+    with pytest.raises(RolloutError, match="user"):
+        TransformersEngine(model, processor, 64).generate([replace(request(1), messages=(Message("system", "ask"),))],
+                                                          SamplingConfig(max_new_tokens=2))
+
+
+def test_broken_weights_are_an_error_and_the_mode_is_restored(processor) -> None:
+    model = tiny_model.model(WORDS)
+    with torch.no_grad():
+        model.lm_head.weight[20, 0] = torch.nan
+    model.train()
+    with pytest.raises(RolloutError, match="not finite"):
+        TransformersEngine(model, processor, 64).generate([request(1)], SamplingConfig(max_new_tokens=2))
+    assert model.training
+    assert torch.is_grad_enabled()
+
+
+def test_whatever_fails_is_a_rollout_error(model, processor, monkeypatch) -> None:
+    monkeypatch.setattr(processor, "chat_template", "{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(RolloutError, match="roles must alternate"):
+        TransformersEngine(model, processor, 64).generate([request(1)], SamplingConfig(max_new_tokens=2))
+
+
+def test_no_requests_no_rollouts(model, processor) -> None:
+    assert TransformersEngine(model, processor, 64).generate([], SamplingConfig(max_new_tokens=2)) == []
+
+
+def test_the_image_stands_before_the_text_of_the_first_user_turn(processor) -> None:
+    messages = (Message("system", ""), Message("user", "ask"), Message("assistant", "red"), Message("user", "solve"))
+    assert encoding.conversation(messages, True) == [
+        {"role": "system", "content": []},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "ask"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
+        {"role": "user", "content": [{"type": "text", "text": "solve"}]}]

@@ -1,0 +1,217 @@
+"""Training by TRL on a tiny random model: what the trainer sees, what a kill leaves, what a failing Solver does."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import tiny_model
+from vzero import artefacts, checkpoints
+from vzero.config import EngineConfig, GrpoSettings
+from vzero.errors import RolloutError, VZeroError
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group, Scores
+from vzero.grpo.train import Job, train
+from vzero.grpo.trainer import GroupTrainer
+from vzero.images import load_records, open_image
+from vzero.progress import Progress
+from vzero.prompts import solver_messages
+from vzero.rollout.encoding import conversation
+
+SETTINGS = GrpoSettings(prompts_per_generation=4, prompts_per_step=2, group_size=3, micro_batch=3, learning_rate=1e-3, kl_coefficient=0.1,
+                        max_completion_tokens=5, checkpoint_every=1, freeze_vision=True)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tiny_model.build(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
+    folder = tmp_path_factory.mktemp("images")
+    rows = []
+    for i in range(9):
+        path = folder / f"{i}.png"
+        tiny_model.picture(i).save(path)
+        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+    artefacts.write_jsonl(folder / "images.jsonl", rows)
+    # prompts of different lengths, so that padding and its trimming matter
+    texts = ["how many red ? A) w1 B) w2 C) w3 D) w4" + " circle" * (i % 3) for i in range(9)]
+    return [Prompt(record.image_id, solver_messages("pocket", text), record, "A")
+            for record, text in zip(load_records(folder), texts, strict=True)]
+
+
+def even_tokens(groups: Sequence[Group], generation: int) -> Scores:
+    """A reward that random models earn sometimes: the share of even token ids."""
+    rewards = [[sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions] for group in groups]
+    return Scores(rewards, {"generation_seen": float(generation)})
+
+
+def job_for(folder: Path, base: Path, prompts: list[Prompt]) -> Job:
+    return Job("solver", 1, 3, SETTINGS, EngineConfig(batch_sequences=64, threads=1), base, prompts, even_tokens, folder, folder / "work",
+               Progress(folder / "work" / "progress.jsonl"))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoint" / "model.safetensors")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the program catches it."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, base: Path, prompts: list[Prompt]) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    facts = train(job_for(folder, base, prompts))
+    assert facts == {"prompts": 9, "prompts_used": 8, "generations": 2, "steps": 4}
+    return folder
+
+
+def test_rows_and_weights(undisturbed: Path, base: Path) -> None:
+    rows = artefacts.read_jsonl(undisturbed / "metrics.jsonl")
+    assert [(row["step"], row["generation"]) for row in rows] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [row["generation_seen"] for row in rows] == [0, 0, 1, 1]
+    for row in rows:
+        assert 0 <= row["reward"] <= 1 and row["grad_norm"] > 0 and 1 <= row["completion_tokens"] <= 5 and 0 <= row["truncated"] <= 1
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0  # starts at the reference, then leaves it
+    assert rows[0]["clip_ratio"] == 0
+    timings = artefacts.read_jsonl(undisturbed / "timings.jsonl")
+    assert [row["generation"] for row in timings] == [1, 2]
+    assert all(row["rollout"] > 0 and row["update"] > 0 and row["rollout_tokens"] > 0 for row in timings)
+    progress = artefacts.read_jsonl(undisturbed / "work" / "progress.jsonl")
+    assert [(row["done"], row["total"], row["unit"]) for row in progress] == [(step, 4, "steps") for step in (1, 2, 3, 4)]
+    before, after = load_file(base / "model.safetensors"), weights(undisturbed)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and not any(".visual." in name or name.startswith("visual.") for name in moved)
+
+
+def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path, tmp_path: Path) -> None:
+    same = tmp_path / "same"  # loaded and saved without training
+    checkpoints.save(checkpoints.load_model(base), checkpoints.load_processor(base), same)
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
+        assert (undisturbed / "checkpoint" / name).read_text() == (same / name).read_text(), name
+    assert {path.suffix for path in (undisturbed / "checkpoint").iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+def test_the_trainer_differentiates_what_was_drawn(base: Path, prompts: list[Prompt], tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole prompts a step, and old log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
+    batches, drawn = [], []
+    prepare = GroupTrainer._prepare_inputs
+    monkeypatch.setattr(GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1])
+
+    def watched(groups: Sequence[Group], generation: int) -> Scores:
+        drawn.extend(groups)
+        return even_tokens(groups, generation)
+
+    settings = SETTINGS.model_copy(update={"max_generations": 1, "micro_batch": 2, "prompts_per_step": 2})
+    train(replace(job_for(tmp_path, base, prompts), reward=watched, settings=settings))
+    rows = [row for batch in batches for row in _rows(batch)]
+    expected = [(group.prompt, one) for group in drawn for one in group.completions]
+    assert len(batches) == 6 and len(rows) == len(expected) == 12
+    model, processor = checkpoints.load_model(base), checkpoints.load_processor(base)
+    for (prompt_ids, completion_ids, old), (prompt, completion) in zip(rows, expected, strict=True):
+        text = processor.apply_chat_template(conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True)
+        inputs = processor(text=[text], images=[open_image(prompt.image)], return_tensors="pt")
+        assert prompt_ids == inputs["input_ids"][0].tolist()
+        assert completion_ids == list(completion.token_ids)
+        inputs["input_ids"] = torch.tensor([prompt_ids + completion_ids])
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        inputs["mm_token_type_ids"] = (inputs["input_ids"] == model.config.image_token_id).int()
+        with torch.no_grad():
+            logits = model(**inputs).logits[0]
+        logps = logits.log_softmax(-1)[len(prompt_ids) - 1:-1].gather(1, torch.tensor(completion_ids)[:, None])[:, 0]
+        assert torch.allclose(old, logps, atol=1e-4)
+    widths = {(batch["prompt_ids"].shape[1], batch["completion_ids"].shape[1]) for batch in batches}
+    assert len(widths) > 1  # padding was trimmed by micro-batch, so the comparison above covers it
+    assert artefacts.read_jsonl(tmp_path / "metrics.jsonl")[0]["loss"] == pytest.approx(_first_loss(drawn), abs=1e-5)
+
+
+def _first_loss(groups: list[Group]) -> float:
+    """The objective of the first optimizer step by hand: ratio 1 and KL 0, so minus the mean advantage of its tokens. "dapo" divides by the
+    tokens of the generation batch over its steps."""
+    weighted = 0.0
+    for group in groups[:2]:
+        rewards = [sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions]
+        mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
+        weighted += sum((reward - mean) / (spread + 1e-4) * len(one.token_ids)
+                        for reward, one in zip(rewards, group.completions, strict=True))
+    return -weighted / (sum(len(one.token_ids) for group in groups for one in group.completions) / 2)
+
+
+def _rows(batch: dict) -> list[tuple[list[int], list[int], torch.Tensor]]:
+    kept = zip(batch["prompt_ids"], batch["prompt_mask"].bool(), batch["completion_ids"], batch["completion_mask"].bool(),
+               batch["old_per_token_logps"], strict=True)
+    return [(ids[mask].tolist(), done[seen].tolist(), old[seen]) for ids, mask, done, seen, old in kept]
+
+
+@pytest.mark.parametrize("killed_in", [1, 0])
+def test_killed_training_ends_in_the_same_bits(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path,
+                                               killed_in: int) -> None:
+    def dies(groups: Sequence[Group], generation: int) -> Scores:
+        if generation == killed_in:
+            raise Killed
+        return even_tokens(groups, generation)
+
+    with pytest.raises(Killed):
+        train(replace(job_for(tmp_path, base, prompts), reward=dies))
+    assert not (tmp_path / "checkpoint").exists()
+    # what a kill may leave: a row that no checkpoint covers, a torn row, and half a checkpoint
+    artefacts.append_jsonl(tmp_path / "metrics.jsonl", {"step": 3, "generation": 2, "loss": 99.0})
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 4, "gen')
+    torn = tmp_path / "work" / "trainer" / "checkpoint-4"
+    torn.mkdir(parents=True)
+    (torn / "model.safetensors").write_bytes(b"half")
+    train(job_for(tmp_path, base, prompts))
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (undisturbed / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def test_finished_training_is_only_saved_again(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(undisturbed, folder)
+    shutil.rmtree(folder / "checkpoint")
+
+    def never(groups: Sequence[Group], generation: int) -> Scores:
+        raise AssertionError("all steps were done")
+
+    train(replace(job_for(folder, base, prompts), reward=never))
+    assert weights(folder).keys() == weights(undisturbed).keys()
+    assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(folder).items())
+    assert (folder / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+
+
+def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Path) -> None:
+    assert train(job_for(tmp_path, base, []))["steps"] == 0
+    before, after = load_file(base / "model.safetensors"), weights(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert artefacts.read_jsonl(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_failing_solver_ends_the_stage(base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+    def fails(groups: Sequence[Group], generation: int) -> Scores:
+        raise RolloutError("the Solver is gone")
+
+    with pytest.raises(RolloutError, match="the Solver is gone"):
+        train(replace(job_for(tmp_path, base, prompts), reward=fails))
+    assert not (tmp_path / "checkpoint").exists() and artefacts.read_jsonl(tmp_path / "metrics.jsonl") == []
+
+
+def test_divergence_is_one_sentence(base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+    def infinite(groups: Sequence[Group], generation: int) -> Scores:
+        return Scores([[float("inf"), 0.0, 0.0] for _ in groups], {})
+
+    with pytest.raises(VZeroError, match="diverged"):
+        train(replace(job_for(tmp_path, base, prompts), reward=infinite))

@@ -1,0 +1,142 @@
+"""The Questioner's reward against votes worked by hand, and the writing stage: what is valid, seeds, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests import tiny_model
+from vzero import artefacts, questioner, selfplay
+from vzero.config import SamplingConfig, load_preset
+from vzero.errors import RolloutError
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group
+from vzero.images import ImageRecord
+from vzero.progress import Progress
+from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.stage import StageContext
+
+GOOD = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
+PICTURE = Image.new("RGB", (2, 2))
+
+
+def completion(text: str, finish: str = "stop") -> Completion:
+    return Completion(text, (1, 2), (-0.1, -0.2), finish)
+
+
+class Scripted:
+    """An engine that answers request i of each call with the next list of texts, and remembers what it was asked."""
+
+    def __init__(self, *replies: Sequence[str]) -> None:
+        self.replies, self.calls = list(replies), []
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+        self.calls.append((list(requests), sampling))
+        return [Rollout(3, tuple(completion(text) for text in self.replies.pop(0))) for _ in requests]
+
+
+def reward_of(engine: Scripted, n: int = 10):
+    return questioner.vote_reward(engine, SamplingConfig(n=n, max_new_tokens=8), "pocket", lambda record: PICTURE,
+                                  lambda generation, key, index: hash((generation, key, index)) & 0xFFFF, (0.3, 0.8))
+
+
+def group(key: str, *completions: Completion) -> Group:
+    return Group(Prompt(key, (), ImageRecord(key, Path("x"), "", 2, 2)), completions)
+
+
+def votes(letters: str) -> list[str]:
+    return [f"<think> w </think> \\boxed{{ {letter} }}" if letter != "-" else "no box" for letter in letters]
+
+
+def test_rewards_by_hand() -> None:
+    engine = Scripted(votes("BBBBBBACD-"), votes("CCCCCCCCCC"), votes("----------"))
+    scores = reward_of(engine)([
+        group("i0", completion(GOOD.format("B")), completion("nonsense"), completion(GOOD.format("B"), "length")),
+        group("i1", completion(GOOD.format("A")), completion(GOOD.format("D")), completion(GOOD.format("x"))),
+    ], 4)
+    # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no letter: -1
+    assert [list(row) for row in scores.rewards] == [[pytest.approx(0.4), -1.0, -1.0], [pytest.approx(0.5), 0.0, -1.0]]
+    assert scores.metrics == {"valid": 0.5, "confidence": pytest.approx((0.6 + 1.0 + 0.0) / 3), "agreement": pytest.approx(1 / 3),
+                              "would_keep": pytest.approx(1 / 3)}
+    assert scores.vote_tokens == 3 * 10 * 2
+    [(requests, sampling)] = engine.calls  # one batched call, one request a valid question, n votes each
+    assert len(requests) == 3 and sampling.n == 10
+    assert [message.text for message in requests[0].messages] == ["solve", "how many ? A) 1 B) 2 C) 3 D) 4"]
+    assert all(request.image is PICTURE for request in requests)
+    assert len({request.seed for request in requests}) == 3
+
+
+def test_control_tokens_make_a_question_invalid() -> None:
+    engine = Scripted()
+    hostile = GOOD.format("A").replace("how many", "how <|image_pad|> many")
+    scores = reward_of(engine)([group("i0", completion(hostile), completion(hostile))], 0)
+    assert scores.rewards == [[-1.0, -1.0]] and engine.calls == []
+    assert scores.metrics == {"valid": 0.0, "confidence": None, "agreement": None, "would_keep": None}
+
+
+def test_a_failing_solver_is_never_a_reward() -> None:
+    class Dead:
+        def generate(self, requests, sampling):
+            raise RolloutError("gone")
+
+    with pytest.raises(RolloutError, match="gone"):
+        reward_of(Dead())([group("i0", completion(GOOD.format("A")), completion("bad"))], 0)
+
+
+def test_fewer_answers_than_questions_is_an_error() -> None:
+    class Short(Scripted):
+        def generate(self, requests, sampling):
+            return super().generate(requests, sampling)[:-1]
+
+    with pytest.raises(ValueError, match="zip"):
+        reward_of(Short(votes("A" * 10), votes("A" * 10)))([group("i0", completion(GOOD.format("A")), completion(GOOD.format("B")))], 0)
+
+
+@pytest.fixture()
+def context(tmp_path: Path) -> StageContext:
+    """The writing stage over five pictures with a tiny random Questioner, three images a chunk."""
+    rows = []
+    for i in range(5):
+        path = tmp_path / "images" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        tiny_model.picture(i).save(path)
+        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+    artefacts.write_jsonl(tmp_path / "images" / "images.jsonl", rows)
+    preset = load_preset("smoke", ["engine.batch_sequences=3", "engine.threads=1", "questioner.write.max_new_tokens=6"])
+    stage = next(one for one in selfplay.plan(preset) if one.kind == "write-questions")
+    model = tiny_model.build(tmp_path / "model")
+    return StageContext(stage, preset, tmp_path / "out", {"images": tmp_path / "images", "questioner": model},
+                        Progress(tmp_path / "out" / "work" / "progress.jsonl"))
+
+
+def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = questioner.run_writing(context)
+    whole = (context.folder / "questions.jsonl").read_text()
+    rows = artefacts.read_jsonl(context.folder / "questions.jsonl")
+    assert [row["question_id"] for row in rows] == [f"1-i{i}" for i in range(5)]
+    assert facts["questions"] == 5 and facts["valid"] == 0 and facts["tokens"] == sum(row["tokens"] for row in rows)
+    assert all(row["text"] is None and not row["valid"] and row["raw"] for row in rows)
+    assert [row["done"] for row in artefacts.read_jsonl(context.progress.path)] == [3, 5]
+
+    log = context.work / "written.jsonl"
+    first = log.read_text().splitlines()[0]
+    log.write_text(first + '\n{"replies": [[{"te')  # killed while writing the second chunk
+    opened: list[str] = []
+    real = questioner.open_image
+    monkeypatch.setattr(questioner, "open_image", lambda record: opened.append(record.image_id) or real(record))
+    questioner.run_writing(context)
+    assert opened == ["i3", "i4"]
+    assert (context.folder / "questions.jsonl").read_text() == whole
+
+
+def test_rows_of_valid_and_invalid_questions() -> None:
+    from vzero.bulk import Reply
+
+    row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9))
+    assert row == {"question_id": "2-i7", "image_id": "i7", "raw": GOOD.format("C"), "finish_reason": "stop", "tokens": 9, "valid": True,
+                   "description": "d", "text": "how many ? A) 1 B) 2 C) 3 D) 4", "intuitive": "C"}
+    cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9))
+    assert (cut["valid"], cut["description"], cut["text"], cut["intuitive"]) == (False, None, None, None)

@@ -1,0 +1,120 @@
+"""Shadow measures on rows counted by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from harness import shadow
+from vzero import artefacts
+
+
+@dataclass(frozen=True)
+class Known:
+    family: str | None
+    answer: str | None
+    well_posed: bool
+    hard: bool | None
+
+
+def question(name: str, text: str | None, finish: str = "stop") -> dict:
+    return {"question_id": name, "image_id": f"i{name}", "raw": text or "?", "finish_reason": finish, "tokens": 9,
+            "valid": text is not None, "description": text and "d", "text": text, "intuitive": text and "A"}
+
+
+def label(name: str, votes: str, answer: str | None, confidence: float, kept: bool, intuitive: str = "A") -> dict:
+    return {"question_id": name, "image_id": f"i{name}", "text": "t", "intuitive": intuitive,
+            "votes": [None if v == "-" else v for v in votes], "answer": answer, "confidence": confidence, "kept": kept}
+
+
+QUESTIONS = [question("1", "how many red ? A) 1 B) 2 C) 3 D) 4"), question("2", "How many  RED ? A) 1 B) 2 C) 3 D) 4"),
+             question("3", "how many blue ? A) 1 B) 2 C) 3 D) 4"), question("4", "sum ? A) 1 B) 2 C) 3 D) 4"),
+             question("5", None, "length"), question("6", "banana ? A) 1 B) 2 C) 3 D) 4")]
+LABELS = [label("1", "AAAAAAAAAA", "A", 1.0, False), label("2", "BBBBBAAA--", "B", 0.5, True), label("3", "CCCDDDAB--", "C", 0.3, True),
+          label("4", "----------", None, 0.0, False), label("6", "DDDDDDAAAA", "D", 0.6, True)]
+TRUTHS = {"1": Known("count", "A", True, True), "2": Known("count", "A", True, True), "3": Known("count", "C", True, True),
+          "4": Known("sum", "D", True, False), "6": Known(None, None, False, None)}
+
+
+def value(found: dict, name: str) -> tuple[float | None, int]:
+    return found[name]["value"], found[name]["n"]
+
+
+def test_measures_without_truth_by_hand():
+    found = shadow.measure(QUESTIONS, LABELS, None)
+    assert value(found, "valid") == (pytest.approx(5 / 6), 6)
+    assert value(found, "cut_off") == (pytest.approx(1 / 6), 6)
+    assert value(found, "distinct") == (pytest.approx(4 / 5), 5)
+    assert value(found, "kept") == (pytest.approx(3 / 5), 5)
+    assert value(found, "agreement") == (pytest.approx(1 / 5), 5)
+    assert value(found, "mean_confidence") == (pytest.approx(2.4 / 5), 5)
+    assert value(found, "unparsed_votes") == (pytest.approx(14 / 50), 50)
+    assert (found["kept_count"], found["no_majority"]) == (3, 1)
+    assert found["label_accuracy"] is found["well_posed"] is found["calibration"] is found["families"] is None
+
+
+def test_measures_with_truth_by_hand():
+    found = shadow.measure(QUESTIONS, LABELS, TRUTHS)
+    assert value(found, "well_posed") == (pytest.approx(4 / 5), 5)
+    assert value(found, "label_accuracy") == (pytest.approx(2 / 4), 4)  # 1 and 3 right, 2 wrong, 4 has no majority
+    assert value(found, "label_accuracy_kept") == (pytest.approx(1 / 2), 2)  # 2 and 3
+    assert value(found, "label_accuracy_kept_strict") == (pytest.approx(1 / 3), 3)  # and the ill-posed 6
+    assert value(found, "intuitive_accuracy") == (pytest.approx(2 / 4), 4)
+    assert value(found, "well_posed_kept") == (pytest.approx(2 / 3), 3)
+    assert value(found, "hard") == (pytest.approx(3 / 4), 4)
+    assert found["families"] == {"count": 3, "sum": 1} and found["unrecognised"] == 1
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found["entropy_nats"] == pytest.approx(expected)
+    assert found["effective_families"] == pytest.approx(math.exp(expected))
+    rows = {row["c"]: (row["n"], row["value"], row["kept"]) for row in found["calibration"]}
+    assert rows == {0.0: (1, 0.0, 0), 0.3: (1, 1.0, 1), 0.5: (1, 0.0, 1), 1.0: (1, 1.0, 0)}
+
+
+def test_before_the_votes_only_the_questions_are_measured():
+    found = shadow.measure(QUESTIONS, None, TRUTHS)
+    assert value(found, "well_posed")[1] == 5
+    assert found["kept"] is found["label_accuracy"] is None
+
+
+def test_nothing_valid_measures_nothing():
+    found = shadow.measure([question("1", None)], [], {})
+    assert value(found, "valid") == (0.0, 1)
+    assert value(found, "kept") == value(found, "label_accuracy") == (None, 0)
+    assert found["entropy_nats"] is None and found["calibration"] == []
+
+
+def test_both_branches_measure_the_same_names():
+    names = set(shadow.measure(QUESTIONS, LABELS, TRUTHS))
+    assert names == set(shadow.measure(QUESTIONS, LABELS, None)) == set(shadow.measure(QUESTIONS, None, None))
+
+
+def test_entropy_of_equal_shares_is_the_log_of_their_number():
+    assert shadow.entropy([5, 5, 5, 5, 0]) == pytest.approx(math.log(4))
+    assert shadow.entropy([7]) == pytest.approx(0)
+    assert shadow.entropy([]) is None
+
+
+def test_confidences_of_other_vote_counts_fall_in_the_nearest_tenth():
+    rows = [(label("1", "", "A", c, False), Known("f", "A", True, None)) for c in (1 / 3, 0.35, 0.25, 0.7, 0.3)]
+    assert {row["c"]: row["n"] for row in shadow.calibration(rows)} == {0.3: 3, 0.4: 1, 0.7: 1}
+
+
+def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
+    import random
+
+    from vzero.pocket.families import FAMILIES, ask
+    from vzero.pocket.world import draw, scene_to_json
+
+    _, scene = draw(3, 0)
+    asked = next(found for family in FAMILIES.values() if (found := ask(random.Random(1), family, scene)) is not None)
+    rows = [{"question_id": "1-x", "image_id": "x", "valid": True, "text": asked.text},
+            {"question_id": "1-y", "image_id": "x", "valid": True, "text": "no such words"},
+            {"question_id": "1-z", "image_id": "x", "valid": False, "text": None}]
+    assert shadow.pocket_truths(tmp_path, rows) is None
+    artefacts.write_jsonl(tmp_path / "shadow.jsonl", [{"image_id": "x", "scene": scene_to_json(scene)}])
+    found = shadow.pocket_truths(tmp_path, rows)
+    assert set(found) == {"1-x", "1-y"}
+    assert (found["1-x"].answer, found["1-x"].well_posed) == (asked.gold, True)
+    assert (found["1-y"].family, found["1-y"].well_posed) == (None, False)

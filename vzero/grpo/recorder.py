@@ -1,0 +1,101 @@
+"""What a training stage writes down: numbers that depend on the run alone, and seconds that depend on the machine, apart."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from vzero import artefacts
+from vzero.errors import VZeroError
+from vzero.progress import Progress
+
+STEP_KEYS = {"loss": "loss", "kl": "kl", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+GENERATION_KEYS = {"reward": "reward", "reward_std": "reward_std", "completion_tokens": "completions/mean_length",
+                   "truncated": "completions/clipped_ratio", "unanimous": "frac_reward_zero_std"}
+
+
+@dataclass
+class Phases:
+    """Seconds and tokens of one generation batch by phase."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens drawn (rollouts and votes) by second of drawing; 0 before the first."""
+        drawing = self.seconds["rollout"] + self.seconds["votes"]
+        return sum(self.tokens.values()) / drawing if drawing else 0.0
+
+    def row(self) -> dict[str, float]:
+        """Disjoint phases: rollout, votes, logprobs (the old policy's and the reference's), update (forward, backward, optimizer)."""
+        seconds = self.seconds
+        phases = {"rollout": seconds["rollout"], "votes": seconds["votes"],
+                  "logprobs": seconds["experience"] - seconds["rollout"] - seconds["votes"],
+                  "update": seconds["step"] - seconds["experience"], "total": seconds["step"]}
+        return {**{name: round(value, 4) for name, value in phases.items()},
+                "rollout_tokens": self.tokens["rollout"], "vote_tokens": self.tokens["votes"]}
+
+
+class Recorder(TrainerCallback):
+    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, and tells the watcher."""
+
+    def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
+        self.metrics, self.timings = folder / "metrics.jsonl", folder / artefacts.TIMINGS
+        self.progress, self.phases, self.per_generation = progress, phases, steps_per_generation
+        self._step_started = 0.0
+        self._of_generation: dict[str, float | None] = {}
+        self.scores: Mapping[str, float | None] = {}  # what the reward said about the current generation, beyond the reward
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written after optimizer step `step`, which training resumes from."""
+        for path, limit, key in ((self.metrics, step, "step"), (self.timings, step // self.per_generation, "generation")):
+            rows = artefacts.read_jsonl(path) if path.exists() else []
+            artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Before the first micro-batch of an optimizer step is generated or fetched."""
+        if state.global_step % self.per_generation == 0:
+            self.phases.seconds.clear()
+            self.phases.tokens.clear()
+        self._step_started = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """After the optimizer has stepped."""
+        self.phases.seconds["step"] += time.perf_counter() - self._step_started
+        if state.global_step % self.per_generation == 0:
+            artefacts.append_jsonl(self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()})
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+               logs: dict[str, Any] | None = None, **_: object) -> None:
+        """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps repeat them."""
+        if not logs or "loss" not in logs:
+            return
+        if "reward" in logs:
+            self._of_generation = {name: logs.get(key) for name, key in GENERATION_KEYS.items()} | dict(self.scores)
+        row = {"step": state.global_step, "generation": (state.global_step - 1) // self.per_generation + 1,
+               **{name: logs.get(key) for name, key in STEP_KEYS.items()}, **self._of_generation}
+        broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if broken:
+            raise VZeroError(f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "
+                             "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit.")
+        artefacts.append_jsonl(self.metrics, row)
+        self.progress.update(state.global_step, state.max_steps, "steps",
+                             {"reward": row.get("reward") or 0.0, "tokens_per_second": self.phases.tokens_per_second})

@@ -1,0 +1,61 @@
+"""Which of a killed trainer's checkpoints are whole.
+
+Hugging Face's trainer writes a checkpoint file by file into its final folder, so a kill can leave half of one. A marker with the size
+of every file, written after all of them are synced, tells a whole checkpoint from a torn one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from vzero import artefacts
+
+MARKER = "complete.json"
+
+
+class MarkWhole(TrainerCallback):
+    """Marks each checkpoint after the trainer has written it."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Called by the trainer once every file of the checkpoint is there."""
+        if state.is_world_process_zero:
+            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def mark(folder: Path) -> None:
+    """Sync every file of `folder`, then write the marker."""
+    for path in _files(folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    artefacts.write_json(folder / MARKER, _sizes(folder))
+
+
+def last_whole(output: Path) -> tuple[Path, int] | None:
+    """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are deleted."""
+    found = None
+    for path in sorted(output.glob("checkpoint-*"), key=_step, reverse=True):
+        if found is None and (path / MARKER).exists() and artefacts.read_json(path / MARKER) == _sizes(path):
+            found = path, _step(path)
+        elif found is None:
+            shutil.rmtree(path)
+    return found
+
+
+def _step(path: Path) -> int:
+    tail = path.name.rpartition("-")[2]
+    return int(tail) if tail.isdecimal() else -1
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp"))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}

@@ -1,0 +1,182 @@
+"""From `GrpoSettings` to TRL's `GRPOConfig`, with every field that matters said aloud.
+
+TRL's defaults are not V-Zero's: its KL weight is 0, its KL carries an importance correction that changes the gradient even on-policy,
+its learning rate decays, it has no dual clip, no weight decay, and trains three epochs. So nothing is left to a default here.
+
+The objective, per token, with ratio w = pi / pi_old, advantage A = (r - mean r) / (std r + 1e-4) within the group (the public code adds
+1e-6; TRL's constant is fixed), epsilon 0.2, dual clip c = 3 and KL weight 0.01:
+
+    loss = -min(min(w, c) A, clip(w, 1 - epsilon, 1 + epsilon) A) + beta (exp(ref - pi) - (ref - pi) - 1)
+
+`min(w, c)` before the minimum equals the dual clip max(min(.), c A) for A < 0 and changes nothing for A > 0, since 1 + epsilon < c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vzero.config import GrpoSettings
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How a number of prompts becomes optimizer steps.
+
+    Attributes:
+        prompts_per_generation: prompts sampled together.
+        prompts_per_step: prompts of one optimizer step.
+        micro_batch: sequences of one forward pass.
+        group_size: completions of one prompt.
+        generations: generation batches in the whole training; 0 when there is nothing to train on.
+    """
+
+    prompts_per_generation: int
+    prompts_per_step: int
+    micro_batch: int
+    group_size: int
+    generations: int
+
+    @property
+    def steps_per_generation(self) -> int:
+        """Optimizer steps made from one generation batch."""
+        return self.prompts_per_generation // self.prompts_per_step
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of one optimizer step."""
+        return self.prompts_per_step * self.group_size // self.micro_batch
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return self.generations * self.steps_per_generation
+
+    @property
+    def prompts_used(self) -> int:
+        """Prompts trained on, counted once for each epoch."""
+        return self.generations * self.prompts_per_generation
+
+
+def plan_batches(settings: GrpoSettings, available: int) -> Batches:
+    """Fit the batches to `available` prompts.
+
+    The last incomplete generation batch of an epoch is dropped, as the public code does. Fewer prompts than one whole batch shrink the
+    batch instead (to whole steps; fewer than one step make one smaller step), since dropping them would train on nothing.
+    """
+    per_generation, per_step = settings.prompts_per_generation, settings.prompts_per_step
+    if 0 < available < per_generation:
+        per_step = min(per_step, available)
+        per_generation = available - available % per_step
+    generations = available // per_generation * settings.epochs
+    if settings.max_generations is not None:
+        generations = min(generations, settings.max_generations)
+    sequences = per_step * settings.group_size
+    micro = next(size for size in range(min(settings.micro_batch, sequences), 0, -1) if sequences % size == 0)
+    return Batches(per_generation, per_step, micro, settings.group_size, generations)
+
+
+def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int, cuda: bool) -> GRPOConfig:
+    """The complete `GRPOConfig` of one training stage.
+
+    Args:
+        settings: the role's own section of the preset.
+        batches: from `plan_batches`.
+        output: where checkpoints to resume from are put.
+        seed: any integer; reduced to the 32 bits that NumPy takes.
+        cuda: train in bf16 autocast over float32 weights with gradient checkpointing; otherwise float32 on the CPU.
+    """
+    from trl import GRPOConfig
+
+    seed %= 2**32
+    return GRPOConfig(
+        output_dir=str(output),
+        # batches
+        per_device_train_batch_size=batches.micro_batch,
+        gradient_accumulation_steps=batches.accumulation,
+        steps_per_generation=batches.steps_per_generation * batches.accumulation,
+        num_generations=settings.group_size,
+        num_iterations=1,
+        num_train_epochs=1,  # the dataset already is the schedule of all epochs; see data.training_order
+        max_steps=-1,
+        shuffle_dataset=False,
+        dataloader_num_workers=0,
+        dataloader_drop_last=False,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        ignore_data_skip=False,
+        auto_find_batch_size=False,
+        pad_to_multiple_of=None,
+        # objective
+        loss_type=settings.loss,
+        beta=settings.kl_coefficient,
+        use_bias_correction_kl=False,
+        epsilon=settings.clip_epsilon,
+        epsilon_high=settings.clip_epsilon,
+        delta=settings.dual_clip,
+        importance_sampling_level="token",
+        scale_rewards="group",
+        multi_objective_aggregation="sum_then_normalize",
+        reward_weights=None,
+        entropy_coef=0.0,
+        use_adaptive_entropy=False,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        mask_truncated_completions=False,
+        sync_ref_model=False,
+        disable_dropout=False,
+        # optimizer
+        optim="adamw_torch",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        weight_decay=settings.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        max_grad_norm=settings.max_grad_norm,
+        # sampling: what the policy is differentiated as; the draws themselves are made by our engine with the same values
+        max_completion_length=settings.max_completion_tokens,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        min_p=None,
+        repetition_penalty=1.0,
+        generation_kwargs=None,
+        use_vllm=False,
+        vllm_importance_sampling_correction=False,
+        use_transformers_continuous_batching=False,
+        # numerics
+        use_cpu=not cuda,
+        bf16=cuda,
+        fp16=False,
+        tf32=None,
+        cast_lm_head_to_fp32=False,
+        gradient_checkpointing=cuda,
+        torch_compile=False,
+        use_liger_kernel=False,
+        seed=seed,
+        data_seed=seed,
+        full_determinism=False,
+        # checkpoints: on generation boundaries only, since TRL does not save the rollouts of a generation
+        save_strategy="steps",
+        save_steps=settings.checkpoint_every * batches.steps_per_generation,
+        save_total_limit=2,
+        save_only_model=False,
+        load_best_model_at_end=False,
+        push_to_hub=False,
+        eval_strategy="no",
+        # what is told to whom
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        log_completions=False,
+        log_multimodal=False,
+        report_to="none",
+        disable_tqdm=True,
+        trust_remote_code=False,
+    )

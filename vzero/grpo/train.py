@@ -1,0 +1,125 @@
+"""Train one role of one iteration: from a checkpoint and prompts to a checkpoint, resumable after a kill."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
+from transformers.utils import logging
+
+from vzero import checkpoints
+from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
+from vzero.errors import InputError
+from vzero.grpo import resume
+from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
+from vzero.grpo.groups import Reward
+from vzero.grpo.recorder import Phases, Recorder
+from vzero.grpo.settings import Batches, plan_batches, trl_config
+from vzero.grpo.trainer import GroupReward, GroupTrainer, PolicyRollout, device_name
+from vzero.progress import Progress
+from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.seeding import derive
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        role: "questioner" or "solver"; enters every seed.
+        iteration: 1..T; enters every seed.
+        seed: the run's.
+        checkpoint: where the policy starts, and the frozen reference of its KL term.
+        folder: receives `checkpoint/`, `metrics.jsonl`, `timings.jsonl`.
+        work: scratch with the checkpoints to resume from.
+    """
+
+    role: str
+    iteration: int
+    seed: int
+    settings: GrpoSettings
+    engine: EngineConfig
+    checkpoint: Path
+    prompts: Sequence[Prompt]
+    reward: Reward
+    folder: Path
+    work: Path
+    progress: Progress
+
+    def seed_for(self, *parts: str | int) -> int:
+        """A seed of this training and one purpose."""
+        return derive(self.seed, self.role, self.iteration, *parts)
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train to the end, from the last whole checkpoint in `job.work` where there is one, and save.
+
+    Nothing to train on saves the model unchanged and says so: steps 0.
+
+    Returns:
+        Facts: `prompts`, `prompts_used`, `generations`, `steps`.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    batches = plan_batches(job.settings, len(job.prompts))
+    model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
+    processor = checkpoints.load_processor(job.checkpoint)
+    configs = copy.deepcopy((model.config, model.generation_config))
+    phases = Phases()
+    recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
+    whole = resume.last_whole(_output(job))
+    recorder.rewind(whole[1] if whole else 0)
+    if batches.steps:
+        trainer = _trainer(job, batches, model, processor, recorder, phases)
+        trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
+    model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
+    processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
+    checkpoints.save(model, processor, job.folder / "checkpoint")
+    return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
+
+
+def _output(job: Job) -> Path:
+    return job.work / "trainer"
+
+
+def _trainer(job: Job, batches: Batches, model: PreTrainedModel, processor: ProcessorMixin, recorder: Recorder,
+             phases: Phases) -> GroupTrainer:
+    if job.settings.freeze_vision:
+        _vision_tower(model).requires_grad_(False)
+    order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
+    opener = image_opener(images_kept=2 * batches.prompts_per_generation)
+    rollout = PolicyRollout(
+        prompts=order, engine=TransformersEngine(model, processor, job.engine.batch_sequences), sampling=_sampling(job.settings),
+        opener=opener, seed_of=_seed_of(job), steps_per_generation=batches.steps_per_generation, phases=phases)
+    reward = GroupReward(prompts=order, group_size=batches.group_size, reward=job.reward,
+                         steps_per_generation=batches.steps_per_generation, recorder=recorder, phases=phases)
+    config = trl_config(job.settings, batches, _output(job), job.seed_for("trainer"), cuda=torch.cuda.is_available())
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is experimental: versions are pinned, tests watch it
+    trainer = GroupTrainer(model=model, config=config, processor=processor, dataset=trl_dataset(order, opener), reward=reward,
+                           rollout=rollout, callbacks=[recorder, resume.MarkWhole()], phases=phases)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _vision_tower(model: PreTrainedModel) -> torch.nn.Module:
+    for name in ("visual", "vision_tower", "vision_model"):
+        tower = getattr(model.model, name, None)
+        if isinstance(tower, torch.nn.Module):
+            return tower
+    raise InputError(f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; set freeze_vision=false.")
+
+
+def _sampling(settings: GrpoSettings) -> SamplingConfig:
+    """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss differentiates."""
+    return SamplingConfig(n=settings.group_size, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0,
+                          max_new_tokens=settings.max_completion_tokens)
+
+
+def _seed_of(job: Job) -> Callable[[int, str], int]:
+    return lambda generation, key: job.seed_for("rollout", generation, key)

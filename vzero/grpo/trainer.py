@@ -1,0 +1,177 @@
+"""TRL's `GRPOTrainer` with four seams: rollouts by our engine, groups kept whole, padding trimmed, weights really restored.
+
+Departures from stock TRL, and why:
+- Completions come from a `vzero` engine around the live policy, one request a prompt, each seeded by what it is for. A resumed training
+  therefore draws exactly what the undisturbed one would have drawn.
+- TRL shuffles the sequences of a generation batch, so a group may be torn over two optimizer steps. Here a step takes whole prompts, in
+  the order of the dataset, which is already a random one (see data.training_order).
+- TRL pads the whole generation batch to its longest prompt and completion; here each micro-batch drops the columns none of its
+  sequences uses. Masked columns enter neither loss nor gradient, so the objective is the same.
+- Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume matches names as they are and ignores those it
+  does not know: it would go on from the *initial* weights without a word. Here weights come back the way any checkpoint is loaded.
+Old log-probabilities come from the trainer's own forward pass, so the ratio never compares two implementations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+
+from vzero import checkpoints
+from vzero.config import SamplingConfig
+from vzero.errors import RolloutError
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group, Reward
+from vzero.grpo.recorder import Phases, Recorder
+from vzero.images import ImageRecord
+from vzero.rollout.protocol import Completion, Engine, Request
+
+_PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
+_COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps", "ref_per_token_logps")
+
+
+class GroupTrainer(GRPOTrainer):
+    """`GRPOTrainer` whose optimizer steps take whole groups. Phases are timed by its callers."""
+
+    def __init__(self, *, model: PreTrainedModel, config: GRPOConfig, processor: ProcessorMixin, dataset: Any, reward: Callable,
+                 rollout: Callable, callbacks: list[TrainerCallback], phases: Phases) -> None:
+        super().__init__(model=model, reward_funcs=reward, args=config, train_dataset=dataset, processing_class=processor,
+                         rollout_func=rollout, callbacks=callbacks)
+        self._phases = phases
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The next micro-batch; TRL's own method without its shuffle of sequences.
+
+        Args:
+            generation_batch: rows of the whole generation batch, each prompt `group_size` times in a row.
+        """
+        slots = self.args.steps_per_generation
+        if self._step % slots == 0 or self._buffered_inputs is None:
+            with self._phases.measure("experience"):
+                batch = self._generate_and_score_completions(generation_batch)
+                micro_batches = split_tensor_dict(split_pixel_values_by_grid(batch), slots)
+                self._buffered_inputs = [trim(unsplit_pixel_values_by_grid(micro)) for micro in micro_batches]
+        return self._buffered_inputs[self._step % slots]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
+        """Restore every weight, or raise."""
+        saved = checkpoints.load_model(Path(resume_from_checkpoint), dtype=self.model.dtype)
+        (model or self.model).load_state_dict(saved.state_dict(), strict=True)
+
+    def create_model_card(self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None) -> None:
+        """No card: checkpoints to resume from are scratch."""
+
+
+def trim(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the left columns that are padding in every prompt and the right columns that are padding in every completion.
+
+    Args:
+        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask` and log-probabilities
+            (sequences, completion time); `mm_token_type_ids` (sequences, both).
+    """
+    width = batch["prompt_ids"].shape[1]
+    left = int(batch["prompt_mask"].any(0).int().argmax())
+    right = int(batch["completion_mask"].any(0).sum())
+    trimmed = dict(batch)
+    for name in _PROMPT_COLUMNS:
+        trimmed[name] = batch[name][:, left:]
+    for name in _COMPLETION_COLUMNS:
+        if batch.get(name) is not None:
+            trimmed[name] = batch[name][:, :right]
+    if batch.get("mm_token_type_ids") is not None:
+        trimmed["mm_token_type_ids"] = batch["mm_token_type_ids"][:, left:width + right]
+    return trimmed
+
+
+@dataclass(frozen=True)
+class PolicyRollout:
+    """TRL's `rollout_func`: draws the completions of one generation batch from the live policy.
+
+    Attributes:
+        prompts: all prompts in training order.
+        engine: wraps the very model that is trained.
+        sampling: `n` is the group size.
+        opener: image of a prompt.
+        seed_of: (generation index, prompt key) -> seed of that request.
+    """
+
+    prompts: Sequence[Prompt]
+    engine: Engine
+    sampling: SamplingConfig
+    opener: Callable[[ImageRecord], Any]
+    seed_of: Callable[[int, str], int]
+    steps_per_generation: int
+    phases: Phases
+
+    def __call__(self, prompts: list[list[dict[str, Any]]], trainer: GRPOTrainer) -> dict[str, Any]:
+        """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one a sequence) and `drawn`.
+
+        Raises:
+            RolloutError: the engine failed, or saw another prompt than the trainer will differentiate.
+        """
+        n, generation = self.sampling.n, trainer.state.global_step // self.steps_per_generation
+        conversations = prompts[::n]
+        first = generation * len(conversations)
+        chosen = self.prompts[first:first + len(conversations)]
+        requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
+        with self.phases.measure("rollout"):
+            rollouts = self.engine.generate(requests, self.sampling)
+        prompt_ids = trainer._tokenize_prompts(conversations)[0]
+        for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
+            if rollout.prompt_tokens != len(ids):
+                raise RolloutError(f"The engine read {rollout.prompt_tokens} prompt tokens for {prompt.key}, the trainer {len(ids)}; "
+                                   "they must use the same chat template and image processor.")
+        drawn = [completion for rollout in rollouts for completion in rollout.completions]
+        self.phases.tokens["rollout"] += sum(len(completion.token_ids) for completion in drawn)
+        return {"prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
+                "completion_ids": [list(completion.token_ids) for completion in drawn], "logprobs": None,
+                "drawn": drawn, "asked": [first + j for j in range(len(chosen)) for _ in range(n)]}
+
+
+@dataclass(frozen=True)
+class GroupReward:
+    """TRL's reward function around one that sees groups."""
+
+    prompts: Sequence[Prompt]
+    group_size: int
+    reward: Reward
+    steps_per_generation: int
+    recorder: Recorder
+    phases: Phases
+    __name__ = "reward"  # TRL's name for its metrics
+
+    def __call__(self, prompts: Any, completions: Any, completion_ids: Any, row: list[int], image: Any, drawn: list[Completion],
+                 asked: list[int], trainer_state: Any, log_extra: Any, log_metric: Any) -> list[float]:
+        """One reward a sequence, in order.
+
+        Args:
+            row: which prompt TRL believes each sequence answers.
+            drawn: the completion of each sequence.
+            asked: which prompt it really was drawn for.
+
+        The other arguments are TRL's and not needed.
+        """
+        if row != asked:
+            raise RolloutError("TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it.")
+        n = self.group_size
+        groups = [Group(self.prompts[row[start]], tuple(drawn[start:start + n])) for start in range(0, len(drawn), n)]
+        with self.phases.measure("votes"):
+            scores = self.reward(groups, trainer_state.global_step // self.steps_per_generation)
+        self.recorder.scores = scores.metrics
+        self.phases.tokens["votes"] += scores.vote_tokens
+        flat = [value for group in scores.rewards for value in group]
+        if len(flat) != len(drawn):
+            raise RolloutError(f"The reward scored {len(flat)} of {len(drawn)} completions.")
+        return flat
+
+
+def device_name() -> str:
+    """Where a stage computes."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

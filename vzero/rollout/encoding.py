@@ -1,0 +1,266 @@
+"""Requests made into prefilled caches: every distinct image encoded once, every distinct prompt computed once.
+
+`shared_images` knows models whose image features are plain input embeddings (Qwen2-VL, Qwen2.5-VL): it runs the vision tower once per
+distinct image and reuses the features in each prompt. `whole_prompts` serves every other architecture through its own processor and
+forward, where an image is encoded once per distinct prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import Cache, DynamicCache
+
+from vzero.errors import RolloutError
+from vzero.rollout.protocol import Message, Request
+
+SHARED_IMAGE_MODELS = frozenset({"qwen2_vl", "qwen2_5_vl"})
+_PIXELS_AT_ONCE = 16_000_000  # pictures preprocessed and encoded together: about 400 MB of patches
+_SMALLEST_AREA = 4096  # a processor may enlarge a smaller picture
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered conversation and the number of its image among the distinct ones."""
+
+    text: str
+    image: int | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Distinct prompts and images of a list of requests; `of_request[i]` is the prompt of request i."""
+
+    prompts: list[Prompt]
+    images: list[Image.Image]
+    of_request: list[int]
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """Prompts read by the model, left-padded to one width.
+
+    Attributes:
+        logits: (prompts, vocabulary) after each prompt's last token.
+        cache: keys and values, one row a prompt.
+        token_ids, attention_mask: (prompts, width) int64.
+        next_position: (..., prompts, 1) int64, the position of the token to come, in the model's own layout.
+    """
+
+    logits: Tensor
+    cache: Cache
+    token_ids: Tensor
+    attention_mask: Tensor
+    next_position: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`sizes` orders prompts by length; `prefill` reads the prompts of the given numbers, at least one."""
+
+    sizes: list[int]
+    prefill: Callable[[Sequence[int]], Prefilled]
+
+
+def collect(processor: Any, requests: Sequence[Request]) -> Work:
+    """Render the conversations and find the distinct prompts and images (same object, or same size and pixels).
+
+    Raises:
+        RolloutError: a conversation has no user turn to put its image in, or its text holds an image or video token.
+    """
+    images, image_of = _distinct_images(requests)
+    rendered = _render(processor, requests)
+    numbers: dict[Prompt, int] = {}
+    of_request = []
+    for i, request in enumerate(requests):
+        text = rendered[(request.messages, request.image is not None)]
+        _refuse_stray_tokens(processor, text, int(request.image is not None), i)
+        of_request.append(numbers.setdefault(Prompt(text, image_of[i]), len(numbers)))
+    return Work(list(numbers), images, of_request)
+
+
+def _distinct_images(requests: Sequence[Request]) -> tuple[list[Image.Image], list[int | None]]:
+    by_object: dict[int, int] = {}
+    by_content: dict[tuple[tuple[int, int], bytes], int] = {}
+    images: list[Image.Image] = []
+    numbers: list[int | None] = []
+    for request in requests:
+        image = request.image
+        if image is None:
+            numbers.append(None)
+            continue
+        if id(image) not in by_object:
+            rgb = image if image.mode == "RGB" else image.convert("RGB")
+            number = by_content.setdefault((rgb.size, hashlib.sha256(rgb.tobytes()).digest()), len(images))
+            if number == len(images):
+                images.append(rgb)
+            by_object[id(image)] = number
+        numbers.append(by_object[id(image)])
+    return images, numbers
+
+
+def _render(processor: Any, requests: Sequence[Request]) -> dict[tuple[tuple[Message, ...], bool], str]:
+    keys = list(dict.fromkeys((request.messages, request.image is not None) for request in requests))
+    for messages, with_image in keys:
+        if with_image and all(message.role != "user" for message in messages):
+            raise RolloutError("A request has an image and no user turn to show it in; give every conversation a user message.")
+    conversations = [conversation(messages, with_image) for messages, with_image in keys]
+    return dict(zip(keys, processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True), strict=True))
+
+
+def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str, Any]]:
+    """Messages as a chat template takes them: parts, the image before the text of the first user turn, no part for an empty text."""
+    turns = []
+    for message in messages:
+        parts: list[dict[str, str]] = [{"type": "text", "text": message.text}] if message.text else []
+        if with_image and message.role == "user":
+            parts.insert(0, {"type": "image"})
+            with_image = False
+        turns.append({"role": message.role, "content": parts})
+    return turns
+
+
+def _refuse_stray_tokens(processor: Any, text: str, images: int, index: int) -> None:
+    for kind, allowed in (("image", images), ("video", 0)):
+        token = getattr(processor, f"{kind}_token", None)
+        if token and text.count(token) != allowed:
+            raise RolloutError(f"The prompt of request {index} has {text.count(token)} {kind} tokens {token!r} where {allowed} belong; "
+                               "text written by a model must be checked for control tokens before it is asked.")
+
+
+def encode(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
+    """Choose the way that fits the model's architecture. Call and use without gradients."""
+    if model.config.model_type in SHARED_IMAGE_MODELS:
+        return shared_images(model, processor, work, max_new_tokens)
+    return whole_prompts(model, processor, work, max_new_tokens)
+
+
+def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
+    """Prompts of a Qwen2-VL-like model; see `encode`."""
+    features, grids = _image_features(model, processor, work.images)
+    merged = processor.image_processor.merge_size**2
+    texts = [prompt.text if prompt.image is None else
+             prompt.text.replace(processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged))
+             for prompt in work.prompts]
+    token_ids = processor.tokenizer(texts, **_special_tokens(processor, texts[0]))["input_ids"]
+    _check_lengths(model, [len(ids) for ids in token_ids], max_new_tokens)
+    for prompt, ids in zip(work.prompts, token_ids, strict=True):
+        wanted = 0 if prompt.image is None else len(features[prompt.image])
+        if ids.count(model.config.image_token_id) != wanted:
+            raise RolloutError(f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
+                               "the processor does not belong to this model.")
+    positions = _positions(model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts])
+
+    def prefill(numbers: Sequence[int]) -> Prefilled:
+        ids, mask = _left_pad([token_ids[i] for i in numbers], processor.tokenizer.pad_token_id)
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        places = torch.zeros(3, *ids.shape, dtype=torch.int64)
+        for row, i in enumerate(numbers):
+            places[:, row, ids.shape[1] - len(token_ids[i]) :] = positions[i]
+        embeddings = model.get_input_embeddings()(ids)
+        seen = [features[image] for i in numbers if (image := work.prompts[i].image) is not None]
+        if seen:
+            is_image = (ids == model.config.image_token_id)[:, :, None].expand_as(embeddings)
+            embeddings = embeddings.masked_scatter(is_image, torch.cat(seen).to(embeddings))
+        return _run(model, {"inputs_embeds": embeddings}, ids, mask, places.to(model.device))
+
+    return Encoded([len(ids) for ids in token_ids], prefill)
+
+
+def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
+    """Prompts of any vision-language model that Hugging Face's `generate` can decode; see `encode`."""
+
+    def prefill(numbers: Sequence[int]) -> Prefilled:
+        chosen = [work.prompts[i] for i in numbers]
+        images = [[work.images[prompt.image]] for prompt in chosen if prompt.image is not None]
+        texts = [prompt.text for prompt in chosen]
+        batch = processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt",
+                          **_special_tokens(processor, texts[0])).to(model.device)
+        inputs = dict(batch)
+        ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        _check_lengths(model, mask.sum(dim=1).tolist(), max_new_tokens)
+        # `generate` finds positions by this method, which architectures with positions of their own override.
+        places = model._prepare_position_ids_for_generation(ids, {**inputs, "attention_mask": mask})
+        return _run(model, {"input_ids": ids, **inputs}, ids, mask, places)
+
+    # Prompts with and without an image never share a batch: processors disagree on how to take the mixture.
+    longest = max(len(prompt.text) for prompt in work.prompts) + 1
+    return Encoded([len(prompt.text) + longest * (prompt.image is not None) for prompt in work.prompts], prefill)
+
+
+def _run(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Prefilled:
+    cache = DynamicCache(config=model.config.get_text_config())
+    output = model(**inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefilled(output.logits[:, -1], output.past_key_values, ids, mask, positions[..., -1:] + 1)
+
+
+def _image_features(model: Any, processor: Any, images: Sequence[Image.Image]) -> tuple[list[Tensor], Tensor]:
+    """Features (tokens, hidden) of every image and the patch grids (images, 3) as time, height, width."""
+    features: list[Tensor] = []
+    grids = []
+    for group in _by_area(images):
+        batch = processor.image_processor(images=group, return_tensors="pt")
+        grid = batch["image_grid_thw"]
+        output = model.get_image_features(batch["pixel_values"].to(model.device), grid.to(model.device))
+        features += list(output.pooler_output)
+        grids.append(grid)
+    return features, torch.cat(grids) if grids else torch.zeros(0, 3, dtype=torch.int64)
+
+
+def _by_area(images: Sequence[Image.Image]) -> list[list[Image.Image]]:
+    groups: list[list[Image.Image]] = []
+    room = 0
+    for image in images:
+        area = max(image.width * image.height, _SMALLEST_AREA)
+        if not groups or area > room:
+            groups.append([])
+            room = _PIXELS_AT_ONCE
+        groups[-1].append(image)
+        room -= area
+    return groups
+
+
+def _positions(model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]) -> list[Tensor]:
+    """Rotary positions (3, tokens) of every prompt, by the model's own rule. It loops in Python, and most prompts share their layout
+    (length, place and grid of the image), so each layout is computed once."""
+    known: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
+    found = []
+    image_token = model.config.image_token_id
+    core = model.model
+    for ids, grid in zip(token_ids, grids, strict=True):
+        layout = (len(ids), ids.index(image_token), tuple(grid.tolist())) if grid is not None else (len(ids), -1, ())
+        if layout not in known:
+            if grid is None:
+                known[layout] = torch.arange(len(ids)).expand(3, -1)
+            else:
+                row = torch.tensor([ids])
+                known[layout] = core.get_rope_index(row, mm_token_type_ids=(row == image_token).int(), image_grid_thw=grid[None])[0][:, 0]
+        found.append(known[layout])
+    return found
+
+
+def _left_pad(sequences: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor]:
+    width = max(map(len, sequences))
+    ids = torch.tensor([[pad or 0] * (width - len(one)) + one for one in sequences])
+    mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in sequences])
+    return ids, mask
+
+
+def _special_tokens(processor: Any, text: str) -> dict[str, bool]:
+    """A template that wrote the first token itself must not get a second one (the rule of `apply_chat_template`)."""
+    bos = processor.tokenizer.bos_token
+    return {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
+
+
+def _check_lengths(model: Any, lengths: Sequence[int], max_new_tokens: int) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(lengths)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise RolloutError(f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} positions; "
+                           "use smaller images, a shorter question or a lower max_new_tokens.")
