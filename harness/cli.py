@@ -16,6 +16,7 @@ from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
 INTERRUPTED = InterruptedRun.exit_code
+KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
 
 class OneSentence(TyperGroup):
@@ -27,6 +28,8 @@ class OneSentence(TyperGroup):
             result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             sys.stdout.flush()
             code = result if isinstance(result, int) else 0
+            if code == KEYBOARD:
+                code = _say("error: Stopped by Ctrl-C.", 1)
         except Exception as error:
             if os.environ.get("VZERO_DEBUG") and not hasattr(error, "format_message"):
                 raise
@@ -59,7 +62,8 @@ def explain(error: Exception) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(" ".join(sentence.split()), file=sys.stderr)
+    line = " ".join(sentence.split())  # what it quotes may hold anything: nothing in it may reach the terminal as a control sequence
+    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     return code
 
 

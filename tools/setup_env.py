@@ -200,7 +200,7 @@ def main() -> int:
         wanted = fingerprint()
         if up_to_date(wanted, version):
             return 0
-        print(f"Setting up .venv with Python {mine[0]}.{mine[1]}; this takes a few minutes and about 2 GB the first time.", flush=True)
+        print("Updating .venv." if read_stamp() else "Setting up .venv; this takes a few minutes and 2.5 GB.", flush=True)
         try:
             install(version, wanted)
         except SetupError as error:

@@ -63,4 +63,10 @@ def console(json: bool) -> Console:
     """Where progress and tables go: stdout, or stderr when stdout is kept for JSON."""
     from rich.console import Console
 
-    return Console(stderr=json)
+    class Honest(Console):
+        """Leaves it to the command line what a reader that went away means; Rich itself would exit with 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Honest(stderr=json)

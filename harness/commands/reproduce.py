@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json as json_format
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands import options
+from harness.run.signals import interruptible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.report import Finished
+    from vzero.config import Preset
 
 
 def reproduce(
@@ -22,29 +31,40 @@ def reproduce(
 
     Example: vzero-harness reproduce --preset pocket --seed 1 --out runs/seed-1
     """
-    resolved = options.resolve(preset, images, seed, set_)
-    if show:
-        from harness.commands.show import as_toml
+    with interruptible():
+        resolved = options.resolve(preset, images, seed, set_)
+        if show:
+            _show(resolved, json)
+            return
+        folder, terminal = options.run_folder(out, resolved), options.console(json)
+        finished = _run(resolved, folder, fresh, plain, terminal)
+        if json:
+            print(json_format.dumps(finished.results, indent=2))
+        else:
+            from harness.report import print_summary
 
-        tree = resolved.model_dump(mode="json")
-        print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
-        return
+            print_summary(folder, terminal)
+
+
+def _show(resolved: Preset, json: bool) -> None:
+    from harness.commands.show import as_toml
+
+    tree = resolved.model_dump(mode="json")
+    print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
+
+
+def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console) -> Finished:
+    from harness.report import finish
     from harness.run import ledger
     from harness.run.directory import opened
     from harness.run.display import shown
     from harness.run.orchestrate import run_plan
-    from harness.run.process import interruptible
     from vzero.selfplay import plan
 
-    folder, console, stages = options.run_folder(out, resolved), options.console(json), plan(resolved)
-    with interruptible(), opened(folder, resolved, "reproduce", fresh) as run:
-        with shown(stages, console, plain) as display:
+    stages = plan(resolved)
+    with opened(folder, resolved, "reproduce", fresh) as run:
+        with shown(stages, terminal, plain) as display:
             run_plan(run, resolved, stages, display)
-        from harness.report import finish, print_summary
-
-        finished = finish(run.folder)
-        ledger.append(run.folder, {"event": "run-finished", "command": "reproduce"})
-    if json:
-        print(json_format.dumps(finished.results, indent=2))
-    else:
-        print_summary(folder, console)
+        finished = finish(folder)
+        ledger.append(folder, {"event": "run-finished", "command": "reproduce"})
+    return finished

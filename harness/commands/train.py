@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands import options
+from harness.run.signals import interruptible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vzero.config import Preset
 
 
 def train(
@@ -21,25 +29,29 @@ def train(
 
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
-    resolved = options.resolve(preset, images, seed, set_)
+    with interruptible():
+        resolved = options.resolve(preset, images, seed, set_)
+        folder, terminal = options.run_folder(out, resolved), options.console(json)
+        made = _run(resolved, folder, fresh, plain, terminal)
+        if json:
+            print(json_format.dumps({"run": str(folder), "checkpoints": made}, indent=2))
+            return
+        for name, path in made.items():
+            terminal.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console) -> dict[str, str]:
     from harness.run import ledger
     from harness.run.directory import opened
     from harness.run.display import shown
     from harness.run.orchestrate import run_plan
-    from harness.run.process import interruptible
     from vzero.selfplay import plan
     from vzero.stage import stage_folder
 
     stages = [stage for stage in plan(resolved) if stage.kind != "evaluate"]
-    folder, console = options.run_folder(out, resolved), options.console(json)
-    with interruptible(), opened(folder, resolved, "train", fresh) as run:
-        with shown(stages, console, plain) as display:
+    with opened(folder, resolved, "train", fresh) as run:
+        with shown(stages, terminal, plain) as display:
             run_plan(run, resolved, stages, display)
-        ledger.append(run.folder, {"event": "run-finished", "command": "train"})
-    made = {f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
+        ledger.append(folder, {"event": "run-finished", "command": "train"})
+    return {f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
             for stage in stages if stage.kind in ("train-questioner", "train-solver")}
-    if json:
-        print(json_format.dumps({"run": str(folder), "checkpoints": made}, indent=2))
-        return
-    for name, path in made.items():
-        console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)

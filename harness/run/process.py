@@ -7,11 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import vzero
 from harness.run import guard
@@ -20,7 +18,7 @@ from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.selfplay import Stage
 
 GRACE = 10.0  # seconds between asking a stage to end and ending it
-SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closing of the terminal"}
+LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
@@ -88,7 +86,7 @@ def environment(preset: Preset) -> dict[str, str]:
 def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
     """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
     with open(process.log, "rb") as stream:
-        stream.seek(process.log_start)
+        stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
         lines = stream.read().decode("utf-8", "replace").splitlines()
     where = f"(log: {process.log})"
     if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(process.log.parent).free < 4096:
@@ -105,19 +103,3 @@ def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
     kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
     last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
     return kind(f"{said} {where}" if said else f"Stage {stage.name} failed: {last} {where}")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no default action exists."""
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise InterruptedRun(f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume.")
-
-    # SIGHUP that is ignored was ignored on purpose (nohup), and stays so.
-    wanted = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("VZERO_TEST_MODEL", "pocket")
 PRESET = load_preset("smoke", [f"model={MODEL}"])
 STAGES = plan(PRESET)
-pytestmark = pytest.mark.skipif(MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="the pocket checkpoint is not built yet")
+pytestmark = pytest.mark.skipif(MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet")
 
 
 def start(run: Path, *words: str) -> subprocess.Popen[str]:

@@ -24,7 +24,7 @@ from harness.cli import explain
 from harness.run.directory import opened
 from harness.run.display import shown
 from harness.run.orchestrate import run_plan
-from harness.run.process import interruptible
+from harness.run.signals import interruptible
 from vzero.config import load_preset
 from vzero.selfplay import plan
 folder, preset = Path(sys.argv[1]), load_preset("smoke", sys.argv[2:])

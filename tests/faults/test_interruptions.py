@@ -16,7 +16,7 @@ import pytest
 Launch = Callable[..., "subprocess.Popen[str]"]  # fixture `launch`: program, words -> process
 Tools = SimpleNamespace
 STAGE = Path("stages/00-images")
-LONG = ("train", "--preset", "smoke", "--set", "images.count=200000")  # minutes of drawing: nobody waits for its end
+LONG = ("train", "--preset", "smoke", "--set", "images.count=30000")  # minutes of drawing: nobody waits for its end
 
 
 def events(run: Path) -> list[str]:
@@ -145,12 +145,12 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(launch: Launch, tools: 
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=300k tmpfs {disk} && "$@"; code=$?; cp -r {disk}/run {tmp_path}/saved; exit $code'
-    process = launch(tools.IMAGES_ONLY, str(disk / "run"), "images.count=2000", prefix=("unshare", "-rm", "sh", "-c", script, "sh"))
+    process = launch(tools.IMAGES_ONLY, str(disk / "run"), "images.count=300", prefix=("unshare", "-rm", "sh", "-c", script, "sh"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert err.count("\n") == 1 and "No space left" in err and "run the same command again" in err
     run = tmp_path / "saved"
     assert not (run / STAGE / "manifest.json").exists()
-    assert finish(launch, tools, run, "images.count=2000")[0] == 0  # with room again
-    assert len(manifest(run)["files"]) == 2003
+    assert finish(launch, tools, run, "images.count=300")[0] == 0  # with room again
+    assert len(manifest(run)["files"]) == 303
     assert "stage-finished" in events(run)

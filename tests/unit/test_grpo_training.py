@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests import tiny_model
@@ -18,7 +19,7 @@ from vzero.config import EngineConfig, GrpoSettings
 from vzero.errors import RolloutError, VZeroError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
-from vzero.grpo.train import Job, train
+from vzero.grpo.train import Job, full_disk_as_oserror, train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.images import load_records, open_image
 from vzero.progress import Progress
@@ -207,6 +208,15 @@ def test_a_failing_solver_ends_the_stage(base: Path, prompts: list[Prompt], tmp_
     with pytest.raises(RolloutError, match="the Solver is gone"):
         train(replace(job_for(tmp_path, base, prompts), reward=fails))
     assert not (tmp_path / "checkpoint").exists() and artefacts.read_jsonl(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), full_disk_as_oserror(tmp_path):
+        torch.save({"state": torch.zeros(100_000)}, "/dev/full")
+    with pytest.raises(OSError, match="No space left"), full_disk_as_oserror(tmp_path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(RuntimeError, match="shapes"), full_disk_as_oserror(tmp_path):
+        raise RuntimeError("shapes differ")
 
 
 def test_divergence_is_one_sentence(base: Path, prompts: list[Prompt], tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
 def test_rows_of_valid_and_invalid_questions() -> None:
     from vzero.bulk import Reply
 
-    row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9))
+    row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9), "pocket")
     assert row == {"question_id": "2-i7", "image_id": "i7", "raw": GOOD.format("C"), "finish_reason": "stop", "tokens": 9, "valid": True,
                    "description": "d", "text": "how many ? A) 1 B) 2 C) 3 D) 4", "intuitive": "C"}
-    cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9))
+    cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9), "pocket")
     assert (cut["valid"], cut["description"], cut["text"], cut["intuitive"]) == (False, None, None, None)

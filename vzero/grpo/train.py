@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
@@ -77,11 +80,24 @@ def train(job: Job) -> dict[str, Any]:
     recorder.rewind(whole[1] if whole else 0)
     if batches.steps:
         trainer = _trainer(job, batches, model, processor, recorder, phases)
-        trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
+        with full_disk_as_oserror(job.work):
+            trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
     model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
     processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
-    checkpoints.save(model, processor, job.folder / "checkpoint")
+    with full_disk_as_oserror(job.folder):
+        checkpoints.save(model, processor, job.folder / "checkpoint")
     return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
+
+
+@contextmanager
+def full_disk_as_oserror(folder: Path) -> Iterator[None]:
+    """safetensors and `torch.save` report a full disk by types of their own; callers know OSError, which can be resumed from."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        if "os error 28" in str(error) or "inline_container" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _output(job: Job) -> Path:
