@@ -22,8 +22,15 @@ KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 class OneSentence(TyperGroup):
     """Says every failure in one sentence on stderr, with the exit codes 1 (failed), 2 (wrong use), 75 (interrupted, resumable)."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
-             standalone_mode: bool = True, windows_expand_args: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         try:
             result = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             sys.stdout.flush()
@@ -57,8 +64,11 @@ def explain(error: Exception) -> int:
         return _say(f"No space left on the disk{where}; free some, then run the same command again to resume.", INTERRUPTED)
     if isinstance(error, OSError):
         return _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", 1)
-    return _say(f"error: this is a fault in the program ({type(error).__name__}: {error}); run it again with --debug before the command "
-                "and report what it prints.", 1)
+    return _say(
+        f"error: this is a fault in the program ({type(error).__name__}: {error}); run it again with --debug before the command "
+        "and report what it prints.",
+        1,
+    )
 
 
 def _say(sentence: str, code: int) -> int:
@@ -73,8 +83,9 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(cls=OneSentence, name="vzero-harness", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  rich_markup_mode=None)
+app = typer.Typer(
+    cls=OneSentence, name="vzero-harness", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 @app.callback()

@@ -25,19 +25,32 @@ def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
         if results["room"][suite] is not None:
             found.append(row("room", {"suite": suite, "model": "base"}, results["room"][suite], [evaluated["base"]]))
     for suite, families in results["families"].items():
-        found += [row("families", {"suite": suite, "model": model}, {name: models[model] for name, models in families.items()
-                                                                     if model in models}, [evaluated[model]])
-                  for model in results["models"]]
-    found += [row("accuracy", {"suite": "average", "model": model}, values, [evaluated[model]])
-              for model, values in results["average"].items()]
+        found += [
+            row(
+                "families",
+                {"suite": suite, "model": model},
+                {name: models[model] for name, models in families.items() if model in models},
+                [evaluated[model]],
+            )
+            for model in results["models"]
+        ]
+    found += [
+        row("accuracy", {"suite": "average", "model": model}, values, [evaluated[model]]) for model, values in results["average"].items()
+    ]
     trained = [model for model in results["models"] if model != "base"]
     for key, against in (("gains", dict.fromkeys(trained, "base")), ("gains_over_previous", _previous(trained))):
         for model, suites in results[key].items():
-            found += [row("gain", {"suite": suite, "model": model, "over": against[model]}, values,
-                          [evaluated[against[model]], evaluated[model]]) for suite, values in suites.items()]
+            found += [
+                row("gain", {"suite": suite, "model": model, "over": against[model]}, values, [evaluated[against[model]], evaluated[model]])
+                for suite, values in suites.items()
+            ]
     for number, values in results["shadow"].items():
-        stages = [one.stage.name for kind in ("images", "write-questions", "label") for one in run.of_kind(kind)
-                  if one.stage.iteration in (0, int(number))]
+        stages = [
+            one.stage.name
+            for kind in ("images", "write-questions", "label")
+            for one in run.of_kind(kind)
+            if one.stage.iteration in (0, int(number))
+        ]
         found.append(row("shadow", {"iteration": number}, values, stages))
     return found + [row("training", {"stage": name}, values, [name]) for name, values in results["training"].items()]
 

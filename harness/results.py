@@ -53,19 +53,36 @@ def build(run: Run) -> dict[str, Any]:
     preset = run.preset
     names = metric_names(preset.evaluation.sampled.n)
     scores = {model_name(one): _by_suite(one, preset) for one in run.of_kind("evaluate")}
-    suites = {suite: {model: _measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
-                      for model in scores if scores[model].get(suite)} for suite in preset.evaluation.suites}
+    suites = {
+        suite: {
+            model: _measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
+            for model in scores
+            if scores[model].get(suite)
+        }
+        for suite in preset.evaluation.suites
+    }
     found = {
-        "format": FORMAT, "preset": preset.name, "seed": preset.seed, "iterations": preset.iterations, "split": preset.evaluation.split,
-        "model": _plain_name(preset.model), "samples": preset.evaluation.sampled.n, "complete": not run.missing,
-        "missing": dict(run.missing), "models": list(scores), "metrics": list(names),
-        "images": _images(run), "suites": suites, "average": _average(scores, names, preset),
+        "format": FORMAT,
+        "preset": preset.name,
+        "seed": preset.seed,
+        "iterations": preset.iterations,
+        "split": preset.evaluation.split,
+        "model": _plain_name(preset.model),
+        "samples": preset.evaluation.sampled.n,
+        "complete": not run.missing,
+        "missing": dict(run.missing),
+        "models": list(scores),
+        "metrics": list(names),
+        "images": _images(run),
+        "suites": suites,
+        "average": _average(scores, names, preset),
         "gains": {model: _gains(scores, "base", model, names, preset) for model in scores if model != "base" and "base" in scores},
         "gains_over_previous": {model: _gains(scores, previous, model, names, preset) for previous, model in _consecutive(scores)},
         "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
-        "families": _families(scores, names, preset.evaluation.suites), "hard_families": _hard_families(preset.evaluation.suites),
-        "shadow": _shadow(run), "training": {one.stage.name: _training(one) for kind in ("train-questioner", "train-solver")
-                                             for one in run.of_kind(kind)},
+        "families": _families(scores, names, preset.evaluation.suites),
+        "hard_families": _hard_families(preset.evaluation.suites),
+        "shadow": _shadow(run),
+        "training": {one.stage.name: _training(one) for kind in ("train-questioner", "train-solver") for one in run.of_kind(kind)},
         "keep": [preset.solver.keep_low, preset.solver.keep_high],
     }
     found["warnings"] = _warnings(found, scores, preset)
@@ -91,8 +108,9 @@ def _by_suite(stage: SealedStage, preset: Preset) -> dict[str, dict[str, Item]]:
 def _measures(items: Mapping[str, Item], names: Sequence[str], seed: int) -> dict[str, Any]:
     """Accuracies with intervals, and the counts of answers that could not be read or were cut off, of one model on one suite."""
     images = [item.image for item in items.values()]
-    found: dict[str, Any] = {name: asdict(mean_interval([([item.outcomes[name] for item in items.values()], images)], derive(seed, name)))
-                             for name in names}
+    found: dict[str, Any] = {
+        name: asdict(mean_interval([([item.outcomes[name] for item in items.values()], images)], derive(seed, name))) for name in names
+    }
     counts = metrics.score([item.row for item in items.values()])
     for kind, n in (("greedy", counts.scored), ("sampled", counts.scored * counts.samples)):
         for what in ("unparsed", "cut_off"):
@@ -106,9 +124,15 @@ def _average(scores: Scores, names: Sequence[str], preset: Preset) -> dict[str, 
     for model, by_suite in scores.items():
         parts = [list(by_suite[suite].values()) for suite in preset.evaluation.suites]
         if all(parts):
-            found[model] = {name: asdict(mean_interval([([item.outcomes[name] for item in part], [item.image for item in part])
-                                                        for part in parts], derive(preset.seed, "average", model, name)))
-                            for name in names}
+            found[model] = {
+                name: asdict(
+                    mean_interval(
+                        [([item.outcomes[name] for item in part], [item.image for item in part]) for part in parts],
+                        derive(preset.seed, "average", model, name),
+                    )
+                )
+                for name in names
+            }
     return found
 
 
@@ -154,9 +178,16 @@ def _families(scores: Scores, names: Sequence[str], suites: Sequence[str]) -> di
         for model, by_suite in scores.items():
             for item in by_suite[suite].values():
                 found.setdefault(suite, {}).setdefault(item.row["family"], {}).setdefault(model, []).append(item.outcomes)
-    return {suite: {family: {model: {"n": len(rows), **{name: math.fsum(row[name] for row in rows) / len(rows) for name in names}}
-                             for model, rows in models.items()} for family, models in families.items()}
-            for suite, families in found.items()}
+    return {
+        suite: {
+            family: {
+                model: {"n": len(rows), **{name: math.fsum(row[name] for row in rows) / len(rows) for name in names}}
+                for model, rows in models.items()
+            }
+            for family, models in families.items()
+        }
+        for suite, families in found.items()
+    }
 
 
 def _hard_families(suites: Sequence[str]) -> list[str]:
@@ -172,8 +203,11 @@ def _images(run: Run) -> dict[str, Any] | None:
     if stage is None:
         return None
     skipped = (stage.json("skipped.json") or {"skipped": []})["skipped"]
-    return {"source": "pocket" if run.preset.images.source == "pocket" else "folder", "used": len(stage.rows("images.jsonl")),
-            "skipped": len(skipped)}
+    return {
+        "source": "pocket" if run.preset.images.source == "pocket" else "folder",
+        "used": len(stage.rows("images.jsonl")),
+        "skipped": len(skipped),
+    }
 
 
 def _shadow(run: Run) -> dict[str, Any]:
@@ -192,8 +226,11 @@ def _training(stage: SealedStage) -> dict[str, Any]:
     rows = stage.rows("metrics.jsonl")
     eighth = max(1, len(rows) // 8)
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in ("step", "generation")]
-    return {"steps": len(rows), "iteration": stage.stage.iteration,
-            **{name: {"first": _mean(rows[:eighth], name), "last": _mean(rows[-eighth:], name)} for name in names}}
+    return {
+        "steps": len(rows),
+        "iteration": stage.stage.iteration,
+        **{name: {"first": _mean(rows[:eighth], name), "last": _mean(rows[-eighth:], name)} for name in names},
+    }
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -205,9 +242,13 @@ def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[
     notes = []
     for suite, models in found["suites"].items():
         for model, measures in models.items():
-            faults = [f"{entry['value']:,} of {entry['n']:,} {kind} answers {words}"
-                      for what, limit, words in _FAULTS
-                      for kind in ("greedy", "sampled") for entry in (measures[f"{what}_{kind}"],) if entry["value"] > limit * entry["n"]]
+            faults = [
+                f"{entry['value']:,} of {entry['n']:,} {kind} answers {words}"
+                for what, limit, words in _FAULTS
+                for kind in ("greedy", "sampled")
+                for entry in (measures[f"{what}_{kind}"],)
+                if entry["value"] > limit * entry["n"]
+            ]
             if faults:
                 notes.append(f"{model} on {suite}: {'; '.join(faults)}.")
             if set(scores[model][suite]) != set(scores["base"].get(suite, {}) if "base" in scores else scores[model][suite]):

@@ -47,8 +47,9 @@ class SealedStage:
     def _checked(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file() or artefacts.sha256_file(path) != self.manifest["files"][name]:
-            raise InputError(f"{self.stage.name}/{name} is not the file that was sealed; delete that stage's folder and run the same "
-                             "command again.")
+            raise InputError(
+                f"{self.stage.name}/{name} is not the file that was sealed; delete that stage's folder and run the same command again."
+            )
         return path
 
 
@@ -95,5 +96,7 @@ def _current(stage: Stage, manifest: Mapping[str, Any], stages: Mapping[str, Sea
     spec = manifest["spec"]
     if spec["config"] != stage.config or spec["kind"] != stage.kind or set(spec["inputs"]) != set(stage.inputs):
         return False
-    return all(source == "base" or (source in stages and spec["inputs"][role] == artefacts.content_digest(stages[source].manifest))
-               for role, source in stage.inputs.items())
+    return all(
+        source == "base" or (source in stages and spec["inputs"][role] == artefacts.content_digest(stages[source].manifest))
+        for role, source in stage.inputs.items()
+    )

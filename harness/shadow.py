@@ -82,8 +82,15 @@ def measure(questions: Sequence[Row], labels: Sequence[Row] | None, truths: Mapp
 
 _LABEL_MEASURES = ("kept", "kept_count", "agreement", "mean_confidence", "unparsed_votes", "no_majority")
 _SHADOW_QUESTION_MEASURES = ("well_posed", "hard", "families", "entropy_nats", "effective_families", "unrecognised")
-_SHADOW_LABEL_MEASURES = ("label_accuracy", "label_accuracy_kept", "label_accuracy_kept_strict", "intuitive_accuracy", "well_posed_kept",
-                          "hard_kept", "calibration")
+_SHADOW_LABEL_MEASURES = (
+    "label_accuracy",
+    "label_accuracy_kept",
+    "label_accuracy_kept_strict",
+    "intuitive_accuracy",
+    "well_posed_kept",
+    "hard_kept",
+    "calibration",
+)
 
 
 def normalise(text: str) -> str:
@@ -99,8 +106,12 @@ def _of_labels(labels: Sequence[Row]) -> dict[str, Any]:
         "kept": share(row["kept"] for row in labels),
         "kept_count": len(kept),
         "agreement": share(row["answer"] is not None and row["answer"] == row["intuitive"] for row in labels),
-        "mean_confidence": {"value": math.fsum(confidences) / len(confidences) if confidences else None, "n": len(confidences),
-                            "low": None, "high": None},
+        "mean_confidence": {
+            "value": math.fsum(confidences) / len(confidences) if confidences else None,
+            "n": len(confidences),
+            "low": None,
+            "high": None,
+        },
         "unparsed_votes": share(vote is None for vote in votes),
         "no_majority": sum(1 for row in labels if row["answer"] is None),
     }
@@ -150,6 +161,12 @@ def calibration(posed: Sequence[tuple[Row, TruthLike]]) -> list[dict[str, Any]]:
     bins: dict[int, list[tuple[Row, TruthLike]]] = {}
     for row, one in posed:
         bins.setdefault(math.floor(row["confidence"] * 10 + 0.5 + 1e-9), []).append((row, one))
-    return [{"c": tenth / 10, "kept": sum(1 for row, _ in rows if row["kept"]),
-             "mean_confidence": math.fsum(row["confidence"] for row, _ in rows) / len(rows),
-             **share(row["answer"] == one.answer for row, one in rows)} for tenth, rows in sorted(bins.items())]
+    return [
+        {
+            "c": tenth / 10,
+            "kept": sum(1 for row, _ in rows if row["kept"]),
+            "mean_confidence": math.fsum(row["confidence"] for row, _ in rows) / len(rows),
+            **share(row["answer"] == one.answer for row, one in rows),
+        }
+        for tenth, rows in sorted(bins.items())
+    ]

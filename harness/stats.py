@@ -52,7 +52,7 @@ class Gain:
 
     @property
     def direction(self) -> str:
-        """"positive" or "negative" only where both intervals leave out zero on the same side and p <= .05, else "unclear"."""
+        """ "positive" or "negative" only where both intervals leave out zero on the same side and p <= .05, else "unclear"."""
         bounds = (self.low, self.high, self.normal_low, self.normal_high)
         if self.p is None or self.p > 0.05 or any(bound is None for bound in bounds):
             return "unclear"
@@ -95,8 +95,9 @@ def paired_gain(suites: Sequence[Pairs], seed: int, level: float = 0.95, resampl
     return Gain(gain, low, high, normal_low, normal_high, p, test, n, images)
 
 
-def mean_interval(suites: Sequence[tuple[Sequence[float], Sequence[Hashable]]], seed: int, level: float = 0.95,
-                  resamples: int = RESAMPLES) -> Interval:
+def mean_interval(
+    suites: Sequence[tuple[Sequence[float], Sequence[Hashable]]], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> Interval:
     """Mean outcome of (values, images) with an interval: Wilson's for 0/1 outcomes of one suite with one item an image, else bootstrap."""
     clustered = [_by_image(np.asarray(values, dtype=np.float64), images) for values, images in suites]
     n = sum(len(values) for values, _ in suites)
@@ -117,8 +118,9 @@ def _by_image(values: np.ndarray, images: Sequence[Hashable]) -> tuple[np.ndarra
     return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
 
 
-def bootstrap_interval(clustered: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, level: float,
-                       resamples: int) -> tuple[float | None, float | None]:
+def bootstrap_interval(
+    clustered: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, level: float, resamples: int
+) -> tuple[float | None, float | None]:
     """Percentile interval of the mean over suites of (sum of sums / sum of sizes), images drawn with replacement within each suite.
 
     Images with equal (sum, size) are interchangeable, so how often each *kind* is drawn is multinomial: the same distribution as drawing

@@ -35,17 +35,44 @@ def processor(words: list[str]):
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     raw.add_special_tokens(list(SPECIAL))
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>", padding_side="left",
+        tokenizer_object=raw,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<eos>",
+        padding_side="left",
         # Named in this way they are saved, so that a reloaded processor knows its own image token.
-        extra_special_tokens={"image_token": "<img>", "video_token": "<vid>", "vision_start_token": "<vs>", "vision_end_token": "<ve>",
-                              "system_token": "<sys>", "user_token": "<user>", "go_token": "<go>"})
+        extra_special_tokens={
+            "image_token": "<img>",
+            "video_token": "<vid>",
+            "vision_start_token": "<vs>",
+            "vision_end_token": "<ve>",
+            "system_token": "<sys>",
+            "user_token": "<user>",
+            "go_token": "<go>",
+        },
+    )
     pixels = {"patch_size": 7, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 14 * 14, "max_pixels": 42 * 42}
-    return Qwen2_5_VLProcessor(image_processor=Qwen2VLImageProcessor(**pixels), tokenizer=tokenizer,
-                               video_processor=Qwen2VLVideoProcessor(**pixels), chat_template=TEMPLATE)
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**pixels),
+        chat_template=TEMPLATE,
+    )
 
 
-def model(words: list[str], *, hidden: int = 64, layers: int = 2, heads: int = 2, kv_heads: int = 1, feed_forward: int = 128,
-          positions: int = 256, vision: int = 32, spread: float = 0.3, seed: int = 0):
+def model(
+    words: list[str],
+    *,
+    hidden: int = 64,
+    layers: int = 2,
+    heads: int = 2,
+    kv_heads: int = 1,
+    feed_forward: int = 128,
+    positions: int = 256,
+    vision: int = 32,
+    spread: float = 0.3,
+    seed: int = 0,
+):
     """Random weights; `spread` is their standard deviation, wide enough that images and words change what follows."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -54,16 +81,40 @@ def model(words: list[str], *, hidden: int = 64, layers: int = 2, heads: int = 2
     half = hidden // heads // 2
     section = [half - 2 * (half // 3), half // 3, half // 3]
     config = Qwen2_5_VLConfig(
-        text_config={"vocab_size": len(words), "hidden_size": hidden, "intermediate_size": feed_forward, "num_hidden_layers": layers,
-                     "num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": positions,
-                     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section},
-                     "tie_word_embeddings": True, "initializer_range": spread, "bos_token_id": None, "eos_token_id": of("<eos>"),
-                     "pad_token_id": of("<pad>")},
-        vision_config={"depth": 2, "hidden_size": vision, "num_heads": 2, "intermediate_size": 2 * vision, "out_hidden_size": hidden,
-                       "patch_size": 7, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 28,
-                       "fullatt_block_indexes": [1], "initializer_range": spread},
-        image_token_id=of("<img>"), video_token_id=of("<vid>"), vision_start_token_id=of("<vs>"), vision_end_token_id=of("<ve>"),
-        tie_word_embeddings=True)
+        text_config={
+            "vocab_size": len(words),
+            "hidden_size": hidden,
+            "intermediate_size": feed_forward,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "max_position_embeddings": positions,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section},
+            "tie_word_embeddings": True,
+            "initializer_range": spread,
+            "bos_token_id": None,
+            "eos_token_id": of("<eos>"),
+            "pad_token_id": of("<pad>"),
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": vision,
+            "num_heads": 2,
+            "intermediate_size": 2 * vision,
+            "out_hidden_size": hidden,
+            "patch_size": 7,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 28,
+            "fullatt_block_indexes": [1],
+            "initializer_range": spread,
+        },
+        image_token_id=of("<img>"),
+        video_token_id=of("<vid>"),
+        vision_start_token_id=of("<vs>"),
+        vision_end_token_id=of("<ve>"),
+        tie_word_embeddings=True,
+    )
     torch.manual_seed(seed)
     made = Qwen2_5_VLForConditionalGeneration(config).eval()
     made.generation_config.eos_token_id = of("<eos>")

@@ -77,16 +77,22 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row in a single write, synced. For logs, which may end in a torn line; see `read_jsonl`."""
+    """Append one row in a single write, synced. A torn last line, left by a writer that was killed, is cut off first."""
     data = (json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
+    _cut_torn_line(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, b"\n" + data if torn else data)
+        os.write(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists() or path.stat().st_size == 0 or _last_byte(path) == b"\n":
+        return
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _last_byte(path: Path) -> bytes:
@@ -124,8 +130,13 @@ def provenance() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    return {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system(),
-            "packages": versions, "git": _git_state()}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "packages": versions,
+        "git": _git_state(),
+    }
 
 
 def _git_state() -> dict[str, Any] | None:
@@ -134,7 +145,8 @@ def _git_state() -> dict[str, Any] | None:
         return None
     try:
         run = lambda *words: subprocess.run(  # noqa: E731
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
         return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
@@ -148,8 +160,13 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
         spec: what determined the content (config, seed, digests of the inputs). Its digest decides whether a later run may reuse it.
         facts: anything measured that is worth keeping but does not determine the content (seconds, counts).
     """
-    manifest = {"spec": dict(spec), "spec_digest": digest(spec), "files": folder_hashes(folder),
-                "facts": dict(facts or {}), "provenance": provenance()}
+    manifest = {
+        "spec": dict(spec),
+        "spec_digest": digest(spec),
+        "files": folder_hashes(folder),
+        "facts": dict(facts or {}),
+        "provenance": provenance(),
+    }
     write_json(folder / MANIFEST, manifest)
     return manifest
 

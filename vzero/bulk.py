@@ -28,8 +28,17 @@ class Reply:
     tokens: int
 
 
-def ask(engine: Engine, items: Sequence[T], request: Callable[[T], Request], sampling: SamplingConfig, *, chunk: int, log: Path,
-        progress: Progress, unit: str) -> list[tuple[Reply, ...]]:
+def ask(
+    engine: Engine,
+    items: Sequence[T],
+    request: Callable[[T], Request],
+    sampling: SamplingConfig,
+    *,
+    chunk: int,
+    log: Path,
+    progress: Progress,
+    unit: str,
+) -> list[tuple[Reply, ...]]:
     """The `sampling.n` replies to each item, in order.
 
     Args:
@@ -50,9 +59,11 @@ def ask(engine: Engine, items: Sequence[T], request: Callable[[T], Request], sam
     replies = [tuple(Reply(**reply) for reply in item) for row in rows for item in row["replies"]]
     while len(replies) < len(items):
         start = time.perf_counter()
-        requests = [request(item) for item in items[len(replies):len(replies) + chunk]]
-        fresh = [tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in rollout.completions)
-                 for rollout in engine.generate(requests, sampling)]
+        requests = [request(item) for item in items[len(replies) : len(replies) + chunk]]
+        fresh = [
+            tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in rollout.completions)
+            for rollout in engine.generate(requests, sampling)
+        ]
         artefacts.append_jsonl(log, {"replies": [[vars(reply) for reply in item] for item in fresh]})
         replies += fresh
         tokens = sum(reply.tokens for item in fresh for reply in item)

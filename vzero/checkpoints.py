@@ -59,8 +59,10 @@ def _fetch(model: str) -> Path:
     except (RepositoryNotFoundError, HFValidationError):
         raise InputError(f"The hub has no model {model!r} that you may read; check the name, or log in with `hf auth login`.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(f"{model!r} is neither a folder nor on disk, and the hub cannot be reached ({type(error).__name__}); "
-                         "connect, or download the model and give its folder.") from None
+        raise InputError(
+            f"{model!r} is neither a folder nor on disk, and the hub cannot be reached ({type(error).__name__}); "
+            "connect, or download the model and give its folder."
+        ) from None
 
 
 def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
@@ -82,8 +84,13 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
     _checked(Path(folder), str(folder))
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
-            str(folder), dtype=dtype or torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False,
-            output_loading_info=True)
+            str(folder),
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}.") from error
     if absent := sorted(map(str, report["missing_keys"])):  # they would be left random, with no more than a warning

@@ -9,6 +9,7 @@ torch without CUDA. It costs nothing until somebody imports torchvision; since e
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 TYPE_CHECKING = False
@@ -33,15 +34,13 @@ def _declare_operators() -> None:
 
 
 class _TorchvisionFinder:
-    """A meta path finder that finds nothing: runs `_declare_operators` once, just before the first import of torchvision, then steps aside."""
+    """A meta path finder that finds nothing: it runs `_declare_operators` just before the first import of torchvision, then steps aside."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname == "torchvision":
             sys.meta_path.remove(self)
-            try:
+            with contextlib.suppress(ImportError):  # no torch: torchvision will say so itself
                 _declare_operators()
-            except ImportError:  # no torch: torchvision will say so itself
-                pass
         return None
 
 

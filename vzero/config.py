@@ -123,8 +123,7 @@ class Preset(Section):
 
 def preset_names() -> list[str]:
     """Names of the presets that ship with the package, sorted."""
-    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("vzero.presets").iterdir()
-                  if entry.name.endswith(".toml"))
+    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("vzero.presets").iterdir() if entry.name.endswith(".toml"))
 
 
 def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Preset:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class VZeroError(Exception):
     """A failure with a message meant for the user. `exit_code` follows the command line's contract."""

@@ -68,8 +68,10 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def load_records(stage_folder: Path) -> list[ImageRecord]:
     """The usable images of a finished images stage, in the order they are used."""
-    return [ImageRecord(row["image_id"], stage_folder.absolute() / row["path"], row["sha256"], row["width"], row["height"])
-            for row in artefacts.read_jsonl(stage_folder / "images.jsonl")]
+    return [
+        ImageRecord(row["image_id"], stage_folder.absolute() / row["path"], row["sha256"], row["width"], row["height"])
+        for row in artefacts.read_jsonl(stage_folder / "images.jsonl")
+    ]
 
 
 def open_image(record: ImageRecord) -> Image.Image:
@@ -81,8 +83,9 @@ def open_image(record: ImageRecord) -> Image.Image:
     try:
         data = record.path.read_bytes()
     except OSError as error:
-        raise InputError(f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same command "
-                         "again.") from None
+        raise InputError(
+            f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same command again."
+        ) from None
     if hashlib.sha256(data).hexdigest() != record.sha256:
         raise InputError(f"The picture {shown(record.path)} changed since this run began; restore it or start anew with --fresh.")
     try:
@@ -162,8 +165,10 @@ def _from_folder(context: StageContext, config: ImagesConfig) -> tuple[list[dict
         if len(rows) == config.count:
             break
     if not rows:
-        raise InputError(f"No usable picture in {shown(root)} ({len(skipped)} skipped); give --images a folder with JPEG, PNG, WebP, "
-                         "BMP, GIF or TIFF files.")
+        raise InputError(
+            f"No usable picture in {shown(root)} ({len(skipped)} skipped); give --images a folder with JPEG, PNG, WebP, "
+            "BMP, GIF or TIFF files."
+        )
     return rows, skipped
 
 
@@ -210,8 +215,11 @@ def _sniff(path: Path) -> bool:
     """Whether the file's first bytes are those of a picture, whatever its name says."""
     with open(path, "rb") as stream:
         head = stream.read(16)
-    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")) or (
-        head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:12] in (b"ftypavif", b"ftypavis")
+    return (
+        head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or head[4:12] in (b"ftypavif", b"ftypavis")
+    )
 
 
 def shown(path: Path) -> str:

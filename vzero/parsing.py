@@ -21,8 +21,22 @@ OPTION_MARKS = ("A)", "B)", "C)", "D)")
 
 _LETTERS = "ABCDabcd"
 _BOX = "\\boxed{"
-_WRAPPERS = ("\\text{", "\\mathrm{", "\\textbf{", "\\mathbf{", "\\textrm{", "\\mbox{", "\\textit{", "\\mathit{", "\\textsf{",
-             "\\mathsf{", "\\texttt{", "\\mathtt{", "\\textnormal{", "\\boldsymbol{")
+_WRAPPERS = (
+    "\\text{",
+    "\\mathrm{",
+    "\\textbf{",
+    "\\mathbf{",
+    "\\textrm{",
+    "\\mbox{",
+    "\\textit{",
+    "\\mathit{",
+    "\\textsf{",
+    "\\mathsf{",
+    "\\texttt{",
+    "\\mathtt{",
+    "\\textnormal{",
+    "\\boldsymbol{",
+)
 _TAGS = tuple(f"<{slash}{name}>" for name in ("description", "question", "answer") for slash in ("", "/"))
 _LONGEST_CONTROL = 64
 _PLAIN_CONTROL = ("<pad>", "<bos>", "<eos>", "<unk>", "<s>", "</s>", "<img>", "</img>", "<image>", "<video>")
@@ -130,7 +144,7 @@ def _option(box: str) -> str | None:
     cursor = _skip_closers(box, cursor + 1)
     if cursor >= len(box):
         return None if bracketed else letter.upper()
-    mark, after = box[cursor], box[cursor + 1:cursor + 2]
+    mark, after = box[cursor], box[cursor + 1 : cursor + 2]
     if mark != ")" and (bracketed or mark not in ".:" or after.isalnum()):
         return None
     return None if _names_another(box, cursor + 1, letter, mark) else letter.upper()
@@ -184,7 +198,7 @@ def _has_piped_token(text: str) -> bool:
     while start >= 0:
         end = text.find("|", start + 2, start + 3 + _LONGEST_CONTROL)
         if end > start + 2 and text.startswith("|>", end):
-            name = text[start + 2:end]
+            name = text[start + 2 : end]
             if not any(character.isspace() or character in "<>" for character in name):
                 return True
         start = text.find("<|", start + 2)

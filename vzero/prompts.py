@@ -10,8 +10,16 @@ from vzero.errors import InputError
 from vzero.parsing import OPTIONS, Question, has_control_tokens, parse_answer, parse_question
 from vzero.rollout.protocol import Message
 
-__all__ = ["DIALECTS", "OPTIONS", "Question", "has_control_tokens", "parse_answer", "parse_question", "questioner_messages",
-           "solver_messages"]
+__all__ = [
+    "DIALECTS",
+    "OPTIONS",
+    "Question",
+    "has_control_tokens",
+    "parse_answer",
+    "parse_question",
+    "questioner_messages",
+    "solver_messages",
+]
 
 DIALECTS = ("pocket", "natural")
 

@@ -36,18 +36,40 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     torch.set_num_threads(preset.engine.threads)
     settings = preset.questioner.grpo
     reward = vote_reward(
-        engine=open_engine(preset.engine, ctx.inputs["solver"]), votes=preset.questioner.votes, dialect=preset.dialect,
+        engine=open_engine(preset.engine, ctx.inputs["solver"]),
+        votes=preset.questioner.votes,
+        dialect=preset.dialect,
         opener=image_opener(images_kept=2 * settings.prompts_per_generation),
         seed_of=lambda generation, key, index: derive(preset.seed, "questioner-vote", iteration, generation, key, index),
-        keep=(preset.solver.keep_low, preset.solver.keep_high))
+        keep=(preset.solver.keep_low, preset.solver.keep_high),
+    )
     messages = questioner_messages(preset.dialect)
     prompts = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
-    return train(Job("questioner", iteration, preset.seed, settings, preset.engine, ctx.inputs["questioner"], prompts, reward,
-                     ctx.folder, ctx.work, ctx.progress))
+    return train(
+        Job(
+            "questioner",
+            iteration,
+            preset.seed,
+            settings,
+            preset.engine,
+            ctx.inputs["questioner"],
+            prompts,
+            reward,
+            ctx.folder,
+            ctx.work,
+            ctx.progress,
+        )
+    )
 
 
-def vote_reward(engine: Engine, votes: SamplingConfig, dialect: str, opener: Callable[[ImageRecord], Image.Image],
-                seed_of: Callable[[int, str, int], int], keep: tuple[float, float]) -> Reward:
+def vote_reward(
+    engine: Engine,
+    votes: SamplingConfig,
+    dialect: str,
+    opener: Callable[[ImageRecord], Image.Image],
+    seed_of: Callable[[int, str, int], int],
+    keep: tuple[float, float],
+) -> Reward:
     """The dual-track reward, asking the Solver behind `engine`.
 
     Args:
@@ -68,8 +90,16 @@ def vote_reward(engine: Engine, votes: SamplingConfig, dialect: str, opener: Cal
             for i, completion in enumerate(group.completions):
                 question = read_question(completion.text, completion.finish_reason, dialect)
                 if question is not None:
-                    asked.append((question, Request(solver_messages(dialect, question.text), opener(group.prompt.image),
-                                                    seed_of(generation, group.prompt.key, i))))
+                    asked.append(
+                        (
+                            question,
+                            Request(
+                                solver_messages(dialect, question.text),
+                                opener(group.prompt.image),
+                                seed_of(generation, group.prompt.key, i),
+                            ),
+                        )
+                    )
                     where.append((g, i))
         rollouts = engine.generate([request for _, request in asked], votes) if asked else []
         answers = [[parse_answer(one.text) for one in rollout.completions] for rollout in rollouts]
@@ -83,8 +113,9 @@ def vote_reward(engine: Engine, votes: SamplingConfig, dialect: str, opener: Cal
     return reward
 
 
-def _metrics(questions: Sequence[Question], answers: Sequence[Sequence[str | None]], count: int,
-             keep: tuple[float, float]) -> dict[str, float | None]:
+def _metrics(
+    questions: Sequence[Question], answers: Sequence[Sequence[str | None]], count: int, keep: tuple[float, float]
+) -> dict[str, float | None]:
     """valid: share of all completions; the others are means over valid questions, None where there is none."""
     tallies = [voting.tally(votes) for votes in answers]
     return {
@@ -111,20 +142,34 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
     messages = questioner_messages(preset.dialect)
     sampling = preset.questioner.write.model_copy(update={"n": 1})
     replies = bulk.ask(
-        open_engine(preset.engine, ctx.inputs["questioner"]), records,
-        lambda record: Request(messages, open_image(record), derive(preset.seed, "write", iteration, record.image_id)), sampling,
-        chunk=preset.engine.batch_sequences, log=ctx.work / "written.jsonl", progress=ctx.progress, unit="questions")
+        open_engine(preset.engine, ctx.inputs["questioner"]),
+        records,
+        lambda record: Request(messages, open_image(record), derive(preset.seed, "write", iteration, record.image_id)),
+        sampling,
+        chunk=preset.engine.batch_sequences,
+        log=ctx.work / "written.jsonl",
+        progress=ctx.progress,
+        unit="questions",
+    )
     rows = [_row(iteration, record.image_id, reply, preset.dialect) for record, (reply,) in zip(records, replies, strict=True)]
     artefacts.write_jsonl(ctx.folder / "questions.jsonl", rows)
-    return {"questions": len(rows), "valid": sum(row["valid"] for row in rows),
-            "truncated": sum(row["finish_reason"] == "length" for row in rows), "tokens": sum(row["tokens"] for row in rows)}
+    return {
+        "questions": len(rows),
+        "valid": sum(row["valid"] for row in rows),
+        "truncated": sum(row["finish_reason"] == "length" for row in rows),
+        "tokens": sum(row["tokens"] for row in rows),
+    }
 
 
 def _row(iteration: int, image_id: str, reply: bulk.Reply, dialect: str) -> dict[str, Any]:
     question = read_question(reply.text, reply.finish_reason, dialect)
     return {
-        "question_id": f"{iteration}-{image_id}", "image_id": image_id, "raw": reply.text, "finish_reason": reply.finish_reason,
-        "tokens": reply.tokens, "valid": question is not None,
+        "question_id": f"{iteration}-{image_id}",
+        "image_id": image_id,
+        "raw": reply.text,
+        "finish_reason": reply.finish_reason,
+        "tokens": reply.tokens,
+        "valid": question is not None,
         "description": question.description if question else None,
         "text": question.text if question else None,
         "intuitive": question.intuitive if question else None,

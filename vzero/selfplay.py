@@ -49,8 +49,10 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
     questioner = solver = "base"
     for t in range(1, preset.iterations + 1):
         number = 2 + 5 * (t - 1)
-        names = [f"{number + i:02d}-{kind}-{t}" for i, kind in
-                 enumerate(("train-questioner", "write-questions", "label", "train-solver", "evaluate"))]
+        names = [
+            f"{number + i:02d}-{kind}-{t}"
+            for i, kind in enumerate(("train-questioner", "write-questions", "label", "train-solver", "evaluate"))
+        ]
         asked = {**common, "iteration": t, "questioner": config["questioner"]}
         answered = {**common, "iteration": t, "solver": config["solver"]}
         stages += [

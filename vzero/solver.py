@@ -29,30 +29,59 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     questions = [row for row in written if row["valid"]]
 
     def request(question: dict[str, Any]) -> Request:
-        return Request(solver_messages(preset.dialect, question["text"]), open_image(records[question["image_id"]]),
-                       derive(preset.seed, "label", iteration, question["question_id"]))
+        return Request(
+            solver_messages(preset.dialect, question["text"]),
+            open_image(records[question["image_id"]]),
+            derive(preset.seed, "label", iteration, question["question_id"]),
+        )
 
     votes = preset.solver.votes
-    replies = bulk.ask(open_engine(preset.engine, ctx.inputs["solver"]), questions, request, votes,
-                       chunk=max(1, preset.engine.batch_sequences // votes.n), log=ctx.work / "votes.jsonl", progress=ctx.progress,
-                       unit="questions")
+    replies = bulk.ask(
+        open_engine(preset.engine, ctx.inputs["solver"]),
+        questions,
+        request,
+        votes,
+        chunk=max(1, preset.engine.batch_sequences // votes.n),
+        log=ctx.work / "votes.jsonl",
+        progress=ctx.progress,
+        unit="questions",
+    )
     answers = [[parse_answer(reply.text) for reply in given] for given in replies]
     labels = [_label(question, cast, preset.solver) for question, cast in zip(questions, answers, strict=True)]
-    artefacts.write_jsonl(ctx.folder / "votes.jsonl", [
-        {"question_id": question["question_id"], "index": index, "text": reply.text, "answer": answer,
-         "finish_reason": reply.finish_reason, "tokens": reply.tokens}
-        for question, given, cast in zip(questions, replies, answers, strict=True)
-        for index, (reply, answer) in enumerate(zip(given, cast, strict=True))])
+    artefacts.write_jsonl(
+        ctx.folder / "votes.jsonl",
+        [
+            {
+                "question_id": question["question_id"],
+                "index": index,
+                "text": reply.text,
+                "answer": answer,
+                "finish_reason": reply.finish_reason,
+                "tokens": reply.tokens,
+            }
+            for question, given, cast in zip(questions, replies, answers, strict=True)
+            for index, (reply, answer) in enumerate(zip(given, cast, strict=True))
+        ],
+    )
     artefacts.write_jsonl(ctx.folder / "labels.jsonl", labels)
-    return {"written": len(written), "valid": len(labels), "kept": sum(label["kept"] for label in labels),
-            "mean_confidence": sum(label["confidence"] for label in labels) / len(labels) if labels else None,
-            "tokens": sum(reply.tokens for given in replies for reply in given)}
+    return {
+        "written": len(written),
+        "valid": len(labels),
+        "kept": sum(label["kept"] for label in labels),
+        "mean_confidence": sum(label["confidence"] for label in labels) / len(labels) if labels else None,
+        "tokens": sum(reply.tokens for given in replies for reply in given),
+    }
 
 
 def _label(question: dict[str, Any], votes: Sequence[str | None], config: SolverConfig) -> dict[str, Any]:
     tally = voting.tally(votes)
-    return {**{name: question[name] for name in ("question_id", "image_id", "text", "intuitive")}, "votes": list(votes),
-            "answer": tally.answer, "confidence": tally.confidence, "kept": voting.keep(tally, config.keep_low, config.keep_high)}
+    return {
+        **{name: question[name] for name in ("question_id", "image_id", "text", "intuitive")},
+        "votes": list(votes),
+        "answer": tally.answer,
+        "confidence": tally.confidence,
+        "kept": voting.keep(tally, config.keep_low, config.keep_high),
+    }
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
@@ -66,10 +95,24 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     torch.set_num_threads(preset.engine.threads)
     records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
     kept = [row for row in artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
-    prompts = [Prompt(row["question_id"], solver_messages(preset.dialect, row["text"]), records[row["image_id"]], row["answer"])
-               for row in kept]
-    return train(Job("solver", ctx.stage.iteration, preset.seed, preset.solver.grpo, preset.engine, ctx.inputs["solver"], prompts,
-                     label_reward, ctx.folder, ctx.work, ctx.progress))
+    prompts = [
+        Prompt(row["question_id"], solver_messages(preset.dialect, row["text"]), records[row["image_id"]], row["answer"]) for row in kept
+    ]
+    return train(
+        Job(
+            "solver",
+            ctx.stage.iteration,
+            preset.seed,
+            preset.solver.grpo,
+            preset.engine,
+            ctx.inputs["solver"],
+            prompts,
+            label_reward,
+            ctx.folder,
+            ctx.work,
+            ctx.progress,
+        )
+    )
 
 
 def label_reward(groups: Sequence[Group], generation: int) -> Scores:

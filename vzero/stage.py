@@ -18,7 +18,7 @@ from typing import Any
 
 from vzero import artefacts
 from vzero.config import Preset
-from vzero.errors import InputError, VZeroError
+from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
 from vzero.progress import Progress
 from vzero.selfplay import Stage, plan
 
@@ -143,18 +143,23 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        if os.environ.get("VZERO_DEBUG"):
+        if os.environ.get("VZERO_DEBUG") or error.errno not in FULL_DISK:
             raise
-        print(f"error: {name}: {error.strerror or error} ({error.filename or run}); free the space or mend the path, then run the same "
-              "command again.", file=sys.stderr)
-        return 75
+        place = error.filename or run
+        print(f"error: {name}: {error.strerror} ({place}); free some space, then run the same command again.", file=sys.stderr)
+        return InterruptedRun.exit_code
     return 0
 
 
 def _programs() -> dict[str, Program]:
     """Each stage's program, imported when it is called: a short stage does not pay for the trainer's imports."""
-    places = {"images": "images.run", "train-questioner": "questioner.run_training", "write-questions": "questioner.run_writing",
-              "label": "solver.run_labelling", "train-solver": "solver.run_training"}
+    places = {
+        "images": "images.run",
+        "train-questioner": "questioner.run_training",
+        "write-questions": "questioner.run_writing",
+        "label": "solver.run_labelling",
+        "train-solver": "solver.run_training",
+    }
     return {kind: _deferred(*place.split(".")) for kind, place in places.items()}
 
 

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from vzero.config import Preset
 
 PresetName = Annotated[str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of unlabeled pictures, searched recursively; "
-                                                              "default: the preset's source.")]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Folder of unlabeled pictures, searched recursively; default: the preset's source.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default: runs/<preset>. The same command resumes it.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. "
-                                               "solver.grpo.learning_rate=2e-6; may be repeated.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. solver.grpo.learning_rate=2e-6; may be repeated."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]

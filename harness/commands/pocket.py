@@ -19,8 +19,7 @@ def root() -> None:
 def build(
     out: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")] = Path("runs/pocket-checkpoint"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the data and the weights.")] = 0,
-    scale: Annotated[float, typer.Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model stays "
-                                         "weak.")] = 1.0,
+    scale: Annotated[float, typer.Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model stays weak.")] = 1.0,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that pretrain together.")] = 2,
 ) -> None:
     """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder.

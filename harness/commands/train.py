@@ -53,5 +53,8 @@ def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Con
         with shown(stages, terminal, plain) as display:
             run_plan(run, resolved, stages, display)
         ledger.append(folder, {"event": "run-finished", "command": "train"})
-    return {f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
-            for stage in stages if stage.kind in ("train-questioner", "train-solver")}
+    return {
+        f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
+        for stage in stages
+        if stage.kind in ("train-questioner", "train-solver")
+    }

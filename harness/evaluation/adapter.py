@@ -57,8 +57,9 @@ class EngineModel(lmms):
                 for instance, (request, document), given in zip(chunk, asked, answers, strict=True):
                     self._record(instance, request, document, given)
                     drawn[id(instance)] = given
-        return [GenerationResult(answer["text"], TokenCounts(output_tokens=answer["tokens"]))
-                for run in runs for answer in drawn[id(run[0])]]
+        return [
+            GenerationResult(answer["text"], TokenCounts(output_tokens=answer["tokens"])) for run in runs for answer in drawn[id(run[0])]
+        ]
 
     def _admit(self, run: list[Instance]) -> str:
         """The purpose of a run of equal requests, after checking that its parameters are those of its purpose."""
@@ -82,13 +83,21 @@ class EngineModel(lmms):
 
     def _record(self, instance: Instance, request: Request, document: dict[str, Any], answers: list[Answer]) -> None:
         suite, purpose = instance.metadata["suite"], instance.metadata["purpose"]
-        row = {"suite": suite, "item_id": document["item_id"], "family": document["family"], "image_sha256": image_sha256(request.image),
-               "prompt_sha256": prompt_sha256(request.messages), "gold": document["gold"]}
+        row = {
+            "suite": suite,
+            "item_id": document["item_id"],
+            "family": document["family"],
+            "image_sha256": image_sha256(request.image),
+            "prompt_sha256": prompt_sha256(request.messages),
+            "gold": document["gold"],
+        }
         known = self.records.setdefault((suite, document["item_id"]), row)
         if any(known[key] != value for key, value in row.items()):
             raise VZeroError(f"Item {document['item_id']} of {suite} was asked in two different ways.")
-        parsed = [{"text": one["text"], "answer": parse_answer(one["text"]), "finish_reason": one["finish_reason"], "tokens": one["tokens"]}
-                  for one in answers]
+        parsed = [
+            {"text": one["text"], "answer": parse_answer(one["text"]), "finish_reason": one["finish_reason"], "tokens": one["tokens"]}
+            for one in answers
+        ]
         known[purpose] = parsed[0] if purpose == "greedy" else parsed
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:

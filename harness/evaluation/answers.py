@@ -45,8 +45,10 @@ def sampling_of(generation_kwargs: Mapping[str, Any], n: int) -> SamplingConfig:
     """
     given = {key: value for key, value in generation_kwargs.items() if key not in IGNORED}
     if set(given) != set(SENT):
-        raise VZeroError(f"lmms-eval handed over the sampling parameters {sorted(given)}, expected {sorted(SENT)}: the task file and "
-                         "the adapter do not fit each other.")
+        raise VZeroError(
+            f"lmms-eval handed over the sampling parameters {sorted(given)}, expected {sorted(SENT)}: the task file and "
+            "the adapter do not fit each other."
+        )
     return SamplingConfig(n=n, **given)
 
 
@@ -126,7 +128,11 @@ def _kept(path: Path, requests: int, n: int) -> list[list[Answer]] | None:
 
 def _checked(rollouts: Sequence[Rollout], requests: int, n: int) -> list[list[Answer]]:
     if len(rollouts) != requests or any(len(rollout.completions) != n for rollout in rollouts):
-        raise RolloutError(f"The engine owed {n} answers to each of {requests} requests and gave "
-                           f"{sorted({len(rollout.completions) for rollout in rollouts})} to {len(rollouts)}; nothing was scored.")
-    return [[{"text": one.text, "finish_reason": one.finish_reason, "tokens": len(one.token_ids)} for one in rollout.completions]
-            for rollout in rollouts]
+        raise RolloutError(
+            f"The engine owed {n} answers to each of {requests} requests and gave "
+            f"{sorted({len(rollout.completions) for rollout in rollouts})} to {len(rollouts)}; nothing was scored."
+        )
+    return [
+        [{"text": one.text, "finish_reason": one.finish_reason, "tokens": len(one.token_ids)} for one in rollout.completions]
+        for rollout in rollouts
+    ]

@@ -100,12 +100,18 @@ def score(rows: Sequence[Row], expected: int | None = None) -> Scores:
     greedy = [row["greedy"] for row in rows]
     sampled = [one for row in rows for one in row["sampled"]]
     return Scores(
-        scored=len(rows), expected=len(rows) if expected is None else expected, samples=n,
-        greedy=fmean(map(greedy_correct, rows)), sampled=fmean(map(sampled_accuracy, rows)),
+        scored=len(rows),
+        expected=len(rows) if expected is None else expected,
+        samples=n,
+        greedy=fmean(map(greedy_correct, rows)),
+        sampled=fmean(map(sampled_accuracy, rows)),
         majority=fmean(map(majority_correct, rows)),
         pass_at={k: fmean(pass_at(row, k) for row in rows) for k in sorted({1, 2, 5, n}) if k <= n},
-        unparsed_greedy=_unparsed(greedy), unparsed_sampled=_unparsed(sampled),
-        cut_off_greedy=_cut_off(greedy), cut_off_sampled=_cut_off(sampled))
+        unparsed_greedy=_unparsed(greedy),
+        unparsed_sampled=_unparsed(sampled),
+        cut_off_greedy=_cut_off(greedy),
+        cut_off_sampled=_cut_off(sampled),
+    )
 
 
 def _unparsed(answers: Sequence[Row]) -> int:

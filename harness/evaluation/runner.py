@@ -44,8 +44,17 @@ def simple_evaluate(model: EngineModel, names: Sequence[str], tasks: Path, log: 
         manager = TaskManager("WARNING", include_path=str(tasks), include_defaults=False)
         # "torchrun" on one process means: no process group and no Accelerator.
         return evaluator.simple_evaluate(
-            model=model, tasks=list(names), task_manager=manager, batch_size=1, use_cache=None, cache_requests=False, bootstrap_iters=0,
-            log_samples=False, process_docs_parallel=1, distributed_executor_backend="torchrun")
+            model=model,
+            tasks=list(names),
+            task_manager=manager,
+            batch_size=1,
+            use_cache=None,
+            cache_requests=False,
+            bootstrap_iters=0,
+            log_samples=False,
+            process_docs_parallel=1,
+            distributed_executor_backend="torchrun",
+        )
 
 
 @contextmanager
@@ -54,8 +63,11 @@ def _logging_to(path: Path) -> Iterator[None]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     logger.remove()
-    with (open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream, redirect_stdout(stream),
-          redirect_stderr(stream)):
+    with (
+        open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
         sink = logger.add(stream, level="INFO")
         try:
             yield
@@ -67,8 +79,10 @@ def report(results: Mapping[str, Any]) -> dict[str, Any]:
     """The part of lmms-eval's results that another run would repeat: its numbers, not its dates, paths, commits and object names."""
     return {
         "lmms_eval": metadata.version("lmms-eval"),
-        "results": {task: {name: float(value) for name, value in sorted(values.items()) if isinstance(value, int | float)}
-                    for task, values in sorted(results["results"].items())},
+        "results": {
+            task: {name: float(value) for name, value in sorted(values.items()) if isinstance(value, int | float)}
+            for task, values in sorted(results["results"].items())
+        },
         "n-samples": {task: dict(counts) for task, counts in sorted(results["n-samples"].items())},
         "higher_is_better": {task: dict(sorted(values.items())) for task, values in sorted(results["higher_is_better"].items())},
         "versions": dict(sorted(results["versions"].items())),
@@ -82,9 +96,14 @@ def cross_check(reported: Mapping[str, Any], rows: Sequence[metrics.Row]) -> Non
         VZeroError: a suite was scored on another number of items, or any of its accuracies differs by more than `TOLERANCE`.
     """
     for suite, ours in metrics.by_suite(rows).items():
-        pairs = {("greedy", "greedy"): ours.greedy, ("sampled", "sampled"): ours.sampled, ("sampled", "majority"): ours.majority,
-                 ("sampled", "any_correct"): ours.pass_at[ours.samples], ("greedy", "parsed"): 1 - ours.unparsed_greedy / ours.scored,
-                 ("sampled", "parsed"): 1 - ours.unparsed_sampled / (ours.scored * ours.samples)}
+        pairs = {
+            ("greedy", "greedy"): ours.greedy,
+            ("sampled", "sampled"): ours.sampled,
+            ("sampled", "majority"): ours.majority,
+            ("sampled", "any_correct"): ours.pass_at[ours.samples],
+            ("greedy", "parsed"): 1 - ours.unparsed_greedy / ours.scored,
+            ("sampled", "parsed"): 1 - ours.unparsed_sampled / (ours.scored * ours.samples),
+        }
         for purpose in PURPOSES:
             counted = reported["n-samples"][task_name(suite, purpose)]["effective"]
             if counted != ours.scored:
@@ -92,5 +111,7 @@ def cross_check(reported: Mapping[str, Any], rows: Sequence[metrics.Row]) -> Non
         for (purpose, name), value in pairs.items():
             theirs = reported["results"][task_name(suite, purpose)].get(f"{name},{FILTERS[purpose]}")
             if theirs is None or not abs(theirs - value) <= TOLERANCE:
-                raise VZeroError(f"On {suite}, lmms-eval reports {theirs} for {name} ({purpose}) and the stored answers give {value}; the "
-                                 "evaluation is not to be trusted.")
+                raise VZeroError(
+                    f"On {suite}, lmms-eval reports {theirs} for {name} ({purpose}) and the stored answers give {value}; the "
+                    "evaluation is not to be trusted."
+                )

@@ -50,5 +50,9 @@ def score_sampled(doc: Document, results: Sequence[str]) -> dict[str, float]:
     """All n answers of one item: share of right ones, whether their majority is right, whether any is, share of parsed ones."""
     answers = [parse_answer(text) for text in results]
     right = [answer == doc["gold"] for answer in answers]
-    return {"sampled": sum(right) / len(right), "majority": float(tally(answers).answer == doc["gold"]), "any_correct": float(any(right)),
-            "parsed": sum(answer is not None for answer in answers) / len(answers)}
+    return {
+        "sampled": sum(right) / len(right),
+        "majority": float(tally(answers).answer == doc["gold"]),
+        "any_correct": float(any(right)),
+        "parsed": sum(answer is not None for answer in answers) / len(answers),
+    }

@@ -53,8 +53,13 @@ class _Tally:
     def facts(self) -> Facts:
         """Counts of the whole evaluation, and the speed of what this process drew itself."""
         rate = round(self.drawn_tokens / self.seconds, 1) if self.seconds else None
-        return {"answers": self.answers, "kept_answers": self.kept, "tokens": self.tokens, "generate_seconds": round(self.seconds, 3),
-                "tokens_per_second": rate}
+        return {
+            "answers": self.answers,
+            "kept_answers": self.kept,
+            "tokens": self.tokens,
+            "generate_seconds": round(self.seconds, 3),
+            "tokens_per_second": rate,
+        }
 
 
 def run(context: StageContext, loaders: Mapping[str, suites.Loader] = suites.SUITES) -> Facts:
@@ -125,8 +130,10 @@ def _rows(items: Mapping[str, Sequence[suites.Item]], records: Mapping[tuple[str
             row = records.get((suite, item.item_id), {})
             missing = [purpose for purpose in tasks.PURPOSES if purpose not in row]
             if missing:
-                raise VZeroError(f"lmms-eval never asked for the {' and '.join(missing)} answer to {item.item_id} of {suite}; the suite is "
-                                 "incomplete and not scored.")
+                raise VZeroError(
+                    f"lmms-eval never asked for the {' and '.join(missing)} answer to {item.item_id} of {suite}; the suite is "
+                    "incomplete and not scored."
+                )
             rows.append({key: row[key] for key in ROW})
     return rows
 
@@ -136,11 +143,14 @@ def _sampling(preset: Preset, sent: Mapping[str, Any], ignored: Mapping[str, Any
     for purpose in tasks.PURPOSES:
         if sent[purpose] != getattr(preset.evaluation, purpose):
             raise VZeroError(f"The {purpose} answers were drawn with {sent[purpose]}, the preset asks for something else.")
-    return {"sent": {purpose: sent[purpose].model_dump() for purpose in tasks.PURPOSES},
-            "not_sent": {purpose: ignored[purpose] for purpose in tasks.PURPOSES},
-            "seeds": {"seed": preset.seed, "rule": 'derive(seed, "evaluate", suite, item_id, purpose): the same for every checkpoint'},
-            "engine": preset.engine.model_dump(), "dialect": preset.dialect,
-            "scored_by": "vzero.prompts.parse_answer on the full text; nothing else strips or extracts"}
+    return {
+        "sent": {purpose: sent[purpose].model_dump() for purpose in tasks.PURPOSES},
+        "not_sent": {purpose: ignored[purpose] for purpose in tasks.PURPOSES},
+        "seeds": {"seed": preset.seed, "rule": 'derive(seed, "evaluate", suite, item_id, purpose): the same for every checkpoint'},
+        "engine": preset.engine.model_dump(),
+        "dialect": preset.dialect,
+        "scored_by": "vzero.prompts.parse_answer on the full text; nothing else strips or extracts",
+    }
 
 
 if __name__ == "__main__":

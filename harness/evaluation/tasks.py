@@ -32,10 +32,19 @@ def write_dataset(items: Sequence[Item], folder: Path) -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    features = datasets.Features({"image": datasets.Image(), **{name: datasets.Value("string") for name in
-                                                                ("question", "gold", "family", "item_id")}})
-    rows = [{"image": {"bytes": _png(item.image), "path": None}, "question": item.question, "gold": item.gold, "family": item.family,
-             "item_id": item.item_id} for item in items]
+    features = datasets.Features(
+        {"image": datasets.Image(), **{name: datasets.Value("string") for name in ("question", "gold", "family", "item_id")}}
+    )
+    rows = [
+        {
+            "image": {"bytes": _png(item.image), "path": None},
+            "question": item.question,
+            "gold": item.gold,
+            "family": item.family,
+            "item_id": item.item_id,
+        }
+        for item in items
+    ]
     shutil.rmtree(folder, ignore_errors=True)  # a killed attempt may have left half of it
     datasets.DatasetDict({"test": datasets.Dataset.from_list(rows, features=features)}).save_to_disk(str(folder))
 
@@ -52,7 +61,9 @@ def write_task(suite: str, purpose: Purpose, sampling: SamplingConfig, dialect: 
     template = resources.files("harness.evaluation") / "templates" / f"{purpose}.yaml"
     sent = sampling.model_dump()
     task: dict[str, Any] = {
-        "include": str(template), "task": name, "dataset_path": str(dataset.resolve()),
+        "include": str(template),
+        "task": name,
+        "dataset_path": str(dataset.resolve()),
         "generation_kwargs": {key: sent[key] for key in SENT},
         "lmms_eval_specific_kwargs": {"dialect": dialect},
         "metadata": {"version": 1, "suite": suite, "purpose": purpose},

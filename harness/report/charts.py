@@ -41,7 +41,7 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Centred running mean over `window` values, shorter at the ends."""
     half = window // 2
-    return [math.fsum(values[max(0, i - half):i + half + 1]) / len(values[max(0, i - half):i + half + 1]) for i in range(len(values))]
+    return [math.fsum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
 def _svg(width: int, height: int, label: str, *parts: str) -> Markup:
@@ -101,8 +101,10 @@ def forest(results: Mapping[str, Any], metric: str) -> Markup:
     parts = [_text(left, 10, f"{metric_label(metric)}: gain over the base, points", "start", "title")]
     for value in ticks(100 * across.low, 100 * across.high, 5):
         x = across(value / 100)
-        parts += [_line(x, top - 6, x, bottom, "zero" if value == 0 else "rule"),
-                  _text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle")]
+        parts += [
+            _line(x, top - 6, x, bottom, "zero" if value == 0 else "rule"),
+            _text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle"),
+        ]
     y, previous = float(top), None
     for suite, model, gain in rows:
         if suite != previous:
@@ -112,8 +114,11 @@ def forest(results: Mapping[str, Any], metric: str) -> Markup:
         kind = f"i{int(model[1:]) % 4}"
         if gain["low"] is not None:
             parts.append(_line(across(gain["low"]), y + 5, across(gain["high"]), y + 5, f"bar {kind}"))
-        parts += [f'<circle cx="{across(gain["gain"]):.1f}" cy="{y + 5:.1f}" r="3.6" class="dot {kind}"/>',
-                  _text(left - 8, y + 9, model, "end", kind), _text(right + 10, y + 9, points(gain["gain"]), "start", kind)]
+        parts += [
+            f'<circle cx="{across(gain["gain"]):.1f}" cy="{y + 5:.1f}" r="3.6" class="dot {kind}"/>',
+            _text(left - 8, y + 9, model, "end", kind),
+            _text(right + 10, y + 9, points(gain["gain"]), "start", kind),
+        ]
         y += step
     return _svg(width, int(height), f"Paired gains over the base, {metric_label(metric)}", *parts)
 
@@ -129,17 +134,23 @@ def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], it
     left, right, top, bottom = 34.0, 226.0, 10.0, 172.0
     across, up = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
     most = max(row["n"] for row in rows)
-    parts = [f'<rect x="{across(keep[0]):.1f}" y="{top}" width="{across(keep[1]) - across(keep[0]):.1f}" height="{bottom - top}" '
-             'class="band"/>', _line(left, bottom, right, top, "zero")]
+    parts = [
+        f'<rect x="{across(keep[0]):.1f}" y="{top}" width="{across(keep[1]) - across(keep[0]):.1f}" height="{bottom - top}" class="band"/>',
+        _line(left, bottom, right, top, "zero"),
+    ]
     for value in (0, 0.5, 1):
-        parts += [_line(left, up(value), right, up(value), "rule"), _text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "end"),
-                  _text(across(value), bottom + 14, f"{value:g}", "middle")]
+        parts += [
+            _line(left, up(value), right, up(value), "rule"),
+            _text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "end"),
+            _text(across(value), bottom + 14, f"{value:g}", "middle"),
+        ]
     parts.append(_text(right, bottom + 27, "confidence c", "end"))
     for row in rows:
         x = across(row["mean_confidence"])
-        parts += [_line(x, up(row["low"]), x, up(row["high"]), f"bar i{iteration % 4}"),
-                  f'<circle cx="{x:.1f}" cy="{up(row["value"]):.1f}" r="{2 + 5 * math.sqrt(row["n"] / most):.1f}" '
-                  f'class="dot i{iteration % 4}"/>']
+        parts += [
+            _line(x, up(row["low"]), x, up(row["high"]), f"bar i{iteration % 4}"),
+            f'<circle cx="{x:.1f}" cy="{up(row["value"]):.1f}" r="{2 + 5 * math.sqrt(row["n"] / most):.1f}" class="dot i{iteration % 4}"/>',
+        ]
     return _svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", *parts)
 
 
@@ -151,9 +162,11 @@ def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | Non
     for index, option in enumerate((*options, None)):
         count, y = sum(1 for vote in cast if vote == option), 15 * index
         kind = "chosen" if option is not None and option == majority else "other"
-        parts += [_text(0, y + 11, "?" if option is None else option, "start", "strong" if kind == "chosen" else ""),
-                  f'<rect x="14" y="{y + 2}" width="{max(1.0, 96 * count / most):.1f}" height="10" class="{kind}"/>',
-                  _text(116, y + 11, number(count), "start")]
+        parts += [
+            _text(0, y + 11, "?" if option is None else option, "start", "strong" if kind == "chosen" else ""),
+            f'<rect x="14" y="{y + 2}" width="{max(1.0, 96 * count / most):.1f}" height="10" class="{kind}"/>',
+            _text(116, y + 11, number(count), "start"),
+        ]
         if option is not None and option == intuitive:
             parts.append(_text(134, y + 11, "\u2190 intuitive"))
     return _svg(190, 15 * (len(options) + 1), "Votes", *parts)

@@ -49,16 +49,20 @@ class Material:
 
 def collect(run: Run) -> Material:
     """Gather the material of `run`'s finished stages."""
-    curves = {(role, one.stage.iteration): one.rows("metrics.jsonl")
-              for role in ("questioner", "solver") for one in run.of_kind(f"train-{role}")}
+    curves = {
+        (role, one.stage.iteration): one.rows("metrics.jsonl") for role in ("questioner", "solver") for one in run.of_kind(f"train-{role}")
+    }
     stages = tuple({"name": name, "manifest": one.digest, "spec": one.manifest["spec_digest"]} for name, one in run.stages.items())
     return Material(curves, tuple(_cost(one) for one in run.stages.values()), stages, _software(run), tuple(choose_samples(run)))
 
 
 def _cost(stage: SealedStage) -> dict[str, Any]:
     facts, rows = stage.manifest["facts"], stage.rows("timings.jsonl")
-    phases = {name: sum(row[name] for row in rows if isinstance(row.get(name), int | float)) for name in PHASES
-              if any(isinstance(row.get(name), int | float) for row in rows)}
+    phases = {
+        name: sum(row[name] for row in rows if isinstance(row.get(name), int | float))
+        for name in PHASES
+        if any(isinstance(row.get(name), int | float) for row in rows)
+    }
     drawn = sum(value for row in rows for name, value in row.items() if name.endswith("tokens") and isinstance(value, int))
     tokens = facts.get("tokens") or drawn or None
     return {"name": stage.stage.name, "seconds": facts.get("seconds"), "phases": phases, "tokens": tokens}
@@ -100,9 +104,20 @@ def _of_iteration(run: Run, stage: SealedStage, images: SealedStage, records: Ma
     for vote in labelled.rows("votes.jsonl") if labelled else []:
         if vote["question_id"] in chosen:
             votes.setdefault(vote["question_id"], []).append(vote)
-    return [Sample(name, stage.stage.iteration, states[name], *picture(records.get(row["image_id"])), row, labels.get(name),
-                   tuple(sorted(votes.get(name, []), key=lambda vote: vote["index"])), truths.get(name))
-            for row in rows for name in (row["question_id"],)]
+    return [
+        Sample(
+            name,
+            stage.stage.iteration,
+            states[name],
+            *picture(records.get(row["image_id"])),
+            row,
+            labels.get(name),
+            tuple(sorted(votes.get(name, []), key=lambda vote: vote["index"])),
+            truths.get(name),
+        )
+        for row in rows
+        for name in (row["question_id"],)
+    ]
 
 
 def _state(question: Mapping[str, Any], label: Mapping[str, Any] | None) -> str:
@@ -116,7 +131,7 @@ def spread(states: Mapping[str, str], quota: int) -> frozenset[str]:
     order = sorted(states, key=lambda name: hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest())
     chosen: list[str] = []
     for state, part in _SHARES.items():
-        chosen += [name for name in order if states[name] == state][:round(quota * part / SAMPLES)]
+        chosen += [name for name in order if states[name] == state][: round(quota * part / SAMPLES)]
     rest = [name for name in order if name not in chosen and states[name] != "invalid"]
     rest += [name for name in order if name not in chosen and states[name] == "invalid"]
     return frozenset((chosen + rest)[:quota])

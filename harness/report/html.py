@@ -14,32 +14,57 @@ PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),
     "solver": ("reward", "kl", "unanimous", "entropy", "completion_tokens", "truncated"),
 }
-PANEL_LABELS = {"reward": "reward", "kl": "KL to the stage's start", "valid": "valid questions",
-                "would_keep": "valid questions the filter would keep", "confidence": "mean confidence c",
-                "agreement": "intuitive = majority", "unanimous": "groups of equal rewards", "entropy": "entropy, nats a token",
-                "completion_tokens": "tokens a completion", "truncated": "completions cut off"}
+PANEL_LABELS = {
+    "reward": "reward",
+    "kl": "KL to the stage's start",
+    "valid": "valid questions",
+    "would_keep": "valid questions the filter would keep",
+    "confidence": "mean confidence c",
+    "agreement": "intuitive = majority",
+    "unanimous": "groups of equal rewards",
+    "entropy": "entropy, nats a token",
+    "completion_tokens": "tokens a completion",
+    "truncated": "completions cut off",
+}
 VOTE_LIMIT = 400
 
 
 def render(results: Mapping[str, Any], material: Material) -> str:
     """The whole page."""
-    environment = Environment(loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(visible=words.visible, question_lines=words.question_lines, number=words.number, percent=words.percent)
     style = environment.loader.get_source(environment, "style.css")[0]
     return environment.get_template("report.html.j2").render(
-        style=style, results=results, material=material, findings=words.findings(results), caveats=words.caveats(results),
-        accuracy=tables.accuracy(results), tests=tables.tests(results), counts=tables.counts(results),
+        style=style,
+        results=results,
+        material=material,
+        findings=words.findings(results),
+        caveats=words.caveats(results),
+        accuracy=tables.accuracy(results),
+        tests=tables.tests(results),
+        counts=tables.counts(results),
         iterations=tables.iterations(results),
-        calibration=tables.calibration(results), asked=tables.asked_families(results), families=tables.held_out_families(results),
-        training=tables.training(results), cost=tables.cost(material.cost), votes=charts.votes, vote_limit=VOTE_LIMIT,
+        calibration=tables.calibration(results),
+        asked=tables.asked_families(results),
+        families=tables.held_out_families(results),
+        training=tables.training(results),
+        cost=tables.cost(material.cost),
+        votes=charts.votes,
+        vote_limit=VOTE_LIMIT,
         forests=[charts.forest(results, metric) for metric in ("greedy", "sampled")] if results["gains"] else [],
-        calibrations=_calibrations(results), curves=curves(material))
+        calibrations=_calibrations(results),
+        curves=curves(material),
+    )
 
 
 def _calibrations(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(f"iteration {t}", charts.calibration(one["calibration"], tuple(results["keep"]), int(t)))
-            for t, one in results["shadow"].items() if one["calibration"]]
+    return [
+        (f"iteration {t}", charts.calibration(one["calibration"], tuple(results["keep"]), int(t)))
+        for t, one in results["shadow"].items()
+        if one["calibration"]
+    ]
 
 
 def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:
@@ -48,8 +73,10 @@ def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:
     for role, names in PANELS.items():
         runs = {t: rows for (kind, t), rows in material.curves.items() if kind == role}
         for name in names:
-            series = {t: [(float(row["step"]), float(row[name])) for row in rows if isinstance(row.get(name), int | float)]
-                      for t, rows in runs.items()}
+            series = {
+                t: [(float(row["step"]), float(row[name])) for row in rows if isinstance(row.get(name), int | float)]
+                for t, rows in runs.items()
+            }
             if any(series.values()):
                 found.setdefault(role, []).append((PANEL_LABELS[name], charts.curve(PANEL_LABELS[name], series)))
     return found

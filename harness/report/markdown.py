@@ -33,8 +33,16 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts += [f"**Warning.** {_plain(warning)}" for warning in results["warnings"]]
     parts += [_table(tables.accuracy(results))]
     parts += ["\n".join(f"- {_plain(sentence)}" for sentence in caveats(results))]
-    shown = (tables.iterations(results), tables.calibration(results), tables.asked_families(results), tables.training(results),
-             tables.held_out_families(results), tables.counts(results), tables.tests(results), tables.cost(material.cost))
+    shown = (
+        tables.iterations(results),
+        tables.calibration(results),
+        tables.asked_families(results),
+        tables.training(results),
+        tables.held_out_families(results),
+        tables.counts(results),
+        tables.tests(results),
+        tables.cost(material.cost),
+    )
     parts += [_table(one) for one in shown if one is not None]
     if material.samples:
         parts += ["## Questions to look at", *(_sample(one) for one in material.samples)]
@@ -43,8 +51,12 @@ def render(results: Mapping[str, Any], material: Material) -> str:
 
 
 def _table(table: tables.Table) -> str:
-    lines = [f"## {_plain(table.title)}", "", "| " + " | ".join(_plain(column) for column in table.columns) + " |",
-             "|" + "|".join("---" if index < table.text_columns else "--:" for index in range(len(table.columns))) + "|"]
+    lines = [
+        f"## {_plain(table.title)}",
+        "",
+        "| " + " | ".join(_plain(column) for column in table.columns) + " |",
+        "|" + "|".join("---" if index < table.text_columns else "--:" for index in range(len(table.columns))) + "|",
+    ]
     for row in table.rows:
         lines.append("| " + " | ".join(_plain(cell.text) + (f" ({_plain(cell.detail)})" if cell.detail else "") for cell in row) + " |")
     return "\n".join([*lines, *(f"\n{_plain(note)}" for note in table.notes)])
@@ -56,8 +68,10 @@ def _sample(sample: Sample) -> str:
         written = sample.question["text"] if sample.question["valid"] else sample.question["raw"]
         return f"- {head}: {escape(written)}"
     votes = " ".join(escape(vote) if vote is not None else "?" for vote in sample.label["votes"])
-    said = (f"intuitive {escape(sample.label['intuitive'])}, votes {votes}, majority {escape(sample.label['answer'] or 'none')}, "
-            f"c = {sample.label['confidence']:.2f}")
+    said = (
+        f"intuitive {escape(sample.label['intuitive'])}, votes {votes}, majority {escape(sample.label['answer'] or 'none')}, "
+        f"c = {sample.label['confidence']:.2f}"
+    )
     if sample.truth is not None:
         said += f", truth: {escape(sample.truth.answer) if sample.truth.well_posed and sample.truth.answer else 'ill-posed'}"
     return f"- {head}: {escape(sample.question['text'])} ({said})"
@@ -65,15 +79,19 @@ def _sample(sample: Sample) -> str:
 
 def _provenance(results: Mapping[str, Any], material: Material) -> str:
     images = results["images"]
-    lines = [f"- preset {_plain(results['preset'])}, seed {results['seed']}, {results['iterations']} iterations, model "
-             f"{_plain(results['model'])}, {results['split']} split"]
+    lines = [
+        f"- preset {_plain(results['preset'])}, seed {results['seed']}, {results['iterations']} iterations, model "
+        f"{_plain(results['model'])}, {results['split']} split"
+    ]
     if images:
         lines.append(f"- images: {number(images['used'])} used, {number(images['skipped'])} skipped ({images['source']})")
     for state in material.software:
         git = state["git"]
         commit = "no git" if git is None else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
         packages = ", ".join(f"{name} {version}" for name, version in state["packages"].items() if version)
-        lines.append(f"- {len(state['stages'])} stages by commit {commit}; Python {state['python']}, {state['system']} {state['machine']}; "
-                     f"{_plain(packages)}")
+        lines.append(
+            f"- {len(state['stages'])} stages by commit {commit}; Python {state['python']}, {state['system']} {state['machine']}; "
+            f"{_plain(packages)}"
+        )
     lines += [f"- {one['name']}: manifest {one['manifest'][:16]}" for one in material.stages]
     return "\n".join(lines)

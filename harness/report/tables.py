@@ -54,14 +54,28 @@ def accuracy(results: Results, gain_models: Sequence[str] | None = None) -> Tabl
         values = results["average"] if suite == "average" else results["suites"][suite]
         for index, metric in enumerate(results["metrics"]):
             measured = [values.get(model, {}).get(metric) for model in models]
-            rows.append((Cell(suite if index == 0 else ""), Cell(metric_label(metric)),
-                         *(Cell(percent(one["value"])) if one else Cell(NOTHING, "dim") for one in measured),
-                         *(_gain_cell(results, model, suite, metric) for model in gain_models)))
+            rows.append(
+                (
+                    Cell(suite if index == 0 else ""),
+                    Cell(metric_label(metric)),
+                    *(Cell(percent(one["value"])) if one else Cell(NOTHING, "dim") for one in measured),
+                    *(_gain_cell(results, model, suite, metric) for model in gain_models),
+                )
+            )
         breaks.add(len(rows) - 1)
-    notes = (*_missing_note(results), f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals, "
-             "images resampled. Unparsed answers count as wrong.")
-    return Table("Held-out accuracy", ("suite", "measure", *models, *(f"{model}{NBSP}\u2212{NBSP}base" for model in gain_models)),
-                 tuple(rows), 2, notes, frozenset(breaks))
+    notes = (
+        *_missing_note(results),
+        f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals, "
+        "images resampled. Unparsed answers count as wrong.",
+    )
+    return Table(
+        "Held-out accuracy",
+        ("suite", "measure", *models, *(f"{model}{NBSP}\u2212{NBSP}base" for model in gain_models)),
+        tuple(rows),
+        2,
+        notes,
+        frozenset(breaks),
+    )
 
 
 def _gain_cell(results: Results, model: str, suite: str, metric: str) -> Cell:
@@ -79,17 +93,34 @@ def tests(results: Results) -> Table | None:
             for suite, gains in suites.items():
                 for metric in ("greedy", "sampled"):
                     gain = gains[metric]
-                    rows.append((Cell(f"{model}{NBSP}\u2212{NBSP}{over(model)}"), Cell(suite), Cell(metric_label(metric)),
-                                 Cell(points(gain["gain"]), TONES[gain["direction"]]), Cell(interval(gain["low"], gain["high"])),
-                                 Cell(interval(gain["normal_low"], gain["normal_high"])), Cell(p_value(gain["p"])),
-                                 Cell(p_value(gain["p_holm"])), Cell(gain["test"]), Cell(number(gain["n"]))))
+                    rows.append(
+                        (
+                            Cell(f"{model}{NBSP}\u2212{NBSP}{over(model)}"),
+                            Cell(suite),
+                            Cell(metric_label(metric)),
+                            Cell(points(gain["gain"]), TONES[gain["direction"]]),
+                            Cell(interval(gain["low"], gain["high"])),
+                            Cell(interval(gain["normal_low"], gain["normal_high"])),
+                            Cell(p_value(gain["p"])),
+                            Cell(p_value(gain["p_holm"])),
+                            Cell(gain["test"]),
+                            Cell(number(gain["n"])),
+                        )
+                    )
             breaks.add(len(rows) - 1)
     if not rows:
         return None
-    return Table("Paired tests", ("comparison", "suite", "measure", "gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (Holm)", "test",
-                                  "items"), tuple(rows), 3,
-                 ("Holm's correction over the suites of one comparison and measure. A gain is called one only if both intervals leave out "
-                  "zero and the uncorrected p is at most .05.",), frozenset(breaks))
+    return Table(
+        "Paired tests",
+        ("comparison", "suite", "measure", "gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (Holm)", "test", "items"),
+        tuple(rows),
+        3,
+        (
+            "Holm's correction over the suites of one comparison and measure. A gain is called one only if both intervals leave out "
+            "zero and the uncorrected p is at most .05.",
+        ),
+        frozenset(breaks),
+    )
 
 
 def counts(results: Results) -> Table | None:
@@ -98,23 +129,43 @@ def counts(results: Results) -> Table | None:
     for suite, models in results["suites"].items():
         for index, (model, measures) in enumerate(models.items()):
             entries = [measures[f"{what}_{kind}"] for what in ("unparsed", "cut_off") for kind in ("greedy", "sampled")]
-            rows.append((Cell(suite if index == 0 else ""), Cell(model), Cell(number(measures["greedy"]["n"])),
-                         *(Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "") for one in entries)))
+            rows.append(
+                (
+                    Cell(suite if index == 0 else ""),
+                    Cell(model),
+                    Cell(number(measures["greedy"]["n"])),
+                    *(Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "") for one in entries),
+                )
+            )
     if not rows:
         return None
-    return Table("Answers that could not be read, or were cut off",
-                 ("suite", "model", "items", "unparsed, greedy", "unparsed, T = 1", "cut off, greedy", "cut off, T = 1"), tuple(rows), 2,
-                 (*_missing_note(results), f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item."))
+    return Table(
+        "Answers that could not be read, or were cut off",
+        ("suite", "model", "items", "unparsed, greedy", "unparsed, T = 1", "cut off, greedy", "cut off, T = 1"),
+        tuple(rows),
+        2,
+        (*_missing_note(results), f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item."),
+    )
 
 
 SHADOW_ROWS = (
-    ("valid", "questions in the right form"), ("cut_off", "questions cut off"), ("distinct", "distinct among the valid"),
-    ("mean_confidence", "mean confidence c"), ("agreement", "intuitive answer = majority"),
-    ("unparsed_votes", "votes that could not be read"), ("kept", "kept by the filter"),
-    ("effective_families", "effective number of question families"), ("hard", "questions of hard families"),
-    ("well_posed", "well-posed"), ("well_posed_kept", "well-posed among the kept"), ("hard_kept", "hard among the kept"),
-    ("intuitive_accuracy", "intuitive answer right"), ("label_accuracy", "pseudo-label right"),
-    ("label_accuracy_kept", "pseudo-label right, kept"), ("label_accuracy_kept_strict", "same, ill-posed counted as wrong"))
+    ("valid", "questions in the right form"),
+    ("cut_off", "questions cut off"),
+    ("distinct", "distinct among the valid"),
+    ("mean_confidence", "mean confidence c"),
+    ("agreement", "intuitive answer = majority"),
+    ("unparsed_votes", "votes that could not be read"),
+    ("kept", "kept by the filter"),
+    ("effective_families", "effective number of question families"),
+    ("hard", "questions of hard families"),
+    ("well_posed", "well-posed"),
+    ("well_posed_kept", "well-posed among the kept"),
+    ("hard_kept", "hard among the kept"),
+    ("intuitive_accuracy", "intuitive answer right"),
+    ("label_accuracy", "pseudo-label right"),
+    ("label_accuracy_kept", "pseudo-label right, kept"),
+    ("label_accuracy_kept_strict", "same, ill-posed counted as wrong"),
+)
 
 
 def iterations(results: Results) -> Table | None:
@@ -132,8 +183,9 @@ def iterations(results: Results) -> Table | None:
     if all(one["well_posed"] is None for one in found.values()):
         notes.append("These images have no known truth: how many questions are well-posed and how many labels are right is not measured.")
     notes += [f"Incomplete: iteration {t} has no questions yet." for t in range(1, results["iterations"] + 1) if str(t) not in found]
-    return Table("What was asked, and what the labels were worth", ("measure", *(f"iteration {t}" for t in found)), tuple(rows), 1,
-                 tuple(notes))
+    return Table(
+        "What was asked, and what the labels were worth", ("measure", *(f"iteration {t}" for t in found)), tuple(rows), 1, tuple(notes)
+    )
 
 
 def _measure_cell(name: str, value: Any) -> Cell:
@@ -152,10 +204,20 @@ def calibration(results: Results) -> Table | None:
     if not found:
         return None
     levels = sorted({c for rows in found.values() for c in rows})
-    rows = tuple((Cell(f"{c:.1f}"), *(Cell(percent(rows[c]["value"]), "", f"n {rows[c]['n']:,}") if c in rows else Cell(NOTHING, "dim")
-                                      for rows in found.values())) for c in levels)
-    return Table("Is c the chance that the label is right?", ("c", *(f"iteration {t}" for t in found)), rows, 0,
-                 ("Accuracy of the pseudo-label among well-posed questions at each confidence.",))
+    rows = tuple(
+        (
+            Cell(f"{c:.1f}"),
+            *(Cell(percent(rows[c]["value"]), "", f"n {rows[c]['n']:,}") if c in rows else Cell(NOTHING, "dim") for rows in found.values()),
+        )
+        for c in levels
+    )
+    return Table(
+        "Is c the chance that the label is right?",
+        ("c", *(f"iteration {t}" for t in found)),
+        rows,
+        0,
+        ("Accuracy of the pseudo-label among well-posed questions at each confidence.",),
+    )
 
 
 def asked_families(results: Results) -> Table | None:
@@ -163,11 +225,20 @@ def asked_families(results: Results) -> Table | None:
     found = {t: one["families"] for t, one in results["shadow"].items() if one.get("families")}
     if not found:
         return None
-    names = sorted({name for families in found.values() for name in families},
-                   key=lambda name: (-max(families.get(name, 0) for families in found.values()), name))
-    rows = tuple((Cell(name, "", "hard" if name in results["hard_families"] else ""),
-                  *(Cell(number(families.get(name, 0)), "", f"{percent(families.get(name, 0) / sum(families.values()))}{NBSP}%")
-                    for families in found.values())) for name in names)
+    names = sorted(
+        {name for families in found.values() for name in families},
+        key=lambda name: (-max(families.get(name, 0) for families in found.values()), name),
+    )
+    rows = tuple(
+        (
+            Cell(name, "", "hard" if name in results["hard_families"] else ""),
+            *(
+                Cell(number(families.get(name, 0)), "", f"{percent(families.get(name, 0) / sum(families.values()))}{NBSP}%")
+                for families in found.values()
+            ),
+        )
+        for name in names
+    )
     return Table("What the Questioner asks about", ("family", *(f"iteration {t}" for t in found)), rows)
 
 
@@ -177,16 +248,30 @@ def held_out_families(results: Results) -> Table | None:
     for suite, families in results["families"].items():
         for name, values in families.items():
             count = next(iter(values.values()))["n"]
-            rows.append((Cell(suite.removeprefix("pocket_")), Cell(name, "", "hard" if name in results["hard_families"] else ""),
-                         Cell(number(count)),
-                         *(Cell(percent(values[model][metric])) if model in values else Cell(NOTHING, "dim")
-                           for metric in ("greedy", "sampled") for model in models)))
+            rows.append(
+                (
+                    Cell(suite.removeprefix("pocket_")),
+                    Cell(name, "", "hard" if name in results["hard_families"] else ""),
+                    Cell(number(count)),
+                    *(
+                        Cell(percent(values[model][metric])) if model in values else Cell(NOTHING, "dim")
+                        for metric in ("greedy", "sampled")
+                        for model in models
+                    ),
+                )
+            )
         breaks.add(len(rows) - 1)
     if not rows:
         return None
     columns = [f"{model}, {metric_label(metric)}" for metric in ("greedy", "sampled") for model in models]
-    return Table("By family of held-out question", ("suite", "family", "items", *columns), tuple(rows), 2,
-                 ("Few items each: read patterns, not single cells.",), frozenset(breaks))
+    return Table(
+        "By family of held-out question",
+        ("suite", "family", "items", *columns),
+        tuple(rows),
+        2,
+        ("Few items each: read patterns, not single cells.",),
+        frozenset(breaks),
+    )
 
 
 TRAINING = (("reward", 3), ("kl", 4), ("grad_norm", 2), ("completion_tokens", 1), ("truncated", 3))
@@ -204,8 +289,13 @@ def training(results: Results) -> Table | None:
             ends = one.get(metric)
             cells.append(Cell(f"{number(ends['first'], digits)} \u2192 {number(ends['last'], digits)}") if ends else Cell(NOTHING, "dim"))
         rows.append((Cell(name), Cell(number(one["steps"])), *cells))
-    return Table("Training", ("stage", "steps", *(metric.replace("_", " ") for metric, _ in TRAINING)), tuple(rows), 1,
-                 ("Mean over the first and over the last eighth of the optimizer steps.",))
+    return Table(
+        "Training",
+        ("stage", "steps", *(metric.replace("_", " ") for metric, _ in TRAINING)),
+        tuple(rows),
+        1,
+        ("Mean over the first and over the last eighth of the optimizer steps.",),
+    )
 
 
 def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -213,9 +303,22 @@ def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
     phases = list(dict.fromkeys(name for one in stages for name in one["phases"]))
     if not stages:
         return None
-    rows = [(Cell(one["name"]), Cell(duration(one["seconds"])), *(Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else
-             "dim") for name in phases), Cell(number(one["tokens"]), "" if one["tokens"] else "dim")) for one in stages]
+    rows = [
+        (
+            Cell(one["name"]),
+            Cell(duration(one["seconds"])),
+            *(Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else "dim") for name in phases),
+            Cell(number(one["tokens"]), "" if one["tokens"] else "dim"),
+        )
+        for one in stages
+    ]
     total = Cell(duration(sum(one["seconds"] or 0 for one in stages)))
     rows.append((Cell("all"), total, *(Cell("") for _ in phases), Cell("")))
-    return Table("Cost", ("stage", "time", *phases, "tokens"), tuple(rows), 1,
-                 ("Of a stage that was killed and resumed, only the last attempt is timed.",), frozenset({len(rows) - 2}))
+    return Table(
+        "Cost",
+        ("stage", "time", *phases, "tokens"),
+        tuple(rows),
+        1,
+        ("Of a stage that was killed and resumed, only the last attempt is timed.",),
+        frozenset({len(rows) - 2}),
+    )

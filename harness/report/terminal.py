@@ -39,11 +39,18 @@ def _say(sentence: str, console: Console, style: str) -> None:
 
 def render(table: tables.Table) -> RichTable:
     """One table. Details (intervals, counts) stand behind the number in the same cell."""
-    found = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-                      caption=Text("\n".join(table.notes), style="dim") if table.notes else None, caption_justify="left")
+    found = RichTable(
+        title=Text(table.title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        caption=Text("\n".join(table.notes), style="dim") if table.notes else None,
+        caption_justify="left",
+    )
     for index, column in enumerate(table.columns):
-        found.add_column(Text(column), justify="left" if index < table.text_columns else "right", overflow="fold",
-                         no_wrap=index < table.text_columns)
+        found.add_column(
+            Text(column), justify="left" if index < table.text_columns else "right", overflow="fold", no_wrap=index < table.text_columns
+        )
     for index, row in enumerate(table.rows):
         found.add_row(*(_cell(cell) for cell in row), end_section=index in table.breaks)
     return found

@@ -67,8 +67,9 @@ def duration(seconds: float | None) -> str:
 def visible(text: str, limit: int = 600) -> str:
     """Hostile text made plain: control, format (bidirectional) and surrogate characters as escapes, line breaks kept, length bounded."""
     cut = text[:limit]
-    shown = "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else c.encode("unicode_escape", "surrogatepass").decode()
-                    for c in cut)
+    shown = "".join(
+        c if c == "\n" or unicodedata.category(c)[0] != "C" else c.encode("unicode_escape", "surrogatepass").decode() for c in cut
+    )
     return shown if len(text) <= limit else f"{shown} \u2026 (+{len(text) - limit:,} characters)"
 
 
@@ -103,8 +104,11 @@ def findings(results: Mapping[str, Any]) -> list[str]:
         said.append(_compared(results, "gains", model, "base"))
     said += [_compared(results, "gains_over_previous", model, f"S{int(model[1:]) - 1}") for model in results["gains_over_previous"]]
     if not results["gains"]:
-        said.append("There is no gain to judge yet: " + ("no Solver has" if "base" in results["models"] else "the base has not")
-                    + " been evaluated.")
+        said.append(
+            "There is no gain to judge yet: "
+            + ("no Solver has" if "base" in results["models"] else "the base has not")
+            + " been evaluated."
+        )
     return [sentence for sentence in said if sentence]
 
 
@@ -123,8 +127,10 @@ def _compared(results: Mapping[str, Any], key: str, model: str, base: str) -> st
     else:
         return f"{model} and {base} were not both measured on every suite, so there is no average to compare."
     greedy, sampled = found["greedy"], found["sampled"]
-    return (f"{verdict(model, 'the base' if base == 'base' else base, (greedy['direction'], sampled['direction']))}: greedy "
-            f"{_measured(greedy)}, T{NBSP}={NBSP}1 {_measured(sampled)}; {where}, {greedy['n']:,} questions.")
+    return (
+        f"{verdict(model, 'the base' if base == 'base' else base, (greedy['direction'], sampled['direction']))}: greedy "
+        f"{_measured(greedy)}, T{NBSP}={NBSP}1 {_measured(sampled)}; {where}, {greedy['n']:,} questions."
+    )
 
 
 def caveats(results: Mapping[str, Any]) -> list[str]:
@@ -132,8 +138,10 @@ def caveats(results: Mapping[str, Any]) -> list[str]:
     said = [f"One training run with seed {results['seed']}: the intervals speak of other questions of the same kinds, not of other runs."]
     known = [room for room in results["room"].values() if room is not None]
     if known and len(known) == len(results["room"]):
-        said.append(f"Room before training: the base's {results['metrics'][2]} differs by {points(sum(known) / len(known))} points from "
-                    "its greedy accuracy, averaged over the suites. A gain up to that size needs no more than answering as its votes do.")
+        said.append(
+            f"Room before training: the base's {results['metrics'][2]} differs by {points(sum(known) / len(known))} points from "
+            "its greedy accuracy, averaged over the suites. A gain up to that size needs no more than answering as its votes do."
+        )
     n = results["samples"]
     said.append(f"Guessing among four options already gives pass@{n} = {percent(1 - 0.75**n)}{NBSP}%, so it tells little near the top.")
     if results["split"] == "dev":

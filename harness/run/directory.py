@@ -87,16 +87,23 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _create(folder: Path, preset: Preset) -> None:
-    artefacts.write_json(folder / RUN_FILE, {
-        "preset": preset.model_dump(mode="json"), "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "provenance": artefacts.provenance()})
+    artefacts.write_json(
+        folder / RUN_FILE,
+        {
+            "preset": preset.model_dump(mode="json"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "provenance": artefacts.provenance(),
+        },
+    )
 
 
 def _refuse_other_config(folder: Path, preset: Preset) -> None:
     changed = differences(_read(folder)["preset"], preset.model_dump(mode="json"))
     if changed:
-        raise InputError(f"{folder} holds a run with other settings ({', '.join(changed)}); "
-                         "repeat the old ones to resume it, start anew with --fresh, or choose another --out.")
+        raise InputError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}); "
+            "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
+        )
 
 
 def _empty(folder: Path) -> None:

@@ -136,15 +136,15 @@ class Panel:
         done = sum("✓" in row.mark for row in self.rows.values())
         share = self.position.done / max(1, self.position.total) if self.position and self.current else 0.0
         line = Table.grid(padding=(0, 2))
-        line.add_row(ProgressBar(total=len(self.stages), completed=done + share, width=40),
-                     Text(f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}"
-                          f"{self._left()}"))
+        line.add_row(
+            ProgressBar(total=len(self.stages), completed=done + share, width=40),
+            Text(f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}{self._left()}"),
+        )
         return Group(table, line)
 
     def _left(self) -> str:
         """Time left in the whole run, once every kind of stage that is left was measured in it."""
-        known = {stage.kind: row.seconds for stage in self.stages if (row := self.rows[stage.name]).seconds is not None
-                 and "✓" in row.mark}
+        known = {stage.kind: row.seconds for stage in self.stages if (row := self.rows[stage.name]).seconds is not None and "✓" in row.mark}
         waiting = [stage.kind for stage in self.stages if "✓" not in self.rows[stage.name].mark and stage != self.current]
         if not all(kind in known for kind in waiting) or self.current is None or self.position is None or self.position.eta is None:
             return ""
@@ -170,8 +170,11 @@ def describe(position: Position) -> str:
 
 def summary(facts: Mapping[str, Any]) -> str:
     """The numbers among a stage's facts, as ": images 96, skipped 3"; nothing when there are none."""
-    numbers = [f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
-               for key, value in facts.items() if isinstance(value, int | float) and not key.endswith("seconds")]
+    numbers = [
+        f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in facts.items()
+        if isinstance(value, int | float) and not key.endswith("seconds")
+    ]
     return ": " + ", ".join(numbers[:6]) if numbers else ""
 
 

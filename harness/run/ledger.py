@@ -6,7 +6,6 @@ the file always parses.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,7 @@ NAME = "ledger.jsonl"
 
 def append(run: Path, row: Mapping[str, Any]) -> None:
     """Add one row, synced; `time` (UTC, ISO 8601) is put first."""
-    path = run / NAME
-    _cut_torn_row(path)
-    artefacts.append_jsonl(path, {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **row})
+    artefacts.append_jsonl(run / NAME, {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **row})
 
 
 def read(run: Path) -> list[dict[str, Any]]:
@@ -33,15 +30,3 @@ def read(run: Path) -> list[dict[str, Any]]:
 def attempts(run: Path, stage: str) -> int:
     """How often `stage` was started."""
     return sum(row.get("event") == "stage-started" and row.get("stage") == stage for row in read(run))
-
-
-def _cut_torn_row(path: Path) -> None:
-    try:
-        with open(path, "rb+") as stream:
-            data = stream.read()
-            whole = data.rfind(b"\n") + 1
-            if whole != len(data):
-                stream.truncate(whole)
-                os.fsync(stream.fileno())
-    except FileNotFoundError:
-        return

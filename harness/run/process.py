@@ -62,12 +62,30 @@ def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
     module = "harness.evaluation.stage" if stage.kind == "evaluate" else "vzero.stage"
     log = run / "logs" / f"{stage.name}.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()),
-               sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(guard.__file__),
+        str(os.getpid()),
+        sys.executable,
+        "-P",
+        "-m",
+        module,
+        str(run.absolute()),
+        stage.name,
+    ]
     with open(log, "ab") as stream:
         begin = stream.tell()
-        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-                                 env=environment(preset), pass_fds=(lock,), start_new_session=True)
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment(preset),
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
     return StageProcess(popen, log, begin)
 
 
@@ -75,9 +93,15 @@ def environment(preset: Preset) -> dict[str, str]:
     """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
     threads = str(preset.engine.threads)
     code = str(Path(vzero.__file__).resolve().parent.parent)
-    fixed = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-             "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1",
-             "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))}
+    fixed = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
+    }
     if preset.model == "pocket":
         fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
     return {**os.environ, **fixed}
@@ -90,15 +114,19 @@ def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
         lines = stream.read().decode("utf-8", "replace").splitlines()
     where = f"(log: {process.log})"
     if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(process.log.parent).free < 4096:
-        return InterruptedRun(f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
-                              f"same command again {where}.")
+        return InterruptedRun(
+            f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
+            f"same command again {where}."
+        )
     said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
     if code > 128 or code < 0:
         number = code - 128 if code > 128 else -code
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
-            return InterruptedRun(f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; run the same command "
-                                  f"again to resume {where}.")
+            return InterruptedRun(
+                f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; run the same command "
+                f"again to resume {where}."
+            )
         return VZeroError(f"Stage {stage.name} crashed with {name} {where}.")
     kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
     last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")

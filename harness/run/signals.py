@@ -15,6 +15,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "t
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no default action exists."""
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise InterruptedRun(f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume.")
 

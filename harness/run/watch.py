@@ -59,7 +59,12 @@ class Watch:
 def _parse(line: bytes) -> dict | None:
     try:
         row = json.loads(line)
-        return {"time": float(row["time"]), "done": int(row["done"]), "total": int(row["total"]), "unit": str(row["unit"]),
-                "metrics": {str(key): float(value) for key, value in row["metrics"].items()}}
+        return {
+            "time": float(row["time"]),
+            "done": int(row["done"]),
+            "total": int(row["total"]),
+            "unit": str(row["unit"]),
+            "metrics": {str(key): float(value) for key, value in row["metrics"].items()},
+        }
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

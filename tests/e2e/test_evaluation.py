@@ -54,17 +54,32 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def new_run(folder: Path, checkpoint: Path) -> Path:
-    preset = load_preset("smoke", changes={
-        "model": str(checkpoint), "evaluation.items_per_family": 1, "evaluation.greedy.max_new_tokens": 6,
-        "evaluation.sampled.max_new_tokens": 6, "engine.batch_sequences": 30, "engine.threads": 1})
+    preset = load_preset(
+        "smoke",
+        changes={
+            "model": str(checkpoint),
+            "evaluation.items_per_family": 1,
+            "evaluation.greedy.max_new_tokens": 6,
+            "evaluation.sampled.max_new_tokens": 6,
+            "engine.batch_sequences": 30,
+            "engine.threads": 1,
+        },
+    )
     artefacts.write_json(folder / "run.json", {"preset": preset.model_dump(mode="json")})
     return folder
 
 
 def attempt(run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
     program = ["-c", FAULTY] if fault else ["-m", "harness.evaluation.stage"]
-    return subprocess.run([sys.executable, *program, str(run), STAGE, *fault], cwd=ROOT, capture_output=True, text=True, timeout=1800,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    return subprocess.run(
+        [sys.executable, *program, str(run), STAGE, *fault],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +94,8 @@ def evaluated(checkpoint, tmp_path_factory) -> Path:
 def test_every_item_has_all_its_answers(evaluated):
     rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
     assert [(row["suite"], row["item_id"]) for row in rows] == [
-        (suite, item.item_id) for suite in SUITES for item in items(suite, "test", 1)]
+        (suite, item.item_id) for suite in SUITES for item in items(suite, "test", 1)
+    ]
     for row in rows:
         assert list(row) == ["suite", "item_id", "family", "image_sha256", "prompt_sha256", "gold", "greedy", "sampled"]
         assert len(row["sampled"]) == 10
@@ -102,8 +118,9 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
     engine = open_engine(EngineConfig(batch_sequences=30), checkpoint)
     for purpose in ("greedy", "sampled"):
         seed = derive(0, "evaluate", "pocket_logic", item.item_id, purpose)
-        (rollout,) = engine.generate([Request(solver_messages("pocket", item.question), item.image, seed)],
-                                     getattr(preset.evaluation, purpose))
+        (rollout,) = engine.generate(
+            [Request(solver_messages("pocket", item.question), item.image, seed)], getattr(preset.evaluation, purpose)
+        )
         stored = [row["greedy"]] if purpose == "greedy" else row["sampled"]
         assert [one.text for one in rollout.completions] == [answer["text"] for answer in stored]
     assert len({answer["text"] for answer in row["sampled"]}) > 1  # ten draws, not one ten times
@@ -128,8 +145,14 @@ def test_lmms_eval_scored_all_ten_answers(evaluated):
 
 def test_all_that_was_sent_is_recorded_and_nothing_of_the_place(evaluated):
     record = artefacts.read_json(evaluated / "sampling.json")
-    assert record["sent"]["sampled"] == {"n": 10, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0,
-                                         "max_new_tokens": 6}
+    assert record["sent"]["sampled"] == {
+        "n": 10,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "repetition_penalty": 1.0,
+        "max_new_tokens": 6,
+    }
     assert record["sent"]["greedy"]["temperature"] == 0.0
     assert record["not_sent"] == {purpose: {"until": ["\n\n"]} for purpose in ("greedy", "sampled")}
     for name in OUTPUTS:

@@ -30,8 +30,13 @@ pytestmark = pytest.mark.skipif(MODEL == "pocket" and not (POCKET / "config.json
 
 def start(run: Path, *words: str) -> subprocess.Popen[str]:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
-    return subprocess.Popen([sys.executable, "-c", program, "reproduce", "--preset", "smoke", "--set", f"model={MODEL}", "--out", str(run),
-                             "--plain", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "reproduce", "--preset", "smoke", "--set", f"model={MODEL}", "--out", str(run), "--plain", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -92,8 +97,11 @@ def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Pat
 
 def test_a_run_killed_in_three_stages_ends_in_the_same_results(calm: tuple[Path, str, str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for stage, rows, number in (("01-evaluate-base", 2, signal.SIGKILL), ("02-train-questioner-1", 2, signal.SIGKILL),
-                                ("05-train-solver-1", 2, signal.SIGTERM)):
+    for stage, rows, number in (
+        ("01-evaluate-base", 2, signal.SIGKILL),
+        ("02-train-questioner-1", 2, signal.SIGKILL),
+        ("05-train-solver-1", 2, signal.SIGTERM),
+    ):
         process = start(run)
         try:
             kill_when(run, process, working(run, stage, rows), number)

@@ -27,27 +27,32 @@ def test_help_has_an_example(words: list[str]) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    program = ("import sys; from harness.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
-               "print([m for m in ('torch', 'transformers', 'pydantic', 'PIL', 'numpy', 'trl', 'lmms_eval') if m in sys.modules])")
+    program = (
+        "import sys; from harness.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'pydantic', 'PIL', 'numpy', 'trl', 'lmms_eval') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["reproduce", "--preset", "pokcet"], "There is no preset 'pokcet'; choose one of"),
-    (["reproduce", "--preset", "nowhere.toml"], "Cannot read the preset file nowhere.toml"),
-    (["reproduce", "--set", "solver.grpo.lr=1"], "'solver.grpo.lr' is not a setting"),
-    (["reproduce", "--set", "seed"], "--set needs key=value"),
-    (["reproduce", "--set", "seed.x=1"], "'seed.x' is not a setting"),
-    (["reproduce", "--set", "iterations=0"], "iterations: "),
-    (["reproduce", "--set", "solver.grpo.micro_batch=7"], "micro_batch must divide"),
-    (["reproduce", "--images", "nowhere"], "Cannot read the image folder"),
-    (["reproduce", "--seed", "one"], "Invalid value for '--seed'"),
-    (["reproduce", "--presett", "pocket"], "No such option: --presett"),
-    (["repoduce"], "No such command 'repoduce'"),
-    (["reproduce", "--out", "/dev/null"], "/dev/null is a file, not a folder"),
-    (["reproduce", "--out", "/dev/null/run"], "Cannot create /dev/null/run: Not a directory"),
-])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["reproduce", "--preset", "pokcet"], "There is no preset 'pokcet'; choose one of"),
+        (["reproduce", "--preset", "nowhere.toml"], "Cannot read the preset file nowhere.toml"),
+        (["reproduce", "--set", "solver.grpo.lr=1"], "'solver.grpo.lr' is not a setting"),
+        (["reproduce", "--set", "seed"], "--set needs key=value"),
+        (["reproduce", "--set", "seed.x=1"], "'seed.x' is not a setting"),
+        (["reproduce", "--set", "iterations=0"], "iterations: "),
+        (["reproduce", "--set", "solver.grpo.micro_batch=7"], "micro_batch must divide"),
+        (["reproduce", "--images", "nowhere"], "Cannot read the image folder"),
+        (["reproduce", "--seed", "one"], "Invalid value for '--seed'"),
+        (["reproduce", "--presett", "pocket"], "No such option: --presett"),
+        (["repoduce"], "No such command 'repoduce'"),
+        (["reproduce", "--out", "/dev/null"], "/dev/null is a file, not a folder"),
+        (["reproduce", "--out", "/dev/null/run"], "Cannot create /dev/null/run: Not a directory"),
+    ],
+)
 def test_wrong_use_is_one_sentence_and_exit_2(words: list[str], sentence: str, tmp_path: Path) -> None:
     result = harness(*words, cwd=tmp_path)
     assert result.returncode == 2

@@ -46,8 +46,15 @@ def request(seed: int, words: int = 5, image: int | None = 0, size: tuple[int, i
 
 def several() -> list[Request]:
     """Different lengths, a shared image, a repeated prompt, another image size, no image, no text."""
-    return [request(1, 5, 0), request(2, 9, 1), request(3, 2, 0), request(4, 5, 0), request(5, 7, 2, (42, 28)), request(6, 4, None),
-            Request((Message("system", "ask"), Message("user", "")), tiny_model.picture(1), 7)]
+    return [
+        request(1, 5, 0),
+        request(2, 9, 1),
+        request(3, 2, 0),
+        request(4, 5, 0),
+        request(5, 7, 2, (42, 28)),
+        request(6, 4, None),
+        Request((Message("system", "ask"), Message("user", "")), tiny_model.picture(1), 7),
+    ]
 
 
 def inputs_of(processor, one: Request):
@@ -56,7 +63,11 @@ def inputs_of(processor, one: Request):
     content += [{"type": "text", "text": one.messages[1].text}] if one.messages[1].text else []
     return processor.apply_chat_template(
         [{"role": "system", "content": [{"type": "text", "text": one.messages[0].text}]}, {"role": "user", "content": content}],
-        tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
@@ -67,8 +78,9 @@ def test_greedy_equals_hugging_face_generate(model, processor, penalty: float) -
     for one, answer in zip(several(), answers, strict=True):
         inputs = inputs_of(processor, one)
         width = inputs["input_ids"].shape[1]
-        expected = model.generate(**inputs, do_sample=False, max_new_tokens=12, repetition_penalty=penalty,
-                                  suppress_tokens=sorted(engine.forbidden))[0, width:].tolist()
+        expected = model.generate(
+            **inputs, do_sample=False, max_new_tokens=12, repetition_penalty=penalty, suppress_tokens=sorted(engine.forbidden)
+        )[0, width:].tolist()
         assert answer.completions[0].token_ids == tuple(expected)
         assert answer.prompt_tokens == width
         lengths.add(len(expected))
@@ -154,8 +166,10 @@ def test_every_end_token_of_the_generation_config_ends_a_turn(model, processor, 
     engine = TransformersEngine(model, processor, 64)
     assert engine.eos == {WORDS.index("<eos>"), pad}
     assert pad not in engine.forbidden
-    for sampling in (SamplingConfig(n=200, temperature=50.0, max_new_tokens=10),
-                     SamplingConfig(n=200, temperature=50.0, repetition_penalty=1.1, max_new_tokens=10)):
+    for sampling in (
+        SamplingConfig(n=200, temperature=50.0, max_new_tokens=10),
+        SamplingConfig(n=200, temperature=50.0, repetition_penalty=1.1, max_new_tokens=10),
+    ):
         completions = engine.generate([request(1), request(2, 9)], sampling)[0].completions
         assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == engine.eos
         alone = engine.generate([request(1)], sampling)[0].completions
@@ -164,10 +178,12 @@ def test_every_end_token_of_the_generation_config_ends_a_turn(model, processor, 
 
 def test_images_are_encoded_once_and_prompts_computed_once(model, processor) -> None:
     pictures, prompts = [], []
-    hooks = [model.model.visual.register_forward_pre_hook(
-                 lambda _, args, kwargs: pictures.append(len(kwargs["grid_thw"])), with_kwargs=True),
-             model.model.language_model.register_forward_pre_hook(
-                 lambda _, args, kwargs: prompts.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True)]
+    hooks = [
+        model.model.visual.register_forward_pre_hook(lambda _, args, kwargs: pictures.append(len(kwargs["grid_thw"])), with_kwargs=True),
+        model.model.language_model.register_forward_pre_hook(
+            lambda _, args, kwargs: prompts.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+        ),
+    ]
     try:
         TransformersEngine(model, processor, 64).generate(several(), SamplingConfig(n=5, max_new_tokens=4))
     finally:
@@ -181,7 +197,8 @@ def test_images_are_encoded_once_and_prompts_computed_once(model, processor) -> 
 def test_finished_rows_leave_the_batch(model, processor) -> None:
     rows = []
     hook = model.model.language_model.register_forward_pre_hook(
-        lambda _, args, kwargs: rows.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True)
+        lambda _, args, kwargs: rows.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True
+    )
     try:
         rollout = TransformersEngine(model, processor, 64).generate([request(1)], SamplingConfig(n=40, max_new_tokens=12))[0]
     finally:
@@ -198,7 +215,7 @@ def test_long_completions_outgrow_the_room_first_given(model, processor, monkeyp
     inputs = inputs_of(processor, request(1))
     expected = model.generate(**inputs, do_sample=False, max_new_tokens=150, suppress_tokens=sorted(engine.forbidden))
     rollout = engine.generate([request(1)], SamplingConfig(temperature=0.0, max_new_tokens=150))[0]
-    assert rollout.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1]:].tolist())
+    assert rollout.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1] :].tolist())
     assert len(rollout.completions[0].token_ids) == 150
 
 
@@ -213,7 +230,7 @@ def test_any_architecture_by_its_own_forward(model, processor, architecture: str
     for one, answer in zip(requests, engine.generate(requests, SamplingConfig(temperature=0.0, max_new_tokens=10)), strict=True):
         inputs = inputs_of(processor, one)
         expected = model.generate(**inputs, do_sample=False, max_new_tokens=10, suppress_tokens=sorted(engine.forbidden))
-        assert answer.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1]:].tolist())
+        assert answer.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1] :].tolist())
     sampling = SamplingConfig(n=3, max_new_tokens=10)
     alone = [engine.generate([one], sampling)[0] for one in requests]
     for rollout, single in zip(engine.generate(requests, sampling), alone, strict=True):
@@ -223,16 +240,40 @@ def test_any_architecture_by_its_own_forward(model, processor, architecture: str
 def _qwen3_vl():
     of = WORDS.index
     config = transformers.Qwen3VLConfig(
-        text_config={"vocab_size": len(WORDS), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
-                     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 256,
-                     "initializer_range": 0.3,
-                     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
-                     "eos_token_id": of("<eos>"), "pad_token_id": of("<pad>"), "bos_token_id": None},
-        vision_config={"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 64, "patch_size": 7,
-                       "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 36, "deepstack_visual_indexes": [0],
-                       "initializer_range": 0.3},
-        image_token_id=of("<img>"), video_token_id=of("<vid>"), vision_start_token_id=of("<vs>"), vision_end_token_id=of("<ve>"),
-        tie_word_embeddings=True)
+        text_config={
+            "vocab_size": len(WORDS),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "max_position_embeddings": 256,
+            "initializer_range": 0.3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
+            "eos_token_id": of("<eos>"),
+            "pad_token_id": of("<pad>"),
+            "bos_token_id": None,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "intermediate_size": 64,
+            "out_hidden_size": 64,
+            "patch_size": 7,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0],
+            "initializer_range": 0.3,
+        },
+        image_token_id=of("<img>"),
+        video_token_id=of("<vid>"),
+        vision_start_token_id=of("<vs>"),
+        vision_end_token_id=of("<ve>"),
+        tie_word_embeddings=True,
+    )
     torch.manual_seed(0)
     made = transformers.Qwen3VLForConditionalGeneration(config).eval()
     made.generation_config.eos_token_id, made.generation_config.pad_token_id = of("<eos>"), of("<pad>")
@@ -277,8 +318,9 @@ def test_a_prompt_too_long_is_an_error(model, processor) -> None:
 
 def test_an_image_without_a_user_turn_is_an_error(model, processor) -> None:
     with pytest.raises(RolloutError, match="user"):
-        TransformersEngine(model, processor, 64).generate([replace(request(1), messages=(Message("system", "ask"),))],
-                                                          SamplingConfig(max_new_tokens=2))
+        TransformersEngine(model, processor, 64).generate(
+            [replace(request(1), messages=(Message("system", "ask"),))], SamplingConfig(max_new_tokens=2)
+        )
 
 
 def test_broken_weights_are_an_error_and_the_mode_is_restored(processor) -> None:
@@ -308,4 +350,5 @@ def test_the_image_stands_before_the_text_of_the_first_user_turn(processor) -> N
         {"role": "system", "content": []},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "ask"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
-        {"role": "user", "content": [{"type": "text", "text": "solve"}]}]
+        {"role": "user", "content": [{"type": "text", "text": "solve"}]},
+    ]

@@ -26,8 +26,16 @@ class CountingEngine:
 
     def generate(self, requests, sampling):
         self.calls.append(len(requests))
-        return [Rollout(1, tuple(Completion(f"{one.messages[-1].text} {one.seed} {i} \ud800", (1, 2, 3), (0.0,) * 3, "length")
-                                 for i in range(sampling.n - self.owed))) for one in requests]
+        return [
+            Rollout(
+                1,
+                tuple(
+                    Completion(f"{one.messages[-1].text} {one.seed} {i} \ud800", (1, 2, 3), (0.0,) * 3, "length")
+                    for i in range(sampling.n - self.owed)
+                ),
+            )
+            for one in requests
+        ]
 
 
 def request(text: str = "how many ?", seed: int = 1, colour: int = 0) -> Request:
@@ -51,9 +59,15 @@ def test_answers_are_kept_and_not_drawn_again(tmp_path):
     assert reports[0][2] > 0 and reports_again[0][2] == 0.0
 
 
-@pytest.mark.parametrize("changed", [
-    {"text": "how many circles ?"}, {"seed": 2}, {"colour": 9},
-], ids=lambda changed: next(iter(changed)))
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": "how many circles ?"},
+        {"seed": 2},
+        {"colour": 9},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
 def test_another_request_is_drawn(tmp_path, changed):
     engine = CountingEngine()
     answerer(engine, tmp_path)[0].draw([request()], SAMPLING)
@@ -104,8 +118,10 @@ def test_parameters_that_would_be_lost_or_defaulted_are_refused(given):
 
 
 def chat(*parts, role="user"):
-    return {"role": role, "content": [{"type": "image", "url": part} if isinstance(part, Image.Image) else {"type": "text", "text": part}
-                                      for part in parts]}
+    return {
+        "role": role,
+        "content": [{"type": "image", "url": part} if isinstance(part, Image.Image) else {"type": "text", "text": part} for part in parts],
+    }
 
 
 def test_a_chat_becomes_one_request():
@@ -114,10 +130,16 @@ def test_a_chat_becomes_one_request():
     assert made == Request((Message("system", "solve"), Message("user", "how many ?")), image, 7)
 
 
-@pytest.mark.parametrize("turns", [
-    lambda image: [chat("how many ?", image)], lambda image: [chat(image, image, "how many ?")],
-    lambda image: [chat(image, role="system"), chat("how many ?")], lambda image: [chat("first"), chat(image, "second")],
-], ids=["after the text", "two", "not the user's", "second turn"])
+@pytest.mark.parametrize(
+    "turns",
+    [
+        lambda image: [chat("how many ?", image)],
+        lambda image: [chat(image, image, "how many ?")],
+        lambda image: [chat(image, role="system"), chat("how many ?")],
+        lambda image: [chat("first"), chat(image, "second")],
+    ],
+    ids=["after the text", "two", "not the user's", "second turn"],
+)
 def test_an_image_in_another_place_is_refused(turns):
     with pytest.raises(VZeroError, match="one image"):
         request_of(turns(Image.new("RGB", (2, 2))), 0)

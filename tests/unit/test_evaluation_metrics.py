@@ -17,8 +17,14 @@ def answer(letter: str | None, finish: str = "stop") -> dict:
 
 
 def row(gold: str, greedy: str | None, sampled: list[str | None], suite: str = "s", family: str = "f") -> dict:
-    return {"suite": suite, "item_id": "1", "family": family, "gold": gold, "greedy": answer(greedy),
-            "sampled": [answer(letter) for letter in sampled]}
+    return {
+        "suite": suite,
+        "item_id": "1",
+        "family": family,
+        "gold": gold,
+        "greedy": answer(greedy),
+        "sampled": [answer(letter) for letter in sampled],
+    }
 
 
 def test_one_item_by_hand():
@@ -33,12 +39,15 @@ def test_one_item_by_hand():
     assert metrics.pass_at(one, 4) == metrics.pass_at(one, 5) == 1.0
 
 
-@pytest.mark.parametrize(("sampled", "right"), [
-    (["A", "B", "B", "A"], False),  # a tie goes to the answer seen first
-    (["B", "A", "A", "B"], True),
-    ([None, None, None, "B"], True),  # unparsed answers do not vote
-    ([None, None], False),  # nothing parsed is wrong, not an abstention
-])
+@pytest.mark.parametrize(
+    ("sampled", "right"),
+    [
+        (["A", "B", "B", "A"], False),  # a tie goes to the answer seen first
+        (["B", "A", "A", "B"], True),
+        ([None, None, None, "B"], True),  # unparsed answers do not vote
+        ([None, None], False),  # nothing parsed is wrong, not an abstention
+    ],
+)
 def test_majority(sampled, right):
     assert metrics.majority_correct(row("B", None, sampled)) is right
 
@@ -117,8 +126,15 @@ def test_no_groups_have_no_macro_average():
         metrics.macro({}, lambda scores: scores.greedy)
 
 
-@given(st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from(["A", "B", None]),
-                          st.lists(st.sampled_from(["A", "B", None]), min_size=3, max_size=3)), min_size=1, max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ABCD"), st.sampled_from(["A", "B", None]), st.lists(st.sampled_from(["A", "B", None]), min_size=3, max_size=3)
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
 def test_shares_stay_in_bounds_and_in_order(drawn):
     scores = metrics.score([row(*one) for one in drawn])
     assert 0 <= scores.sampled <= scores.pass_at[2] <= scores.pass_at[3] <= 1

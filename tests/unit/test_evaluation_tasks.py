@@ -33,13 +33,20 @@ def test_the_pocket_suites_load_balanced_and_the_same_each_time():
         families = [entry.family for entry in one]
         assert {families.count(family) for family in families} == {2}
         assert [(a.item_id, a.question, a.gold, a.image.tobytes()) for a in one] == [
-            (b.item_id, b.question, b.gold, b.image.tobytes()) for b in two]
+            (b.item_id, b.question, b.gold, b.image.tobytes()) for b in two
+        ]
         assert {entry.item_id for entry in one}.isdisjoint(entry.item_id for entry in suites.load(name, "dev", 2))
 
 
-@pytest.mark.parametrize(("found", "sentence"), [
-    ([], "no items"), ([item(1), item(1)], "'i1'"), ([item(1, gold="E")], "gold answer 'E'"), ([item(1, gold="")], "gold answer ''"),
-])
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ([], "no items"),
+        ([item(1), item(1)], "'i1'"),
+        ([item(1, gold="E")], "gold answer 'E'"),
+        ([item(1, gold="")], "gold answer ''"),
+    ],
+)
 def test_a_faulty_suite_is_refused(found, sentence):
     with pytest.raises(InputError, match=sentence):
         suites.load("mine", "test", 2, {"mine": lambda split, per_family: found})
@@ -55,11 +62,15 @@ def test_a_dataset_keeps_pixels_and_fields(tmp_path):
 
     for _ in range(2):  # a killed attempt left one behind
         tasks.write_dataset([item(1), item(2, "D")], tmp_path / "data")
-    (split, rows), = datasets.load_from_disk(str(tmp_path / "data")).items()
+    ((split, rows),) = datasets.load_from_disk(str(tmp_path / "data")).items()
     assert split == "test" and len(rows) == 2
     assert rows[1]["image"].convert("RGB").tobytes() == item(2).image.tobytes()
     assert {key: value for key, value in rows[1].items() if key != "image"} == {
-        "question": item(2).question, "gold": "D", "family": "count", "item_id": "i2"}
+        "question": item(2).question,
+        "gold": "D",
+        "family": "count",
+        "item_id": "i2",
+    }
 
 
 def test_a_sampled_task_hands_all_its_answers_to_the_scorer(tmp_path):
@@ -104,9 +115,17 @@ def rows() -> list[dict]:
     def answer(letter):
         return {"text": "", "answer": letter, "finish_reason": "stop", "tokens": 1}
 
-    return [{"suite": "mine", "item_id": str(i), "family": "f", "gold": "A", "greedy": answer(greedy),
-             "sampled": [answer(letter) for letter in sampled]}
-            for i, (greedy, sampled) in enumerate([("A", "AB"), ("B", "BB"), (None, "AA")])]
+    return [
+        {
+            "suite": "mine",
+            "item_id": str(i),
+            "family": "f",
+            "gold": "A",
+            "greedy": answer(greedy),
+            "sampled": [answer(letter) for letter in sampled],
+        }
+        for i, (greedy, sampled) in enumerate([("A", "AB"), ("B", "BB"), (None, "AA")])
+    ]
 
 
 def results() -> dict:
@@ -114,11 +133,16 @@ def results() -> dict:
     return {
         "results": {
             "vzero_mine_greedy": {"alias": "x", "greedy,none": 1 / 3, "parsed,none": 2 / 3, "greedy_stderr,none": "N/A"},
-            "vzero_mine_sampled": {"sampled,all": 0.5, "majority,all": 2 / 3, "any_correct,all": 2 / 3, "parsed,all": 1.0}},
+            "vzero_mine_sampled": {"sampled,all": 0.5, "majority,all": 2 / 3, "any_correct,all": 2 / 3, "parsed,all": 1.0},
+        },
         "n-samples": {f"vzero_mine_{purpose}": {"original": 3, "effective": 3} for purpose in tasks.PURPOSES},
-        "higher_is_better": {"vzero_mine_greedy": {"greedy": True}}, "versions": {"vzero_mine_greedy": 1},
-        "date": "20990101", "git_hash": "abc", "config": {"model": SimpleNamespace()},
-        "configs": {"vzero_mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}}}
+        "higher_is_better": {"vzero_mine_greedy": {"greedy": True}},
+        "versions": {"vzero_mine_greedy": 1},
+        "date": "20990101",
+        "git_hash": "abc",
+        "config": {"model": SimpleNamespace()},
+        "configs": {"vzero_mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}},
+    }
 
 
 def test_the_report_keeps_numbers_and_nothing_of_the_moment():
@@ -131,9 +155,17 @@ def test_numbers_that_agree_pass():
     runner.cross_check(runner.report(results()), rows())
 
 
-@pytest.mark.parametrize(("task", "metric"), [
-    ("vzero_mine_greedy", "greedy,none"), ("vzero_mine_greedy", "parsed,none"), ("vzero_mine_sampled", "sampled,all"),
-    ("vzero_mine_sampled", "majority,all"), ("vzero_mine_sampled", "any_correct,all"), ("vzero_mine_sampled", "parsed,all")])
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("vzero_mine_greedy", "greedy,none"),
+        ("vzero_mine_greedy", "parsed,none"),
+        ("vzero_mine_sampled", "sampled,all"),
+        ("vzero_mine_sampled", "majority,all"),
+        ("vzero_mine_sampled", "any_correct,all"),
+        ("vzero_mine_sampled", "parsed,all"),
+    ],
+)
 @pytest.mark.parametrize("change", [1e-8, float("nan"), None])
 def test_any_number_that_differs_fails_loudly(task, metric, change):
     changed = results()
@@ -167,9 +199,16 @@ def test_a_launch_on_several_processes_is_refused(tmp_path, monkeypatch):
 GREEDY, SAMPLED = {"temperature": 0.0, "max_new_tokens": 9}, {"n": 2, "max_new_tokens": 9}
 
 
-@pytest.mark.parametrize("change", [
-    {"greedy": {**GREEDY, "n": 2}}, {"greedy": {**GREEDY, "temperature": 0.1}}, {"sampled": {**SAMPLED, "temperature": 0.0}},
-    {"suites": ("pocket_math", "pocket_math")}, {"suites": ()}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"greedy": {**GREEDY, "n": 2}},
+        {"greedy": {**GREEDY, "temperature": 0.1}},
+        {"sampled": {**SAMPLED, "temperature": 0.0}},
+        {"suites": ("pocket_math", "pocket_math")},
+        {"suites": ()},
+    ],
+)
 def test_settings_that_would_mean_something_else_are_refused(change):
     stage._check(EvaluationConfig(items_per_family=1, greedy=GREEDY, sampled=SAMPLED))
     with pytest.raises(InputError, match=r"^evaluation\."):

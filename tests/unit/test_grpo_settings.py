@@ -19,18 +19,54 @@ SOLVER = GrpoSettings(group_size=5, micro_batch=10, max_completion_tokens=4096)
 
 # What the public code sets (research notes, section 2), by the name TRL gives it.
 PUBLIC_CODE = {
-    "num_iterations": 1, "num_train_epochs": 1, "beta": 0.01, "use_bias_correction_kl": False, "epsilon": 0.2, "delta": 3.0,
-    "scale_rewards": "group", "vllm_importance_sampling_correction": False, "learning_rate": 1e-6, "lr_scheduler_type": "constant",
-    "warmup_steps": 0, "weight_decay": 0.01, "max_grad_norm": 1.0, "adam_beta1": 0.9, "adam_beta2": 0.999, "temperature": 1.0,
-    "top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "entropy_coef": 0.0, "mask_truncated_completions": False,
+    "num_iterations": 1,
+    "num_train_epochs": 1,
+    "beta": 0.01,
+    "use_bias_correction_kl": False,
+    "epsilon": 0.2,
+    "delta": 3.0,
+    "scale_rewards": "group",
+    "vllm_importance_sampling_correction": False,
+    "learning_rate": 1e-6,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "entropy_coef": 0.0,
+    "mask_truncated_completions": False,
 }
 # What our own design adds: exact token mean, resumability, no reports to anybody.
 OURS = {
-    "loss_type": "dapo", "importance_sampling_level": "token", "epsilon_high": 0.2, "shuffle_dataset": False, "report_to": [],
-    "disable_tqdm": True, "logging_steps": 1, "logging_nan_inf_filter": False, "save_total_limit": 2, "save_only_model": False,
-    "remove_unused_columns": False, "dataloader_num_workers": 0, "use_vllm": False, "trust_remote_code": False, "push_to_hub": False,
-    "sync_ref_model": False, "top_entropy_quantile": 1.0, "off_policy_mask_threshold": None, "pad_to_multiple_of": None,
-    "multi_objective_aggregation": "sum_then_normalize", "optim": "adamw_torch", "fp16": False, "generation_kwargs": None,
+    "loss_type": "dapo",
+    "importance_sampling_level": "token",
+    "epsilon_high": 0.2,
+    "shuffle_dataset": False,
+    "report_to": [],
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,
+    "save_total_limit": 2,
+    "save_only_model": False,
+    "remove_unused_columns": False,
+    "dataloader_num_workers": 0,
+    "use_vllm": False,
+    "trust_remote_code": False,
+    "push_to_hub": False,
+    "sync_ref_model": False,
+    "top_entropy_quantile": 1.0,
+    "off_policy_mask_threshold": None,
+    "pad_to_multiple_of": None,
+    "multi_objective_aggregation": "sum_then_normalize",
+    "optim": "adamw_torch",
+    "fp16": False,
+    "generation_kwargs": None,
 }
 
 
@@ -56,17 +92,48 @@ def test_trl_defaults_that_differ_are_not_what_we_run(tmp_path: Path) -> None:
 
     ours = trl_config(SOLVER, plan_batches(SOLVER, 4000), tmp_path, 0, cuda=False)
     stock = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
-    differing = ("beta", "use_bias_correction_kl", "lr_scheduler_type", "weight_decay", "num_train_epochs", "num_generations", "delta",
-                 "max_completion_length", "vllm_importance_sampling_correction", "shuffle_dataset", "logging_nan_inf_filter")
+    differing = (
+        "beta",
+        "use_bias_correction_kl",
+        "lr_scheduler_type",
+        "weight_decay",
+        "num_train_epochs",
+        "num_generations",
+        "delta",
+        "max_completion_length",
+        "vllm_importance_sampling_correction",
+        "shuffle_dataset",
+        "logging_nan_inf_filter",
+    )
     assert [name for name in differing if getattr(ours, name) == getattr(stock, name)] == []
 
 
 def test_settings_reach_trl(tmp_path: Path) -> None:
-    changed = SOLVER.model_copy(update={"learning_rate": 3e-4, "kl_coefficient": 0.5, "clip_epsilon": 0.1, "dual_clip": 2.0,
-                                        "weight_decay": 0.2, "max_grad_norm": 0.3, "loss": "bnpo", "checkpoint_every": 3})
+    changed = SOLVER.model_copy(
+        update={
+            "learning_rate": 3e-4,
+            "kl_coefficient": 0.5,
+            "clip_epsilon": 0.1,
+            "dual_clip": 2.0,
+            "weight_decay": 0.2,
+            "max_grad_norm": 0.3,
+            "loss": "bnpo",
+            "checkpoint_every": 3,
+        }
+    )
     config = trl_config(changed, plan_batches(changed, 64), tmp_path, 2**40 + 3, cuda=False)
-    seen = (config.learning_rate, config.beta, config.epsilon, config.epsilon_high, config.delta, config.weight_decay, config.max_grad_norm,
-            config.loss_type, config.save_steps, config.seed)
+    seen = (
+        config.learning_rate,
+        config.beta,
+        config.epsilon,
+        config.epsilon_high,
+        config.delta,
+        config.weight_decay,
+        config.max_grad_norm,
+        config.loss_type,
+        config.save_steps,
+        config.seed,
+    )
     assert seen == (3e-4, 0.5, 0.1, 0.1, 2.0, 0.2, 0.3, "bnpo", 6, 3)
 
 
@@ -76,16 +143,19 @@ def test_batches_of_the_paper() -> None:
     assert plan.prompts_used == 3968
 
 
-@pytest.mark.parametrize(("available", "expected"), [
-    (0, Batches(64, 32, 10, 5, 0)),
-    (1, Batches(1, 1, 5, 5, 1)),
-    (31, Batches(31, 31, 5, 5, 1)),
-    (32, Batches(32, 32, 10, 5, 1)),
-    (63, Batches(32, 32, 10, 5, 1)),
-    (64, Batches(64, 32, 10, 5, 1)),
-    (127, Batches(64, 32, 10, 5, 1)),
-    (128, Batches(64, 32, 10, 5, 2)),
-])
+@pytest.mark.parametrize(
+    ("available", "expected"),
+    [
+        (0, Batches(64, 32, 10, 5, 0)),
+        (1, Batches(1, 1, 5, 5, 1)),
+        (31, Batches(31, 31, 5, 5, 1)),
+        (32, Batches(32, 32, 10, 5, 1)),
+        (63, Batches(32, 32, 10, 5, 1)),
+        (64, Batches(64, 32, 10, 5, 1)),
+        (127, Batches(64, 32, 10, 5, 1)),
+        (128, Batches(64, 32, 10, 5, 2)),
+    ],
+)
 def test_ragged_tail(available: int, expected: Batches) -> None:
     assert plan_batches(SOLVER, available) == expected
 
@@ -99,9 +169,14 @@ def test_limits() -> None:
 @settings(deadline=None)
 def test_batches_divide_and_train_on_something(available: int, steps: int, per_step: int, group: int, micro: int, epochs: int) -> None:
     sequences = per_step * group
-    role = GrpoSettings(prompts_per_generation=steps * per_step, prompts_per_step=per_step, group_size=group,
-                        micro_batch=next(m for m in range(min(micro, sequences), 0, -1) if sequences % m == 0), max_completion_tokens=8,
-                        epochs=epochs)
+    role = GrpoSettings(
+        prompts_per_generation=steps * per_step,
+        prompts_per_step=per_step,
+        group_size=group,
+        micro_batch=next(m for m in range(min(micro, sequences), 0, -1) if sequences % m == 0),
+        max_completion_tokens=8,
+        epochs=epochs,
+    )
     plan = plan_batches(role, available)
     assert plan.prompts_per_step * plan.group_size == plan.micro_batch * plan.accumulation
     assert plan.prompts_per_generation == plan.steps_per_generation * plan.prompts_per_step
@@ -113,7 +188,7 @@ def test_batches_divide_and_train_on_something(available: int, steps: int, per_s
     assert all(count <= epochs for count in seen.values()) and set(seen) <= set(range(available))
     per_epoch = available // plan.prompts_per_generation * plan.prompts_per_generation
     for start in range(0, len(order), max(1, per_epoch)):
-        assert len(set(order[start:start + per_epoch])) == per_epoch
+        assert len(set(order[start : start + per_epoch])) == per_epoch
 
 
 def test_order_depends_on_the_seed_and_the_epoch_alone() -> None:

@@ -26,8 +26,17 @@ from vzero.progress import Progress
 from vzero.prompts import solver_messages
 from vzero.rollout.encoding import conversation
 
-SETTINGS = GrpoSettings(prompts_per_generation=4, prompts_per_step=2, group_size=3, micro_batch=3, learning_rate=1e-3, kl_coefficient=0.1,
-                        max_completion_tokens=5, checkpoint_every=1, freeze_vision=True)
+SETTINGS = GrpoSettings(
+    prompts_per_generation=4,
+    prompts_per_step=2,
+    group_size=3,
+    micro_batch=3,
+    learning_rate=1e-3,
+    kl_coefficient=0.1,
+    max_completion_tokens=5,
+    checkpoint_every=1,
+    freeze_vision=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +56,10 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
     artefacts.write_jsonl(folder / "images.jsonl", rows)
     # prompts of different lengths, so that padding and its trimming matter
     texts = ["how many red ? A) w1 B) w2 C) w3 D) w4" + " circle" * (i % 3) for i in range(9)]
-    return [Prompt(record.image_id, solver_messages("pocket", text), record, "A")
-            for record, text in zip(load_records(folder), texts, strict=True)]
+    return [
+        Prompt(record.image_id, solver_messages("pocket", text), record, "A")
+        for record, text in zip(load_records(folder), texts, strict=True)
+    ]
 
 
 def even_tokens(groups: Sequence[Group], generation: int) -> Scores:
@@ -58,8 +69,19 @@ def even_tokens(groups: Sequence[Group], generation: int) -> Scores:
 
 
 def job_for(folder: Path, base: Path, prompts: list[Prompt]) -> Job:
-    return Job("solver", 1, 3, SETTINGS, EngineConfig(batch_sequences=64, threads=1), base, prompts, even_tokens, folder, folder / "work",
-               Progress(folder / "work" / "progress.jsonl"))
+    return Job(
+        "solver",
+        1,
+        3,
+        SETTINGS,
+        EngineConfig(batch_sequences=64, threads=1),
+        base,
+        prompts,
+        even_tokens,
+        folder,
+        folder / "work",
+        Progress(folder / "work" / "progress.jsonl"),
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -105,8 +127,9 @@ def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path
     assert {path.suffix for path in (undisturbed / "checkpoint").iterdir()} <= {".json", ".safetensors", ".jinja"}
 
 
-def test_the_trainer_differentiates_what_was_drawn(base: Path, prompts: list[Prompt], tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trainer_differentiates_what_was_drawn(
+    base: Path, prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whole prompts a step, and old log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
     batches, drawn = [], []
     prepare = GroupTrainer._prepare_inputs
@@ -132,7 +155,7 @@ def test_the_trainer_differentiates_what_was_drawn(base: Path, prompts: list[Pro
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == model.config.image_token_id).int()
         with torch.no_grad():
             logits = model(**inputs).logits[0]
-        logps = logits.log_softmax(-1)[len(prompt_ids) - 1:-1].gather(1, torch.tensor(completion_ids)[:, None])[:, 0]
+        logps = logits.log_softmax(-1)[len(prompt_ids) - 1 : -1].gather(1, torch.tensor(completion_ids)[:, None])[:, 0]
         assert torch.allclose(old, logps, atol=1e-4)
     widths = {(batch["prompt_ids"].shape[1], batch["completion_ids"].shape[1]) for batch in batches}
     assert len(widths) > 1  # padding was trimmed by micro-batch, so the comparison above covers it
@@ -146,20 +169,28 @@ def _first_loss(groups: list[Group]) -> float:
     for group in groups[:2]:
         rewards = [sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions]
         mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
-        weighted += sum((reward - mean) / (spread + 1e-4) * len(one.token_ids)
-                        for reward, one in zip(rewards, group.completions, strict=True))
+        weighted += sum(
+            (reward - mean) / (spread + 1e-4) * len(one.token_ids) for reward, one in zip(rewards, group.completions, strict=True)
+        )
     return -weighted / (sum(len(one.token_ids) for group in groups for one in group.completions) / 2)
 
 
 def _rows(batch: dict) -> list[tuple[list[int], list[int], torch.Tensor]]:
-    kept = zip(batch["prompt_ids"], batch["prompt_mask"].bool(), batch["completion_ids"], batch["completion_mask"].bool(),
-               batch["old_per_token_logps"], strict=True)
+    kept = zip(
+        batch["prompt_ids"],
+        batch["prompt_mask"].bool(),
+        batch["completion_ids"],
+        batch["completion_mask"].bool(),
+        batch["old_per_token_logps"],
+        strict=True,
+    )
     return [(ids[mask].tolist(), done[seen].tolist(), old[seen]) for ids, mask, done, seen, old in kept]
 
 
 @pytest.mark.parametrize("killed_in", [1, 0])
-def test_killed_training_ends_in_the_same_bits(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path,
-                                               killed_in: int) -> None:
+def test_killed_training_ends_in_the_same_bits(
+    undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path, killed_in: int
+) -> None:
     def dies(groups: Sequence[Group], generation: int) -> Scores:
         if generation == killed_in:
             raise Killed

@@ -36,15 +36,22 @@ def noisy(form: str) -> bytes:
 
 def bomb(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header promises `width` x `height`, written by hand after the PNG specification."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b""))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 def context(tmp_path: Path, source: Path | str, count: int = 100, **changes: object) -> StageContext:
-    preset = load_preset("smoke", changes={"images.source": str(source), "images.count": count,
-                                           **{f"images.{key}": value for key, value in changes.items()}})
+    preset = load_preset(
+        "smoke", changes={"images.source": str(source), "images.count": count, **{f"images.{key}": value for key, value in changes.items()}}
+    )
     folder = tmp_path / "stage"
     folder.mkdir(exist_ok=True)
     return StageContext(plan(preset)[0], preset, folder, {}, Progress(folder / "work" / "progress.jsonl"))
@@ -169,13 +176,16 @@ def test_open_image_refuses_what_changed(tmp_path: Path, folder: Path) -> None:
         images.open_image(record)
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (picture((255, 0, 0, 0), mode="RGBA"), (255, 255, 255)),  # wholly transparent: the white behind it
-    (picture((255, 0, 0, 255), mode="RGBA"), (255, 0, 0)),
-    (picture(77, mode="L"), (77, 77, 77)),
-    (picture(128 * 256, mode="I;16"), (128, 128, 128)),
-    (picture(1, mode="1"), (255, 255, 255)),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (picture((255, 0, 0, 0), mode="RGBA"), (255, 255, 255)),  # wholly transparent: the white behind it
+        (picture((255, 0, 0, 255), mode="RGBA"), (255, 0, 0)),
+        (picture(77, mode="L"), (77, 77, 77)),
+        (picture(128 * 256, mode="I;16"), (128, 128, 128)),
+        (picture(1, mode="1"), (255, 255, 255)),
+    ],
+)
 def test_modes_become_rgb(data: bytes, expected: tuple[int, int, int]) -> None:
     assert images.decode(data, 1e6).getpixel((3, 3)) == expected
 

@@ -27,8 +27,13 @@ def chat(messages):
     return parts
 
 
-@pytest.mark.parametrize(("messages", "role", "text"), [
-    (questioner_messages("pocket"), ASK, ""), (solver_messages("pocket", "how many red ? A) 1 B) 2 C) 3 D) 4"), SOLVE, "how many red ? A) 1 B) 2 C) 3 D) 4")])
+@pytest.mark.parametrize(
+    ("messages", "role", "text"),
+    [
+        (questioner_messages("pocket"), ASK, ""),
+        (solver_messages("pocket", "how many red ? A) 1 B) 2 C) 3 D) 4"), SOLVE, "how many red ? A) 1 B) 2 C) 3 D) 4"),
+    ],
+)
 def test_pretraining_sees_the_prompts_that_rollouts_send(processor, messages, role, text):
     image, _ = draw(0, 0)
     rendered = processor.apply_chat_template(chat(messages), add_generation_prompt=True)
@@ -37,7 +42,8 @@ def test_pretraining_sees_the_prompts_that_rollouts_send(processor, messages, ro
     torch.testing.assert_close(inputs["pixel_values"], patches(np.asarray(image)[None]), atol=1e-5, rtol=0)
     model = build_model(0)
     positions, _ = model.model.get_rope_index(
-        inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"])
+        inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+    )
     assert torch.equal(positions, position_ids(1, inputs["input_ids"].shape[1], True))
 
 

@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vzero.pocket import annotators, suites
 from vzero.pocket.families import FAMILIES, LETTERS, ask
@@ -12,28 +13,57 @@ from vzero.pocket.images import write
 from vzero.pocket.shadow import truth
 from vzero.pocket.world import Bar, Digit, Shape, draw, render, sample_scene, scene_from_json, scene_to_json, split_of
 
-SHAPES_SCENE = (Shape("red", "circle"), None, Shape("blue", "circle"), None, Shape("red", "square"), None, Shape("green", "circle"), None, None)
+SHAPES_SCENE = (
+    Shape("red", "circle"),
+    None,
+    Shape("blue", "circle"),
+    None,
+    Shape("red", "square"),
+    None,
+    Shape("green", "circle"),
+    None,
+    None,
+)
 DIGITS_SCENE = (None, Digit(3), None, Digit(6), None, None, None, None, Digit(4))
 SEQUENCE_SCENE = (Digit(2), Digit(4), Digit(6), Digit(8), Digit(None), None, None, None, None)
 BARS_SCENE = (Bar("red", 4), None, Bar("blue", 2), None, None, Bar("green", 4), None, Bar("yellow", 1), None)
 MIXED_BARS = (Bar("red", 5), None, Bar("blue", 2), None, None, Bar("green", 3), None, None, None)
 
 
-@pytest.mark.parametrize(("scene", "question", "answer"), [
-    (SHAPES_SCENE, "what color is at c3 ?", "blue"), (SHAPES_SCENE, "what color is at c2 ?", None), (SHAPES_SCENE, "what shape is at c5 ?", "square"),
-    (SHAPES_SCENE, "how many red ?", "2"), (SHAPES_SCENE, "how many circle ?", "3"), (SHAPES_SCENE, "how many yellow ?", "0"),
-    (SHAPES_SCENE, "which shape is odd ?", "square"), (DIGITS_SCENE, "which shape is odd ?", None),
-    (DIGITS_SCENE, "what digit is at c4 ?", "6"), (DIGITS_SCENE, "what is the sum ?", "13"), (DIGITS_SCENE, "what is the largest ?", "6"),
-    (DIGITS_SCENE, "what is c2 + c9 ?", "7"), (DIGITS_SCENE, "what is c2 + c2 ?", None), (DIGITS_SCENE, "what is the gap c2 c4 ?", "3"),
-    (DIGITS_SCENE, "how many above 3 ?", "2"), (SEQUENCE_SCENE, "what digit comes next ?", "10"), (DIGITS_SCENE, "what digit comes next ?", None),
-    (BARS_SCENE, "how tall is blue ?", "2"), (BARS_SCENE, "which bar is tallest ?", None), (MIXED_BARS, "which bar is tallest ?", "red"),
-    (MIXED_BARS, "which bar is second ?", "green"), (BARS_SCENE, "how tall is red + blue ?", "6"), (BARS_SCENE, "what is the gap yellow red ?", "3"),
-    (MIXED_BARS, "how tall is red + blue minus green ?", "4"), (MIXED_BARS, "how tall is blue + green minus yellow ?", None),
-    (BARS_SCENE, "how tall is yellow + blue minus red ?", None),
-])
+@pytest.mark.parametrize(
+    ("scene", "question", "answer"),
+    [
+        (SHAPES_SCENE, "what color is at c3 ?", "blue"),
+        (SHAPES_SCENE, "what color is at c2 ?", None),
+        (SHAPES_SCENE, "what shape is at c5 ?", "square"),
+        (SHAPES_SCENE, "how many red ?", "2"),
+        (SHAPES_SCENE, "how many circle ?", "3"),
+        (SHAPES_SCENE, "how many yellow ?", "0"),
+        (SHAPES_SCENE, "which shape is odd ?", "square"),
+        (DIGITS_SCENE, "which shape is odd ?", None),
+        (DIGITS_SCENE, "what digit is at c4 ?", "6"),
+        (DIGITS_SCENE, "what is the sum ?", "13"),
+        (DIGITS_SCENE, "what is the largest ?", "6"),
+        (DIGITS_SCENE, "what is c2 + c9 ?", "7"),
+        (DIGITS_SCENE, "what is c2 + c2 ?", None),
+        (DIGITS_SCENE, "what is the gap c2 c4 ?", "3"),
+        (DIGITS_SCENE, "how many above 3 ?", "2"),
+        (SEQUENCE_SCENE, "what digit comes next ?", "10"),
+        (DIGITS_SCENE, "what digit comes next ?", None),
+        (BARS_SCENE, "how tall is blue ?", "2"),
+        (BARS_SCENE, "which bar is tallest ?", None),
+        (MIXED_BARS, "which bar is tallest ?", "red"),
+        (MIXED_BARS, "which bar is second ?", "green"),
+        (BARS_SCENE, "how tall is red + blue ?", "6"),
+        (BARS_SCENE, "what is the gap yellow red ?", "3"),
+        (MIXED_BARS, "how tall is red + blue minus green ?", "4"),
+        (MIXED_BARS, "how tall is blue + green minus yellow ?", None),
+        (BARS_SCENE, "how tall is yellow + blue minus red ?", None),
+    ],
+)
 def test_truth_by_hand(scene, question, answer):
     matches = [(family, family.match(question.split())) for family in FAMILIES.values()]
-    (family, arguments), = [(family, found) for family, found in matches if found is not None]
+    ((family, arguments),) = [(family, found) for family, found in matches if found is not None]
     assert family.answer(scene, arguments) == answer
 
 
@@ -78,7 +108,7 @@ def test_careful_reasoning_without_blind_spots_is_right(seed):
 def test_majority_beats_every_single_style_on_hard_questions():
     """The room the world leaves: with blind spots learned in full, ten mixed votes are right far more often than any one style."""
     rng = random.Random(0)
-    right = {style: 0 for style in annotators.CAREFUL}
+    right = dict.fromkeys(annotators.CAREFUL, 0)
     majority = total = 0
     while total < 1500:
         kind, scene = sample_scene(rng, "train")
@@ -110,7 +140,9 @@ def test_evaluation_is_balanced_and_stable():
         found = suites.items(suite, "dev", 4)
         assert [item.family for item in found] == [family for family in families for _ in range(4)]
         longer = {item.item_id: (item.question, item.gold, item.image.tobytes()) for item in suites.items(suite, "dev", 6)}
-        assert all(longer[item.item_id] == (item.question, item.gold, item.image.tobytes()) for item in found), "a prefix, not another sample"
+        assert all(longer[item.item_id] == (item.question, item.gold, item.image.tobytes()) for item in found), (
+            "a prefix, not another sample"
+        )
     assert {i.question for i in suites.items("pocket_math", "dev", 3)} != {i.question for i in suites.items("pocket_math", "test", 3)}
 
 

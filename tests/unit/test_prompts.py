@@ -19,112 +19,259 @@ def reply(question=f"Q {OPTIONS}", answer="C", description="d"):
     return f"<description>{description}</description>\n<question>{question}</question>\n<answer>{answer}</answer>"
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (GOOD, PARSED),
-    (f"Sure! {GOOD} Hope that helps.", PARSED),
-    (reply(f"\n What?\n{OPTIONS}\n", " (C) "), Question("d", f"What?\n{OPTIONS}", "C")),
-    (f"<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),  # no description: still a question
-    (f"<answer>D</answer><question>Q {OPTIONS}</question>", Question("", f"Q {OPTIONS}", "D")),
-    (f"<description>open<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),
-    (reply("Which (A) x (B) y (C) z (D) w", "the answer is B or A"), Question("d", "Which (A) x (B) y (C) z (D) w", "B")),
-    (reply("D) 4 C) 3 B) 2 A) 1"), Question("d", "D) 4 C) 3 B) 2 A) 1", "C")),
-    (reply(answer="E F G then D"), Question("d", f"Q {OPTIONS}", "D")),
-    (reply(description="a < b > c"), Question("a < b > c", f"Q {OPTIONS}", "C")),
-    (reply(f"\0 {OPTIONS} \ud800"), Question("d", f"\0 {OPTIONS} \ud800", "C")),
-    (GOOD + reply("other " + OPTIONS, "D", "e"), PARSED),  # the first complete block of each kind counts
-    (f"</question></answer>{GOOD}</question>", PARSED),
-    (f"<question><question> {ASKED} </question></question><answer><answer>A</answer>", Question("", ASKED, "A")),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD, PARSED),
+        (f"Sure! {GOOD} Hope that helps.", PARSED),
+        (reply(f"\n What?\n{OPTIONS}\n", " (C) "), Question("d", f"What?\n{OPTIONS}", "C")),
+        (f"<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),  # no description: still a question
+        (f"<answer>D</answer><question>Q {OPTIONS}</question>", Question("", f"Q {OPTIONS}", "D")),
+        (f"<description>open<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),
+        (reply("Which (A) x (B) y (C) z (D) w", "the answer is B or A"), Question("d", "Which (A) x (B) y (C) z (D) w", "B")),
+        (reply("D) 4 C) 3 B) 2 A) 1"), Question("d", "D) 4 C) 3 B) 2 A) 1", "C")),
+        (reply(answer="E F G then D"), Question("d", f"Q {OPTIONS}", "D")),
+        (reply(description="a < b > c"), Question("a < b > c", f"Q {OPTIONS}", "C")),
+        (reply(f"\0 {OPTIONS} \ud800"), Question("d", f"\0 {OPTIONS} \ud800", "C")),
+        (GOOD + reply("other " + OPTIONS, "D", "e"), PARSED),  # the first complete block of each kind counts
+        (f"</question></answer>{GOOD}</question>", PARSED),
+        (f"<question><question> {ASKED} </question></question><answer><answer>A</answer>", Question("", ASKED, "A")),
+    ],
+)
 def test_questions_that_can_be_asked(text, expected):
     assert parse_question(text) == expected
 
 
-@pytest.mark.parametrize("text", [
-    "", "plain prose", "<question></question><answer>A</answer>",
-    reply(answer=""), reply(answer="b"), reply(answer="E"), reply(answer="none"), reply(answer="\uff21"),
-    reply("Q A) 1 B) 2 C) 3"), reply("Q A) 1 B) 2 D) 3"), reply("Q A. 1 B. 2 C. 3 D. 4"), reply("Q a) 1 b) 2 c) 3 d) 4"), reply("  "),
-    f"<question>Q {OPTIONS}</question>", "<answer>A</answer>",
-    f"<question>Q {OPTIONS}<answer>A</answer>",  # never closed
-    f"<question>Q {OPTIONS}</question><answer>A",
-    f"<Question>Q {OPTIONS}</Question><answer>A</answer>",
-    f"<question >Q {OPTIONS}</question><answer>A</answer>",
-    f"<question></question>{GOOD}",  # the first block counts even where a later one would fit
-    f"<answer>none</answer>{GOOD}",
-    "<question>Q A) 1 <question> B) 2 C) 3 D) 4</question><answer>A</answer>",  # the inner question lacks a mark
-    reply(f"Q {OPTIONS} <answer>A</answer>"),  # the Solver would read the intuitive answer
-    reply(f"Q {OPTIONS} <description>"),
-    f"<answer><question>Q {OPTIONS}</question></answer>",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain prose",
+        "<question></question><answer>A</answer>",
+        reply(answer=""),
+        reply(answer="b"),
+        reply(answer="E"),
+        reply(answer="none"),
+        reply(answer="\uff21"),
+        reply("Q A) 1 B) 2 C) 3"),
+        reply("Q A) 1 B) 2 D) 3"),
+        reply("Q A. 1 B. 2 C. 3 D. 4"),
+        reply("Q a) 1 b) 2 c) 3 d) 4"),
+        reply("  "),
+        f"<question>Q {OPTIONS}</question>",
+        "<answer>A</answer>",
+        f"<question>Q {OPTIONS}<answer>A</answer>",  # never closed
+        f"<question>Q {OPTIONS}</question><answer>A",
+        f"<Question>Q {OPTIONS}</Question><answer>A</answer>",
+        f"<question >Q {OPTIONS}</question><answer>A</answer>",
+        f"<question></question>{GOOD}",  # the first block counts even where a later one would fit
+        f"<answer>none</answer>{GOOD}",
+        "<question>Q A) 1 <question> B) 2 C) 3 D) 4</question><answer>A</answer>",  # the inner question lacks a mark
+        reply(f"Q {OPTIONS} <answer>A</answer>"),  # the Solver would read the intuitive answer
+        reply(f"Q {OPTIONS} <description>"),
+        f"<answer><question>Q {OPTIONS}</question></answer>",
+    ],
+)
 def test_questions_that_cannot(text):
     assert parse_question(text) is None
 
 
-@pytest.mark.parametrize(("inside", "letter"), [
-    ("B", "B"), ("b", "B"), (" B ", "B"), ("\nD\n", "D"), ("{B}", "B"), ("{{ c }}", "C"),
-    (r"\text{C}", "C"), (r"\text{ c }", "C"), (r"\mathrm{B}", "B"), (r"\textbf{D}", "D"), (r"\mathbf{\text{A}}", "A"), (r"\text{(A)}", "A"),
-    ("(A)", "A"), ("( a )", "A"), ("(A) 3", "A"), (r"(\text{A})", "A"), (r"\textbf{(B)}\ 12", "B"), (r"\textbf{(B)} \frac{1}{2}", "B"),
-    ("A)", "A"), ("A) 3", "A"), ("A)3", "A"), ("d) red circle", "D"), (r"\text{A) 3}", "A"), (r"\text{A}) 3", "A"), (r"A) \text{red}", "A"),
-    ("A.", "A"), ("A. 3", "A"), ("A: 3", "A"), (r"\text{B. } 5", "B"),
-    ("A) P(B) = 0.3", "A"), ("C) Vitamin D", "C"), ("A) b) c)", "A"), ("a) B) C)", "A"), ("A) {x} \\} y", "A"), ("B) A triangle", "B"),
-])
+@pytest.mark.parametrize(
+    ("inside", "letter"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        (" B ", "B"),
+        ("\nD\n", "D"),
+        ("{B}", "B"),
+        ("{{ c }}", "C"),
+        (r"\text{C}", "C"),
+        (r"\text{ c }", "C"),
+        (r"\mathrm{B}", "B"),
+        (r"\textbf{D}", "D"),
+        (r"\mathbf{\text{A}}", "A"),
+        (r"\text{(A)}", "A"),
+        ("(A)", "A"),
+        ("( a )", "A"),
+        ("(A) 3", "A"),
+        (r"(\text{A})", "A"),
+        (r"\textbf{(B)}\ 12", "B"),
+        (r"\textbf{(B)} \frac{1}{2}", "B"),
+        ("A)", "A"),
+        ("A) 3", "A"),
+        ("A)3", "A"),
+        ("d) red circle", "D"),
+        (r"\text{A) 3}", "A"),
+        (r"\text{A}) 3", "A"),
+        (r"A) \text{red}", "A"),
+        ("A.", "A"),
+        ("A. 3", "A"),
+        ("A: 3", "A"),
+        (r"\text{B. } 5", "B"),
+        ("A) P(B) = 0.3", "A"),
+        ("C) Vitamin D", "C"),
+        ("A) b) c)", "A"),
+        ("a) B) C)", "A"),
+        ("A) {x} \\} y", "A"),
+        ("B) A triangle", "B"),
+    ],
+)
 def test_boxes_that_name_an_option(inside, letter):
     assert parse_answer(f"\\boxed{{{inside}}}") == letter
     assert parse_answer(f"<think> so \\boxed{{E}} </think> The answer is \\boxed{{{inside}}}.") == letter
 
 
-@pytest.mark.parametrize("inside", [
-    "", " ", "AB", "E", "e", "3", "ABCD", "A B", "A, B", "A and B", "A or B", "A/B", "A 3", "A=3", "A.5", "A:5", "a.m.", "none",
-    "Answer: B", "Option B", "the answer is B", "A) 3, B) 4", "A)B)", "(A) or (B)", "(A)(B)", "A. 3 B. 4",
-    "(A", "(A.", "((A))", ")A(", "[A]", "$A$", "**A**", "'A'",
-    r"\text{AB}", r"\text{A}B", r"\text{A}\text{B}", r"\text{}A", r"{}B", r"\frac{A}{B}", r"\text{Option A}", r"\unknown{A}",
-    r"\text", "\\", "\\}", "\uff21", "\u0410", "\u0412", "A\u0301", "A\0", "\0A", "\ud800", "A\ud800",
-])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "",
+        " ",
+        "AB",
+        "E",
+        "e",
+        "3",
+        "ABCD",
+        "A B",
+        "A, B",
+        "A and B",
+        "A or B",
+        "A/B",
+        "A 3",
+        "A=3",
+        "A.5",
+        "A:5",
+        "a.m.",
+        "none",
+        "Answer: B",
+        "Option B",
+        "the answer is B",
+        "A) 3, B) 4",
+        "A)B)",
+        "(A) or (B)",
+        "(A)(B)",
+        "A. 3 B. 4",
+        "(A",
+        "(A.",
+        "((A))",
+        ")A(",
+        "[A]",
+        "$A$",
+        "**A**",
+        "'A'",
+        r"\text{AB}",
+        r"\text{A}B",
+        r"\text{A}\text{B}",
+        r"\text{}A",
+        r"{}B",
+        r"\frac{A}{B}",
+        r"\text{Option A}",
+        r"\unknown{A}",
+        r"\text",
+        "\\",
+        "\\}",
+        "\uff21",
+        "\u0410",
+        "\u0412",
+        "A\u0301",
+        "A\0",
+        "\0A",
+        "\ud800",
+        "A\ud800",
+    ],
+)
 def test_boxes_that_do_not(inside):
     assert parse_answer(f"\\boxed{{{inside}}}") is None
     assert parse_answer(f"\\boxed{{C}} \\boxed{{{inside}}}") is None  # an earlier box does not stand in for the last
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("<think> look red 1 blue red 2 so 2 B </think> \\boxed{ B }", "B"),
-    ("\\boxed{A} \\boxed{B}", "B"),
-    ("<think>\\boxed{A}</think>\\boxed{B}", "B"),
-    ("<think>\\boxed{A}</think> so it is A", None),
-    ("<think>x</think>\\boxed{A}</think>", None),  # after the last </think>
-    ("\\boxed{A}</think>\\boxed{B}</think>\\boxed{C}", "C"),
-    ("<think>no end, yet \\boxed{A}", "A"),  # without </think> the whole text counts
-    ("\\boxed{A", None), ("\\boxed{\\text{A}", None), ("\\boxed{A) 3\\}", None), ("\\boxed{A} and \\boxed{B", None), ("\\boxed{", None),
-    ("\\boxed", None), ("\\boxed{\\boxed{B}}", "B"), ("\\boxed{A \\boxed{B}}", "B"), ("\\boxed{A} \\boxed{}", None),
-    ("boxed{A}", None), ("\\boxed A", None), ("\\boxed {A}", None), ("\\Boxed{A}", None), ("\\fbox{A}", None),
-    ("\\boxed</think>{A}", None),
-    ("The answer is B.", None), ("B", None), ("<answer>B</answer>", None), ("", None),
-    ("\\\\boxed{B}", "B"), ("\ud800\0\\boxed{B}\udfff", "B"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<think> look red 1 blue red 2 so 2 B </think> \\boxed{ B }", "B"),
+        ("\\boxed{A} \\boxed{B}", "B"),
+        ("<think>\\boxed{A}</think>\\boxed{B}", "B"),
+        ("<think>\\boxed{A}</think> so it is A", None),
+        ("<think>x</think>\\boxed{A}</think>", None),  # after the last </think>
+        ("\\boxed{A}</think>\\boxed{B}</think>\\boxed{C}", "C"),
+        ("<think>no end, yet \\boxed{A}", "A"),  # without </think> the whole text counts
+        ("\\boxed{A", None),
+        ("\\boxed{\\text{A}", None),
+        ("\\boxed{A) 3\\}", None),
+        ("\\boxed{A} and \\boxed{B", None),
+        ("\\boxed{", None),
+        ("\\boxed", None),
+        ("\\boxed{\\boxed{B}}", "B"),
+        ("\\boxed{A \\boxed{B}}", "B"),
+        ("\\boxed{A} \\boxed{}", None),
+        ("boxed{A}", None),
+        ("\\boxed A", None),
+        ("\\boxed {A}", None),
+        ("\\Boxed{A}", None),
+        ("\\fbox{A}", None),
+        ("\\boxed</think>{A}", None),
+        ("The answer is B.", None),
+        ("B", None),
+        ("<answer>B</answer>", None),
+        ("", None),
+        ("\\\\boxed{B}", "B"),
+        ("\ud800\0\\boxed{B}\udfff", "B"),
+    ],
+)
 def test_which_box_counts(text, expected):
     assert parse_answer(text) == expected
 
 
 MANY = 200_000
 HOSTILE_QUESTIONS = [
-    ("<question>" * (MANY // 10), None), ("</question>" * (MANY // 11), None), ("<question></question>" * (MANY // 21), None),
-    ("<question>" * (MANY // 20) + "<answer>" * (MANY // 16), None), ("<" * MANY, None), ("\0" * MANY, None), ("\ud800" * MANY, None),
-    ("<question>" * (MANY // 10) + GOOD, PARSED), (GOOD + "<question>" * (MANY // 10), PARSED), (GOOD + "<answer>" * (MANY // 8), PARSED),
-    ("</question>" * (MANY // 11) + GOOD, PARSED), ("A) B) C) D) " * (MANY // 12), None),
-    (reply(answer="x" * MANY), None), (reply(answer="x" * MANY + "B"), Question("d", f"Q {OPTIONS}", "B")),
-    (reply("A)" * (MANY // 2)), None), (reply("x" * MANY + OPTIONS), Question("d", "x" * MANY + OPTIONS, "C")),
+    ("<question>" * (MANY // 10), None),
+    ("</question>" * (MANY // 11), None),
+    ("<question></question>" * (MANY // 21), None),
+    ("<question>" * (MANY // 20) + "<answer>" * (MANY // 16), None),
+    ("<" * MANY, None),
+    ("\0" * MANY, None),
+    ("\ud800" * MANY, None),
+    ("<question>" * (MANY // 10) + GOOD, PARSED),
+    (GOOD + "<question>" * (MANY // 10), PARSED),
+    (GOOD + "<answer>" * (MANY // 8), PARSED),
+    ("</question>" * (MANY // 11) + GOOD, PARSED),
+    ("A) B) C) D) " * (MANY // 12), None),
+    (reply(answer="x" * MANY), None),
+    (reply(answer="x" * MANY + "B"), Question("d", f"Q {OPTIONS}", "B")),
+    (reply("A)" * (MANY // 2)), None),
+    (reply("x" * MANY + OPTIONS), Question("d", "x" * MANY + OPTIONS, "C")),
 ]
 HOSTILE_ANSWERS = [
-    ("\\boxed{" * (MANY // 7), None), ("\\boxed{A}" * (MANY // 9), "A"), ("\\boxed{A}" * (MANY // 9) + "\\boxed{", None),
-    ("\\boxed{" * (MANY // 8) + "B" + "}" * (MANY // 8), "B"), ("\\boxed{" + "{" * MANY, None), ("\\boxed{" + "}" * MANY, None),
-    ("\\boxed{" + "{" * (MANY // 2) + "c" + "}" * (MANY // 2) + "}", "C"), ("\\boxed{" + "\\" * MANY, None),
-    ("\\boxed{" + "\\text{" * (MANY // 7) + "B" + "}" * (MANY // 7) + "}", "B"), ("\\boxed{" + "(" * MANY + "}", None),
-    ("\\boxed{" + " " * MANY + "b}", "B"), ("\\boxed{A) " + "x" * MANY + "}", "A"), ("\\boxed{A) " + ")" * MANY + "}", "A"),
-    ("\\boxed{" + "A)" * (MANY // 2) + "}", None), ("\\boxed{A) " + "xB)" * (MANY // 3) + "}", "A"), ("\\boxed{" + "A" * MANY + "}", None),
-    ("</think>" * (MANY // 8) + "\\boxed{D}", "D"), ("\\boxed{D}" + "</think>" * (MANY // 8), None), ("<think>" * (MANY // 7), None),
-    ("\0" * MANY, None), ("\ud800" * MANY + "\\boxed{D}", "D"),
+    ("\\boxed{" * (MANY // 7), None),
+    ("\\boxed{A}" * (MANY // 9), "A"),
+    ("\\boxed{A}" * (MANY // 9) + "\\boxed{", None),
+    ("\\boxed{" * (MANY // 8) + "B" + "}" * (MANY // 8), "B"),
+    ("\\boxed{" + "{" * MANY, None),
+    ("\\boxed{" + "}" * MANY, None),
+    ("\\boxed{" + "{" * (MANY // 2) + "c" + "}" * (MANY // 2) + "}", "C"),
+    ("\\boxed{" + "\\" * MANY, None),
+    ("\\boxed{" + "\\text{" * (MANY // 7) + "B" + "}" * (MANY // 7) + "}", "B"),
+    ("\\boxed{" + "(" * MANY + "}", None),
+    ("\\boxed{" + " " * MANY + "b}", "B"),
+    ("\\boxed{A) " + "x" * MANY + "}", "A"),
+    ("\\boxed{A) " + ")" * MANY + "}", "A"),
+    ("\\boxed{" + "A)" * (MANY // 2) + "}", None),
+    ("\\boxed{A) " + "xB)" * (MANY // 3) + "}", "A"),
+    ("\\boxed{" + "A" * MANY + "}", None),
+    ("</think>" * (MANY // 8) + "\\boxed{D}", "D"),
+    ("\\boxed{D}" + "</think>" * (MANY // 8), None),
+    ("<think>" * (MANY // 7), None),
+    ("\0" * MANY, None),
+    ("\ud800" * MANY + "\\boxed{D}", "D"),
 ]
 HOSTILE_CONTROLS = [
-    ("<|" * (MANY // 2), False), ("|>" * (MANY // 2), False), ("<|" * (MANY // 2) + "im_end|>", True), ("<|" + "x" * MANY + "|>", False),
-    ("<||>" * (MANY // 4), False), ("x" * MANY, False), ("x" * MANY + "\udcff", True), ("<| x |>" * (MANY // 7), False),
+    ("<|" * (MANY // 2), False),
+    ("|>" * (MANY // 2), False),
+    ("<|" * (MANY // 2) + "im_end|>", True),
+    ("<|" + "x" * MANY + "|>", False),
+    ("<||>" * (MANY // 4), False),
+    ("x" * MANY, False),
+    ("x" * MANY + "\udcff", True),
+    ("<| x |>" * (MANY // 7), False),
 ]
 
 
@@ -165,22 +312,66 @@ def lines_run(function, text):
     return count
 
 
-@pytest.mark.parametrize(("function", "head", "unit", "tail"), [
-    (parse_question, "", "<question>", GOOD), (parse_question, "", "<question></question>", ""),
-    (parse_question, "", "<answer>A</answer>", GOOD),
-    (parse_answer, "", "\\boxed{", "B}"), (parse_answer, "\\boxed{", "{", "B}"), (parse_answer, "\\boxed{A)", " xB)", "}"),
-    (parse_answer, "\\boxed{", "\\text{", "B}"), (parse_answer, "", "</think>", "\\boxed{B}"), (parse_answer, "", "\\boxed{A}", ""),
-    (has_control_tokens, "", "<|", ""), (has_control_tokens, "", "<|a ", "|>"),
-])
+@pytest.mark.parametrize(
+    ("function", "head", "unit", "tail"),
+    [
+        (parse_question, "", "<question>", GOOD),
+        (parse_question, "", "<question></question>", ""),
+        (parse_question, "", "<answer>A</answer>", GOOD),
+        (parse_answer, "", "\\boxed{", "B}"),
+        (parse_answer, "\\boxed{", "{", "B}"),
+        (parse_answer, "\\boxed{A)", " xB)", "}"),
+        (parse_answer, "\\boxed{", "\\text{", "B}"),
+        (parse_answer, "", "</think>", "\\boxed{B}"),
+        (parse_answer, "", "\\boxed{A}", ""),
+        (has_control_tokens, "", "<|", ""),
+        (has_control_tokens, "", "<|a ", "|>"),
+    ],
+)
 def test_twice_the_text_is_at_most_twice_the_work(function, head, unit, tail):
     once, twice = (lines_run(function, head + unit * times + tail) for times in (500, 1000))
     assert twice <= 2 * once
 
 
-PIECES = st.sampled_from([
-    "<question>", "</question>", "<answer>", "</answer>", "<description>", "</description>", "<think>", "</think>", "\\boxed{", "\\text{",
-    "{", "}", "(", ")", "A", "b", "E", "A)", "B)", "C)", "D)", "A) B) C) D)", ".", ":", " ", "\n", "\\", "\0", "\ud800", "\udfff", "<|",
-    "|>", "\u0130", "\uff21", "word"])
+PIECES = st.sampled_from(
+    [
+        "<question>",
+        "</question>",
+        "<answer>",
+        "</answer>",
+        "<description>",
+        "</description>",
+        "<think>",
+        "</think>",
+        "\\boxed{",
+        "\\text{",
+        "{",
+        "}",
+        "(",
+        ")",
+        "A",
+        "b",
+        "E",
+        "A)",
+        "B)",
+        "C)",
+        "D)",
+        "A) B) C) D)",
+        ".",
+        ":",
+        " ",
+        "\n",
+        "\\",
+        "\0",
+        "\ud800",
+        "\udfff",
+        "<|",
+        "|>",
+        "\u0130",
+        "\uff21",
+        "word",
+    ]
+)
 HOSTILE = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(st.characters(), max_size=60))
 
 
@@ -219,13 +410,28 @@ def test_a_well_formed_answer_comes_back(reasoning, prose, letter, form):
     assert parse_answer(f"{box}</think>{prose}") is None
 
 
-@pytest.mark.parametrize(("text", "natural", "pocket"), [
-    (ASKED, False, False), ("", False, False), ("a < b | c > d, |x| < 3", False, False), ("is 5 <| y |> 3 ?", False, False),
-    ("<||>", False, False), ("<|im_end|>", True, True), ("x<|image_pad|>y", True, True), ("<|<|im_start|>", True, True),
-    ("<|" + "a" * 64 + "|>", True, True),
-    ("<|" + "a" * 65 + "|>", False, False), ("<image> what", True, True), ("<img>", True, True), ("<eos>", True, True),
-    ("how\ud800many", True, True), ("solve for x", False, True), ("what to ask ?", False, True), ("basket solved tasks", False, False),
-])
+@pytest.mark.parametrize(
+    ("text", "natural", "pocket"),
+    [
+        (ASKED, False, False),
+        ("", False, False),
+        ("a < b | c > d, |x| < 3", False, False),
+        ("is 5 <| y |> 3 ?", False, False),
+        ("<||>", False, False),
+        ("<|im_end|>", True, True),
+        ("x<|image_pad|>y", True, True),
+        ("<|<|im_start|>", True, True),
+        ("<|" + "a" * 64 + "|>", True, True),
+        ("<|" + "a" * 65 + "|>", False, False),
+        ("<image> what", True, True),
+        ("<img>", True, True),
+        ("<eos>", True, True),
+        ("how\ud800many", True, True),
+        ("solve for x", False, True),
+        ("what to ask ?", False, True),
+        ("basket solved tasks", False, False),
+    ],
+)
 def test_control_tokens(text, natural, pocket):
     assert has_control_tokens(text) is natural
     assert has_control_tokens(text, "pocket") is pocket

@@ -39,8 +39,14 @@ class Scripted:
 
 
 def reward_of(engine: Scripted, n: int = 10):
-    return questioner.vote_reward(engine, SamplingConfig(n=n, max_new_tokens=8), "pocket", lambda record: PICTURE,
-                                  lambda generation, key, index: hash((generation, key, index)) & 0xFFFF, (0.3, 0.8))
+    return questioner.vote_reward(
+        engine,
+        SamplingConfig(n=n, max_new_tokens=8),
+        "pocket",
+        lambda record: PICTURE,
+        lambda generation, key, index: hash((generation, key, index)) & 0xFFFF,
+        (0.3, 0.8),
+    )
 
 
 def group(key: str, *completions: Completion) -> Group:
@@ -53,14 +59,21 @@ def votes(letters: str) -> list[str]:
 
 def test_rewards_by_hand() -> None:
     engine = Scripted(votes("BBBBBBACD-"), votes("CCCCCCCCCC"), votes("----------"))
-    scores = reward_of(engine)([
-        group("i0", completion(GOOD.format("B")), completion("nonsense"), completion(GOOD.format("B"), "length")),
-        group("i1", completion(GOOD.format("A")), completion(GOOD.format("D")), completion(GOOD.format("x"))),
-    ], 4)
+    scores = reward_of(engine)(
+        [
+            group("i0", completion(GOOD.format("B")), completion("nonsense"), completion(GOOD.format("B"), "length")),
+            group("i1", completion(GOOD.format("A")), completion(GOOD.format("D")), completion(GOOD.format("x"))),
+        ],
+        4,
+    )
     # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no letter: -1
     assert [list(row) for row in scores.rewards] == [[pytest.approx(0.4), -1.0, -1.0], [pytest.approx(0.5), 0.0, -1.0]]
-    assert scores.metrics == {"valid": 0.5, "confidence": pytest.approx((0.6 + 1.0 + 0.0) / 3), "agreement": pytest.approx(1 / 3),
-                              "would_keep": pytest.approx(1 / 3)}
+    assert scores.metrics == {
+        "valid": 0.5,
+        "confidence": pytest.approx((0.6 + 1.0 + 0.0) / 3),
+        "agreement": pytest.approx(1 / 3),
+        "would_keep": pytest.approx(1 / 3),
+    }
     assert scores.vote_tokens == 3 * 10 * 2
     [(requests, sampling)] = engine.calls  # one batched call, one request a valid question, n votes each
     assert len(requests) == 3 and sampling.n == 10
@@ -108,8 +121,13 @@ def context(tmp_path: Path) -> StageContext:
     preset = load_preset("smoke", ["engine.batch_sequences=3", "engine.threads=1", "questioner.write.max_new_tokens=6"])
     stage = next(one for one in selfplay.plan(preset) if one.kind == "write-questions")
     model = tiny_model.build(tmp_path / "model")
-    return StageContext(stage, preset, tmp_path / "out", {"images": tmp_path / "images", "questioner": model},
-                        Progress(tmp_path / "out" / "work" / "progress.jsonl"))
+    return StageContext(
+        stage,
+        preset,
+        tmp_path / "out",
+        {"images": tmp_path / "images", "questioner": model},
+        Progress(tmp_path / "out" / "work" / "progress.jsonl"),
+    )
 
 
 def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +154,16 @@ def test_rows_of_valid_and_invalid_questions() -> None:
     from vzero.bulk import Reply
 
     row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9), "pocket")
-    assert row == {"question_id": "2-i7", "image_id": "i7", "raw": GOOD.format("C"), "finish_reason": "stop", "tokens": 9, "valid": True,
-                   "description": "d", "text": "how many ? A) 1 B) 2 C) 3 D) 4", "intuitive": "C"}
+    assert row == {
+        "question_id": "2-i7",
+        "image_id": "i7",
+        "raw": GOOD.format("C"),
+        "finish_reason": "stop",
+        "tokens": 9,
+        "valid": True,
+        "description": "d",
+        "text": "how many ? A) 1 B) 2 C) 3 D) 4",
+        "intuitive": "C",
+    }
     cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9), "pocket")
     assert (cut["valid"], cut["description"], cut["text"], cut["intuitive"]) == (False, None, None, None)

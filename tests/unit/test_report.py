@@ -65,6 +65,7 @@ def summary(run: Path, width: int = 130) -> str:
 
 # results
 
+
 def test_accuracies_are_the_counts_in_the_samples(whole, results):
     for suite in results["suites"]:
         rows = [row for row in rows_of(whole, "01-evaluate-base") if row["suite"] == suite]
@@ -135,6 +136,7 @@ def test_every_number_is_in_the_ledger_once_with_its_stages(whole, results):
 
 # partial, stale and changed runs
 
+
 def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
@@ -195,6 +197,7 @@ def test_not_a_run_and_no_results_yet(tmp_path):
 
 # wording
 
+
 def test_words_never_claim_more_than_the_direction():
     assert words.verdict("S1", "the base", ("unclear", "unclear")) == "S1 cannot be told from the base"
     assert "more" in words.verdict("S1", "the base", ("positive", "positive"))
@@ -217,6 +220,7 @@ def test_hostile_text_becomes_visible_and_bounded():
 
 
 # HTML
+
 
 class _Page(HTMLParser):
     def __init__(self) -> None:
@@ -263,9 +267,20 @@ def test_html_shows_twenty_questions_of_all_states_with_real_pictures(page):
 
 def test_html_holds_every_part(page):
     text = " ".join("".join(parsed(page).text).split())
-    for part in ("Held-out accuracy", "What was asked, and what the labels were worth", "Is c the chance that the label is right?",
-                 "Learning curves", "20 questions to look at", "By family of held-out question", "Cost", "Provenance", "S2 answers more",
-                 "S2 cannot be told from S1", "pocket_math", "manifest, SHA-256"):
+    for part in (
+        "Held-out accuracy",
+        "What was asked, and what the labels were worth",
+        "Is c the chance that the label is right?",
+        "Learning curves",
+        "20 questions to look at",
+        "By family of held-out question",
+        "Cost",
+        "Provenance",
+        "S2 answers more",
+        "S2 cannot be told from S1",
+        "pocket_math",
+        "manifest, SHA-256",
+    ):
         assert part in text, part
 
 
@@ -293,6 +308,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
 
 # Markdown
 
+
 def test_markdown_tables_keep_their_columns_and_text_stays_text(whole):
     text = (whole / "report.md").read_text(encoding="utf-8")
     width = None
@@ -317,6 +333,7 @@ def test_markdown_escape_by_hand():
 
 # terminal
 
+
 def test_summary_shows_findings_tables_and_paths(whole, results):
     shown = summary(whole)
     flat = " ".join(shown.split())
@@ -340,6 +357,7 @@ def test_summary_fits_the_terminal_and_reads_no_markup(whole, tmp_path, width):
 
 
 # parts
+
 
 def test_twins_render_the_same_numbers(results, page, whole):
     text, shown = (whole / "report.md").read_text(), summary(whole, 300)
@@ -389,4 +407,5 @@ def test_many_unreadable_answers_are_a_warning_and_few_are_none(tmp_path):
     artefacts.seal(folder, artefacts.sealed(folder)["spec"])
     n = len(math)  # of which three are more than the 5 % that need a word
     assert build(read_run(run))["warnings"] == [
-        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were cut off."]
+        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were cut off."
+    ]

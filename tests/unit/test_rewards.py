@@ -17,30 +17,44 @@ def ten(top):
     return ["A"] * top + [None] * (10 - top)
 
 
-@pytest.mark.parametrize(("top", "agree", "disagree"), [
-    (1, 0.1, 0.05), (2, 0.2, 0.10), (3, 0.3, 0.15), (4, 0.4, 0.20), (5, 0.5, 0.25),
-    (6, 0.4, 0.30), (7, 0.3, 0.35), (8, 0.2, 0.40), (9, 0.1, 0.45), (10, 0.0, 0.50),
-])
+@pytest.mark.parametrize(
+    ("top", "agree", "disagree"),
+    [
+        (1, 0.1, 0.05),
+        (2, 0.2, 0.10),
+        (3, 0.3, 0.15),
+        (4, 0.4, 0.20),
+        (5, 0.5, 0.25),
+        (6, 0.4, 0.30),
+        (7, 0.3, 0.35),
+        (8, 0.2, 0.40),
+        (9, 0.1, 0.45),
+        (10, 0.0, 0.50),
+    ],
+)
 def test_ten_votes(top, agree, disagree):
     assert dual_track(ten(top), "A") == agree  # equal to the last bit: rewards equal on paper must not spread a group
     assert dual_track(ten(top), "B") == pytest.approx(disagree, abs=1e-15)
     assert uncertainty(ten(top)) == agree
 
 
-@pytest.mark.parametrize(("votes", "intuitive", "reward"), [
-    (list("AABBBBBBBB"), "B", 0.2),
-    (list("AABBBBBBBB"), "A", 0.4),
-    (list("ABABABABAB"), "A", 0.5),  # a tie: A was seen first, so A is the reasoned answer
-    (list("BABABABABA"), "A", 0.25),
-    ([None] * 5 + list("CCCDD"), "C", 0.3),  # unreadable votes stay in the denominator
-    ([None] * 10, "A", 0.0),
-    ([], "A", 0.0),
-    (list("AAAAAAAAAA"), None, -1.0),
-    ([None] * 10, None, -1.0),  # an invalid question is invalid before it is unanswerable
-    ([], None, -1.0),
-    (list("AAA"), "B", 0.5),  # m is the number of votes, whatever it is
-    (list("AAB"), "A", 1 / 3),
-])
+@pytest.mark.parametrize(
+    ("votes", "intuitive", "reward"),
+    [
+        (list("AABBBBBBBB"), "B", 0.2),
+        (list("AABBBBBBBB"), "A", 0.4),
+        (list("ABABABABAB"), "A", 0.5),  # a tie: A was seen first, so A is the reasoned answer
+        (list("BABABABABA"), "A", 0.25),
+        ([None] * 5 + list("CCCDD"), "C", 0.3),  # unreadable votes stay in the denominator
+        ([None] * 10, "A", 0.0),
+        ([], "A", 0.0),
+        (list("AAAAAAAAAA"), None, -1.0),
+        ([None] * 10, None, -1.0),  # an invalid question is invalid before it is unanswerable
+        ([], None, -1.0),
+        (list("AAA"), "B", 0.5),  # m is the number of votes, whatever it is
+        (list("AAB"), "A", 1 / 3),
+    ],
+)
 def test_dual_track_by_hand(votes, intuitive, reward):
     assert dual_track(votes, intuitive) == pytest.approx(reward, abs=1e-15)
 
@@ -50,9 +64,16 @@ def test_uncertainty_by_hand(votes, reward):
     assert uncertainty(votes) == reward
 
 
-@pytest.mark.parametrize(("answer", "label", "reward"), [
-    ("A", "A", 1.0), ("A", "B", 0.0), (None, "A", 0.0), ("A", None, 0.0), (None, None, 0.0),
-])
+@pytest.mark.parametrize(
+    ("answer", "label", "reward"),
+    [
+        ("A", "A", 1.0),
+        ("A", "B", 0.0),
+        (None, "A", 0.0),
+        ("A", None, 0.0),
+        (None, None, 0.0),
+    ],
+)
 def test_pseudo_label(answer, label, reward):
     assert pseudo_label(answer, label) == reward
     assert isinstance(pseudo_label(answer, label), float)

@@ -27,24 +27,27 @@ def probabilities(row: list[float], **changes: object) -> list[float]:
     return s.log_distribution(adjusted, config(**changes)).exp()[0].tolist()
 
 
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({}, [0.1, 0.4, 0.2, 0.3]),
-    ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
-    ({"top_k": 1}, [0, 1, 0, 0]),
-    ({"top_k": 4}, [0.1, 0.4, 0.2, 0.3]),
-    ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
-    ({"top_p": 0.39}, [0, 1, 0, 0]),
-    ({"top_p": 0.41}, [0, 4 / 7, 0, 3 / 7]),
-    ({"top_p": 0.71}, [0, 4 / 9, 2 / 9, 3 / 9]),
-    ({"top_p": 0.91}, [0.1, 0.4, 0.2, 0.3]),
-    ({"top_p": 1e-9}, [0, 1, 0, 0]),
-    # top-p acts on what top-k left: masses 4/9, 3/9, 2/9; .8 of them needs all three, .7 of them two
-    ({"top_k": 3, "top_p": 0.8}, [0, 4 / 9, 2 / 9, 3 / 9]),
-    ({"top_k": 3, "top_p": 0.7}, [0, 4 / 7, 0, 3 / 7]),
-    # temperature 1/2 squares the odds: 1, 16, 4, 9 of 30; then the first alone has more than half
-    ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
-    ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0]),
-])
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [0.1, 0.4, 0.2, 0.3]),
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 1}, [0, 1, 0, 0]),
+        ({"top_k": 4}, [0.1, 0.4, 0.2, 0.3]),
+        ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
+        ({"top_p": 0.39}, [0, 1, 0, 0]),
+        ({"top_p": 0.41}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.71}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_p": 0.91}, [0.1, 0.4, 0.2, 0.3]),
+        ({"top_p": 1e-9}, [0, 1, 0, 0]),
+        # top-p acts on what top-k left: masses 4/9, 3/9, 2/9; .8 of them needs all three, .7 of them two
+        ({"top_k": 3, "top_p": 0.8}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_k": 3, "top_p": 0.7}, [0, 4 / 7, 0, 3 / 7]),
+        # temperature 1/2 squares the odds: 1, 16, 4, 9 of 30; then the first alone has more than half
+        ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0]),
+    ],
+)
 def test_filters_worked_by_hand(changes: dict[str, object], expected: list[float]) -> None:
     assert probabilities(LOG, **changes) == pytest.approx(expected, abs=1e-6)
 
@@ -92,8 +95,9 @@ def test_nothing_left_to_draw_is_an_error() -> None:
         s.draw(torch.tensor([LOG]), config(), torch.zeros(1, dtype=torch.float64), ~NONE)
 
 
-@pytest.mark.parametrize(("number", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3),
-                                               (math.nextafter(1, 0), 3)])
+@pytest.mark.parametrize(
+    ("number", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (math.nextafter(1, 0), 3)]
+)
 def test_inverse_of_the_cumulative_distribution(number: float, token: int) -> None:
     assert s.invert(torch.tensor([LOG]), torch.tensor([number], dtype=torch.float64)).tolist() == [token]
 

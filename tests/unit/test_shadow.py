@@ -20,22 +20,54 @@ class Known:
 
 
 def question(name: str, text: str | None, finish: str = "stop") -> dict:
-    return {"question_id": name, "image_id": f"i{name}", "raw": text or "?", "finish_reason": finish, "tokens": 9,
-            "valid": text is not None, "description": text and "d", "text": text, "intuitive": text and "A"}
+    return {
+        "question_id": name,
+        "image_id": f"i{name}",
+        "raw": text or "?",
+        "finish_reason": finish,
+        "tokens": 9,
+        "valid": text is not None,
+        "description": text and "d",
+        "text": text,
+        "intuitive": text and "A",
+    }
 
 
 def label(name: str, votes: str, answer: str | None, confidence: float, kept: bool, intuitive: str = "A") -> dict:
-    return {"question_id": name, "image_id": f"i{name}", "text": "t", "intuitive": intuitive,
-            "votes": [None if v == "-" else v for v in votes], "answer": answer, "confidence": confidence, "kept": kept}
+    return {
+        "question_id": name,
+        "image_id": f"i{name}",
+        "text": "t",
+        "intuitive": intuitive,
+        "votes": [None if v == "-" else v for v in votes],
+        "answer": answer,
+        "confidence": confidence,
+        "kept": kept,
+    }
 
 
-QUESTIONS = [question("1", "how many red ? A) 1 B) 2 C) 3 D) 4"), question("2", "How many  RED ? A) 1 B) 2 C) 3 D) 4"),
-             question("3", "how many blue ? A) 1 B) 2 C) 3 D) 4"), question("4", "sum ? A) 1 B) 2 C) 3 D) 4"),
-             question("5", None, "length"), question("6", "banana ? A) 1 B) 2 C) 3 D) 4")]
-LABELS = [label("1", "AAAAAAAAAA", "A", 1.0, False), label("2", "BBBBBAAA--", "B", 0.5, True), label("3", "CCCDDDAB--", "C", 0.3, True),
-          label("4", "----------", None, 0.0, False), label("6", "DDDDDDAAAA", "D", 0.6, True)]
-TRUTHS = {"1": Known("count", "A", True, True), "2": Known("count", "A", True, True), "3": Known("count", "C", True, True),
-          "4": Known("sum", "D", True, False), "6": Known(None, None, False, None)}
+QUESTIONS = [
+    question("1", "how many red ? A) 1 B) 2 C) 3 D) 4"),
+    question("2", "How many  RED ? A) 1 B) 2 C) 3 D) 4"),
+    question("3", "how many blue ? A) 1 B) 2 C) 3 D) 4"),
+    question("4", "sum ? A) 1 B) 2 C) 3 D) 4"),
+    question("5", None, "length"),
+    question("6", "banana ? A) 1 B) 2 C) 3 D) 4"),
+]
+LABELS = [
+    label("1", "AAAAAAAAAA", "A", 1.0, False),
+    label("2", "BBBBBAAA--", "B", 0.5, True),
+    label("3", "CCCDDDAB--", "C", 0.3, True),
+    label("4", "----------", None, 0.0, False),
+    label("6", "DDDDDDAAAA", "D", 0.6, True),
+]
+TRUTHS = {
+    "1": Known("count", "A", True, True),
+    "2": Known("count", "A", True, True),
+    "3": Known("count", "C", True, True),
+    "4": Known("sum", "D", True, False),
+    "6": Known(None, None, False, None),
+}
 
 
 def value(found: dict, name: str) -> tuple[float | None, int]:
@@ -109,9 +141,11 @@ def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
 
     _, scene = draw(3, 0)
     asked = next(found for family in FAMILIES.values() if (found := ask(random.Random(1), family, scene)) is not None)
-    rows = [{"question_id": "1-x", "image_id": "x", "valid": True, "text": asked.text},
-            {"question_id": "1-y", "image_id": "x", "valid": True, "text": "no such words"},
-            {"question_id": "1-z", "image_id": "x", "valid": False, "text": None}]
+    rows = [
+        {"question_id": "1-x", "image_id": "x", "valid": True, "text": asked.text},
+        {"question_id": "1-y", "image_id": "x", "valid": True, "text": "no such words"},
+        {"question_id": "1-z", "image_id": "x", "valid": False, "text": None},
+    ]
     assert shadow.pocket_truths(tmp_path, rows) is None
     artefacts.write_jsonl(tmp_path / "shadow.jsonl", [{"image_id": "x", "scene": scene_to_json(scene)}])
     found = shadow.pocket_truths(tmp_path, rows)

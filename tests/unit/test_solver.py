@@ -36,15 +36,32 @@ def context_for(tmp_path: Path, kind: str, questions: list[dict], labels: list[d
     artefacts.write_jsonl(tmp_path / "labels" / "labels.jsonl", labels)
     preset = load_preset("smoke", ["engine.batch_sequences=20", "engine.threads=1", "solver.grpo.max_completion_tokens=4"])
     stage = next(one for one in selfplay.plan(preset) if one.kind == kind)
-    return StageContext(stage, preset, tmp_path / "out", {
-        "images": folder, "questions": tmp_path / "questions", "labels": tmp_path / "labels",
-        "solver": tiny_model.build(tmp_path / "model"),
-    }, Progress(tmp_path / "out" / "work" / "progress.jsonl"))
+    return StageContext(
+        stage,
+        preset,
+        tmp_path / "out",
+        {
+            "images": folder,
+            "questions": tmp_path / "questions",
+            "labels": tmp_path / "labels",
+            "solver": tiny_model.build(tmp_path / "model"),
+        },
+        Progress(tmp_path / "out" / "work" / "progress.jsonl"),
+    )
 
 
 def question(image: int, valid: bool = True) -> dict:
-    return {"question_id": f"1-i{image}", "image_id": f"i{image}", "raw": "r", "finish_reason": "stop", "tokens": 3, "valid": valid,
-            "description": "d", "text": TEXT if valid else None, "intuitive": "B" if valid else None}
+    return {
+        "question_id": f"1-i{image}",
+        "image_id": f"i{image}",
+        "raw": "r",
+        "finish_reason": "stop",
+        "tokens": 3,
+        "valid": valid,
+        "description": "d",
+        "text": TEXT if valid else None,
+        "intuitive": "B" if valid else None,
+    }
 
 
 class Voters:
@@ -55,8 +72,15 @@ class Voters:
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
         self.asked.append([(request.messages[-1].text, request.seed, sampling) for request in requests])
-        return [Rollout(5, tuple(Completion(f"\\boxed{{ {one} }}" if one != "-" else "hm", (4, 5, 6), (0.0,) * 3, "stop")
-                                 for one in self.script.pop(0))) for _ in requests]
+        return [
+            Rollout(
+                5,
+                tuple(
+                    Completion(f"\\boxed{{ {one} }}" if one != "-" else "hm", (4, 5, 6), (0.0,) * 3, "stop") for one in self.script.pop(0)
+                ),
+            )
+            for _ in requests
+        ]
 
 
 def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +89,16 @@ def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: voters)
     facts = solver.run_labelling(context)
     first, second = artefacts.read_jsonl(context.folder / "labels.jsonl")
-    assert first == {"question_id": "1-i0", "image_id": "i0", "text": TEXT, "intuitive": "B", "answer": "C", "confidence": 0.3,
-                     "kept": True, "votes": ["C", "C", "C", "B", "B", "A", None, None, None, None]}
+    assert first == {
+        "question_id": "1-i0",
+        "image_id": "i0",
+        "text": TEXT,
+        "intuitive": "B",
+        "answer": "C",
+        "confidence": 0.3,
+        "kept": True,
+        "votes": ["C", "C", "C", "B", "B", "A", None, None, None, None],
+    }
     assert (second["question_id"], second["answer"], second["confidence"], second["kept"]) == ("1-i2", "D", 0.9, False)
     votes = artefacts.read_jsonl(context.folder / "votes.jsonl")
     assert len(votes) == 20
@@ -97,22 +129,42 @@ def test_no_valid_question_labels_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_label_reward_by_hand() -> None:
     texts = ("<think> w </think> \\boxed{ B }", "\\boxed{C}", "B", "\\boxed{ b }", "<think> \\boxed{B")
-    group = Group(Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), "B"),
-                  tuple(Completion(text, (1,), (0.0,), "stop") for text in texts))
+    group = Group(
+        Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), "B"), tuple(Completion(text, (1,), (0.0,), "stop") for text in texts)
+    )
     assert solver.label_reward([group], 0).rewards == [[1.0, 0.0, 0.0, 1.0, 0.0]]
 
 
 def label(image: int, kept: bool) -> dict:
-    return {"question_id": f"1-i{image}", "image_id": f"i{image}", "text": TEXT, "intuitive": "A", "votes": ["A"] * 10, "answer": "A",
-            "confidence": 0.5, "kept": kept}
+    return {
+        "question_id": f"1-i{image}",
+        "image_id": f"i{image}",
+        "text": TEXT,
+        "intuitive": "A",
+        "votes": ["A"] * 10,
+        "answer": "A",
+        "confidence": 0.5,
+        "kept": kept,
+    }
 
 
 def test_only_kept_questions_are_trained_on(tmp_path: Path) -> None:
     context = context_for(tmp_path, "train-solver", [], [label(0, True), label(1, False), label(2, True)])
     assert solver.run_training(context) == {"prompts": 2, "prompts_used": 2, "generations": 1, "steps": 1}
     [row] = artefacts.read_jsonl(context.folder / "metrics.jsonl")
-    assert {"step", "generation", "loss", "kl", "grad_norm", "reward", "reward_std", "clip_ratio", "completion_tokens", "truncated",
-            "unanimous"} <= row.keys()
+    assert {
+        "step",
+        "generation",
+        "loss",
+        "kl",
+        "grad_norm",
+        "reward",
+        "reward_std",
+        "clip_ratio",
+        "completion_tokens",
+        "truncated",
+        "unanimous",
+    } <= row.keys()
     assert (context.folder / "checkpoint" / "model.safetensors").exists()
 
 

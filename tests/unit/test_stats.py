@@ -141,6 +141,7 @@ def test_degenerate_data():
 def test_direction_needs_both_intervals_and_the_test():
     def gain(low, high, normal_low, normal_high, p):
         return Gain((low + high) / 2, low, high, normal_low, normal_high, p, "clustered-t", 9, 9).direction
+
     assert gain(0.01, 0.05, 0.01, 0.05, 0.01) == "positive"
     assert gain(-0.05, -0.01, -0.05, -0.01, 0.01) == "negative"
     assert gain(0.01, 0.05, -0.001, 0.05, 0.04) == "unclear"

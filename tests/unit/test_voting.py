@@ -11,16 +11,19 @@ from vzero.voting import Tally, keep, tally
 VOTES = st.lists(st.sampled_from(["A", "B", "C", "D", None]), max_size=30)
 
 
-@pytest.mark.parametrize(("votes", "answer", "confidence", "counts"), [
-    (list("BBBBBBBAAA"), "B", 0.7, {"B": 7, "A": 3}),
-    (list("AB"), "A", 0.5, {"A": 1, "B": 1}),
-    (list("BA"), "B", 0.5, {"B": 1, "A": 1}),  # a tie goes to the answer seen first
-    (list("CBBCA"), "C", 0.4, {"C": 2, "B": 2, "A": 1}),  # first seen, not first to reach two
-    ([None, "D", None, None], "D", 0.25, {"D": 1}),  # unparsed votes count in n, never as an answer
-    ([None] * 10, None, 0.0, {}),
-    ([], None, 0.0, {}),
-    (["A"], "A", 1.0, {"A": 1}),
-])
+@pytest.mark.parametrize(
+    ("votes", "answer", "confidence", "counts"),
+    [
+        (list("BBBBBBBAAA"), "B", 0.7, {"B": 7, "A": 3}),
+        (list("AB"), "A", 0.5, {"A": 1, "B": 1}),
+        (list("BA"), "B", 0.5, {"B": 1, "A": 1}),  # a tie goes to the answer seen first
+        (list("CBBCA"), "C", 0.4, {"C": 2, "B": 2, "A": 1}),  # first seen, not first to reach two
+        ([None, "D", None, None], "D", 0.25, {"D": 1}),  # unparsed votes count in n, never as an answer
+        ([None] * 10, None, 0.0, {}),
+        ([], None, 0.0, {}),
+        (["A"], "A", 1.0, {"A": 1}),
+    ],
+)
 def test_tally_by_hand(votes, answer, confidence, counts):
     assert tally(votes) == Tally(answer, confidence, counts, len(votes))
     assert list(tally(votes).counts) == list(counts)

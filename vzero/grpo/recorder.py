@@ -18,8 +18,13 @@ from vzero.errors import VZeroError
 from vzero.progress import Progress
 
 STEP_KEYS = {"loss": "loss", "kl": "kl", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
-GENERATION_KEYS = {"reward": "reward", "reward_std": "reward_std", "completion_tokens": "completions/mean_length",
-                   "truncated": "completions/clipped_ratio", "unanimous": "frac_reward_zero_std"}
+GENERATION_KEYS = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "completion_tokens": "completions/mean_length",
+    "truncated": "completions/clipped_ratio",
+    "unanimous": "frac_reward_zero_std",
+}
 
 
 @dataclass
@@ -47,11 +52,18 @@ class Phases:
     def row(self) -> dict[str, float]:
         """Disjoint phases: rollout, votes, logprobs (the old policy's and the reference's), update (forward, backward, optimizer)."""
         seconds = self.seconds
-        phases = {"rollout": seconds["rollout"], "votes": seconds["votes"],
-                  "logprobs": seconds["experience"] - seconds["rollout"] - seconds["votes"],
-                  "update": seconds["step"] - seconds["experience"], "total": seconds["step"]}
-        return {**{name: round(value, 4) for name, value in phases.items()},
-                "rollout_tokens": self.tokens["rollout"], "vote_tokens": self.tokens["votes"]}
+        phases = {
+            "rollout": seconds["rollout"],
+            "votes": seconds["votes"],
+            "logprobs": seconds["experience"] - seconds["rollout"] - seconds["votes"],
+            "update": seconds["step"] - seconds["experience"],
+            "total": seconds["step"],
+        }
+        return {
+            **{name: round(value, 4) for name, value in phases.items()},
+            "rollout_tokens": self.tokens["rollout"],
+            "vote_tokens": self.tokens["votes"],
+        }
 
 
 class Recorder(TrainerCallback):
@@ -83,19 +95,30 @@ class Recorder(TrainerCallback):
         if state.global_step % self.per_generation == 0:
             artefacts.append_jsonl(self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()})
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-               logs: dict[str, Any] | None = None, **_: object) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: object
+    ) -> None:
         """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps repeat them."""
         if not logs or "loss" not in logs:
             return
         if "reward" in logs:
             self._of_generation = {name: logs.get(key) for name, key in GENERATION_KEYS.items()} | dict(self.scores)
-        row = {"step": state.global_step, "generation": (state.global_step - 1) // self.per_generation + 1,
-               **{name: logs.get(key) for name, key in STEP_KEYS.items()}, **self._of_generation}
+        row = {
+            "step": state.global_step,
+            "generation": (state.global_step - 1) // self.per_generation + 1,
+            **{name: logs.get(key) for name, key in STEP_KEYS.items()},
+            **self._of_generation,
+        }
         broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if broken:
-            raise VZeroError(f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "
-                             "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit.")
+            raise VZeroError(
+                f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "
+                "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit."
+            )
         artefacts.append_jsonl(self.metrics, row)
-        self.progress.update(state.global_step, state.max_steps, "steps",
-                             {"reward": row.get("reward") or 0.0, "tokens_per_second": self.phases.tokens_per_second})
+        self.progress.update(
+            state.global_step,
+            state.max_steps,
+            "steps",
+            {"reward": row.get("reward") or 0.0, "tokens_per_second": self.phases.tokens_per_second},
+        )

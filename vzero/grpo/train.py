@@ -104,21 +104,42 @@ def _output(job: Job) -> Path:
     return job.work / "trainer"
 
 
-def _trainer(job: Job, batches: Batches, model: PreTrainedModel, processor: ProcessorMixin, recorder: Recorder,
-             phases: Phases) -> GroupTrainer:
+def _trainer(
+    job: Job, batches: Batches, model: PreTrainedModel, processor: ProcessorMixin, recorder: Recorder, phases: Phases
+) -> GroupTrainer:
     if job.settings.freeze_vision:
         _vision_tower(model).requires_grad_(False)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
-        prompts=order, engine=TransformersEngine(model, processor, job.engine.batch_sequences), sampling=_sampling(job.settings),
-        opener=opener, seed_of=_seed_of(job), steps_per_generation=batches.steps_per_generation, phases=phases)
-    reward = GroupReward(prompts=order, group_size=batches.group_size, reward=job.reward,
-                         steps_per_generation=batches.steps_per_generation, recorder=recorder, phases=phases)
+        prompts=order,
+        engine=TransformersEngine(model, processor, job.engine.batch_sequences),
+        sampling=_sampling(job.settings),
+        opener=opener,
+        seed_of=_seed_of(job),
+        steps_per_generation=batches.steps_per_generation,
+        phases=phases,
+    )
+    reward = GroupReward(
+        prompts=order,
+        group_size=batches.group_size,
+        reward=job.reward,
+        steps_per_generation=batches.steps_per_generation,
+        recorder=recorder,
+        phases=phases,
+    )
     config = trl_config(job.settings, batches, _output(job), job.seed_for("trainer"), cuda=torch.cuda.is_available())
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is experimental: versions are pinned, tests watch it
-    trainer = GroupTrainer(model=model, config=config, processor=processor, dataset=trl_dataset(order, opener), reward=reward,
-                           rollout=rollout, callbacks=[recorder, resume.MarkWhole()], phases=phases)
+    trainer = GroupTrainer(
+        model=model,
+        config=config,
+        processor=processor,
+        dataset=trl_dataset(order, opener),
+        reward=reward,
+        rollout=rollout,
+        callbacks=[recorder, resume.MarkWhole()],
+        phases=phases,
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -133,8 +154,9 @@ def _vision_tower(model: PreTrainedModel) -> torch.nn.Module:
 
 def _sampling(settings: GrpoSettings) -> SamplingConfig:
     """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss differentiates."""
-    return SamplingConfig(n=settings.group_size, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0,
-                          max_new_tokens=settings.max_completion_tokens)
+    return SamplingConfig(
+        n=settings.group_size, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0, max_new_tokens=settings.max_completion_tokens
+    )
 
 
 def _seed_of(job: Job) -> Callable[[int, str], int]:

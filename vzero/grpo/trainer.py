@@ -40,10 +40,27 @@ _COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps
 class GroupTrainer(GRPOTrainer):
     """`GRPOTrainer` whose optimizer steps take whole groups. Phases are timed by its callers."""
 
-    def __init__(self, *, model: PreTrainedModel, config: GRPOConfig, processor: ProcessorMixin, dataset: Any, reward: Callable,
-                 rollout: Callable, callbacks: list[TrainerCallback], phases: Phases) -> None:
-        super().__init__(model=model, reward_funcs=reward, args=config, train_dataset=dataset, processing_class=processor,
-                         rollout_func=rollout, callbacks=callbacks)
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        config: GRPOConfig,
+        processor: ProcessorMixin,
+        dataset: Any,
+        reward: Callable,
+        rollout: Callable,
+        callbacks: list[TrainerCallback],
+        phases: Phases,
+    ) -> None:
+        super().__init__(
+            model=model,
+            reward_funcs=reward,
+            args=config,
+            train_dataset=dataset,
+            processing_class=processor,
+            rollout_func=rollout,
+            callbacks=callbacks,
+        )
         self._phases = phases
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
@@ -86,7 +103,7 @@ def trim(batch: Mapping[str, Any]) -> dict[str, Any]:
         if batch.get(name) is not None:
             trimmed[name] = batch[name][:, :right]
     if batch.get("mm_token_type_ids") is not None:
-        trimmed["mm_token_type_ids"] = batch["mm_token_type_ids"][:, left:width + right]
+        trimmed["mm_token_type_ids"] = batch["mm_token_type_ids"][:, left : width + right]
     return trimmed
 
 
@@ -119,20 +136,26 @@ class PolicyRollout:
         n, generation = self.sampling.n, trainer.state.global_step // self.steps_per_generation
         conversations = prompts[::n]
         first = generation * len(conversations)
-        chosen = self.prompts[first:first + len(conversations)]
+        chosen = self.prompts[first : first + len(conversations)]
         requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
         with self.phases.measure("rollout"):
             rollouts = self.engine.generate(requests, self.sampling)
         prompt_ids = trainer._tokenize_prompts(conversations)[0]
         for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
             if rollout.prompt_tokens != len(ids):
-                raise RolloutError(f"The engine read {rollout.prompt_tokens} prompt tokens for {prompt.key}, the trainer {len(ids)}; "
-                                   "they must use the same chat template and image processor.")
+                raise RolloutError(
+                    f"The engine read {rollout.prompt_tokens} prompt tokens for {prompt.key}, the trainer {len(ids)}; "
+                    "they must use the same chat template and image processor."
+                )
         drawn = [completion for rollout in rollouts for completion in rollout.completions]
         self.phases.tokens["rollout"] += sum(len(completion.token_ids) for completion in drawn)
-        return {"prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
-                "completion_ids": [list(completion.token_ids) for completion in drawn], "logprobs": None,
-                "drawn": drawn, "asked": [first + j for j in range(len(chosen)) for _ in range(n)]}
+        return {
+            "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
+            "completion_ids": [list(completion.token_ids) for completion in drawn],
+            "logprobs": None,
+            "drawn": drawn,
+            "asked": [first + j for j in range(len(chosen)) for _ in range(n)],
+        }
 
 
 @dataclass(frozen=True)
@@ -147,8 +170,19 @@ class GroupReward:
     phases: Phases
     __name__ = "reward"  # TRL's name for its metrics
 
-    def __call__(self, prompts: Any, completions: Any, completion_ids: Any, row: list[int], image: Any, drawn: list[Completion],
-                 asked: list[int], trainer_state: Any, log_extra: Any, log_metric: Any) -> list[float]:
+    def __call__(
+        self,
+        prompts: Any,
+        completions: Any,
+        completion_ids: Any,
+        row: list[int],
+        image: Any,
+        drawn: list[Completion],
+        asked: list[int],
+        trainer_state: Any,
+        log_extra: Any,
+        log_metric: Any,
+    ) -> list[float]:
         """One reward a sequence, in order.
 
         Args:
@@ -161,7 +195,7 @@ class GroupReward:
         if row != asked:
             raise RolloutError("TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it.")
         n = self.group_size
-        groups = [Group(self.prompts[row[start]], tuple(drawn[start:start + n])) for start in range(0, len(drawn), n)]
+        groups = [Group(self.prompts[row[start]], tuple(drawn[start : start + n])) for start in range(0, len(drawn), n)]
         with self.phases.measure("votes"):
             scores = self.reward(groups, trainer_state.global_step // self.steps_per_generation)
         self.recorder.scores = scores.metrics

@@ -46,8 +46,14 @@ class Lesson:
 
 CLEAN = Lesson((("look", 1.0), ("row", 1.0), ("check", 1.0)), (("look", 0.8), (HASTY, 0.2)))
 MIXTURE = Lesson(
-    (("look", 0.26), ("row", 0.26), ("check", 0.26), (HASTY, 0.17), (GUESS, 0.05)), (("look", 0.72), (HASTY, 0.25), (GUESS, 0.03)),
-    blindness=0.75, slip=0.02, sloppiness=0.02, malformed=0.03, no_right_option=0.06)
+    (("look", 0.26), ("row", 0.26), ("check", 0.26), (HASTY, 0.17), (GUESS, 0.05)),
+    (("look", 0.72), (HASTY, 0.25), (GUESS, 0.03)),
+    blindness=0.75,
+    slip=0.02,
+    sloppiness=0.02,
+    malformed=0.03,
+    no_right_option=0.06,
+)
 
 # What each careful style misreads: digit -> shift, height -> shift, colour -> colour; and a shape it overlooks. Shifts differ in size and
 # sign between styles, so that two blind styles seldom agree on the same wrong number.
@@ -189,7 +195,9 @@ def solver_text(rng: random.Random, asked: Asked, scene: Scene, lesson: Lesson, 
     return " ".join(["<think>", style, *steps, "so", value, letter, "</think>", boxed])
 
 
-_EASY = {kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and not f.hard) for kind in ("shapes", "odd", "digits", "sequence", "bars")}
+_EASY = {
+    kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and not f.hard) for kind in ("shapes", "odd", "digits", "sequence", "bars")
+}
 _HARD = {kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and f.hard) for kind in _EASY}
 _SCENE_WORD = {"shapes": "shapes", "odd": "shapes", "digits": "digits", "sequence": "digits", "bars": "bars"}
 

@@ -56,7 +56,16 @@ def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, o
     learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
     if rank == 0:
         save(learner.model.eval(), build_processor(), out)
-        artefacts.write_json(out / "build.json", {"seed": seed, "processes": processes, "seeing": schedule.seeing, "clean": schedule.clean,
-                                                  "mixture": schedule.mixture, "provenance": artefacts.provenance()})
+        artefacts.write_json(
+            out / "build.json",
+            {
+                "seed": seed,
+                "processes": processes,
+                "seeing": schedule.seeing,
+                "clean": schedule.clean,
+                "mixture": schedule.mixture,
+                "provenance": artefacts.provenance(),
+            },
+        )
     if processes > 1:
         dist.destroy_process_group()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from vzero.pocket.world import COLORS, SHAPES, Kind, Scene, bars, digits, shapes
@@ -115,7 +116,7 @@ def _odd(scene: Scene, _: Arguments) -> str | None:
 
 def _next_digit(scene: Scene, _: Arguments) -> str | None:
     values = [value for _, value in digits(scene)]
-    steps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(values)}
     return _number(2 * values[-1] - values[-2]) if len(values) >= 3 and len(steps) == 1 else None
 
 
@@ -141,26 +142,33 @@ def _over_digits(combine: Callable[[list[int]], int]) -> Answer:
 
 
 _SHAPE_KINDS: tuple[Kind, ...] = ("shapes", "odd")
-FAMILIES: dict[str, Family] = {family.name: family for family in (
-    Family("color_at", "vision", False, _SHAPE_KINDS, "what color is at {cell} ?", lambda s, a: _at(s, a[0], "color")),
-    Family("shape_at", "vision", False, _SHAPE_KINDS, "what shape is at {cell} ?", lambda s, a: _at(s, a[0], "form")),
-    Family("digit_at", "vision", False, ("digits",), "what digit is at {cell} ?", lambda s, a: _at(s, a[0], "value")),
-    Family("bar_height", "vision", False, ("bars",), "how tall is {color} ?", lambda s, a: _number(_heights(s).get(a[0]))),
-    Family("count_color", "vision", True, _SHAPE_KINDS, "how many {color} ?", lambda s, a: _count(s, "color", a[0])),
-    Family("count_shape", "vision", True, ("shapes",), "how many {shape} ?", lambda s, a: _count(s, "form", a[0])),
-    Family("largest", "math", False, ("digits",), "what is the largest ?", _over_digits(max)),
-    Family("sum", "math", True, ("digits",), "what is the sum ?", _over_digits(sum)),
-    Family("cell_sum", "math", True, ("digits",), "what is {cell} + {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: x + y)),
-    Family("cell_gap", "math", True, ("digits",), "what is the gap {cell} {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: abs(x - y))),
-    Family("bar_gap", "math", True, ("bars",), "what is the gap {color} {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: abs(x - y))),
-    Family("bar_sum", "math", True, ("bars",), "how tall is {color} + {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: x + y)),
-    Family("bar_mix", "math", True, ("bars",), "how tall is {color} + {color} minus {color} ?", _bar_mix),
-    Family("odd", "logic", False, ("odd",), "which shape is odd ?", _odd),
-    Family("next_digit", "logic", False, ("sequence",), "what digit comes next ?", _next_digit),
-    Family("tallest", "logic", False, ("bars",), "which bar is tallest ?", lambda s, _: _ranked_bar(s, 0)),
-    Family("second", "logic", True, ("bars",), "which bar is second ?", lambda s, _: _ranked_bar(s, 1)),
-    Family("above", "logic", True, ("digits",), "how many above {number} ?", _above),
-)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("color_at", "vision", False, _SHAPE_KINDS, "what color is at {cell} ?", lambda s, a: _at(s, a[0], "color")),
+        Family("shape_at", "vision", False, _SHAPE_KINDS, "what shape is at {cell} ?", lambda s, a: _at(s, a[0], "form")),
+        Family("digit_at", "vision", False, ("digits",), "what digit is at {cell} ?", lambda s, a: _at(s, a[0], "value")),
+        Family("bar_height", "vision", False, ("bars",), "how tall is {color} ?", lambda s, a: _number(_heights(s).get(a[0]))),
+        Family("count_color", "vision", True, _SHAPE_KINDS, "how many {color} ?", lambda s, a: _count(s, "color", a[0])),
+        Family("count_shape", "vision", True, ("shapes",), "how many {shape} ?", lambda s, a: _count(s, "form", a[0])),
+        Family("largest", "math", False, ("digits",), "what is the largest ?", _over_digits(max)),
+        Family("sum", "math", True, ("digits",), "what is the sum ?", _over_digits(sum)),
+        Family("cell_sum", "math", True, ("digits",), "what is {cell} + {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: x + y)),
+        Family(
+            "cell_gap", "math", True, ("digits",), "what is the gap {cell} {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: abs(x - y))
+        ),
+        Family(
+            "bar_gap", "math", True, ("bars",), "what is the gap {color} {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: abs(x - y))
+        ),
+        Family("bar_sum", "math", True, ("bars",), "how tall is {color} + {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: x + y)),
+        Family("bar_mix", "math", True, ("bars",), "how tall is {color} + {color} minus {color} ?", _bar_mix),
+        Family("odd", "logic", False, ("odd",), "which shape is odd ?", _odd),
+        Family("next_digit", "logic", False, ("sequence",), "what digit comes next ?", _next_digit),
+        Family("tallest", "logic", False, ("bars",), "which bar is tallest ?", lambda s, _: _ranked_bar(s, 0)),
+        Family("second", "logic", True, ("bars",), "which bar is second ?", lambda s, _: _ranked_bar(s, 1)),
+        Family("above", "logic", True, ("digits",), "how many above {number} ?", _above),
+    )
+}
 
 
 @dataclass(frozen=True)

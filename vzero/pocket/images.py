@@ -25,8 +25,9 @@ def write(folder: Path, seed: int, count: int) -> list[dict[str, Any]]:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         path.write_bytes(buffer.getvalue())
-        rows.append({"image_id": image_id, "path": f"images/{path.name}", "sha256": artefacts.sha256_file(path), "width": SIDE,
-                     "height": SIDE})
+        rows.append(
+            {"image_id": image_id, "path": f"images/{path.name}", "sha256": artefacts.sha256_file(path), "width": SIDE, "height": SIDE}
+        )
         shadow.append({"image_id": image_id, "scene": scene_to_json(scene)})
     artefacts.write_jsonl(folder / "shadow.jsonl", shadow)
     return rows

@@ -19,17 +19,57 @@ VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "
 SPECIAL = (PAD, UNKNOWN, TURN, END, VISION_START, VISION_END, IMAGE, VIDEO)
 ASK, SOLVE = "ask", "solve"  # the system messages of the two roles
 _TAGS = ("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>", "<think>", "</think>", "\\boxed{", "}")
-_WORDS = ("what", "which", "how", "many", "is", "the", "at", "color", "shape", "digit", "bar", "tall", "tallest", "second", "odd", "largest",
-          "sum", "gap", "comes", "next", "above", "minus", "+", "-", "=", "?", "so", "yes", "look", "row", "check", "seems", "maybe", "shapes",
-          "digits", "bars")
+_WORDS = (
+    "what",
+    "which",
+    "how",
+    "many",
+    "is",
+    "the",
+    "at",
+    "color",
+    "shape",
+    "digit",
+    "bar",
+    "tall",
+    "tallest",
+    "second",
+    "odd",
+    "largest",
+    "sum",
+    "gap",
+    "comes",
+    "next",
+    "above",
+    "minus",
+    "+",
+    "-",
+    "=",
+    "?",
+    "so",
+    "yes",
+    "look",
+    "row",
+    "check",
+    "seems",
+    "maybe",
+    "shapes",
+    "digits",
+    "bars",
+)
 VOCABULARY = (*SPECIAL, ASK, SOLVE, *_TAGS, *(f"{letter})" for letter in LETTERS), *LETTERS, *COLORS, *SHAPES, *CELLS, *NUMBERS, *_WORDS)
 IMAGE_TOKENS = 9
 _TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}" + TURN + "{% endif %}"
     "{% if message['content'] is string %}{{ ' ' + message['content'] + ' ' }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}" + VISION_START + IMAGE + VISION_END + "{% elif part['type'] == 'text' %}{{ ' ' + part['text'] + ' ' }}"
+    "{% if part['type'] == 'image' %}"
+    + VISION_START
+    + IMAGE
+    + VISION_END
+    + "{% elif part['type'] == 'text' %}{{ ' ' + part['text'] + ' ' }}"
     "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}" + END + "{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}" + TURN + "{% endif %}")
+    "{% if add_generation_prompt %}" + TURN + "{% endif %}"
+)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -44,8 +84,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.add_special_tokens(list(SPECIAL))
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, padding_side="left",
-        additional_special_tokens=[TURN, VISION_START, VISION_END, IMAGE, VIDEO], clean_up_tokenization_spaces=False)
+        tokenizer_object=backend,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        padding_side="left",
+        additional_special_tokens=[TURN, VISION_START, VISION_END, IMAGE, VIDEO],
+        clean_up_tokenization_spaces=False,
+    )
     tokenizer.image_token, tokenizer.video_token = IMAGE, VIDEO
     return tokenizer
 
@@ -55,8 +101,9 @@ def build_processor() -> Qwen2_5_VLProcessor:
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     pixels = SIDE * SIDE
-    images = Qwen2VLImageProcessor(patch_size=7, merge_size=2, temporal_patch_size=2, min_pixels=14 * 14, max_pixels=pixels,
-                                   image_mean=[0.5] * 3, image_std=[0.25] * 3)
+    images = Qwen2VLImageProcessor(
+        patch_size=7, merge_size=2, temporal_patch_size=2, min_pixels=14 * 14, max_pixels=pixels, image_mean=[0.5] * 3, image_std=[0.25] * 3
+    )
     videos = Qwen2VLVideoProcessor(patch_size=7, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.25] * 3)
     return Qwen2_5_VLProcessor(image_processor=images, tokenizer=build_tokenizer(), video_processor=videos, chat_template=_TEMPLATE)
 
@@ -70,16 +117,43 @@ def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
     width, layers, heads = 96, 4, 3
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": -(-len(VOCABULARY) // 16) * 16, "hidden_size": width, "intermediate_size": 256, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": heads, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}, "use_sliding_window": False,
-            "tie_word_embeddings": True, "initializer_range": 0.04, "bos_token_id": None, "eos_token_id": ids[END], "pad_token_id": ids[PAD]},
+            "vocab_size": -(-len(VOCABULARY) // 16) * 16,
+            "hidden_size": width,
+            "intermediate_size": 256,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-6,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "use_sliding_window": False,
+            "tie_word_embeddings": True,
+            "initializer_range": 0.04,
+            "bos_token_id": None,
+            "eos_token_id": ids[END],
+            "pad_token_id": ids[PAD],
+        },
         vision_config={
-            "depth": 2, "hidden_size": 48, "num_heads": 3, "intermediate_size": 96, "out_hidden_size": width, "patch_size": 7,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112, "fullatt_block_indexes": [0, 1], "in_channels": 3,
-            "hidden_act": "silu", "initializer_range": 0.04},
-        image_token_id=ids[IMAGE], video_token_id=ids[VIDEO], vision_start_token_id=ids[VISION_START], vision_end_token_id=ids[VISION_END],
-        tie_word_embeddings=True)
+            "depth": 2,
+            "hidden_size": 48,
+            "num_heads": 3,
+            "intermediate_size": 96,
+            "out_hidden_size": width,
+            "patch_size": 7,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [0, 1],
+            "in_channels": 3,
+            "hidden_act": "silu",
+            "initializer_range": 0.04,
+        },
+        image_token_id=ids[IMAGE],
+        video_token_id=ids[VIDEO],
+        vision_start_token_id=ids[VISION_START],
+        vision_end_token_id=ids[VISION_END],
+        tie_word_embeddings=True,
+    )
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = ids[END]

@@ -192,12 +192,12 @@ class Learner:
         order = sorted(texts, key=lambda text: len(text.prompt) + len(text.completion))
         third = -(-len(order) // 3)
         total, count = torch.zeros(()), 0
-        for part in (order[:third], order[third:2 * third], order[2 * third:]):
+        for part in (order[:third], order[third : 2 * third], order[2 * third :]):
             if not part:
                 continue
             ids = _pad([text.prompt + text.completion for text in part], _ID[PAD])
             labels = _pad([[_IGNORE] * (len(text.prompt) - 1) + text.completion for text in part], _IGNORE)
-            logits = self.logits(ids, features[torch.tensor([text.image for text in part])])[:, :labels.shape[1]]
+            logits = self.logits(ids, features[torch.tensor([text.image for text in part])])[:, : labels.shape[1]]
             total = total + functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORE, reduction="sum")
             count += sum(len(text.completion) for text in part)
         return total / count
@@ -217,7 +217,7 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     start = 0
     for parameter in parameters:
-        parameter.grad = flat[start:start + parameter.numel()].view_as(parameter).clone()
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).clone()
         start += parameter.numel()
 
 
@@ -249,8 +249,10 @@ def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], Non
             seen[name] += value / 25
         if rank == 0 and (step + 1) % 25 == 0:
             phase = "seeing" if seeing else "clean" if clean else "mixture"
-            log(f"step {step + 1}/{schedule.steps} {phase}: text {seen['text']:.3f} drill {seen['drill']:.3f} cells {seen['cells']:.3f} "
-                f"({time.monotonic() - begun:.0f} s)")
+            log(
+                f"step {step + 1}/{schedule.steps} {phase}: text {seen['text']:.3f} drill {seen['drill']:.3f} cells {seen['cells']:.3f} "
+                f"({time.monotonic() - begun:.0f} s)"
+            )
             seen = dict.fromkeys(seen, 0.0)
         if rank == 0 and snapshot is not None and (step + 1) % 200 == 0:
             learner.model.save_pretrained(snapshot)

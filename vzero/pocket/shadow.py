@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vzero.pocket.families import FAMILIES, LETTERS
 from vzero.pocket.world import Scene
@@ -34,8 +35,8 @@ def truth(question: str, scene: Scene) -> Truth:
         marks = [words.index(mark) for mark in _MARKS]
     except ValueError:
         return Truth(None, None, False, None)
-    ordered = marks == sorted(marks) and len(words) == marks[-1] + 2 and all(b - a == 2 for a, b in zip(marks, marks[1:], strict=False))
-    body = words[:marks[0]]
+    ordered = marks == sorted(marks) and len(words) == marks[-1] + 2 and all(b - a == 2 for a, b in pairwise(marks))
+    body = words[: marks[0]]
     for family in FAMILIES.values():
         arguments = family.match(body)
         if arguments is None:

@@ -14,7 +14,8 @@ from vzero.pocket.world import render, sample_scene
 from vzero.seeding import derive
 
 SUITES: dict[str, tuple[str, ...]] = {
-    f"pocket_{suite}": tuple(name for name, family in FAMILIES.items() if family.suite == suite) for suite in ("math", "logic", "vision")}
+    f"pocket_{suite}": tuple(name for name, family in FAMILIES.items() if family.suite == suite) for suite in ("math", "logic", "vision")
+}
 _SEED = 20260111  # of the suites themselves: the same questions in every run
 
 

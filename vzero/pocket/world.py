@@ -10,7 +10,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -28,9 +28,19 @@ Split = Literal["pretrain", "train", "dev", "test"]
 _SPLIT_OF_TENTH: tuple[Split, ...] = ("pretrain",) * 4 + ("train",) * 3 + ("dev",) + ("test",) * 2
 _RGB = {"red": (217, 38, 38), "green": (38, 179, 51), "blue": (38, 64, 217), "yellow": (230, 204, 26)}
 _INK = (26, 26, 26)
-_SEGMENTS = {0: "111101101101111", 1: "010110010010111", 2: "111001111100111", 3: "111001111001111", 4: "101101111001001",
-             5: "111100111001111", 6: "111100111101111", 7: "111001001010010", 8: "111101111101111", 9: "111101111001111",
-             None: "111001011000010"}
+_SEGMENTS = {
+    0: "111101101101111",
+    1: "010110010010111",
+    2: "111001111100111",
+    3: "111001111001111",
+    4: "101101111001001",
+    5: "111100111001111",
+    6: "111100111101111",
+    7: "111001001010010",
+    8: "111101111101111",
+    9: "111101111001111",
+    None: "111001011000010",
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +133,16 @@ def _make_bars(rng: random.Random, cells: list[Thing | None]) -> None:
 
 
 _MAKERS: dict[Kind, Callable[[random.Random, list[Thing | None]], None]] = {
-    "shapes": _make_shapes, "odd": _make_odd, "digits": _make_digits, "sequence": _make_sequence, "bars": _make_bars}
+    "shapes": _make_shapes,
+    "odd": _make_odd,
+    "digits": _make_digits,
+    "sequence": _make_sequence,
+    "bars": _make_bars,
+}
 _WEIGHTS = (26, 10, 30, 6, 28)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sprite(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
     """(coverage: (14, 14) float32 in [0, 1], ink: (3,) float32 in [0, 255]), drawn at four times the size and reduced."""
     scale = 4
@@ -170,7 +185,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         coverage, ink = _sprite(thing)
         shifted = np.roll(coverage, tuple(rng.integers(-1, 2, 2)), (0, 1))[..., None]
         row, column = divmod(i, 3)
-        cell = canvas[row * CELL_PIXELS:(row + 1) * CELL_PIXELS, column * CELL_PIXELS:(column + 1) * CELL_PIXELS]
+        cell = canvas[row * CELL_PIXELS : (row + 1) * CELL_PIXELS, column * CELL_PIXELS : (column + 1) * CELL_PIXELS]
         cell[:] = cell * (1 - shifted) + shifted * (ink + 14 * rng.standard_normal(3).astype(np.float32))
     canvas += 10 * rng.standard_normal(canvas.shape, np.float32)
     return np.clip(canvas, 0, 255).astype(np.uint8)
@@ -185,6 +200,7 @@ def draw(seed: int, index: int, split: Split = "train") -> tuple[Image.Image, Sc
 
 def scene_to_json(scene: Scene) -> list[Any]:
     """Nine entries: null, ["shape", color, form], ["digit", value] or ["bar", color, height]."""
+
     def cell(thing: Thing | None) -> list[Any] | None:
         if thing is None:
             return None

@@ -130,8 +130,10 @@ def _refuse_stray_tokens(processor: Any, text: str, images: int, index: int) -> 
     for kind, allowed in (("image", images), ("video", 0)):
         token = getattr(processor, f"{kind}_token", None)
         if token and text.count(token) != allowed:
-            raise RolloutError(f"The prompt of request {index} has {text.count(token)} {kind} tokens {token!r} where {allowed} belong; "
-                               "text written by a model must be checked for control tokens before it is asked.")
+            raise RolloutError(
+                f"The prompt of request {index} has {text.count(token)} {kind} tokens {token!r} where {allowed} belong; "
+                "text written by a model must be checked for control tokens before it is asked."
+            )
 
 
 def encode(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
@@ -145,16 +147,21 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
     """Prompts of a Qwen2-VL-like model; see `encode`."""
     features, grids = _image_features(model, processor, work.images)
     merged = processor.image_processor.merge_size**2
-    texts = [prompt.text if prompt.image is None else
-             prompt.text.replace(processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged))
-             for prompt in work.prompts]
+    texts = [
+        prompt.text
+        if prompt.image is None
+        else prompt.text.replace(processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged))
+        for prompt in work.prompts
+    ]
     token_ids = processor.tokenizer(texts, **_special_tokens(processor, texts[0]))["input_ids"]
     _check_lengths(model, [len(ids) for ids in token_ids], max_new_tokens)
     for prompt, ids in zip(work.prompts, token_ids, strict=True):
         wanted = 0 if prompt.image is None else len(features[prompt.image])
         if ids.count(model.config.image_token_id) != wanted:
-            raise RolloutError(f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
-                               "the processor does not belong to this model.")
+            raise RolloutError(
+                f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
+                "the processor does not belong to this model."
+            )
     positions = _positions(model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts])
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
@@ -180,8 +187,14 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
         chosen = [work.prompts[i] for i in numbers]
         images = [[work.images[prompt.image]] for prompt in chosen if prompt.image is not None]
         texts = [prompt.text for prompt in chosen]
-        batch = processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt",
-                          **_special_tokens(processor, texts[0])).to(model.device)
+        batch = processor(
+            text=texts,
+            images=images or None,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            **_special_tokens(processor, texts[0]),
+        ).to(model.device)
         inputs = dict(batch)
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
         _check_lengths(model, mask.sum(dim=1).tolist(), max_new_tokens)
@@ -262,5 +275,7 @@ def _check_lengths(model: Any, lengths: Sequence[int], max_new_tokens: int) -> N
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(lengths)
     if limit is not None and longest + max_new_tokens > limit:
-        raise RolloutError(f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} positions; "
-                           "use smaller images, a shorter question or a lower max_new_tokens.")
+        raise RolloutError(
+            f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} positions; "
+            "use smaller images, a shorter question or a lower max_new_tokens."
+        )

@@ -132,18 +132,35 @@ class TransformersEngine:
             if state.seen is not None:
                 state.seen.scatter_(1, token[:, None], True)
             state.logits = self._model(
-                input_ids=token[:, None], attention_mask=state.mask[:, : width + step + 1], position_ids=state.positions + step,
-                past_key_values=state.cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+                input_ids=token[:, None],
+                attention_mask=state.mask[:, : width + step + 1],
+                position_ids=state.positions + step,
+                past_key_values=state.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         return _cut(tokens, logprobs, lengths, stopped)
 
     def _finish(self, drawn: Sequence[Sequence[_Drawn | None]], lengths: Sequence[int]) -> list[Rollout]:
         flat = [one for completions in drawn for one in completions if one is not None]
-        texts = iter(self._processor.tokenizer.batch_decode(
-            [one.token_ids[:-1] if one.stopped else one.token_ids for one in flat], skip_special_tokens=True,
-            clean_up_tokenization_spaces=False))
-        return [Rollout(length, tuple(
-            Completion(next(texts), tuple(one.token_ids), tuple(one.logprobs), "stop" if one.stopped else "length")
-            for one in completions if one is not None)) for completions, length in zip(drawn, lengths, strict=True)]
+        texts = iter(
+            self._processor.tokenizer.batch_decode(
+                [one.token_ids[:-1] if one.stopped else one.token_ids for one in flat],
+                skip_special_tokens=True,
+                clean_up_tokenization_spaces=False,
+            )
+        )
+        return [
+            Rollout(
+                length,
+                tuple(
+                    Completion(next(texts), tuple(one.token_ids), tuple(one.logprobs), "stop" if one.stopped else "length")
+                    for one in completions
+                    if one is not None
+                ),
+            )
+            for completions, length in zip(drawn, lengths, strict=True)
+        ]
 
 
 @dataclass
@@ -183,10 +200,15 @@ def _start(prefilled: Prefilled, rows: Sequence[_Row], source: Sequence[int], sa
     start = torch.tensor(source, device=device)
     fan_out(prefilled.cache, start, limit)
     seen = _seen(prefilled)[start] if sampling.repetition_penalty != 1 else None
-    return _State(cache=prefilled.cache, logits=prefilled.logits[start],
-                  mask=torch.nn.functional.pad(prefilled.attention_mask[start], (0, limit), value=1),
-                  positions=prefilled.next_position.index_select(-2, start), numbers=_numbers(rows, sampling).to(device), seen=seen,
-                  alive=torch.arange(len(rows), device=device))
+    return _State(
+        cache=prefilled.cache,
+        logits=prefilled.logits[start],
+        mask=torch.nn.functional.pad(prefilled.attention_mask[start], (0, limit), value=1),
+        positions=prefilled.next_position.index_select(-2, start),
+        numbers=_numbers(rows, sampling).to(device),
+        seen=seen,
+        alive=torch.arange(len(rows), device=device),
+    )
 
 
 def unwrap(model: Any) -> Any:
