@@ -41,6 +41,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def drop_torn_writes(folder: Path) -> None:
+    """Remove the temporary files of writes that a kill cut short, anywhere below `folder`; else its seal would hash them."""
+    for path in folder.rglob(".*.tmp"):
+        if path.is_file():
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomic UTF-8 text; lone surrogates (possible in hostile model output) are written as escapes."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
@@ -77,16 +84,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row in a single write, synced. A torn last line, left by a writer that was killed, is cut off first."""
+    """Append one row, synced. A torn last line, left by a writer that was killed, is cut off first.
+
+    Raises:
+        OSError: the row could not be written whole. (A bare `os.write` would keep silent when the disk takes only half of it.)
+    """
     data = (json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     _cut_torn_line(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open(path, "ab") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _cut_torn_line(path: Path) -> None:

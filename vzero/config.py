@@ -46,7 +46,9 @@ class GrpoSettings(Section):
     dual_clip: float = Field(3.0, gt=1, description="upper bound of the ratio where the advantage is negative")
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    loss: Literal["dapo", "bnpo"] = Field("dapo", description="token mean over the whole step, or over each micro-batch")
+    loss: Literal["dapo", "bnpo"] = Field(
+        "dapo", description="sum over tokens by the mean tokens of a step in its generation batch, or token mean of each micro-batch"
+    )
     max_completion_tokens: int = Field(ge=1)
     epochs: int = Field(1, ge=1)
     max_generations: int | None = Field(None, ge=1, description="stop after this many generation batches; None is the whole epoch")
@@ -59,6 +61,8 @@ class GrpoSettings(Section):
             raise ValueError("prompts_per_generation must be a multiple of prompts_per_step")
         if (self.prompts_per_step * self.group_size) % self.micro_batch:
             raise ValueError("micro_batch must divide prompts_per_step * group_size")
+        if self.dual_clip <= 1 + self.clip_epsilon:
+            raise ValueError("dual_clip must be above 1 + clip_epsilon, or it would clip positive advantages as well")
         return self
 
 
@@ -86,6 +90,12 @@ class SolverConfig(Section):
     votes: SamplingConfig
     keep_low: float = Field(0.3, ge=0, le=1)
     keep_high: float = Field(0.8, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> SolverConfig:
+        if self.keep_low > self.keep_high:
+            raise ValueError("keep_low must not be above keep_high")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -158,6 +168,8 @@ def _read_toml(name: str) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"Cannot read the preset file {name}: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise InputError(f"The preset file {name} is not text in UTF-8.") from None
     elif name in preset_names():
         text = (resources.files("vzero.presets") / f"{name}.toml").read_text(encoding="utf-8")
     else:
@@ -189,6 +201,8 @@ def _explain(error: ValidationError, name: str) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{key!r} is not a setting; see `vzero-harness reproduce --preset {name} --show` for all of them."
+    if first["type"] == "value_error":  # of a whole section, by one of the validators above
+        return f"{key or 'the preset'}: {first['ctx']['error']}."
     return f"{key or 'the preset'}: {first['msg']} (got {first.get('input')!r})."
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vzero.config import GrpoSettings, load_preset
+from vzero.errors import InputError
 from vzero.grpo.data import training_order
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 
@@ -67,6 +68,7 @@ OURS = {
     "optim": "adamw_torch",
     "fp16": False,
     "generation_kwargs": None,
+    "disable_dropout": True,
 }
 
 
@@ -158,6 +160,20 @@ def test_batches_of_the_paper() -> None:
 )
 def test_ragged_tail(available: int, expected: Batches) -> None:
     assert plan_batches(SOLVER, available) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("solver.grpo.dual_clip=1.2", "dual_clip must be above 1 \\+ clip_epsilon"),
+        ("solver.grpo.micro_batch=7", "micro_batch must divide"),
+        ("solver.grpo.prompts_per_step=5", "multiple of prompts_per_step"),
+        ("solver.keep_low=0.9", "keep_low must not be above keep_high"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(change: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load_preset("smoke", [change])
 
 
 def test_limits() -> None:

@@ -9,6 +9,8 @@ The objective, per token, with ratio w = pi / pi_old, advantage A = (r - mean r)
     loss = -min(min(w, c) A, clip(w, 1 - epsilon, 1 + epsilon) A) + beta (exp(ref - pi) - (ref - pi) - 1)
 
 `min(w, c)` before the minimum equals the dual clip max(min(.), c A) for A < 0 and changes nothing for A > 0, since 1 + epsilon < c.
+An optimizer step adds these up over its tokens ("dapo") and divides by the tokens of the whole generation batch over its steps, so steps of
+one generation share one denominator. `tests/unit/test_grpo_objective.py` holds all of it against a second implementation.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         off_policy_mask_threshold=None,
         mask_truncated_completions=False,
         sync_ref_model=False,
-        disable_dropout=False,
+        disable_dropout=True,  # the ratio must start at 1: old and new log-probabilities come from one function
         # optimizer
         optim="adamw_torch",
         learning_rate=settings.learning_rate,
