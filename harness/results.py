@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
@@ -52,7 +52,7 @@ def build(run: Run) -> dict[str, Any]:
     """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two points)."""
     preset = run.preset
     names = metric_names(preset.evaluation.sampled.n)
-    scores = {model_name(one): _by_suite(one, preset) for one in run.of_kind("evaluate")}
+    scores = read_scores(run)
     suites = {
         suite: {
             model: _measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
@@ -86,7 +86,12 @@ def build(run: Run) -> dict[str, Any]:
         "keep": [preset.solver.keep_low, preset.solver.keep_high],
     }
     found["warnings"] = _warnings(found, scores, preset)
-    return _rounded(found)
+    return rounded(found)
+
+
+def read_scores(run: Run) -> Scores:
+    """Every held-out answer of `run`'s finished evaluations, in the order of the plan."""
+    return {model_name(one): _by_suite(one, run.preset) for one in run.of_kind("evaluate")}
 
 
 def model_name(stage: SealedStage) -> str:
@@ -147,11 +152,12 @@ def _gains(scores: Scores, base: str, model: str, names: Sequence[str], preset: 
     suites = [suite for suite in preset.evaluation.suites if _common(scores, base, model, suite)]
     for name in names:
         seed = derive(preset.seed, "gain", base, model, name)
-        pairs = {suite: _pairs(scores, base, model, suite, name) for suite in suites}
+        pairs = {suite: paired(scores, base, model, suite, name) for suite in suites}
         gains = {suite: paired_gain([one], derive(seed, suite)) for suite, one in pairs.items()}
         corrected = holm({suite: gain.p for suite, gain in gains.items()})
         for suite, gain in gains.items():
-            found.setdefault(suite, {})[name] = {**asdict(gain), "p_holm": corrected[suite], "direction": gain.direction}
+            direction = replace(gain, p=corrected[suite]).direction  # one suite of several: the corrected p decides
+            found.setdefault(suite, {})[name] = {**asdict(gain), "p_holm": corrected[suite], "direction": direction}
         if len(suites) == len(preset.evaluation.suites):
             whole = paired_gain(list(pairs.values()), derive(seed, "average"))
             found.setdefault("average", {})[name] = {**asdict(whole), "p_holm": None, "direction": whole.direction}
@@ -162,7 +168,8 @@ def _common(scores: Scores, base: str, model: str, suite: str) -> list[str]:
     return [item for item in scores[base].get(suite, {}) if item in scores[model].get(suite, {})]
 
 
-def _pairs(scores: Scores, base: str, model: str, suite: str, name: str) -> Pairs:
+def paired(scores: Scores, base: str, model: str, suite: str, name: str) -> Pairs:
+    """Outcomes by metric `name` of the items of `suite` that both models answered, in the order of `base`'s."""
     both = [(scores[base][suite][item], scores[model][suite][item]) for item in _common(scores, base, model, suite)]
     return Pairs([one.outcomes[name] for one, _ in both], [other.outcomes[name] for _, other in both], [one.image for one, _ in both])
 
@@ -259,10 +266,10 @@ def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[
     return notes
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats to nine decimals, so that the order of a sum cannot show."""
     if isinstance(value, float):
         return round(value, 9)
     if isinstance(value, Mapping):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    return [_rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -146,19 +146,85 @@ def clustered_t(clustered: Sequence[tuple[np.ndarray, np.ndarray]], level: float
     """
     if any(len(sizes) < 2 for _, sizes in clustered):
         return None, None, None
-    means, variances, freedom = [], [], []
-    for sums, sizes in clustered:
-        groups, n = len(sizes), sizes.sum()
-        mean = sums.sum() / n
-        means.append(mean)
-        variances.append(groups / (groups - 1) * float(((sums - mean * sizes) ** 2).sum()) / n**2 / len(clustered) ** 2)
-        freedom.append(groups - 1)
-    mean, variance = float(np.mean(means)), sum(variances)
-    if variance < 1e-24:  # every image moved alike: no spread to test against
+    mean = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
+    return _t_interval(mean, [_mean_variance(sums, sizes, len(clustered)) for sums, sizes in clustered], level)
+
+
+def _mean_variance(sums: np.ndarray, sizes: np.ndarray, suites: int) -> tuple[float, int]:
+    """(variance that this suite adds to the mean over `suites` of them, its degrees of freedom)."""
+    groups, n = len(sizes), sizes.sum()
+    spread = float(((sums - sums.sum() / n * sizes) ** 2).sum())
+    return groups / (groups - 1) * spread / n**2 / suites**2, groups - 1
+
+
+def _t_interval(mean: float, variances: Sequence[tuple[float, int]], level: float) -> tuple[float | None, float | None, float | None]:
+    """(low, high, p of zero) from independent (variance, degrees of freedom), whose sum is the variance of `mean`."""
+    variance = sum(one for one, _ in variances)
+    if variance < 1e-24:  # everything moved alike: no spread to test against
         return mean, mean, 1.0 if abs(mean) < 1e-12 else None
-    degrees = variance**2 / sum(v**2 / f for v, f in zip(variances, freedom, strict=True))
+    degrees = variance**2 / sum(one**2 / freedom for one, freedom in variances)
     half = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance)
     return mean - half, mean + half, float(2 * stdtr(degrees, -abs(mean) / math.sqrt(variance)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A gain over several seeds, as a fraction; both intervals hold seeds and images to be draws from many.
+
+    Attributes:
+        mean: unweighted mean of the seeds' gains.
+        low, high: two-level bootstrap: seeds and, within each suite, images are drawn with replacement; a drawn image counts in every
+            drawn seed, because all seeds answer the same questions.
+        t_low, t_high: Student's t with the variance between seeds added to that between images. With few seeds the bootstrap shows only
+            (S - 1) / S of the variance between S seeds and is too narrow; this one pays for it with its few degrees of freedom.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    t_low: float | None
+    t_high: float | None
+
+    @property
+    def direction(self) -> str:
+        """ "positive" or "negative" only where both intervals leave out zero on the same side, else "unclear"."""
+        if None in (self.low, self.high, self.t_low, self.t_high):
+            return "unclear"
+        if min(self.low, self.t_low) > 0:
+            return "positive"
+        return "negative" if max(self.high, self.t_high) < 0 else "unclear"
+
+
+def gain_over_seeds(suites: Sequence[Sequence[Pairs]], seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Spread:
+    """The gain over one or several suites (their unweighted mean) and over seeds: ``suites[suite][seed]``, the same items in each seed.
+
+    One seed, or a suite with a single image, gives no interval.
+
+    Raises:
+        ValueError: the seeds of a suite do not hold the same items, or the suites not the same number of seeds.
+    """
+    count = {len(seeds) for seeds in suites}
+    if len(count) != 1 or 0 in count or any(list(one.images) != list(seeds[0].images) for seeds in suites for one in seeds):
+        raise ValueError("seeds can only be compared on the same items of the same suites")
+    seeds = count.pop()
+    clustered = []  # for each suite: sums (seeds, images), sizes (images,)
+    for one in suites:
+        parts = [_by_image(np.subtract(pairs.other, pairs.base, dtype=np.float64), pairs.images) for pairs in one]
+        clustered.append((np.stack([sums for sums, _ in parts]), parts[0][1]))
+    gains = np.mean([sums.sum(1) / sizes.sum() for sums, sizes in clustered], axis=0)  # (seeds,)
+    mean = float(gains.mean())
+    if seeds < 2 or any(len(sizes) < 2 for _, sizes in clustered):
+        return Spread(mean, None, None, None, None)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    means = np.zeros(resamples)
+    for sums, sizes in clustered:
+        drawn = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
+        means += ((drawn @ sums.T) * drawn_seeds).sum(1) / (seeds * (drawn @ sizes)) / len(clustered)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    between_images = [_mean_variance(sums.mean(0), sizes, len(clustered)) for sums, sizes in clustered]
+    t_low, t_high, _ = _t_interval(mean, [(float(gains.var(ddof=1)) / seeds, seeds - 1), *between_images], level)
+    return Spread(mean, float(low), float(high), t_low, t_high)
 
 
 def mcnemar(wins: int, losses: int) -> float:

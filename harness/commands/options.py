@@ -15,11 +15,25 @@ if TYPE_CHECKING:
 
     from vzero.config import Preset
 
+
+def _path(text: str) -> Path:
+    """A path that was given: an empty one, as from an unset shell variable, would mean the current folder."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; name a folder.")
+    return Path(text)
+
+
 PresetName = Annotated[str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Folder of unlabeled pictures, searched recursively; default: the preset's source.")
+    Path | None,
+    typer.Option(
+        "--images", parser=_path, metavar="PATH", help="Folder of unlabeled pictures, searched recursively; default: the preset's source."
+    ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; default: runs/<preset>. The same command resumes it.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", parser=_path, metavar="PATH", help="Run directory; default: runs/<preset>. The same command resumes it."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
 Set = Annotated[
     list[str] | None,

@@ -69,8 +69,8 @@ def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
     if not everything:
         return Markup("")
     low, high = min(y for _, y in everything), max(y for _, y in everything)
-    if high - low < 1e-9:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    if high - low < 1e-9:  # a flat line: nothing measured here is below zero unless its value is
+        low, high = (0.0, 1.0) if low == 0 else (low - 0.5 * abs(low), high + 0.5 * abs(high))
     last = max(x for x, _ in everything)
     across, up = Scale(min(x for x, _ in everything), last, left, right), Scale(low, high, bottom, top)
     parts = []
@@ -86,45 +86,45 @@ def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
 
 
 def forest(results: Mapping[str, Any], metric: str) -> Markup:
-    """Every paired gain over the base with its interval, suites below each other, the average last. One scale for greedy and T = 1."""
+    """Every paired gain over the base with its interval, suites below each other, the average last. One scale for all measures."""
     gains = results["gains"]
     suites = [suite for suite in (*results["suites"], "average") if any(suite in one for one in gains.values())]
     rows = [(suite, model, gains[model][suite][metric]) for suite in suites for model in gains if suite in gains[model]]
     if not rows:
         return Markup("")
     shown = [one[name] for one in _all_gains(gains) for name in ("gain", "low", "high") if one[name] is not None]
-    margin = 0.08 * (max(*shown, 0) - min(*shown, 0)) or 0.01
-    width, left, right, step, top = 430, 132, 352, 19, 24
-    height = top + step * len(rows) + 9 * len(suites) + 20
+    margin = 0.06 * (max(*shown, 0) - min(*shown, 0)) or 0.01
+    width, left, right, step, top = 300, 28, 252, 17, 30
+    height = top + step * len(rows) + 24 * len(suites) + 14
     across = Scale(min(*shown, 0) - margin, max(*shown, 0) + margin, left, right)
-    bottom = height - 22
-    parts = [_text(left, 10, f"{metric_label(metric)}: gain over the base, points", "start", "title")]
-    for value in ticks(100 * across.low, 100 * across.high, 5):
+    bottom = height - 20
+    parts = [_text(0, 12, metric_label(metric), "start", "title")]
+    for value in ticks(100 * across.low, 100 * across.high, 6):
         x = across(value / 100)
         parts += [
-            _line(x, top - 6, x, bottom, "zero" if value == 0 else "rule"),
+            _line(x, top - 8, x, bottom, "zero" if value == 0 else "rule"),
             _text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle"),
         ]
     y, previous = float(top), None
     for suite, model, gain in rows:
         if suite != previous:
-            y += 0 if previous is None else 9
-            parts.append(_text(0, y + 9, suite, "start", "strong" if suite == "average" else ""))
+            y += 20 if previous is None else 24
+            parts.append(_text(0, y - 6, suite, "start", "strong" if suite == "average" else ""))
             previous = suite
         kind = f"i{int(model[1:]) % 4}"
         if gain["low"] is not None:
             parts.append(_line(across(gain["low"]), y + 5, across(gain["high"]), y + 5, f"bar {kind}"))
         parts += [
             f'<circle cx="{across(gain["gain"]):.1f}" cy="{y + 5:.1f}" r="3.6" class="dot {kind}"/>',
-            _text(left - 8, y + 9, model, "end", kind),
-            _text(right + 10, y + 9, points(gain["gain"]), "start", kind),
+            _text(0, y + 9, model, "start", kind),
+            _text(width, y + 9, points(gain["gain"]), "end", kind),
         ]
         y += step
     return _svg(width, int(height), f"Paired gains over the base, {metric_label(metric)}", *parts)
 
 
 def _all_gains(gains: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [suites[suite][metric] for suites in gains.values() for suite in suites for metric in ("greedy", "sampled")]
+    return [gain for suites in gains.values() for by_metric in suites.values() for gain in by_metric.values()]
 
 
 def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], iteration: int) -> Markup:

@@ -53,7 +53,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         cost=tables.cost(material.cost),
         votes=charts.votes,
         vote_limit=VOTE_LIMIT,
-        forests=[charts.forest(results, metric) for metric in ("greedy", "sampled")] if results["gains"] else [],
+        forests=[charts.forest(results, metric) for metric in results["metrics"]] if results["gains"] else [],
         calibrations=_calibrations(results),
         curves=curves(material),
     )

@@ -15,12 +15,12 @@ _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
 def escape(text: str, limit: int = 600) -> str:
     """Hostile text as one line of inert Markdown: `&` and angle brackets as entities, all other ASCII punctuation behind backslashes."""
-    plain = " ".join(visible(text, limit).split())
+    line = " ".join(visible(text, limit).split())
     entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
-    return _PUNCTUATION.sub(lambda match: entities.get(match[1], "\\" + match[1]), plain)
+    return _PUNCTUATION.sub(lambda match: entities.get(match[1], "\\" + match[1]), line)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Our own words, with names from the run in them: only what could build a table, tag, link or emphasis is escaped."""
     line = re.sub(r"([\\`*_\[\]])", r"\\\1", visible(text, 4000).replace("\n", " "))
     return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
@@ -28,11 +28,11 @@ def _plain(text: str) -> str:
 
 def render(results: Mapping[str, Any], material: Material) -> str:
     """The whole file."""
-    parts = [f"# V-Zero: {_plain(results['preset'])}, seed {results['seed']}"]
-    parts += [_plain(sentence) for sentence in findings(results)]
-    parts += [f"**Warning.** {_plain(warning)}" for warning in results["warnings"]]
-    parts += [_table(tables.accuracy(results))]
-    parts += ["\n".join(f"- {_plain(sentence)}" for sentence in caveats(results))]
+    parts = [f"# V-Zero: {plain(results['preset'])}, seed {results['seed']}"]
+    parts += [plain(sentence) for sentence in findings(results)]
+    parts += [f"**Warning.** {plain(warning)}" for warning in results["warnings"]]
+    parts += [table(tables.accuracy(results))]
+    parts += ["\n".join(f"- {plain(sentence)}" for sentence in caveats(results))]
     shown = (
         tables.iterations(results),
         tables.calibration(results),
@@ -43,23 +43,24 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         tables.tests(results),
         tables.cost(material.cost),
     )
-    parts += [_table(one) for one in shown if one is not None]
+    parts += [table(one) for one in shown if one is not None]
     if material.samples:
         parts += ["## Questions to look at", *(_sample(one) for one in material.samples)]
     parts += ["## Provenance", _provenance(results, material)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: tables.Table) -> str:
+def table(table: tables.Table) -> str:
+    """One table under its title."""
     lines = [
-        f"## {_plain(table.title)}",
+        f"## {plain(table.title)}",
         "",
-        "| " + " | ".join(_plain(column) for column in table.columns) + " |",
+        "| " + " | ".join(plain(column) for column in table.columns) + " |",
         "|" + "|".join("---" if index < table.text_columns else "--:" for index in range(len(table.columns))) + "|",
     ]
     for row in table.rows:
-        lines.append("| " + " | ".join(_plain(cell.text) + (f" ({_plain(cell.detail)})" if cell.detail else "") for cell in row) + " |")
-    return "\n".join([*lines, *(f"\n{_plain(note)}" for note in table.notes)])
+        lines.append("| " + " | ".join(plain(cell.text) + (f" ({plain(cell.detail)})" if cell.detail else "") for cell in row) + " |")
+    return "\n".join([*lines, *(f"\n{plain(note)}" for note in table.notes)])
 
 
 def _sample(sample: Sample) -> str:
@@ -80,8 +81,8 @@ def _sample(sample: Sample) -> str:
 def _provenance(results: Mapping[str, Any], material: Material) -> str:
     images = results["images"]
     lines = [
-        f"- preset {_plain(results['preset'])}, seed {results['seed']}, {results['iterations']} iterations, model "
-        f"{_plain(results['model'])}, {results['split']} split"
+        f"- preset {plain(results['preset'])}, seed {results['seed']}, {results['iterations']} iterations, model "
+        f"{plain(results['model'])}, {results['split']} split"
     ]
     if images:
         lines.append(f"- images: {number(images['used'])} used, {number(images['skipped'])} skipped ({images['source']})")
@@ -91,7 +92,7 @@ def _provenance(results: Mapping[str, Any], material: Material) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in state["packages"].items() if version)
         lines.append(
             f"- {len(state['stages'])} stages by commit {commit}; Python {state['python']}, {state['system']} {state['machine']}; "
-            f"{_plain(packages)}"
+            f"{plain(packages)}"
         )
     lines += [f"- {one['name']}: manifest {one['manifest'][:16]}" for one in material.stages]
     return "\n".join(lines)

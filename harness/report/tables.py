@@ -34,6 +34,16 @@ class Table:
     notes: tuple[str, ...] = ()
     breaks: frozenset[int] = frozenset()
 
+    @property
+    def detailed(self) -> frozenset[int]:
+        """Columns of numbers in which some cell has a second part."""
+        return frozenset(index for row in self.rows for index, cell in enumerate(row) if cell.detail and index >= self.text_columns)
+
+    @property
+    def detail_width(self) -> int:
+        """Characters in the longest second part of a number."""
+        return max((len(row[index].detail) for row in self.rows for index in self.detailed), default=0)
+
 
 def _missing_note(results: Results) -> tuple[str, ...]:
     missing = [name for name in results["missing"] if "evaluate" in name]
@@ -91,8 +101,7 @@ def tests(results: Results) -> Table | None:
     for key, over in (("gains", lambda _: "base"), ("gains_over_previous", lambda model: f"S{int(model[1:]) - 1}")):
         for model, suites in results[key].items():
             for suite, gains in suites.items():
-                for metric in ("greedy", "sampled"):
-                    gain = gains[metric]
+                for metric, gain in gains.items():
                     rows.append(
                         (
                             Cell(f"{model}{NBSP}\u2212{NBSP}{over(model)}"),
@@ -117,7 +126,7 @@ def tests(results: Results) -> Table | None:
         3,
         (
             "Holm's correction over the suites of one comparison and measure. A gain is called one only if both intervals leave out "
-            "zero and the uncorrected p is at most .05.",
+            "zero and p is at most .05: on a single suite the corrected p, on the average the plain one.",
         ),
         frozenset(breaks),
     )
@@ -125,7 +134,7 @@ def tests(results: Results) -> Table | None:
 
 def counts(results: Results) -> Table | None:
     """How many items were scored, and how many answers could not be read or were cut off."""
-    rows = []
+    rows, breaks = [], set()
     for suite, models in results["suites"].items():
         for index, (model, measures) in enumerate(models.items()):
             entries = [measures[f"{what}_{kind}"] for what in ("unparsed", "cut_off") for kind in ("greedy", "sampled")]
@@ -137,6 +146,7 @@ def counts(results: Results) -> Table | None:
                     *(Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "") for one in entries),
                 )
             )
+        breaks.add(len(rows) - 1)
     if not rows:
         return None
     return Table(
@@ -145,6 +155,7 @@ def counts(results: Results) -> Table | None:
         tuple(rows),
         2,
         (*_missing_note(results), f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item."),
+        frozenset(breaks),
     )
 
 

@@ -21,19 +21,20 @@ WIDE = 108  # columns needed for a gain beside every Solver
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Findings, then the tables a result is judged by, then what the numbers cannot say."""
     for index, sentence in enumerate(findings(results)):
-        _say(sentence, console, "bold" if index == 0 else "")
+        say(sentence, console, "bold" if index == 0 else "")
     solvers = [model for model in tables.expected_models(results) if model != "base"]
     gain_models = solvers if console.width >= WIDE + 24 * (len(solvers) - 2) else solvers[-1:]
     for table in (tables.accuracy(results, gain_models), tables.counts(results), tables.iterations(results)):
         if table is not None:
             console.print(render(table))
     for warning in results["warnings"]:
-        _say(f"Warning: {warning}", console, "yellow")
+        say(f"Warning: {warning}", console, "yellow")
     for sentence in caveats(results):
-        _say(sentence, console, "dim")
+        say(sentence, console, "dim")
 
 
-def _say(sentence: str, console: Console, style: str) -> None:
+def say(sentence: str, console: Console, style: str) -> None:
+    """One sentence, hostile characters in it made visible."""
     console.print(Text(visible(sentence, 4000), style=style), soft_wrap=not console.is_terminal)
 
 

@@ -35,7 +35,13 @@ def points(difference: float | None) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """ "+16.0 to +21.8", or "no interval" where the data cannot give one."""
-    return "no interval" if low is None or high is None else f"{points(low)} to {points(high)}"
+    return "no interval" if low is None or high is None else f"{_bound(low)} to {_bound(high)}"
+
+
+def _bound(value: float) -> str:
+    """As `points`, with a second decimal where the first would hide on which side of zero the bound is."""
+    text = f"{100 * abs(value):.2f}"
+    return points(value) if points(value) != "0.0" or text == "0.00" else ("+" if value > 0 else MINUS) + text
 
 
 def p_value(p: float | None) -> str:
@@ -78,10 +84,6 @@ def question_lines(text: str) -> list[str]:
     return [line for part in re.split(r"(?=(?<!\w)[A-D]\))", visible(text)) if (line := part.strip())]
 
 
-def _measured(gain: Mapping[str, Any]) -> str:
-    return f"{points(gain['gain'])}{NBSP}points (95{NBSP}% interval {interval(gain['low'], gain['high'])})"
-
-
 def verdict(model: str, base: str, directions: tuple[str, str]) -> str:
     """What may be said of two models from the directions of their greedy and their sampled difference."""
     known = set(directions) - {"unclear"}
@@ -98,10 +100,13 @@ def verdict(model: str, base: str, directions: tuple[str, str]) -> str:
 
 
 def findings(results: Mapping[str, Any]) -> list[str]:
-    """What the run says, first the most important: incompleteness, then each Solver against the base, then the step from S1 to S2."""
+    """What the run says, first the most important: incompleteness, each Solver against the base, what kind of gain it is, each step."""
     said = [incomplete(results)] if results["missing"] else []
-    for model in reversed(list(results["gains"])):
+    trained = list(reversed(list(results["gains"])))
+    for model in trained:
         said.append(_compared(results, "gains", model, "base"))
+        if model == trained[0]:
+            said += nature(results, model)
     said += [_compared(results, "gains_over_previous", model, f"S{int(model[1:]) - 1}") for model in results["gains_over_previous"]]
     if not results["gains"]:
         said.append(
@@ -109,7 +114,24 @@ def findings(results: Mapping[str, Any]) -> list[str]:
             + ("no Solver has" if "base" in results["models"] else "the base has not")
             + " been evaluated."
         )
-    return [sentence for sentence in said if sentence]
+    return said
+
+
+def nature(results: Mapping[str, Any], model: str) -> list[str]:
+    """Whether a gain looks like sharpening or like learning; nothing where there is no gain to speak of."""
+    _, gains = _whole(results, "gains", model)
+    if gains is None or "positive" not in (gains["greedy"]["direction"], gains["sampled"]["direction"]):
+        return []
+    _, _, majority, passed = results["metrics"]
+    words = {"positive": "rose", "negative": "fell", "unclear": "cannot be told from the base's"}
+    readings = {
+        "positive": "the votes themselves got better, which is nearer to learning than to sharpening",
+        "unclear": "no sign of more than sharpening, that is, of saying with one voice what the base's votes already agreed on",
+        "negative": "what was won in single answers was lost in the votes",
+    }
+    votes, any_right = gains[majority]["direction"], gains[passed]["direction"]
+    lost = f"; on fewer questions is any of {results['samples']} answers right" if any_right == "negative" else ""
+    return [f"Sharpening or learning? {majority} {words[votes]}, {passed} {words[any_right]}: {readings[votes]}{lost}."]
 
 
 def incomplete(results: Mapping[str, Any]) -> str:
@@ -118,29 +140,48 @@ def incomplete(results: Mapping[str, Any]) -> str:
     return f"This run is incomplete; missing are {missing}. What follows is what was there, and no final result."
 
 
-def _compared(results: Mapping[str, Any], key: str, model: str, base: str) -> str:
+def _whole(results: Mapping[str, Any], key: str, model: str) -> tuple[str, Mapping[str, Any] | None]:
+    """Where the gains of `model` are to be read, and those gains: on average, or on the only suite; None where there is no whole."""
     gains = results[key][model]
     if "average" in gains:
-        where, found = f"average of {len(results['suites'])} suites", gains["average"]
-    elif len(gains) == 1:
-        where, found = next(iter(gains.items()))
-    else:
+        return f"average of {len(results['suites'])} suites", gains["average"]
+    return next(iter(gains.items())) if len(gains) == 1 else ("", None)
+
+
+def _compared(results: Mapping[str, Any], key: str, model: str, base: str) -> str:
+    where, found = _whole(results, key, model)
+    if found is None:
         return f"{model} and {base} were not both measured on every suite, so there is no average to compare."
-    greedy, sampled = found["greedy"], found["sampled"]
-    return (
-        f"{verdict(model, 'the base' if base == 'base' else base, (greedy['direction'], sampled['direction']))}: greedy "
-        f"{_measured(greedy)}, T{NBSP}={NBSP}1 {_measured(sampled)}; {where}, {greedy['n']:,} questions."
-    )
+    directions = (found["greedy"]["direction"], found["sampled"]["direction"])
+    head = verdict(model, "the base" if base == "base" else base, directions)
+    if base == "base":
+        head = f"After {model[1:]} iteration{'s' if model != 'S1' else ''}, {head}"
+    measured = [_measured(results, metric, found[metric], model, base) for metric in results["metrics"][:3]]
+    first = f"{measured[0][0]} ({measured[0][1]}{NBSP}points, 95{NBSP}% interval {measured[0][2]})"
+    rest = [f"{level} ({gain}, {bounds})" for level, gain, bounds in measured[1:]]
+    return f"{head}: {', '.join([first, *rest])}; {where}, {found['greedy']['n']:,} questions."
+
+
+def _measured(results: Mapping[str, Any], metric: str, gain: Mapping[str, Any], model: str, base: str) -> tuple[str, str, str]:
+    """One measure: from where to where, the difference, its interval."""
+    label = metric_label(metric).replace(" ", NBSP)
+    levels = [results["average"].get(one, {}).get(metric) for one in (base, model)]
+    if None not in levels:
+        before, after = (percent(level["value"]) for level in levels)
+        label = f"{label} from {before} to {after}{NBSP}%"
+    return label, points(gain["gain"]), interval(gain["low"], gain["high"])
 
 
 def caveats(results: Mapping[str, Any]) -> list[str]:
     """What the numbers cannot say."""
     said = [f"One training run with seed {results['seed']}: the intervals speak of other questions of the same kinds, not of other runs."]
-    known = [room for room in results["room"].values() if room is not None]
-    if known and len(known) == len(results["room"]):
+    base = results["average"].get("base")
+    if base:
+        majority = results["metrics"][2]
+        greedy, sampled = (points(base[majority]["value"] - base[metric]["value"]) for metric in ("greedy", "sampled"))
         said.append(
-            f"Room before training: the base's {results['metrics'][2]} differs by {points(sum(known) / len(known))} points from "
-            "its greedy accuracy, averaged over the suites. A gain up to that size needs no more than answering as its votes do."
+            f"Room before training: the base's {majority} differs by {greedy} points from its greedy and by {sampled} from its "
+            f"T{NBSP}={NBSP}1 accuracy, on average. Gains up to that size need no more than answering as its votes do."
         )
     n = results["samples"]
     said.append(f"Guessing among four options already gives pass@{n} = {percent(1 - 0.75**n)}{NBSP}%, so it tells little near the top.")

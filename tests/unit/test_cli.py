@@ -19,7 +19,9 @@ def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["reproduce", "--help"], ["train", "--help"], ["pocket", "build", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["reproduce", "--help"], ["train", "--help"], ["pocket", "build", "--help"], ["seeds", "--help"]]
+)
 def test_help_has_an_example(words: list[str]) -> None:
     result = harness(*words)
     assert result.returncode == 0
@@ -46,6 +48,10 @@ def test_help_loads_nothing_heavy() -> None:
         (["reproduce", "--set", "iterations=0"], "iterations: "),
         (["reproduce", "--set", "solver.grpo.micro_batch=7"], "micro_batch must divide"),
         (["reproduce", "--images", "nowhere"], "Cannot read the image folder"),
+        (["reproduce", "--images", ""], "Invalid value for '--images': is empty"),
+        (["reproduce", "--out", " "], "Invalid value for '--out': is empty"),
+        (["pocket", "build", "--out", "/dev/null/base"], "Cannot write into /dev/null/base: Not a directory"),
+        (["seeds", "nowhere", "elsewhere"], "nowhere is not a run directory"),
         (["reproduce", "--seed", "one"], "Invalid value for '--seed'"),
         (["reproduce", "--presett", "pocket"], "No such option: --presett"),
         (["repoduce"], "No such command 'repoduce'"),

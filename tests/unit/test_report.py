@@ -374,6 +374,70 @@ def test_samples_do_not_depend_on_the_order_of_rows():
     assert len(spread({f"q{i}": "kept" for i in range(90)}, 20)) == 20
 
 
+def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand():
+    def gain(value, low, high, direction):
+        return {"gain": value, "low": low, "high": high, "direction": direction, "n": 1350}
+
+    average = {
+        "greedy": gain(0.034, 0.011, 0.057, "positive"),
+        "sampled": gain(0.079, 0.0004, 0.089, "positive"),
+        "maj@10": gain(0.011, -0.007, 0.03, "unclear"),
+        "pass@10": gain(-0.016, -0.026, -0.008, "negative"),
+    }
+    levels = {
+        "base": {"greedy": {"value": 0.799}, "sampled": {"value": 0.706}, "maj@10": {"value": 0.858}},
+        "S2": {"greedy": {"value": 0.833}, "sampled": {"value": 0.785}, "maj@10": {"value": 0.869}},
+    }
+    value = {
+        "missing": {},
+        "models": ["base", "S2"],
+        "metrics": list(average),
+        "samples": 10,
+        "suites": {"one": {}, "two": {}},
+        "average": levels,
+        "gains": {"S2": {"average": average}},
+        "gains_over_previous": {},
+    }
+    assert [sentence.replace("\u00a0", " ") for sentence in words.findings(value)] == [
+        "After 2 iterations, S2 answers more held-out questions right than the base: greedy from 79.9 to 83.3 % (+3.4 points, 95 % "
+        "interval +1.1 to +5.7), T = 1 from 70.6 to 78.5 % (+7.9, +0.04 to +8.9), maj@10 from 85.8 to 86.9 % (+1.1, \u22120.7 to +3.0); "
+        "average of 2 suites, 1,350 questions.",
+        "Sharpening or learning? maj@10 cannot be told from the base's, pass@10 fell: no sign of more than sharpening, that is, of saying "
+        "with one voice what the base's votes already agreed on; on fewer questions is any of 10 answers right.",
+    ]
+    better = {
+        **average,
+        "maj@10": {**average["maj@10"], "direction": "positive"},
+        "pass@10": {**average["pass@10"], "direction": "unclear"},
+    }
+    assert words.nature({**value, "gains": {"S2": {"average": better}}}, "S2")[0].endswith(
+        "the votes themselves got better, which is nearer to learning than to sharpening."
+    )
+    nothing = {name: {**one, "direction": "unclear"} for name, one in average.items()}
+    found = words.findings({**value, "gains": {"S2": {"average": nothing}}})
+    assert len(found) == 1 and found[0].startswith("After 2 iterations, S2 cannot be told from the base: greedy from 79.9")
+
+
+def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
+    """Six won and none lost of 84 is p = .03 alone; with two other suites beside it, Holm asks for three times that."""
+    run = tmp_path / "run"
+    synthetic.make(run, count=16)
+    answers = {"01-evaluate-base": 0, "06-evaluate-1": 6}
+    for stage, right in answers.items():
+        folder = run / "stages" / stage
+        rows = artefacts.read_jsonl(folder / "samples.jsonl")
+        math = [row for row in rows if row["suite"] == "pocket_math"]
+        for row in rows:
+            row["greedy"]["answer"] = None
+        for row in math[:right]:
+            row["greedy"]["answer"] = row["gold"]
+        artefacts.write_jsonl(folder / "samples.jsonl", rows)
+        artefacts.seal(folder, artefacts.sealed(folder)["spec"])
+    gain = build(read_run(run))["gains"]["S1"]["pocket_math"]["greedy"]
+    assert gain["p"] == pytest.approx(2 / 2**6) and gain["p_holm"] == pytest.approx(3 * 2 / 2**6)
+    assert gain["low"] > 0 and gain["normal_low"] > 0 and gain["direction"] == "unclear"
+
+
 def test_ticks_are_round_and_inside():
     assert charts.ticks(0, 1, 4) == [0, 0.5, 1.0]
     assert charts.ticks(-3, 28, 5) == [0, 10, 20]
@@ -389,6 +453,8 @@ def test_charts_survive_odd_numbers():
     chart = str(charts.curve("a <b>", {1: [(1, 0.5), (2, float("nan")), (3, 0.5)], 2: []}))
     assert "nan" not in chart and "a &lt;b&gt;" in chart
     assert charts.curve("x", {1: [(1, float("inf"))]}) == ""
+    flat = str(charts.curve("share", {1: [(1, 0.0), (2, 0.0)]}))
+    assert ">0</text>" in flat and ">-" not in flat  # nothing below zero on the axis of a share that stayed zero
     assert "&lt;i&gt;" in str(charts.votes(["<i>", None], "<i>", "A"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vzero.pocket.model import build_processor
 from vzero.pocket.pretrain import Schedule, train
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
+NEEDED = 32 * 2**20  # bytes: a checkpoint and its staging copy
 
 
 def scaled(scale: float) -> Schedule:
@@ -34,10 +36,9 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> No
         processes: data-parallel processes, one CPU thread each.
 
     Raises:
-        InputError: `out` holds files already.
+        InputError: `out` holds files already or cannot be written; found before the training, not after.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder with --out.")
+    _claim(out)
     schedule = scaled(scale)
     if processes == 1:
         _work(0, 1, 0, schedule, seed, out)
@@ -46,6 +47,20 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> No
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         processes_.spawn(_work, (processes, port, schedule, seed, out), nprocs=processes)
+
+
+def _claim(out: Path) -> None:
+    """Make `out`, and see that a checkpoint fits into it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise InputError(f"{out} is not empty; name a new folder with --out.")
+        artefacts.write_bytes(out / "probe", b"")
+        (out / "probe").unlink()
+    except OSError as error:
+        raise InputError(f"Cannot write into {out}: {error.strerror}; choose another --out.") from None
+    if shutil.disk_usage(out).free < NEEDED:
+        raise InputError(f"The disk of {out} has less than {NEEDED // 2**20} MB left; free some or choose another --out.")
 
 
 def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, out: Path) -> None:

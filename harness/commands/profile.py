@@ -1,0 +1,108 @@
+"""`vzero-harness profile`: where the time of rollouts, votes and GRPO goes on this machine, and against stock libraries."""
+
+from __future__ import annotations
+
+import json as json_format
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands import options
+from vzero.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.profiling.workload import Options
+    from vzero.config import Preset
+
+
+class Target(StrEnum):
+    """What is measured."""
+
+    rollout = "rollout"
+    votes = "votes"
+    grpo = "grpo"
+    all = "all"
+
+
+class Against(StrEnum):
+    """The other side."""
+
+    stock = "stock"
+
+
+def profile(
+    target: Annotated[Target, typer.Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all.")],
+    preset: options.PresetName = "pocket",
+    images: options.Images = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for profile.json and profile.md; default: none written.")] = None,
+    against: Annotated[
+        Against | None, typer.Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")] = 5,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", min=2, help="Pictures to ask about; default: one generation batch of the preset.")
+    ] = None,
+    stock_batch: Annotated[
+        int | None, typer.Option("--stock-batch", min=1, help="Sequences that stock generation decodes together; default: as ours.")
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")] = False,
+    seed: options.Seed = None,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Measure seconds, tokens, padding, image-encoder passes, memory and utilisation by phase.
+
+    Example: vzero-harness profile all --preset pocket --against stock --out runs/profile
+    """
+    resolved = options.resolve(preset, images, seed, set_)
+    if trace and out is None:
+        raise InputError("--trace writes a file; say where with --out FOLDER.")
+    if out is not None:
+        _make(out)
+    from harness.profiling.workload import Options
+
+    found = _measure(resolved, Options(target.value, against is not None, repetitions, prompts, stock_batch), out if trace else None)
+    _report(found, out, json)
+
+
+def _make(out: Path) -> None:
+    """Refuse a folder that cannot be written before minutes are spent."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{out} is a file, not a folder; choose another --out.") from None
+    except OSError as error:
+        raise InputError(f"Cannot create {out}: {error.strerror}; choose another --out.") from None
+
+
+def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str, Any]:
+    import sys
+    from contextlib import redirect_stdout
+
+    from harness.profiling.profile import TRACE, measure
+
+    terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
+    with redirect_stdout(sys.stderr), terminal.status("starting") as status:
+
+        def say(step: str) -> None:
+            status.update(step)
+            if not terminal.is_terminal:
+                terminal.print(step, markup=False, highlight=False)
+
+        return measure(resolved, wanted, trace / TRACE if trace is not None else None, say)
+
+
+def _report(found: dict[str, Any], out: Path | None, json: bool) -> None:
+    from harness.profiling import render
+    from harness.profiling.profile import JSON, MARKDOWN
+    from vzero import artefacts
+
+    if out is not None:
+        artefacts.write_text(out / MARKDOWN, render.markdown(found))
+        artefacts.write_json(out / JSON, found)
+    if json:
+        print(json_format.dumps(found, indent=2))
+    else:
+        render.show(found, options.console(json=False))

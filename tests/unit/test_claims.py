@@ -1,0 +1,220 @@
+"""Verdicts: hand-worked bands, and how often they are right in simulated worlds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.baselines import GainClaim, OrderClaim
+from harness.baselines.schema import Protocol
+from harness.claims import Measurement, Settle, Verdict, band, judge, judge_all, of_gain, of_spread, sentence
+from harness.stats import Gain, Spread
+
+COMMON = {"model": None, "suite": "s", "metric": "accuracy", "n": None, "source": "x", "table": "1", "certainty": "read"}
+CLAIM = GainClaim(id="g", kind="gain", says="two points", method="v", value=2.0, tolerance=1.0, **COMMON)
+ORDER = OrderClaim(id="o", kind="order", says="v above w", better="v", worse="w", **COMMON)
+SEEDS = (0.018, 0.020, 0.022)
+
+
+def measured(gain: float, half: float, **changes: object) -> Measurement:
+    """A gain with the 95 % interval gain +- half, of three seeds."""
+    whole = Measurement(gain, gain - half, gain + half, 1000, 1000, 1.0, 0.0, SEEDS)
+    return replace(whole, **changes)
+
+
+def test_the_band_is_in_fractions() -> None:
+    assert band(CLAIM) == pytest.approx((0.01, 0.03))
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "verdict"),
+    [
+        # The 90 % interval has .839 times the half width of the 95 % one; the band is .01 to .03.
+        (0.020, 0.0118, Verdict.REPRODUCED),  # 90 %: +- .0099
+        (0.020, 0.0121, Verdict.INCONCLUSIVE),  # 90 %: +- .0102
+        (0.025, 0.0055, Verdict.REPRODUCED),
+        (0.025, 0.0065, Verdict.INCONCLUSIVE),
+        (0.000, 0.0099, Verdict.CONTRADICTED),  # up to .0099
+        (0.000, 0.0101, Verdict.INCONCLUSIVE),
+        (0.050, 0.0190, Verdict.CONTRADICTED),  # a larger gain than claimed is no reproduction either
+        (0.050, 0.0210, Verdict.INCONCLUSIVE),
+        (0.020, 0.2000, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_gains_by_hand(gain: float, half: float, verdict: Verdict) -> None:
+    found = judge(CLAIM, measured(gain, half))
+    assert found.verdict is found.numbers_say is verdict
+    assert bool(found.settle) == (verdict is Verdict.INCONCLUSIVE)
+    assert found.tost_p is not None and (found.tost_p < 0.05) == (verdict is Verdict.REPRODUCED)
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "verdict"),
+    [
+        (0.010, 0.009, Verdict.REPRODUCED),
+        (0.010, 0.010, Verdict.INCONCLUSIVE),
+        (-0.010, 0.009, Verdict.CONTRADICTED),
+        (0.0, 0.001, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_orders_by_hand(gain: float, half: float, verdict: Verdict) -> None:
+    found = judge(ORDER, measured(gain, half))
+    assert found.verdict is verdict and found.tost_p is None
+
+
+def test_the_longer_side_of_a_lopsided_interval_counts() -> None:
+    assert judge(CLAIM, measured(0.02, 0.005)).verdict is Verdict.REPRODUCED
+    assert judge(CLAIM, measured(0.02, 0.005, low=0.006)).verdict is Verdict.INCONCLUSIVE
+
+
+def test_few_degrees_of_freedom_take_a_t_distribution() -> None:
+    # 2 degrees of freedom: 95 % needs 4.303, 90 % needs 2.920 errors. Half width .0143 -> 90 % +- .0097; as if normal +- .0120.
+    assert judge(CLAIM, measured(0.02, 0.0143, freedom=2)).verdict is Verdict.REPRODUCED
+    assert judge(CLAIM, measured(0.02, 0.0143)).verdict is Verdict.INCONCLUSIVE
+
+
+def test_nothing_measured_and_no_interval() -> None:
+    assert judge(CLAIM, None).verdict is Verdict.NOT_RUN
+    bare = judge(CLAIM, measured(0.02, 0.0, low=None, high=None))
+    assert bare.verdict is Verdict.INCONCLUSIVE and bare.settle == () and "no interval" in bare.caveats[0]
+
+
+def test_no_spread_at_all() -> None:
+    assert judge(CLAIM, measured(0.02, 0.0)).verdict is Verdict.REPRODUCED
+    assert judge(CLAIM, measured(0.04, 0.0)).verdict is Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"parse_rate": 0.949}, "94.9 % of the answers could be read"),
+        ({"truncation_rate": 0.051}, "5.1 % of the answers were cut off"),
+        ({"n": 999}, "999 of 1000 items"),
+        ({"partial": "--limit 100"}, "--limit 100"),
+    ],
+)
+def test_deviations_come_first_and_keep_what_the_numbers_say(changes: dict[str, object], reason: str) -> None:
+    found = judge(CLAIM, measured(0.02, 0.005, **changes))
+    assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.numbers_say is Verdict.REPRODUCED
+    assert len(found.deviations) == 1 and reason in found.deviations[0]
+    assert sentence(found).startswith("PROTOCOL DEVIATION: ") and "the numbers alone: REPRODUCED" in sentence(found)
+
+
+def test_the_limits_themselves_are_no_deviation() -> None:
+    assert judge(CLAIM, measured(0.02, 0.005, parse_rate=0.95, truncation_rate=0.05)).verdict is Verdict.REPRODUCED
+
+
+def test_another_number_of_items_than_claimed_is_a_deviation() -> None:
+    about = CLAIM.model_copy(update={"n": 1000})
+    assert judge(about, measured(0.02, 0.005)).verdict is Verdict.REPRODUCED
+    assert judge(about, measured(0.02, 0.005, n=500, expected=500)).verdict is Verdict.PROTOCOL_DEVIATION
+
+
+def test_another_harness_is_a_caveat() -> None:
+    stated = CLAIM.model_copy(update={"protocol": Protocol(harness="VLMEvalKit")})
+    assert judge(stated, measured(0.02, 0.005, protocol={"harness": "VLMEvalKit"})).caveats == ()
+    found = judge(stated, measured(0.02, 0.005, protocol={"harness": "lmms-eval"}))
+    assert found.verdict is Verdict.REPRODUCED and found.caveats == ("harness: VLMEvalKit in the claim, lmms-eval here",)
+    assert "not recorded" in judge(stated, measured(0.02, 0.005)).caveats[0]
+
+
+def test_seeds_that_are_few_or_disagree_are_said() -> None:
+    assert "one seed" in judge(CLAIM, measured(0.02, 0.005, by_seed=(0.02,))).caveats[0]
+    assert "disagree" in judge(CLAIM, measured(0.02, 0.005, by_seed=(0.05, -0.01))).caveats[0]
+
+
+def test_what_would_settle_an_order_by_hand() -> None:
+    # Error .01 / 1.96; .005 away from zero needs .005 / 2.8016: (2.8016 / .9800)^2 = 8.1728 times the items.
+    found = judge(ORDER, measured(0.005, 0.01, by_seed=()))
+    assert found.settle == (Settle("the measured difference", Verdict.REPRODUCED, 8173, None),)
+    reversed_ = judge(ORDER, measured(-0.005, 0.01, by_seed=()))
+    assert reversed_.settle == (Settle("the measured difference", Verdict.CONTRADICTED, 8173, None),)
+    assert "8,173 items would settle it (REPRODUCED, 80 % power)" in sentence(found)
+
+
+def test_what_would_settle_a_gain_by_hand() -> None:
+    # Error .02 / 1.96 = .010204. If zero is true: the band is .01 away, needs .01 / 2.8016 = .0035694: 8.1728 times the items.
+    # If the claim is true: the middle of a band of half width .01 needs .01 / 2.9264 = .0034172: 8.9174 times the items.
+    found = judge(CLAIM, measured(0.0, 0.02, by_seed=()))
+    assert [(one.to, one.items) for one in found.settle] == [(Verdict.CONTRADICTED, 8173), (Verdict.REPRODUCED, 8918)]
+    assert judge(CLAIM, measured(0.04, 0.02, by_seed=())).settle == found.settle  # as far above the band as zero is below
+
+
+def test_items_cannot_settle_what_the_seeds_leave_open() -> None:
+    # Seeds .02 to either side of their mean: variance .0008, of the mean .0004, error .02.
+    # The order needs .01 / 2.8016 = .00357: more seeds, not more items.
+    by_seed = (-0.01, 0.03)
+    half = 1.959964 * math.sqrt(0.0004 + 0.000001)
+    [found] = judge(ORDER, measured(0.01, half, by_seed=by_seed)).settle
+    assert found.items is None
+    # room for the seeds: .0000127409 - .000001 = .0000117409; 2 * .0004 / .0000117409 = 68.1
+    assert found.seeds == 69
+
+
+def test_a_gain_on_the_very_edge_is_settled_by_no_size() -> None:
+    [at_measured, at_claimed] = judge(CLAIM, measured(0.01, 0.004)).settle
+    assert at_measured.items is None or at_measured.items > 10**9
+    assert at_claimed.to is Verdict.REPRODUCED
+
+
+def test_one_judgement_a_claim_in_order() -> None:
+    found = judge_all([ORDER, CLAIM], {"g": measured(0.02, 0.005)})
+    assert [(one.claim, one.verdict) for one in found] == [("o", Verdict.NOT_RUN), ("g", Verdict.REPRODUCED)]
+    with pytest.raises(ValueError, match="unknown claims: z"):
+        judge_all([ORDER], {"z": measured(0.02, 0.005)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gain": math.nan},
+        {"low": None},
+        {"gain": 0.5},
+        {"n": 1001},
+        {"parse_rate": 1.1},
+        {"truncation_rate": -0.1},
+        {"by_seed": (math.inf,)},
+    ],
+)
+def test_impossible_measurements_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        replace(measured(0.02, 0.005), **changes)
+
+
+def test_the_wider_of_two_intervals_is_taken() -> None:
+    one = of_gain(Gain(0.02, 0.01, 0.03, 0.005, 0.028, 0.01, "clustered-t", 10, 10), 10, 1.0, 0.0)
+    assert (one.low, one.high, one.n, one.by_seed) == (0.005, 0.03, 10, ())
+    many = of_spread(Spread(0.02, 0.01, 0.03, 0.0, 0.04), SEEDS, 10, 12, 0.9, 0.1)
+    assert (many.low, many.high, many.expected, many.by_seed) == (0.0, 0.04, 12, SEEDS)
+    assert of_gain(Gain(0.02, 0.01, 0.03, None, None, None, "clustered-t", 10, 1), 10, 1.0, 0.0).low is None
+
+
+def share(true: float, verdict: Verdict, n: int = 1500, changed: float = 0.1, worlds: int = 2000) -> float:
+    """Share of simulated worlds with this verdict on CLAIM, when the true paired gain is `true`."""
+    wins, losses = (changed + true) / 2, (changed - true) / 2
+    drawn = np.random.default_rng(11).multinomial(n, [wins, losses, 1 - changed], size=worlds)
+    found = 0
+    for won, lost, _ in drawn:
+        gain = float(won - lost) / n
+        half = 1.959964 * math.sqrt((float(won + lost) / n - gain**2) / n)
+        found += judge(CLAIM, measured(gain, half, n=n, expected=n)).verdict is verdict
+    return found / worlds
+
+
+def test_a_true_claim_is_seldom_contradicted_and_an_edge_seldom_reproduced() -> None:
+    assert share(0.02, Verdict.CONTRADICTED) <= 0.01
+    assert share(0.01, Verdict.CONTRADICTED) <= 0.035  # on the edge: one side of a 95 % interval
+    assert share(0.03, Verdict.CONTRADICTED) <= 0.035
+    assert share(0.01, Verdict.REPRODUCED, n=20_000) <= 0.06  # nominal .05
+    assert share(0.03, Verdict.REPRODUCED, n=20_000) <= 0.06
+
+
+def test_the_promised_sizes_settle_four_times_in_five() -> None:
+    variance = 0.1 - 0.02**2
+    items = math.ceil(variance / (0.01 / 2.9264) ** 2)  # if the claim is true
+    assert 0.77 <= share(0.02, Verdict.REPRODUCED, n=items) <= 0.83
+    items = math.ceil(0.1 / (0.01 / 2.8016) ** 2)  # if there is no gain
+    assert 0.77 <= share(0.0, Verdict.CONTRADICTED, n=items) <= 0.83

@@ -1,0 +1,70 @@
+"""One whole profile of the smoke preset: its schema, its exact counts, its files. Times are never asserted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.profiling import render
+from harness.profiling.profile import TRACE, measure
+from harness.profiling.rows import OURS, STOCK
+from harness.profiling.training import TRAINED
+from harness.profiling.workload import Options
+from vzero.config import load_preset
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    trace = tmp_path_factory.mktemp("profile") / TRACE
+    preset = load_preset("smoke", ["engine.threads=1"])
+    return SimpleNamespace(profile=measure(preset, Options("all", True, 1, 4, None), trace, lambda step: None), trace=trace)
+
+
+ROW = {
+    "phase", "role", "side", "seconds", "prompt_tokens", "completion_tokens", "prompt_tokens_per_second", "completion_tokens_per_second",
+    "calls", "positions", "real_positions", "padding_factor", "pictures", "encoder_passes", "encoder_passes_per_picture", "peak_mib",
+    "flops_needed", "flops_computed", "mfu", "hfu", "decode_bytes", "bandwidth_use",
+}  # fmt: skip
+
+
+def test_the_whole_profile(whole: SimpleNamespace) -> None:
+    profile = whole.profile
+    text = json.dumps(profile, allow_nan=False)
+    assert set(profile) == {
+        "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios", "parts", "logprob_gap", "warnings",
+    }  # fmt: skip
+    assert platform.node() not in text and str(Path.home()) + "/" not in text and "/tmp" not in text
+    assert all(set(one) == ROW for one in profile["phases"])
+    rows = {(one["phase"], one["role"], one["side"]): one for one in profile["phases"]}
+    trained = [
+        (phase, role, side) for role in ("questioner", "solver") for phase in ("logprobs", "update", TRAINED) for side in (OURS, STOCK)
+    ]
+    drawn = [("rollout", "questioner", OURS), ("rollout", "questioner", STOCK), ("votes", "solver", OURS), ("votes", "solver", STOCK)]
+    assert set(rows) == {*drawn, *trained, ("votes", "questioner", OURS), ("rollout", "solver", OURS)}
+    assert rows["votes", "solver", OURS]["encoder_passes_per_picture"] == 1
+    assert rows["votes", "solver", STOCK]["encoder_passes_per_picture"] == 40  # 4 questions a picture, 10 votes each
+    assert rows["rollout", "questioner", STOCK]["encoder_passes_per_picture"] == 4
+    assert all(one["padding_factor"] >= 1 for one in rows.values())
+    assert all(profile["logprob_gap"][role]["max"] < 1e-2 for role in ("questioner", "solver"))
+    assert profile["machine"]["matmul_tflops"] > 0 and profile["machine"]["bandwidth_gbs"] > 0
+    assert "One repetition" in profile["warnings"][-1]
+
+
+def test_renderers_show_every_phase(whole: SimpleNamespace) -> None:
+    text = render.markdown(whole.profile)
+    for one in whole.profile["phases"]:
+        assert f"| {one['phase']} | {one['role'][0].upper()} | {one['side']} |" in text
+    hostile = {**whole.profile, "preset": "a\x1b[31m\nb"}
+    assert "\x1b" not in render.markdown(hostile)
+
+
+def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
+    text = gzip.decompress(whole.trace.read_bytes()).decode()
+    events = json.loads(text)
+    assert any(event.get("name", "").startswith("aten::") for event in events["traceEvents"])
+    assert "traceName" not in events and "/tmp" not in text and platform.node() not in text
