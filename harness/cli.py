@@ -6,13 +6,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, options, pocket, profile, reproduce, train
+from harness.commands import audit, pocket, profile, reproduce, seeds, train
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -102,33 +101,9 @@ def root(
         os.environ["VZERO_DEBUG"] = "1"
 
 
-@app.command("seeds")
-def seeds(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs that differ only in their seed.")],
-    json: options.Json = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write seeds.json and seeds.md into.")] = None,
-) -> None:
-    """Sum up finished runs that differ only in their seed: gains by seed and over seeds.
-
-    Example: vzero-harness seeds runs/seed-0 runs/seed-1 runs/seed-2 --out results/pocket
-    """
-    from json import dumps
-
-    from harness.report import seeds as report
-    from harness.report.terminal import show_paths
-    from harness.seeds import summarise
-
-    summary, terminal = summarise(runs), options.console(json)
-    if json:
-        print(dumps(summary, indent=2))
-    else:
-        report.show(summary, terminal)
-    if out is not None:
-        show_paths(report.write(summary, out), terminal)
-
-
 app.command("reproduce")(reproduce.reproduce)
 app.command("train")(train.train)
+app.command("seeds")(seeds.seeds)
 app.command("profile")(profile.profile)
 app.command("audit")(audit.audit)
 app.add_typer(pocket.app, name="pocket")

@@ -68,17 +68,10 @@ def _sweep(folder: Path) -> None:
     shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
 
 
-def _drop_torn_writes(folder: Path) -> None:
-    """Temporary files of atomic writes that a kill cut short; nobody else would remove them, and the seal would hash them."""
-    for path in folder.rglob(".*.tmp"):
-        if path.is_file():
-            path.unlink()
-
-
 def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display) -> None:
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
-    _drop_torn_writes(folder)
+    artefacts.drop_torn_writes(folder)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
     display.started(stage, attempt)
     watch = Watch(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
