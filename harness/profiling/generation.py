@@ -85,6 +85,7 @@ def _measured(
     needed = flops(drawing.shape, drawing_work(drawing.requests, rollouts, counts, pictures))
     return Measured(
         drawing.phase,
+        drawing.phase,
         drawing.role,
         side,
         seconds,

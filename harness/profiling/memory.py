@@ -55,19 +55,22 @@ def _on_gpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
 
 @contextmanager
 def _on_cpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _give_back()
     base, stop = resident() or 0, threading.Event()
 
     def look(phase: str) -> None:
         found[phase] = max(found.get(phase) or 0.0, ((resident() or 0) - base) / MIB)
+
+    def ended(phase: str) -> None:
+        look(phase)
+        _give_back()  # or the next phase would be charged for what this one has freed
 
     def watch() -> None:
         while not stop.wait(PERIOD):
             look(scope.phase)
 
     thread = threading.Thread(target=watch, daemon=True)
-    scope.listeners.append(look)
+    scope.listeners.append(ended)
     thread.start()
     try:
         yield
@@ -75,7 +78,13 @@ def _on_cpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
         stop.set()
         thread.join()
         look(scope.phase)
-        scope.listeners.remove(look)
+        scope.listeners.remove(ended)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident() -> int | None:

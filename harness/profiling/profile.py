@@ -19,6 +19,7 @@ from vzero.config import Preset
 from vzero.seeding import derive
 
 SCHEMA = 1
+BUSY = 0.5  # mean runnable processes of the last minute, before anything is measured
 JSON, MARKDOWN, TRACE = "profile.json", "profile.md", "trace.json.gz"
 Say = Callable[[str], None]
 
@@ -30,6 +31,7 @@ def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> d
         InputError: a model or pictures that cannot be used.
         RolloutError: the model cannot be asked.
     """
+    origin, load = artefacts.provenance(), os.getloadavg()[0]  # of the code and the machine as they are now, not after the minutes to come
     if preset.model == "pocket":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -56,14 +58,14 @@ def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> d
         "preset": preset.name,
         "model": session.model_facts,
         "options": asdict(options),
-        "machine": machine,
-        "provenance": artefacts.provenance(),
+        "machine": {**machine, "load_before": load},
+        "provenance": origin,
         "workload": session.workload,
         "phases": rows,
         "ratios": ratios(rows),
         "parts": session.parts,
         "logprob_gap": session.gaps,
-        "warnings": _warnings(rows),
+        "warnings": _warnings(rows, load),
     }
 
 
@@ -257,14 +259,14 @@ class _Session:
         )
 
 
-def _warnings(rows: list[dict[str, Any]]) -> list[str]:
-    shaky = [one for one in rows if one["seconds"]["stable"] is False]
+def _warnings(rows: list[dict[str, Any]], load: float) -> list[str]:
     found = []
-    for one in shaky:
-        times = one["seconds"]
+    if load > BUSY:
+        found.append(f"Other programs kept {load:.1f} cores busy in the minute before; the times hold their share of the machine.")
+    shaky = [f"{one['target']}: {one['phase']} ({one['role']}, {one['side']})" for one in rows if one["seconds"]["stable"] is False]
+    if shaky:
         found.append(
-            f"The times of {one['phase']} ({one['role']}, {one['side']}) may be unstable: {times['min']:.3g} to {times['max']:.3g} s; "
-            "close other programs or raise --repetitions."
+            f"{len(shaky)} of {len(rows)} times may be unstable ({', '.join(shaky)}); close other programs or raise --repetitions."
         )
     if rows and len(rows[0]["seconds"]["values"]) == 1:
         found.append("One repetition says nothing about the spread; give --repetitions 5 or more.")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-TIMES = ("phase", "of", "side", "seconds", "+-", "prompt tok/s", "compl. tok/s", "peak MiB")
-WORK = ("phase", "of", "side", "padding", "enc/pic", "GFLOP", "MFU", "HFU", "bandw.")
-RATIOS = ("phase", "of", "speed", "range", "positions", "encoder", "peak")
-WORDS = {"times": 3, "work": 3, "ratios": 2}  # leading columns that are words
+TIMES = ("in", "phase", "of", "side", "seconds", "+-", "prompt tok/s", "compl. tok/s", "peak MiB")
+WORK = ("in", "phase", "of", "side", "padding", "enc/pic", "GFLOP", "MFU", "HFU", "bandw.")
+RATIOS = ("in", "phase", "of", "speed", "range", "positions", "encoder", "peak")
+WORDS = {"times": 4, "work": 4, "ratios": 3}  # leading columns that are words
 
 
 def times_cells(one: Mapping[str, Any]) -> list[str]:
@@ -43,7 +43,7 @@ def work_cells(one: Mapping[str, Any]) -> list[str]:
 
 
 def _name(one: Mapping[str, Any]) -> list[str]:
-    return [one["phase"], one["role"][:1].upper()]
+    return [one["target"], one["phase"], one["role"][:1].upper()]
 
 
 def ratio_cells(one: Mapping[str, Any]) -> list[str]:

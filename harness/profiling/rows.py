@@ -18,6 +18,7 @@ class Measured:
     """What is known of a phase.
 
     Attributes:
+        target: "rollout", "votes" or "grpo": what was run; a GRPO batch has rollouts and votes of its own.
         seconds: of each timed repetition.
         prompt_tokens, completion_tokens: real tokens of the task, each sequence's own: what throughput is counted in.
         counts, real: what was computed, and how many of its positions hold a token.
@@ -27,6 +28,7 @@ class Measured:
         peak_mib: None where it could not be measured.
     """
 
+    target: str
     phase: str
     role: str
     side: str
@@ -48,6 +50,7 @@ def row(one: Measured, machine: dict[str, Any]) -> dict[str, Any]:
     median, roof = times["median"], machine["matmul_tflops"] * 1e12
     moved = counts.decode_calls * one.shape.weight_bytes + counts.kv_tokens * one.shape.kv_bytes
     return {
+        "target": one.target,
         "phase": one.phase,
         "role": one.role,
         "side": one.side,
@@ -83,10 +86,10 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     `speedup` is the ratio of median seconds a completion token (generation draws other tokens on either side), its range that of the
     repetitions run side by side.
     """
-    sides = {(one["phase"], one["role"], one["side"]): one for one in rows}
+    sides = {(one["target"], one["phase"], one["role"], one["side"]): one for one in rows}
     found = []
-    for (phase, role, side), ours in sides.items():
-        stock = sides.get((phase, role, STOCK))
+    for (target, phase, role, side), ours in sides.items():
+        stock = sides.get((target, phase, role, STOCK))
         if side != OURS or stock is None:
             continue
         fair = ours["completion_tokens"] / stock["completion_tokens"]
@@ -95,6 +98,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ]
         found.append(
             {
+                "target": target,
                 "phase": phase,
                 "role": role,
                 "speedup": fair * stock["seconds"]["median"] / ours["seconds"]["median"],

@@ -107,7 +107,7 @@ def build(training: Training, scope: Scope) -> Bench:
         training.folder / "work",
         progress,
     )
-    trainer = stage._trainer(job, batches, model, processor, recorder, phases)  # the very one the stage builds
+    trainer = stage.build_trainer(job, batches, model, processor, recorder, phases)  # the very one the stage builds
     trainer.args.save_strategy = "no"
     rollout = Recorded(trainer.rollout_func.engine, scope, "rollout")
     trainer.rollout_func = replace(trainer.rollout_func, engine=rollout)
@@ -209,6 +209,7 @@ def _drawn(bench: Bench, phase: str, engine: Recorded, counts: Counts, peak: flo
     pictures, sequences = _pictures(engine), _sequences(engine)
     shape = bench.training.votes_model[1] if phase == "votes" and bench.training.votes_model else bench.shape
     return Measured(
+        "grpo",
         phase,
         bench.training.role,
         OURS,
@@ -233,6 +234,7 @@ def _trained(bench: Bench, phase: str, side: str, counts: Counts, peak: float | 
     needed = training_work(sequences, counts.patches * once, counts.vision_pairs * once, passes)
     recomputed = update and bool(getattr(bench.trainer.model, "is_gradient_checkpointing", False))
     return Measured(
+        "grpo",
         phase,
         bench.training.role,
         side,

@@ -257,7 +257,7 @@ def test_spread() -> None:
 
 def measured(side: str, seconds: list[float], tokens: int, positions: int, images: int, peak: float | None) -> Measured:
     counts = Counts(calls=3, decode_calls=2, positions=positions, kv_tokens=10, images=images)
-    return Measured("votes", "solver", side, seconds, 20, tokens, counts, 40, 2, 500.0, 1000.0, SHAPE, peak)
+    return Measured("votes", "votes", "solver", side, seconds, 20, tokens, counts, 40, 2, 500.0, 1000.0, SHAPE, peak)
 
 
 def test_rows_and_ratios_by_hand() -> None:
@@ -269,6 +269,7 @@ def test_rows_and_ratios_by_hand() -> None:
     assert ours["decode_bytes"] == 2 * 64 + 10 * 8 and ours["bandwidth_use"] == pytest.approx(208 / 2000)
     assert ratios(rows) == [
         {
+            "target": "votes",
             "phase": "votes",
             "role": "solver",
             "speedup": 0.5 * 6 / 2,  # twice the tokens in three times the time
@@ -279,6 +280,8 @@ def test_rows_and_ratios_by_hand() -> None:
         }
     ]
     assert ratios(rows[:1]) == []
+    elsewhere = [{**one, "target": "grpo", "seconds": {**one["seconds"], "median": 100.0}} for one in rows]
+    assert [one["speedup"] for one in ratios([*rows, elsewhere[0]])] == [1.5]  # our votes of another batch are not these votes
 
 
 def test_memory_of_the_phase_that_holds_it() -> None:

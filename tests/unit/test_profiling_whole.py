@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.profiling import render
-from harness.profiling.profile import TRACE, measure
+from harness.profiling.profile import TRACE, _warnings, measure
 from harness.profiling.rows import OURS, STOCK
 from harness.profiling.training import TRAINED
 from harness.profiling.workload import Options
@@ -26,7 +26,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 ROW = {
-    "phase", "role", "side", "seconds", "prompt_tokens", "completion_tokens", "prompt_tokens_per_second", "completion_tokens_per_second",
+    "target", "phase", "role", "side", "seconds", "prompt_tokens", "completion_tokens", "prompt_tokens_per_second",
+    "completion_tokens_per_second",
     "calls", "positions", "real_positions", "padding_factor", "pictures", "encoder_passes", "encoder_passes_per_picture", "peak_mib",
     "flops_needed", "flops_computed", "mfu", "hfu", "decode_bytes", "bandwidth_use",
 }  # fmt: skip
@@ -40,15 +41,18 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
     }  # fmt: skip
     assert platform.node() not in text and str(Path.home()) + "/" not in text and "/tmp" not in text
     assert all(set(one) == ROW for one in profile["phases"])
-    rows = {(one["phase"], one["role"], one["side"]): one for one in profile["phases"]}
-    trained = [
-        (phase, role, side) for role in ("questioner", "solver") for phase in ("logprobs", "update", TRAINED) for side in (OURS, STOCK)
-    ]
-    drawn = [("rollout", "questioner", OURS), ("rollout", "questioner", STOCK), ("votes", "solver", OURS), ("votes", "solver", STOCK)]
-    assert set(rows) == {*drawn, *trained, ("votes", "questioner", OURS), ("rollout", "solver", OURS)}
-    assert rows["votes", "solver", OURS]["encoder_passes_per_picture"] == 1
-    assert rows["votes", "solver", STOCK]["encoder_passes_per_picture"] == 40  # 4 questions a picture, 10 votes each
-    assert rows["rollout", "questioner", STOCK]["encoder_passes_per_picture"] == 4
+    rows = {(one["target"], one["phase"], one["role"], one["side"]): one for one in profile["phases"]}
+    assert len(rows) == len(profile["phases"])
+    roles, sides = ("questioner", "solver"), (OURS, STOCK)
+    trained = [("grpo", phase, role, side) for role in roles for phase in ("logprobs", "update", TRAINED) for side in sides]
+    drawn = [(phase, phase, role, side) for phase, role in (("rollout", "questioner"), ("votes", "solver")) for side in sides]
+    ours = [("grpo", "rollout", role, OURS) for role in roles]
+    assert set(rows) == {*drawn, *trained, *ours, ("grpo", "votes", "questioner", OURS)}
+    compared = [(one["target"], one["phase"], one["role"]) for one in profile["ratios"]]
+    assert sorted(compared) == sorted({one[:3] for one in (*drawn, *trained)})
+    assert rows["votes", "votes", "solver", OURS]["encoder_passes_per_picture"] == 1
+    assert rows["votes", "votes", "solver", STOCK]["encoder_passes_per_picture"] == 40  # 4 questions a picture, 10 votes each
+    assert rows["rollout", "rollout", "questioner", STOCK]["encoder_passes_per_picture"] == 4
     assert all(one["padding_factor"] >= 1 for one in rows.values())
     assert all(profile["logprob_gap"][role]["max"] < 1e-2 for role in ("questioner", "solver"))
     assert profile["machine"]["matmul_tflops"] > 0 and profile["machine"]["bandwidth_gbs"] > 0
@@ -58,7 +62,7 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
 def test_renderers_show_every_phase(whole: SimpleNamespace) -> None:
     text = render.markdown(whole.profile)
     for one in whole.profile["phases"]:
-        assert f"| {one['phase']} | {one['role'][0].upper()} | {one['side']} |" in text
+        assert f"| {one['target']} | {one['phase']} | {one['role'][0].upper()} | {one['side']} |" in text
     hostile = {**whole.profile, "preset": "a\x1b[31m\nb"}
     assert "\x1b" not in render.markdown(hostile)
 
@@ -68,3 +72,12 @@ def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
     events = json.loads(text)
     assert any(event.get("name", "").startswith("aten::") for event in events["traceEvents"])
     assert "traceName" not in events and "/tmp" not in text and platform.node() not in text
+
+
+def test_warnings_name_what_is_shaky_and_the_load() -> None:
+    def row(phase: str, stable: bool) -> dict:
+        return {"target": phase, "phase": phase, "role": "solver", "side": OURS, "seconds": {"stable": stable, "values": [1, 2]}}
+
+    assert _warnings([row("votes", True)], 0.1) == []
+    busy, shaky = _warnings([row("votes", True), row("update", False)], 1.9)
+    assert "1.9 cores" in busy and shaky.startswith("1 of 2 times may be unstable (update: update (solver, vzero))")

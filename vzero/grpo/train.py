@@ -79,7 +79,7 @@ def train(job: Job) -> dict[str, Any]:
     whole = resume.last_whole(_output(job))
     recorder.rewind(whole[1] if whole else 0)
     if batches.steps:
-        trainer = _trainer(job, batches, model, processor, recorder, phases)
+        trainer = build_trainer(job, batches, model, processor, recorder, phases)
         with full_disk_as_oserror(job.work):
             trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
     model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
@@ -104,9 +104,13 @@ def _output(job: Job) -> Path:
     return job.work / "trainer"
 
 
-def _trainer(
+def build_trainer(
     job: Job, batches: Batches, model: PreTrainedModel, processor: ProcessorMixin, recorder: Recorder, phases: Phases
 ) -> GroupTrainer:
+    """The trainer of `job`, ready to run: `model` is trained in place, and its completions are drawn from it as it is at that moment.
+
+    Public because a profile has to measure the very trainer that a stage runs.
+    """
     if job.settings.freeze_vision:
         _vision_tower(model).requires_grad_(False)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
