@@ -1,6 +1,7 @@
 # make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests                                         (ARGS="tests/unit -k votes")
+# make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make lint        set up, check style; `make format` mends what can be mended
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
 # make clean       remove .venv and caches; runs/ stays
@@ -8,11 +9,11 @@
 SHELL := /bin/sh
 PYTHON ?=
 ARGS ?=
-SOURCES := vzero harness tests tools
+SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install reproduce test lint format lock clean
+.PHONY: install reproduce test bench lint format lock clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -33,6 +34,9 @@ reproduce: install
 
 test: install
 	@.venv/bin/python -m pytest -q $(ARGS)
+
+bench: install
+	@.venv/bin/python -m pytest -q -o python_files='bench_*.py' --benchmark-quiet benchmarks $(ARGS)
 
 lint: install
 	@.venv/bin/ruff check $(SOURCES)
