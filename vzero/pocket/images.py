@@ -24,7 +24,7 @@ def write(folder: Path, seed: int, count: int) -> list[dict[str, Any]]:
         image, scene = draw(seed, index)
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        path.write_bytes(buffer.getvalue())
+        path.write_bytes(buffer.getvalue())  # not synced one by one: a stage that was killed draws them all again before it is sealed
         rows.append(
             {"image_id": image_id, "path": f"images/{path.name}", "sha256": artefacts.sha256_file(path), "width": SIDE, "height": SIDE}
         )
