@@ -51,8 +51,8 @@ def test_grpo_loss(versus: Versus, shape: Shape, tmp_path: Path) -> None:
 
 
 @by_shape
-def test_trimming(versus: Versus, shape: Shape) -> None:
-    versus("micro-batch trimming", shape.name, lambda: scoring.trimming(shape))
+def test_packing(versus: Versus, shape: Shape) -> None:
+    versus("shared prompts, packed", shape.name, lambda: scoring.packing(shape))
 
 
 @pytest.mark.parametrize("kind", ["well-formed", "hostile"])

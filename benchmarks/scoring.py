@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, head, subject
-from benchmarks.workload import Answered, answered, generation_batch, lengths, micro_batches
+from benchmarks.workload import Answered, answered, generation_batch, lengths
 from vzero.config import GrpoSettings, load_preset
 
 _SHORT, _LONG = 8, 48  # completion tokens of the two sequences that slices are given
@@ -67,9 +67,10 @@ def grpo_loss(shape: Shape, folder: Path) -> Case:
     with torch.no_grad():
         batch["ref_per_token_logps"] = plain_logprobs(of.model, batch)[0] + near
     trainer = loss_trainer(of, settings, len(batch["prompt_ids"]), folder)
+    dealt = trainer._micro_batches(batch)[0]
 
     def ours() -> Tensor:
-        return trainer._compute_loss(of.model, batch)
+        return trainer._compute_loss(of.model, dealt)
 
     def plain() -> Tensor:
         return plain_loss(of.model, batch, settings)
@@ -132,37 +133,39 @@ def plain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return scores.gather(-1, batch["completion_ids"][:, :, None])[:, :, 0], scores
 
 
-def trimming(shape: Shape) -> Case:
-    """Micro-batches of one generation batch, each cut to its own longest prompt and completion or padded to the batch's."""
+def packing(shape: Shape) -> Case:
+    """Log-probabilities of groups of answers and their gradient: each prompt and picture once and no padding, or TRL's padded batch."""
     from trl.trainer.utils import add_fused_lm_head
 
-    from vzero.grpo.trainer import trim
+    from vzero.grpo import log_probs
+    from vzero.grpo import micro_batches as deal
 
     of = subject(shape)
     add_fused_lm_head(of.model)
-    micro = load_preset("pocket").solver.grpo.micro_batch // 4 if shape == POCKET else 1
-    batch = generation_batch(of, answered(32) if shape == POCKET else _few(), pictures=True)
-    parts = micro_batches(batch, micro)
+    log_probs.prepare(of.model)
+    groups = answered(32) if shape == POCKET else [_spread(answered(32)[0])]
+    batch = generation_batch(of, groups, pictures=True)
+    packed = deal.shared(batch, 1, len(groups[0].completions))[0]
+
+    def ours() -> Tensor:
+        ids, mask = (torch.cat([packed[f"prompt_{name}"], packed[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
+        width = packed["completion_ids"].shape[1]
+        pictures = (packed["num_images"], packed["pixel_values"], packed["image_grid_thw"])
+        return -log_probs.completion_log_probs(of.model, ids, mask, width, *pictures)[0].sum()
+
+    def stock() -> Tensor:
+        return _masked_sum(of.model, batch)
+
     tokens = int(batch["completion_mask"].sum())
-
-    def loss(cut: Callable[[dict[str, Any]], dict[str, Any]]) -> Tensor:
-        found = [_masked_sum(of.model, cut(part)) for part in parts]
-        return torch.stack(found).sum() / tokens
-
-    def passes(cut: Callable[[dict[str, Any]], dict[str, Any]]) -> float:
-        for part in parts:
-            _backward(of, lambda part=part: _masked_sum(of.model, cut(part)), 0)
-        return tokens
-
     return Case(
-        lambda: passes(trim),
-        lambda: passes(dict),
-        "vzero.grpo.trainer.trim",
+        lambda: _backward(of, ours, tokens),
+        lambda: _backward(of, stock, tokens),
+        "vzero.grpo.log_probs: groups packed, prompts and pictures shared",
         "stock TRL: padded to the whole generation batch",
         "completion token",
-        {**lengths(batch), "micro_batch": micro},
+        {**lengths(batch), "group": len(groups[0].completions)},
         [of.model],
-        difference=lambda: _apart(lambda: loss(trim), lambda: loss(dict)),
+        difference=lambda: _apart(lambda: ours() / tokens, lambda: stock() / tokens),
         tolerance=1e-4 if device() == "cpu" else 5e-2,
     )
 
@@ -179,6 +182,14 @@ def _few() -> list[Answered]:
         one = group.completions[0]
         found.append(Answered(group.request, (replace(one, token_ids=(one.token_ids * _LONG)[:length]),)))
     return found
+
+
+def _spread(group: Answered) -> Answered:
+    """The same question with its answers cut or drawn out to 8, 18 ... 48 tokens."""
+    last = len(group.completions) - 1
+    cut = (_SHORT + (_LONG - _SHORT) * i // last for i in range(last + 1))
+    drawn = (replace(one, token_ids=(one.token_ids * _LONG)[:length]) for one, length in zip(group.completions, cut, strict=True))
+    return Answered(group.request, tuple(drawn))
 
 
 def _masked_sum(model: Any, batch: dict[str, Any]) -> Tensor:

@@ -112,14 +112,6 @@ def _right_pad(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Te
     return ids, mask
 
 
-def micro_batches(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
-    """A generation batch cut into micro-batches of `size` sequences, in order, by TRL's own functions."""
-    from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
-
-    parts = split_tensor_dict(split_pixel_values_by_grid(batch), len(batch["prompt_ids"]) // size)
-    return [unsplit_pixel_values_by_grid(part) for part in parts]
-
-
 def lengths(batch: dict[str, Any]) -> dict[str, Any]:
     """Sizes of a generation batch, for the table."""
     return {

@@ -109,24 +109,33 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
         counts = tally[scope.phase]
         counts.calls += 1
         counts.positions += rows * columns
-        counts.pairs += rows * columns * (past + columns)
+        mask = kwargs.get("attention_mask")
+        layout = mask.get("full_attention") if isinstance(mask, dict) else None
+        counts.pairs += rows * columns * (past + columns) if layout is None else _packed_pairs(layout)
         counts.scored += _scored(rows, columns, kwargs)
         if past and columns == 1:
             counts.decode_calls += 1
             counts.decode_positions += rows
             counts.kv_tokens += rows * (past + 1)
             return
-        mask = kwargs.get("attention_mask")
         plain = isinstance(mask, torch.Tensor) and mask.ndim == 2
         counts.real += int(mask[:, -columns:].sum()) if plain else rows * columns
 
     return hook
 
 
+def _packed_pairs(layout: Any) -> int:
+    """Pairs that attention over a packed row computes (see vzero.grpo.attention): its two dense calls, padding included."""
+    groups, prompt = layout.prompts.shape
+    sequences, own = layout.sequences.shape
+    return groups * prompt**2 + sequences * own * (prompt + own)
+
+
 def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
     """TRL's fused head scores the positions that have a label; other callers say how many of the last they want."""
-    if kwargs.get("fused_lm_head") and kwargs.get("labels") is not None:
-        return int((kwargs["labels"][:, 1:] != -100).sum())
+    if kwargs.get("fused_lm_head"):
+        shifted = kwargs["shift_labels"] if kwargs.get("shift_labels") is not None else kwargs["labels"][:, 1:]
+        return int((shifted != -100).sum())
     wanted = kwargs.get("logits_to_keep")
     return rows * (min(wanted, columns) if isinstance(wanted, int) and wanted > 0 else columns)
 

@@ -53,9 +53,9 @@ class Shape:
 class Work:
     """What is computed: positions x, pairs p, scored positions y, patches q and patch pairs pv of the formulas."""
 
-    positions: int
-    pairs: int
-    scored: int
+    positions: float
+    pairs: float
+    scored: float
     patches: float = 0.0
     vision_pairs: float = 0.0
 
@@ -93,16 +93,22 @@ def generation_work(prompts: Iterable[int], sequences: Sequence[Lengths], patche
     return Work(sum(sizes) + fed, pairs, len(sizes) + fed, patches, vision_pairs)
 
 
-def training_work(sequences: Sequence[Lengths], patches: float, vision_pairs: float, passes: int = 1) -> Work:
-    """The work of `passes` over whole sequences without padding, each picture encoded once a pass."""
-    lengths = [prompt + completion for prompt, completion in sequences]
-    return Work(
-        passes * sum(lengths),
-        passes * sum(length * (length + 1) // 2 for length in lengths),
-        passes * sum(completion for _, completion in sequences),
-        passes * patches,
-        passes * vision_pairs,
-    )
+def training_work(groups: Iterable[tuple[int, Sequence[int]]], patches: float, vision_pairs: float, passes: float = 1) -> Work:
+    """The least work of `passes` that score every completion: each prompt once but for its last token, which begins every completion, each
+    completion token but the last fed once, each picture encoded once.
+
+    Args:
+        groups: tokens of each prompt and of its completions.
+        patches, vision_pairs: of the distinct pictures.
+        passes: how often; a pass over half of the groups is half a pass.
+    """
+    positions = pairs = scored = 0
+    for prompt, completions in groups:
+        before = prompt - 1
+        positions += before + sum(completions)
+        pairs += before * (before + 1) // 2 + sum(length * before + length * (length + 1) // 2 for length in completions)
+        scored += sum(completions)
+    return Work(passes * positions, passes * pairs, passes * scored, passes * patches, passes * vision_pairs)
 
 
 def shape_of(model: Any) -> Shape:

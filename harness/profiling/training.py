@@ -229,9 +229,10 @@ def _drawn(bench: Bench, phase: str, engine: Recorded, counts: Counts, peak: flo
 def _trained(bench: Bench, phase: str, side: str, counts: Counts, peak: float | None, seconds: Sequence[float]) -> Measured:
     sequences, pictures, update = _sequences(bench.rollout), _pictures(bench.rollout), phase == "update"
     once = pictures / counts.images if counts.images else 0.0
-    # Log-probabilities are needed of the reference and, with several optimizer steps a generation, of the old policy.
-    passes = 1 if update else (bench.trainer.ref_model is not None) + (bench.batches.steps_per_generation > 1)
-    needed = training_work(sequences, counts.patches * once, counts.vision_pairs * once, passes)
+    # Log-probabilities are needed of the reference, and of the old policy in all optimizer steps of the generation but the first.
+    passes = 1 if update else (bench.trainer.ref_model is not None) + 1 - 1 / bench.batches.steps_per_generation
+    groups = [(one.prompt_tokens, [len(completion.token_ids) for completion in one.completions]) for one in bench.rollout.rollouts]
+    needed = training_work(groups, counts.patches * once, counts.vision_pairs * once, passes)
     recomputed = update and bool(getattr(bench.trainer.model, "is_gradient_checkpointing", False))
     return Measured(
         "grpo",
@@ -262,32 +263,37 @@ def _pictures(engine: Recorded) -> int:
 @contextmanager
 def _gap(bench: Bench, found: dict[str, Any]) -> Iterator[None]:
     """Compare the log-probabilities that our engine drew with against the trainer's own, while one batch runs."""
-    generate = bench.trainer._generate_and_score_completions
+    trainer = bench.trainer
+    prepare = trainer._prepare_inputs
 
     def watched(batch: Any) -> Any:
-        scored = generate(batch)
-        found.update(logprob_gap(bench.rollout.rollouts, scored))
-        return scored
+        inputs = prepare(batch)
+        if not found:
+            found.update(logprob_gap(bench.rollout.rollouts, trainer._buffered_inputs))
+        return inputs
 
-    with replaced(bench.trainer, {"_generate_and_score_completions": watched}):
+    with replaced(trainer, {"_prepare_inputs": watched}):
         yield
 
 
-def logprob_gap(rollouts: Sequence[Any], scored: dict[str, Any]) -> dict[str, Any]:
+def logprob_gap(rollouts: Sequence[Any], micro_batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and largest |difference| a token between engine and trainer, in nats; see docs/performance.md for what it holds.
 
     The reference stands in where no old log-probabilities are computed: it holds the same weights here. `tokens` is 0, and the others None,
     where the trainer computes neither or no longer keeps sequences in the order of the rollouts.
     """
-    drawn = [one for rollout in rollouts for one in rollout.completions]
-    values = next((scored[key] for key in ("old_per_token_logps", "ref_per_token_logps") if scored.get(key) is not None), None)
+    drawn = iter([one for rollout in rollouts for one in rollout.completions])
     nothing = {"mean": None, "max": None, "tokens": 0}
-    if values is None or len(values) != len(drawn):
-        return nothing
     differences = []
-    for one, ids, mine in zip(drawn, scored["completion_ids"].tolist(), values.tolist(), strict=True):
-        length = len(one.token_ids)
-        if tuple(ids[:length]) != one.token_ids:
+    for batch in micro_batches:
+        values = batch.get("old_per_token_logps", batch.get("ref_per_token_logps"))
+        if values is None:
             return nothing
-        differences += [abs(a - b) for a, b in zip(one.logprobs, mine[:length], strict=True)]
+        for ids, mine in zip(batch["completion_ids"].tolist(), values.tolist(), strict=True):
+            one = next(drawn, None)
+            if one is None or tuple(ids[: len(one.token_ids)]) != one.token_ids:
+                return nothing
+            differences += [abs(a - b) for a, b in zip(one.logprobs, mine, strict=False)]
+    if next(drawn, None) is not None:
+        return nothing
     return {"mean": sum(differences) / len(differences), "max": max(differences), "tokens": len(differences)}

@@ -152,7 +152,10 @@ def test_engine_and_trainer_agree_on_the_shipped_policy(
     messages = questioner_messages("pocket") if role == "questioner" else solver_messages("pocket", QUESTION)
     prompts = [Prompt(record.image_id, messages, record) for record in records]
     groups = train_on(tmp_path, checkpoints.POCKET, prompts, settings)
-    trainer = torch.cat([batch["old_per_token_logps"][batch["completion_mask"].bool()] for batch in batches])
+    assert [("old_per_token_logps" in batch) for batch in batches] == [i >= 4 for i in range(8)]  # the ratio of the first step is one
+    # In its first generation the policy is the reference.
+    scored = [batch.get("old_per_token_logps", batch["ref_per_token_logps"]) for batch in batches]
+    trainer = torch.cat([values[batch["completion_mask"].bool()] for values, batch in zip(scored, batches, strict=True)])
     engine = torch.tensor([value for group in groups for one in group.completions for value in one.logprobs])
     assert len(engine) == len(trainer) > 32 * 8
     assert (engine - trainer).abs().mean() < 1e-4

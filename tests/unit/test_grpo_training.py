@@ -130,7 +130,7 @@ def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path
 def test_the_trainer_differentiates_what_was_drawn(
     base: Path, prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole prompts a step, and old log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
+    """Whole prompts a step, and log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
     batches, drawn = [], []
     prepare = GroupTrainer._prepare_inputs
     monkeypatch.setattr(GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1])
@@ -145,7 +145,8 @@ def test_the_trainer_differentiates_what_was_drawn(
     expected = [(group.prompt, one) for group in drawn for one in group.completions]
     assert len(batches) == 6 and len(rows) == len(expected) == 12
     model, processor = checkpoints.load_model(base), checkpoints.load_processor(base)
-    for (prompt_ids, completion_ids, old), (prompt, completion) in zip(rows, expected, strict=True):
+    assert [("old_per_token_logps" in batch) for batch in batches] == [False] * 3 + [True] * 3
+    for (prompt_ids, completion_ids, *scored), (prompt, completion) in zip(rows, expected, strict=True):
         text = processor.apply_chat_template(conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True)
         inputs = processor(text=[text], images=[open_image(prompt.image)], return_tensors="pt")
         assert prompt_ids == inputs["input_ids"][0].tolist()
@@ -156,7 +157,8 @@ def test_the_trainer_differentiates_what_was_drawn(
         with torch.no_grad():
             logits = model(**inputs).logits[0]
         logps = logits.log_softmax(-1)[len(prompt_ids) - 1 : -1].gather(1, torch.tensor(completion_ids)[:, None])[:, 0]
-        assert torch.allclose(old, logps, atol=1e-4)
+        for values in scored:  # of the reference, and from the second step on of the old policy, which is the same model still
+            assert torch.allclose(values, logps, atol=1e-4)
     widths = {(batch["prompt_ids"].shape[1], batch["completion_ids"].shape[1]) for batch in batches}
     assert len(widths) > 1  # padding was trimmed by micro-batch, so the comparison above covers it
     assert artefacts.read_jsonl(tmp_path / "metrics.jsonl")[0]["loss"] == pytest.approx(_first_loss(drawn), abs=1e-5)
@@ -175,16 +177,16 @@ def _first_loss(groups: list[Group]) -> float:
     return -weighted / (sum(len(one.token_ids) for group in groups for one in group.completions) / 2)
 
 
-def _rows(batch: dict) -> list[tuple[list[int], list[int], torch.Tensor]]:
+def _rows(batch: dict) -> list[tuple[list[int] | torch.Tensor, ...]]:
     kept = zip(
         batch["prompt_ids"],
         batch["prompt_mask"].bool(),
         batch["completion_ids"],
         batch["completion_mask"].bool(),
-        batch["old_per_token_logps"],
+        *(batch[name] for name in ("ref_per_token_logps", "old_per_token_logps") if name in batch),
         strict=True,
     )
-    return [(ids[mask].tolist(), done[seen].tolist(), old[seen]) for ids, mask, done, seen, old in kept]
+    return [(ids[mask].tolist(), done[seen].tolist(), *(one[seen] for one in scored)) for ids, mask, done, seen, *scored in kept]
 
 
 @pytest.mark.parametrize("killed_in", [1, 0])

@@ -59,8 +59,8 @@ def test_needed_work_by_hand() -> None:
     # A prompt of 3 read once (1 + 2 + 3 pairs); of a completion of 2 one token is fed and sees 4 positions; of one of 1 none is fed.
     assert generation_work([3], [(3, 2), (3, 1)], 36, 72) == Work(4, 10, 2, 36, 72)
     assert generation_work([2], [(2, 4)], 0, 0) == Work(2 + 3, 3 + 3 + 4 + 5, 1 + 3)
-    # Sequences of 5 and 2: 15 and 3 pairs; twice.
-    assert training_work([(3, 2), (1, 1)], 10, 20, passes=2) == Work(14, 36, 6, 20, 40)
+    # A prompt of 3: two tokens before its last (1 + 2 pairs), completions of 2 and 1 see 3 + 4 and 3; a prompt of 1: 1 pair. Twice.
+    assert training_work([(3, [2, 1]), (1, [1])], 10, 20, passes=2) == Work(2 * 6, 2 * (3 + 7 + 3 + 1), 2 * 4, 20, 40)
 
 
 def test_shape_by_hand(base: Path) -> None:
@@ -182,9 +182,12 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     logprobs = rows["logprobs", STOCK]  # of the old policy and of the reference
     assert (logprobs.counts.positions, logprobs.real, logprobs.counts.images) == (2 * stock.counts.positions, 2 * real, 2 * sequences)
 
-    ours = rows["update", OURS]
-    assert ours.real == real and real <= ours.counts.positions < stock.counts.positions
-    assert 4 <= ours.counts.images <= sequences
+    ours = rows["update", OURS]  # each prompt but its last token, and each completion with that token in place of its own last: no padding
+    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn) and ours.counts.scored == sum(drawn)
+    assert ours.counts.images == ours.pictures == 4
+    later = sum(prompts[2:]) - 2 + sum(drawn[2 * N :])  # the old policy is asked only about the second of two optimizer steps
+    assert rows["logprobs", OURS].counts.positions == ours.counts.positions + later
+    assert rows["logprobs", OURS].counts.images == 4 + 2
     assert (ours.completion_tokens, stock.completion_tokens) == (sum(drawn), sum(drawn))
     assert ours.needed == pytest.approx(stock.needed) and ours.needed < ours.computed < stock.computed
     both = rows[TRAINED, OURS]
@@ -202,14 +205,16 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
 
 def test_logprob_gap_by_hand() -> None:
     rollouts = [Rollout(3, (Completion("", (7, 8), (-1.0, -2.0), "stop"), Completion("", (9,), (-0.5,), "stop")))]
-    scored = {
-        "completion_ids": torch.tensor([[7, 8], [9, 0]]),
-        "old_per_token_logps": None,
-        "ref_per_token_logps": torch.tensor([[-1.0, -2.25], [-0.75, 0.0]]),
+    first = {"completion_ids": torch.tensor([[7, 8]]), "ref_per_token_logps": torch.tensor([[-1.0, -2.25]])}
+    other = {
+        "completion_ids": torch.tensor([[9]]),
+        "ref_per_token_logps": torch.tensor([[9.0]]),
+        "old_per_token_logps": torch.tensor([[-0.75]]),
     }
-    assert logprob_gap(rollouts, scored) == {"mean": pytest.approx(0.5 / 3), "max": 0.25, "tokens": 3}
-    assert logprob_gap(rollouts, {**scored, "completion_ids": torch.tensor([[9, 0], [7, 8]])})["tokens"] == 0
-    assert logprob_gap(rollouts, {**scored, "ref_per_token_logps": None})["mean"] is None
+    assert logprob_gap(rollouts, [first, other]) == {"mean": pytest.approx(0.5 / 3), "max": 0.25, "tokens": 3}
+    assert logprob_gap(rollouts, [other, first])["tokens"] == 0
+    assert logprob_gap(rollouts, [first])["tokens"] == 0
+    assert logprob_gap(rollouts, [first, {"completion_ids": torch.tensor([[9]])}])["mean"] is None
 
 
 # --- the two sides, rows and ratios

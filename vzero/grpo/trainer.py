@@ -14,7 +14,7 @@ Old log-probabilities come from the trainer's own forward pass, so the ratio nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,18 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
 
 from vzero import checkpoints
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
+from vzero.grpo import log_probs, micro_batches
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.images import ImageRecord
 from vzero.rollout.protocol import Completion, Engine, Request
-
-_PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
-_COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps", "ref_per_token_logps")
 
 
 class GroupTrainer(GRPOTrainer):
@@ -62,9 +61,12 @@ class GroupTrainer(GRPOTrainer):
             callbacks=callbacks,
         )
         self._phases = phases
+        self._scores_later = False
+        models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
+        self._packs = all(log_probs.prepare(one) for one in models)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """The next micro-batch; TRL's own method without its shuffle of sequences.
+        """The next micro-batch. In place of TRL's own method, which shuffles sequences and scores the padded generation batch.
 
         Args:
             generation_batch: rows of the whole generation batch, each prompt `group_size` times in a row.
@@ -72,10 +74,65 @@ class GroupTrainer(GRPOTrainer):
         slots = self.args.steps_per_generation
         if self._step % slots == 0 or self._buffered_inputs is None:
             with self._phases.measure("experience"):
-                batch = self._generate_and_score_completions(generation_batch)
-                micro_batches = split_tensor_dict(split_pixel_values_by_grid(batch), slots)
-                self._buffered_inputs = [trim(unsplit_pixel_values_by_grid(micro)) for micro in micro_batches]
+                self._scores_later = True
+                try:
+                    batch = self._generate_and_score_completions(generation_batch)
+                finally:
+                    self._scores_later = False
+                self._buffered_inputs = self._micro_batches(batch)
+                self._score(self._buffered_inputs)
         return self._buffered_inputs[self._step % slots]
+
+    def _micro_batches(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        count, group = self.args.steps_per_generation, self.num_generations
+        if self._packs:
+            return micro_batches.shared(batch, count, group)
+        if self.loss_type == "dapo":  # its sum over tokens does not depend on which sequences make a micro-batch
+            steps = count // self.args.gradient_accumulation_steps
+            batch = micro_batches.reordered(batch, micro_batches.by_length(batch, steps, group))
+        return micro_batches.padded(batch, count)
+
+    def _score(self, batches: list[dict[str, Any]]) -> None:
+        """Add the log-probabilities that the loss compares with. Those of the old policy are left out in the first optimizer step, where
+        the policy still is the one that drew, so that the ratio is one: TRL's loss then takes its own, detached."""
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
+            for i, batch in enumerate(batches):
+                if i >= self.args.gradient_accumulation_steps:
+                    batch["old_per_token_logps"] = self._log_probs(self.model, batch)
+                if self.ref_model is not None:
+                    batch["ref_per_token_logps"] = self._log_probs(self.ref_model, batch)
+                elif self.beta:
+                    with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+                        batch["ref_per_token_logps"] = self._log_probs(self.model, batch)
+
+    def _log_probs(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+        ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
+        inputs = {name: batch.get(name) for name in micro_batches.MODEL_INPUTS}
+        return self._get_per_token_logps_and_entropies(model, ids, mask, batch["completion_ids"].shape[1], **inputs)[0]
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **inputs: Any
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        """TRL's one way to log-probabilities and entropies, of the old policy, the reference and the policy that is trained.
+
+        While a generation batch is drawn TRL asks for the first two over the whole padded batch, and takes None for an answer: they are
+        computed by micro-batch in `_score`.
+        """
+        if self._scores_later:
+            return None, None, None
+        if not self._packs:
+            return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **inputs)
+        with self.accelerator.autocast():
+            return *log_probs.completion_log_probs(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                inputs["num_images"],
+                inputs["pixel_values"],
+                inputs["image_grid_thw"],
+            ), None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """Restore every weight, or raise."""
@@ -84,27 +141,6 @@ class GroupTrainer(GRPOTrainer):
 
     def create_model_card(self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None) -> None:
         """No card: checkpoints to resume from are scratch."""
-
-
-def trim(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the left columns that are padding in every prompt and the right columns that are padding in every completion.
-
-    Args:
-        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask` and log-probabilities
-            (sequences, completion time); `mm_token_type_ids` (sequences, both).
-    """
-    width = batch["prompt_ids"].shape[1]
-    left = int(batch["prompt_mask"].any(0).int().argmax())
-    right = int(batch["completion_mask"].any(0).sum())
-    trimmed = dict(batch)
-    for name in _PROMPT_COLUMNS:
-        trimmed[name] = batch[name][:, left:]
-    for name in _COMPLETION_COLUMNS:
-        if batch.get(name) is not None:
-            trimmed[name] = batch[name][:, :right]
-    if batch.get("mm_token_type_ids") is not None:
-        trimmed["mm_token_type_ids"] = batch["mm_token_type_ids"][:, left : width + right]
-    return trimmed
 
 
 @dataclass(frozen=True)

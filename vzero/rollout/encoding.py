@@ -162,7 +162,7 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
                 f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
                 "the processor does not belong to this model."
             )
-    positions = _positions(model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts])
+    positions = rotary_positions(model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts])
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
         ids, mask = _left_pad([token_ids[i] for i in numbers], processor.tokenizer.pad_token_id)
@@ -239,7 +239,7 @@ def _by_area(images: Sequence[Image.Image]) -> list[list[Image.Image]]:
     return groups
 
 
-def _positions(model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]) -> list[Tensor]:
+def rotary_positions(model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]) -> list[Tensor]:
     """Rotary positions (3, tokens) of every prompt, by the model's own rule. It loops in Python, and most prompts share their layout
     (length, place and grid of the image), so each layout is computed once."""
     known: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}

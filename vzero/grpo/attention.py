@@ -1,0 +1,62 @@
+"""Attention over a packed row (see packing.py), as an attention implementation of Hugging Face's.
+
+Two dense calls of PyTorch's own attention: prompts among themselves, and sequences over their prompt and themselves. Padding exists only
+inside these calls. Anything but a packed row is attended to as `sdpa` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vzero.grpo.packing import Layout
+
+NAME = "vzero_shared_prompt"
+
+
+def attend(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | Layout | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Hugging Face's attention interface.
+
+    Args:
+        module: the attention layer.
+        query, key, value: (1, heads, tokens, head size) of a packed row, or whatever `sdpa` takes.
+        attention_mask: the layout of the row; a tensor or None where the batch is not packed.
+        options: Hugging Face's (dropout, scaling ...), handed on.
+
+    Returns:
+        (1, tokens, heads, head size).
+    """
+    if not isinstance(attention_mask, Layout):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    layout = attention_mask
+    queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))  # (tokens, heads, head size)
+    prompt_keys, prompt_values = _gather(keys, layout.prompts), _gather(values, layout.prompts)
+    of_prompts = sdpa_attention_forward(module, _gather(queries, layout.prompts), prompt_keys, prompt_values, None, **options)[0]
+    of_sequences = sdpa_attention_forward(
+        module,
+        _gather(queries, layout.sequences),
+        torch.cat([prompt_keys[layout.group], _gather(keys, layout.sequences)], dim=2),
+        torch.cat([prompt_values[layout.group], _gather(values, layout.sequences)], dim=2),
+        layout.visible,
+        **options,
+    )[0]
+    return torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)]).index_select(0, layout.order)[None], None
+
+
+def _gather(states: Tensor, places: Tensor) -> Tensor:
+    """(tokens, heads, head size) at (rows, columns) places -> (rows, heads, columns, head size)."""
+    return states.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+
+
+def use(config: Any) -> None:
+    """Let a text model of this configuration attend to packed rows; other batches are attended to as before, by `sdpa`."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    config._attn_implementation = NAME

@@ -1,0 +1,100 @@
+"""Sequences that share prompts, laid out so that no position is padding and no prompt or picture is computed twice.
+
+The completions of a group have one prompt. Stock TRL computes it, and its picture, once a completion, and pads all to the longest. Here a
+micro-batch becomes one row of tokens: every distinct prompt once, then what is particular to each sequence,
+
+    [prompt 1 without its last token] ... [prompt G ...]  [last prompt token, completion 1 without its last token] ... [... completion B]
+
+so that each position of the second part predicts one completion token. Linear layers, which do nearly all the work, see only these
+tokens; attention (see attention.py) lets a sequence see its prompt and itself. This is what shared-prefix training computes (Prefix
+Grouper, arXiv 2506.05433), by gathers and two dense attention calls instead of a kernel of its own. Exact: every sequence sees the same
+tokens at the same rotary positions as it would alone, and gradients of shared tokens add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of each prompt and each sequence stand in the packed row, and who may see whom.
+
+    Attributes:
+        prompts: (groups, longest prompt - 1) int64, places in the row; padding on the right points at place 0.
+        sequences: (sequences, longest completion) int64, likewise.
+        group: (sequences,) int64, the prompt of each sequence.
+        visible: (sequences, 1, longest completion, longest prompt - 1 + longest completion) bool: which prompt and own positions a
+            sequence's position attends to.
+        order: (tokens,) int64, for each place in the row its number among all padded positions, prompts before sequences.
+    """
+
+    prompts: Tensor
+    sequences: Tensor
+    group: Tensor
+    visible: Tensor
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One micro-batch as a row.
+
+    Attributes:
+        input_ids: (1, tokens) int64.
+        position_ids: (3, 1, tokens) int64, rotary positions in time, height and width.
+        targets: (1, tokens) int64, the token that each position predicts; -100 in prompts.
+        layout: how attention reads it.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    targets: Tensor
+    layout: Layout
+
+
+def pack(
+    prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, completion_mask: Tensor, group: Tensor, positions: list[Tensor]
+) -> Packed:
+    """Pack the sequences of a micro-batch.
+
+    Args:
+        prompt_ids, prompt_mask: (groups, prompt time) int64, padded on the left; two tokens or more each.
+        completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
+        group: (sequences,) int64, the prompt of each sequence.
+        positions: for each prompt, (3, its tokens) int64 rotary positions; its last token is text, which the completion continues.
+    """
+    prefix_mask = prompt_mask.bool()
+    prefix_mask = torch.cat([prefix_mask[:, :-1], torch.zeros_like(prefix_mask[:, -1:])], dim=1)
+    scored = completion_mask.bool()
+    shifted = torch.cat([prompt_ids[group, -1:], completion_ids[:, :-1]], dim=1)
+    prefix_ids, own_ids = prompt_ids[prefix_mask], shifted[scored]
+    last = torch.stack([one[:, -1] for one in positions], dim=1).to(prompt_ids.device)  # (3, groups)
+    own_positions = last[:, group, None] + torch.arange(scored.shape[1], device=scored.device)
+    return Packed(
+        torch.cat([prefix_ids, own_ids])[None],
+        torch.cat([torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device), own_positions[:, scored]], dim=1)[:, None],
+        torch.cat([torch.full_like(prefix_ids, -100), completion_ids[scored]])[None],
+        _layout(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
+    )
+
+
+def _layout(prompt_lengths: Tensor, lengths: Tensor, group: Tensor) -> Layout:
+    prompts, prompt_real = _places(prompt_lengths, start=0)
+    sequences, real = _places(lengths, start=int(prompt_lengths.sum()))
+    width = sequences.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=lengths.device).tril()
+    visible = torch.cat([prompt_real[group][:, None].expand(-1, width, -1), causal.expand(len(group), -1, -1)], dim=2)
+    order = torch.cat([prompt_real.flatten(), real.flatten()]).nonzero()[:, 0]
+    return Layout(prompts, sequences, group, visible[:, None], order)
+
+
+def _places(lengths: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """Places of ragged rows that stand one after another from `start` (padding: 0), and which of them are real."""
+    steps = torch.arange(int(lengths.max()), device=lengths.device)
+    real = steps < lengths[:, None]
+    first = start + lengths.cumsum(0) - lengths
+    return torch.where(real, first[:, None] + steps, 0), real
