@@ -208,6 +208,32 @@ def test_finished_rows_leave_the_batch(model, processor) -> None:
     assert rows[-1] < 40
 
 
+@pytest.mark.parametrize("room", [64, 2])
+def test_free_slots_are_filled_while_others_decode(model, processor, room: int, monkeypatch) -> None:
+    """Rows of other ages and prompt lengths side by side draw what they draw alone, in fewer steps than batch after batch would take."""
+    monkeypatch.setattr(kv_cache, "_SPARE_TOKENS", room)
+    requests = [replace(one, seed=10 * i + j) for i in range(4) for j, one in enumerate(several())]
+    sampling = SamplingConfig(n=3, repetition_penalty=1.2, top_p=0.9, max_new_tokens=60)
+    expected = TransformersEngine(model, processor, 512).generate(requests, sampling)
+    rows: list[tuple[int, int]] = []
+    hook = model.model.language_model.register_forward_pre_hook(
+        lambda _, args, kwargs: rows.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    try:
+        found = TransformersEngine(model, processor, 12).generate(requests, sampling)
+    finally:
+        hook.remove()
+    for one, other in zip(found, expected, strict=True):
+        assert [c.token_ids for c in one.completions] == [c.token_ids for c in other.completions]
+        for mine, theirs in zip(one.completions, other.completions, strict=True):
+            assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+    alive = [count for count, width in rows if width == 1]
+    lengths = [len(c.token_ids) for rollout in found for c in rollout.completions]
+    assert max(alive) <= 12 and sum(alive) == sum(lengths) - len(lengths)  # each token but a completion's last is fed once
+    in_turn = sum(max(len(c.token_ids) for r in found[i : i + 4] for c in r.completions) - 1 for i in range(0, len(found), 4))
+    assert len(alive) < 0.8 * in_turn  # four requests of three fill twelve slots
+
+
 def test_long_completions_outgrow_the_room_first_given(model, processor, monkeypatch) -> None:
     monkeypatch.setattr(model.generation_config, "eos_token_id", None)
     engine = TransformersEngine(model, processor, 64)

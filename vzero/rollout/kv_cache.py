@@ -50,6 +50,28 @@ class RoomyLayer(DynamicLayer):
         self._value_storage = self._value_storage[: len(indices)]
         self._expose()
 
+    @classmethod
+    def joined(cls, left: RoomyLayer, right: RoomyLayer, unused: int) -> RoomyLayer:
+        """The rows of both, aligned at the last token; `left` loses its first `unused` tokens, and what a shorter one lacks is 0."""
+        made = cls.__new__(cls)
+        DynamicLayer.__init__(made)
+        made.dtype, made.device, made.is_initialized = left.dtype, left.device, True
+        made._tokens = max(left._tokens - unused, right._tokens)
+        made._key_storage = _aligned(left.keys[:, :, unused:], right.keys, made._tokens)
+        made._value_storage = _aligned(left.values[:, :, unused:], right.values, made._tokens)
+        made._expose()
+        return made
+
+
+def _aligned(above: Tensor, below: Tensor, tokens: int) -> Tensor:
+    """New storage with room to spare: rows of `above`, then rows of `below`, each ending at `tokens`. Zeros, not what memory held, stand
+    where a row has nothing: attention masks that, but NaN would get through a mask."""
+    rows, heads, _, size = above.shape
+    storage = above.new_zeros(rows + below.shape[0], heads, tokens + _SPARE_TOKENS, size)
+    storage[:rows, :, tokens - above.shape[2] : tokens] = above
+    storage[rows:, :, tokens - below.shape[2] : tokens] = below
+    return storage
+
 
 def _with_room(states: Tensor, rows: Tensor | None, room: int) -> Tensor:
     """New storage with `room` more tokens than `states`, holding the given rows of it (all of them for None)."""
@@ -71,6 +93,17 @@ def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int) -> None:
             cache.layers[i] = RoomyLayer(layer.keys, layer.values, rows, room)
         else:
             layer.batch_select_indices(rows)
+
+
+def joinable(cache: Cache) -> bool:
+    """Whether rows of other lengths can join: layers of plain attention only."""
+    return all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+
+
+def join(cache: Cache, other: Cache, unused: int) -> None:
+    """Append the rows of `other`, and drop the first `unused` tokens of `cache`, which none of its rows uses. Both are joinable."""
+    for i, (left, right) in enumerate(zip(cache.layers, other.layers, strict=True)):
+        cache.layers[i] = RoomyLayer.joined(left, right, unused)
 
 
 def without(dead: Tensor) -> Tensor:

@@ -1,0 +1,246 @@
+"""Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next requests move in.
+
+Rows that joined at different times stand side by side: the cache is aligned at its right end, and what is to the left of a row's prompt is
+masked. Nothing waits for the longest completion, and a draw depends on its row alone, so who its neighbours are changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from vzero.config import SamplingConfig
+from vzero.rollout.encoding import Prefilled
+from vzero.rollout.kv_cache import fan_out, join, joinable, without
+from vzero.rollout.sampling import draw, uniforms
+
+_FREE = 0.25  # share of the slots that is free before new rows move in: moving in copies the cache
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Completions of one request that are drawn together.
+
+    Attributes:
+        prompt: its number among the distinct prompts.
+        seed: of the request.
+        first, count: indices of the completions within the request.
+    """
+
+    prompt: int
+    seed: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished completion before its tokens are made text; `stopped` if it ended by itself."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are drawn: `forbidden` and `ends` are (vocabulary,) bool, tokens never drawn and tokens that end a turn."""
+
+    sampling: SamplingConfig
+    forbidden: Tensor
+    ends: Tensor
+
+
+@dataclass
+class _Slots:
+    """The rows being drawn.
+
+    Attributes:
+        cache: keys and values so far, `columns` wide.
+        logits: (rows, vocabulary) for the token to draw.
+        mask: (rows, columns and more) int64, 0 left of a row's prompt.
+        positions: (..., rows, 1) int64 of the token to draw, in the model's own layout.
+        step: (rows,) int64, tokens drawn.
+        numbers: (rows, max_new_tokens) float64 uniforms.
+        seen: (rows, vocabulary) bool, or None where no repetition penalty asks for it.
+        place: (rows,) int64, each row's number among all.
+    """
+
+    cache: Cache
+    columns: int
+    logits: Tensor
+    mask: Tensor
+    positions: Tensor
+    step: Tensor
+    numbers: Tensor
+    seen: Tensor | None
+    place: Tensor
+
+    def select(self, keep: Tensor) -> None:
+        """Keep the given rows, in the given order. Logits are left: the next step makes new ones."""
+        self.mask, self.step, self.numbers, self.place = self.mask[keep], self.step[keep], self.numbers[keep], self.place[keep]
+        self.positions = self.positions.index_select(-2, keep)
+        self.seen = None if self.seen is None else self.seen[keep]
+        for layer in self.cache.layers:
+            layer.batch_select_indices(keep)
+
+    def advance(self, model: Any, token: Tensor) -> None:
+        """Feed each row the token it drew; new logits."""
+        if self.seen is not None:
+            self.seen.scatter_(1, token[:, None], True)
+        self.columns += 1
+        if self.columns > self.mask.shape[1]:
+            self.mask = torch.nn.functional.pad(self.mask, (0, 64), value=1)
+        self.logits = model(
+            input_ids=token[:, None],
+            attention_mask=self.mask[:, : self.columns],
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        self.positions = self.positions + 1
+        self.step = self.step + 1
+
+    def join(self, other: _Slots) -> _Slots:
+        """These rows and those of `other`, which are used up; columns that none of these uses any more are dropped."""
+        unused = int(self.mask[:, : self.columns].any(dim=0).int().argmax())
+        join(self.cache, other.cache, unused)
+        width = max(self.columns - unused, other.columns)
+        masks = (self.mask[:, unused : self.columns], other.mask[:, : other.columns])
+        self.mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+        self.columns = width
+        self.positions = torch.cat([self.positions, other.positions], dim=-2)
+        for name in ("logits", "step", "numbers", "place"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
+        if self.seen is not None and other.seen is not None:
+            self.seen = torch.cat([self.seen, other.seen])
+        return self
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was drawn, by row number: tokens and log-probabilities (rows, max_new_tokens), lengths (rows,), ended by itself (rows,)."""
+
+    tokens: Tensor
+    logprobs: Tensor
+    lengths: Tensor
+    stopped: Tensor
+
+    @classmethod
+    def empty(cls, rows: int, limit: int, device: torch.device) -> _Found:
+        """Nothing drawn yet."""
+        shape = (rows, limit)
+        return cls(
+            torch.zeros(shape, dtype=torch.int64, device=device),
+            torch.zeros(shape, device=device),
+            torch.zeros(rows, dtype=torch.int64, device=device),
+            torch.zeros(rows, dtype=torch.bool, device=device),
+        )
+
+    def record(self, slots: _Slots, token: Tensor, logprob: Tensor, ends: Tensor) -> Tensor:
+        """Write a step down; which rows it finished, (rows,) bool."""
+        self.tokens[slots.place, slots.step], self.logprobs[slots.place, slots.step] = token, logprob
+        ended = ends[token]
+        done = ended | (slots.step == self.tokens.shape[1] - 1)
+        gone = slots.place[done]
+        self.lengths[gone], self.stopped[gone] = slots.step[done] + 1, ended[done]
+        return done
+
+    def rows(self) -> list[Drawn]:
+        """All rows in order."""
+        whole = zip(self.tokens.tolist(), self.logprobs.tolist(), self.lengths.tolist(), self.stopped.tolist(), strict=True)
+        return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in whole]
+
+
+def decode(
+    model: Any, units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, slots: int
+) -> tuple[list[list[Drawn]], list[int]]:
+    """Draw every completion of `units`.
+
+    Args:
+        model: Hugging Face's, in evaluation mode and without gradients.
+        units: in the order they move in; none with more completions than `slots`.
+        prefill: reads prompts of the given numbers.
+        slots: completions that decode together at most.
+
+    Returns:
+        For each unit its completions, and the tokens of its prompt.
+    """
+    found = _Found.empty(sum(unit.count for unit in units), rules.sampling.max_new_tokens, rules.ends.device)
+    waiting, sizes, state = deque(units), [], None
+    while state is not None or waiting:
+        free = slots if state is None else slots - len(state.place)
+        if waiting and (state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))):
+            moving = _next(waiting, free)
+            fresh, prompts = _admit(moving, prefill, rules, first=sum(unit.count for unit in units[: len(sizes)]))
+            sizes += prompts
+            state = fresh if state is None else state.join(fresh)
+        numbers = state.numbers.gather(1, state.step[:, None])[:, 0]
+        token, logprob = draw(state.logits, rules.sampling, numbers, rules.forbidden, state.seen)
+        done = found.record(state, token, logprob, rules.ends)
+        keep = without(done)
+        if len(keep) == 0:
+            state = None
+            continue
+        if len(keep) < len(done):
+            token = token[keep]
+            state.select(keep)
+        state.advance(model, token)
+    rows = iter(found.rows())
+    return [[next(rows) for _ in range(unit.count)] for unit in units], sizes
+
+
+def _next(waiting: deque[Unit], free: int) -> list[Unit]:
+    """As many of the waiting as there is room for, at least one."""
+    moving = [waiting.popleft()]
+    free -= moving[0].count
+    while waiting and waiting[0].count <= free:
+        moving.append(waiting.popleft())
+        free -= moving[-1].count
+    return moving
+
+
+def _admit(units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, first: int) -> tuple[_Slots, list[int]]:
+    """Rows of `units`, numbered from `first`, each distinct prompt read once; and each unit's tokens of prompt."""
+    prompts = list(dict.fromkeys(unit.prompt for unit in units))
+    prefilled = prefill(prompts)
+    of_unit = [prompts.index(unit.prompt) for unit in units]
+    device, limit = prefilled.logits.device, rules.sampling.max_new_tokens
+    source = torch.tensor([i for i, unit in zip(of_unit, units, strict=True) for _ in range(unit.count)], device=device)
+    fan_out(prefilled.cache, source, limit)
+    sizes = prefilled.attention_mask.sum(dim=1).tolist()
+    rows = _Slots(
+        cache=prefilled.cache,
+        columns=prefilled.attention_mask.shape[1],
+        logits=prefilled.logits[source],
+        mask=prefilled.attention_mask[source],
+        positions=prefilled.next_position.index_select(-2, source),
+        step=torch.zeros(len(source), dtype=torch.int64, device=device),
+        numbers=_numbers(units, rules.sampling).to(device),
+        seen=_seen(prefilled)[source] if rules.sampling.repetition_penalty != 1 else None,
+        place=first + torch.arange(len(source), device=device),
+    )
+    return rows, [sizes[i] for i in of_unit]
+
+
+def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
+    """Uniform numbers (rows, max_new_tokens) float64; zeros for greedy decoding, which needs none."""
+    if sampling.temperature == 0:
+        return torch.zeros(sum(unit.count for unit in units), sampling.max_new_tokens, dtype=torch.float64)
+    rows = [uniforms(unit.seed, unit.first + i, sampling.max_new_tokens) for unit in units for i in range(unit.count)]
+    return torch.from_numpy(np.stack(rows))
+
+
+def _seen(prefilled: Prefilled) -> Tensor:
+    """Which tokens each prompt holds: (prompts, vocabulary) bool. Padding does not count, though its token may also end turns."""
+    ids = prefilled.token_ids
+    held = ids.where(prefilled.attention_mask.bool(), ids[:, -1:])  # padding is on the left, so the last token is the prompt's own
+    return torch.zeros_like(prefilled.logits, dtype=torch.bool).scatter_(1, held, True)
