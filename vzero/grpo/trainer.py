@@ -1,5 +1,4 @@
-"""TRL's `GRPOTrainer` with five seams: rollouts by our engine, groups kept whole, prompts shared, log-probabilities only where needed, weights
-really restored.
+"""TRL's `GRPOTrainer` with five seams: our rollouts, groups kept whole, prompts shared, no needless pass, weights really restored.
 
 Departures from stock TRL, and why:
 - Completions come from a `vzero` engine around the live policy, one request a prompt, each seeded by what it is for. A resumed training
@@ -9,8 +8,8 @@ Departures from stock TRL, and why:
 - TRL computes a prompt and its picture once a completion and pads the whole generation batch to its longest prompt and completion. Here a
   micro-batch is packed and its groups share their prompts (see packing.py); models whose attention is not known to allow that read padded
   micro-batches, sorted by length and cut to their own longest. Either way the objective and its gradient are the same.
-- TRL scores the whole generation batch with the old policy. In its first optimizer step the policy still is the old one and the ratio one by
-  construction, so only later steps are scored.
+- TRL scores the whole generation batch with the old policy. In its first optimizer step the policy still is the old one and the ratio one
+  by construction, so only later steps are scored.
 - Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume matches names as they are and ignores those it
   does not know: it would go on from the *initial* weights without a word. Here weights come back the way any checkpoint is loaded.
 Old log-probabilities come from the trainer's own forward pass, so the ratio never compares two implementations.
