@@ -109,10 +109,10 @@ class _Slots:
         self.positions = self.positions + 1
         self.step = self.step + 1
 
-    def join(self, other: _Slots) -> _Slots:
-        """These rows and those of `other`, which are used up; columns that none of these uses any more are dropped."""
+    def join(self, other: _Slots, source: Tensor) -> None:
+        """Take in rows that continue the prompts `source` of `other`'s prefilled cache; columns that no row here uses are dropped."""
         unused = int(self.mask[:, : self.columns].any(dim=0).int().argmax())
-        join(self.cache, other.cache, unused)
+        join(self.cache, other.cache, source, unused)
         width = max(self.columns - unused, other.columns)
         masks = (self.mask[:, unused : self.columns], other.mask[:, : other.columns])
         self.mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
@@ -122,7 +122,6 @@ class _Slots:
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
         if self.seen is not None and other.seen is not None:
             self.seen = torch.cat([self.seen, other.seen])
-        return self
 
 
 @dataclass(frozen=True)
@@ -179,10 +178,14 @@ def decode(
     while state is not None or waiting:
         free = slots if state is None else slots - len(state.place)
         if waiting and (state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))):
-            moving = _next(waiting, free)
-            fresh, prompts = _admit(moving, prefill, rules, first=sum(unit.count for unit in units[: len(sizes)]))
+            moving, first = _next(waiting, free), sum(unit.count for unit in units[: len(sizes)])
+            fresh, source, prompts = _read(moving, prefill, rules, first)
             sizes += prompts
-            state = fresh if state is None else state.join(fresh)
+            if state is None:
+                fan_out(fresh.cache, source, rules.sampling.max_new_tokens, capacity=min(slots, len(found.lengths) - first))
+                state = fresh
+            else:
+                state.join(fresh, source)
         numbers = state.numbers.gather(1, state.step[:, None])[:, 0]
         token, logprob = draw(state.logits, rules.sampling, numbers, rules.forbidden, state.seen)
         done = found.record(state, token, logprob, rules.ends)
@@ -208,15 +211,19 @@ def _next(waiting: deque[Unit], free: int) -> list[Unit]:
     return moving
 
 
-def _admit(units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, first: int) -> tuple[_Slots, list[int]]:
-    """Rows of `units`, numbered from `first`, each distinct prompt read once; and each unit's tokens of prompt."""
+def _read(
+    units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, first: int
+) -> tuple[_Slots, Tensor, list[int]]:
+    """Read each distinct prompt of `units` once.
+
+    Returns:
+        Rows numbered from `first`, with the cache of the prompts; for each row its prompt there, (rows,) int64; each unit's prompt tokens.
+    """
     prompts = list(dict.fromkeys(unit.prompt for unit in units))
     prefilled = prefill(prompts)
-    of_unit = [prompts.index(unit.prompt) for unit in units]
-    device, limit = prefilled.logits.device, rules.sampling.max_new_tokens
-    source = torch.tensor([i for i, unit in zip(of_unit, units, strict=True) for _ in range(unit.count)], device=device)
-    fan_out(prefilled.cache, source, limit)
-    sizes = prefilled.attention_mask.sum(dim=1).tolist()
+    number = {prompt: i for i, prompt in enumerate(prompts)}
+    device, sizes = prefilled.logits.device, prefilled.attention_mask.sum(dim=1).tolist()
+    source = torch.tensor([number[unit.prompt] for unit in units for _ in range(unit.count)], device=device)
     rows = _Slots(
         cache=prefilled.cache,
         columns=prefilled.attention_mask.shape[1],
@@ -228,7 +235,7 @@ def _admit(units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled],
         seen=_seen(prefilled)[source] if rules.sampling.repetition_penalty != 1 else None,
         place=first + torch.arange(len(source), device=device),
     )
-    return rows, [sizes[i] for i in of_unit]
+    return rows, source, [sizes[number[unit.prompt]] for unit in units]
 
 
 def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:

@@ -1,7 +1,7 @@
-"""Keys and values of many completions, grown in place.
+"""Keys and values of many completions, in storage that rows enter and leave.
 
-Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage has room to spare and rows
-that finish are overwritten by rows from the end, so a step costs what it adds.
+Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage has room to spare in both
+directions, so a step costs what it adds: rows that finish are overwritten by rows from the end, and rows that join are written behind them.
 """
 
 from __future__ import annotations
@@ -10,34 +10,51 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicLayer
 
-_SPARE_TOKENS = 64
+_SPARE_TOKENS = 8  # little room: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage."""
+    """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage.
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int) -> None:
-        """Start from a prefilled cache; row i of this layer continues row `rows[i]` of `keys` and `values`, with `room` tokens spare."""
+    The storage is zero where nothing was written: attention masks what is left of a row's prompt, but NaN would get through a mask.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int, capacity: int) -> None:
+        """Start from a prefilled cache.
+
+        Args:
+            keys, values: (prompts, heads, tokens, head size).
+            rows: (rows,) int64; row i of this layer continues row `rows[i]` of `keys` and `values`.
+            room: tokens that can be added before the storage grows.
+            capacity: rows it can ever hold.
+        """
         super().__init__()
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._tokens = keys.shape[-2]
-        self._key_storage = _with_room(keys, rows, room)
-        self._value_storage = _with_room(values, rows, room)
-        self._expose()
+        heads, tokens, size = keys.shape[1:]
+        self._key_storage, self._value_storage = (keys.new_zeros(capacity, heads, tokens + room, size) for _ in range(2))
+        self._rows, self._first, self._end = 0, 0, tokens
+        self.join(keys, values, rows, 0)
 
     def _expose(self) -> None:
-        self.keys = self._key_storage[:, :, : self._tokens]
-        self.values = self._value_storage[:, :, : self._tokens]
+        self.keys, self.values = (storage[: self._rows, :, self._first : self._end] for storage in (self._key_storage, self._value_storage))
+
+    def _resize(self, left: int, right: int) -> None:
+        """New storage for `left` tokens before the first and `right` after the last."""
+        for name in ("_key_storage", "_value_storage"):
+            old = getattr(self, name)
+            new = old.new_zeros(*old.shape[:2], left + self._end - self._first + right, old.shape[3])
+            new[: self._rows, :, left : new.shape[2] - right] = old[: self._rows, :, self._first : self._end]
+            setattr(self, name, new)
+        self._first, self._end = left, left + self._end - self._first
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
         """Append (rows, heads, new tokens, head size); returns all keys and values so far."""
-        start, self._tokens = self._tokens, self._tokens + key_states.shape[-2]
-        if self._tokens > self._key_storage.shape[-2]:
-            room = key_states.shape[-2] + max(_SPARE_TOKENS, start // 4)
-            self._key_storage = _with_room(self.keys, None, room)
-            self._value_storage = _with_room(self.values, None, room)
-        self._key_storage[:, :, start : self._tokens] = key_states
-        self._value_storage[:, :, start : self._tokens] = value_states
+        added = key_states.shape[-2]
+        if self._end + added > self._key_storage.shape[2]:
+            self._resize(0, added + max(_SPARE_TOKENS, (self._end - self._first) // 4))
+        start, self._end = self._end, self._end + added
+        self._key_storage[: self._rows, :, start : self._end] = key_states
+        self._value_storage[: self._rows, :, start : self._end] = value_states
         self._expose()
         return self.keys, self.values
 
@@ -45,52 +62,34 @@ class RoomyLayer(DynamicLayer):
         """Keep the rows `indices`, in that order. Rows already in place are not copied."""
         moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
         for storage in (self._key_storage, self._value_storage):
-            storage[moved, :, : self._tokens] = storage[indices[moved], :, : self._tokens]
-        self._key_storage = self._key_storage[: len(indices)]
-        self._value_storage = self._value_storage[: len(indices)]
+            storage[moved, :, self._first : self._end] = storage[indices[moved], :, self._first : self._end]
+        self._rows = len(indices)
         self._expose()
 
-    @classmethod
-    def joined(cls, left: RoomyLayer, right: RoomyLayer, unused: int) -> RoomyLayer:
-        """The rows of both, aligned at the last token; `left` loses its first `unused` tokens, and what a shorter one lacks is 0."""
-        made = cls.__new__(cls)
-        DynamicLayer.__init__(made)
-        made.dtype, made.device, made.is_initialized = left.dtype, left.device, True
-        made._tokens = max(left._tokens - unused, right._tokens)
-        made._key_storage = _aligned(left.keys[:, :, unused:], right.keys, made._tokens)
-        made._value_storage = _aligned(left.values[:, :, unused:], right.values, made._tokens)
-        made._expose()
-        return made
+    def join(self, keys: Tensor, values: Tensor, rows: Tensor, unused: int) -> None:
+        """Append rows `rows` of prefilled `keys` and `values`, so that their last token stands beside the last of those here; the first
+        `unused` tokens here are dropped."""
+        tokens = keys.shape[2]
+        if tokens > self._end:
+            self._resize(tokens, self._key_storage.shape[2] - self._end)
+        self._first = min(self._first + unused, self._end - tokens)
+        added = slice(self._rows, self._rows + len(rows))
+        self._key_storage[added, :, self._end - tokens : self._end] = keys.index_select(0, rows)
+        self._value_storage[added, :, self._end - tokens : self._end] = values.index_select(0, rows)
+        self._rows = added.stop
+        self._expose()
 
 
-def _aligned(above: Tensor, below: Tensor, tokens: int) -> Tensor:
-    """New storage with room to spare: rows of `above`, then rows of `below`, each ending at `tokens`. Zeros, not what memory held, stand
-    where a row has nothing: attention masks that, but NaN would get through a mask."""
-    rows, heads, _, size = above.shape
-    storage = above.new_zeros(rows + below.shape[0], heads, tokens + _SPARE_TOKENS, size)
-    storage[:rows, :, tokens - above.shape[2] : tokens] = above
-    storage[rows:, :, tokens - below.shape[2] : tokens] = below
-    return storage
-
-
-def _with_room(states: Tensor, rows: Tensor | None, room: int) -> Tensor:
-    """New storage with `room` more tokens than `states`, holding the given rows of it (all of them for None)."""
-    count = states.shape[0] if rows is None else len(rows)
-    heads, tokens, size = states.shape[1:]
-    storage = states.new_empty(count, heads, tokens + room, size)
-    storage[:, :, :tokens] = states if rows is None else states.index_select(0, rows)
-    return storage
-
-
-def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int) -> None:
-    """Let row i of `cache` continue what was row `rows[i]`: several completions of one prefilled prompt.
+def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> None:
+    """Let row i of `cache` continue what was row `rows[i]`: several completions of one prefilled prompt. At most `capacity` rows are ever
+    held, so others can `join` when these leave.
 
     Layers of other kinds than plain attention (sliding windows, recurrent states) keep their own class.
     """
     room = min(max_new_tokens, _SPARE_TOKENS)
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
-            cache.layers[i] = RoomyLayer(layer.keys, layer.values, rows, room)
+            cache.layers[i] = RoomyLayer(layer.keys, layer.values, rows, room, capacity)
         else:
             layer.batch_select_indices(rows)
 
@@ -100,10 +99,10 @@ def joinable(cache: Cache) -> bool:
     return all(isinstance(layer, RoomyLayer) for layer in cache.layers)
 
 
-def join(cache: Cache, other: Cache, unused: int) -> None:
-    """Append the rows of `other`, and drop the first `unused` tokens of `cache`, which none of its rows uses. Both are joinable."""
-    for i, (left, right) in enumerate(zip(cache.layers, other.layers, strict=True)):
-        cache.layers[i] = RoomyLayer.joined(left, right, unused)
+def join(cache: Cache, prefilled: Cache, rows: Tensor, unused: int) -> None:
+    """Append rows `rows` of a prefilled cache to a joinable one, and drop its first `unused` tokens, which none of its rows uses."""
+    for layer, new in zip(cache.layers, prefilled.layers, strict=True):
+        layer.join(new.keys, new.values, rows, unused)
 
 
 def without(dead: Tensor) -> Tensor:
