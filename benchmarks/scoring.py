@@ -92,9 +92,10 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
     """Our trainer around a subject, ready for its loss: one micro-batch of `sequences`. Its reference is what a batch brings."""
     from datasets import Dataset
 
-    from vzero.grpo.recorder import Phases
+    from vzero.grpo.recorder import Phases, Recorder
     from vzero.grpo.settings import plan_batches, trl_config
     from vzero.grpo.trainer import GroupTrainer
+    from vzero.progress import Progress
 
     group = settings.group_size if sequences % settings.group_size == 0 else sequences
     prompts = sequences // group
@@ -102,8 +103,17 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
     fitted = settings.model_copy(update={**sizes, "kl_coefficient": 0.0})  # else TRL loads a reference model by its path
     config = trl_config(fitted, plan_batches(fitted, prompts), folder, SEED, cuda=device() == "cuda")
     rows = Dataset.from_dict({"prompt": [[{"role": "user", "content": "look"}]] * prompts})
+    phases = Phases()
     trainer = GroupTrainer(
-        model=of.model, config=config, processor=of.processor, dataset=rows, reward=len, rollout=None, callbacks=[], phases=Phases()
+        model=of.model,
+        config=config,
+        processor=of.processor,
+        dataset=rows,
+        reward=len,
+        rollout=None,
+        callbacks=[],
+        recorder=Recorder(folder, Progress(folder / "progress.jsonl"), phases, 1),
+        phases=phases,
     )
     trainer.beta = settings.kl_coefficient
     trainer.current_gradient_accumulation_steps = 1

@@ -83,13 +83,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row, synced. A torn last line, left by a writer that was killed, is cut off first.
+def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Append rows, synced once. A torn last line, left by a writer that was killed, is cut off first.
 
     Raises:
-        OSError: the row could not be written whole. (A bare `os.write` would keep silent when the disk takes only half of it.)
+        OSError: the rows could not be written whole. (A bare `os.write` would keep silent when the disk takes only half of them.)
     """
-    data = (json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n").encode()
+    data = "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     _cut_torn_line(path)
     with open(path, "ab") as stream:

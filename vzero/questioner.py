@@ -25,7 +25,7 @@ def read_question(text: str, finish_reason: str, dialect: str) -> Question | Non
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train the Questioner against the frozen Solver; writes `checkpoint/`, `metrics.jsonl`, `timings.jsonl`."""
+    """Train the Questioner against the frozen Solver; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`."""
     import torch
 
     from vzero.grpo.data import Prompt, image_opener
@@ -104,11 +104,13 @@ def vote_reward(
         rollouts = engine.generate([request for _, request in asked], votes) if asked else []
         answers = [[parse_answer(one.text) for one in rollout.completions] for rollout in rollouts]
         rewards = [[INVALID] * len(group.completions) for group in groups]
+        grounds: list[list[dict[str, Any]]] = [[{"votes": None, "intuitive": None} for _ in group.completions] for group in groups]
         for (g, i), (question, _), votes_cast in zip(where, asked, answers, strict=True):
             rewards[g][i] = dual_track(votes_cast, question.intuitive)
+            grounds[g][i] = {"votes": votes_cast, "intuitive": question.intuitive}
         count = sum(len(group.completions) for group in groups)
         tokens = sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
-        return Scores(rewards, _metrics([question for question, _ in asked], answers, count, keep), tokens)
+        return Scores(rewards, _metrics([question for question, _ in asked], answers, count, keep), tokens, grounds)
 
     return reward
 

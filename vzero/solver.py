@@ -85,7 +85,7 @@ def _label(question: dict[str, Any], votes: Sequence[str | None], config: Solver
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train the Solver on the kept questions; writes `checkpoint/`, `metrics.jsonl`, `timings.jsonl`."""
+    """Train the Solver on the kept questions; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`."""
     import torch
 
     from vzero.grpo.data import Prompt

@@ -119,6 +119,20 @@ def test_rows_and_weights(undisturbed: Path, base: Path) -> None:
     assert moved and not any(".visual." in name or name.startswith("visual.") for name in moved)
 
 
+def test_rollouts_are_written_with_the_advantages_of_the_loss(undisturbed: Path) -> None:
+    rows = artefacts.read_jsonl(undisturbed / "rollouts.jsonl")
+    assert [(row["generation"], row["index"]) for row in rows] == [(g, i) for g in (1, 2) for _ in range(4) for i in range(3)]
+    for start in range(0, len(rows), 3):
+        group = rows[start : start + 3]
+        assert len({row["prompt"] for row in group}) == 1 and {row["label"] for row in group} == {"A"}
+        rewards = [row["reward"] for row in group]
+        mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
+        assert [row["advantage"] for row in group] == pytest.approx([(r - mean) / (spread + 1e-4) for r in rewards], abs=1e-3)
+    means = [statistics.mean(row["reward"] for row in rows if row["generation"] == g) for g in (1, 2)]
+    metrics = artefacts.read_jsonl(undisturbed / "metrics.jsonl")
+    assert means == pytest.approx([metrics[0]["reward"], metrics[2]["reward"]], abs=1e-6)
+
+
 def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path, tmp_path: Path) -> None:
     same = tmp_path / "same"  # loaded and saved without training
     checkpoints.save(checkpoints.load_model(base), checkpoints.load_processor(base), same)
@@ -209,7 +223,8 @@ def test_killed_training_ends_in_the_same_bits(
     torn.mkdir(parents=True)
     (torn / "model.safetensors").write_bytes(b"half")
     train(job_for(tmp_path, base, prompts))
-    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
     assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (undisturbed / "checkpoint" / "model.safetensors").read_bytes()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vzero.grpo.data import Prompt
 from vzero.rollout.protocol import Completion
@@ -25,11 +26,14 @@ class Scores:
         rewards: for each group, one number a completion.
         metrics: whole-batch numbers for metrics.jsonl; None where there is nothing to average.
         vote_tokens: tokens drawn from a frozen Solver to find out.
+        grounds: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as `rewards`; None where the completion
+            and its prompt's label are all there is.
     """
 
     rewards: Sequence[Sequence[float]]
     metrics: Mapping[str, float | None]
     vote_tokens: int = 0
+    grounds: Sequence[Sequence[Mapping[str, Any]]] | None = None
 
 
 Reward = Callable[[Sequence[Group], int], Scores]  # (groups, generation index from 0); raises when it cannot be known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from vzero import artefacts
 from vzero.errors import VZeroError
 from vzero.progress import Progress
 
+ROLLOUTS = "rollouts.jsonl"
 STEP_KEYS = {"loss": "loss", "kl": "kl", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
 GENERATION_KEYS = {
     "reward": "reward",
@@ -67,20 +68,40 @@ class Phases:
 
 
 class Recorder(TrainerCallback):
-    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, and tells the watcher."""
+    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, one to `rollouts.jsonl` a completion, and
+    tells the watcher."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
-        self.metrics, self.timings = folder / "metrics.jsonl", folder / artefacts.TIMINGS
+        self.metrics, self.timings, self.rollouts = folder / "metrics.jsonl", folder / artefacts.TIMINGS, folder / ROLLOUTS
         self.progress, self.phases, self.per_generation = progress, phases, steps_per_generation
         self._step_started = 0.0
         self._of_generation: dict[str, float | None] = {}
         self.scores: Mapping[str, float | None] = {}  # what the reward said about the current generation, beyond the reward
+        self.drawn: list[dict[str, Any]] = []  # rows of the current generation's completions, without their advantages
 
     def rewind(self, step: int) -> None:
         """Forget what was written after optimizer step `step`, which training resumes from."""
-        for path, limit, key in ((self.metrics, step, "step"), (self.timings, step // self.per_generation, "generation")):
+        generation = step // self.per_generation
+        for path, limit, key in (
+            (self.metrics, step, "step"),
+            (self.timings, generation, "generation"),
+            (self.rollouts, generation, "generation"),
+        ):
             rows = artefacts.read_jsonl(path) if path.exists() else []
             artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
+
+    def record_rollouts(self, advantages: Sequence[float]) -> None:
+        """Write the completions of the current generation, each with the advantage that weighs its tokens in the loss.
+
+        Raises:
+            VZeroError: not one advantage a completion, or a reward or advantage that is no number.
+        """
+        if len(advantages) != len(self.drawn):
+            raise VZeroError(f"{len(advantages)} advantages for {len(self.drawn)} completions; the trainer's batch is no longer in order.")
+        if not all(map(math.isfinite, [*advantages, *(row["reward"] for row in self.drawn)])):
+            raise VZeroError("Training diverged: a reward or an advantage is not a finite number; look at the reward function.")
+        rows = [{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)]
+        artefacts.append_jsonl(self.rollouts, *rows)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Before the first micro-batch of an optimizer step is generated or fetched."""

@@ -39,7 +39,7 @@ class Job:
         iteration: 1..T; enters every seed.
         seed: the run's.
         checkpoint: where the policy starts, and the frozen reference of its KL term.
-        folder: receives `checkpoint/`, `metrics.jsonl`, `timings.jsonl`.
+        folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
     """
 
@@ -142,6 +142,7 @@ def build_trainer(
         reward=reward,
         rollout=rollout,
         callbacks=[recorder, resume.MarkWhole()],
+        recorder=recorder,
         phases=phases,
     )
     trainer.remove_callback(PrinterCallback)

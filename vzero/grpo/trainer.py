@@ -33,7 +33,7 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import log_probs, micro_batches
 from vzero.grpo.data import Prompt
-from vzero.grpo.groups import Group, Reward
+from vzero.grpo.groups import Group, Reward, Scores
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.images import ImageRecord
 from vzero.rollout.protocol import Completion, Engine, Request
@@ -52,6 +52,7 @@ class GroupTrainer(GRPOTrainer):
         reward: Callable,
         rollout: Callable,
         callbacks: list[TrainerCallback],
+        recorder: Recorder,
         phases: Phases,
     ) -> None:
         super().__init__(
@@ -63,7 +64,7 @@ class GroupTrainer(GRPOTrainer):
             rollout_func=rollout,
             callbacks=callbacks,
         )
-        self._phases = phases
+        self._recorder, self._phases = recorder, phases
         self._scores_later = False
         models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
         self._packs = all(log_probs.prepare(one) for one in models)
@@ -82,6 +83,7 @@ class GroupTrainer(GRPOTrainer):
                     batch = self._generate_and_score_completions(generation_batch)
                 finally:
                     self._scores_later = False
+                self._recorder.record_rollouts(batch["advantages"].tolist())
                 self._buffered_inputs = self._micro_batches(batch)
                 self._score(self._buffered_inputs)
         return self._buffered_inputs[self._step % slots]
@@ -235,14 +237,35 @@ class GroupReward:
             raise RolloutError("TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it.")
         n = self.group_size
         groups = [Group(self.prompts[row[start]], tuple(drawn[start : start + n])) for start in range(0, len(drawn), n)]
+        generation = trainer_state.global_step // self.steps_per_generation
         with self.phases.measure("votes"):
-            scores = self.reward(groups, trainer_state.global_step // self.steps_per_generation)
+            scores = self.reward(groups, generation)
         self.recorder.scores = scores.metrics
         self.phases.tokens["votes"] += scores.vote_tokens
         flat = [value for group in scores.rewards for value in group]
         if len(flat) != len(drawn):
             raise RolloutError(f"The reward scored {len(flat)} of {len(drawn)} completions.")
+        self.recorder.drawn = rollout_rows(groups, scores, generation + 1)
         return flat
+
+
+def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> list[dict[str, Any]]:
+    """What was drawn and what it earned, one row a completion in order; `generation` counts from 1, as in metrics.jsonl."""
+    return [
+        {
+            "generation": generation,
+            "prompt": group.prompt.key,
+            "index": i,
+            "tokens": len(one.token_ids),
+            "finish_reason": one.finish_reason,
+            "text": one.text,
+            "label": group.prompt.label,
+            **(scores.grounds[g][i] if scores.grounds is not None else {}),
+            "reward": scores.rewards[g][i],
+        }
+        for g, group in enumerate(groups)
+        for i, one in enumerate(group.completions)
+    ]
 
 
 def device_name() -> str:
