@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, pocket, profile, reproduce, seeds, train
+from harness.commands import audit, pocket, profile, reproduce, seeds, table, train
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -106,4 +106,5 @@ app.command("train")(train.train)
 app.command("seeds")(seeds.seeds)
 app.command("profile")(profile.profile)
 app.command("audit")(audit.audit)
+app.command("table")(table.table)
 app.add_typer(pocket.app, name="pocket")

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
+from harness import outcomes as item_outcomes
 from harness import shadow
 from harness.evaluation import metrics
 from harness.sealed import Run, SealedStage
@@ -79,6 +80,7 @@ def build(run: Run) -> dict[str, Any]:
         "gains": {model: _gains(scores, "base", model, names, preset) for model in scores if model != "base" and "base" in scores},
         "gains_over_previous": {model: _gains(scores, previous, model, names, preset) for previous, model in _consecutive(scores)},
         "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
+        "items": item_outcomes.encode(_rows(scores), preset.evaluation.suites),
         "families": _families(scores, names, preset.evaluation.suites),
         "hard_families": _hard_families(preset.evaluation.suites),
         "shadow": _shadow(run),
@@ -108,6 +110,12 @@ def _by_suite(stage: SealedStage, preset: Preset) -> dict[str, dict[str, Item]]:
     for row in stage.rows("samples.jsonl"):
         found[row["suite"]][row["item_id"]] = Item(row["image_sha256"], outcomes(row, preset.evaluation.sampled.n), row)
     return found
+
+
+def _rows(scores: Scores) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    return {
+        model: {suite: [item.row for item in items.values()] for suite, items in by_suite.items()} for model, by_suite in scores.items()
+    }
 
 
 def _measures(items: Mapping[str, Item], names: Sequence[str], seed: int) -> dict[str, Any]:

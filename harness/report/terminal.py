@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.report import tables
 from harness.report.words import caveats, findings, visible
 
-STYLES = {"good": "green", "bad": "red", "dim": "dim", "": ""}
+STYLES = {"good": "green", "bad": "red", "dim": "dim", "printed": "italic cyan", "": ""}
 WIDE = 108  # columns needed for a gain beside every Solver
 
 

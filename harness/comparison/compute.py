@@ -1,0 +1,65 @@
+"""Equal compute is a rule: where an arm took other images, rollouts or steps than the yardstick, the difference stands in its row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from harness.comparison.groups import Group
+from harness.comparison.load import DEFAULT_ARM, Loaded
+
+TOLERANCE = 0.005
+
+
+def beside(rows: Sequence[dict[str, Any]], groups: Sequence[Group], over: Group | None) -> None:
+    """Give each row `compute` (means over its seeds) and `compute_note` (how it differs from the yardstick; None where it does not).
+
+    The yardstick is the reference where it was trained, else V-Zero, else the first trained arm, at the same checkpoint.
+    """
+    for row, group in zip(rows, groups, strict=True):
+        row["compute"] = {} if group.checkpoint == "base" else _spent(group)
+        row["compute_note"] = None
+    trained = [(row, group) for row, group in zip(rows, groups, strict=True) if group.checkpoint != "base"]
+    yardstick = over.arm if over is not None and over.checkpoint != "base" else _first_arm([group for _, group in trained])
+    measures = {group.checkpoint: row["compute"] for row, group in trained if group.arm == yardstick}
+    for row, group in trained:
+        if group.arm != yardstick:
+            row["compute_note"] = difference(row["compute"], measures.get(group.checkpoint, {}), str(yardstick))
+
+
+def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) -> str | None:
+    """ "optimizer steps 40 (v-zero: 80)" for every measure that differs by more than half a percent; None where none does."""
+    if not own or not other:
+        return f"not recorded for both this arm and {name}"
+    said = [
+        f"{key.replace('_', ' ')} {own.get(key, 0):,.0f} ({name}: {other.get(key, 0):,.0f})"
+        for key in dict.fromkeys((*other, *own))
+        if abs(own.get(key, 0) - other.get(key, 0)) > TOLERANCE * max(abs(other.get(key, 0)), 1)
+    ]
+    return "; ".join(said) or None
+
+
+def _first_arm(groups: Sequence[Group]) -> str | None:
+    arms = [group.arm for group in groups]
+    return DEFAULT_ARM if DEFAULT_ARM in arms else arms[0] if arms else None
+
+
+def _spent(group: Group) -> dict[str, float]:
+    found = [_of_run(run, int(group.checkpoint[1:]) if group.checkpoint[1:].isdigit() else 1) for run in group.runs]
+    return {key: fmean(one.get(key, 0) for one in found) for key in dict.fromkeys(key for one in found for key in one)}
+
+
+def _of_run(run: Loaded, iteration: int) -> dict[str, float]:
+    """What training up to this iteration took, as far as the results say: their `compute`, else images and optimizer steps."""
+    stated = run.results.get("compute")
+    if isinstance(stated, Mapping):
+        stated = stated.get(str(iteration), stated)
+        return {key: float(value) for key, value in stated.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    stages = [one for one in run.results.get("training", {}).values() if one.get("iteration", 1) <= iteration]
+    found: dict[str, float] = {"images": (run.results.get("images") or {}).get("used", 0)} if run.results.get("images") else {}
+    for name, one in run.results.get("training", {}).items():
+        if one in stages:
+            key = f"{'questioner' if 'questioner' in name else 'solver'}_steps"
+            found[key] = found.get(key, 0) + one["steps"]
+    return found
