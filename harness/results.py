@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from harness import collapse, curves, shadow
 from harness import outcomes as item_outcomes
-from harness import shadow
 from harness.evaluation import metrics
 from harness.sealed import Run, SealedStage
 from harness.stats import Pairs, holm, mean_interval, paired_gain
@@ -81,13 +81,18 @@ def build(run: Run) -> dict[str, Any]:
         "gains_over_previous": {model: _gains(scores, previous, model, names, preset) for previous, model in _consecutive(scores)},
         "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
         "items": item_outcomes.encode(_rows(scores), preset.evaluation.suites),
+        "expected": _expected(preset),
+        "k_curves": {model: curves.by_k(rows, preset.evaluation.sampled.n) for model, rows in _rows(scores).items()},
+        "flips": _flips(scores),
         "families": _families(scores, names, preset.evaluation.suites),
         "hard_families": _hard_families(preset.evaluation.suites),
         "shadow": _shadow(run),
         "training": {one.stage.name: _training(one) for kind in ("train-questioner", "train-solver") for one in run.of_kind(kind)},
         "keep": [preset.solver.keep_low, preset.solver.keep_high],
     }
+    found["alarms"] = collapse.alarms(found["shadow"])
     found["warnings"] = _warnings(found, scores, preset)
+    found["claims"] = _claims(found)
     return rounded(found)
 
 
@@ -211,6 +216,38 @@ def _hard_families(suites: Sequence[str]) -> list[str]:
     from vzero.pocket.families import FAMILIES
 
     return sorted(name for name, family in FAMILIES.items() if family.hard)
+
+
+def _flips(scores: Scores) -> dict[str, Any]:
+    """By model and suite, the items whose greedy answer changed sides against the base."""
+    rows = _rows(scores)
+    if "base" not in rows:
+        return {}
+    return {
+        model: {suite: curves.flips(rows["base"][suite], by_suite[suite]) for suite in by_suite if rows["base"].get(suite)}
+        for model, by_suite in rows.items()
+        if model != "base"
+    }
+
+
+def _expected(preset: Preset) -> dict[str, int]:
+    """Items each pocket suite has at this preset; other suites are not known before they are loaded."""
+    if not any(suite.startswith("pocket_") for suite in preset.evaluation.suites):
+        return {}
+    from vzero.pocket.suites import SUITES
+
+    return {suite: len(SUITES[suite]) * preset.evaluation.items_per_family for suite in preset.evaluation.suites if suite in SUITES}
+
+
+def _claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What this run alone says of every claim on file."""
+    from harness.comparison.groups import groups
+    from harness.comparison.load import DEFAULT_ARM, Loaded
+    from harness.comparison.verdicts import verdicts
+
+    name = found.get("arm") or DEFAULT_ARM
+    run = Loaded("this run", name, found["seed"], found, item_outcomes.decode(found["items"]), Path())
+    return verdicts(groups([run]), list(found["suites"]), found["metrics"][0])
 
 
 def _images(run: Run) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vzero import artefacts
+from vzero.rewards import dual_track
 
 Row = Mapping[str, Any]
 Rate = dict[str, Any]
@@ -72,7 +73,10 @@ def measure(questions: Sequence[Row], labels: Sequence[Row] | None, truths: Mapp
         "valid": share(row["valid"] for row in questions),
         "cut_off": share(row["finish_reason"] == "length" for row in questions),
         "distinct": {"value": distinct / len(valid) if valid else None, "n": len(valid), "low": None, "high": None},
+        "duplicates": rate(len(valid) - distinct, len(valid)),
+        "letters_intuitive": _letters(row["intuitive"] for row in valid),
     }
+    found["letter_entropy_intuitive"] = entropy(found["letters_intuitive"].values())
     found |= _of_labels(labels) if labels is not None else dict.fromkeys(_LABEL_MEASURES)
     if truths is None:
         return found | dict.fromkeys((*_SHADOW_QUESTION_MEASURES, *_SHADOW_LABEL_MEASURES))
@@ -80,7 +84,17 @@ def measure(questions: Sequence[Row], labels: Sequence[Row] | None, truths: Mapp
     return found | (_labels_in_truth(labels, truths) if labels is not None else dict.fromkeys(_SHADOW_LABEL_MEASURES))
 
 
-_LABEL_MEASURES = ("kept", "kept_count", "agreement", "mean_confidence", "unparsed_votes", "no_majority")
+_LABEL_MEASURES = (
+    "kept",
+    "kept_count",
+    "agreement",
+    "mean_confidence",
+    "mean_dual_track",
+    "letters_majority",
+    "letter_entropy_majority",
+    "unparsed_votes",
+    "no_majority",
+)
 _SHADOW_QUESTION_MEASURES = ("well_posed", "hard", "families", "entropy_nats", "effective_families", "unrecognised")
 _SHADOW_LABEL_MEASURES = (
     "label_accuracy",
@@ -90,6 +104,7 @@ _SHADOW_LABEL_MEASURES = (
     "well_posed_kept",
     "hard_kept",
     "calibration",
+    "calibration_error",
 )
 
 
@@ -102,19 +117,28 @@ def _of_labels(labels: Sequence[Row]) -> dict[str, Any]:
     votes = [vote for row in labels for vote in row["votes"]]
     kept = [row for row in labels if row["kept"]]
     confidences = [row["confidence"] for row in labels]
+    letters = _letters(row["answer"] for row in labels)
     return {
         "kept": share(row["kept"] for row in labels),
         "kept_count": len(kept),
         "agreement": share(row["answer"] is not None and row["answer"] == row["intuitive"] for row in labels),
-        "mean_confidence": {
-            "value": math.fsum(confidences) / len(confidences) if confidences else None,
-            "n": len(confidences),
-            "low": None,
-            "high": None,
-        },
+        "mean_confidence": _mean(confidences),
+        "mean_dual_track": _mean([dual_track(row["votes"], row["intuitive"]) for row in labels]),
+        "letters_majority": letters,
+        "letter_entropy_majority": entropy(letters.values()),
         "unparsed_votes": share(vote is None for vote in votes),
         "no_majority": sum(1 for row in labels if row["answer"] is None),
     }
+
+
+def _mean(values: Sequence[float]) -> Rate:
+    return {"value": math.fsum(values) / len(values) if values else None, "n": len(values), "low": None, "high": None}
+
+
+def _letters(answers: Iterable[str | None]) -> dict[str, int]:
+    """How often each letter is the answer, A to D first; answers that are missing do not count."""
+    counts = Counter(answer for answer in answers if answer is not None)
+    return {letter: counts[letter] for letter in sorted({*"ABCD", *counts})}
 
 
 def _questions_in_truth(valid: Sequence[Row], truths: Mapping[str, TruthLike]) -> dict[str, Any]:
@@ -142,8 +166,15 @@ def _labels_in_truth(labels: Sequence[Row], truths: Mapping[str, TruthLike]) -> 
         "intuitive_accuracy": share(row["intuitive"] == one.answer for row, one in posed),
         "well_posed_kept": share(one.well_posed for _, one in kept),
         "hard_kept": share(one.hard for _, one in kept if one.hard is not None),
-        "calibration": calibration(posed),
+        "calibration": (bins := calibration(posed)),
+        "calibration_error": calibration_error(bins),
     }
+
+
+def calibration_error(bins: Sequence[Row]) -> float | None:
+    """Expected calibration error: mean over questions of |accuracy of their bin - mean confidence of their bin| (Naeini et al. 2015)."""
+    total = sum(row["n"] for row in bins)
+    return math.fsum(row["n"] * abs(row["value"] - row["mean_confidence"]) for row in bins) / total if total else None
 
 
 def entropy(counts: Iterable[int]) -> float | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from harness.report.tables import Table
 
-SUITE_WIDTH, ARM_WIDTH = 17, 26  # columns of a terminal
+SUITE_WIDTH, ARM_WIDTH = 16, 16  # columns of a terminal
 BESIDE = 4  # the last columns, which stand in a table of their own in a terminal
 
 
@@ -92,7 +92,7 @@ def _stacked(table: Table) -> Any:
         cells = []
         for cell in row:
             text = Text(visible(cell.text), style=STYLES[cell.tone])
-            for part in cell.detail.replace(", p", "  p").split(", ") if cell.detail else ():
+            for part in cell.detail.split(", ") if cell.detail else ():
                 text.append(f"\n{visible(part)}", style="dim")
             cells.append(text)
         found.add_row(*cells, end_section=index in table.breaks)
