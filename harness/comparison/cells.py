@@ -96,7 +96,7 @@ def _of_gain(gain: Gain) -> dict[str, Any]:
 
 
 def _of_spread(spread: Spread, by_seed: Sequence[float]) -> dict[str, Any]:
-    low, high = spread.wide
+    low, high = (None if one is None else min(max(one, -1.0), 1.0) for one in spread.wide)
     return {
         "gain": spread.mean,
         "low": low,

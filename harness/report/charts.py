@@ -44,20 +44,20 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return [math.fsum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
-def _svg(width: int, height: int, label: str, *parts: str) -> Markup:
+def svg(width: int, height: int, label: str, *parts: str) -> Markup:
     body = Markup("").join(Markup(part) for part in parts)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, label) + body + Markup("</svg>")
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
+def text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _path(corners: Sequence[Point], kind: str) -> str:
+def path(corners: Sequence[Point], kind: str) -> str:
     return f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in corners)}" class="{kind}"/>'
 
 
@@ -75,14 +75,14 @@ def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
     across, up = Scale(min(x for x, _ in everything), last, left, right), Scale(low, high, bottom, top)
     parts = []
     for value in ticks(low, high):
-        parts += [_line(left, up(value), right, up(value), "rule"), _text(left - 5, up(value) + 3.5, f"{value:g}", "end")]
-    parts += [_text(left, bottom + 15, f"{everything[0][0]:g}"), _text(right, bottom + 15, f"step {last:g}", "end")]
+        parts += [line(left, up(value), right, up(value), "rule"), text(left - 5, up(value) + 3.5, f"{value:g}", "end")]
+    parts += [text(left, bottom + 15, f"{everything[0][0]:g}"), text(right, bottom + 15, f"step {last:g}", "end")]
     for t, given in finite.items():
         if given:
-            parts.append(_path([(across(x), up(y)) for x, y in given], f"faint i{t % 4}"))
+            parts.append(path([(across(x), up(y)) for x, y in given], f"faint i{t % 4}"))
             means = smooth([y for _, y in given], max(1, len(given) // 8))
-            parts.append(_path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{t % 4}"))
-    return _svg(width, height, f"{label} by step", *parts)
+            parts.append(path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{t % 4}"))
+    return svg(width, height, f"{label} by step", *parts)
 
 
 def forest(results: Mapping[str, Any], metric: str) -> Markup:
@@ -98,29 +98,29 @@ def forest(results: Mapping[str, Any], metric: str) -> Markup:
     height = top + step * len(rows) + 24 * len(suites) + 14
     across = Scale(min(*shown, 0) - margin, max(*shown, 0) + margin, left, right)
     bottom = height - 20
-    parts = [_text(0, 12, metric_label(metric), "start", "title")]
+    parts = [text(0, 12, metric_label(metric), "start", "title")]
     for value in ticks(100 * across.low, 100 * across.high, 6):
         x = across(value / 100)
         parts += [
-            _line(x, top - 8, x, bottom, "zero" if value == 0 else "rule"),
-            _text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle"),
+            line(x, top - 8, x, bottom, "zero" if value == 0 else "rule"),
+            text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle"),
         ]
     y, previous = float(top), None
     for suite, model, gain in rows:
         if suite != previous:
             y += 20 if previous is None else 24
-            parts.append(_text(0, y - 6, suite, "start", "strong" if suite == "average" else ""))
+            parts.append(text(0, y - 6, suite, "start", "strong" if suite == "average" else ""))
             previous = suite
         kind = f"i{int(model[1:]) % 4}"
         if gain["low"] is not None:
-            parts.append(_line(across(gain["low"]), y + 5, across(gain["high"]), y + 5, f"bar {kind}"))
+            parts.append(line(across(gain["low"]), y + 5, across(gain["high"]), y + 5, f"bar {kind}"))
         parts += [
             f'<circle cx="{across(gain["gain"]):.1f}" cy="{y + 5:.1f}" r="3.6" class="dot {kind}"/>',
-            _text(0, y + 9, model, "start", kind),
-            _text(width, y + 9, points(gain["gain"]), "end", kind),
+            text(0, y + 9, model, "start", kind),
+            text(width, y + 9, points(gain["gain"]), "end", kind),
         ]
         y += step
-    return _svg(width, int(height), f"Paired gains over the base, {metric_label(metric)}", *parts)
+    return svg(width, int(height), f"Paired gains over the base, {metric_label(metric)}", *parts)
 
 
 def _all_gains(gains: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -136,22 +136,22 @@ def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], it
     most = max(row["n"] for row in rows)
     parts = [
         f'<rect x="{across(keep[0]):.1f}" y="{top}" width="{across(keep[1]) - across(keep[0]):.1f}" height="{bottom - top}" class="band"/>',
-        _line(left, bottom, right, top, "zero"),
+        line(left, bottom, right, top, "zero"),
     ]
     for value in (0, 0.5, 1):
         parts += [
-            _line(left, up(value), right, up(value), "rule"),
-            _text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "end"),
-            _text(across(value), bottom + 14, f"{value:g}", "middle"),
+            line(left, up(value), right, up(value), "rule"),
+            text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "end"),
+            text(across(value), bottom + 14, f"{value:g}", "middle"),
         ]
-    parts.append(_text(right, bottom + 27, "confidence c", "end"))
+    parts.append(text(right, bottom + 27, "confidence c", "end"))
     for row in rows:
         x = across(row["mean_confidence"])
         parts += [
-            _line(x, up(row["low"]), x, up(row["high"]), f"bar i{iteration % 4}"),
+            line(x, up(row["low"]), x, up(row["high"]), f"bar i{iteration % 4}"),
             f'<circle cx="{x:.1f}" cy="{up(row["value"]):.1f}" r="{2 + 5 * math.sqrt(row["n"] / most):.1f}" class="dot i{iteration % 4}"/>',
         ]
-    return _svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", *parts)
+    return svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", *parts)
 
 
 def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | None) -> Markup:
@@ -163,10 +163,10 @@ def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | Non
         count, y = sum(1 for vote in cast if vote == option), 15 * index
         kind = "chosen" if option is not None and option == majority else "other"
         parts += [
-            _text(0, y + 11, "?" if option is None else option, "start", "strong" if kind == "chosen" else ""),
+            text(0, y + 11, "?" if option is None else option, "start", "strong" if kind == "chosen" else ""),
             f'<rect x="14" y="{y + 2}" width="{max(1.0, 96 * count / most):.1f}" height="10" class="{kind}"/>',
-            _text(116, y + 11, number(count), "start"),
+            text(116, y + 11, number(count), "start"),
         ]
         if option is not None and option == intuitive:
-            parts.append(_text(134, y + 11, "\u2190 intuitive"))
-    return _svg(190, 15 * (len(options) + 1), "Votes", *parts)
+            parts.append(text(134, y + 11, "\u2190 intuitive"))
+    return svg(190, 15 * (len(options) + 1), "Votes", *parts)

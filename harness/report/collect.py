@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report import flips
+from harness.report.pictures import data_uri
 from harness.sealed import Run, SealedStage
 from harness.shadow import TruthLike, pocket_truths
 from vzero.errors import InputError
 from vzero.images import ImageRecord, load_records, open_image
 
 SAMPLES = 20
-SMALL = 128  # pixels; pictures up to this size are embedded as they are and scaled up in whole pixels
-THUMBNAIL = 384
 PHASES = ("rollout", "votes", "logprobs", "update")
 _SHARES = {"kept": 9, "dropped": 9, "invalid": 2}  # of twenty
 
@@ -45,6 +43,7 @@ class Material:
     stages: tuple[Mapping[str, Any], ...]
     software: tuple[Mapping[str, Any], ...]
     samples: tuple[Sample, ...]
+    flips: tuple[flips.Flip, ...] = ()
 
 
 def collect(run: Run) -> Material:
@@ -53,7 +52,8 @@ def collect(run: Run) -> Material:
         (role, one.stage.iteration): one.rows("metrics.jsonl") for role in ("questioner", "solver") for one in run.of_kind(f"train-{role}")
     }
     stages = tuple({"name": name, "manifest": one.digest, "spec": one.manifest["spec_digest"]} for name, one in run.stages.items())
-    return Material(curves, tuple(_cost(one) for one in run.stages.values()), stages, _software(run), tuple(choose_samples(run)))
+    cost = tuple(_cost(one) for one in run.stages.values())
+    return Material(curves, cost, stages, _software(run), tuple(choose_samples(run)), flips.choose(run))
 
 
 def _cost(stage: SealedStage) -> dict[str, Any]:
@@ -145,12 +145,4 @@ def picture(record: ImageRecord | None) -> tuple[str | None, bool]:
         image = open_image(record)
     except InputError:
         return None, False
-    buffer = io.BytesIO()
-    small = max(image.size) <= SMALL
-    if small:
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        image.save(buffer, "JPEG", quality=82)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", small
+    return data_uri(image)

@@ -155,6 +155,18 @@ def claims(entries: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def cards(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Verdicts in the order of `claims`, each with what would settle it as sentences."""
+    ordered = sorted(entries, key=lambda one: _ORDER.index(one["verdict"]))
+    return [{**one, "sentences": [_needed(settle) for settle in one["settle"]]} for one in ordered]
+
+
+def _needed(settle: Mapping[str, Any]) -> str:
+    ways = [f"{settle[what]:,} {what}" for what in ("items", "seeds") if settle[what] is not None]
+    would = f"{' or '.join(ways)} would settle it ({settle['to']})" if ways else "neither more items nor more seeds alone would settle it"
+    return f"If {settle['supposing']} is the true one, {would}."
+
+
 def _here(entry: Mapping[str, Any]) -> str:
     measured = entry["measured"]
     if measured is None:

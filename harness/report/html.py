@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import charts, tables, words
+from harness.report import charts, compared, plots, tables, words
 from harness.report.collect import Material
 
 PANELS = {
@@ -31,16 +31,17 @@ VOTE_LIMIT = 400
 
 def render(results: Mapping[str, Any], material: Material) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(visible=words.visible, question_lines=words.question_lines, number=words.number, percent=words.percent)
-    style = environment.loader.get_source(environment, "style.css")[0]
+    environment, style = template()
     return environment.get_template("report.html.j2").render(
         style=style,
         results=results,
         material=material,
         findings=words.findings(results),
+        claims=compared.cards(results["claims"]),
+        not_run=words.not_run(results),
+        alarms=words.alarms(results),
+        flips=tables.flips(results),
+        by_samples=_by_samples(results),
         caveats=words.caveats(results),
         accuracy=tables.accuracy(results),
         tests=tables.tests(results),
@@ -59,12 +60,33 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     )
 
 
+def template() -> tuple[Environment, str]:
+    """The environment of every page (what is not a chart is escaped), and the style sheet."""
+    environment = Environment(
+        loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        visible=words.visible,
+        question_lines=words.question_lines,
+        number=words.number,
+        percent=words.percent,
+        points=words.points,
+        bounds=lambda measured: words.interval(measured["low"], measured["high"]),
+    )
+    return environment, environment.loader.get_source(environment, "style.css")[0]
+
+
 def _calibrations(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         (f"iteration {t}", charts.calibration(one["calibration"], tuple(results["keep"]), int(t)))
         for t, one in results["shadow"].items()
         if one["calibration"]
     ]
+
+
+def _by_samples(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    kinds = (("majority", "maj@k: the majority of k answers is right"), ("passed", "pass@k: any of k answers is right"))
+    return [(label, chart) for which, label in kinds if (chart := plots.by_samples(results["k_curves"], which, label))]
 
 
 def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report import tables
+from harness.report import compared, tables
 from harness.report.collect import Material, Sample
-from harness.report.words import caveats, findings, number, visible
+from harness.report.flips import Flip
+from harness.report.words import alarms, caveats, findings, not_run, number, visible
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
@@ -31,9 +32,12 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts = [f"# V-Zero: {plain(results['preset'])}, seed {results['seed']}"]
     parts += [plain(sentence) for sentence in findings(results)]
     parts += [f"**Warning.** {plain(warning)}" for warning in results["warnings"]]
-    parts += [table(tables.accuracy(results))]
+    parts += [f"**Warning.** {plain(sentence)}" for sentence in alarms(results)]
+    parts += [table(compared.claims(results["claims"])), table(tables.accuracy(results))]
     parts += ["\n".join(f"- {plain(sentence)}" for sentence in caveats(results))]
     shown = (
+        tables.by_samples(results),
+        tables.flips(results),
         tables.iterations(results),
         tables.calibration(results),
         tables.asked_families(results),
@@ -46,6 +50,9 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts += [table(one) for one in shown if one is not None]
     if material.samples:
         parts += ["## Questions to look at", *(_sample(one) for one in material.samples)]
+    if material.flips:
+        parts += ["## Answers that changed sides", "\n".join(_flip(one) for one in material.flips)]
+    parts += ["## What was not run", "\n".join(f"- {plain(sentence)}" for sentence in not_run(results))]
     parts += ["## Provenance", _provenance(results, material)]
     return "\n\n".join(parts) + "\n"
 
@@ -76,6 +83,13 @@ def _sample(sample: Sample) -> str:
     if sample.truth is not None:
         said += f", truth: {escape(sample.truth.answer) if sample.truth.well_posed and sample.truth.answer else 'ill-posed'}"
     return f"- {head}: {escape(sample.question['text'])} ({said})"
+
+
+def _flip(flip: Flip) -> str:
+    said = "wrong, then right" if flip.gained else "right, then wrong"
+    asked = "" if flip.question is None else f": {escape(flip.question)}"
+    before, after = (escape(one["answer"] or "none") for one in (flip.before, flip.after))
+    return f"- **{escape(flip.suite)} {escape(flip.item_id)}**, {said}{asked} (base {before}, after {after}, right {escape(flip.gold)})"
 
 
 def _provenance(results: Mapping[str, Any], material: Material) -> str:

@@ -172,6 +172,29 @@ def _measured(results: Mapping[str, Any], metric: str, gain: Mapping[str, Any], 
     return label, points(gain["gain"]), interval(gain["low"], gain["high"])
 
 
+def alarms(results: Mapping[str, Any]) -> list[str]:
+    """Each rule of the collapse alarm that rang."""
+    return [
+        f"Collapse alarm, iteration {one['iteration']}: {one['says']} ({one['rule']}: {one['value']:.2f}, rings at {one['threshold']:g})."
+        for one in results["alarms"]
+    ]
+
+
+def not_run(results: Mapping[str, Any]) -> list[str]:
+    """What a reader might look for here and that was not done."""
+    said = [f"Stage {name}: {why}." for name, why in results["missing"].items()]
+    unrun = [one for one in results["claims"] if one["verdict"] == "NOT RUN"]
+    if unrun:
+        said.append(f"{len(unrun)} of {len(results['claims'])} claims on file: see each one's reason beside the claims above.")
+    if all(one["well_posed"] is None for one in results["shadow"].values()):
+        said.append("Measures that need the true answer to a written question: these images have none.")
+    said.append("Other seeds and other arms: this report is of one training run (vzero-harness table compares runs).")
+    said.append("The forced-style probe, which starts the base in the winning reasoning style to tell elicitation from learning.")
+    if results["split"] == "dev":
+        said.append("The test split.")
+    return said
+
+
 def caveats(results: Mapping[str, Any]) -> list[str]:
     """What the numbers cannot say."""
     said = [f"One training run with seed {results['seed']}: the intervals speak of other questions of the same kinds, not of other runs."]
