@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from harness.comparison.groups import Group, mean_values, pair, values
+from harness.comparison.groups import BASE, Group, mean_values, pair, values
 from harness.comparison.sums import gain_of_sums, level_of_sums
 from harness.stats import Gain, Pairs, Spread, detectable, gain_over_seeds, mean_interval, paired_gain
 from vzero.seeding import derive
 
 AVERAGE = "average"
 RESAMPLES = 2000
-BASE = "base"
 
 
 def cell(group: Group, over: Group | None, suites: Sequence[str], metric: str) -> dict[str, Any] | None:
@@ -27,11 +26,11 @@ def cell(group: Group, over: Group | None, suites: Sequence[str], metric: str) -
         value, low, high = _level(by_suite, seed)
         n = sum(len(runs[0]) for runs in by_suite.values())
         gain, sums = (
-            (None, False) if group is over or (over is None and group.arm == BASE) else _gain(group, over, by_suite, metric, place, seed)
+            (None, False) if group is over or (over is None and group.checkpoint == BASE) else _gain(group, over, by_suite, metric, place, seed)
         )
     else:
         value, low, high, n = level_of_sums(group, place, metric)
-        gain, sums = (gain_of_sums(group, place, metric) if over is None and group.arm != BASE else None), True
+        gain, sums = (gain_of_sums(group, place, metric) if over is None and group.checkpoint != BASE else None), True
     return {"value": value, "low": low, "high": high, "n": n, "expected": max(expected, n), "gain": gain, "from_sums": sums}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -10,6 +10,7 @@ from harness.comparison.groups import Group
 from harness.comparison.load import DEFAULT_ARM, Loaded
 
 TOLERANCE = 0.005
+COMPARED = ("images", "rollouts", "steps")
 
 
 def beside(rows: Sequence[dict[str, Any]], groups: Sequence[Group], over: Group | None) -> None:
@@ -33,7 +34,7 @@ def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) 
     if not own or not other:
         return f"not recorded for both this arm and {name}"
     said = [
-        f"{key.replace('_', ' ')} {own.get(key, 0):,.0f} ({name}: {other.get(key, 0):,.0f})"
+        f"{key} {own.get(key, 0):,.0f} ({name}: {other.get(key, 0):,.0f})"
         for key in dict.fromkeys((*other, *own))
         if abs(own.get(key, 0) - other.get(key, 0)) > TOLERANCE * max(abs(other.get(key, 0)), 1)
     ]
@@ -46,20 +47,29 @@ def _first_arm(groups: Sequence[Group]) -> str | None:
 
 
 def _spent(group: Group) -> dict[str, float]:
-    found = [_of_run(run, int(group.checkpoint[1:]) if group.checkpoint[1:].isdigit() else 1) for run in group.runs]
+    found = [_of_run(run, group.checkpoint) for run in group.runs]
     return {key: fmean(one.get(key, 0) for one in found) for key in dict.fromkeys(key for one in found for key in one)}
 
 
-def _of_run(run: Loaded, iteration: int) -> dict[str, float]:
-    """What training up to this iteration took, as far as the results say: their `compute`, else images and optimizer steps."""
+def _of_run(run: Loaded, checkpoint: str) -> dict[str, float]:
+    """Images, rollouts and optimizer steps of the whole run where its `compute` is stated and `checkpoint` is its last; else images and
+    the steps up to that checkpoint."""
     stated = run.results.get("compute")
-    if isinstance(stated, Mapping):
-        stated = stated.get(str(iteration), stated)
-        return {key: float(value) for key, value in stated.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    stages = [one for one in run.results.get("training", {}).values() if one.get("iteration", 1) <= iteration]
-    found: dict[str, float] = {"images": (run.results.get("images") or {}).get("used", 0)} if run.results.get("images") else {}
+    if isinstance(stated, Mapping) and checkpoint == run.results["models"][-1]:
+        return {key: value for key, value in _flat(stated) if key.split(" ")[-1] in COMPARED}
+    iteration = int(checkpoint[1:]) if checkpoint[1:].isdigit() else 1
+    found = {"images": float(run.results["images"]["used"])} if run.results.get("images") else {}
     for name, one in run.results.get("training", {}).items():
-        if one in stages:
-            key = f"{'questioner' if 'questioner' in name else 'solver'}_steps"
-            found[key] = found.get(key, 0) + one["steps"]
+        if one.get("iteration", 1) <= iteration:
+            key = f"{'questioner' if 'questioner' in name else 'solver'} steps"
+            found[key] = found.get(key, 0.0) + one["steps"]
     return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """ {"steps": {"solver": 4}} -> ("solver steps", 4.0)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, str(key))
+        elif isinstance(value, int | float):
+            yield f"{key} {prefix}".strip(), float(value)

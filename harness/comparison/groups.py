@@ -9,6 +9,7 @@ from statistics import fmean
 from harness.comparison.load import DEFAULT_ARM, Loaded
 from harness.stats import Pairs
 
+BASE = "base"
 Values = Mapping[str, tuple[str, float]]  # item id -> (image, outcome in [0, 1])
 
 
@@ -45,18 +46,27 @@ def groups(runs: Sequence[Loaded]) -> list[Group]:
     models = {run.key[2] for run in runs}
     bases: dict[tuple[str, ...], list[Loaded]] = {}
     trained: dict[tuple[str, ...], list[Loaded]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.arm != DEFAULT_ARM):
         preset, arm, model, split = run.key
         for checkpoint in run.results["models"]:
-            key = (preset, "base", checkpoint, model, split) if checkpoint == "base" else (preset, arm, checkpoint, model, split)
-            (bases if checkpoint == "base" else trained).setdefault(key, []).append(run)
-    ordered = [*bases.items(), *sorted(trained.items(), key=lambda pair: pair[0][1] != DEFAULT_ARM)]
-    return [_group(key, members, len(presets) > 1, len(models) > 1) for key, members in ordered]
+            key = (preset, arm, checkpoint, model, split)
+            if checkpoint == BASE:
+                common = (preset, BASE, checkpoint, model, split)
+                key = common if all(_same_base(run, other) for other in bases.get(common, [])) else key
+            (bases if checkpoint == BASE else trained).setdefault(key, []).append(run)
+    return [_group(key, members, len(presets) > 1, len(models) > 1) for key, members in (*bases.items(), *trained.items())]
+
+
+def _same_base(one: Loaded, other: Loaded) -> bool:
+    """Whether two runs can share a base row. An arm that changes the evaluation (other pictures) has a base of its own."""
+    if one.seed != other.seed or not (one.items and other.items):
+        return one.seed != other.seed or one.results["suites"] == other.results["suites"] or one.arm == other.arm
+    return all(one.items[suite].get(BASE) == other.items[suite].get(BASE) for suite in one.items if suite in other.items)
 
 
 def _group(key: tuple[str, ...], members: Sequence[Loaded], name_preset: bool, name_model: bool) -> Group:
     preset, arm, checkpoint, model, _ = key
-    name = "base" if arm == "base" else f"{arm} {checkpoint}"
+    name = BASE if arm == BASE else f"base of {arm}" if checkpoint == BASE else f"{arm} {checkpoint}"
     name += (
         f" ({', '.join(part for part, wanted in ((preset, name_preset), (model, name_model)) if wanted)})"
         if name_preset or name_model

@@ -20,10 +20,9 @@ ARMS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "vzero": ((DEFAULT_ARM,), None),
     "vzero-iteration-1": ((DEFAULT_ARM,), "S1"),
     "vzero-iteration-2": ((DEFAULT_ARM,), "S2"),
-    "uncertainty": (("uncertainty", "single-uncertainty", "single-reward"), None),
+    "uncertainty": (("uncertainty", "single-uncertainty"), None),
     "supervised-grpo": (("supervised-grpo", "supervised"), None),
-    "mm-upt": (("mm-upt", "majority-vote", "majority"), None),
-    "evolmm-discrete": (("evolmm-discrete", "majority-vote", "majority"), None),
+    "mm-upt": (("mm-upt", "majority-voting"), None),
 }
 
 
@@ -95,9 +94,9 @@ def _find(groups: Sequence[Group], method: str) -> Group | None:
 
 
 def _difference(better: Group, worse: Group, places: Sequence[str], metric: str) -> tuple[str | None, Measurement | None]:
-    swapped = better.arm == BASE
+    swapped = better.checkpoint == BASE
     own, other = (worse, better) if swapped else (better, worse)
-    found = cell(own, None if other.arm == BASE else other, places, metric)
+    found = cell(own, None if other.checkpoint == BASE else other, places, metric)
     if found is None or found["gain"] is None:
         return f"{own.name} and {other.name} were not measured on the same items", None
     gain = found["gain"]
