@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, pocket, profile, reproduce, seeds, table, train
+from harness.commands import audit, check, pocket, profile, reproduce, seeds, table, train
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -107,4 +107,5 @@ app.command("seeds")(seeds.seeds)
 app.command("profile")(profile.profile)
 app.command("audit")(audit.audit)
 app.command("table")(table.table)
+app.command("check")(check.check)
 app.add_typer(pocket.app, name="pocket")

@@ -26,7 +26,9 @@ def cell(group: Group, over: Group | None, suites: Sequence[str], metric: str) -
         value, low, high = _level(by_suite, seed)
         n = sum(len(runs[0]) for runs in by_suite.values())
         gain, sums = (
-            (None, False) if group is over or (over is None and group.checkpoint == BASE) else _gain(group, over, by_suite, metric, place, seed)
+            (None, False)
+            if group is over or (over is None and group.checkpoint == BASE)
+            else _gain(group, over, by_suite, metric, place, seed)
         )
     else:
         value, low, high, n = level_of_sums(group, place, metric)

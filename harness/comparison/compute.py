@@ -67,7 +67,7 @@ def _of_run(run: Loaded, checkpoint: str) -> dict[str, float]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """ {"steps": {"solver": 4}} -> ("solver steps", 4.0)."""
+    """{"steps": {"solver": 4}} -> ("solver steps", 4.0)."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, str(key))

@@ -59,8 +59,12 @@ def groups(runs: Sequence[Loaded]) -> list[Group]:
 
 def _same_base(one: Loaded, other: Loaded) -> bool:
     """Whether two runs can share a base row. An arm that changes the evaluation (other pictures) has a base of its own."""
-    if one.seed != other.seed or not (one.items and other.items):
-        return one.seed != other.seed or one.results["suites"] == other.results["suites"] or one.arm == other.arm
+    if one.seed != other.seed:
+        return True
+    if not (one.items and other.items):
+        return all(
+            one.results["suites"][suite].get(BASE) == other.results["suites"].get(suite, {}).get(BASE) for suite in one.results["suites"]
+        )
     return all(one.items[suite].get(BASE) == other.items[suite].get(BASE) for suite in one.items if suite in other.items)
 
 

@@ -1,0 +1,216 @@
+"""`check` catches a training that silently broke: five mutations of the real stages on the shipped model, and the same run undisturbed.
+
+One small run is made once (images, Questioner, questions, votes, Solver; no evaluation). A mutation redoes the stage it touches in a copy
+of it, through the real trainer, with the product's code patched in this process; `check` itself runs on the artefacts alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from harness.check import check, reference
+from harness.results import build
+from harness.sealed import read_run
+from vzero import artefacts, rewards, voting
+from vzero.checkpoints import POCKET
+from vzero.config import load_preset
+from vzero.stage import _programs, run_stage
+
+PRESET = load_preset(
+    "smoke",
+    [
+        "images.count=40",
+        "questioner.grpo.prompts_per_generation=8",
+        "questioner.grpo.prompts_per_step=4",
+        "questioner.grpo.micro_batch=16",
+        "solver.grpo.prompts_per_generation=4",
+        "solver.grpo.prompts_per_step=2",
+        "solver.grpo.micro_batch=10",
+        "solver.keep_high=0.9",
+    ],
+)
+IMAGES, QUESTIONER, WRITE, LABEL, SOLVER = "00-images", "02-train-questioner-1", "03-write-questions-1", "04-label-1", "05-train-solver-1"
+pytestmark = pytest.mark.skipif(not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint")
+
+
+def run(folder: Path, *stages: str) -> Path:
+    for name in stages:
+        run_stage(folder, name, _programs())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("healthy") / "run"
+    artefacts.write_json(folder / "run.json", {"preset": PRESET.model_dump(mode="json")})
+    return run(folder, IMAGES, QUESTIONER, WRITE, LABEL, SOLVER)
+
+
+@pytest.fixture(scope="module")
+def beside(healthy: Path) -> dict[str, Any]:
+    """The undisturbed run as the reference."""
+    found = read_run(healthy)
+    return reference.measure(found, build(found))
+
+
+@pytest.fixture
+def broken(healthy: Path, beside: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Redo `stages` in a copy, whatever is patched by then; the rules that fail, each with its sentence."""
+
+    def redo(*stages: str) -> dict[str, str]:
+        folder = tmp_path / "run"
+        shutil.copytree(healthy, folder)
+        for name in stages:
+            shutil.rmtree(folder / "stages" / name)
+        return failures(run(folder, *stages), beside)
+
+    return redo
+
+
+def failures(folder: Path, beside: dict[str, Any]) -> dict[str, str]:
+    """Broken rules but for completeness: nothing is evaluated here."""
+    found = check(folder, beside)["findings"]
+    return {one["rule"]: one["says"] for one in found if one["passed"] is False and one["rule"] != "run-complete"}
+
+
+def test_an_undisturbed_run_breaks_no_rule(healthy: Path, beside: dict[str, Any]) -> None:
+    assert failures(healthy, beside) == {}
+    passed = {one["rule"] for one in check(healthy, beside)["findings"] if one["passed"]}
+    assert passed >= {
+        "labels-are-majorities",
+        "filter-keeps-the-band",
+        "votes-are-what-was-said",
+        "groups-are-whole",
+        "advantages-follow-rewards",
+        "reward-formula",
+        "trained-on-its-labels",
+        "weights-moved",
+        "kl-bounded",
+        "loss-is-the-objective",
+        "kl-in-the-loss",
+        "beside-reference",
+    }
+
+
+def test_a_flipped_advantage_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.grpo.trainer import GroupTrainer
+
+    score = GroupTrainer._generate_and_score_completions
+
+    def flipped(self: GroupTrainer, inputs: Any) -> dict[str, Any]:
+        batch = score(self, inputs)
+        return {**batch, "advantages": -batch["advantages"]}
+
+    monkeypatch.setattr(GroupTrainer, "_generate_and_score_completions", flipped)
+    assert "instead of" in broken(QUESTIONER)["advantages-follow-rewards"]
+
+
+def test_a_sign_flipped_in_the_loss_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.grpo.trainer import GroupTrainer
+
+    loss = GroupTrainer._compute_loss
+    monkeypatch.setattr(
+        GroupTrainer, "_compute_loss", lambda self, model, inputs: loss(self, model, {**inputs, "advantages": -inputs["advantages"]})
+    )
+    assert "wrong sign" in broken(QUESTIONER)["loss-is-the-objective"]
+
+
+def test_a_dropped_kl_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.grpo import train
+
+    configured = train.trl_config
+
+    def without(*arguments: Any, **named: Any) -> Any:
+        config = configured(*arguments, **named)
+        config.beta = 0.0
+        return config
+
+    monkeypatch.setattr(train, "trl_config", without)
+    assert "not measured" in broken(QUESTIONER)["kl-bounded"]
+
+
+def test_a_vote_in_place_of_the_label_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    count = voting.tally
+
+    def swapped(votes: Sequence[str | None]) -> voting.Tally:
+        return replace(count(votes), answer=votes[-1])
+
+    monkeypatch.setattr(voting, "tally", swapped)
+    assert "labels are not" in broken(LABEL)["labels-are-majorities"]
+
+
+def test_a_reward_of_single_votes_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    count = voting.tally
+    monkeypatch.setattr(rewards, "tally", lambda votes: count(votes[:1]))
+    assert "rewards are not" in broken(QUESTIONER)["reward-formula"]
+
+
+def test_labels_that_are_not_the_voted_ones_are_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero import solver
+
+    read = artefacts.read_jsonl
+
+    def swapped(path: Path) -> list[dict[str, Any]]:
+        rows = read(path)
+        return [{**row, "answer": row["intuitive"]} for row in rows] if path.name == "labels.jsonl" else rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(solver.artefacts, "read_jsonl", swapped)
+        folder_failures = _redo_then_restore(broken, patched)
+    assert "training questions are not" in folder_failures["trained-on-its-labels"]
+
+
+def _redo_then_restore(broken: Callable[..., dict[str, str]], patched: pytest.MonkeyPatch) -> dict[str, str]:
+    """Train with the patch; `check` must read the artefacts as they are."""
+    from tests.e2e import test_check_mutations as here
+
+    train = here.run
+
+    def then_restore(folder: Path, *stages: str) -> Path:
+        done = train(folder, *stages)
+        patched.undo()
+        return done
+
+    patched.setattr(here, "run", then_restore)
+    return broken(SOLVER)
+
+
+def test_a_blind_solver_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.rollout import engines
+
+    opened = engines.open_engine
+
+    class Blind:
+        """Shows the Solver a grey picture of the same size: the prompts look as they should."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.engine = opened(*arguments)
+
+        def generate(self, requests: Any, sampling: Any) -> Any:
+            grey = [replace(one, image=Image.new("RGB", one.image.size, (128, 128, 128))) for one in requests]
+            return self.engine.generate(grey, sampling)
+
+    monkeypatch.setattr(engines, "open_engine", Blind)
+    assert "votes that are right" in broken(QUESTIONER)["beside-reference"]
+
+
+def test_frozen_weights_are_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.grpo import train
+
+    configured = train.trl_config
+
+    def still(*arguments: Any, **named: Any) -> Any:
+        config = configured(*arguments, **named)
+        config.learning_rate = 0.0
+        return config
+
+    monkeypatch.setattr(train, "trl_config", still)
+    found = broken(QUESTIONER)
+    assert "nothing was learnt" in found["weights-moved"] and "stayed 0" in found["kl-bounded"]
