@@ -26,10 +26,11 @@ Results = Mapping[str, Any]
 
 
 def measure(run: Run, results: Results) -> dict[str, Any]:
-    """What a reference keeps of a run: its preset, item outcomes, and samples of the numbers that training rests on."""
+    """What a reference keeps of a run: its preset, item outcomes, sums of the numbers that training rests on, and what made it."""
     return {
         "format": FORMAT,
         "preset": run.preset.model_dump(mode="json"),
+        "made_by": next((one.manifest.get("provenance") for one in run.stages.values()), None),
         "items": results["items"],
         "samples": {key: {"n": len(values), "mean": fmean(values), "variance": _variance(values)} for key, values in _samples(run).items()},
     }
@@ -92,8 +93,15 @@ def _p(p: float) -> str:
 def _other_preset(run: Run, reference: Results) -> str | None:
     from vzero.config import differences
 
-    changed = [key for key in differences(reference["preset"], run.preset.model_dump(mode="json")) if key not in ("model", "seed")]
-    return ", ".join(changed[:3]) or None
+    changed = differences(reference["preset"], run.preset.model_dump(mode="json"))
+    known = [key for key in changed if key not in ("model", "seed") and _has(reference["preset"], key)]
+    return ", ".join(known[:3]) or None
+
+
+def _has(tree: Mapping[str, Any], dotted: str) -> bool:
+    """Whether the reference knows this setting: one that came later was at its default then, whatever that was called."""
+    head, _, rest = dotted.partition(".")
+    return head in tree and (not rest or (isinstance(tree[head], Mapping) and _has(tree[head], rest)))
 
 
 def _accuracies(results: Results, reference: Results) -> dict[str, tuple[float, str]]:

@@ -64,7 +64,7 @@ def _said(judged: Judgement, reason: str | None) -> str:
 
 def _measured(measured: Measurement) -> dict[str, Any]:
     kept = ("gain", "low", "high", "n", "expected", "by_seed")
-    return {key: value for key, value in asdict(measured).items() if key in kept}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(measured).items() if key in kept}
 
 
 def _measure(claim: Claim, groups: Sequence[Group], suites: Sequence[str], metric: str) -> tuple[str | None, Measurement | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.report.words import metric_label, number, points
+from harness.report.words import metric_label, number, points, visible
 
 Point = tuple[float, float]
 
@@ -46,11 +46,11 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 def svg(width: int, height: int, label: str, *parts: str) -> Markup:
     body = Markup("").join(Markup(part) for part in parts)
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, label) + body + Markup("</svg>")
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, visible(label)) + body + Markup("</svg>")
 
 
 def text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(visible(text))}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -152,34 +152,22 @@ def test_a_reward_of_single_votes_is_caught(broken: Callable[..., dict[str, str]
     assert "rewards are not" in broken(QUESTIONER)["reward-formula"]
 
 
-def test_labels_that_are_not_the_voted_ones_are_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    from vzero import solver
-
+def test_labels_that_are_not_the_voted_ones_are_caught(
+    healthy: Path, beside: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = artefacts.read_jsonl
 
     def swapped(path: Path) -> list[dict[str, Any]]:
         rows = read(path)
         return [{**row, "answer": row["intuitive"]} for row in rows] if path.name == "labels.jsonl" else rows
 
-    with monkeypatch.context() as patched:
-        patched.setattr(solver.artefacts, "read_jsonl", swapped)
-        folder_failures = _redo_then_restore(broken, patched)
-    assert "training questions are not" in folder_failures["trained-on-its-labels"]
-
-
-def _redo_then_restore(broken: Callable[..., dict[str, str]], patched: pytest.MonkeyPatch) -> dict[str, str]:
-    """Train with the patch; `check` must read the artefacts as they are."""
-    from tests.e2e import test_check_mutations as here
-
-    train = here.run
-
-    def then_restore(folder: Path, *stages: str) -> Path:
-        done = train(folder, *stages)
-        patched.undo()
-        return done
-
-    patched.setattr(here, "run", then_restore)
-    return broken(SOLVER)
+    folder = tmp_path / "run"
+    shutil.copytree(healthy, folder)
+    shutil.rmtree(folder / "stages" / SOLVER)
+    with monkeypatch.context() as patched:  # undone before `check` reads the labels
+        patched.setattr(artefacts, "read_jsonl", swapped)
+        run(folder, SOLVER)
+    assert "training questions are not" in failures(folder, beside)["trained-on-its-labels"]
 
 
 def test_a_blind_solver_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,275 @@
+"""Comparisons of runs: pooling against hand-worked cases, rows side by side, tolerant reading, and every format with hostile names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from harness.comparison import compare, load
+from harness.comparison.verdicts import verdicts
+from harness.outcomes import decode, encode
+from harness.report import compared, formats
+from harness.report.sheet import guarded
+from vzero import artefacts
+from vzero.errors import InputError
+
+HOSTILE = "=cmd|'/c calc'!A1 <script>alert(1)</script> \\input{/etc/passwd} & % $x_1^2$ #~ {\u202e} | `x` \x1b[31m"
+
+
+def row(suite: str, item: int, right: bool, image: str | None = None) -> dict[str, Any]:
+    answer = {"answer": "A" if right else "B", "finish_reason": "stop"}
+    return {
+        "suite": suite,
+        "item_id": f"{suite}-{item}",
+        "image_sha256": image or f"{suite}{item}",
+        "gold": "A",
+        "greedy": answer,
+        "sampled": [answer] * 2,
+    }
+
+
+def results(arm: str, seed: int, answers: Mapping[str, Mapping[str, Sequence[int]]], **more: Any) -> dict[str, Any]:
+    """A results object with items: `answers[model][suite]` are 0 or 1."""
+    rows = {
+        model: {suite: [row(suite, i, bool(v)) for i, v in enumerate(values)] for suite, values in suites.items()}
+        for model, suites in answers.items()
+    }
+    suites = list(next(iter(answers.values())))
+    counts = {name: {"value": 0, "n": 1} for name in ("unparsed_greedy", "unparsed_sampled", "cut_off_greedy", "cut_off_sampled")}
+    return {
+        "preset": "p",
+        "arm": arm,
+        "seed": seed,
+        "model": "m",
+        "split": "test",
+        "samples": 2,
+        "models": list(answers),
+        "metrics": ["greedy", "sampled"],
+        "suites": {
+            suite: {
+                model: {"greedy": {"value": float(np.mean(answers[model][suite])), "n": len(answers[model][suite])}, **counts}
+                for model in answers
+            }
+            for suite in suites
+        },
+        "items": encode(rows, suites),
+        **more,
+    }
+
+
+def write(folder: Path, found: Mapping[str, Any]) -> Path:
+    artefacts.write_json(folder / "results.json", found)
+    return folder
+
+
+def draw(rng: np.random.Generator, share: float, n: int = 60) -> list[int]:
+    return [int(value) for value in rng.random(n) < share]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two arms with three seeds each; the base answers alike in every run."""
+    rng = np.random.default_rng(5)
+    base = {suite: draw(rng, 0.5) for suite in ("a", "b")}
+    for arm, gain in (("v-zero", 0.3), ("rival", 0.05)):
+        for seed in range(3):
+            after = {suite: [max(v, int(rng.random() < gain)) for v in values] for suite, values in base.items()}
+            after["b"] = [v if arm == "v-zero" else v * int(rng.random() < 0.8) for v in after["b"]]
+            write(tmp_path / arm / f"seed-{seed}", results(arm, seed, {"base": base, "S1": after}))
+    return tmp_path
+
+
+def test_items_survive_the_file_and_missing_ones_stay_missing() -> None:
+    rows = {
+        "base": {"a": [row("a", 0, True), row("a", 1, False, "shared"), row("a", 2, True, "shared")]},
+        "S1": {"a": [row("a", 1, True, "shared")]},
+    }
+    found = decode(json.loads(json.dumps(encode(rows, ["a"]))))
+    assert {item: one.greedy for item, one in found["a"]["base"].items()} == {"a-0": True, "a-1": False, "a-2": True}
+    assert list(found["a"]["S1"]) == ["a-1"] and found["a"]["S1"]["a-1"].right == 2
+    images = [one.image for one in found["a"]["base"].values()]
+    assert images[1] == images[2] != images[0]
+
+
+def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path) -> None:
+    found = compare(load([runs]))
+    rows = {one["name"]: one for one in found["rows"]}
+    assert list(rows) == ["base", "v-zero S1", "rival S1"] and rows["rival S1"]["seeds"] == [0, 1, 2]
+    loaded = [artefacts.read_json(runs / "v-zero" / f"seed-{seed}" / "results.json") for seed in range(3)]
+    differences = np.array(
+        [
+            [one.greedy - decode(r["items"])["a"]["base"][item].greedy for item, one in decode(r["items"])["a"]["S1"].items()]
+            for r in loaded
+        ],
+        dtype=float,
+    )
+    gain = rows["v-zero S1"]["cells"]["a"]["gain"]
+    assert gain["gain"] == pytest.approx(differences.mean()) and gain["by_seed"] == pytest.approx(list(differences.mean(1)))
+    seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 60
+    freedom = (seeds + images) ** 2 / (seeds**2 / 2 + images**2 / 59)
+    half = scipy_stats.t.ppf(0.975, freedom) * np.sqrt(seeds + images)
+    assert gain["t_low"] == pytest.approx(gain["gain"] - half) and gain["low"] <= gain["t_low"]
+    assert gain["p_holm"] >= gain["p"]
+
+
+def test_gains_over_an_arm_or_another_run_are_paired_with_it(runs: Path) -> None:
+    over_base = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]))["rows"]}
+    found = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]), against="rival")["rows"]}
+    assert found["rival S1"] is None
+    assert found["v-zero S1"]["gain"] == pytest.approx(over_base["v-zero S1"]["gain"] - over_base["rival S1"]["gain"])
+    assert found["base"]["gain"] == pytest.approx(-over_base["rival S1"]["gain"])
+    beside = compare(load([runs / "v-zero"]), reference=load([runs / "rival"]))
+    assert {one["name"]: one["cells"]["a"]["gain"] for one in beside["rows"]}["v-zero S1"] == found["v-zero S1"]
+    with pytest.raises(InputError, match="choose base"):
+        compare(load([runs]), against="nobody")
+
+
+def test_losses_are_always_said(runs: Path) -> None:
+    said = compared.losses(compare(load([runs])))
+    assert any(one.startswith("rival S1 loses on b") for one in said) and not any(one.startswith("v-zero") for one in said)
+    for name in ("md", "latex", "html"):
+        assert "loses on b" in formats.render(compare(load([runs])), name, [Path("/nowhere")] * 6)
+
+
+def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> None:
+    shutil.copytree(runs / "rival", runs / "frozen-questioner")
+    for path in (runs / "frozen-questioner").rglob("results.json"):
+        artefacts.write_json(path, {**artefacts.read_json(path), "arm": "frozen-questioner"})
+    found = {one["id"]: one for one in compare(load([runs]))["claims"]}
+    assert found["vzero.order.frozen-questioner"]["verdict"] == "REPRODUCED"
+    assert found["vzero.order.frozen-questioner"]["measured"]["gain"] > 0.1
+    assert found["vzero.order.no-filter"]["verdict"] == "NOT RUN" and "no-filter" in found["vzero.order.no-filter"]["reason"]
+    assert found["vzero.7b.math"]["verdict"] == "NOT RUN" and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"]["reason"]
+
+
+def test_a_shortened_suite_is_a_protocol_deviation(runs: Path) -> None:
+    for path in runs.rglob("results.json"):
+        artefacts.write_json(path, {**artefacts.read_json(path), "expected": {"a": 100, "b": 60}})
+    found = compare(load([runs]))
+    claim = next(one for one in found["claims"] if one["id"] == "vzero.order.base")
+    assert claim["verdict"] == "PROTOCOL DEVIATION" and "120 of 160" in claim["deviations"][0]
+    assert any(cell.tone == "bad" and cell.text == "120 of 160" for line in compared.arms(found).rows for cell in line)
+
+
+def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtracted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    answers = {"base": {"mmstar": draw(rng, 0.6), "mathvista_testmini": draw(rng, 0.6)}}
+    write(tmp_path, {**results("none", 0, answers), "model": "Qwen/Qwen2.5-VL-7B-Instruct"})  # a checkpoint never trained here
+    found = compare(load([tmp_path]))
+    kinds = [one["kind"] for one in found["rows"]]
+    assert (
+        kinds[0] == "measured"
+        and "published" in kinds
+        and kinds[-1] == "third-party"
+        and kinds == sorted(kinds, key=["measured", "published", "third-party"].index)
+    )
+    third = [one for one in found["rows"] if one["kind"] == "third-party" and "internvl-report" in one["source"]]
+    assert third[0]["cells"]["mmstar"][0]["value"] == pytest.approx(0.639)
+    table = compared.arms(found)
+    assert all(line[0].tone == "printed" for line, one in zip(table.rows, found["rows"], strict=True) if one["kind"] != "measured")
+    assert not [cell for one in found["rows"] if one["kind"] == "measured" for cell in one["cells"].values() if cell["gain"]]
+
+
+def test_older_results_without_items_are_pooled_from_their_sums() -> None:
+    committed = Path(__file__).parents[2] / "results" / "pocket"
+    folders = list(committed.glob("seed-*"))
+    stripped = [dict(artefacts.read_json(one / "results.json"), items={}) for one in folders]
+    from harness.comparison.load import Loaded
+
+    found = compare([Loaded(one.name, "v-zero", r["seed"], r, {}, one) for one, r in zip(folders, stripped, strict=True)])
+    gain = next(one for one in found["rows"] if one["name"] == "v-zero S2")["cells"]["average"]["gain"]
+    stated = [r["gains"]["S2"]["average"]["greedy"]["gain"] for r in stripped]
+    assert gain["gain"] == pytest.approx(np.mean(stated)) and gain["low"] < min(stated) and found["pooled_from_sums"]
+
+
+def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, runs: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no results\.json"):
+        load([tmp_path / "empty"])
+    (tmp_path / "empty" / "results.json").write_text('{"suites": 3}')
+    with pytest.raises(InputError, match="not the results"):
+        load([tmp_path / "empty"])
+    shutil.copytree(runs / "rival" / "seed-0", runs / "twin")
+    with pytest.raises(InputError, match="same seed 0"):
+        load([runs / "rival", runs / "twin"])
+    with pytest.raises(InputError, match="--metric"):
+        compare(load([runs / "rival"]), metric="maj@99")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    for seed in range(2):
+        answers = {"base": {HOSTILE: draw(rng, 0.4)}, "S1": {HOSTILE: draw(rng, 0.6)}}
+        write(tmp_path / f"{seed}", results(HOSTILE, seed, answers, warnings=[HOSTILE], missing={HOSTILE: HOSTILE}))
+    return compare(load([tmp_path]))
+
+
+def test_csv_holds_no_formula(hostile: dict[str, Any]) -> None:
+    lines = list(csv.reader(io.StringIO(formats.render(hostile, "csv"))))
+    assert {len(line) for line in lines} == {len(lines[0])} and len(lines) > 2
+    for cell in (cell for line in lines for cell in line):
+        try:
+            float(cell)
+        except ValueError:
+            assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")), cell
+    for start in "=+-@\t\r\n\uff1d":
+        assert guarded(f"{start}1").startswith("'") and guarded(f"  {start}1").startswith("'")
+    assert guarded(-0.5) == -0.5 and guarded("plain") == "plain"
+
+
+def test_html_escapes_and_needs_nothing(hostile: dict[str, Any]) -> None:
+    page = formats.render(hostile, "html", [Path("/nowhere")] * 2)
+    tags: list[tuple[str, dict[str, str | None]]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))  # type: ignore[method-assign]
+    parser.feed(page)
+    assert not {"script", "link", "iframe", "img"} & {tag for tag, _ in tags}
+    assert not [attributes for _, attributes in tags if any(name.startswith("on") or name == "href" for name in attributes)]
+    assert "\x1b" not in page and "\u202e" not in page and "alert(1)" in page
+    assert all(attributes.get("tabindex") == "0" for _, attributes in tags if attributes.get("class") == "scroll")
+
+
+def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Path, tmp_path: Path) -> None:
+    text = formats.render(hostile, "latex") + formats.render(compare(load([runs])), "latex")
+    assert text.isascii() and "\\input{" not in text and text.count("\\begin{") == text.count("\\end{")
+    depth = 0
+    for before, c in zip(" " + text, text, strict=False):
+        depth += (c == "{" and before != "\\") - (c == "}" and before != "\\")
+        assert depth >= 0
+    assert depth == 0
+    if shutil.which("pdflatex"):
+        (tmp_path / "doc.tex").write_text("\\documentclass{article}\\begin{document}" + text + "\\end{document}")
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            errors="replace",
+        )
+        assert done.returncode == 0 and (tmp_path / "doc.pdf").exists(), done.stdout[-2000:]
+
+
+def test_markdown_and_json_say_the_same(runs: Path) -> None:
+    found = compare(load([runs]))
+    assert json.loads(formats.render(found, "json")) == found
+    text = formats.render(found, "md")
+    for one in found["rows"]:
+        for cell in one["cells"].values():
+            assert f"{100 * cell['value']:.1f}" in text
+
+
+def test_verdicts_of_nothing_are_all_not_run() -> None:
+    assert {one["verdict"] for one in verdicts([], [], "greedy")} == {"NOT RUN"}
