@@ -1,0 +1,182 @@
+"""The rules of `check`, each on rows worked by hand: what passes, what fails, and that the second set of formulas agrees with the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean, stdev
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.check import exact, formulas, learning, protocol, reference
+from harness.check.finding import all_of
+from harness.check.run import read_reference
+from vzero import rewards, voting
+from vzero.errors import InputError
+from vzero.prompts import parse_answer
+
+VOTES = st.lists(st.sampled_from(["A", "B", "C", "D", None]), min_size=1, max_size=12)
+
+
+@given(VOTES, st.sampled_from(["A", "B", "C", "D", None]))
+def test_both_sets_of_formulas_agree(votes: list[str | None], intuitive: str | None) -> None:
+    tally = voting.tally(votes)
+    assert formulas.majority(votes) == (tally.answer, pytest.approx(tally.confidence))
+    assert formulas.kept(votes, 0.3, 0.8) == voting.keep(tally)
+    assert formulas.dual_track(votes, intuitive) == pytest.approx(rewards.dual_track(votes, intuitive))
+    assert formulas.uncertainty(votes, intuitive) == pytest.approx(rewards.uncertainty(votes))
+
+
+@given(st.lists(st.sampled_from(["\\boxed{", " A }", "B}", "</think>", "AB}", "x ", "\\boxed{ C }"]), max_size=8))
+@settings(max_examples=300)
+def test_a_plain_box_is_read_alike_and_any_other_is_left_to_the_parser(parts: list[str]) -> None:
+    text = "".join(parts)
+    letter = formulas.boxed(text)
+    assert letter is None or letter == parse_answer(text)
+
+
+def stage(kind: str, **files: list[Mapping[str, Any]]) -> Any:
+    named = {f"{name}.jsonl": rows for name, rows in files.items()}
+    return SimpleNamespace(
+        stage=SimpleNamespace(name=f"x-{kind}", kind=kind, iteration=1),
+        rows=lambda name: named.get(name, []),
+        has=lambda name: name in named,
+        manifest={"facts": {"steps": 2}},
+    )
+
+
+def completions(generation: int, rewarded: list[list[float]], tokens: list[int]) -> list[dict[str, Any]]:
+    rows = []
+    for group, values in enumerate(rewarded):
+        for index, reward in enumerate(values):
+            advantage = (reward - fmean(values)) / (stdev(values) + 1e-4)
+            rows.append(
+                {
+                    "generation": generation,
+                    "prompt": f"p{generation}{group}",
+                    "index": index,
+                    "tokens": tokens[index],
+                    "reward": reward,
+                    "advantage": advantage,
+                }
+            )
+    return rows
+
+
+# Two generations of two steps with one prompt each; rewards 1 and 0, lengths 3 and 1: advantages +-.70701, so the first step weighs
+# -(3 - 1) .70701 over 8 / 2 tokens: -.353503. With KL .2, beta .5 and 4 of 4 tokens the second generation's loss is .1 more.
+ROWS = completions(1, [[1.0, 0.0], [1.0, 0.0]], [3, 1]) + completions(2, [[1.0, 0.0], [1.0, 0.0]], [3, 1])
+METRICS = [
+    {"step": 1, "generation": 1, "loss": -0.353503, "kl": 0.0},
+    {"step": 2, "generation": 1, "loss": 9.0, "kl": 0.1},
+    {"step": 3, "generation": 2, "loss": -0.253503, "kl": 0.2},
+    {"step": 4, "generation": 2, "loss": 9.0, "kl": 0.3},
+]
+
+
+def losses(metrics: list[dict[str, Any]]) -> dict[str, bool | None]:
+    return {one.rule: one.passed for one in learning._loss(stage("train-solver"), metrics, ROWS, 0.5)}
+
+
+def test_the_loss_is_recomputed_by_hand() -> None:
+    assert losses(METRICS) == {"loss-is-the-objective": True, "kl-in-the-loss": True}
+    without = [{**row, "loss": -0.353503} for row in METRICS]
+    assert losses(without)["kl-in-the-loss"] is False
+    flipped = [{**row, "loss": -row["loss"]} for row in METRICS]
+    assert losses(flipped)["loss-is-the-objective"] is False
+    assert losses([{**row, "kl": 0.0} for row in without])["kl-in-the-loss"] is None, "nothing to see is not a pass"
+
+
+def test_kl_has_to_be_there_to_grow_and_to_end() -> None:
+    kl = lambda *values: learning._kl(stage("train-solver"), [{"kl": value} for value in values], 0.01).passed  # noqa: E731
+    assert kl(0.0, 0.1) is True
+    assert kl(0.0, 0.0) is False and kl(0.0, None) is False and kl(0.0, 0.9) is False
+    assert learning._kl(stage("train-solver"), [{"kl": None}], 0.0).passed is None
+
+
+def test_advantages_of_another_sign_or_scale_are_found() -> None:
+    assert exact._advantages(stage("train-solver"), ROWS).passed is True
+    for factor in (-1.0, 2.0):
+        assert exact._advantages(stage("train-solver"), [{**row, "advantage": factor * row["advantage"]} for row in ROWS]).passed is False
+    # a mean over the batch instead of the group
+    assert exact._advantages(stage("train-solver"), [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
+
+
+def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
+    rng = np.random.default_rng(1)
+
+    def trend(change: float) -> bool | None:
+        rows = [
+            {"generation": generation, "prompt": f"{generation}-{prompt}", "reward": float(rng.random() < 0.6 + change * generation)}
+            for generation in range(1, 10)
+            for prompt in range(30)
+            for _ in range(4)
+        ]
+        return learning._trend(stage("train-solver"), rows).passed
+
+    assert trend(-0.05) is False and trend(0.02) is True
+    assert sum(trend(0.0) is False for _ in range(100)) <= 2
+
+
+def results(unparsed: int = 0, scored: int = 100) -> dict[str, Any]:
+    counts = {f"{what}_{kind}": {"value": 0, "n": 100} for what in ("unparsed", "cut_off") for kind in ("greedy", "sampled")}
+    counts["unparsed_greedy"] = {"value": unparsed, "n": 100}
+    return {"models": ["base"], "expected": {"s": 100}, "suites": {"s": {"base": {"greedy": {"n": scored}, **counts}}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "broken"),
+    [
+        (results(), set()),
+        (results(unparsed=5), set()),
+        (results(unparsed=6), {"greedy-answers-parsed"}),
+        (results(scored=99), {"suites-whole"}),
+    ],
+)
+def test_protocol_limits(found: dict[str, Any], broken: set[str]) -> None:
+    judged = [protocol._judged(rule, found) for rule in protocol.RULES]
+    assert {one.rule for one in judged if one.passed is False} == broken
+
+
+def test_a_reference_rings_for_a_loss_and_rarely_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+
+    def rings(shift: float) -> bool:
+        there = list(rng.normal(0.7, 0.3, 60))
+        monkeypatch.setattr(reference, "_samples", lambda _: {"votes": list(rng.normal(0.7 + shift, 0.3, 60))})
+        kept = {"votes": {"n": 60, "mean": fmean(there), "variance": stdev(there) ** 2}}
+        return reference._means(None, {"samples": kept})["votes"][0] < reference.RINGS
+
+    assert sum(rings(0.0) for _ in range(300)) <= 2
+    assert all(rings(-0.35) for _ in range(20))
+
+
+def test_one_sentence_names_a_few_and_counts_the_rest() -> None:
+    said = all_of("r", "s", "labels", 9, [f"q{i}" for i in range(5)])
+    assert said.passed is False and said.says == "5 of 9 labels are not: q0; q1; q2 and 2 more"
+    assert all_of("r", "s", "labels", 0, []).passed is None
+
+
+def test_a_bad_reference_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no reference"):
+        read_reference(tmp_path / "none.json")
+    for text in ("{", "[]", '{"format": 99}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(InputError, match="make it anew"):
+            read_reference(tmp_path / "bad.json")
+
+
+def test_the_committed_reference_is_of_the_shipped_smoke_preset() -> None:
+    from vzero.config import load_preset
+
+    found = read_reference(Path(__file__).parents[2] / "results" / "smoke" / "reference.json")
+    run = SimpleNamespace(preset=load_preset("smoke"))
+    assert reference._other_preset(run, found) is None
+    assert reference._other_preset(SimpleNamespace(preset=load_preset("smoke", ["images.count=5"])), found) == "images.count"
+    assert json.dumps(found).count("votes that are right") == 2
