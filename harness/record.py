@@ -52,7 +52,19 @@ def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
             if one.stage.iteration in (0, int(number))
         ]
         found.append(row("shadow", {"iteration": number}, values, stages))
+    found += [row("k-curve", {"model": model}, values, [evaluated[model]]) for model, values in results["k_curves"].items() if values]
+    found += [
+        row("flips", {"model": model, "over": "base"}, _counted(suites), [evaluated["base"], evaluated[model]])
+        for model, suites in results["flips"].items()
+    ]
+    judged = [one for one in results["claims"] if one["verdict"] != "NOT RUN"]
+    found += [row("claim", {"claim": one["id"], "verdict": one["verdict"]}, one["measured"], list(evaluated.values())) for one in judged]
     return found + [row("training", {"stage": name}, values, [name]) for name, values in results["training"].items()]
+
+
+def _counted(suites: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of changed answers; which they are is in the results."""
+    return {suite: {"items": one["items"], "gained": len(one["gained"]), "lost": len(one["lost"])} for suite, one in suites.items()}
 
 
 def _previous(trained: list[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from harness.report import charts, finish, markdown, print_summary, tables, words
 from harness.report.collect import spread
+from harness.report.flips import choose as choose_flips
 from harness.results import build
 from harness.sealed import read_run
 from vzero import artefacts
@@ -260,7 +261,7 @@ def test_html_shows_twenty_questions_of_all_states_with_real_pictures(page):
     counts = {state: classes.count(f"tag {state}") for state in ("kept", "dropped", "invalid")}
     assert sum(counts.values()) == 20 and counts["kept"] >= 8 and counts["dropped"] >= 6 and counts["invalid"] == 2
     pictures = [attributes["src"] for tag, attributes in found.tags if tag == "img"]
-    assert len(pictures) == 20
+    assert len(pictures) == 20 + 12, "twelve changed answers have theirs too"
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0].split(",")[1])))
     assert image.size == (42, 42)
 
@@ -273,6 +274,11 @@ def test_html_holds_every_part(page):
         "Is c the chance that the label is right?",
         "Learning curves",
         "20 questions to look at",
+        "Sharpening or learning",
+        "Greedy answers that changed sides",
+        "What was not run",
+        "published claims not run",
+        "REPRODUCED",
         "By family of held-out question",
         "Cost",
         "Provenance",
@@ -282,6 +288,26 @@ def test_html_holds_every_part(page):
         "manifest, SHA-256",
     ):
         assert part in text, part
+
+
+def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, results, page):
+    from vzero.pocket.suites import items
+
+    base, after = ({row["item_id"]: row for row in rows_of(whole, stage)} for stage in ("01-evaluate-base", "11-evaluate-2"))
+    for suite, found in results["flips"]["S2"].items():
+        own = [name for name, row in base.items() if row["suite"] == suite]
+        right = {
+            name: (base[name]["greedy"]["answer"] == base[name]["gold"], after[name]["greedy"]["answer"] == base[name]["gold"])
+            for name in own
+        }
+        assert sorted(found["lost"]) == sorted(name for name in own if right[name] == (True, False))
+        assert sorted(found["gained"]) == sorted(name for name in own if right[name] == (False, True))
+    chosen = choose_flips(read_run(whole))
+    assert sorted(one.gained for one in chosen) == [False] * 6 + [True] * 6
+    drawn = {item.item_id: item for item in items(chosen[0].suite, "test", 12)}
+    shown = Image.open(io.BytesIO(base64.b64decode(chosen[0].picture.split(",")[1])))
+    assert shown.tobytes() == drawn[chosen[0].item_id].image.tobytes() and chosen[0].question == drawn[chosen[0].item_id].question
+    assert len(page.encode()) < 8_000_000
 
 
 def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_path):
