@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.comparison.evaluation import CHECKPOINT
 from harness.comparison.load import DEFAULT_ARM, Loaded
 from harness.stats import Pairs
 
@@ -70,6 +71,8 @@ def _same_base(one: Loaded, other: Loaded) -> bool:
 
 def _group(key: tuple[str, ...], members: Sequence[Loaded], name_preset: bool, name_model: bool) -> Group:
     preset, arm, checkpoint, model, _ = key
+    if checkpoint == CHECKPOINT:  # evaluated alone: its folder's name says all
+        return Group(arm, arm, checkpoint, model, tuple(sorted(members, key=lambda run: run.seed)))
     name = BASE if arm == BASE else f"base of {arm}" if checkpoint == BASE else f"{arm} {checkpoint}"
     name += (
         f" ({', '.join(part for part, wanted in ((preset, name_preset), (model, name_model)) if wanted)})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.comparison import evaluation
 from harness.outcomes import Outcomes, decode
 from vzero import artefacts
 from vzero.errors import InputError
@@ -67,9 +68,12 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _read(path: Path) -> Loaded:
     try:
-        results = artefacts.read_json(path)
+        results, items = artefacts.read_json(path), None
+        if evaluation.is_evaluation(results):
+            results = evaluation.as_results(results, path.parent.name)
+            items = evaluation.items(path.parent, results["suites"])
         missing = [key for key in ("suites", "models", "metrics") if not isinstance(results[key], dict | list)]
-        items = decode(results.get("items") or {})
+        items = decode(results.get("items") or {}) if items is None else items
         arm, seed = results.get("arm") or DEFAULT_ARM, results.get("seed", 0)
         name = arm if isinstance(arm, str) else str(arm["name"])
         if missing or not isinstance(seed, int):

@@ -9,10 +9,13 @@ from typing import Any
 from harness import baselines
 from harness.baselines import Number
 
+SPLITS = {"mathvista": "mathvista-testmini", "blink": "blink-val", "mmmu": "mmmu-val"}  # suites whose usual split the baselines name
+
 
 def canonical(name: str) -> str:
-    """ "Qwen/Qwen2.5-VL-7B-Instruct" and "mathvista_testmini" as the baselines write them."""
-    return PurePosixPath(name).name.casefold().replace("_", "-")
+    """ "Qwen/Qwen2.5-VL-7B-Instruct", "mathvista_testmini" and "mathvista" as the baselines write them."""
+    plain = PurePosixPath(name).name.casefold().replace("_", "-")
+    return SPLITS.get(plain, plain)
 
 
 def rows(models: Sequence[str], suites: Sequence[str]) -> list[dict[str, Any]]:

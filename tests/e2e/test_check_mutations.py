@@ -30,6 +30,7 @@ PRESET = load_preset(
         "questioner.grpo.prompts_per_generation=8",
         "questioner.grpo.prompts_per_step=4",
         "questioner.grpo.micro_batch=16",
+        "questioner.grpo.max_generations=2",
         "solver.grpo.prompts_per_generation=4",
         "solver.grpo.prompts_per_step=2",
         "solver.grpo.micro_batch=10",

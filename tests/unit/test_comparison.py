@@ -273,3 +273,32 @@ def test_markdown_and_json_say_the_same(runs: Path) -> None:
 
 def test_verdicts_of_nothing_are_all_not_run() -> None:
     assert {one["verdict"] for one in verdicts([], [], "greedy")} == {"NOT RUN"}
+
+
+def evaluation(folder: Path, model: str, right: Sequence[int], status: str = "complete") -> Path:
+    """An evaluation's folder as `evaluate` writes it, as far as a table reads it."""
+    greedy = {"official": float(np.mean(right)), "parsed": 0.95, "truncated": 0.1}
+    suite = {"status": status, "n": len(right), "rows": len(right), "rows_expected": len(right), "greedy": greedy}
+    broken = {"status": "incomplete", "rows": 3}
+    artefacts.write_json(folder / "results.json", {"evaluation": {"model": model, "seed": 0}, "suites": {"mmstar": suite, "mmvp": broken}})
+    artefacts.write_jsonl(
+        folder / "items.scored.jsonl", [{"suite": "mmstar", "id": str(i), "official": float(v)} for i, v in enumerate(right)]
+    )
+    return folder
+
+
+def test_evaluations_alone_are_compared_item_by_item(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    base = draw(rng, 0.5, 200)
+    after = [max(v, int(rng.random() < 0.2)) for v in base]
+    ours = evaluation(tmp_path / "ours", "/models/tuned", after)
+    theirs = evaluation(tmp_path / "theirs", "Qwen/Qwen2.5-VL-7B-Instruct", base)
+    found = compare(load([ours]), reference=load([theirs]))
+    rows = {one["name"]: one for one in found["rows"] if one["kind"] == "measured"}
+    gain = rows["ours"]["cells"]["mmstar"]["gain"]
+    wins = sum(now > then for then, now in zip(base, after, strict=True))
+    assert gain["gain"] == pytest.approx(wins / 200) and gain["p"] == pytest.approx(2 * 0.5**wins) and gain["test"] == "mcnemar"
+    assert rows["ours"]["unparsed_greedy"] == pytest.approx(0.05) and rows["ours"]["cut_off_greedy"] == pytest.approx(0.1)
+    assert "mmvp" not in found["suites"] and any("mmvp" in one for one in compared.notes(found))
+    assert [one for one in found["rows"] if one["kind"] == "third-party"]
+    assert rows["ours"]["cells"]["mmstar"]["low"] is not None
