@@ -1,8 +1,8 @@
 """An evaluation of a checkpoint that was not trained here, in the shape of a run's results: `vzero-harness evaluate` writes its own.
 
-Read: `evaluation` (model, seed, suites), `suites[name]` (`status`, `n`, `rows`, `greedy` with `official`, `parsed`, `truncated`) and, where
-it lies beside, items.scored.jsonl (`suite`, `id`, `official`). "greedy" is then accuracy by the suite's official scoring; a suite that is not
-complete has no number.
+Read: `evaluation` (model, seed, suites), `suites[name]` (`status`, `n`, `rows`, `greedy` with `official`, `parsed`, `truncated`) and,
+where it lies beside, items.scored.jsonl (`suite`, `id`, `official`). "greedy" is then accuracy by the suite's official scoring; a suite
+that is not complete has no number.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def as_results(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     settings, suites = found["evaluation"], {}
     whole = {name: one for name, one in found["suites"].items() if one.get("status") == "complete"}
-    for name, one in whole.items():
-        suites[name] = {CHECKPOINT: _measures(one)}
+    for suite, one in whole.items():
+        suites[suite] = {CHECKPOINT: _measures(one)}
     return {
         "preset": "evaluation",
         "arm": name,
@@ -43,9 +43,9 @@ def as_results(found: Mapping[str, Any], name: str) -> dict[str, Any]:
         "models": [CHECKPOINT],
         "metrics": ["greedy"],
         "suites": suites,
-        "expected": {name: int(one.get("rows_expected") or one["n"]) - len(one.get("without_gold") or ()) for name, one in whole.items()},
+        "expected": {suite: int(one.get("rows_expected") or one["n"]) - len(one.get("without_gold") or ()) for suite, one in whole.items()},
         "complete": len(whole) == len(found["suites"]),
-        "missing": {name: str(one.get("status")) for name, one in found["suites"].items() if name not in whole},
+        "missing": {suite: str(one.get("status")) for suite, one in found["suites"].items() if suite not in whole},
     }
 
 
