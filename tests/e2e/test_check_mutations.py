@@ -6,7 +6,10 @@ of it, through the real trainer, with the product's code patched in this process
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +40,7 @@ PRESET = load_preset(
         "solver.keep_high=0.9",
     ],
 )
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES, QUESTIONER, WRITE, LABEL, SOLVER = "00-images", "02-train-questioner-1", "03-write-questions-1", "04-label-1", "05-train-solver-1"
 pytestmark = pytest.mark.skipif(not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint")
 
@@ -98,6 +102,26 @@ def test_an_undisturbed_run_breaks_no_rule(healthy: Path, beside: dict[str, Any]
         "kl-in-the-loss",
         "beside-reference",
     }
+
+
+def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> None:
+    """A reward changed afterwards, seal and all: what a fault in the product would have written."""
+    folder = tmp_path / "run"
+    shutil.copytree(healthy, folder)
+    path = folder / "stages" / SOLVER / "rollouts.jsonl"
+    rows = artefacts.read_jsonl(path)
+    artefacts.write_jsonl(path, [{**rows[0], "reward": 1.0 - rows[0]["reward"]}, *rows[1:]])
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+    words = [sys.executable, "-c", program, "check", str(folder), "--no-reference", "--json"]
+    unsealed = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert unsealed.returncode == 2 and "is not the file that was sealed" in unsealed.stderr
+    manifest = artefacts.read_json(path.parent / "manifest.json")
+    manifest["files"]["rollouts.jsonl"] = artefacts.sha256_file(path)
+    artefacts.write_json(path.parent / "manifest.json", manifest)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "reward-formula" in done.stderr
+    broken = {one["rule"] for one in json.loads(done.stdout)["findings"] if one["passed"] is False}
+    assert broken == {"reward-formula", "advantages-follow-rewards", "run-complete"}
 
 
 def test_a_flipped_advantage_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

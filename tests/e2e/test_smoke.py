@@ -95,6 +95,16 @@ def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Pat
     assert {path: path.read_bytes() for path in run.glob("stages/*/manifest.json")} == seals
 
 
+@pytest.mark.skipif(MODEL != "pocket", reason="the committed reference is of the shipped model")
+def test_the_run_passes_its_own_check(calm: tuple[Path, str, str]) -> None:
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+    done = subprocess.run([sys.executable, "-c", program, "check", str(calm[0]), "--json"], capture_output=True, text=True, timeout=300)
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["passed"] is True, [one for one in found["findings"] if one["passed"] is False]
+    passed = {one["rule"] for one in found["findings"] if one["passed"]}
+    assert passed >= {"reward-formula", "loss-is-the-objective", "kl-in-the-loss", "weights-moved", "beside-reference", "run-complete"}
+
+
 def test_a_run_killed_in_three_stages_ends_in_the_same_results(calm: tuple[Path, str, str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     for stage, rows, number in (

@@ -20,7 +20,16 @@ def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["reproduce", "--help"], ["train", "--help"], ["pocket", "build", "--help"], ["seeds", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["reproduce", "--help"],
+        ["train", "--help"],
+        ["pocket", "build", "--help"],
+        ["seeds", "--help"],
+        ["table", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_has_an_example(words: list[str]) -> None:
     result = harness(*words)

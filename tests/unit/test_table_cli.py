@@ -1,0 +1,65 @@
+"""`table` and `check` as commands: formats, files, exit codes, and nothing heavy loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+POCKET = str(ROOT / "results" / "pocket")
+
+
+def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom harness.cli import app\ntry: app(prog_name='vzero-harness')\n"
+        "finally: print([m for m in ('torch', 'transformers', 'trl', 'lmms_eval', 'statsmodels') if m in sys.modules], file=sys.stderr)"
+    )
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("md", "## Arms by suite"), ("csv", "kind,row,arm"), ("latex", "\\begin{table}"), ("html", "<!doctype")]
+)
+def test_each_format_goes_to_stdout_or_a_file_and_loads_no_model(name: str, start: str, tmp_path: Path) -> None:
+    shown = harness("table", POCKET, "--format", name)
+    assert shown.returncode == 0 and shown.stdout.lstrip().startswith(start) and shown.stderr.strip() == "[]"
+    written = harness("table", POCKET, "--format", name, "--out", str(tmp_path / "table"))
+    assert written.returncode == 0 and written.stdout == ""
+    assert (tmp_path / "table").read_text(encoding="utf-8").replace("\r\n", "\n") == shown.stdout.replace("\r\n", "\n")
+
+
+def test_the_terminal_shows_every_suite_and_the_losses() -> None:
+    shown = harness("table", POCKET)
+    assert shown.returncode == 0
+    for words in ("pocket_math", "pocket_logic", "pocket_vision", "average", "loses on pocket_logic", "3 seeds"):
+        assert words in shown.stdout
+
+
+def test_json_is_the_whole_object() -> None:
+    found = json.loads(harness("table", POCKET, "--json").stdout)
+    assert [row["name"] for row in found["rows"]] == ["base", "v-zero S1", "v-zero S2"] and len(found["claims"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["table"], "Missing argument 'RUN...'"),
+        (["table", "nowhere"], "nowhere has no results.json"),
+        (["table", POCKET, "--against", "nobody"], "There is no 'nobody' to compare with"),
+        (["table", POCKET, "--against", POCKET], "The only run is the one to compare with"),
+        (["table", POCKET, "--metric", "luck"], "choose --metric from greedy"),
+        (["table", POCKET, "--out", "x.txt"], "The format rich is for the terminal"),
+        (["table", POCKET, "--format", "md", "--out", "/dev/null/x"], "Cannot write /dev/null/x"),
+        (["table", POCKET, "--format", "pdf"], "Invalid value for '--format'"),
+        (["check", "nowhere", "--no-reference"], "nowhere is not a run directory"),
+        (["check", "nowhere", "--reference", "nothing.json"], "There is no reference nothing.json"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_2(words: list[str], sentence: str, tmp_path: Path) -> None:
+    result = harness(*words, cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert sentence in result.stderr.splitlines()[0] and list(tmp_path.iterdir()) == []
