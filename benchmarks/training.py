@@ -138,11 +138,11 @@ def _stock(
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    from vzero.grpo.train import _vision_tower
+    from vzero.grpo.train import vision_tower
 
     drawn, policy, solver = Drawn(), pocket(), pocket()
     if settings.freeze_vision:
-        _vision_tower(policy.model).requires_grad_(False)
+        vision_tower(policy.model).requires_grad_(False)
     config = trl_config(settings, plan_batches(settings, len(prompts)), folder, SEED, cuda=device() == "cuda")
     config.generation_kwargs = {"suppress_tokens": sorted(engine(policy).forbidden)}  # a drawn image token ends stock TRL's step
     opener = image_opener(2 * PROMPTS)

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import collapse, curves, shadow
 from harness import outcomes as item_outcomes
+from harness.compute import compute, trained_on
 from harness.evaluation import metrics
 from harness.sealed import Run, SealedStage
 from harness.stats import Pairs, holm, mean_interval, paired_gain
@@ -65,6 +66,7 @@ def build(run: Run) -> dict[str, Any]:
     found = {
         "format": FORMAT,
         "preset": preset.name,
+        "arm": preset.arm,
         "seed": preset.seed,
         "iterations": preset.iterations,
         "split": preset.evaluation.split,
@@ -88,6 +90,8 @@ def build(run: Run) -> dict[str, Any]:
         "hard_families": _hard_families(preset.evaluation.suites),
         "shadow": _shadow(run),
         "training": {one.stage.name: _training(one) for kind in ("train-questioner", "train-solver") for one in run.of_kind(kind)},
+        "trained_on": trained_on(run),
+        "compute": compute(run),
         "keep": [preset.solver.keep_low, preset.solver.keep_high],
     }
     found["alarms"] = collapse.alarms(found["shadow"])

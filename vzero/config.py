@@ -75,12 +75,16 @@ class ImagesConfig(Section):
 
 
 class QuestionerConfig(Section):
-    """Training the Questioner, then letting it write."""
+    """Training the Questioner (or leaving it as it is), then letting it write."""
 
     grpo: GrpoSettings
-    reward: Literal["dual-track"] = "dual-track"
+    trained: bool = Field(True, description="false leaves it the base model in every iteration")
+    reward: Literal["dual-track", "uncertainty", "zero-sum", "capped-mismatch", "r-zero", "visplay", "evolmm"] = "dual-track"
+    intuition: Literal["questioner", "base"] = Field("questioner", description="whose answer is the intuitive one: see vzero.questioner")
+    votes_see: Literal["image", "nothing"] = Field("image", description="what the Solver inside the reward is shown beside the question")
     votes: SamplingConfig
     write: SamplingConfig
+    per_image: int = Field(1, ge=1, description="questions written about each image")
 
 
 class SolverConfig(Section):
@@ -90,11 +94,25 @@ class SolverConfig(Section):
     votes: SamplingConfig
     keep_low: float = Field(0.3, ge=0, le=1)
     keep_high: float = Field(0.8, ge=0, le=1)
+    filter: Literal["confidence", "none"] = Field("confidence", description='"none" keeps every question that has a label')
+    answerable: bool = Field(False, description="keep only questions whose majority survives a change of the options' order")
+    labels: Literal["majority", "random", "truth", "none"] = Field("majority", description='"none" needs an objective without labels')
+    objective: Literal["labels", "group-majority", "consistency", "random", "format", "sft"] = Field(
+        "labels", description="what the Solver is trained on: see vzero.objectives"
+    )
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> SolverConfig:
         if self.keep_low > self.keep_high:
             raise ValueError("keep_low must not be above keep_high")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_where_needed(self) -> SolverConfig:
+        if self.labels == "none" and (self.objective not in ("group-majority", "consistency") or self.answerable):
+            raise ValueError('labels = "none" draws no votes, so it needs objective "group-majority" or "consistency", and not answerable')
+        if self.objective == "sft" and self.labels != "majority":
+            raise ValueError('objective = "sft" learns from the votes for the majority, so it needs labels = "majority"')
         return self
 
 
@@ -103,6 +121,7 @@ class EvaluationConfig(Section):
 
     suites: tuple[str, ...] = ("pocket_math", "pocket_logic", "pocket_vision")
     split: Literal["dev", "test"] = Field("test", description="hyper-parameters are chosen on dev, results reported on test")
+    images: Literal["own", "shuffled"] = Field("own", description='"shuffled" shows each question the picture of another of its suite')
     items_per_family: int = Field(ge=1)
     greedy: SamplingConfig
     sampled: SamplingConfig
@@ -124,6 +143,13 @@ class Preset(Section):
     dialect: Literal["pocket", "natural"] = "pocket"
     iterations: int = Field(2, ge=1)
     seed: int = 0
+    arm: str = Field("v-zero", description="what the switches below amount to: a name in vzero.arms")
+    matched: tuple[int, ...] | None = Field(
+        None, description="at most so many questions train the Solver in each iteration; a grid of arms takes them from v-zero"
+    )
+    defects: tuple[Literal["article-votes", "unparsed-dropped", "three-prompts"], ...] = Field(
+        (), description="faults of public code to switch on: see vzero.arms.defects"
+    )
     images: ImagesConfig
     questioner: QuestionerConfig
     solver: SolverConfig
@@ -159,6 +185,21 @@ def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, 
         return Preset.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error, name)) from None
+
+
+def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
+    """`preset` with other values for some dotted keys.
+
+    Raises:
+        InputError: an unknown key or a value that does not fit.
+    """
+    tree = preset.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(tree, key, value)
+    try:
+        return Preset.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(error, preset.name)) from None
 
 
 def _read_toml(name: str) -> dict[str, Any]:

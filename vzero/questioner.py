@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from vzero import artefacts, bulk, voting
+from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
 from vzero.config import SamplingConfig
 from vzero.grpo.groups import Group, Reward, Scores
 from vzero.images import ImageRecord, load_records, open_image
 from vzero.prompts import Question, has_control_tokens, parse_answer, parse_question, questioner_messages, solver_messages
-from vzero.rewards import INVALID, dual_track
-from vzero.rollout.protocol import Engine, Request
+from vzero.rollout.protocol import Engine, Request, Rollout
 from vzero.seeding import derive
 from vzero.stage import StageContext
 
@@ -22,6 +23,21 @@ def read_question(text: str, finish_reason: str, dialect: str) -> Question | Non
     """The question in one completion; None (invalid) when it was cut off, does not parse or would break the Solver's prompt."""
     question = parse_question(text) if finish_reason == "stop" else None
     return None if question is None or has_control_tokens(question.text, dialect) else question
+
+
+@dataclass(frozen=True)
+class Pay:
+    """What a question is paid and what is asked to find out; the defaults are V-Zero's.
+
+    Attributes:
+        reward: of (question, intuitive answer, votes), for a whole generation batch.
+        votes_see_image: whether the frozen Solver is shown the image; without it, it votes on the text alone.
+        intuition: a frozen model whose one greedy answer, given as a Solver, is the intuitive one; None takes the Questioner's own.
+    """
+
+    reward: QuestionerReward = REWARDS["dual-track"]
+    votes_see_image: bool = True
+    intuition: Engine | None = None
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
@@ -35,13 +51,16 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
     settings = preset.questioner.grpo
+    engine, base = open_engine(preset.engine, ctx.inputs["solver"]), ctx.inputs.get("intuition")
+    intuition = engine if base == ctx.inputs["solver"] else None if base is None else open_engine(preset.engine, base)
     reward = vote_reward(
-        engine=open_engine(preset.engine, ctx.inputs["solver"]),
+        engine=engine,
         votes=preset.questioner.votes,
         dialect=preset.dialect,
         opener=image_opener(images_kept=2 * settings.prompts_per_generation),
         seed_of=lambda generation, key, index: derive(preset.seed, "questioner-vote", iteration, generation, key, index),
         keep=(preset.solver.keep_low, preset.solver.keep_high),
+        pay=Pay(REWARDS[preset.questioner.reward], preset.questioner.votes_see == "image", intuition),
     )
     messages = questioner_messages(preset.dialect)
     prompts = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
@@ -69,8 +88,9 @@ def vote_reward(
     opener: Callable[[ImageRecord], Image.Image],
     seed_of: Callable[[int, str, int], int],
     keep: tuple[float, float],
+    pay: Pay | None = None,
 ) -> Reward:
-    """The dual-track reward, asking the Solver behind `engine`.
+    """The Questioner's reward, asking the Solver behind `engine`.
 
     Args:
         engine: the frozen Solver's; asked once a generation batch, one request a valid question.
@@ -79,51 +99,69 @@ def vote_reward(
         opener: image of a record.
         seed_of: (generation, image id, index in the group) -> seed of a request.
         keep: bounds of the confidence filter, for the metric `would_keep` alone.
+        pay: what is paid; V-Zero's dual-track reward where None.
 
     The reward raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
     """
+    pay = pay or Pay()
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:
-        asked: list[tuple[Question, Request]] = []
-        where: list[tuple[int, int]] = []
-        for g, group in enumerate(groups):
-            for i, completion in enumerate(group.completions):
-                question = read_question(completion.text, completion.finish_reason, dialect)
-                if question is not None:
-                    asked.append(
-                        (
-                            question,
-                            Request(
-                                solver_messages(dialect, question.text),
-                                opener(group.prompt.image),
-                                seed_of(generation, group.prompt.key, i),
-                            ),
-                        )
-                    )
-                    where.append((g, i))
-        rollouts = engine.generate([request for _, request in asked], votes) if asked else []
-        answers = [[parse_answer(one.text) for one in rollout.completions] for rollout in rollouts]
-        rewards = [[INVALID] * len(group.completions) for group in groups]
-        grounds: list[list[dict[str, Any]]] = [[{"votes": None, "intuitive": None} for _ in group.completions] for group in groups]
-        for (g, i), (question, _), votes_cast in zip(where, asked, answers, strict=True):
-            rewards[g][i] = dual_track(votes_cast, question.intuitive)
-            grounds[g][i] = {"votes": votes_cast, "intuitive": question.intuitive}
-        count = sum(len(group.completions) for group in groups)
-        tokens = sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
-        return Scores(rewards, _metrics([question for question, _ in asked], answers, count, keep), tokens, grounds)
+        questions = [read_question(one.text, one.finish_reason, dialect) for group in groups for one in group.completions]
+        requests = [
+            Request(solver_messages(dialect, question.text), opener(group.prompt.image), seed_of(generation, group.prompt.key, i))
+            for group, offset in zip(groups, _offsets(groups), strict=True)
+            for i in range(len(group.completions))
+            if (question := questions[offset + i]) is not None
+        ]
+        shown = requests if pay.votes_see_image else [Request(one.messages, None, one.seed) for one in requests]
+        rollouts = engine.generate(shown, votes) if shown else []
+        firsts = _first_answers(pay.intuition, requests, votes) if pay.intuition and requests else []
+        valid = [question for question in questions if question is not None]
+        intuitive = [parse_answer(one.completions[0].text) for one in firsts] if firsts else [question.intuitive for question in valid]
+        paid = iter(
+            Asked(question.text, own, tuple(parse_answer(one.text) for one in rollout.completions))
+            for question, own, rollout in zip(valid, intuitive, rollouts, strict=True)
+        )
+        asked = [None if question is None else next(paid) for question in questions]
+        values = pay.reward.score(asked)
+        tokens = sum(len(one.token_ids) for rollout in (*rollouts, *firsts) for one in rollout.completions)
+        metrics = _metrics([one for one in asked if one is not None], len(asked), keep)
+        return Scores(_by_group(values, groups), metrics, tokens, _by_group([_grounds(one) for one in asked], groups))
 
     return reward
 
 
-def _metrics(
-    questions: Sequence[Question], answers: Sequence[Sequence[str | None]], count: int, keep: tuple[float, float]
-) -> dict[str, float | None]:
-    """valid: share of all completions; the others are means over valid questions, None where there is none."""
-    tallies = [voting.tally(votes) for votes in answers]
+def _grounds(asked: Asked | None) -> dict[str, Any]:
+    """What a reward rests on, for rollouts.jsonl."""
+    return {"votes": None, "intuitive": None} if asked is None else {"votes": list(asked.votes), "intuitive": asked.intuitive}
+
+
+def _offsets(groups: Sequence[Group]) -> list[int]:
+    """Where each group's completions begin among all of them."""
+    starts = [0]
+    for group in groups[:-1]:
+        starts.append(starts[-1] + len(group.completions))
+    return starts
+
+
+def _by_group(values: Sequence[T], groups: Sequence[Group]) -> list[list[T]]:
+    rest = iter(values)
+    return [[next(rest) for _ in group.completions] for group in groups]
+
+
+def _first_answers(engine: Engine, requests: Sequence[Request], votes: SamplingConfig) -> list[Rollout]:
+    """One greedy answer to each request, as long as a vote may be."""
+    greedy = SamplingConfig(n=1, temperature=0.0, max_new_tokens=votes.max_new_tokens)
+    return engine.generate(requests, greedy)
+
+
+def _metrics(asked: Sequence[Asked], count: int, keep: tuple[float, float]) -> dict[str, float | None]:
+    """valid: share of all `count` completions; the others are means over valid questions, None where there is none."""
+    tallies = [voting.tally(one.votes) for one in asked]
     return {
-        "valid": len(questions) / count,
+        "valid": len(asked) / count,
         "confidence": _mean([tally.confidence for tally in tallies]),
-        "agreement": _mean([tally.answer == question.intuitive for tally, question in zip(tallies, questions, strict=True)]),
+        "agreement": _mean([tally.answer == one.intuitive for tally, one in zip(tallies, asked, strict=True)]),
         "would_keep": _mean([voting.keep(tally, *keep) for tally in tallies]),
     }
 
@@ -133,27 +171,34 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def run_writing(ctx: StageContext) -> dict[str, Any]:
-    """Write one question an image; writes `questions.jsonl`, invalid ones included."""
+    """Write `per_image` questions an image; writes `questions.jsonl`, invalid ones included."""
     import torch
 
     from vzero.rollout.engines import open_engine
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
-    records = load_records(ctx.inputs["images"])
     messages = questioner_messages(preset.dialect)
-    sampling = preset.questioner.write.model_copy(update={"n": 1})
+    asked = [(record, index) for index in range(preset.questioner.per_image) for record in load_records(ctx.inputs["images"])]
+
+    def request(one: tuple[ImageRecord, int]) -> Request:
+        record, index = one
+        return Request(messages, open_image(record), derive(preset.seed, "write", iteration, record.image_id, *([index] if index else [])))
+
     replies = bulk.ask(
         open_engine(preset.engine, ctx.inputs["questioner"]),
-        records,
-        lambda record: Request(messages, open_image(record), derive(preset.seed, "write", iteration, record.image_id)),
-        sampling,
+        asked,
+        request,
+        preset.questioner.write.model_copy(update={"n": 1}),
         chunk=preset.engine.batch_sequences,
         log=ctx.work / "written.jsonl",
         progress=ctx.progress,
         unit="questions",
     )
-    rows = [_row(iteration, record.image_id, reply, preset.dialect) for record, (reply,) in zip(records, replies, strict=True)]
+    rows = [
+        _row(f"{iteration}-{record.image_id}" + (f"-{index}" if index else ""), record.image_id, reply, preset.dialect)
+        for (record, index), (reply,) in zip(asked, replies, strict=True)
+    ]
     artefacts.write_jsonl(ctx.folder / "questions.jsonl", rows)
     return {
         "questions": len(rows),
@@ -163,10 +208,10 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _row(iteration: int, image_id: str, reply: bulk.Reply, dialect: str) -> dict[str, Any]:
+def _row(question_id: str, image_id: str, reply: bulk.Reply, dialect: str) -> dict[str, Any]:
     question = read_question(reply.text, reply.finish_reason, dialect)
     return {
-        "question_id": f"{iteration}-{image_id}",
+        "question_id": question_id,
         "image_id": image_id,
         "raw": reply.text,
         "finish_reason": reply.finish_reason,

@@ -5,16 +5,22 @@ them, and trains the Solver on the questions whose majority is neither too sure 
 runner needs no knowledge of the method.
 
     00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver -> evaluate] x T
+
+An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained, an objective without labels
+needs no votes) or adds `check-options` and `select` between `label` and `train-solver`. Each stage's config holds what determines its
+output and nothing else, so that arms which agree up to some point have stages with the same spec, and these are run once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vzero.config import Preset
 
-Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "train-solver"]
+Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver"]
+IMAGES = "00-images"
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,8 @@ class Stage:
         name: folder name below `stages/`, e.g. "02-train-questioner-1".
         kind: which program runs it.
         iteration: 1..T; 0 before the first.
-        inputs: role ("images", "questioner", "solver", "questions", "labels", "model") -> name of the stage that made it, or "base" for
-            the preset's model.
+        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model") -> name of the
+            stage that made it, or "base" for the preset's model.
         config: the part of the preset that determines this stage's output.
     """
 
@@ -37,30 +43,77 @@ class Stage:
     config: dict[str, Any]
 
 
+Step = tuple[Kind, dict[str, str], dict[str, Any]]  # kind, inputs, config
+
+
 def plan(preset: Preset) -> tuple[Stage, ...]:
     """All stages of `preset`, in the order they run; each reads only stages before it."""
     config = preset.model_dump(mode="json")
-    common = {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, "engine": config["engine"]}
-    evaluation = {**common, "evaluation": config["evaluation"]}
+    evaluation = {**_common(config), "evaluation": config["evaluation"]}
     stages = [
-        Stage("00-images", "images", 0, {}, {"seed": preset.seed, "images": config["images"]}),
+        Stage(IMAGES, "images", 0, {}, {"seed": preset.seed, "images": config["images"]}),
         Stage("01-evaluate-base", "evaluate", 0, {"model": "base"}, evaluation),
     ]
-    questioner = solver = "base"
+    models = {"questioner": "base", "solver": "base"}
     for t in range(1, preset.iterations + 1):
-        number = 2 + 5 * (t - 1)
-        names = [
-            f"{number + i:02d}-{kind}-{t}"
-            for i, kind in enumerate(("train-questioner", "write-questions", "label", "train-solver", "evaluate"))
-        ]
-        asked = {**common, "iteration": t, "questioner": config["questioner"]}
-        answered = {**common, "iteration": t, "solver": config["solver"]}
-        stages += [
-            Stage(names[0], "train-questioner", t, {"images": "00-images", "questioner": questioner, "solver": solver}, asked),
-            Stage(names[1], "write-questions", t, {"images": "00-images", "questioner": names[0]}, asked),
-            Stage(names[2], "label", t, {"images": "00-images", "questions": names[1], "solver": solver}, answered),
-            Stage(names[3], "train-solver", t, {"images": "00-images", "labels": names[2], "solver": solver}, answered),
-            Stage(names[4], "evaluate", t, {"model": names[3]}, evaluation),
-        ]
-        questioner, solver = names[0], names[3]
+        names: dict[str, str] = {}
+        for kind, inputs, own in _iteration(preset, config, t):
+            found = {role: names.get(source, models.get(source, source)) for role, source in inputs.items()}
+            names[kind] = f"{len(stages):02d}-{kind}-{t}"
+            stages.append(Stage(names[kind], kind, t, found, own))
+        models = {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
     return tuple(stages)
+
+
+def _common(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in ("seed", "model", "dialect", "engine")}
+
+
+def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]:
+    """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the iteration found them), a stage of
+    before the iterations, or "base"."""
+    asked, solved = config["questioner"], config["solver"]
+    common = {**_common(config), "iteration": t}
+    keep = {"keep": [solved["keep_low"], solved["keep_high"]]}
+    if preset.questioner.trained:
+        inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
+        if preset.questioner.intuition == "base":
+            inputs["intuition"] = "base"
+        settings = ("grpo", "reward", "intuition", "votes_see", "votes")
+        yield "train-questioner", inputs, {**common, **keep, **{key: asked[key] for key in settings}}
+    writer = "train-questioner" if preset.questioner.trained else "base"
+    yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, "write": asked["write"], "per_image": asked["per_image"]}
+    voted = preset.solver.labels != "none"
+    if voted:
+        inputs = {"images": IMAGES, "questions": "write-questions", "solver": "solver"}
+        yield "label", inputs, {**common, **keep, "votes": solved["votes"], "defects": config["defects"]}
+    if preset.solver.answerable:
+        inputs = {"images": IMAGES, "labels": "label", "solver": "solver"}
+        yield "check-options", inputs, {**common, "votes": solved["votes"]}
+    labels = "label"
+    if selects(preset):
+        labels, source = "select", {"labels": "label"} if voted else {"questions": "write-questions"}
+        checks = {"checks": "check-options"} if preset.solver.answerable else {}
+        yield "select", {"images": IMAGES, **source, **checks}, _selection(preset, t)
+    learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
+    if preset.solver.objective == "sft":
+        learned["votes"] = "label"
+    yield "train-solver", learned, {**common, "grpo": solved["grpo"], "objective": solved["objective"]}
+    yield "evaluate", {"model": "train-solver"}, {**_common(config), "evaluation": config["evaluation"]}
+
+
+def selects(preset: Preset) -> bool:
+    """Whether the Solver trains on another choice or labelling of the questions than the votes and the filter make by themselves."""
+    solver = preset.solver
+    return solver.labels != "majority" or solver.filter != "confidence" or solver.answerable or preset.matched is not None
+
+
+def _selection(preset: Preset, t: int) -> dict[str, Any]:
+    solver, limits = preset.solver, preset.matched or ()
+    return {
+        "seed": preset.seed,
+        "iteration": t,
+        "labels": solver.labels,
+        "filter": solver.filter,
+        "at_most": limits[t - 1] if t <= len(limits) else None,
+    }

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from vzero import artefacts, bulk, voting
+from vzero.arms import defects
 from vzero.config import SolverConfig
-from vzero.grpo.groups import Group, Scores
 from vzero.images import load_records, open_image
-from vzero.prompts import parse_answer, solver_messages
-from vzero.rewards import pseudo_label
+from vzero.objectives import label_reward, reward_of
+from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Request
 from vzero.seeding import derive
 from vzero.stage import StageContext
+
+__all__ = ["label_reward", "run_labelling", "run_training"]
 
 
 def run_labelling(ctx: StageContext) -> dict[str, Any]:
@@ -46,8 +48,9 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
         progress=ctx.progress,
         unit="questions",
     )
-    answers = [[parse_answer(reply.text) for reply in given] for given in replies]
-    labels = [_label(question, cast, preset.solver) for question, cast in zip(questions, answers, strict=True)]
+    read, count = defects.reader(preset.defects), defects.counter(preset.defects)
+    answers = [[read(reply.text) for reply in given] for given in replies]
+    labels = [_label(question, cast, count(cast), preset.solver) for question, cast in zip(questions, answers, strict=True)]
     artefacts.write_jsonl(
         ctx.folder / "votes.jsonl",
         [
@@ -73,8 +76,7 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _label(question: dict[str, Any], votes: Sequence[str | None], config: SolverConfig) -> dict[str, Any]:
-    tally = voting.tally(votes)
+def _label(question: dict[str, Any], votes: Sequence[str | None], tally: voting.Tally, config: SolverConfig) -> dict[str, Any]:
     return {
         **{name: question[name] for name in ("question_id", "image_id", "text", "intuitive")},
         "votes": list(votes),
@@ -93,6 +95,10 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
 
     preset = ctx.preset
     torch.set_num_threads(preset.engine.threads)
+    if preset.solver.objective == "sft":
+        from vzero import sft
+
+        return sft.run_training(ctx)
     records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
     kept = [row for row in artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
     prompts = [
@@ -107,14 +113,9 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             preset.engine,
             ctx.inputs["solver"],
             prompts,
-            label_reward,
+            reward_of(preset.solver.objective, preset.seed, ctx.stage.iteration),
             ctx.folder,
             ctx.work,
             ctx.progress,
         )
     )
-
-
-def label_reward(groups: Sequence[Group], generation: int) -> Scores:
-    """1.0 where the boxed option is the pseudo-label, else 0.0; a completion that was cut off before its box has none."""
-    return Scores([[pseudo_label(parse_answer(one.text), group.prompt.label) for one in group.completions] for group in groups], {})

@@ -23,7 +23,7 @@ from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
 from vzero.progress import Progress
 from vzero.selfplay import Stage, plan
 
-MODEL_ROLES = frozenset({"questioner", "solver", "model"})
+MODEL_ROLES = frozenset({"questioner", "solver", "intuition", "model"})
 Facts = dict[str, Any]
 
 
@@ -179,6 +179,8 @@ def _programs() -> dict[str, Program]:
         "train-questioner": "questioner.run_training",
         "write-questions": "questioner.run_writing",
         "label": "solver.run_labelling",
+        "check-options": "answerability.run",
+        "select": "selection.run",
         "train-solver": "solver.run_training",
     }
     return {kind: _deferred(*place.split(".")) for kind, place in places.items()}

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from harness.commands import options
 from harness.run.signals import interruptible
+from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report import Finished
+    from harness.run.store import Store
     from vzero.config import Preset
+
+ArmNames = Annotated[
+    str | None,
+    typer.Option(
+        "--arms", metavar="ARMS", help="Run a grid: paper, controls, rivals, repairs, all, or names of arms, with commas between."
+    ),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1.")]
 
 
 def reproduce(
@@ -21,6 +34,8 @@ def reproduce(
     images: options.Images = None,
     out: options.Out = None,
     seed: options.Seed = None,
+    arms: ArmNames = None,
+    seeds: Seeds = None,
     set_: options.Set = None,
     fresh: options.Fresh = False,
     plain: options.Plain = False,
@@ -29,10 +44,21 @@ def reproduce(
 ) -> None:
     """Run V-Zero from unlabeled images to a table of results; the same command resumes after any interruption.
 
+    With --arms or --seeds it runs a grid of arms and seeds, and stages that runs have in common are run once.
+
     Example: vzero-harness reproduce --preset pocket --seed 1 --out runs/seed-1
+
+    Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_)
+        if arms is not None or seeds is not None:
+            if seed is not None and seeds is not None:
+                raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
+            if show:
+                raise InputError("--show is about one run; leave out --arms and --seeds.")
+            _grid(resolved, arms, [resolved.seed] if seeds is None else list(range(seeds)), out, fresh, plain, json)
+            return
         if show:
             _show(resolved, json)
             return
@@ -53,7 +79,33 @@ def _show(resolved: Preset, json: bool) -> None:
     print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
 
 
-def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console) -> Finished:
+def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fresh: bool, plain: bool, json: bool) -> None:
+    from harness.run.grid import cells, run_grid
+    from vzero.arms import REFERENCE, chosen
+
+    folder, terminal = out or options.run_folder(None, base).with_name(f"{base.name}-arms"), options.console(json)
+
+    def run_one(run: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
+        return _run(preset, run, fresh, plain, terminal, store).results
+
+    def say(text: str) -> None:
+        terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    index = run_grid(folder, base, cells(chosen(arms or REFERENCE), seeds), run_one, say, fresh)
+    failed = {name: entry["reason"] for name, entry in index["runs"].items() if entry["state"] == "failed"}
+    if json:
+        print(json_format.dumps(index, indent=2))
+    else:
+        from harness.run.grid_display import show_grid
+
+        show_grid(folder, index, terminal)
+    if failed:
+        raise VZeroError(
+            f"{len(failed)} of {len(index['runs'])} runs failed; the first: {next(iter(failed))}: {next(iter(failed.values()))}"
+        )
+
+
+def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console, store: Store | None = None) -> Finished:
     from harness.report import finish
     from harness.run import ledger
     from harness.run.directory import opened
@@ -64,7 +116,7 @@ def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Con
     stages = plan(resolved)
     with opened(folder, resolved, "reproduce", fresh) as run:
         with shown(stages, terminal, plain) as display:
-            run_plan(run, resolved, stages, display)
+            run_plan(run, resolved, stages, display, store)
         finished = finish(folder)
         ledger.append(folder, {"event": "run-finished", "command": "reproduce"})
     return finished

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation import runner, suites, tasks
+from harness.evaluation import runner, shuffled, suites, tasks
 from vzero import artefacts
 from vzero.config import EvaluationConfig, Preset
 from vzero.errors import InputError, VZeroError
@@ -74,6 +74,8 @@ def run(context: StageContext, loaders: Mapping[str, suites.Loader] = suites.SUI
     config = preset.evaluation
     _check(config)
     items = {suite: suites.load(suite, config.split, config.items_per_family, loaders) for suite in config.suites}
+    if config.images == "shuffled":
+        items = {suite: shuffled.deal(its_items, suite) for suite, its_items in items.items()}
     count = sum(map(len, items.values()))
     tally = _Tally(context.progress, count * (config.greedy.n + config.sampled.n))
     context.progress.update(0, tally.total, "answers")

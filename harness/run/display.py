@@ -31,6 +31,9 @@ class Display(Protocol):
     def damaged(self, stage: Stage, files: Sequence[str]) -> None:
         """`files` of the finished `stage` are not what was sealed; it is done again."""
 
+    def waiting(self, stage: Stage) -> None:
+        """Another process does the very same stage; it will be taken over when it is done."""
+
     def started(self, stage: Stage, attempt: int) -> None:
         """`stage` begins, for the `attempt`-th time."""
 
@@ -65,6 +68,9 @@ class Lines:
 
     def damaged(self, stage: Stage, files: Sequence[str]) -> None:
         self._say(f"{stage.name}: {', '.join(files[:3])} changed since it was finished; doing it again")
+
+    def waiting(self, stage: Stage) -> None:
+        self._say(f"{stage.name}: another process is doing the same stage; waiting for it")
 
     def started(self, stage: Stage, attempt: int) -> None:
         self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
@@ -110,6 +116,9 @@ class Panel:
 
     def damaged(self, stage: Stage, files: Sequence[str]) -> None:
         self._set(stage, _Row("[yellow]![/]", f"[yellow]{escape(', '.join(files[:3]))} changed; doing it again[/]"))
+
+    def waiting(self, stage: Stage) -> None:
+        self._set(stage, _Row("[cyan]…[/]", "[dim]another process is doing it[/]"))
 
     def started(self, stage: Stage, attempt: int) -> None:
         self.current, self.position, self.stage_begin = stage, None, time.monotonic()

@@ -16,6 +16,14 @@ NAME = ".lock"
 PATIENCE = 3.0  # seconds; the stage of a runner that was just killed needs a moment to die and let go
 
 
+class Busy(InputError):
+    """Another process works there; `pid` is its number as it wrote it down."""
+
+    def __init__(self, message: str, pid: str) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
 @contextmanager
 def hold(run: Path) -> Iterator[int]:
     """Hold the lock of `run`, whose folder exists; gives the open descriptor.
@@ -23,7 +31,8 @@ def hold(run: Path) -> Iterator[int]:
     Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner keeps a second run out.
 
     Raises:
-        InputError: another process holds it, or the folder cannot be written.
+        Busy: another process holds it.
+        InputError: the folder cannot be written or locked.
     """
     try:
         descriptor = os.open(run / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -51,6 +60,6 @@ def _take(descriptor: int, run: Path) -> None:
                 time.sleep(0.1)
                 continue
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise InputError(f"Another run (process {holder}) is working in {run}; wait for it or choose another --out.") from None
+            raise Busy(f"Another run (process {holder}) is working in {run}; wait for it or choose another --out.", holder) from None
         except OSError as error:
             raise InputError(f"The file system of {run} cannot lock files ({error.strerror}); choose another --out.") from None

@@ -15,18 +15,22 @@ from typing import Any
 from harness.run import ledger, process
 from harness.run.directory import OpenRun
 from harness.run.display import Display
+from harness.run.store import Store
 from harness.run.watch import Watch
 from vzero import artefacts
 from vzero.config import Preset
 from vzero.errors import VZeroError
 from vzero.selfplay import Stage
-from vzero.stage import finished, stage_folder
+from vzero.stage import finished, spec_of, stage_folder
 
 POLL = 0.2  # seconds
 
 
-def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display) -> None:
+def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display, store: Store | None = None) -> None:
     """Bring every stage to its seal, in order.
+
+    Args:
+        store: where runs share stages; a stage that is in it already is taken from there, any other is put there.
 
     Raises:
         VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
@@ -35,8 +39,25 @@ def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Dis
         manifest = settled(run.folder, preset, stage, display)
         if manifest is not None:
             display.reused(stage, manifest["facts"].get("seconds", 0.0))
-        else:
+            if store is not None:
+                store.publish(stage_folder(run.folder, stage.name))
+        elif store is None:
             _execute(run, preset, stage, display)
+        else:
+            _share(run, preset, stage, display, store)
+
+
+def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: Store) -> None:
+    """Take `stage` from `store`, or run it while no other process can begin the same one, and put it there."""
+    folder, digest = stage_folder(run.folder, stage.name), artefacts.digest(spec_of(run.folder, preset, stage))
+    with store.claim(digest, lambda: display.waiting(stage)):
+        manifest = store.fetch(digest, folder)
+        if manifest is None:
+            _execute(run, preset, stage, display)
+            store.publish(folder)
+            return
+    ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
+    display.reused(stage, manifest["facts"].get("seconds", 0.0))
 
 
 def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[str, Any] | None:

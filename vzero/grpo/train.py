@@ -112,7 +112,7 @@ def build_trainer(
     Public because a profile has to measure the very trainer that a stage runs.
     """
     if job.settings.freeze_vision:
-        _vision_tower(model).requires_grad_(False)
+        vision_tower(model).requires_grad_(False)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
@@ -149,7 +149,12 @@ def build_trainer(
     return trainer
 
 
-def _vision_tower(model: PreTrainedModel) -> torch.nn.Module:
+def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
+    """The part of `model` that sees.
+
+    Raises:
+        InputError: it is not where it is in the models known.
+    """
     for name in ("visual", "vision_tower", "vision_model"):
         tower = getattr(model.model, name, None)
         if isinstance(tower, torch.nn.Module):

@@ -1,0 +1,50 @@
+"""Arms: V-Zero, what is left of it in its controls, what others do instead, and what we would mend - all over the same stages.
+
+An arm is a name, where it comes from, and the few settings by which it differs from V-Zero; the plan of stages follows from the preset
+(vzero.selfplay), so there is no code of an arm beyond its reward, labels or objective. `docs/arms.md` has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from vzero.arms.declared import ARMS as _DECLARED
+from vzero.arms.declared import Arm
+from vzero.errors import InputError
+
+Group = Literal["paper", "controls", "rivals", "repairs", "defects"]
+REFERENCE = "v-zero"
+ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in _DECLARED})
+GROUPS: tuple[str, ...] = tuple(dict.fromkeys(arm.group for arm in _DECLARED))
+
+__all__ = ["ARMS", "GROUPS", "REFERENCE", "Arm", "changes_of", "chosen"]
+
+
+def chosen(text: str) -> tuple[Arm, ...]:
+    """The arms that "paper,controls", "all" or "v-zero,random-label" names, each once, in the order declared.
+
+    Raises:
+        InputError: a name that is neither an arm nor a group.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    wanted: set[str] = set()
+    for word in words:
+        if word == "all":
+            wanted |= {arm.name for arm in _DECLARED if arm.group != "defects"}
+        elif word in GROUPS:
+            wanted |= {arm.name for arm in _DECLARED if arm.group == word}
+        elif word in ARMS:
+            wanted.add(word)
+        else:
+            raise InputError(f"There is no arm {word!r}; choose among all, {', '.join(GROUPS)}, or {', '.join(ARMS)}.")
+    if not wanted:
+        raise InputError(f"--arms names no arm; choose among all, {', '.join(GROUPS)}, or {', '.join(ARMS)}.")
+    return tuple(arm for arm in _DECLARED if arm.name in wanted)
+
+
+def changes_of(arm: Arm, matched: Sequence[int] | None = None) -> dict[str, Any]:
+    """The arm as settings to change in a preset; `matched` is how many questions train the Solver of the reference in each iteration."""
+    limits = {"matched": list(matched)} if arm.matched and matched is not None else {}
+    return {"arm": arm.name, **arm.changes, **limits}
