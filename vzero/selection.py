@@ -38,7 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     candidates = [row for row in rows if row["answer"] is not None and (row["kept"] or fills or solver.filter == "none")]
     if solver.labels == "none":
         candidates = rows
-    limit = ctx.stage.config["at_most"]
+    limit = ctx.stage.config.get("at_most")
     if limit is None and fills:
         limit = sum(row["kept"] for row in rows)
     ordered = sorted(candidates, key=lambda row: (fills and not row["kept"], lot(row)))

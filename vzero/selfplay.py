@@ -8,7 +8,8 @@ runner needs no knowledge of the method.
 
 An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained, an objective without labels
 needs no votes) or adds `check-options` and `select` between `label` and `train-solver`. Each stage's config holds what determines its
-output and nothing else, so that arms which agree up to some point have stages with the same spec, and these are run once.
+output and nothing else, so that arms which agree up to some point have stages with the same spec, and these are run once. A setting at its
+default is left out of it, so that a new setting does not unmake the stages of before.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ Step = tuple[Kind, dict[str, str], dict[str, Any]]  # kind, inputs, config
 
 def plan(preset: Preset) -> tuple[Stage, ...]:
     """All stages of `preset`, in the order they run; each reads only stages before it."""
-    config = preset.model_dump(mode="json")
-    evaluation = {**_common(config), "evaluation": config["evaluation"]}
+    config = preset.model_dump(mode="json", exclude_defaults=True)
+    evaluation = {**_common(preset, config), "evaluation": config["evaluation"]}
     stages = [
         Stage(IMAGES, "images", 0, {}, {"seed": preset.seed, "images": config["images"]}),
         Stage("01-evaluate-base", "evaluate", 0, {"model": "base"}, evaluation),
@@ -65,41 +66,44 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _common(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in ("seed", "model", "dialect", "engine")}
+def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
+    return {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, **_pick(config, "engine")}
+
+
+def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Those of `names` that are not at their default."""
+    return {name: tree[name] for name in names if name in tree}
 
 
 def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]:
     """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the iteration found them), a stage of
     before the iterations, or "base"."""
     asked, solved = config["questioner"], config["solver"]
-    common = {**_common(config), "iteration": t}
-    keep = {"keep": [solved["keep_low"], solved["keep_high"]]}
+    common = {**_common(preset, config), "iteration": t}
+    keep = {"keep": [preset.solver.keep_low, preset.solver.keep_high]}
     if preset.questioner.trained:
         inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
         if preset.questioner.intuition == "base":
             inputs["intuition"] = "base"
-        settings = ("grpo", "reward", "intuition", "votes_see", "votes")
-        yield "train-questioner", inputs, {**common, **keep, **{key: asked[key] for key in settings}}
+        yield "train-questioner", inputs, {**common, **keep, **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes")}
     writer = "train-questioner" if preset.questioner.trained else "base"
-    yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, "write": asked["write"], "per_image": asked["per_image"]}
+    yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, **_pick(asked, "write", "per_image")}
     voted = preset.solver.labels != "none"
     if voted:
         inputs = {"images": IMAGES, "questions": "write-questions", "solver": "solver"}
-        yield "label", inputs, {**common, **keep, "votes": solved["votes"], "defects": config["defects"]}
+        yield "label", inputs, {**common, **keep, **_pick(solved, "votes"), **_pick(config, "defects")}
     if preset.solver.answerable:
-        inputs = {"images": IMAGES, "labels": "label", "solver": "solver"}
-        yield "check-options", inputs, {**common, "votes": solved["votes"]}
+        yield "check-options", {"images": IMAGES, "labels": "label", "solver": "solver"}, {**common, **_pick(solved, "votes")}
     labels = "label"
     if selects(preset):
         labels, source = "select", {"labels": "label"} if voted else {"questions": "write-questions"}
         checks = {"checks": "check-options"} if preset.solver.answerable else {}
-        yield "select", {"images": IMAGES, **source, **checks}, _selection(preset, t)
+        yield "select", {"images": IMAGES, **source, **checks}, _selection(preset, solved, t)
     learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
-    yield "train-solver", learned, {**common, "grpo": solved["grpo"], "objective": solved["objective"]}
-    yield "evaluate", {"model": "train-solver"}, {**_common(config), "evaluation": config["evaluation"]}
+    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective")}
+    yield "evaluate", {"model": "train-solver"}, {**_common(preset, config), "evaluation": config["evaluation"]}
 
 
 def selects(preset: Preset) -> bool:
@@ -108,12 +112,7 @@ def selects(preset: Preset) -> bool:
     return solver.labels != "majority" or solver.filter != "confidence" or solver.answerable or preset.matched is not None
 
 
-def _selection(preset: Preset, t: int) -> dict[str, Any]:
-    solver, limits = preset.solver, preset.matched or ()
-    return {
-        "seed": preset.seed,
-        "iteration": t,
-        "labels": solver.labels,
-        "filter": solver.filter,
-        "at_most": limits[t - 1] if t <= len(limits) else None,
-    }
+def _selection(preset: Preset, solved: dict[str, Any], t: int) -> dict[str, Any]:
+    limits = preset.matched or ()
+    at_most = {"at_most": limits[t - 1]} if t <= len(limits) else {}
+    return {"seed": preset.seed, "iteration": t, **_pick(solved, "labels", "filter"), **at_most}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from harness.run import ledger, lock
 from vzero import artefacts
@@ -98,7 +100,10 @@ def _create(folder: Path, preset: Preset) -> None:
 
 
 def _refuse_other_config(folder: Path, preset: Preset) -> None:
-    changed = differences(_read(folder)["preset"], preset.model_dump(mode="json"))
+    stored = _read(folder)["preset"]
+    with suppress(ValidationError):  # a run from before some setting existed has it at its default
+        stored = Preset.model_validate(stored).model_dump(mode="json")
+    changed = differences(stored, preset.model_dump(mode="json"))
     if changed:
         raise InputError(
             f"{folder} holds a run with other settings ({', '.join(changed)}); "
