@@ -23,7 +23,8 @@ from vzero.stage import StageContext
 def rotate_options(text: str) -> str | None:
     """`text` with the content of A) at B), of B) at C), of C) at D) and of D) at A).
 
-    None where the marks A) B) C) D) do not stand in this order, each once: then it cannot be told where an option ends.
+    None where the marks A) B) C) D) do not stand in this order, each once and with something behind it: then it cannot be told what an
+    option is.
     """
     starts = [text.find(mark) for mark in OPTION_MARKS]
     if min(starts) < 0 or starts != sorted(starts) or any(text.count(mark) != 1 for mark in OPTION_MARKS):
@@ -31,8 +32,10 @@ def rotate_options(text: str) -> str | None:
     ends = [*starts[1:], len(text)]
     parts = [text[start + len(mark) : end] for start, mark, end in zip(starts, OPTION_MARKS, ends, strict=True)]
     bodies = [part.strip() for part in parts]
+    if not all(bodies):
+        return None
     moved = [bodies[-1], *bodies[:-1]]
-    pieces = [part.replace(old, new, 1) if old else part for part, old, new in zip(parts, bodies, moved, strict=True)]
+    pieces = [part.replace(old, new, 1) for part, old, new in zip(parts, bodies, moved, strict=True)]  # the spaces around stay
     return text[: starts[0]] + "".join(mark + piece for mark, piece in zip(OPTION_MARKS, pieces, strict=True))
 
 

@@ -196,8 +196,7 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
         unit="questions",
     )
     rows = [
-        _row(f"{iteration}-{record.image_id}" + (f"-{index}" if index else ""), record.image_id, reply, preset.dialect)
-        for (record, index), (reply,) in zip(asked, replies, strict=True)
+        _row(iteration, record.image_id, reply, preset.dialect, index) for (record, index), (reply,) in zip(asked, replies, strict=True)
     ]
     artefacts.write_jsonl(ctx.folder / "questions.jsonl", rows)
     return {
@@ -208,10 +207,11 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _row(question_id: str, image_id: str, reply: bulk.Reply, dialect: str) -> dict[str, Any]:
+def _row(iteration: int, image_id: str, reply: bulk.Reply, dialect: str, index: int = 0) -> dict[str, Any]:
+    """`index` counts the questions about one image from 0."""
     question = read_question(reply.text, reply.finish_reason, dialect)
     return {
-        "question_id": question_id,
+        "question_id": f"{iteration}-{image_id}" + (f"-{index}" if index else ""),
         "image_id": image_id,
         "raw": reply.text,
         "finish_reason": reply.finish_reason,

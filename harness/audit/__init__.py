@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.audit.damage import Damage, damages
 from harness.audit.exploits import Exploit, find, intended
 from harness.audit.measure import VOTES, Row, measure
 from harness.audit.players import PLAYERS, SOLVERS
-from harness.audit.rules import RULES, Rules
+from harness.audit.rules import RULES, Rules, of_arms
 
-__all__ = ["PLAYERS", "RULES", "SOLVERS", "Audit", "Exploit", "Row", "Rules", "audit"]
+__all__ = ["PLAYERS", "RULES", "SOLVERS", "Audit", "Damage", "Exploit", "Row", "Rules", "audit", "damages", "of_arms"]
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,16 @@ the order otherwise, and numbers of votes too large to enumerate, are simulated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from harness.audit.players import Draft, Player, Solver
+from harness.audit.players import GUESSING, Draft, Player, Solver
 from harness.audit.rules import Rules
 from vzero.parsing import OPTIONS
 from vzero.rewards import INVALID
 from vzero.seeding import derive
-from vzero.voting import tally
 
 VOTES = 10
 DRAWS = 2_000  # replies of a player where it must be simulated
@@ -141,7 +140,7 @@ class Table:
                 counts.append(count)
                 ways.append(coefficient / len(orders))
                 rewards.append([rules.reward(order, letter) for letter in OPTIONS])
-                tallies.append(tally(order))
+                tallies.append(rules.count(order))
         return cls(
             np.array(counts),
             np.array(ways),
@@ -186,19 +185,58 @@ def _draft(table: Table, rules: Rules, draft: Draft, solver: Solver) -> Mapping[
     question = rules.read_question(draft.text, draft.finish_reason)
     if question is None:
         return {"reward": INVALID}
-    slots = np.zeros(len(SLOTS))
-    for text, share in solver.replies(draft.kind, draft.gold).items():
-        slots[SLOTS.index(rules.read_answer(text))] += share
-    chance, intuitive = table.probabilities(slots), OPTIONS.index(question.intuitive)
-    right = (table.majority == OPTIONS.index(draft.gold)) if draft.gold is not None else np.zeros(len(chance))
+    paid, labelled = _slots(rules, solver, draft)
+    chance, of_reward = table.probabilities(labelled), table.probabilities(paid)
+    intuitive = OPTIONS.index(_intuition(rules, question.intuitive, solver, draft))
+    kept = table.kept * _followed(table, chance) if rules.twice else table.kept
+    if rules.labels == "truth":
+        kept = kept * (draft.gold is not None)
     return {
-        "reward": float(chance @ table.reward[:, intuitive]),
+        "reward": float(of_reward @ table.reward[:, intuitive]),
         "valid": 1.0,
         "confidence": float(chance @ table.confidence),
         "agreement": float(chance @ (table.majority == intuitive)),
-        "kept": float(chance @ table.kept),
-        "usable": float(chance @ (table.kept * right)),
+        "kept": float(chance @ kept),
+        "usable": float(chance @ (kept * _right(rules, table, draft))),
     }
+
+
+def _slots(rules: Rules, solver: Solver, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
+    """(5,) each: chances of A, B, C, D and unreadable, of a vote inside the reward and of one for the label."""
+    paid, labelled = np.zeros(len(SLOTS)), np.zeros(len(SLOTS))
+    for text, share in (GUESSING if rules.blind else solver).replies(draft.kind, draft.gold).items():
+        paid[SLOTS.index(rules.read_answer(text))] += share
+    for text, share in solver.replies(draft.kind, draft.gold).items():
+        labelled[SLOTS.index((rules.read_label or rules.read_answer)(text))] += share
+    return paid, labelled
+
+
+def _intuition(rules: Rules, written: str, solver: Solver, draft: Draft) -> str:
+    """Whose first thought counts: the writer's, or the answer a Solver of this skill is likeliest to give."""
+    if rules.intuition == "writer":
+        return written
+    chances = dict.fromkeys(OPTIONS, 0.0)
+    for text, share in solver.replies(draft.kind, draft.gold).items():
+        if (answer := rules.read_answer(text)) is not None:
+            chances[answer] += share
+    return max(chances, key=chances.__getitem__)
+
+
+def _followed(table: Table, chance: np.ndarray) -> np.ndarray:
+    """(outcomes,) chance that another set of votes, just as likely, has the same majority."""
+    again = np.array([chance @ (table.majority == place) for place in range(len(OPTIONS))])
+    return np.where(table.majority >= 0, again[table.majority], 0.0)
+
+
+def _right(rules: Rules, table: Table, draft: Draft) -> np.ndarray:
+    """(outcomes,) chance that the label is the right option."""
+    if draft.gold is None:
+        return np.zeros(len(table.majority))
+    if rules.labels == "random":
+        return np.full(len(table.majority), 1 / len(OPTIONS))
+    if rules.labels == "truth":
+        return np.ones(len(table.majority))
+    return (table.majority == OPTIONS.index(draft.gold)).astype(float)
 
 
 def simulate(rules: Rules, player: Player, solver: Solver, votes: int, draws: int, seed: int) -> np.ndarray:
@@ -206,19 +244,35 @@ def simulate(rules: Rules, player: Player, solver: Solver, votes: int, draws: in
     generator = np.random.Generator(np.random.PCG64(seed))
     questions = [rules.read_question(draft.text, draft.finish_reason) for draft in player.drafts]
     weights = np.array([draft.weight for draft in player.drafts])
-    replies = [solver.replies(draft.kind, draft.gold) for draft in player.drafts]
-    answers = [[rules.read_answer(text) for text in one] for one in replies]
-    shares = [np.array(list(one.values())) for one in replies]
     found = np.zeros((draws, len(fields(Effects))))
     for index, which in enumerate(generator.choice(len(weights), size=draws, p=weights / weights.sum())):
         question, draft = questions[which], player.drafts[which]
         if question is None:
             found[index, 0] = INVALID
             continue
-        drawn = generator.choice(len(shares[which]), size=votes, p=shares[which] / shares[which].sum())
-        cast = [answers[which][one] for one in drawn]
-        counted = tally(cast)
-        kept, agrees = rules.keep(counted), counted.answer == question.intuitive
-        usable = kept and draft.gold is not None and counted.answer == draft.gold
-        found[index] = (rules.reward(cast, question.intuitive), 1.0, counted.confidence, agrees, kept, usable)
+        cast = _cast(rules.read_label or rules.read_answer, solver, draft, votes, generator)
+        paid = _cast(rules.read_answer, GUESSING if rules.blind else solver, draft, votes, generator) if rules.apart else cast
+        intuitive = _intuition(rules, question.intuitive, solver, draft)
+        counted = rules.count(cast)
+        kept = rules.keep(counted) and not (rules.labels == "truth" and draft.gold is None)
+        if kept and rules.twice:
+            again = rules.count(_cast(rules.read_label or rules.read_answer, solver, draft, votes, generator))
+            kept = again.answer == counted.answer
+        label = _label(rules, counted.answer, draft, generator)
+        usable = kept and draft.gold is not None and label == draft.gold
+        found[index] = (rules.reward(paid, intuitive), 1.0, counted.confidence, counted.answer == intuitive, kept, usable)
     return found
+
+
+def _cast(read: Callable[[str], str | None], solver: Solver, draft: Draft, votes: int, generator: np.random.Generator) -> list[str | None]:
+    """Votes drawn one by one."""
+    replies = solver.replies(draft.kind, draft.gold)
+    shares = np.array(list(replies.values()))
+    answers = [read(text) for text in replies]
+    return [answers[one] for one in generator.choice(len(shares), size=votes, p=shares / shares.sum())]
+
+
+def _label(rules: Rules, majority: str | None, draft: Draft, generator: np.random.Generator) -> str | None:
+    if rules.labels == "random":
+        return OPTIONS[generator.integers(len(OPTIONS))]
+    return draft.gold if rules.labels == "truth" else majority

@@ -82,11 +82,12 @@ _BOXES = ("\\boxed{{{upper}}}", "\\boxed{{{lower}}}", "\\boxed{{\\text{{{upper}}
 # Prose with an article and a letter that is no vote: a reader that guesses from prose takes it for one.
 UNREADABLE = "<think>I look at each shape in turn.</think>\nIt is a circle next to point B, so I cannot choose."
 
+GUESSING = Solver("guessing", easy=0.25, hard=0.25)  # also what a Solver is that never gets the image
 SOLVERS = (
     Solver("flawless", easy=1.0, hard=0.6),
     Solver("able", easy=0.95, hard=0.5),
     Solver("weak", easy=0.7, hard=0.35, unreadable=0.05),
-    Solver("guessing", easy=0.25, hard=0.25),  # also what a Solver is that never gets the image
+    GUESSING,
 )
 
 _BODIES: Mapping[Kind, tuple[str, int]] = {  # the question and its right value; the options count up around it

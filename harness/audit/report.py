@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.audit import Audit, Exploit, Row
+    from harness.audit import Audit, Damage, Exploit, Row
 
 FORMAT = 1
 
 
-def as_json(audit: Audit) -> dict[str, Any]:
-    """Everything measured, rounded to six digits; shares and rewards as fractions."""
+def as_json(audit: Audit, defects: Sequence[Damage] = (), notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything measured, rounded to six digits; shares and rewards as fractions. `notes` say what was asked for and not audited."""
     return {
         "format": FORMAT,
         "votes": audit.votes,
@@ -34,6 +34,8 @@ def as_json(audit: Audit) -> dict[str, Any]:
             {**{key: _six(value) for key, value in asdict(one).items()}, "beats_intended": one.beats_intended} for one in audit.exploits
         ],
         "findings": list(findings(audit)),
+        "defects": [{key.rstrip("_"): _six(value) for key, value in asdict(one).items()} for one in defects],
+        "notes": list(notes),
     }
 
 
@@ -74,6 +76,29 @@ def _sentence(name: str, group: list[Exploit]) -> str:
 def _span(values: list[float], digits: int = 3) -> str:
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return low if low == high else f"{low} to {high}"
+
+
+def show_defects(defects: Sequence[Damage], console: Console) -> None:
+    """A row for each known defect: the number it spoils, without and with it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text("Known defects of public code", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("defect", no_wrap=True)
+    table.add_column("what is wrong")
+    table.add_column("measured on")
+    table.add_column("without", justify="right", no_wrap=True)
+    table.add_column("with", justify="right", no_wrap=True)
+    for one in defects:
+        table.add_row(one.name, Text(one.says), Text(one.measure), f"{one.without:.3f}", Text(f"{one.with_:.3f}", style="red"))
+    console.print(table)
+
+
+def show_notes(notes: Sequence[str], console: Console) -> None:
+    """What was asked for and not audited, and why."""
+    for note in notes:
+        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def show(audit: Audit, console: Console) -> None:

@@ -1,17 +1,22 @@
-"""What is audited: a reward of (votes, intuitive answer) with the readers and the filter it works with.
+"""What is audited: a reward of (votes, intuitive answer) with the readers, the filter and the labels it works with.
 
-To audit another reward add a `Rules` to `RULES`, or pass one to `harness.audit.audit`; a field left out is the method's own.
+To audit another reward add a `Rules` to `RULES`, or pass one to `harness.audit.audit`; a field left out is the method's own. `of_arm` makes
+the rules of an arm from its settings, so what is audited is what is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from vzero.arms import Arm, defects
+from vzero.arms.questioner_rewards import REWARDS, Asked
+from vzero.config import Preset, changed, load_preset
 from vzero.parsing import Question, parse_answer
 from vzero.questioner import read_question
 from vzero.rewards import dual_track, uncertainty
-from vzero.voting import Tally, keep
+from vzero.voting import Tally, keep, tally
 
 Votes = Sequence[str | None]
 
@@ -23,7 +28,7 @@ def read_natural(text: str, finish_reason: str) -> Question | None:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a question is paid and whether it is kept.
+    """How a question is paid, whether it is kept, and with which label.
 
     Attributes:
         name: as in `--reward`.
@@ -31,9 +36,15 @@ class Rules:
         source: where the formula comes from.
         reward: of (votes of a valid question in the order drawn, its intuitive answer).
         read_question: of (reply, finish reason); None is an invalid question, paid `vzero.rewards.INVALID`.
-        read_answer: a Solver's reply -> its vote, "A".."D" or None.
+        read_answer: a Solver's reply -> its vote, "A".."D" or None, inside the reward.
         keep: whether the Solver trains on a question with this tally.
         order_free: whether, of the order of the votes, only the first seen of equally frequent answers matters. Else it is simulated.
+        read_label: the same as `read_answer` for the votes that make the label; None where one reader does both.
+        count: how the votes for the label are counted.
+        blind: whether the votes inside the reward come from a Solver that never gets the image. The label's votes always see it.
+        intuition: "writer" for the answer in the reply; "solver" for the one the Solver thinks likeliest, as a frozen model would say.
+        twice: whether a question is kept only if a second set of votes has the same majority, as `vzero.answerability` asks for.
+        labels: what a kept question is labelled with.
     """
 
     name: str
@@ -44,6 +55,17 @@ class Rules:
     read_answer: Callable[[str], str | None] = parse_answer
     keep: Callable[[Tally], bool] = keep
     order_free: bool = True
+    read_label: Callable[[str], str | None] | None = None
+    count: Callable[[Votes], Tally] = tally
+    blind: bool = False
+    intuition: Literal["writer", "solver"] = "writer"
+    twice: bool = False
+    labels: Literal["majority", "random", "truth"] = "majority"
+
+    @property
+    def apart(self) -> bool:
+        """Whether the reward and the label are made of different votes."""
+        return self.blind or self.read_label is not None
 
 
 _DUAL_TRACK = "min(c, 1-c) where intuition and majority agree, 0.5c where they do not"
@@ -55,3 +77,67 @@ RULES: dict[str, Rules] = {
         Rules("uncertainty", "min(c, 1-c), whatever the intuition", "V-Zero's ablation", lambda votes, _: uncertainty(votes)),
     )
 }
+
+
+def any_majority(counted: Tally) -> bool:
+    """A filter that keeps whatever has a label."""
+    return counted.answer is not None
+
+
+def of_arm(arm: Arm) -> Rules | None:
+    """The rules by which `arm` pays its Questioner and chooses what the Solver trains on; None where no Questioner is trained.
+
+    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says.
+    """
+    preset: Preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
+    if not preset.questioner.trained:
+        return None
+    reward, solver = REWARDS[preset.questioner.reward], preset.solver
+    formula = reward.formula + (" (repetition left out)" if reward.less_repetition else "")
+    return Rules(
+        name=arm.name,
+        formula=formula + _beyond(preset),
+        source=arm.source,
+        reward=lambda votes, intuitive: reward.single(Asked("", intuitive, tuple(votes))),
+        keep=any_majority if solver.filter == "none" else keep,
+        read_label=defects.reader(preset.defects) if preset.defects else None,
+        count=defects.counter(preset.defects),
+        blind=preset.questioner.votes_see == "nothing",
+        intuition="solver" if preset.questioner.intuition == "base" else "writer",
+        twice=solver.answerable,
+        labels="majority" if solver.labels == "none" else solver.labels,
+    )
+
+
+def _beyond(preset: Preset) -> str:
+    """What the rules hold besides the formula."""
+    solver = preset.solver
+    notes = {
+        "votes without the image": preset.questioner.votes_see == "nothing",
+        "intuition of a frozen model": preset.questioner.intuition == "base",
+        "no filter": solver.filter == "none",
+        "options checked": solver.answerable,
+        f"{solver.labels} labels": solver.labels in ("random", "truth"),
+        f"defects: {', '.join(preset.defects)}": bool(preset.defects),
+    }
+    found = [note for note, holds in notes.items() if holds]
+    return f"; {', '.join(found)}" if found else ""
+
+
+def of_arms(arms: Sequence[Arm]) -> tuple[list[Rules], list[str]]:
+    """The rules of several arms, those that are audited alike once under the name of the first, and what is not audited and why."""
+    found: dict[tuple[object, ...], Rules] = {}
+    notes: list[str] = []
+    for arm in arms:
+        rules = of_arm(arm)
+        if rules is None:
+            notes.append(f"{arm.name}: no Questioner is trained, so there is no reward to audit.")
+            continue
+        preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
+        asked, solver = preset.questioner, preset.solver
+        key = (asked.reward, asked.votes_see, asked.intuition, solver.filter, solver.answerable, rules.labels, preset.defects)
+        if key in found:
+            notes.append(f"{arm.name}: the same reward, filter and labels as {found[key].name}.")
+        else:
+            found[key] = rules
+    return list(found.values()), notes

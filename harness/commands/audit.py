@@ -13,6 +13,9 @@ from vzero.errors import InputError
 
 def audit(
     reward: Annotated[list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")] = None,
+    arm: Annotated[
+        str | None, typer.Option("--arm", metavar="ARMS", help="Audit what arms pay and keep: all, a group, or names with commas between.")
+    ] = None,
     votes: Annotated[int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver a question.")] = 10,
     draws: Annotated[
         int | None, typer.Option("--draws", min=100, max=20_000, help="Simulate so many replies of each player instead of enumerating.")
@@ -23,17 +26,28 @@ def audit(
     """Play scripted Questioners against Solvers of known skill and name what the reward can be exploited for. No model, seconds.
 
     Example: vzero-harness audit --reward dual_track
-    """
-    from harness.audit import RULES
-    from harness.audit import audit as play
-    from harness.audit.report import as_json, show
 
+    Example: vzero-harness audit --arm repairs
+    """
+    from harness.audit import RULES, damages, of_arms
+    from harness.audit import audit as play
+    from harness.audit.report import as_json, show, show_defects, show_notes
+    from vzero.arms import chosen
+
+    if arm is not None and reward:
+        raise InputError("Give either --reward or --arm.")
     names = list(dict.fromkeys(reward or RULES))
     for name in names:
         if name not in RULES:
             raise InputError(f"There is no reward {name!r} to audit; choose one of {', '.join(RULES)}.")
-    found = play([RULES[name] for name in names], votes, draws, seed)
+    rules, notes = ([RULES[name] for name in names], []) if arm is None else of_arms(chosen(arm))
+    found, defects = play(rules, votes, draws, seed), () if arm or reward else damages()
     if json:
-        print(dumps(as_json(found), indent=2, allow_nan=False))
-    else:
-        show(found, options.console(json))
+        print(dumps(as_json(found, defects, notes), indent=2, allow_nan=False))
+        return
+    console = options.console(json)
+    if rules:
+        show(found, console)
+    if defects:
+        show_defects(defects, console)
+    show_notes(notes, console)

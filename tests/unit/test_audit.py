@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.audit import PLAYERS, RULES, SOLVERS, Audit, Row, Rules, audit
+from harness.audit import PLAYERS, RULES, SOLVERS, Audit, Row, Rules, audit, damages, of_arms
 from harness.audit.exploits import find, intended
 from harness.audit.measure import Table, measure
 from harness.audit.players import UNREADABLE, Player, Solver
 from harness.audit.report import as_json
+from vzero.arms import chosen
+from vzero.arms.defects import DEFECTS
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
@@ -218,7 +221,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_prints_what_was_found(whole: Audit) -> None:
     printed = command("--json")
-    assert printed.returncode == 0 and json.loads(printed.stdout) == json.loads(json.dumps(as_json(whole)))
+    assert printed.returncode == 0 and json.loads(printed.stdout) == json.loads(json.dumps(as_json(whole, damages())))
     shown = command("--reward", "dual_track")
     assert shown.returncode == 0 and "earns 0.475 to 0.500, more than the intended 0.40" in " ".join(shown.stdout.split())
     assert "uncertainty" not in shown.stdout
@@ -229,3 +232,77 @@ def test_wrong_use_of_the_command() -> None:
     for words in (["--reward", "nothing"], ["--votes", "0"]):
         refused = command(*words)
         assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.startswith("error: ")
+
+
+def test_each_known_defect_shows_its_damage() -> None:
+    found = {one.name: one for one in damages()}
+    assert list(found) == ["blind-server", *DEFECTS, "label-selection"]
+    # Blind votes are a quarter each whatever is asked, so hard and easy questions earn the same.
+    blind = found["blind-server"]
+    assert blind.without > 0.3 and blind.with_ == pytest.approx(0, abs=1e-12)
+    # Reading prose, a reply without an answer votes A ("It is a circle next to point B"): 4 of 10 votes, as many as the right option gets.
+    assert found["article-votes"].without > 0.9 and found["article-votes"].with_ < 0.6
+    # c over readable votes alone: E[c] = E[top / readable], here by simulation.
+    generator = random.Random(0)
+    means = []
+    for drop in (False, True):
+        total = 0.0
+        for _ in range(20_000):
+            cast = list(generator.choices(["right", "x", "y", "z", None], [0.4, 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.4], k=10))
+            readable = [v for v in cast if v is not None]
+            top = max((readable.count(v) for v in set(readable)), default=0)
+            total += top / (len(readable) or 1) if drop else top / 10
+        means.append(total / 20_000)
+    dropped = found["unparsed-dropped"]
+    assert (dropped.without, dropped.with_) == pytest.approx(means, abs=0.01)
+    assert found["three-prompts"].without > 0.8 and found["three-prompts"].with_ < 0.35
+    # Bin(10, p) between 1 and 9: 1 - .95^10 - .05^10 for easy images, nearly all hard ones.
+    easy, hard = 1 - 0.95**10 - 0.05**10, 1 - 2 * 0.5**10
+    assert found["label-selection"].with_ == pytest.approx(easy / (easy + hard))
+
+
+def test_the_repairs_close_the_known_hole() -> None:
+    rules, notes = of_arms(chosen("v-zero,frozen-intuition,capped-mismatch,answerable,repaired,one-iteration,frozen-questioner"))
+    assert [one.name for one in rules] == ["v-zero", "frozen-intuition", "capped-mismatch", "answerable", "repaired"]
+    assert [note.split(":")[0] for note in notes] == ["frozen-questioner", "one-iteration"]
+    able = SOLVERS[1]
+    by = {one.name: one for one in rules}
+    # The wrong guess on an easy question, c = .95: .5c; with a frozen intuition it is right, so 1-c; capped min(.5c, 1-c).
+    earned = {name: row(one, "wrong on easy", able, 10).reward for name, one in by.items()}
+    assert earned["v-zero"] == pytest.approx(0.475, abs=1e-3) and earned["answerable"] == earned["v-zero"]
+    assert earned["frozen-intuition"] == pytest.approx(0.05, abs=0.001) and earned["capped-mismatch"] == pytest.approx(0.05, abs=0.001)
+    # A question without a right option: four even chances, so another set of votes follows the majority one time in four.
+    kept = {name: row(one, "unanswerable", able, 10).kept for name, one in by.items()}
+    assert kept["answerable"] == pytest.approx(kept["v-zero"] / 4) and kept["repaired"] == kept["answerable"]
+    assert row(by["answerable"], "honest, hard", able, 10).kept > 0.7 * row(by["v-zero"], "honest, hard", able, 10).kept
+
+
+@pytest.mark.parametrize("name", ["blind-solver", "answerable", "frozen-intuition", "random-label", "supervised", "article-votes"])
+def test_simulated_arms_agree_with_enumerated_ones(name: str) -> None:
+    [rules], _ = of_arms(chosen(name))
+    weak = SOLVERS[2]
+    for player in ("honest, hard", "unanswerable"):
+        exact, drawn = row(rules, player, weak, 10), row(rules, player, weak, 10, draws=4000)
+        assert abs(drawn.reward - exact.reward) < 2.1 * (drawn.high - drawn.low) / 2
+        assert drawn.kept == pytest.approx(exact.kept, abs=0.03) and drawn.usable == pytest.approx(exact.usable, abs=0.03)
+
+
+def test_labels_that_are_not_the_majority_by_hand() -> None:
+    random_, truth = (of_arms(chosen(name))[0][0] for name in ("random-label", "supervised"))
+    assert row(random_, "honest, hard", EVEN, 10).label_accuracy == pytest.approx(0.25)
+    assert row(truth, "honest, hard", EVEN, 10).label_accuracy == pytest.approx(1.0)
+    assert row(truth, "unanswerable", EVEN, 10).kept == 0.0
+
+
+def test_arms_from_the_command() -> None:
+    shown = command("--arm", "repairs", "--json")
+    found = json.loads(shown.stdout)
+    assert shown.returncode == 0 and {one["rules"] for one in found["rows"]} == {
+        "frozen-intuition",
+        "capped-mismatch",
+        "answerable",
+        "repaired",
+    }
+    assert found["defects"] == [] and found["notes"][0].startswith("frozen-twice:")
+    refused = command("--arm", "nothing")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: There is no arm")

@@ -35,20 +35,24 @@ class QuestionerReward:
         name: as in the preset.
         formula: in one line, for people.
         source: where the formula comes from.
-        score: batch of questions, None standing for an invalid one -> a reward each.
-        of_batch: whether a question's reward depends on the others.
+        single: what one valid question earns by itself.
+        less_repetition: whether the share of the batch that asks the same is taken off (see vzero.arms.repetition); there an invalid
+            question is one like no other.
     """
 
     name: str
     formula: str
     source: str
-    score: Callable[[Sequence[Asked | None]], list[float]]
-    of_batch: bool = False
+    single: Callable[[Asked], float]
+    less_repetition: bool = False
 
-
-def each(reward: Callable[[Asked], float]) -> Callable[[Sequence[Asked | None]], list[float]]:
-    """A reward of single questions as one of batches; -1 for invalid ones."""
-    return lambda batch: [rewards.INVALID if one is None else reward(one) for one in batch]
+    def score(self, batch: Sequence[Asked | None]) -> list[float]:
+        """A reward for each question of a generation batch, None standing for an invalid one, which earns -1."""
+        paid = [rewards.INVALID if one is None else self.single(one) for one in batch]
+        if not self.less_repetition:
+            return paid
+        shares = cluster_shares(["" if one is None else one.text for one in batch])
+        return [value - share for value, share in zip(paid, shares, strict=True)]
 
 
 def _dual_track(one: Asked) -> float:
@@ -60,51 +64,38 @@ def _capped(one: Asked) -> float:
     return rewards.uncertainty(one.votes) if one.intuitive is None else rewards.capped_mismatch(one.votes, one.intuitive)
 
 
-def without_repetition(reward: Callable[[Asked], float]) -> Callable[[Sequence[Asked | None]], list[float]]:
-    """`reward` less the share of the batch that asks the same (see vzero.arms.repetition); an invalid question is one like no other."""
-
-    def score(batch: Sequence[Asked | None]) -> list[float]:
-        paid = each(reward)(batch)
-        shares = cluster_shares(["" if one is None else one.text for one in batch])
-        return [value - share for value, share in zip(paid, shares, strict=True)]
-
-    return score
-
-
 _V_ZERO = "V-Zero, arXiv 2601.10094"
 
 REWARDS: Mapping[str, QuestionerReward] = {
     one.name: one
     for one in (
+        QuestionerReward("dual-track", "min(c, 1-c) where intuition and majority agree, 0.5c where they do not", _V_ZERO, _dual_track),
         QuestionerReward(
-            "dual-track", "min(c, 1-c) where intuition and majority agree, 0.5c where they do not", _V_ZERO, each(_dual_track)
+            "uncertainty", "min(c, 1-c), whatever the intuition", f"{_V_ZERO}, ablation", lambda one: rewards.uncertainty(one.votes)
         ),
+        QuestionerReward("zero-sum", "1-c", "summaries of V-Zero, not the paper itself", lambda one: rewards.zero_sum(one.votes)),
         QuestionerReward(
-            "uncertainty", "min(c, 1-c), whatever the intuition", f"{_V_ZERO}, ablation", each(lambda one: rewards.uncertainty(one.votes))
-        ),
-        QuestionerReward("zero-sum", "1-c", "summaries of V-Zero, not the paper itself", each(lambda one: rewards.zero_sum(one.votes))),
-        QuestionerReward(
-            "capped-mismatch", "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not", "ours", each(_capped)
+            "capped-mismatch", "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not", "ours", _capped
         ),
         QuestionerReward(
             "r-zero",
             "min(s, 1-s) - cluster's share of the batch; s = c where the majority is the writer's answer and c > 0.1, else 0",
             "R-Zero, arXiv 2508.05004; its code at 4ffa715",
-            without_repetition(lambda one: rewards.agreed_uncertainty(one.votes, one.intuitive)),
-            of_batch=True,
+            lambda one: rewards.agreed_uncertainty(one.votes, one.intuitive),
+            less_repetition=True,
         ),
         QuestionerReward(
             "visplay",
             "min(c, 1-c) - cluster's share of the batch",
             "VisPlay, arXiv 2511.15661; its code at 3aa895b",
-            without_repetition(lambda one: rewards.uncertainty(one.votes)),
-            of_batch=True,
+            lambda one: rewards.uncertainty(one.votes),
+            less_repetition=True,
         ),
         QuestionerReward(
             "evolmm",
             "exp(-(H - 0.90)^2 / (2 * 0.35^2)), H the entropy of the votes in nats",
             "EvoLMM, arXiv 2511.16672; its code at de5b0f8",
-            each(lambda one: rewards.entropy_band(one.votes)),
+            lambda one: rewards.entropy_band(one.votes),
         ),
     )
 }
