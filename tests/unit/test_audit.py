@@ -274,7 +274,9 @@ def test_the_repairs_close_the_known_hole() -> None:
     # A question without a right option: four even chances, so another set of votes follows the majority one time in four.
     kept = {name: row(one, "unanswerable", able, 10).kept for name, one in by.items()}
     assert kept["answerable"] == pytest.approx(kept["v-zero"] / 4) and kept["repaired"] == kept["answerable"]
-    assert row(by["answerable"], "honest, hard", able, 10).kept > 0.7 * row(by["v-zero"], "honest, hard", able, 10).kept
+    # Of hard questions it keeps two in three, and nearly all of those it keeps are labelled right.
+    before, after = (row(by[name], "honest, hard", able, 10) for name in ("v-zero", "answerable"))
+    assert after.kept > 0.6 * before.kept and before.label_accuracy < 0.82 and after.label_accuracy > 0.98
 
 
 @pytest.mark.parametrize("name", ["blind-solver", "answerable", "frozen-intuition", "random-label", "supervised", "article-votes"])

@@ -1,0 +1,224 @@
+"""The grid over the real runner and store, with stages that only write down that they ran: what is shared, matched, noted and resumed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compute import compute, differences
+from harness.run import grid, lock, orchestrate
+from harness.run.directory import opened
+from harness.run.display import Lines
+from harness.run.grid import Cell, cells, run_grid
+from harness.run.store import Store
+from harness.sealed import read_run
+from vzero import artefacts
+from vzero.arms import ARMS, chosen
+from vzero.config import Preset, load_preset
+from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.selfplay import plan
+from vzero.stage import StageContext, run_stage
+
+BASE = load_preset("smoke", ["iterations=2"])
+KINDS = ("images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver")
+
+
+def settle(ctx: StageContext, kept: int) -> dict[str, Any]:
+    """Write something that depends on the spec, as every stage does, and facts of the right names."""
+    read = {role: artefacts.folder_hashes(folder) for role, folder in ctx.inputs.items() if folder.is_relative_to(ctx.folder.parent)}
+    text = json.dumps([ctx.stage.kind, ctx.stage.iteration, ctx.stage.config, read], sort_keys=True)
+    target = "checkpoint/weights.txt" if ctx.stage.kind.startswith("train") else "rows.txt"
+    artefacts.write_text(ctx.folder / target, text)
+    if ctx.stage.kind in ("label", "select"):
+        artefacts.write_jsonl(ctx.folder / "labels.jsonl", [])
+    if ctx.stage.kind == "train-questioner":
+        artefacts.write_jsonl(ctx.folder / "metrics.jsonl", [{"generation": g, "valid": 0.75} for g in (1, 1, 2, 2)])
+        return {"prompts": 32, "prompts_used": 32, "generations": 2, "steps": 4}
+    if ctx.stage.kind == "train-solver":
+        return {"prompts": kept, "prompts_used": kept - kept % 16, "generations": kept // 16, "steps": kept // 8}
+    return {"images": 96, "questions": 96, "valid": 90, "checked": 20, "tokens": 1000}
+
+
+class Runner:
+    """`run_one` of a grid: the real `run_plan`, its stages done in this process; `ran` is what was not shared."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, break_at: Callable[[str, str], None] = lambda run, stage: None) -> None:
+        self.ran: list[tuple[str, str]] = []
+        self.break_at = break_at
+        monkeypatch.setattr(orchestrate, "_execute", self.execute)
+        monkeypatch.setattr(grid, "PAUSE", 0.01)
+        monkeypatch.setattr(artefacts, "provenance", lambda: {"git": None})  # two calls of git for each of many stages
+
+    def execute(self, run: Any, preset: Preset, stage: Any, display: Any) -> None:
+        name = f"{run.folder.parent.name}/{run.folder.name}"
+        self.break_at(name, stage.name)
+        self.ran.append((name, stage.name))
+        kept = 40 if stage.iteration == 1 else 20
+        kept = preset.matched[stage.iteration - 1] if preset.matched else kept + (preset.arm == "frozen-questioner") * 16
+        run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
+
+    def __call__(self, folder: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
+        from rich.console import Console
+
+        stages = plan(preset)
+        with opened(folder, preset, "test") as run:
+            orchestrate.run_plan(run, preset, stages, Lines(len(stages), Console(quiet=True)), store)
+            results = {"compute": compute(read_run(folder))}
+            artefacts.write_json(folder / "results.json", results)
+        return results
+
+
+def go(folder: Path, runner: Runner, arms: str, seeds: int = 1, fresh: bool = False) -> dict[str, Any]:
+    return run_grid(folder, BASE, cells(chosen(arms), range(seeds)), runner, lambda text: None, fresh)
+
+
+def test_cells_are_arm_by_arm_with_the_reference_first() -> None:
+    assert [cell.name for cell in cells(chosen("random-label,v-zero"), [0, 1])] == [
+        "v-zero/seed-0",
+        "v-zero/seed-1",
+        "random-label/seed-0",
+        "random-label/seed-1",
+    ]
+    assert [cell.name for cell in cells(chosen("no-filter"), [2])] == ["v-zero/seed-2", "no-filter/seed-2"]  # it is matched to v-zero
+    assert [cell.name for cell in cells(chosen("zero-sum"), [0])] == ["zero-sum/seed-0"]
+
+
+def test_every_stage_runs_once_and_every_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(monkeypatch)
+    index = go(tmp_path, runner, "v-zero,frozen-questioner,one-iteration,random-label,shuffled-images,majority-voting", 2)
+    assert {entry["state"] for entry in index["runs"].values()} == {"done"} and len(index["runs"]) == 12
+    digests = Counter()
+    for name, stage in runner.ran:
+        digests[artefacts.sealed(tmp_path / name / "stages" / stage)["spec_digest"]] += 1
+    assert set(digests.values()) == {1}
+    of = Counter(name for name, _ in runner.ran)
+    assert (of["v-zero/seed-0"], of["frozen-questioner/seed-0"], of["one-iteration/seed-0"]) == (12, 8, 0)
+    assert of["shuffled-images/seed-0"] == 3  # the base and two Solvers, evaluated otherwise
+    assert of["random-label/seed-0"] == 9  # select, train, evaluate; then a whole second iteration of six
+    assert of["majority-voting/seed-0"] == 6  # both sets of questions are the frozen Questioner's
+    for name in index["runs"]:
+        run = read_run(tmp_path / name)
+        assert not run.missing and json.loads((tmp_path / name / "run.json").read_text())["preset"]["arm"] == name.split("/")[0]
+    assert json.loads((tmp_path / "grid.json").read_text()) == index
+    again = Runner(monkeypatch)
+    assert go(tmp_path, again, "v-zero,frozen-questioner", 2) == index and again.ran == []
+
+
+def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = go(tmp_path, Runner(monkeypatch), "v-zero,frozen-questioner,one-iteration,frozen-intuition,no-filter,sft-votes")
+    runs = {name.split("/")[0]: entry for name, entry in index["runs"].items()}
+    # Two trainings of the Questioner: 2 generations x 16 prompts x 4 completions, three in four valid, 10 votes each; labels 2 x 90 x 10.
+    assert runs["v-zero"]["compute"] == {
+        "images": 96,
+        "written": 192,
+        "rollouts": {"questioner": 256, "solver": (32 + 16) * 5},
+        "votes": {"reward": 2 * 2 * 48 * 10, "label": 1800, "check": 0},
+        "imitated": 0,
+        "steps": {"questioner": 8, "solver": 7},
+        "tokens": 5000,
+    }
+    assert runs["v-zero"]["compute_differs"] == {}
+    assert runs["frozen-intuition"]["compute"]["votes"]["reward"] == 2 * 2 * 48 * 11
+    frozen = runs["frozen-questioner"]["compute_differs"]
+    assert frozen["rollouts.questioner"] == {"value": 0, "reference": 256, "ratio": 0.0}
+    assert frozen["steps.solver"] == {"value": 7 + 4, "reference": 7, "ratio": round(11 / 7, 4)}
+    assert "steps.solver" not in runs["no-filter"]["compute_differs"]  # matched: (40, 20) questions, as v-zero's
+    assert runs["one-iteration"]["compute_differs"]["written"] == {"value": 96, "reference": 192, "ratio": 0.5}
+    assert runs["sft-votes"]["compute"]["rollouts"]["solver"] == 0
+    stored = json.loads((tmp_path / "frozen-questioner" / "seed-0" / "results.json").read_text())
+    assert stored["compute_differs"] == frozen
+    assert json.loads((tmp_path / "no-filter" / "seed-0" / "run.json").read_text())["preset"]["matched"] == [40, 20]
+
+
+def test_differences_by_hand() -> None:
+    found = differences({"a": 3, "b": {"c": 0, "d": 5}}, {"a": 2, "b": {"c": 0, "d": 0}})
+    assert found == {"a": {"value": 3, "reference": 2, "ratio": 1.5}, "b.d": {"value": 5, "reference": 0, "ratio": None}}
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(run: str, stage: str) -> None:
+        if run == "zero-sum/seed-0" and stage.startswith("03"):
+            raise InputError("a\x1b[31m fault\nof two lines")
+
+    index = go(tmp_path, Runner(monkeypatch, breaks), "v-zero,zero-sum,random-label")
+    assert {name: entry["state"] for name, entry in index["runs"].items()} == {
+        "v-zero/seed-0": "done",
+        "zero-sum/seed-0": "failed",
+        "random-label/seed-0": "done",
+    }
+    assert index["runs"]["zero-sum/seed-0"]["reason"] == "a\x1b[31m fault of two lines"
+    mended = go(tmp_path, Runner(monkeypatch), "zero-sum")
+    assert {entry["state"] for entry in mended["runs"].values()} == {"done"} and len(mended["runs"]) == 3
+
+
+def test_what_is_matched_to_a_failed_reference_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(run: str, stage: str) -> None:
+        raise VZeroError("no") if run.startswith("v-zero") else None
+
+    index = go(tmp_path, Runner(monkeypatch, breaks), "no-filter")
+    assert "matched to v-zero" in index["runs"]["no-filter/seed-0"]["reason"]
+
+
+def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Runner(monkeypatch)
+    whole = go(tmp_path / "calm", calm, "v-zero,random-label,no-filter")
+
+    def stops(run: str, stage: str) -> None:
+        if (run, stage) == ("random-label/seed-0", "06-train-solver-1"):
+            raise InterruptedRun("Stopped by Ctrl-C.")
+
+    first = Runner(monkeypatch, stops)
+    with pytest.raises(InterruptedRun):
+        go(tmp_path / "cut", first, "v-zero,random-label,no-filter")
+    noted = json.loads((tmp_path / "cut" / "grid.json").read_text())["runs"]
+    assert {name.split("/")[0]: entry["state"] for name, entry in noted.items()} == {
+        "v-zero": "done",
+        "no-filter": "done",
+        "random-label": "waiting",
+    }
+    second = Runner(monkeypatch)
+    assert go(tmp_path / "cut", second, "v-zero,random-label,no-filter") == whole
+    assert sorted(first.ran + second.ran) == sorted(calm.ran)
+
+
+def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, told = Runner(monkeypatch), []
+    cell = Cell(ARMS["zero-sum"], 0)
+    tries = []
+
+    def busy_twice(folder: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
+        tries.append(folder.parent.name)
+        if folder.parent.name == "zero-sum" and tries.count("zero-sum") < 3:
+            raise lock.Busy("Another run is working there.", "1")
+        return runner(folder, preset, store)
+
+    index = run_grid(tmp_path, BASE, [cell, Cell(ARMS["visplay"], 0)], busy_twice, told.append, False)
+    assert tries == ["zero-sum", "visplay", "zero-sum", "zero-sum"]
+    assert {entry["state"] for entry in index["runs"].values()} == {"done"}
+    assert sum("other processes" in text for text in told) == 1
+
+
+def test_foreign_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(monkeypatch)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name, words in (("run", "single run"), ("other", "not a grid"), ("file", "not a folder")):
+        with pytest.raises(InputError, match=words):
+            go(tmp_path / name, runner, "v-zero")
+    assert runner.ran == [] and (tmp_path / "other" / "thesis.tex").exists()
+
+
+def test_other_settings_are_refused_run_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(monkeypatch)
+    go(tmp_path, runner, "v-zero")
+    other = load_preset("smoke", ["iterations=2", "images.count=5"])
+    index = run_grid(tmp_path, other, cells(chosen("v-zero"), [0]), runner, lambda text: None, False)
+    assert "other settings (images.count)" in index["runs"]["v-zero/seed-0"]["reason"]
