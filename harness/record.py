@@ -59,6 +59,11 @@ def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     judged = [one for one in results["claims"] if one["verdict"] != "NOT RUN"]
     found += [row("claim", {"claim": one["id"], "verdict": one["verdict"]}, one["measured"], list(evaluated.values())) for one in judged]
+    found.append(row("compute", {}, results["compute"], [name for name, one in run.stages.items() if one.stage.kind != "evaluate"]))
+    for number, values in results["trained_on"].items():
+        learned = run.of_iteration("train-solver", int(number))
+        if learned is not None:
+            found.append(row("trained on", {"iteration": number}, values, [learned.stage.inputs["labels"], learned.stage.name]))
     return found + [row("training", {"stage": name}, values, [name]) for name, values in results["training"].items()]
 
 

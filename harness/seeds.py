@@ -19,6 +19,7 @@ from vzero.errors import InputError
 from vzero.seeding import derive
 
 FORMAT = 1
+BY_SEED = frozenset({"seed", "matched"})  # the reference that an arm is matched to is the one of the same seed
 
 
 def summarise(runs: Sequence[Path]) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _comparable(runs: Sequence[Run]) -> dict[int, Run]:
     for run in runs:
         if run.missing:
             raise InputError(f"{run.path} is not finished (missing: {', '.join(run.missing)}); finish it with the command that began it.")
-        other = [key for key in differences(first.preset.model_dump(mode="json"), run.preset.model_dump(mode="json")) if key != "seed"]
+        other = [key for key in differences(first.preset.model_dump(mode="json"), run.preset.model_dump(mode="json")) if key not in BY_SEED]
         if other:
             raise InputError(f"{run.path} and {first.path} differ in more than the seed ({', '.join(other)}); compare them by themselves.")
         if run.preset.seed in found:

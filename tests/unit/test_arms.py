@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,8 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
             changed(BASE, changes)
     limited = plan(preset_of("no-filter"))
     assert [stage.config.get("at_most") for stage in limited if stage.kind == "select"] == [100, 50]
+
+
+def test_the_documentation_names_every_arm() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "arms.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in ARMS)
