@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -17,6 +17,8 @@ from vzero.prompts import Question, has_control_tokens, parse_answer, parse_ques
 from vzero.rollout.protocol import Engine, Request, Rollout
 from vzero.seeding import derive
 from vzero.stage import StageContext
+
+T = TypeVar("T")
 
 
 def read_question(text: str, finish_reason: str, dialect: str) -> Question | None:
@@ -106,27 +108,31 @@ def vote_reward(
     pay = pay or Pay()
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:
-        questions = [read_question(one.text, one.finish_reason, dialect) for group in groups for one in group.completions]
+        read = [
+            (group.prompt, index, read_question(one.text, one.finish_reason, dialect))
+            for group in groups
+            for index, one in enumerate(group.completions)
+        ]
+        valid = [question for _, _, question in read if question is not None]
         requests = [
-            Request(solver_messages(dialect, question.text), opener(group.prompt.image), seed_of(generation, group.prompt.key, i))
-            for group, offset in zip(groups, _offsets(groups), strict=True)
-            for i in range(len(group.completions))
-            if (question := questions[offset + i]) is not None
+            Request(solver_messages(dialect, question.text), opener(prompt.image), seed_of(generation, prompt.key, index))
+            for prompt, index, question in read
+            if question is not None
         ]
         shown = requests if pay.votes_see_image else [Request(one.messages, None, one.seed) for one in requests]
         rollouts = engine.generate(shown, votes) if shown else []
         firsts = _first_answers(pay.intuition, requests, votes) if pay.intuition and requests else []
-        valid = [question for question in questions if question is not None]
         intuitive = [parse_answer(one.completions[0].text) for one in firsts] if firsts else [question.intuitive for question in valid]
-        paid = iter(
+        asked = [
             Asked(question.text, own, tuple(parse_answer(one.text) for one in rollout.completions))
             for question, own, rollout in zip(valid, intuitive, rollouts, strict=True)
-        )
-        asked = [None if question is None else next(paid) for question in questions]
-        values = pay.reward.score(asked)
+        ]
+        rest = iter(asked)
+        paid = [None if question is None else next(rest) for _, _, question in read]
+        values = pay.reward.score(paid)
         tokens = sum(len(one.token_ids) for rollout in (*rollouts, *firsts) for one in rollout.completions)
-        metrics = _metrics([one for one in asked if one is not None], len(asked), keep)
-        return Scores(_by_group(values, groups), metrics, tokens, _by_group([_grounds(one) for one in asked], groups))
+        grounds = _by_group([_grounds(one) for one in paid], groups)
+        return Scores(_by_group(values, groups), _metrics(asked, len(read), keep), tokens, grounds)
 
     return reward
 
@@ -134,14 +140,6 @@ def vote_reward(
 def _grounds(asked: Asked | None) -> dict[str, Any]:
     """What a reward rests on, for rollouts.jsonl."""
     return {"votes": None, "intuitive": None} if asked is None else {"votes": list(asked.votes), "intuitive": asked.intuitive}
-
-
-def _offsets(groups: Sequence[Group]) -> list[int]:
-    """Where each group's completions begin among all of them."""
-    starts = [0]
-    for group in groups[:-1]:
-        starts.append(starts[-1] + len(group.completions))
-    return starts
 
 
 def _by_group(values: Sequence[T], groups: Sequence[Group]) -> list[list[T]]:

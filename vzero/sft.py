@@ -9,18 +9,20 @@ literature as self-training or rejection fine-tuning on the majority (LMSI, arXi
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vzero import artefacts, checkpoints
 from vzero.errors import VZeroError
 from vzero.grpo.data import training_order
-from vzero.grpo.settings import plan_batches
+from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import full_disk_as_oserror, vision_tower
 from vzero.images import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
@@ -58,6 +60,20 @@ def lessons(
     ]
 
 
+@dataclass(frozen=True)
+class _Pupil:
+    """What is trained, with what."""
+
+    model: Any
+    processor: Any
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those that are trained."""
+        return self.optimizer.param_groups[0]["params"]
+
+
 def run_training(ctx: StageContext) -> dict[str, Any]:
     """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Nothing to train on saves the model unchanged."""
     preset, settings = ctx.preset, ctx.preset.solver.grpo
@@ -71,45 +87,53 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     batches = plan_batches(settings, len(given))
     order = training_order(len(given), batches, derive(preset.seed, "solver", ctx.stage.iteration, "order"))
     resumed = _last_saved(ctx.work / "sft")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = checkpoints.load_model(ctx.inputs["solver"] if resumed is None else resumed[0] / "checkpoint", torch.float32, device)
-    if settings.freeze_vision:
-        vision_tower(model).requires_grad_(False)
-    if device == "cuda":
-        model.gradient_checkpointing_enable()
-    processor = checkpoints.load_processor(ctx.inputs["solver"])
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    start = 0 if resumed is None else resumed[1]
-    if resumed is not None:
-        _load_optimizer(optimizer, resumed[0] / OPTIMIZER)
-    metrics = ctx.folder / "metrics.jsonl"
-    kept = artefacts.read_jsonl(metrics) if metrics.exists() else []
-    artefacts.write_jsonl(metrics, [row for row in kept if row["step"] <= start])
-    every, replies = settings.checkpoint_every * batches.steps_per_generation, 0
-    for step in range(start, batches.steps):
-        chosen = [given[index] for index in order[step * batches.prompts_per_step : (step + 1) * batches.prompts_per_step]]
-        loss = _gradient(model, processor, chosen, settings.micro_batch)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise VZeroError(f"Fine-tuning diverged at step {step + 1}: lower solver.grpo.learning_rate.")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        generation = step // batches.steps_per_generation + 1
-        artefacts.append_jsonl(metrics, {"step": step + 1, "generation": generation, "loss": loss, "grad_norm": norm})
-        ctx.progress.update(step + 1, batches.steps, "steps", {"loss": loss})
-        if (step + 1) % every == 0:
-            _save(ctx.work / "sft", step + 1, model, processor, optimizer)
+    pupil = _prepare(ctx, resumed[0] if resumed else None)
+    _train(ctx, pupil, [given[index] for index in order], batches, resumed[1] if resumed else 0)
     with full_disk_as_oserror(ctx.folder):
-        checkpoints.save(model, processor, ctx.folder / "checkpoint")
-    replies = sum(len(given[index].replies) for index in order)
+        checkpoints.save(pupil.model, pupil.processor, ctx.folder / "checkpoint")
     return {
         "prompts": len(given),
         "prompts_used": batches.prompts_used,
         "generations": batches.generations,
         "steps": batches.steps,
-        "imitated": replies,
+        "imitated": sum(len(given[index].replies) for index in order),
     }
+
+
+def _prepare(ctx: StageContext, resumed: Path | None) -> _Pupil:
+    """The Solver and its optimizer, as they were at `resumed` or as the stage found them."""
+    settings, device = ctx.preset.solver.grpo, "cuda" if torch.cuda.is_available() else "cpu"
+    model = checkpoints.load_model(ctx.inputs["solver"] if resumed is None else resumed / "checkpoint", torch.float32, device)
+    if settings.freeze_vision:
+        vision_tower(model).requires_grad_(False)
+    if device == "cuda":
+        model.gradient_checkpointing_enable()
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    if resumed is not None:
+        _load_optimizer(optimizer, resumed / OPTIMIZER)
+    return _Pupil(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
+
+
+def _train(ctx: StageContext, pupil: _Pupil, order: Sequence[Lesson], batches: Batches, start: int) -> None:
+    """The optimizer steps from `start` on, each over the next lessons of `order`."""
+    settings, metrics = ctx.preset.solver.grpo, ctx.folder / "metrics.jsonl"
+    kept = artefacts.read_jsonl(metrics) if metrics.exists() else []
+    artefacts.write_jsonl(metrics, [row for row in kept if row["step"] <= start])
+    every = settings.checkpoint_every * batches.steps_per_generation
+    for step in range(start, batches.steps):
+        chosen = order[step * batches.prompts_per_step : (step + 1) * batches.prompts_per_step]
+        loss = _gradient(pupil.model, pupil.processor, chosen, settings.micro_batch)
+        norm = float(torch.nn.utils.clip_grad_norm_(pupil.parameters, settings.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise VZeroError(f"Fine-tuning diverged at step {step + 1}; lower the learning rate (--set solver.grpo.learning_rate).")
+        pupil.optimizer.step()
+        pupil.optimizer.zero_grad(set_to_none=True)
+        generation = step // batches.steps_per_generation + 1
+        artefacts.append_jsonl(metrics, {"step": step + 1, "generation": generation, "loss": loss, "grad_norm": norm})
+        ctx.progress.update(step + 1, batches.steps, "steps", {"loss": loss})
+        if (step + 1) % every == 0:
+            _save(ctx.work / "sft", step + 1, pupil)
 
 
 def _gradient(model: Any, processor: Any, chosen: Sequence[Lesson], micro_batch: int) -> float:
@@ -160,16 +184,12 @@ def _right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device)
     return ids, mask
 
 
-def _save(folder: Path, step: int, model: Any, processor: Any, optimizer: torch.optim.Optimizer) -> None:
+def _save(folder: Path, step: int, pupil: _Pupil) -> None:
     """A point to resume from; the older one is removed once this one is whole."""
-    import shutil
-
-    from safetensors.torch import save_file
-
     place = folder / f"step-{step}"
     with full_disk_as_oserror(folder):
-        checkpoints.save(model, processor, place / "checkpoint")
-        state = optimizer.state_dict()["state"]
+        checkpoints.save(pupil.model, pupil.processor, place / "checkpoint")
+        state = pupil.optimizer.state_dict()["state"]
         save_file({f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}, place / OPTIMIZER)
     artefacts.write_json(place / STATE, {"step": step})
     for other in folder.glob("step-*"):
@@ -183,8 +203,6 @@ def _last_saved(folder: Path) -> tuple[Path, int] | None:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    from safetensors.torch import load_file
-
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in load_file(path).items():
         number, _, name = key.partition(".")

@@ -83,7 +83,8 @@ def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fr
     from harness.run.grid import cells, run_grid
     from vzero.arms import REFERENCE, chosen
 
-    folder, terminal = out or options.run_folder(None, base).with_name(f"{base.name}-arms"), options.console(json)
+    single, terminal = options.run_folder(None, base), options.console(json)
+    folder = out or single.with_name(f"{single.name}-arms")
 
     def run_one(run: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
         return _run(preset, run, fresh, plain, terminal, store).results

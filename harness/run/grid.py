@@ -30,6 +30,7 @@ from vzero.stage import finished
 INDEX, SHARED, RESULTS = "grid.json", "stages-shared", "results.json"
 FORMAT = 1
 PAUSE = 5.0  # seconds between two looks at runs that other processes work on
+INDEX_PATIENCE = 60.0  # seconds to wait for another process to write the index, which takes it milliseconds
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
@@ -75,7 +76,7 @@ def run_grid(
     _note(folder, base, wanted, {"state": WAITING}, keep=True)
     pending, told = list(wanted), False
     while pending:
-        left = [cell for cell in pending if not _attempt(folder, base, cell, run_one, store, say, fresh)]
+        left = [cell for cell in pending if not _attempt(folder, base, cell, run_one, store, say)]
         if len(left) == len(pending):
             if not told:
                 say(f"{len(left)} runs are being done, or waited for, by other processes; waiting for them.")
@@ -101,7 +102,7 @@ def _open(folder: Path, fresh: bool) -> None:
         shutil.rmtree(folder / SHARED, ignore_errors=True)
 
 
-def _attempt(folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Store, say: Callable[[str], None], fresh: bool) -> bool:
+def _attempt(folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Store, say: Callable[[str], None]) -> bool:
     """Whether there is nothing more to do for `cell`."""
     matched = _matched(folder, base, cell)
     if cell.arm.matched and matched is None:
@@ -121,12 +122,18 @@ def _attempt(folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Sto
         _note(folder, base, [cell], {"state": WAITING})
         raise
     except VZeroError as error:
-        _note(folder, base, [cell], {"state": FAILED, "reason": " ".join(str(error).split())})
-        say(f"{cell.name} failed: {error}")
+        reason = _plain(str(error))
+        _note(folder, base, [cell], {"state": FAILED, "reason": reason})
+        say(f"{cell.name} failed: {reason}")
         return True
     _note(folder, base, [cell], {"state": DONE, "compute": results["compute"]})
     _compare(folder)
     return True
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: what a stage said may quote anything, and it is shown in terminals."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _preset(base: Preset, cell: Cell, matched: Sequence[int] | None) -> Preset:
@@ -159,7 +166,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _note(folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str, Any], keep: bool = False) -> None:
     """Write the state of some runs into the index; with `keep`, only of runs that are not in it yet."""
-    with lock.hold(folder):
+    with lock.hold(folder, INDEX_PATIENCE):
         index = _read(folder)
         runs = dict(index["runs"])
         for cell in about:
@@ -174,7 +181,7 @@ def _note(folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str,
 
 def _compare(folder: Path) -> dict[str, Any]:
     """Put the differences in compute from the reference of the same seed beside each finished run, in the index and in its results."""
-    with lock.hold(folder):
+    with lock.hold(folder, INDEX_PATIENCE):
         index = _read(folder)
         for name, entry in index["runs"].items():
             reference = index["runs"].get(f"{REFERENCE}/seed-{entry['seed']}", {})

@@ -25,8 +25,8 @@ class Busy(InputError):
 
 
 @contextmanager
-def hold(run: Path) -> Iterator[int]:
-    """Hold the lock of `run`, whose folder exists; gives the open descriptor.
+def hold(run: Path, patience: float = PATIENCE) -> Iterator[int]:
+    """Hold the lock of `run`, whose folder exists; gives the open descriptor. `patience`: seconds to wait for another holder.
 
     Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner keeps a second run out.
 
@@ -41,7 +41,7 @@ def hold(run: Path) -> Iterator[int]:
             raise
         raise InputError(f"Cannot write in {run}: {error.strerror}; choose another --out.") from None
     try:
-        _take(descriptor, run)
+        _take(descriptor, run, patience)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor
@@ -49,8 +49,8 @@ def hold(run: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, run: Path) -> None:
-    give_up = time.monotonic() + PATIENCE
+def _take(descriptor: int, run: Path, patience: float) -> None:
+    give_up = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
