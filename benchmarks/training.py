@@ -26,7 +26,7 @@ from vzero.images import ImageRecord, load_records
 from vzero.pocket.world import SIDE
 from vzero.progress import Progress
 from vzero.prompts import parse_answer, questioner_messages, solver_messages
-from vzero.questioner import read_question, vote_reward
+from vzero.questioner import VoteReward, read_question
 from vzero.rewards import INVALID, dual_track, pseudo_label
 from vzero.rollout.protocol import Request
 from vzero.seeding import derive
@@ -122,7 +122,7 @@ def _ours(
 
 
 def _our_votes(solver: Subject, preset: Preset, opener: Callable[[ImageRecord], Any]) -> Reward:
-    return vote_reward(
+    return VoteReward(
         engine(solver),
         preset.questioner.votes,
         "pocket",

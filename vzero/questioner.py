@@ -11,9 +11,11 @@ from PIL import Image
 from vzero import artefacts, bulk, voting
 from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
 from vzero.config import SamplingConfig
-from vzero.grpo.groups import Group, Reward, Scores
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group, Scores
 from vzero.images import ImageRecord, load_records, open_image
 from vzero.prompts import Question, has_control_tokens, parse_answer, parse_question, questioner_messages, solver_messages
+from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Engine, Request, Rollout
 from vzero.seeding import derive
 from vzero.stage import StageContext
@@ -46,7 +48,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     """Train the Questioner against the frozen Solver; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`."""
     import torch
 
-    from vzero.grpo.data import Prompt, image_opener
+    from vzero.grpo.data import image_opener
     from vzero.grpo.train import Job, train
     from vzero.rollout.engines import open_engine
 
@@ -55,7 +57,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     settings = preset.questioner.grpo
     engine, base = open_engine(preset.engine, ctx.inputs["solver"]), ctx.inputs.get("intuition")
     intuition = engine if base == ctx.inputs["solver"] else None if base is None else open_engine(preset.engine, base)
-    reward = vote_reward(
+    reward = VoteReward(
         engine=engine,
         votes=preset.questioner.votes,
         dialect=preset.dialect,
@@ -79,49 +81,43 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.folder,
             ctx.work,
             ctx.progress,
+            ahead=reward.begin,
         )
     )
 
 
-def vote_reward(
-    engine: Engine,
-    votes: SamplingConfig,
-    dialect: str,
-    opener: Callable[[ImageRecord], Image.Image],
-    seed_of: Callable[[int, str, int], int],
-    keep: tuple[float, float],
-    pay: Pay | None = None,
-) -> Reward:
+@dataclass(frozen=True)
+class VoteReward:
     """The Questioner's reward, asking the Solver behind `engine`.
 
-    Args:
-        engine: the frozen Solver's; asked once a generation batch, one request a valid question.
+    Attributes:
+        engine: the frozen Solver's; asked one request a valid question.
         votes: `n` answers a question.
         dialect: of the Solver's prompt.
         opener: image of a record.
         seed_of: (generation, image id, index in the group) -> seed of a request.
         keep: bounds of the confidence filter, for the metric `would_keep` alone.
-        pay: what is paid; V-Zero's dual-track reward where None.
+        pay: what is paid.
 
-    The reward raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
+    It raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
     """
-    pay = pay or Pay()
 
-    def reward(groups: Sequence[Group], generation: int) -> Scores:
-        read = [
-            (group.prompt, index, read_question(one.text, one.finish_reason, dialect))
-            for group in groups
-            for index, one in enumerate(group.completions)
-        ]
+    engine: Engine
+    votes: SamplingConfig
+    dialect: str
+    opener: Callable[[ImageRecord], Image.Image]
+    seed_of: Callable[[int, str, int], int]
+    keep: tuple[float, float]
+    pay: Pay = Pay()
+
+    def __call__(self, groups: Sequence[Group], generation: int) -> Scores:
+        """See `vzero.grpo.groups.Reward`."""
+        read = self._read(groups)
+        requests = self._requests(read, generation)
+        rollouts = self.engine.generate(self._shown(requests), self.votes) if requests else []
+        intuition = self.pay.intuition
+        firsts = _first_answers(intuition, requests, self.votes) if intuition and requests else []
         valid = [question for _, _, question in read if question is not None]
-        requests = [
-            Request(solver_messages(dialect, question.text), opener(prompt.image), seed_of(generation, prompt.key, index))
-            for prompt, index, question in read
-            if question is not None
-        ]
-        shown = requests if pay.votes_see_image else [Request(one.messages, None, one.seed) for one in requests]
-        rollouts = engine.generate(shown, votes) if shown else []
-        firsts = _first_answers(pay.intuition, requests, votes) if pay.intuition and requests else []
         intuitive = [parse_answer(one.completions[0].text) for one in firsts] if firsts else [question.intuitive for question in valid]
         asked = [
             Asked(question.text, own, tuple(parse_answer(one.text) for one in rollout.completions))
@@ -129,12 +125,32 @@ def vote_reward(
         ]
         rest = iter(asked)
         paid = [None if question is None else next(rest) for _, _, question in read]
-        values = pay.reward.score(paid)
+        values = self.pay.reward.score(paid)
         tokens = sum(len(one.token_ids) for rollout in (*rollouts, *firsts) for one in rollout.completions)
         grounds = _by_group([_grounds(one) for one in paid], groups)
-        return Scores(_by_group(values, groups), _metrics(asked, len(read), keep), tokens, grounds)
+        return Scores(_by_group(values, groups), _metrics(asked, len(read), self.keep), tokens, grounds)
 
-    return reward
+    def begin(self, groups: Sequence[Group], generation: int) -> None:
+        """Let a Solver that can be asked ahead vote on the first groups of a generation batch."""
+        if isinstance(self.engine, AskedAhead):
+            self.engine.begin(self._shown(self._requests(self._read(groups), generation)), self.votes)
+
+    def _read(self, groups: Sequence[Group]) -> list[tuple[Prompt, int, Question | None]]:
+        return [
+            (group.prompt, index, read_question(one.text, one.finish_reason, self.dialect))
+            for group in groups
+            for index, one in enumerate(group.completions)
+        ]
+
+    def _requests(self, read: Sequence[tuple[Prompt, int, Question | None]], generation: int) -> list[Request]:
+        return [
+            Request(solver_messages(self.dialect, question.text), self.opener(prompt.image), self.seed_of(generation, prompt.key, index))
+            for prompt, index, question in read
+            if question is not None
+        ]
+
+    def _shown(self, requests: Sequence[Request]) -> Sequence[Request]:
+        return requests if self.pay.votes_see_image else [Request(one.messages, None, one.seed) for one in requests]
 
 
 def _grounds(asked: Asked | None) -> dict[str, Any]:

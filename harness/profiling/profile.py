@@ -207,13 +207,13 @@ class _Session:
         from harness.profiling.workload import Recorded
         from vzero.grpo.data import Prompt, image_opener
         from vzero.prompts import questioner_messages
-        from vzero.questioner import vote_reward
+        from vzero.questioner import VoteReward
         from vzero.rollout.engines import open_engine
 
         preset = self.preset
         engine = open_engine(preset.engine, self.checkpoint)
         votes = Recorded(engine, scope, "votes")
-        reward = vote_reward(
+        reward = VoteReward(
             engine=votes,
             votes=preset.questioner.votes,
             dialect=preset.dialect,

@@ -21,7 +21,7 @@ from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
-from vzero.questioner import Pay, vote_reward
+from vzero.questioner import Pay, VoteReward
 from vzero.rollout.protocol import Completion, Request, Rollout
 
 SIX_FOUR = [*"AAAAAA", *"BBB", None]  # c = .6
@@ -164,7 +164,7 @@ WRITTEN = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D
 
 def reward_with(engine: Answering, pay: Pay):
     sampling = SamplingConfig(n=10, temperature=1.0, top_k=40, max_new_tokens=8)
-    return vote_reward(engine, sampling, "pocket", lambda record: PICTURE, lambda generation, key, index: 7, (0.3, 0.8), pay)
+    return VoteReward(engine, sampling, "pocket", lambda record: PICTURE, lambda generation, key, index: 7, (0.3, 0.8), pay)
 
 
 def test_a_blind_solver_is_shown_no_image() -> None:

@@ -24,7 +24,7 @@ from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.parsing import parse_answer, parse_question
-from vzero.questioner import vote_reward
+from vzero.questioner import VoteReward
 from vzero.rollout.protocol import Completion, Request, Rollout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +150,7 @@ def test_the_trainer_pays_what_the_audit_says(player: Player) -> None:
     always = Solver("always A", easy=1.0, hard=1.0)
     texts = list(always.replies("easy", "A"))
     cast = [text for text in texts if parse_answer(text) == "A"] + [UNREADABLE]
-    reward = vote_reward(
+    reward = VoteReward(
         engine=Scripted(cast),
         votes=SamplingConfig(n=len(cast), temperature=1.0, max_new_tokens=8),
         dialect="natural",

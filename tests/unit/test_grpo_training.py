@@ -242,6 +242,23 @@ def test_finished_training_is_only_saved_again(undisturbed: Path, base: Path, pr
     assert (folder / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
 
 
+def test_groups_are_told_ahead_and_change_nothing(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+    """Every group once, before the reward sees the batch, with the completions that the reward sees; and the same training to the bit."""
+    told: list[tuple[int, Group]] = []
+
+    def ahead(groups: Sequence[Group], generation: int) -> None:
+        told.extend((generation, group) for group in groups)
+
+    def reward(groups: Sequence[Group], generation: int) -> Scores:
+        early = [group for of, group in told if of == generation]
+        assert sorted(early, key=lambda one: one.prompt.key) == sorted(groups, key=lambda one: one.prompt.key)
+        return even_tokens(groups, generation)
+
+    train(replace(job_for(tmp_path, base, prompts), reward=reward, ahead=ahead))
+    assert len(told) == 8
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+
+
 def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Path) -> None:
     assert train(job_for(tmp_path, base, []))["steps"] == 0
     before, after = load_file(base / "model.safetensors"), weights(tmp_path)

@@ -16,6 +16,7 @@ from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
 from vzero.progress import Progress
+from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.stage import StageContext
 
@@ -39,7 +40,7 @@ class Scripted:
 
 
 def reward_of(engine: Scripted, n: int = 10):
-    return questioner.vote_reward(
+    return questioner.VoteReward(
         engine,
         SamplingConfig(n=n, max_new_tokens=8),
         "pocket",
@@ -80,6 +81,31 @@ def test_rewards_by_hand() -> None:
     assert [message.text for message in requests[0].messages] == ["solve", "how many ? A) 1 B) 2 C) 3 D) 4"]
     assert all(request.image is PICTURE for request in requests)
     assert len({request.seed for request in requests}) == 3
+
+
+def test_votes_begun_ahead_are_the_same_votes() -> None:
+    """A group at a time before the whole batch is there: the same requests, each made once, and the same rewards."""
+    groups = [
+        group("i0", completion(GOOD.format("B")), completion("nonsense")),
+        group("i1", completion(GOOD.format("A")), completion(GOOD.format("D"))),
+    ]
+
+    class BySeed(Scripted):
+        def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+            self.replies = [votes("ABCD"[one.seed % 4] * 7 + "BC-") for one in requests]
+            return super().generate(requests, sampling)
+
+    plain, engine = BySeed(), BySeed()
+    expected = reward_of(plain)(groups, 4)
+    reward = reward_of(AskedAhead(engine))
+    for one in groups:
+        reward.begin([one], 4)
+    found = reward(groups, 4)
+    assert found == expected
+    made = sorted(request.seed for requests, _ in engine.calls for request in requests)
+    assert made == sorted(request.seed for requests, _ in plain.calls for request in requests) and len(made) == 3
+    reward_of(plain).begin(groups, 4)  # a Solver that cannot be asked ahead is not asked
+    assert len(plain.calls) == 1
 
 
 def test_control_tokens_make_a_question_invalid() -> None:

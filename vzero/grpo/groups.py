@@ -37,3 +37,4 @@ class Scores:
 
 
 Reward = Callable[[Sequence[Group], int], Scores]  # (groups, generation index from 0); raises when it cannot be known
+Ahead = Callable[[Sequence[Group], int], None]  # (groups drawn so far, generation index from 0): what a reward can begin with

@@ -21,7 +21,7 @@ from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo import resume
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
-from vzero.grpo.groups import Reward
+from vzero.grpo.groups import Ahead, Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupReward, GroupTrainer, PolicyRollout, device_name
@@ -41,6 +41,7 @@ class Job:
         checkpoint: where the policy starts, and the frozen reference of its KL term.
         folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
+        ahead: told of each group of a generation batch while the others are still being drawn; None if nobody wants to know.
     """
 
     role: str
@@ -54,6 +55,7 @@ class Job:
     folder: Path
     work: Path
     progress: Progress
+    ahead: Ahead | None = None
 
     def seed_for(self, *parts: str | int) -> int:
         """A seed of this training and one purpose."""
@@ -121,6 +123,7 @@ def build_trainer(
         sampling=_sampling(job.settings),
         opener=opener,
         seed_of=_seed_of(job),
+        ahead=job.ahead,
         steps_per_generation=batches.steps_per_generation,
         phases=phases,
     )

@@ -33,10 +33,11 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import log_probs, micro_batches
 from vzero.grpo.data import Prompt
-from vzero.grpo.groups import Group, Reward, Scores
+from vzero.grpo.groups import Ahead, Group, Reward, Scores
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.images import ImageRecord
-from vzero.rollout.protocol import Completion, Engine, Request
+from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.transformers_engine import TransformersEngine
 
 
 class GroupTrainer(GRPOTrainer):
@@ -158,15 +159,17 @@ class PolicyRollout:
         sampling: `n` is the group size.
         opener: image of a prompt.
         seed_of: (generation index, prompt key) -> seed of that request.
+        ahead: told of each group as its last completion ends.
     """
 
     prompts: Sequence[Prompt]
-    engine: Engine
+    engine: TransformersEngine
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]
     steps_per_generation: int
     phases: Phases
+    ahead: Ahead | None = None
 
     def __call__(self, prompts: list[list[dict[str, Any]]], trainer: GRPOTrainer) -> dict[str, Any]:
         """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one a sequence) and `drawn`.
@@ -180,7 +183,7 @@ class PolicyRollout:
         chosen = self.prompts[first : first + len(conversations)]
         requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
         with self.phases.measure("rollout"):
-            rollouts = self.engine.generate(requests, self.sampling)
+            rollouts = self._draw(chosen, requests, generation)
         prompt_ids = trainer._tokenize_prompts(conversations)[0]
         for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
             if rollout.prompt_tokens != len(ids):
@@ -197,6 +200,12 @@ class PolicyRollout:
             "drawn": drawn,
             "asked": [first + j for j in range(len(chosen)) for _ in range(n)],
         }
+
+    def _draw(self, chosen: Sequence[Prompt], requests: Sequence[Request], generation: int) -> list[Rollout]:
+        ahead = self.ahead
+        if ahead is None:
+            return self.engine.generate(requests, self.sampling)
+        return self.engine.stream(requests, self.sampling, lambda i, rollout: ahead([Group(chosen[i], rollout.completions)], generation))
 
 
 @dataclass(frozen=True)

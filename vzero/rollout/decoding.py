@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -153,15 +154,19 @@ class _Found:
         self.lengths[gone], self.stopped[gone] = slots.step[done] + 1, ended[done]
         return done
 
-    def rows(self) -> list[Drawn]:
-        """All rows in order."""
-        whole = zip(self.tokens.tolist(), self.logprobs.tolist(), self.lengths.tolist(), self.stopped.tolist(), strict=True)
+    def rows(self, first: int, count: int) -> list[Drawn]:
+        """Some rows in order."""
+        part = slice(first, first + count)
+        whole = zip(*(one[part].tolist() for one in (self.tokens, self.logprobs, self.lengths, self.stopped)), strict=True)
         return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in whole]
 
 
+Finished = Callable[[int, Sequence[Drawn], int], None]  # number of the unit, its completions, tokens of its prompt
+
+
 def decode(
-    model: Any, units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, slots: int
-) -> tuple[list[list[Drawn]], list[int]]:
+    model: Any, units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, slots: int, finished: Finished
+) -> None:
     """Draw every completion of `units`.
 
     Args:
@@ -169,16 +174,17 @@ def decode(
         units: in the order they move in; none with more completions than `slots`.
         prefill: reads prompts of the given numbers.
         slots: completions that decode together at most.
-
-    Returns:
-        For each unit its completions, and the tokens of its prompt.
+        finished: told of each unit when its last completion has ended.
     """
+    starts = [0, *accumulate(unit.count for unit in units)]
+    unit_of = [i for i, unit in enumerate(units) for _ in range(unit.count)]
+    left = [unit.count for unit in units]
     found = _Found.empty(sum(unit.count for unit in units), rules.sampling.max_new_tokens, rules.ends.device)
     waiting, sizes, state = deque(units), [], None
     while state is not None or waiting:
         free = slots if state is None else slots - len(state.place)
         if waiting and (state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))):
-            moving, first = _next(waiting, free), sum(unit.count for unit in units[: len(sizes)])
+            moving, first = _next(waiting, free), starts[len(sizes)]
             fresh, source, prompts = _read(moving, prefill, rules, first)
             sizes += prompts
             if state is None:
@@ -189,6 +195,11 @@ def decode(
         numbers = state.numbers.gather(1, state.step[:, None])[:, 0]
         token, logprob = draw(state.logits, rules.sampling, numbers, rules.forbidden, state.seen)
         done = found.record(state, token, logprob, rules.ends)
+        for place in state.place[done].tolist():
+            i = unit_of[place]
+            left[i] -= 1
+            if not left[i]:
+                finished(i, found.rows(starts[i], units[i].count), sizes[i])
         keep = without(done)
         if len(keep) == 0:
             state = None
@@ -197,8 +208,6 @@ def decode(
             token = token[keep]
             state.select(keep)
         state.advance(model, token)
-    rows = iter(found.rows())
-    return [[next(rows) for _ in range(unit.count)] for unit in units], sizes
 
 
 def _next(waiting: deque[Unit], free: int) -> list[Unit]:

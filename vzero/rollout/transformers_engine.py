@@ -7,7 +7,7 @@ the mode they were in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from vzero.errors import RolloutError, VZeroError
 from vzero.rollout import encoding
 from vzero.rollout.decoding import Drawn, Rules, Unit, decode
 from vzero.rollout.protocol import Completion, Request, Rollout
+
+Finished = Callable[[int, Rollout], None]  # number of the request, its answer
 
 
 class TransformersEngine:
@@ -40,11 +42,19 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
         """Answer every request, in order; see `Engine.generate`."""
+        return self.stream(requests, sampling, lambda i, rollout: None)
+
+    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
+
+        Raises:
+            RolloutError: also for what `finished` raises.
+        """
         if not requests:
             return []
         with _asked(self._model):
             try:
-                return self._generate(requests, sampling)
+                return self._generate(requests, sampling, finished)
             except VZeroError:
                 raise
             except (torch.OutOfMemoryError, MemoryError) as error:
@@ -52,7 +62,7 @@ class TransformersEngine:
             except Exception as error:  # a template, an image decoder, a kernel: whatever fails, callers must meet one kind of error
                 raise RolloutError(f"The model could not be asked: {type(error).__name__}: {str(error).rstrip('.')}.") from error
 
-    def _generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+    def _generate(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
         work = encoding.collect(self._processor, requests)
         encoded = encoding.encode(self._model, self._processor, work, sampling.max_new_tokens)
         # By length of the prompt, so that padding is short; a request that is too large for the slots is cut.
@@ -64,33 +74,30 @@ class TransformersEngine:
         ]
         vocabulary = self._model.config.get_text_config().vocab_size
         rules = Rules(sampling, *(_flags(ids, vocabulary).to(self._model.device) for ids in (self.forbidden, self.eos)))
-        found, sizes = decode(self._model, [unit for _, unit in parts], encoded.prefill, rules, self._batch_sequences)
-        drawn: list[list[Drawn]] = [[] for _ in requests]
-        lengths = [0] * len(requests)
-        for (i, _), completions, size in zip(parts, found, sizes, strict=True):
-            drawn[i] += completions
-            lengths[i] = size
-        return self._finish(drawn, lengths)
+        drawn: list[dict[int, Drawn]] = [{} for _ in requests]
+        rollouts: dict[int, Rollout] = {}
 
-    def _finish(self, drawn: Sequence[Sequence[Drawn]], lengths: Sequence[int]) -> list[Rollout]:
-        flat = [one for completions in drawn for one in completions]
-        texts = iter(
-            self._processor.tokenizer.batch_decode(
-                [one.token_ids[:-1] if one.stopped else one.token_ids for one in flat],
-                skip_special_tokens=True,
-                clean_up_tokenization_spaces=False,
-            )
+        def part_finished(number: int, completions: Sequence[Drawn], prompt_tokens: int) -> None:
+            i, unit = parts[number]
+            drawn[i] |= dict(enumerate(completions, unit.first))
+            if len(drawn[i]) == sampling.n:
+                rollouts[i] = self._rollout([drawn[i][index] for index in range(sampling.n)], prompt_tokens)
+                finished(i, rollouts[i])
+
+        decode(self._model, [unit for _, unit in parts], encoded.prefill, rules, self._batch_sequences, part_finished)
+        return [rollouts[i] for i in range(len(requests))]
+
+    def _rollout(self, drawn: Sequence[Drawn], prompt_tokens: int) -> Rollout:
+        texts = self._processor.tokenizer.batch_decode(
+            [one.token_ids[:-1] if one.stopped else one.token_ids for one in drawn],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
-        return [
-            Rollout(
-                length,
-                tuple(
-                    Completion(next(texts), tuple(one.token_ids), tuple(one.logprobs), "stop" if one.stopped else "length")
-                    for one in completions
-                ),
-            )
-            for completions, length in zip(drawn, lengths, strict=True)
-        ]
+        completions = (
+            Completion(text, tuple(one.token_ids), tuple(one.logprobs), "stop" if one.stopped else "length")
+            for text, one in zip(texts, drawn, strict=True)
+        )
+        return Rollout(prompt_tokens, tuple(completions))
 
 
 def unwrap(model: Any) -> Any:
