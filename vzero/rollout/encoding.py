@@ -153,7 +153,7 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
         else prompt.text.replace(processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged))
         for prompt in work.prompts
     ]
-    token_ids = processor.tokenizer(texts, **_special_tokens(processor, texts[0]))["input_ids"]
+    token_ids = processor.tokenizer(texts, **special_tokens(processor, texts[0]))["input_ids"]
     _check_lengths(model, [len(ids) for ids in token_ids], max_new_tokens)
     for prompt, ids in zip(work.prompts, token_ids, strict=True):
         wanted = 0 if prompt.image is None else len(features[prompt.image])
@@ -193,7 +193,7 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
             padding=True,
             padding_side="left",
             return_tensors="pt",
-            **_special_tokens(processor, texts[0]),
+            **special_tokens(processor, texts[0]),
         ).to(model.device)
         inputs = dict(batch)
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
@@ -265,7 +265,7 @@ def _left_pad(sequences: Sequence[list[int]], pad: int | None) -> tuple[Tensor, 
     return ids, mask
 
 
-def _special_tokens(processor: Any, text: str) -> dict[str, bool]:
+def special_tokens(processor: Any, text: str) -> dict[str, bool]:
     """A template that wrote the first token itself must not get a second one (the rule of `apply_chat_template`)."""
     bos = processor.tokenizer.bos_token
     return {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}

@@ -5,26 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from vzero.config import EngineConfig
-from vzero.errors import InputError
 from vzero.rollout.protocol import Engine
 
 
 def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
     """An engine answering with the frozen model in `checkpoint`: on a GPU in bfloat16 where there is one, else on the CPU in float32.
 
-    The process then computes with `config.threads` CPU threads.
+    The process then computes with `config.threads` CPU threads. Servers that were started for an engine end with it.
 
     Raises:
-        InputError: unknown engine, or a folder that is no checkpoint.
+        InputError: an engine that is not installed, or a folder that is no checkpoint.
+        InterruptedRun: a server that does not start or does not serve this checkpoint.
     """
-    if config.name != "transformers":
-        raise InputError(f"There is no rollout engine {config.name!r}; choose transformers.")
     import torch
 
+    torch.set_num_threads(config.threads)
+    if config.name == "vllm":
+        from vzero.rollout.vllm_engine import open_vllm
+
+        return open_vllm(config, checkpoint)
+    if config.name == "server":
+        from vzero.rollout.server import open_served
+
+        return open_served(config, checkpoint)
     from vzero.checkpoints import load_model, load_processor
     from vzero.rollout.transformers_engine import TransformersEngine
 
-    torch.set_num_threads(config.threads)
     on_gpu = torch.cuda.is_available()
     model = load_model(checkpoint, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")
     return TransformersEngine(model, load_processor(checkpoint), config.batch_sequences)

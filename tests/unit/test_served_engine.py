@@ -1,0 +1,299 @@
+"""The client of served models against a real HTTP server on loopback that can fail in every way a server does."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests import fake_server, tiny_model
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.errors import InputError, InterruptedRun, RolloutError
+from vzero.rollout import Message, Request
+from vzero.rollout.client import Elsewhere, Endpoint, Patience, ServedEngine, home_of
+from vzero.rollout.server import elsewhere, model_name
+from vzero.rollout.vocabulary import Vocabulary
+from vzero.seeding import derive
+
+WORDS = tiny_model.vocabulary()
+VOTES = SamplingConfig(n=10, temperature=1.0, top_p=0.9, top_k=40, repetition_penalty=1.1, max_new_tokens=40)
+HASTY = Patience(attempt_seconds=0.6, retries=1, pause_seconds=0.01)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    eos = WORDS.index("<eos>")
+    forbidden = frozenset(WORDS.index(word) for word in tiny_model.SPECIAL) - {eos}
+    return Vocabulary(tiny_model.processor(WORDS), frozenset({eos}), forbidden, 256)
+
+
+def request(image: int, seed: int, text: str = "how many red ?") -> Request:
+    return Request((Message("system", "solve"), Message("user", text)), tiny_model.picture(image), seed)
+
+
+def engine(vocabulary: Vocabulary, *urls: str, model: str = "m", token: str | None = "t", patience: Patience = HASTY) -> ServedEngine:
+    return ServedEngine([Elsewhere(Endpoint(url, model, token)) for url in urls], vocabulary, patience)
+
+
+def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vocabulary) -> None:
+    with fake_server.serving() as (url, seen):
+        rollouts = engine(vocabulary, url).generate([request(0, 5), request(1, 6)], VOTES)
+    assert len(seen) == 2  # one request a question
+    body = next(one for one in seen if one["seed"] == derive(5, "vllm"))
+    assert (body["n"], body["temperature"], body["top_p"], body["top_k"], body["repetition_penalty"]) == (10, 1.0, 0.9, 40, 1.1)
+    assert (body["max_completion_tokens"], body["model"], body["stream"], body["stop_token_ids"]) == (40, "m", False, [2])
+    assert body["logit_bias"] == {str(i): -100.0 for i in range(10) if i != 2}
+    system, user = body["messages"]
+    assert system == {"role": "system", "content": [{"type": "text", "text": "solve"}]}
+    assert [part["type"] for part in user["content"]] == ["image_url", "text"]
+    data = base64.b64decode(user["content"][0]["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    assert Image.open(io.BytesIO(data)).tobytes() == tiny_model.picture(0).tobytes()
+    for one, rollout in zip((5, 6), rollouts, strict=True):
+        assert rollout.prompt_tokens == 13
+        expected = sorted(fake_server.reply({**body, "seed": derive(one, "vllm")})["choices"], key=lambda choice: choice["index"])
+        assert [list(c.token_ids) for c in rollout.completions] == [choice["token_ids"] for choice in expected]
+        for completion in rollout.completions:
+            assert completion.text == " ".join(WORDS[i] for i in completion.token_ids[:-1])
+            assert completion.finish_reason == "stop" and completion.logprobs == ()
+
+
+def test_greedy_asks_for_one_and_gives_n_alike(vocabulary: Vocabulary) -> None:
+    with fake_server.serving() as (url, seen):
+        (rollout,) = engine(vocabulary, url).generate([request(0, 5)], SamplingConfig(n=3, temperature=0.0, max_new_tokens=2))
+    assert seen[0]["n"] == 1 and len(rollout.completions) == 3
+    assert len({c.token_ids for c in rollout.completions}) == 1
+    assert {c.finish_reason for c in rollout.completions} == {"length"}
+
+
+def test_the_image_alone_chooses_the_server(vocabulary: Vocabulary) -> None:
+    with fake_server.serving() as (one, seen_one), fake_server.serving() as (other, seen_other):
+        engine(vocabulary, one, other).generate([request(i % 8, i) for i in range(32)], VOTES)
+    pictures = [{body["messages"][1]["content"][0]["image_url"]["url"] for body in seen} for seen in (seen_one, seen_other)]
+    assert len(seen_one) + len(seen_other) == 32 and all(pictures)
+    assert not pictures[0] & pictures[1]
+    assert all(home_of(url, 2) == 0 for url in pictures[0])
+
+
+def _status(code: int) -> fake_server.Fault:
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        handler.send_response(code)
+        handler.send_header("Content-Length", "11")
+        handler.end_headers()
+        handler.wfile.write(b"no \x1b[31mway")
+        return True
+
+    return fault
+
+
+def _changed(change: Callable[[dict[str, Any]], None]) -> fake_server.Fault:
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        value = fake_server.reply(body)
+        change(value)
+        fake_server.send(handler, value)
+        return True
+
+    return fault
+
+
+def _hang(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    time.sleep(1.5)
+    return True
+
+
+def _trickle(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    """A byte now and then: no single read ever waits for long."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    try:
+        for _ in range(30):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        pass
+    handler.close_connection = True
+    return True
+
+
+def _torn(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    data = json.dumps(fake_server.reply(body)).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data[: len(data) // 2])
+    handler.close_connection = True
+    return True
+
+
+def _half_json(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    data = json.dumps(fake_server.reply(body)).encode()[:-20]
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+    return True
+
+
+def _flood(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(10**12))
+    handler.end_headers()
+    try:
+        for _ in range(200):
+            handler.wfile.write(b" " * 100_000)
+    except OSError:
+        pass
+    handler.close_connection = True
+    return True
+
+
+def _first(reply: dict[str, Any]) -> dict[str, Any]:
+    return reply["choices"][0]
+
+
+FAULTS = {
+    "HTTP 500": (_status(500), r"HTTP 500: no  \[31mway"),
+    "HTTP 404": (_status(404), "HTTP 404"),
+    "a redirect": (_status(302), "HTTP 302"),
+    "hangs": (_hang, "no whole reply within 0.6 s"),
+    "trickles": (_trickle, "no whole reply within 0.6 s"),
+    "tears the reply": (_torn, "RemoteProtocolError"),
+    "half a JSON": (_half_json, "not JSON"),
+    "floods": (_flood, "more than .* bytes|no whole reply"),
+    "no choices": (_changed(lambda reply: reply.update(choices=[])), "0 completions where 10"),
+    "nine choices": (_changed(lambda reply: reply["choices"].pop()), "9 completions where 10"),
+    "one choice twice": (_changed(lambda reply: reply["choices"].append(_first(reply))), "11 completions where 10"),
+    "another model": (_changed(lambda reply: reply.update(model="other")), "from the model other where m"),
+    "no model": (_changed(lambda reply: reply.pop("model")), "KeyError"),
+    "a list": (_changed(lambda reply: [reply.pop(key) for key in list(reply)]), "KeyError"),
+    "no token ids": (_changed(lambda reply: _first(reply).update(token_ids=None)), "without token ids"),
+    "words for ids": (_changed(lambda reply: _first(reply).update(token_ids=["A"])), "without token ids"),
+    "an empty completion": (_changed(lambda reply: _first(reply).update(token_ids=[])), "no end of a turn"),
+    "an end that is none": (_changed(lambda reply: _first(reply).update(finish_reason="abort")), "no end of a turn"),
+    "an end without its token": (_changed(lambda reply: _first(reply).update(token_ids=[20])), "no end of a turn"),
+    "cut off early": (_changed(lambda reply: _first(reply).update(finish_reason="length")), "max_model_len"),
+    "too long": (_changed(lambda reply: _first(reply).update(token_ids=[20] * 41)), "41 tokens"),
+    "an image token": (_changed(lambda reply: _first(reply).update(token_ids=[3, 2])), "forbidden"),
+    "a wrong count": (_changed(lambda reply: reply["usage"].update(prompt_tokens=1)), "disagree"),
+    "no usage": (_changed(lambda reply: reply.update(usage=None)), "TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_server_ends_in_an_interruption_and_never_in_votes(vocabulary: Vocabulary, name: str) -> None:
+    fault, said = FAULTS[name]
+    with fake_server.serving(fault=fault) as (url, seen):
+        with pytest.raises(InterruptedRun, match=said) as caught:
+            engine(vocabulary, url).generate([request(0, 1)], VOTES)
+        assert 1 <= len(seen) <= 2  # bounded: one attempt and one retry
+    assert caught.value.exit_code == 75
+    assert url in str(caught.value) and "run the same command again" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_server_that_is_not_there(vocabulary: Vocabulary) -> None:
+    with fake_server.serving() as (url, _):
+        pass
+    with pytest.raises(InterruptedRun, match=r"ConnectError.*2 attempts|2 attempts: ConnectError"):
+        engine(vocabulary, url).generate([request(0, 1)], VOTES)
+
+
+def test_one_bad_request_among_many_leaves_no_partial_result(vocabulary: Vocabulary) -> None:
+    poison = derive(3, "vllm")
+    fault = lambda handler, body: body["seed"] == poison and _status(500)(handler, body)  # noqa: E731
+    with fake_server.serving(fault=fault) as (url, _), pytest.raises(InterruptedRun, match="HTTP 500"):
+        engine(vocabulary, url).generate([request(0, i) for i in range(8)], VOTES)
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_request_that_is_refused_is_not_repeated(vocabulary: Vocabulary, code: int) -> None:
+    with fake_server.serving(fault=_status(code)) as (url, seen), pytest.raises(RolloutError, match=f"HTTP {code}"):
+        engine(vocabulary, url).generate([request(0, 1)], VOTES)
+    assert len(seen) == 1
+
+
+def test_a_wrong_token_is_said_and_never_shown(vocabulary: Vocabulary) -> None:
+    with fake_server.serving(token="right") as (url, seen), pytest.raises(InterruptedRun, match="VZERO_SOLVER_TOKEN") as caught:
+        engine(vocabulary, url, token="very-wrong").generate([request(0, 1)], VOTES)
+    assert len(seen) == 1
+    assert "very-wrong" not in str(caught.value)
+    assert "very-wrong" not in repr(Endpoint(url, "m", "very-wrong"))
+
+
+def test_a_server_that_comes_back_is_picked_up(vocabulary: Vocabulary) -> None:
+    failed: list[int] = []
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        failed.append(1)
+        return len(failed) <= 2 and _status(503)(handler, body)
+
+    with fake_server.serving(fault=fault) as (url, _):
+        (rollout,) = engine(vocabulary, url, patience=Patience(5, 3, 0.01)).generate([request(0, 1)], VOTES)
+        assert len(failed) == 3
+    with fake_server.serving() as (url, _):
+        assert engine(vocabulary, url).generate([request(0, 1)], VOTES) == [rollout]  # a retry draws what a first attempt draws
+
+
+def test_the_next_server_answers_for_a_dead_one(vocabulary: Vocabulary) -> None:
+    requests = [request(i, i) for i in range(8)]
+    with fake_server.serving() as (alive, _):
+        expected = engine(vocabulary, alive).generate(requests, VOTES)
+        with fake_server.serving() as (dead, _):
+            pass
+        assert engine(vocabulary, dead, alive).generate(requests, VOTES) == expected
+
+
+@pytest.mark.parametrize("text", ["what is <img> ?", "<vid> red"])
+def test_control_tokens_in_a_question_are_refused_before_anything_is_sent(vocabulary: Vocabulary, text: str) -> None:
+    with fake_server.serving() as (url, seen), pytest.raises(RolloutError, match="control tokens"):
+        engine(vocabulary, url).generate([request(0, 1, text)], VOTES)
+    assert not seen
+
+
+def test_the_check_wants_the_checkpoints_own_template_and_a_model_that_is_there(vocabulary: Vocabulary) -> None:
+    # The fake says that it read four tokens; the template makes three: <user> A <go>.
+    with fake_server.serving() as (url, seen), pytest.raises(InterruptedRun, match=r"4 tokens in a prompt that is 3 long"):
+        engine(vocabulary, url).check()
+    assert seen[0]["max_completion_tokens"] == 1 and "image_url" not in json.dumps(seen)
+    good = _changed(lambda reply: reply.update(prompt_token_ids=[8, 24, 9], usage={"prompt_tokens": 3}))
+    with fake_server.serving(fault=good) as (url, _):
+        engine(vocabulary, url).check()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    yield folder
+
+
+def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VZERO_SOLVER_TOKEN", "hush")
+    (one, other) = elsewhere(["http://a:8000/v1/", "https://b/x"], checkpoint)
+    assert (one.url, other.url) == ("http://a:8000", "https://b/x")
+    assert one.headers == {"Authorization": "Bearer hush"}
+    before = model_name(checkpoint)
+    assert one.model == before and "hush" not in repr(one)
+    (checkpoint / "config.json").write_text("{ }")
+    assert model_name(checkpoint) != before
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://me:secret@a", "http://a?x=1", ""])
+def test_what_is_no_address_is_refused(url: str, checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="no address"):
+        elsewhere([url], checkpoint)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="one GPU for each"):
+        EngineConfig(servers=2, gpus=(0,))

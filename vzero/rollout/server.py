@@ -1,0 +1,276 @@
+"""Servers of one model, started here: one plain OpenAI server of vLLM a device, on loopback, looked after and ended with this process.
+
+Plain servers, and not one with data parallelism inside: that one spreads the n completions of a request over its engines before it
+balances, so that an image is encoded on each of them.
+
+Each server is a process group behind a watchdog (`vzero.rollout.watchdog`), which ends it when this process ends, by whatever means. It
+answers only to a random model name and a random bearer token, passed by the environment: another program that happened to take its port,
+or a neighbour on the machine, can neither pass for it nor use it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from vzero import artefacts
+from vzero.config import EngineConfig
+from vzero.errors import InputError, InterruptedRun
+from vzero.rollout import watchdog
+from vzero.rollout.client import MODELS, Elsewhere, Endpoint, Patience, ServedEngine, Server
+from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
+
+LOOPBACK = "127.0.0.1"
+TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
+GRACE = 10.0  # seconds between asking a server to end and ending it
+RESTARTS = 3  # of one server by one engine
+DEAF = 10.0  # seconds within which a live server says that it is healthy
+_LOOK = 0.2  # seconds between two looks at a server that is starting
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started: `command(model name, port)`, and what its environment has beside this process's."""
+
+    command: Callable[[str, int], Sequence[str]]
+    environment: Mapping[str, str]
+
+
+class LocalServer:
+    """One server process; implements `Server`. Not started until `start`."""
+
+    def __init__(self, launch: Launch, start_seconds: float) -> None:
+        self._launch = launch
+        self._start_seconds = start_seconds
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._owner_end: int | None = None
+        self._endpoint: Endpoint | None = None
+        self._starts = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the server is. Each start has a port, a name and a token of its own."""
+        if self._endpoint is None:
+            raise InterruptedRun("A server of the Solver is not running; run the same command again to resume.")
+        return self._endpoint
+
+    def start(self) -> None:
+        """Start the process; `wait` tells when it answers. What it prints goes where this process prints."""
+        port, name, token = _free_port(), f"vzero-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
+        read, write = os.pipe()
+        command = [sys.executable, "-I", "-S", str(watchdog.__file__), str(read), *self._launch.command(name, port)]
+        environment = {**os.environ, **self._launch.environment, "VLLM_API_KEY": token}
+        try:
+            self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(read,), process_group=0)
+        except BaseException:
+            os.close(write)
+            raise
+        finally:
+            os.close(read)
+        self._owner_end, self._starts = write, self._starts + 1
+        self._endpoint = Endpoint(f"http://{LOOPBACK}:{port}", name, token)
+
+    def wait(self) -> None:
+        """Return when the server is healthy and serves what it was started for.
+
+        Raises:
+            InterruptedRun: it ended, or did not get ready in time.
+        """
+        end = time.monotonic() + self._start_seconds
+        while time.monotonic() < end:
+            code = self._popen.poll() if self._popen else None
+            if code is not None:
+                self.stop()
+                raise InterruptedRun(
+                    f"A server of the Solver ended with code {code} before it answered; what it said is in the log above. Mend that, then "
+                    "run the same command again."
+                )
+            if serves(self.endpoint):
+                return
+            time.sleep(_LOOK)
+        self.stop()
+        raise InterruptedRun(
+            f"A server of the Solver was not ready within {self._start_seconds:g} s; see the log above, raise engine.start_seconds, then "
+            "run the same command again."
+        )
+
+    def recover(self) -> None:
+        """Start the server again if it ended or no longer says that it is healthy; see `Server.recover`."""
+        if self._popen is not None and self._popen.poll() is None and healthy(self.endpoint):
+            return
+        self.stop()
+        if self._starts > RESTARTS:
+            raise InterruptedRun(
+                f"A server of the Solver ended or fell silent {self._starts} times; see the log, then run the same command again to resume."
+            )
+        self.start()
+        self.wait()
+
+    def stop(self) -> None:
+        """End the server and everything it started; calling it again changes nothing."""
+        popen, self._popen = self._popen, None
+        if popen is None:
+            return
+        try:
+            _signal(popen, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(GRACE)
+        finally:
+            _signal(popen, signal.SIGKILL)
+            popen.wait()
+            if self._owner_end is not None:
+                os.close(self._owner_end)
+            self._owner_end = self._endpoint = None
+
+
+def _signal(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(popen.pid, number)
+
+
+def _free_port() -> int:
+    """A port of loopback that was free a moment ago. Should another program take it first, our server ends, and so does the stage."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+def healthy(endpoint: Endpoint) -> bool:
+    """Whether the server says within a few seconds that it is."""
+    try:
+        return httpx.get(endpoint.url + "/health", headers=endpoint.headers, timeout=DEAF, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def serves(endpoint: Endpoint) -> bool:
+    """Whether the server is healthy and lists the model."""
+    if not healthy(endpoint):
+        return False
+    try:
+        listed = httpx.get(endpoint.url + MODELS, headers=endpoint.headers, timeout=DEAF, trust_env=False).json()
+        return any(one["id"] == endpoint.model for one in listed["data"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False
+
+
+def start_all(servers: Sequence[LocalServer]) -> None:
+    """Start all, then wait for all; none is left running if one fails."""
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait()
+    except BaseException:
+        stop_all(servers)
+        raise
+
+
+def stop_all(servers: Sequence[LocalServer]) -> None:
+    """End all of them."""
+    for server in servers:
+        server.stop()
+
+
+def open_served(config: EngineConfig, checkpoint: Path) -> ServedEngine:
+    """An engine over servers of `checkpoint`: those of `config.urls`, else `config.servers` of our own, which end with the engine.
+
+    Raises:
+        InputError: an address that is none, or vLLM is not installed.
+        InterruptedRun: a server does not start, or does not serve this checkpoint.
+    """
+    vocabulary = read_vocabulary(checkpoint)
+    patience = Patience(config.request_seconds, config.retries)
+    if config.urls:
+        return _checked([Elsewhere(one) for one in elsewhere(config.urls, checkpoint)], vocabulary, patience)
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise InputError('engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or give engine.urls.')
+    servers = [LocalServer(vllm_launch(config, checkpoint, number), config.start_seconds) for number in range(config.servers)]
+    start_all(servers)
+    try:
+        engine = _checked(servers, vocabulary, patience)
+    except BaseException:
+        stop_all(servers)
+        raise
+    weakref.finalize(engine, stop_all, servers)  # also at the interpreter's exit; kills are the watchdog's business
+    return engine
+
+
+def _checked(servers: Sequence[Server], vocabulary: Vocabulary, patience: Patience) -> ServedEngine:
+    engine = ServedEngine(servers, vocabulary, patience)
+    engine.check()
+    return engine
+
+
+def elsewhere(urls: Sequence[str], checkpoint: Path) -> list[Endpoint]:
+    """Servers that somebody else runs. They must serve the checkpoint under the name of its content (`model_name`)."""
+    name, token = model_name(checkpoint), os.environ.get(TOKEN_VARIABLE)
+    return [Endpoint(_address(url), name, token) for url in urls]
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise InputError(f"{url!r} is no address of a server; give http://HOST:PORT or https://HOST (a token goes into {TOKEN_VARIABLE}).")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+
+def model_name(checkpoint: Path) -> str:
+    """What a server elsewhere calls a checkpoint: after the hash of its files, so that another iteration's is not taken for it."""
+    return f"vzero-{artefacts.digest(artefacts.folder_hashes(checkpoint))[:12]}"
+
+
+def vllm_launch(config: EngineConfig, checkpoint: Path, number: int) -> Launch:
+    """vLLM's OpenAI server for the `number`-th device."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    options = {
+        "--dtype": "bfloat16" if on_gpu else "float32",
+        "--generation-config": "vllm",  # a checkpoint's own sampling defaults must not mix with the preset's
+        "--chat-template-content-format": "openai",
+        "--limit-mm-per-prompt": '{"image": 1, "video": 0}',
+        "--load-format": "safetensors",
+        "--max-num-seqs": str(config.batch_sequences),
+        "--gpu-memory-utilization": str(config.gpu_memory),
+        "--uvicorn-log-level": "warning",
+        "--seed": "0",
+        **({"--max-model-len": str(config.max_model_len)} if config.max_model_len else {}),
+    }
+    flags = ["--disable-log-stats", "--disable-uvicorn-access-log", *([] if on_gpu else ["--enforce-eager"])]
+
+    def command(name: str, port: int) -> list[str]:
+        place = ["--model", str(checkpoint), "--served-model-name", name, "--host", LOOPBACK, "--port", str(port)]
+        said = [word for option in options.items() for word in option]
+        return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", *place, *said, *flags]
+
+    from vzero.rollout.vllm_engine import ENVIRONMENT
+
+    return Launch(command, {**ENVIRONMENT, **_device(config, number, on_gpu)})
+
+
+def _device(config: EngineConfig, number: int, on_gpu: bool) -> dict[str, str]:
+    if config.gpus:
+        return {"CUDA_VISIBLE_DEVICES": str(config.gpus[number])}
+    if not on_gpu:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(i) for i in range(config.servers)]
+    if number >= len(devices):
+        raise InputError(f"engine.servers = {config.servers} needs that many GPUs, and {len(devices)} are visible; lower it.")
+    return {"CUDA_VISIBLE_DEVICES": devices[number]}
