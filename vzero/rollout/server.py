@@ -31,6 +31,7 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun
 from vzero.rollout import watchdog
 from vzero.rollout.client import MODELS, Elsewhere, Endpoint, Patience, ServedEngine, Server
+from vzero.rollout.vllm_engine import ENVIRONMENT, whole_prompts
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 
 LOOPBACK = "127.0.0.1"
@@ -200,7 +201,7 @@ def open_served(config: EngineConfig, checkpoint: Path) -> ServedEngine:
 
     if find_spec("vllm") is None:
         raise InputError('engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or give engine.urls.')
-    servers = [LocalServer(vllm_launch(config, checkpoint, number), config.start_seconds) for number in range(config.servers)]
+    servers = [LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds) for number in range(config.servers)]
     start_all(servers)
     try:
         engine = _checked(servers, vocabulary, patience)
@@ -235,7 +236,7 @@ def model_name(checkpoint: Path) -> str:
     return f"vzero-{artefacts.digest(artefacts.folder_hashes(checkpoint))[:12]}"
 
 
-def vllm_launch(config: EngineConfig, checkpoint: Path, number: int) -> Launch:
+def vllm_launch(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, number: int) -> Launch:
     """vLLM's OpenAI server for the `number`-th device."""
     import torch
 
@@ -252,14 +253,15 @@ def vllm_launch(config: EngineConfig, checkpoint: Path, number: int) -> Launch:
         "--seed": "0",
         **({"--max-model-len": str(config.max_model_len)} if config.max_model_len else {}),
     }
-    flags = ["--disable-log-stats", "--disable-uvicorn-access-log", *([] if on_gpu else ["--enforce-eager"])]
+    flags = ["--disable-log-stats", "--disable-uvicorn-access-log"]
+    if not on_gpu:
+        step = whole_prompts(config, vocabulary)["max_num_batched_tokens"]
+        flags += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(step)]
 
     def command(name: str, port: int) -> list[str]:
         place = ["--model", str(checkpoint), "--served-model-name", name, "--host", LOOPBACK, "--port", str(port)]
         said = [word for option in options.items() for word in option]
         return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", *place, *said, *flags]
-
-    from vzero.rollout.vllm_engine import ENVIRONMENT
 
     return Launch(command, {**ENVIRONMENT, **_device(config, number, on_gpu)})
 

@@ -22,6 +22,7 @@ from vzero.rollout.protocol import Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.seeding import derive
 
+_STEP_TOKENS = 8192  # at least, of all prompts that are read in one step on the CPU
 CPU_CACHE_GIB = "1"  # keys and values of all sequences that decode together, without a GPU
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives and dies with this process
@@ -104,6 +105,13 @@ def sampling_params(sampling: SamplingConfig, vocabulary: Vocabulary, seed: int)
     )
 
 
+def whole_prompts(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What keeps vLLM from reading a prompt in pieces on the CPU, where that kills it: after each piece it turns the request's generator
+    back by an offset, which only CUDA generators have. One step must then have room for the longest prompt."""
+    longest = config.max_model_len or vocabulary.positions or 0
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(longest, _STEP_TOKENS, config.batch_sequences)}
+
+
 def _logprobs(output: Any, sampling: SamplingConfig) -> list[float]:
     if sampling.temperature == 0:  # a greedy draw is certain (see Completion.logprobs); vLLM reports the model's own value
         return [0.0] * len(output.token_ids)
@@ -140,6 +148,7 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
             logprobs_mode="processed_logprobs",
             max_model_len=config.max_model_len,
             max_num_seqs=config.batch_sequences,
+            **({} if on_gpu else whole_prompts(config, vocabulary)),
             gpu_memory_utilization=config.gpu_memory,
             limit_mm_per_prompt={"image": 1, "video": 0},
             disable_log_stats=True,
