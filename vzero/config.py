@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vzero.errors import InputError
 
@@ -143,11 +144,33 @@ class EngineConfig(Section):
     retries: int = Field(5, ge=0, description="servers: attempts after the first, on the next server where there is one")
     start_seconds: float = Field(900.0, gt=0, description="servers: from start to ready")
 
+    def content(self) -> dict[str, Any]:
+        """The settings that determine what an engine answers; the others say where and how patiently it is asked, and may change between
+        a run's attempts."""
+        return self.model_dump(mode="json", exclude=set(OPERATIONAL))
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """Base addresses, without the `/v1` that OpenAI's clients want; a run's record holds them, so no user or password."""
+        found = []
+        for url in urls:
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+                raise ValueError(
+                    "a server's address is http://HOST:PORT or https://HOST; a token goes into the variable VZERO_SOLVER_TOKEN"
+                )
+            found.append(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}")
+        return tuple(found)
+
     @model_validator(mode="after")
     def _a_gpu_each(self) -> EngineConfig:
         if self.gpus and len(self.gpus) != self.servers:
             raise ValueError("gpus must name one GPU for each of the servers, or none")
         return self
+
+
+OPERATIONAL = frozenset({"gpu_memory", "servers", "gpus", "urls", "request_seconds", "retries", "start_seconds"})  # of EngineConfig
 
 
 class Preset(Section):
@@ -260,6 +283,11 @@ def _explain(error: ValidationError, name: str) -> str:
     if first["type"] == "value_error":  # of a whole section, by one of the validators above
         return f"{key or 'the preset'}: {first['ctx']['error']}."
     return f"{key or 'the preset'}: {first['msg']} (got {first.get('input')!r})."
+
+
+def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """As `differences`, without the settings that determine nothing (see `EngineConfig.content`)."""
+    return [key for key in differences(one, other) if key not in {f"engine.{name}" for name in OPERATIONAL}]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -50,12 +50,12 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
 
     from vzero.grpo.data import image_opener
     from vzero.grpo.train import Job, train
-    from vzero.rollout.engines import open_engine
+    from vzero.rollout.engines import open_engine, open_solver
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
     settings = preset.questioner.grpo
-    engine, base = open_engine(preset.engine, ctx.inputs["solver"]), ctx.inputs.get("intuition")
+    engine, base = open_solver(preset.engine, ctx.inputs["solver"]), ctx.inputs.get("intuition")
     intuition = engine if base == ctx.inputs["solver"] else None if base is None else open_engine(preset.engine, base)
     reward = VoteReward(
         engine=engine,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vzero.config import Preset
+from vzero.config import OPERATIONAL, Preset
 
 Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver"]
 IMAGES = "00-images"
@@ -67,7 +67,8 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
 
 
 def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
-    return {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, **_pick(config, "engine")}
+    engine = {name: value for name, value in config.get("engine", {}).items() if name not in OPERATIONAL}
+    return {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, **({"engine": engine} if engine else {})}
 
 
 def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:

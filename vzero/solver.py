@@ -22,7 +22,7 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     """Let the frozen Solver vote on each valid question; writes `labels.jsonl` and `votes.jsonl`."""
     import torch
 
-    from vzero.rollout.engines import open_engine
+    from vzero.rollout.engines import open_solver
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
@@ -39,7 +39,7 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
 
     votes = preset.solver.votes
     replies = bulk.ask(
-        open_engine(preset.engine, ctx.inputs["solver"]),
+        open_solver(preset.engine, ctx.inputs["solver"]),
         questions,
         request,
         votes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,13 +39,19 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. solver.grpo.learning_rate=2e-6; may be repeated."),
 ]
+SolverUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--solver-url", metavar="URL", help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")]
 
 
-def resolve(preset: str, images: Path | None, seed: int | None, changes: list[str] | None) -> Preset:
+def resolve(preset: str, images: Path | None, seed: int | None, changes: list[str] | None, solver_urls: list[str] | None = None) -> Preset:
     """The validated preset of one command line. An image folder becomes absolute, so a resume may start anywhere.
 
     Raises:
@@ -53,7 +59,9 @@ def resolve(preset: str, images: Path | None, seed: int | None, changes: list[st
     """
     from vzero.config import load_preset
 
-    overrides = {} if seed is None else {"seed": seed}
+    overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if solver_urls:
+        overrides["engine.urls"] = solver_urls
     if images is not None:
         overrides["images.source"] = str(images.absolute())
     resolved = load_preset(preset, changes or [], overrides)

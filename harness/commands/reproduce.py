@@ -37,6 +37,7 @@ def reproduce(
     arms: ArmNames = None,
     seeds: Seeds = None,
     set_: options.Set = None,
+    solver_url: options.SolverUrl = None,
     fresh: options.Fresh = False,
     plain: options.Plain = False,
     json: options.Json = False,
@@ -51,7 +52,7 @@ def reproduce(
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     with interruptible():
-        resolved = options.resolve(preset, images, seed, set_)
+        resolved = options.resolve(preset, images, seed, set_, solver_url)
         if arms is not None or seeds is not None:
             if seed is not None and seeds is not None:
                 raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")

@@ -21,6 +21,7 @@ def train(
     out: options.Out = None,
     seed: options.Seed = None,
     set_: options.Set = None,
+    solver_url: options.SolverUrl = None,
     fresh: options.Fresh = False,
     plain: options.Plain = False,
     json: options.Json = False,
@@ -30,7 +31,7 @@ def train(
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
     with interruptible():
-        resolved = options.resolve(preset, images, seed, set_)
+        resolved = options.resolve(preset, images, seed, set_, solver_url)
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         made = _run(resolved, folder, fresh, plain, terminal)
         if json:

@@ -120,7 +120,7 @@ def _model(preset: Preset, checkpoint: Path, work: Path, tally: _Tally) -> Any:
     from vzero.rollout.engines import open_engine
 
     engine = open_engine(preset.engine, checkpoint)
-    identity = {"checkpoint": artefacts.digest(artefacts.folder_hashes(checkpoint)), "engine": preset.engine.model_dump()}
+    identity = {"checkpoint": artefacts.digest(artefacts.folder_hashes(checkpoint)), "engine": preset.engine.content()}
     return EngineModel(Answerer(engine, work / "answers", identity, preset.engine.batch_sequences, tally), preset.seed)
 
 
@@ -149,7 +149,7 @@ def _sampling(preset: Preset, sent: Mapping[str, Any], ignored: Mapping[str, Any
         "sent": {purpose: sent[purpose].model_dump() for purpose in tasks.PURPOSES},
         "not_sent": {purpose: ignored[purpose] for purpose in tasks.PURPOSES},
         "seeds": {"seed": preset.seed, "rule": 'derive(seed, "evaluate", suite, item_id, purpose): the same for every checkpoint'},
-        "engine": preset.engine.model_dump(),
+        "engine": preset.engine.content(),
         "dialect": preset.dialect,
         "scored_by": "vzero.prompts.parse_answer on the full text; nothing else strips or extracts",
     }

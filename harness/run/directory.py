@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from harness.run import ledger, lock
 from vzero import artefacts
-from vzero.config import Preset, differences
+from vzero.config import Preset, content_differences, differences
 from vzero.errors import InputError
 
 RUN_FILE = "run.json"
@@ -103,12 +103,14 @@ def _refuse_other_config(folder: Path, preset: Preset) -> None:
     stored = _read(folder)["preset"]
     with suppress(ValidationError):  # a run from before some setting existed has it at its default
         stored = Preset.model_validate(stored).model_dump(mode="json")
-    changed = differences(stored, preset.model_dump(mode="json"))
+    changed = content_differences(stored, preset.model_dump(mode="json"))
     if changed:
         raise InputError(
             f"{folder} holds a run with other settings ({', '.join(changed)}); "
             "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
         )
+    if differences(stored["preset"], wanted):  # only where servers are, and the like: the stages to come read it here
+        artefacts.write_json(folder / RUN_FILE, {**stored, "preset": wanted})
 
 
 def _empty(folder: Path) -> None:

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import pytest
 from PIL import Image
 
 from tests import fake_server, tiny_model
-from vzero.config import EngineConfig, SamplingConfig
+from vzero.config import EngineConfig, SamplingConfig, content_differences, load_preset
 from vzero.errors import InputError, InterruptedRun, RolloutError
-from vzero.rollout import Message, Request
+from vzero.rollout import Message, Request, serve, server
 from vzero.rollout.client import Elsewhere, Endpoint, Patience, ServedEngine, home_of
 from vzero.rollout.server import elsewhere, model_name
 from vzero.rollout.vocabulary import Vocabulary
 from vzero.seeding import derive
+from vzero.selfplay import plan
 
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=10, temperature=1.0, top_p=0.9, top_k=40, repetition_penalty=1.1, max_new_tokens=40)
@@ -270,16 +271,16 @@ def test_the_check_wants_the_checkpoints_own_template_and_a_model_that_is_there(
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Iterator[Path]:
+def checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    yield folder
+    return folder
 
 
 def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VZERO_SOLVER_TOKEN", "hush")
-    (one, other) = elsewhere(["http://a:8000/v1/", "https://b/x"], checkpoint)
+    (one, other) = elsewhere(EngineConfig(urls=("http://a:8000/v1/", "https://b/x")).urls, checkpoint)
     assert (one.url, other.url) == ("http://a:8000", "https://b/x")
     assert one.headers == {"Authorization": "Bearer hush"}
     before = model_name(checkpoint)
@@ -289,9 +290,39 @@ def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(checkpoint
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://me:secret@a", "http://a?x=1", ""])
-def test_what_is_no_address_is_refused(url: str, checkpoint: Path) -> None:
-    with pytest.raises(InputError, match="no address"):
-        elsewhere([url], checkpoint)
+def test_what_is_no_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InputError, match="http://HOST:PORT") as caught:
+        load_preset("smoke", changes={"engine.urls": [url]})
+    assert "secret" not in str(caught.value)
+
+
+def test_where_servers_are_does_not_determine_what_a_run_answers() -> None:
+    one = load_preset("smoke", changes={"engine.urls": ["http://a"], "engine.retries": 9})
+    other = load_preset("smoke")
+    assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
+    assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
+    third = load_preset("smoke", changes={"engine.name": "server", "engine.servers": 2})
+    assert content_differences(third.model_dump(mode="json"), other.model_dump(mode="json")) == ["engine.name"]
+    assert plan(third)[1].config != plan(other)[1].config
+
+
+def test_servers_are_not_started_by_each_of_several_processes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "find_spec", lambda name: object())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"engine\.urls"):
+        server.open_local(EngineConfig(name="server"), checkpoint)
+
+
+def test_without_vllm_the_mend_is_said(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="make vllm"):
+        server.open_local(EngineConfig(name="server"), checkpoint)
+
+
+def test_a_public_address_needs_a_token(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VZERO_SOLVER_TOKEN", raising=False)
+    with pytest.raises(InputError, match="VZERO_SOLVER_TOKEN"):
+        serve.command(checkpoint, "0.0.0.0", 8000, EngineConfig())
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

@@ -8,6 +8,16 @@ from vzero.config import EngineConfig
 from vzero.rollout.protocol import Engine
 
 
+def open_solver(config: EngineConfig, checkpoint: Path) -> Engine:
+    """As `open_engine`, for the frozen Solver whose votes are the Questioner's reward and the pseudo-labels: asked at `config.urls` where
+    there are any."""
+    if not config.urls:
+        return open_engine(config, checkpoint)
+    from vzero.rollout.server import open_elsewhere
+
+    return open_elsewhere(config, checkpoint)
+
+
 def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
     """An engine answering with the frozen model in `checkpoint`: on a GPU in bfloat16 where there is one, else on the CPU in float32.
 
@@ -25,9 +35,9 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
 
         return open_vllm(config, checkpoint)
     if config.name == "server":
-        from vzero.rollout.server import open_served
+        from vzero.rollout.server import open_local
 
-        return open_served(config, checkpoint)
+        return open_local(config, checkpoint)
     from vzero.checkpoints import load_model, load_processor
     from vzero.rollout.transformers_engine import TransformersEngine
 

@@ -21,8 +21,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -186,25 +186,26 @@ def stop_all(servers: Sequence[LocalServer]) -> None:
         server.stop()
 
 
-def open_served(config: EngineConfig, checkpoint: Path) -> ServedEngine:
-    """An engine over servers of `checkpoint`: those of `config.urls`, else `config.servers` of our own, which end with the engine.
+def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
+    """An engine over `config.servers` servers of `checkpoint`, started here; they end with the engine.
 
     Raises:
-        InputError: an address that is none, or vLLM is not installed.
-        InterruptedRun: a server does not start, or does not serve this checkpoint.
+        InputError: vLLM is not installed, or this is one of several processes that would each start servers.
+        InterruptedRun: a server does not start, or answers otherwise than the checkpoint should.
     """
-    vocabulary = read_vocabulary(checkpoint)
-    patience = Patience(config.request_seconds, config.retries)
-    if config.urls:
-        return _checked([Elsewhere(one) for one in elsewhere(config.urls, checkpoint)], vocabulary, patience)
-    from importlib.util import find_spec
-
     if find_spec("vllm") is None:
-        raise InputError('engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or give engine.urls.')
+        raise InputError(
+            'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or choose another engine.'
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "A stage of several processes cannot start servers in each of them; start them beside it and name them in engine.urls."
+        )
+    vocabulary = read_vocabulary(checkpoint)
     servers = [LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds) for number in range(config.servers)]
     start_all(servers)
     try:
-        engine = _checked(servers, vocabulary, patience)
+        engine = _checked(config, servers, vocabulary)
     except BaseException:
         stop_all(servers)
         raise
@@ -212,8 +213,24 @@ def open_served(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     return engine
 
 
-def _checked(servers: Sequence[Server], vocabulary: Vocabulary, patience: Patience) -> ServedEngine:
-    engine = ServedEngine(servers, vocabulary, patience)
+def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
+    """An engine over the servers of `config.urls`, which somebody else runs.
+
+    Raises:
+        InterruptedRun: a server does not answer, or does not serve this checkpoint.
+    """
+    servers = [Elsewhere(one) for one in elsewhere(config.urls, checkpoint)]
+    try:
+        return _checked(config, servers, read_vocabulary(checkpoint))
+    except InterruptedRun as error:
+        raise InterruptedRun(
+            f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} when it is started by "
+            f"`python -m vzero.rollout.serve {checkpoint}`."
+        ) from None
+
+
+def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabulary) -> ServedEngine:
+    engine = ServedEngine(servers, vocabulary, Patience(config.request_seconds, config.retries))
     engine.check()
     return engine
 
@@ -221,14 +238,7 @@ def _checked(servers: Sequence[Server], vocabulary: Vocabulary, patience: Patien
 def elsewhere(urls: Sequence[str], checkpoint: Path) -> list[Endpoint]:
     """Servers that somebody else runs. They must serve the checkpoint under the name of its content (`model_name`)."""
     name, token = model_name(checkpoint), os.environ.get(TOKEN_VARIABLE)
-    return [Endpoint(_address(url), name, token) for url in urls]
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise InputError(f"{url!r} is no address of a server; give http://HOST:PORT or https://HOST (a token goes into {TOKEN_VARIABLE}).")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+    return [Endpoint(url, name, token) for url in urls]
 
 
 def model_name(checkpoint: Path) -> str:
