@@ -1,7 +1,7 @@
 """A tiny Idefics3 (SmolVLM's architecture) with its real processor, taught in seconds to write in the natural dialect.
 
-Another family than Qwen's in every part that could be welded: Llama layers with one-dimensional positions, a SigLIP-like vision tower, pictures
-split into nothing but one global tile, image tokens between tags, another chat template.
+Another family than Qwen's in every part that could be welded: Llama layers with one-dimensional positions, a SigLIP-like vision tower,
+one tile of fixed size a picture, image tokens between tags of text, another chat template.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ TEMPLATE = (
 )
 SIDE, PATCH, SCALE = 64, 16, 2
 QUESTIONS = [
-    f"<description>a {thing} here</description>\n<question>How many {thing}s, if one is hidden?\nA) one\nB) two\nC) three\nD) four</question>\n"
-    f"<answer>{letter}</answer>"
+    f"<description>a {thing} here</description>\n<question>How many {thing}s, if one is hidden?\n"
+    f"A) one\nB) two\nC) three\nD) four</question>\n<answer>{letter}</answer>"
     for thing, letter in (("cat", "A"), ("dog", "B"), ("tree", "C"))
 ]
 ANSWERS = [f"<think>I count and add one.</think> \\boxed{{{letter}}}" for letter in "ABBBCD"]  # a majority that is not sure
@@ -91,7 +91,6 @@ def build(folder: Path, photographs: list[Image.Image], steps: int = 120) -> Pat
 
     from vzero.prompts import questioner_messages, solver_messages
     from vzero.questioner import read_question
-    from vzero.rollout.encoding import conversation
 
     known = [read_question(text, "stop", "natural").text for text in QUESTIONS]
     asked = [(questioner_messages("natural"), QUESTIONS)] + [(solver_messages("natural", text), ANSWERS) for text in known]
@@ -99,23 +98,33 @@ def build(folder: Path, photographs: list[Image.Image], steps: int = 120) -> Pat
     made = model(its.tokenizer)
     optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
     rng = random.Random(0)
-    for _ in range(steps):
-        chosen = [rng.choice((asked[0], rng.choice(asked[1:]))) for _ in range(8)]
-        prompts = [its.apply_chat_template(conversation(messages, True), add_generation_prompt=True, tokenize=False) for messages, _ in chosen]
-        replies = [rng.choice(texts) + "<end_of_utterance>" for _, texts in chosen]
-        batch = its(
-            text=[prompt + reply for prompt, reply in zip(prompts, replies, strict=True)],
-            images=[[rng.choice(photographs)] for _ in chosen],
-            padding=True,
-            return_tensors="pt",
-        )
-        labels = torch.full_like(batch["input_ids"], -100)
-        for row, reply in enumerate(replies):
-            width = len(its.tokenizer(reply)["input_ids"])
-            labels[row, -width:] = batch["input_ids"][row, -width:]
-        made(**batch, labels=labels).loss.backward()
+    batches = [_batch(its, asked, photographs, rng) for _ in range(12)]
+    for step in range(steps):
+        made(**batches[step % 12]).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     made.eval().save_pretrained(folder)
     its.save_pretrained(folder)
     return folder
+
+
+def _batch(its: Any, asked: list[Any], photographs: list[Image.Image], rng: random.Random) -> dict[str, Any]:
+    """Eight conversations with labels on the replies alone: half of them ask for a question."""
+    import torch
+
+    from vzero.rollout.encoding import conversation
+
+    chosen = [rng.choice((asked[0], rng.choice(asked[1:]))) for _ in range(8)]
+    prompts = [its.apply_chat_template(conversation(messages, True), add_generation_prompt=True, tokenize=False) for messages, _ in chosen]
+    replies = [rng.choice(texts) + "<end_of_utterance>" for _, texts in chosen]
+    batch = its(
+        text=[prompt + reply for prompt, reply in zip(prompts, replies, strict=True)],
+        images=[[rng.choice(photographs)] for _ in chosen],
+        padding=True,
+        return_tensors="pt",
+    )
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, reply in enumerate(replies):
+        width = len(its.tokenizer(reply)["input_ids"])
+        labels[row, -width:] = batch["input_ids"][row, -width:]
+    return {**batch, "labels": labels}

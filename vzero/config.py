@@ -68,9 +68,11 @@ class GrpoSettings(Section):
 
 
 class ImagesConfig(Section):
-    """Where unlabeled images come from. `source` is "pocket" or a folder of pictures."""
+    """Where unlabeled images come from: `source` is "pocket", a folder of pictures, Parquet files, or a hub data set's id."""
 
     source: str = "pocket"
+    column: str | None = Field(None, description="of a table, where it has several that hold images")
+    split: str | None = Field(None, description="of a table in several files: a part of their names, e.g. train")
     count: int = Field(ge=1, description="at most this many images are used")
     max_megapixels: float = Field(50.0, gt=0, description="larger pictures are skipped, counted and named")
 

@@ -1,6 +1,7 @@
 """Unlabeled images: the stage that chooses and checks them, and the one way every later stage opens them.
 
-`images.source` is "pocket" (scenes are drawn) or a folder of pictures, searched recursively in the order of its paths. File names say
+`images.source` is "pocket" (scenes are drawn), a folder of pictures, searched recursively in the order of its paths, or a table with an
+image column (`vzero.image_tables`). File names say
 nothing to the method, and embedded metadata (EXIF, captions, ratings) is never read, so no label can leak in. Every picture is decoded
 once here; one that is broken, truncated, too large or a copy of an earlier one is skipped and named in `skipped.json`. Later stages open
 pictures by `open_image`, which refuses bytes that are no longer the ones this stage saw.
@@ -53,12 +54,16 @@ def run(context: StageContext) -> dict[str, Any]:
     Raises:
         InputError: the folder cannot be read, or holds no usable picture.
     """
+    from vzero.image_tables import collect, is_table
+
     config = context.preset.images
     if config.source == "pocket":
         from vzero.pocket.images import write
 
         rows, skipped = write(context.folder, context.preset.seed, config.count), []
         context.progress.update(len(rows), config.count, "images")
+    elif is_table(config.source):
+        rows, skipped = collect(context, config)
     else:
         rows, skipped = _from_folder(context, config)
     artefacts.write_jsonl(context.folder / "images.jsonl", rows)
@@ -86,7 +91,7 @@ def open_image(record: ImageRecord) -> Image.Image:
         raise InputError(
             f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same command again."
         ) from None
-    if hashlib.sha256(data).hexdigest() != record.sha256:
+    if sha256(data) != record.sha256:
         raise InputError(f"The picture {shown(record.path)} changed since this run began; restore it or start anew with --fresh.")
     try:
         return decode(data, max_pixels=record.width * record.height)
@@ -119,6 +124,11 @@ def decode(data: bytes, max_pixels: float) -> Image.Image:
             raise
         except Exception as error:  # decoders of hostile bytes raise nearly anything
             raise Unusable(f"broken: {error}".splitlines()[0][:200]) from None
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256 of a picture's bytes: its first 16 digits are its id."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _formats() -> tuple[str, ...]:
@@ -207,7 +217,7 @@ def _examine(path: Path, max_pixels: float) -> dict[str, Any] | None:
     except OSError as error:
         raise Unusable(f"cannot be read: {error.strerror}") from None
     image = decode(data, max_pixels)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256(data)
     return {"image_id": digest[:16], "path": str(path), "sha256": digest, "width": image.width, "height": image.height}
 
 

@@ -27,7 +27,10 @@ PresetName = Annotated[str, typer.Option("--preset", help="A shipped preset (poc
 Images = Annotated[
     Path | None,
     typer.Option(
-        "--images", parser=_path, metavar="PATH", help="Folder of unlabeled pictures, searched recursively; default: the preset's source."
+        "--images",
+        parser=_path,
+        metavar="SOURCE",
+        help="Unlabeled pictures: a folder, searched recursively, a Parquet file, or a hub data set; default: the preset's.",
     ),
 ]
 Out = Annotated[
@@ -63,20 +66,26 @@ def resolve(preset: str, images: Path | None, seed: int | None, changes: list[st
     if solver_urls:
         overrides["engine.urls"] = solver_urls
     if images is not None:
-        overrides["images.source"] = str(images.absolute())
+        overrides["images.source"] = str(images)
     resolved = load_preset(preset, changes or [], overrides)
     source = resolved.images.source
     if source != "pocket":
-        _check_folder(Path(source))
-        resolved = load_preset(preset, changes or [], {**overrides, "images.source": str(Path(source).absolute())})
+        resolved = load_preset(preset, changes or [], {**overrides, "images.source": _located(source)})
     return resolved
 
 
-def _check_folder(folder: Path) -> None:
+def _located(source: str) -> str:
+    """An image source as a run records it: an absolute path, or a hub id as it is."""
+    path = Path(source)
+    if path.suffix in (".parquet", ".arrow") and path.is_file():
+        return str(path.absolute())
+    if not path.exists() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+        return source
     try:
-        next(folder.iterdir(), None)
+        next(path.iterdir(), None)
     except OSError as error:
-        raise InputError(f"Cannot read the image folder {folder}: {error.strerror}.") from None
+        raise InputError(f"Cannot read the image folder {path}: {error.strerror}.") from None
+    return str(path.absolute())
 
 
 def run_folder(out: Path | None, preset: Preset) -> Path:
