@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vzero.config import Preset
 
 
-def _path(text: str) -> Path:
+def path_option(text: str) -> Path:
     """A path that was given: an empty one, as from an unset shell variable, would mean the current folder."""
     if not text.strip():
         raise typer.BadParameter("is empty; name a folder.")
@@ -28,14 +28,14 @@ Images = Annotated[
     Path | None,
     typer.Option(
         "--images",
-        parser=_path,
+        parser=path_option,
         metavar="SOURCE",
         help="Unlabeled pictures: a folder, searched recursively, a Parquet file, or a hub data set; default: the preset's.",
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", parser=_path, metavar="PATH", help="Run directory; default: runs/<preset>. The same command resumes it."),
+    typer.Option("--out", parser=path_option, metavar="PATH", help="Run directory; default: runs/<preset>. The same command resumes it."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
 Set = Annotated[

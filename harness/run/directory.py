@@ -100,17 +100,18 @@ def _create(folder: Path, preset: Preset) -> None:
 
 
 def _refuse_other_config(folder: Path, preset: Preset) -> None:
-    stored = _read(folder)["preset"]
+    record, wanted = _read(folder), preset.model_dump(mode="json")
+    stored = record["preset"]
     with suppress(ValidationError):  # a run from before some setting existed has it at its default
         stored = Preset.model_validate(stored).model_dump(mode="json")
-    changed = content_differences(stored, preset.model_dump(mode="json"))
+    changed = content_differences(stored, wanted)
     if changed:
         raise InputError(
             f"{folder} holds a run with other settings ({', '.join(changed)}); "
             "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
         )
-    if differences(stored["preset"], wanted):  # only where servers are, and the like: the stages to come read it here
-        artefacts.write_json(folder / RUN_FILE, {**stored, "preset": wanted})
+    if differences(stored, wanted):  # only where servers are, and the like: the stages to come read it here
+        artefacts.write_json(folder / RUN_FILE, {**record, "preset": wanted})
 
 
 def _empty(folder: Path) -> None:
