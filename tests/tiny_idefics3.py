@@ -85,7 +85,7 @@ def model(tokenizer: Any) -> Any:
     return made
 
 
-def build(folder: Path, photographs: list[Image.Image], steps: int = 120) -> Path:
+def build(folder: Path, photographs: list[Image.Image], steps: int = 150) -> Path:
     """A checkpoint that asks well-formed questions about any picture and answers them with a wavering majority."""
     import torch
 

@@ -63,7 +63,7 @@ def test_idefics3_goes_through_the_loop(base: Path, tmp_path: Path) -> None:
     made = run(tmp_path / "run", preset(base, pictures, 24))
     questions = artefacts.read_jsonl(made["write-questions"] / "questions.jsonl")
     labels = artefacts.read_jsonl(made["label"] / "labels.jsonl")
-    assert len(questions) == 24 and len(labels) == sum(row["valid"] for row in questions) > 8
+    assert len(questions) == 24 and len(labels) == sum(row["valid"] for row in questions) > 4
     assert all("A)" in row["text"] and len(row["votes"]) == 10 for row in labels)
     assert sum(row["kept"] for row in labels) >= 2
     for kind in ("train-questioner", "train-solver"):

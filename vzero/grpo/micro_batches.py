@@ -10,7 +10,7 @@ from torch import Tensor
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
-COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps", "ref_per_token_logps")
+COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps")
 MODEL_INPUTS = (
     "pixel_values",
     "image_grid_thw",

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from vzero import artefacts
 from vzero.errors import VZeroError
+from vzero.grpo import parity
 from vzero.progress import Progress
 
 ROLLOUTS = "rollouts.jsonl"
@@ -25,6 +26,7 @@ GENERATION_KEYS = {
     "completion_tokens": "completions/mean_length",
     "truncated": "completions/clipped_ratio",
     "unanimous": "frac_reward_zero_std",
+    "logprob_gap": parity.METRIC,
 }
 
 

@@ -31,7 +31,7 @@ from trl.trainer.utils import use_adapter
 from vzero import checkpoints
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.grpo import log_probs, micro_batches
+from vzero.grpo import log_probs, micro_batches, parity
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Ahead, Group, Reward, Scores
 from vzero.grpo.recorder import Phases, Recorder
@@ -111,6 +111,18 @@ class GroupTrainer(GRPOTrainer):
                 elif self.beta:
                     with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
                         batch["ref_per_token_logps"] = self._log_probs(self.model, batch)
+            self._watch_parity(batches)
+
+    def _watch_parity(self, batches: list[dict[str, Any]]) -> None:
+        """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities, one micro-batch is scored."""
+        probe = batches[0]
+        if probe.get("sampling_per_token_logps") is None:
+            return
+        known = [batch for batch in batches if "old_per_token_logps" in batch]
+        gap = parity.of_batches(known or [{**probe, "old_per_token_logps": self._log_probs(self.model, probe)}])
+        if gap is not None:
+            self._metrics["train"][parity.METRIC].append(gap)
+            parity.say_if_alarming(gap, self.state.global_step)
 
     def _log_probs(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
         ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
@@ -196,7 +208,7 @@ class PolicyRollout:
         return {
             "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
             "completion_ids": [list(completion.token_ids) for completion in drawn],
-            "logprobs": None,
+            "logprobs": [list(completion.logprobs) for completion in drawn] if all(one.logprobs for one in drawn) else None,
             "drawn": drawn,
             "asked": [first + j for j in range(len(chosen)) for _ in range(n)],
         }
