@@ -77,18 +77,19 @@ def test_the_token_is_on_no_command_line(servers: list[LocalServer], tools: Simp
     assert not any(each.endpoint.token.encode() in line for each in servers for line in lines)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("number", "together"), [(signal.SIGKILL, 64), (signal.SIGKILL, 1), (signal.SIGSTOP, 64)])
 def test_a_server_that_dies_or_freezes_is_started_again(
     servers: list[LocalServer],
     vocabulary: Vocabulary,
     tools: SimpleNamespace,
     tmp_path: Path,
     number: signal.Signals,
+    together: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "DEAF", 0.5)
     monkeypatch.setattr(server, "GRACE", 0.5)
-    engine = ServedEngine(servers[:1], vocabulary, Patience(1, 3, 0.01))
+    engine = ServedEngine(servers[:1], vocabulary, Patience(1, 3, 0.01, together=together))
     before = engine.generate(requests(), VOTES)
     (pid,) = [pid for pid in fakes(tools, tmp_path) if servers[0].endpoint.model in Path(f"/proc/{pid}/cmdline").read_text()]
     place = servers[0].endpoint

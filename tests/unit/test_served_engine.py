@@ -245,6 +245,36 @@ def test_a_server_that_comes_back_is_picked_up(vocabulary: Vocabulary) -> None:
         assert engine(vocabulary, url).generate([request(0, 1)], VOTES) == [rollout]  # a retry draws what a first attempt draws
 
 
+class Restarting:
+    """A server that has no address while it is brought back."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._down, self.recoveries = url, False, 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        assert not self._down, "asked for its address while it was being brought back"
+        return Endpoint(self._url, "m", "t")
+
+    def recover(self) -> None:
+        self._down, self.recoveries = True, self.recoveries + 1
+        time.sleep(0.3)
+        self._down = False
+
+
+def test_requests_that_wait_are_not_sent_to_a_server_that_is_being_brought_back(vocabulary: Vocabulary) -> None:
+    asked: list[int] = []
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        asked.append(1)
+        return len(asked) == 1 and _status(503)(handler, body)
+
+    with fake_server.serving(fault=fault) as (url, _):
+        server = Restarting(url)
+        rollouts = ServedEngine([server], vocabulary, Patience(60, 1, 0.01, together=1)).generate([request(0, i) for i in range(8)], VOTES)
+    assert len(rollouts) == 8 and len(asked) == 9 and server.recoveries == 1
+
+
 def test_the_next_server_answers_for_a_dead_one(vocabulary: Vocabulary) -> None:
     requests = [request(i, i) for i in range(8)]
     with fake_server.serving() as (alive, _):

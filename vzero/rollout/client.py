@@ -179,13 +179,15 @@ class ServedEngine:
         return [task.result() for task in tasks]
 
     async def _answer(self, http: httpx.AsyncClient, lines: Sequence[_Line], home: int, body: dict[str, Any], read: Reader) -> Rollout:
-        patience, reason, line = self._patience, "", lines[home]
+        patience, reason = self._patience, ""
         for attempt in range(patience.retries + 1):
             line = lines[(home + attempt) % len(lines)]
-            seen = line.recoveries
             try:
-                async with line.gate, asyncio.timeout(patience.attempt_seconds):
-                    return read(await _post(http, line.server.endpoint, body), line.server.endpoint.model)
+                async with line.gate:
+                    async with line.lock:  # not while it is being brought back
+                        seen, endpoint = line.recoveries, line.server.endpoint
+                    async with asyncio.timeout(patience.attempt_seconds):
+                        return read(await _post(http, endpoint, body), endpoint.model)
             except TimeoutError:
                 reason = f"no whole reply within {patience.attempt_seconds:g} s"
             except httpx.HTTPError as error:
@@ -196,7 +198,7 @@ class ServedEngine:
                 await _recover(line, seen)
                 await asyncio.sleep(min(patience.pause_seconds * 2**attempt, LONGEST_PAUSE))
         raise InterruptedRun(
-            f"The Solver's server {line.server.endpoint.url} gave no usable answer in {patience.retries + 1} attempts: {reason}; "
+            f"The Solver's server {endpoint.url} gave no usable answer in {patience.retries + 1} attempts: {reason}; "
             "see that it runs, then run the same command again to resume."
         )
 
