@@ -68,19 +68,20 @@ class VllmEngine:
         return prompts
 
     def _rollout(self, answer: Any, sampling: SamplingConfig) -> Rollout:
+        context, prompt_tokens = self._llm.llm_engine.model_config.max_model_len, len(answer.prompt_token_ids)
+        if prompt_tokens + sampling.max_new_tokens > context:  # vLLM itself would cut the completion off
+            raise RolloutError(
+                f"A prompt of {prompt_tokens} tokens and {sampling.max_new_tokens} new ones exceed vLLM's context of {context}; "
+                "use smaller images, a shorter question, a lower max_new_tokens or a larger engine.max_model_len."
+            )
         completions = []
         for output in sorted(answer.outputs, key=lambda one: one.index):
-            if output.finish_reason == "length" and len(output.token_ids) < sampling.max_new_tokens:
-                raise RolloutError(
-                    f"A prompt of {len(answer.prompt_token_ids)} tokens and {sampling.max_new_tokens} new ones exceed vLLM's context; "
-                    "use smaller images, a shorter question, a lower max_new_tokens or a larger engine.max_model_len."
-                )
             completions.append(self._vocabulary.completion(output.token_ids, _logprobs(output, sampling), output.finish_reason))
         if sampling.temperature == 0:
             completions *= sampling.n
         if len(completions) != sampling.n:
             raise RolloutError(f"vLLM gave {len(completions)} completions where {sampling.n} were asked.")
-        return Rollout(len(answer.prompt_token_ids), tuple(completions))
+        return Rollout(prompt_tokens, tuple(completions))
 
 
 def sampling_params(sampling: SamplingConfig, vocabulary: Vocabulary, seed: int) -> Any:
