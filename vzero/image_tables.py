@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
 from vzero.images import BYTES_PER_PIXEL, Unusable, decode, sha256, shown
+from vzero.images import SUFFIXES as PICTURES
 from vzero.stage import StageContext
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ _ROWS_AT_ONCE = 16
 
 
 def is_table(source: str) -> bool:
-    """Whether `source` names tables and no folder of pictures: a file or folder of Parquet or Arrow, or a hub id that is no path."""
+    """Whether `source` names tables: a file of Parquet or Arrow, a folder of such files and no pictures (beside which captions often lie as a
+    table), or a hub id that is no path."""
     path = Path(source)
     if path.is_dir():
-        return bool(_files(path))
+        return bool(_files(path)) and not any(file.suffix.lower() in PICTURES for file in path.rglob("*"))
     return path.suffix in SUFFIXES or (not path.exists() and _HUB_ID.fullmatch(source) is not None)
 
 

@@ -128,6 +128,8 @@ def test_a_broken_table_is_one_sentence(tmp_path: Path, data: bytes) -> None:
 
 
 def test_what_is_a_table(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    assert not is_table(str(tmp_path / "pictures"))
+    write(tmp_path / "pictures" / "metadata.parquet")
+    assert is_table(str(tmp_path / "pictures"))
+    (tmp_path / "pictures" / "a.JPG").touch()
+    assert not is_table(str(tmp_path / "pictures"))  # captions beside pictures
     assert is_table("someone/some-data") and not is_table("/no/such/folder") and not is_table("nowhere")
