@@ -28,8 +28,8 @@ _ROWS_AT_ONCE = 16
 
 
 def is_table(source: str) -> bool:
-    """Whether `source` names tables: a file of Parquet or Arrow, a folder of such files and no pictures (beside which captions often lie as a
-    table), or a hub id that is no path."""
+    """Whether `source` names tables: a file of Parquet or Arrow, a folder of such files without pictures (beside those a table often holds
+    captions), or a hub id that is no path."""
     path = Path(source)
     if path.is_dir():
         return bool(_files(path)) and not any(file.suffix.lower() in PICTURES for file in path.rglob("*"))
