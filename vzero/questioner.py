@@ -56,6 +56,8 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     torch.set_num_threads(preset.engine.threads)
     settings = preset.questioner.grpo
     engine, base = open_solver(preset.engine, ctx.inputs["solver"]), ctx.inputs.get("intuition")
+    if preset.engine.name == "server" or preset.engine.urls:  # answers while this process draws
+        engine = AskedAhead(engine)
     intuition = engine if base == ctx.inputs["solver"] else None if base is None else open_engine(preset.engine, base)
     reward = VoteReward(
         engine=engine,
