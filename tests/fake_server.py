@@ -68,12 +68,18 @@ def handler_for(model: str, token: str, fault: Fault | None, seen: list[dict[str
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """Takes all connections of a test at once; with the usual five in the queue a busy machine turns some away."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
 @contextmanager
 def serving(model: str = "m", token: str = "t", fault: Fault | None = None, port: int = 0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server in a thread: its address and the bodies it was sent."""
     seen: list[dict[str, Any]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler_for(model, token, fault, seen))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", port), handler_for(model, token, fault, seen))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -87,4 +93,4 @@ def serving(model: str = "m", token: str = "t", fault: Fault | None = None, port
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         time.sleep(float(sys.argv[3]))
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), handler_for(sys.argv[1], os.environ["VLLM_API_KEY"], None, [])).serve_forever()
+    Server(("127.0.0.1", int(sys.argv[2])), handler_for(sys.argv[1], os.environ["VLLM_API_KEY"], None, [])).serve_forever()
