@@ -111,3 +111,19 @@ def test_attempts_are_counted_per_stage(tmp_path: Path) -> None:
         ledger.append(tmp_path, {"event": "stage-started", "stage": stage})
     ledger.append(tmp_path, {"event": "stage-finished", "stage": "a"})
     assert ledger.attempts(tmp_path, "a") == 2
+
+
+def test_a_run_from_before_a_setting_existed_is_resumed(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    stored = json.loads(path.read_text())
+    for section, name in ((stored["preset"], "arm"), (stored["preset"], "matched"), (stored["preset"]["solver"], "objective")):
+        del section[name]
+    path.write_text(json.dumps(stored))
+    assert start(tmp_path / "run") is False
+    with pytest.raises(InputError, match=r"\(solver\.objective\)"):
+        start(tmp_path / "run", "solver.objective=format")
+    stored["preset"]["gone"] = 1  # a setting this version does not know
+    path.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="gone"):
+        start(tmp_path / "run")
