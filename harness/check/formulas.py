@@ -39,13 +39,14 @@ def kept(votes: Sequence[str | None], low: float, high: float) -> bool:
 
 
 def dual_track(votes: Sequence[str | None] | None, intuitive: str | None) -> float:
-    """-1 for an invalid question, 0 without a readable vote, min(c, 1 - c) where intuition agrees with the majority, c / 2 where not."""
-    if votes is None or intuitive is None:
+    """-1 for an invalid question (no votes were asked), 0 without a readable vote, c / 2 where intuition contradicts the majority, and
+    min(c, 1 - c) where it does not, be it that it agrees or that an arm's other source of intuition gave no answer."""
+    if votes is None:
         return -1.0
     winner, c = majority(votes)
     if winner is None:
         return 0.0
-    return min(c, 1 - c) if winner == intuitive else c / 2
+    return min(c, 1 - c) if intuitive in (winner, None) else c / 2
 
 
 def uncertainty(votes: Sequence[str | None] | None, intuitive: str | None) -> float:

@@ -29,7 +29,9 @@ def test_both_sets_of_formulas_agree(votes: list[str | None], intuitive: str | N
     tally = voting.tally(votes)
     assert formulas.majority(votes) == (tally.answer, pytest.approx(tally.confidence))
     assert formulas.kept(votes, 0.3, 0.8) == voting.keep(tally)
-    assert formulas.dual_track(votes, intuitive) == pytest.approx(rewards.dual_track(votes, intuitive))
+    if intuitive is not None:  # an invalid question is one without votes here
+        assert formulas.dual_track(votes, intuitive) == pytest.approx(rewards.dual_track(votes, intuitive))
+    assert formulas.dual_track(None, None) == rewards.dual_track(votes, None)
     assert formulas.uncertainty(votes, intuitive) == pytest.approx(rewards.uncertainty(votes))
 
 
