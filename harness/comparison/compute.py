@@ -30,13 +30,13 @@ def beside(rows: Sequence[dict[str, Any]], groups: Sequence[Group], over: Group 
 
 
 def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) -> str | None:
-    """ "optimizer steps 40 (v-zero: 80)" for every measure that differs by more than half a percent; None where none does."""
+    """ "optimizer steps 40 (v-zero: 80)" for every measure known of both that differs by more than half a percent; None where none does."""
     if not own or not other:
         return f"not recorded for both this arm and {name}"
     said = [
-        f"{key} {own.get(key, 0):,.0f} ({name}: {other.get(key, 0):,.0f})"
-        for key in dict.fromkeys((*other, *own))
-        if abs(own.get(key, 0) - other.get(key, 0)) > TOLERANCE * max(abs(other.get(key, 0)), 1)
+        f"{key} {own[key]:,.0f} ({name}: {other[key]:,.0f})"
+        for key in other
+        if key in own and abs(own[key] - other[key]) > TOLERANCE * max(abs(other[key]), 1)
     ]
     return "; ".join(said) or None
 
@@ -52,18 +52,20 @@ def _spent(group: Group) -> dict[str, float]:
 
 
 def _of_run(run: Loaded, checkpoint: str) -> dict[str, float]:
-    """Images, rollouts and optimizer steps of the whole run where its `compute` is stated and `checkpoint` is its last; else images and
-    the steps up to that checkpoint."""
+    """Images and optimizer steps up to `checkpoint`; where the run's `compute` is stated and this is its last one, also its rollouts."""
     stated = run.results.get("compute")
     if isinstance(stated, Mapping) and checkpoint == run.results["models"][-1]:
-        return {key: value for key, value in _flat(stated) if key.split(" ")[-1] in COMPARED}
+        whole = {key: value for key, value in _flat(stated) if key.split(" ")[-1] in COMPARED}
+    else:
+        whole = {}
     iteration = int(checkpoint[1:]) if checkpoint[1:].isdigit() else 1
     found = {"images": float(run.results["images"]["used"])} if run.results.get("images") else {}
+    found |= dict.fromkeys(("questioner steps", "solver steps"), 0.0) if run.results.get("training") else {}
     for name, one in run.results.get("training", {}).items():
         if one.get("iteration", 1) <= iteration:
             key = f"{'questioner' if 'questioner' in name else 'solver'} steps"
             found[key] = found.get(key, 0.0) + one["steps"]
-    return found
+    return {**found, **whole}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

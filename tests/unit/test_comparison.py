@@ -302,3 +302,15 @@ def test_evaluations_alone_are_compared_item_by_item(tmp_path: Path) -> None:
     assert "mmvp" not in found["suites"] and any("mmvp" in one for one in compared.notes(found))
     assert [one for one in found["rows"] if one["kind"] == "third-party"]
     assert rows["ours"]["cells"]["mmstar"]["low"] is not None
+
+
+def test_compute_is_compared_where_both_say_it(runs: Path) -> None:
+    for path in runs.rglob("results.json"):
+        found = artefacts.read_json(path)
+        rival = found["arm"] == "rival"
+        steps = {"questioner": 0 if rival else 8, "solver": 4}
+        compute = {"images": 96, "rollouts": {"solver": 80}, "steps": steps, "tokens": 1000 + found["seed"], "votes": {"label": 5}}
+        artefacts.write_json(path, {**found, "compute": compute})
+    rows = {one["name"]: one for one in compare(load([runs]))["rows"]}
+    assert rows["v-zero S1"]["compute_note"] is None and rows["base"]["compute"] == {}
+    assert rows["rival S1"]["compute_note"] == "questioner steps 0 (v-zero: 8)", "tokens and votes are outcomes, not a budget"
