@@ -98,7 +98,7 @@ def _difference(better: Group, worse: Group, places: Sequence[str], metric: str)
     own, other = (worse, better) if swapped else (better, worse)
     found = cell(own, None if other.checkpoint == BASE else other, places, metric)
     if found is None or found["gain"] is None:
-        return f"{own.name} and {other.name} were not measured on the same items", None
+        return f"no items of {own.name} and {other.name} can be paired: other questions, or results without single items", None
     gain = found["gain"]
     lows = [one for one in (gain["low"], gain["t_low"]) if one is not None]
     highs = [one for one in (gain["high"], gain["t_high"]) if one is not None]

@@ -117,9 +117,7 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison["pooled_from_sums"]:
         said.append(f"Without single items, from each run's own sums: {', '.join(comparison['pooled_from_sums'])}.")
         if comparison["against"] != "base":
-            said.append(
-                "Gains over an arm need single items: the command that made those runs writes them into results.json when it is given again."
-            )
+            said.append("Gains over an arm need single items: give the command that made those runs again, and results.json holds them.")
     said += [f"Not finished: {run['name']} (missing {', '.join(run['missing'])})." for run in comparison["runs"] if run["missing"]]
     return said
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import charts, compared, plots, tables, words
+from harness.report import answers, charts, compared, plots, tables, words
 from harness.report.collect import Material
 
 PANELS = {
@@ -40,7 +40,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         claims=compared.cards(results["claims"]),
         not_run=words.not_run(results),
         alarms=words.alarms(results),
-        flips=tables.flips(results),
+        flips=answers.flips(results),
         by_samples=_by_samples(results),
         caveats=words.caveats(results),
         accuracy=tables.accuracy(results),

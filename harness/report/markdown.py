@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report import compared, tables
+from harness.report import answers, compared, tables
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
 from harness.report.words import alarms, caveats, findings, not_run, number, visible
@@ -36,8 +36,8 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts += [table(compared.claims(results["claims"])), table(tables.accuracy(results))]
     parts += ["\n".join(f"- {plain(sentence)}" for sentence in caveats(results))]
     shown = (
-        tables.by_samples(results),
-        tables.flips(results),
+        answers.by_samples(results),
+        answers.flips(results),
         tables.iterations(results),
         tables.calibration(results),
         tables.asked_families(results),
