@@ -9,6 +9,7 @@ by_seed, test``. Shares and gains are fractions. Over several seeds intervals an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.comparison import compute, published
@@ -33,7 +34,9 @@ def compare(runs: Sequence[Loaded], against: str = BASE, metric: str | None = No
     Raises:
         InputError: a metric the runs do not share, or a reference that is not there.
     """
-    chosen = _metric(runs, metric)
+    chosen = _metric([*runs, *reference], metric)
+    own = {run.key for run in runs}
+    reference = [replace(run, arm=f"{run.arm} of {run.name}") if run.key in own else run for run in reference]  # never pooled with `runs`
     found = groups([*runs, *reference])
     over = _reference(found, against, reference)
     suites = list(dict.fromkeys(suite for run in (*runs, *reference) for suite in run.results["suites"]))

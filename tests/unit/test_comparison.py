@@ -314,3 +314,15 @@ def test_compute_is_compared_where_both_say_it(runs: Path) -> None:
     rows = {one["name"]: one for one in compare(load([runs]))["rows"]}
     assert rows["v-zero S1"]["compute_note"] is None and rows["base"]["compute"] == {}
     assert rows["rival S1"]["compute_note"] == "questioner steps 0 (v-zero: 8)", "tokens and votes are outcomes, not a budget"
+
+
+def test_another_run_of_the_same_arm_and_seed_is_a_row_of_its_own(runs: Path) -> None:
+    twin = runs.parent / f"{runs.name}-twin" / "theirs"
+    found = artefacts.read_json(runs / "v-zero" / "seed-0" / "results.json")
+    for columns in (block["outcomes"]["S1"] for block in found["items"].values()):
+        columns["greedy"] = "0" * len(columns["greedy"])
+    write(twin, found)
+    rows = {one["name"]: one for one in compare(load([runs / "v-zero" / "seed-0"]), reference=load([twin]))["rows"]}
+    ours = rows["v-zero S1"]["cells"]["a"]
+    assert list(rows) == ["base", "v-zero S1", "v-zero of theirs S1"]
+    assert ours["gain"]["gain"] == pytest.approx(ours["value"]) and rows["v-zero of theirs S1"]["cells"]["a"]["gain"] is None
