@@ -23,7 +23,9 @@ def findings(run: Run) -> list[Finding]:
     for stage in (*run.of_kind("train-questioner"), *run.of_kind("train-solver")):
         if not stage.has(ROLLOUTS):
             reason = (
-                "trained on nothing" if not stage.manifest["facts"].get("steps") else f"it has no {ROLLOUTS} (made by an older version)"
+                "trained on nothing"
+                if not stage.manifest["facts"].get("steps")
+                else f"it has no {ROLLOUTS} (an older version, or fine-tuning)"
             )
             found.append(Finding("rollouts-recorded", stage.stage.name, None, reason))
             continue

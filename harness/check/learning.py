@@ -33,7 +33,11 @@ def findings(run: Run) -> list[Finding]:
             found.append(Finding("weights-moved", stage.stage.name, None, "trained on nothing"))
             continue
         settings = (run.preset.questioner if stage.stage.kind == "train-questioner" else run.preset.solver).grpo
-        found += [_weights(run, stage, settings.freeze_vision), _kl(stage, metrics, settings.kl_coefficient), _gradients(stage, metrics)]
+        found += [_weights(run, stage, settings.freeze_vision), _gradients(stage, metrics)]
+        if stage.stage.kind == "train-solver" and getattr(run.preset.solver, "objective", "labels") == "sft":
+            found.append(Finding("kl-bounded", stage.stage.name, None, "fine-tuning has no KL term"))
+            continue
+        found.append(_kl(stage, metrics, settings.kl_coefficient))
         if stage.has(ROLLOUTS) and settings.loss == "dapo":
             found += _loss(stage, metrics, stage.rows(ROLLOUTS), settings.kl_coefficient)
         if stage.has(ROLLOUTS):
