@@ -7,17 +7,15 @@ number of right samples, space-separated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness.evaluation import metrics
 
 ABSENT = "-"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One item under one model: which picture it is about, whether the greedy answer and the majority are right, how many samples are."""
 
     image: str
@@ -25,13 +23,16 @@ class Outcome:
     majority: bool
     right: int
 
-    def value(self, metric: str, samples: int) -> float:
-        """The outcome in [0, 1] by the metric's name ("greedy", "sampled", "maj@n", "pass@n")."""
-        if metric == "sampled":
-            return self.right / samples
-        if metric.startswith("pass@"):
-            return float(self.right > 0)
-        return float(self.majority if metric.startswith("maj@") else self.greedy)
+
+def reader(metric: str, samples: int) -> Callable[[Outcome], float]:
+    """Of an outcome its value in [0, 1] by the metric's name ("greedy", "sampled", "maj@n", "pass@n")."""
+    if metric == "sampled":
+        return lambda outcome: outcome.right / samples
+    if metric.startswith("pass@"):
+        return lambda outcome: float(outcome.right > 0)
+    if metric.startswith("maj@"):
+        return lambda outcome: float(outcome.majority)
+    return lambda outcome: float(outcome.greedy)
 
 
 Outcomes = dict[str, dict[str, dict[str, Outcome]]]  # suite -> model -> item id -> outcome

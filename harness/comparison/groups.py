@@ -8,6 +8,7 @@ from statistics import fmean
 
 from harness.comparison.evaluation import CHECKPOINT
 from harness.comparison.load import DEFAULT_ARM, Loaded
+from harness.outcomes import reader
 from harness.stats import Pairs
 
 BASE = "base"
@@ -36,9 +37,9 @@ class Group:
 
 def values(run: Loaded, suite: str, checkpoint: str, metric: str) -> Values:
     """What one checkpoint of one run made of each item."""
-    samples = int(run.results.get("samples") or 1)
+    value = reader(metric, int(run.results.get("samples") or 1))
     found = run.items.get(suite, {}).get(checkpoint, {})
-    return {item: (outcome.image, outcome.value(metric, samples)) for item, outcome in found.items()}
+    return {item: (outcome.image, value(outcome)) for item, outcome in found.items()}
 
 
 def groups(runs: Sequence[Loaded]) -> list[Group]:
