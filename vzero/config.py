@@ -175,6 +175,33 @@ class EngineConfig(Section):
 OPERATIONAL = frozenset({"gpu_memory", "servers", "gpus", "urls", "request_seconds", "retries", "start_seconds"})  # of EngineConfig
 
 
+class LaunchConfig(Section):
+    """Where training runs: `gpus` and `solver_gpus` of each of `nodes` equal machines; 0 GPUs is the CPU.
+
+    `single` is one process, `ddp` a whole copy of the model on every GPU, `fsdp2` one copy split over all of them.
+    """
+
+    gpus: int = Field(0, ge=0, description="GPUs of a node that train")
+    solver_gpus: int = Field(0, ge=0, description="further GPUs of a node, each serving the frozen Solver while the Questioner trains")
+    nodes: int = Field(1, ge=1)
+    strategy: Literal["single", "ddp", "fsdp2"] = "single"
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> LaunchConfig:
+        if self.strategy == "single" and (self.gpus > 1 or self.nodes > 1):
+            raise ValueError('strategy "single" is one process; choose "ddp" or "fsdp2" for several GPUs or nodes')
+        if self.strategy != "single" and self.gpus * self.nodes < 2:
+            raise ValueError(f'strategy "{self.strategy}" needs at least two GPUs; choose "single"')
+        return self
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on every linear layer of the language model; all other weights stay frozen."""
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0, description="adapters are scaled by alpha / rank")
+
+
 class Preset(Section):
     """A whole experiment."""
 
@@ -195,6 +222,8 @@ class Preset(Section):
     solver: SolverConfig
     evaluation: EvaluationConfig
     engine: EngineConfig = EngineConfig()
+    launch: LaunchConfig = LaunchConfig()
+    lora: LoraConfig | None = None
 
 
 def preset_names() -> list[str]:
