@@ -52,7 +52,9 @@ def python(facts: Facts, needs: Needs) -> Finding:
     if facts.python[:2] not in PYTHONS:
         return Finding("Python", "fail", version, "Install Python 3.11 or 3.12 and run `make` again.")
     if facts.optimized:
-        return Finding("Python", "warn", f"{version}, without assertions", "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions.")
+        return Finding(
+            "Python", "warn", f"{version}, without assertions", "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions."
+        )
     return Finding("Python", "ok", version)
 
 
@@ -78,7 +80,9 @@ def torch(facts: Facts, needs: Needs) -> Finding:
         return Finding("torch", "fail", "not installed", "Run `make install`; it fetches the build that fits.")
     build = f"{facts.torch}, built for {f'CUDA {facts.torch_cuda}' if facts.torch_cuda else 'the CPU'}"
     if facts.import_error is not None:
-        return Finding("torch", "fail", f"{build}: {facts.import_error}", "Run `make clean install`, so that torch and torchvision fit together.")
+        return Finding(
+            "torch", "fail", f"{build}: {facts.import_error}", "Run `make clean install`, so that torch and torchvision fit together."
+        )
     if facts.torch_cuda is None and needs.gpus:
         return Finding("torch", "fail", build, "Install requirements/cuda.txt, or use the gpu image: this build cannot use a GPU.")
     if facts.torch_cuda is None and facts.driver is not None:
@@ -89,7 +93,11 @@ def torch(facts: Facts, needs: Needs) -> Finding:
 def driver(facts: Facts, needs: Needs) -> Finding | None:
     if facts.torch_cuda is None and not needs.gpus and facts.driver is None:
         return Finding("CUDA driver", "ok", "none, and none needed")
-    missing = "Start the container with --gpus all (its host needs the NVIDIA container toolkit)." if facts.container else "Install it."
+    missing = (
+        "Start the container with --gpus all (its host needs the NVIDIA container toolkit)."
+        if facts.container
+        else "Install the NVIDIA driver."
+    )
     if facts.driver is None:
         level: Level = "fail" if needs.gpus else "warn"
         return Finding("CUDA driver", level, "no NVIDIA driver to be seen", missing)
@@ -102,7 +110,9 @@ def driver(facts: Facts, needs: Needs) -> Finding | None:
             f"Update the NVIDIA driver of this machine to {oldest} or newer.",
         )
     if facts.torch_cuda is not None and facts.cuda_works is False:
-        return Finding("CUDA driver", "fail", f"{facts.driver}, but torch sees no GPU", "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi.")
+        return Finding(
+            "CUDA driver", "fail", f"{facts.driver}, but torch sees no GPU", "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi."
+        )
     return Finding("CUDA driver", "ok", facts.driver)
 
 
@@ -113,10 +123,14 @@ def gpus(facts: Facts, needs: Needs) -> Finding | None:
     kinds = sorted({f"{gpu.name} with {_size(gpu.total)}" for gpu in cards})
     found = f"{len(cards)} ({', '.join(kinds)})" if cards else "none"
     if len(cards) < needs.gpus:
-        return Finding("GPUs", "fail", f"{found}; the preset asks for {needs.gpus}", "Choose another preset, or fewer GPUs with --set launch.gpus=N.")
+        return Finding(
+            "GPUs", "fail", f"{found}; the preset asks for {needs.gpus}", "Choose another preset, or fewer GPUs with --set launch.gpus=N."
+        )
     busy = [gpu for gpu in cards if gpu.used > gpu.total / 10]
     if busy:
-        return Finding("GPUs", "warn", f"{found}; {len(busy)} in use by another process", "Look at nvidia-smi and end what holds their memory.")
+        return Finding(
+            "GPUs", "warn", f"{found}; {len(busy)} in use by another process", "Look at nvidia-smi and end what holds their memory."
+        )
     return Finding("GPUs", "ok", found)
 
 
@@ -201,7 +215,9 @@ def compiler(facts: Facts, needs: Needs) -> Finding:
         return Finding("C compiler", "ok", facts.compiler or "none, and none needed")
     if facts.compiler is None or not facts.headers:
         found = "none" if facts.compiler is None else f"{facts.compiler}, but no Python.h"
-        return Finding("C compiler", "fail", found, "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time.")
+        return Finding(
+            "C compiler", "fail", found, "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time."
+        )
     return Finding("C compiler", "ok", facts.compiler)
 
 

@@ -1,0 +1,177 @@
+"""The doctor's judgements over machines made up here, and one look at the real one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.doctor import Facts, Needs, diagnose, gather
+from harness.doctor.facts import Gpu, parse_gpus
+
+GIB = 2**30
+ROOT = Path(__file__).resolve().parents[2]
+
+LAPTOP = Facts(
+    quick=False,
+    python=(3, 11, 9),
+    system="Linux",
+    machine="x86_64",
+    packages={},
+    torch="2.13.0+cpu",
+    torch_cuda=None,
+    import_error=None,
+    cuda_works=False,
+    driver=None,
+    gpus=None,
+    cpus=8,
+    cpu_quota=None,
+    memory=16 * GIB,
+    memory_limit=None,
+    shared_memory=8 * GIB,
+    run_folder="runs",
+    run_free=100 * GIB,
+    run_refused=None,
+    cache_folder="/home/x/.cache/huggingface",
+    cache_free=100 * GIB,
+    cache_refused=None,
+    compiler=None,
+    headers=False,
+    open_files=(65536, 65536),
+    loopback_refused=None,
+    rendezvous_busy=False,
+    hub=None,
+    model_on_disk=True,
+    container=False,
+    optimized=False,
+)
+NODE = replace(
+    LAPTOP,
+    torch="2.13.0",
+    torch_cuda="13.0",
+    cuda_works=True,
+    driver="580.95.05",
+    gpus=tuple(Gpu("H100", 80 * GIB, 0) for _ in range(8)),
+    memory=1000 * GIB,
+    shared_memory=64 * GIB,
+    compiler="/usr/bin/gcc",
+    headers=True,
+    hub="reached",
+    model_on_disk=False,
+)
+POCKET, EIGHT = Needs(), Needs(gpus=8, model="Qwen/Qwen2.5-VL-7B-Instruct")
+
+
+def levels(facts: Facts, needs: Needs) -> dict[str, str]:
+    """What is not in order."""
+    return {finding.name: finding.level for finding in diagnose(facts, needs) if finding.level != "ok"}
+
+
+def test_machines_that_are_well_are_told_so() -> None:
+    assert levels(LAPTOP, POCKET) == {}
+    assert levels(NODE, POCKET) == {}
+    assert levels(NODE, EIGHT) == {}
+
+
+def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
+    assert levels(LAPTOP, EIGHT) == {"torch": "fail", "CUDA driver": "fail", "GPUs": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("change", "needs", "name", "level"),
+    [
+        ({"python": (3, 10, 1)}, POCKET, "Python", "fail"),
+        ({"python": (3, 13, 0)}, POCKET, "Python", "fail"),
+        ({"optimized": True}, POCKET, "Python", "warn"),
+        ({"system": "Darwin"}, POCKET, "system", "fail"),
+        ({"machine": "aarch64"}, POCKET, "system", "warn"),
+        ({"packages": {"trl": (">=1.16", "1.10")}}, POCKET, "packages", "fail"),
+        ({"torch": None}, POCKET, "torch", "fail"),
+        ({"import_error": "RuntimeError: operator torchvision::nms does not exist"}, POCKET, "torch", "fail"),
+        ({"torch_cuda": None}, EIGHT, "torch", "fail"),
+        ({"torch_cuda": None}, POCKET, "torch", "warn"),  # a driver is there, so a GPU goes to waste
+        ({"driver": None}, POCKET, "CUDA driver", "warn"),
+        ({"driver": None}, EIGHT, "CUDA driver", "fail"),
+        ({"driver": "579.99.01"}, POCKET, "CUDA driver", "fail"),
+        ({"driver": "535.183.06", "torch_cuda": "12.8"}, POCKET, "CUDA driver", None),
+        ({"driver": "470.82.01", "torch_cuda": "12.8"}, POCKET, "CUDA driver", "fail"),
+        ({"cuda_works": False}, EIGHT, "CUDA driver", "fail"),
+        ({"gpus": NODE.gpus[:7]}, EIGHT, "GPUs", "fail"),
+        ({"gpus": (Gpu("H100", 80 * GIB, 9 * GIB), *NODE.gpus[:7])}, EIGHT, "GPUs", "warn"),
+        ({"cpu_quota": 1.5}, POCKET, "CPU cores", "warn"),
+        ({"memory": 3 * GIB}, POCKET, "memory", "fail"),
+        ({"memory_limit": 2 * GIB}, POCKET, "memory", "fail"),
+        ({"memory_limit": 5 * GIB}, POCKET, "memory", "warn"),
+        ({"shared_memory": 64 * 2**20}, POCKET, "shared memory", None),  # docker's default; the pocket world does not use it
+        ({"shared_memory": 64 * 2**20}, EIGHT, "shared memory", "fail"),
+        ({"shared_memory": 2 * GIB}, EIGHT, "shared memory", "warn"),
+        ({"run_free": GIB // 2}, POCKET, "disk", "fail"),
+        ({"run_free": 3 * GIB // 2}, POCKET, "disk", "warn"),
+        ({"run_refused": "/data cannot be written by user 10001"}, POCKET, "disk", "fail"),
+        ({"cache_refused": "/root cannot be written by user 10001"}, POCKET, "cache", "warn"),
+        ({"cache_refused": "/root cannot be written by user 10001"}, EIGHT, "cache", "fail"),
+        ({"open_files": (128, 128)}, POCKET, "open files", "fail"),
+        ({"open_files": (1024, 4096)}, EIGHT, "open files", "warn"),
+        ({"open_files": (-1, -1)}, EIGHT, "open files", None),  # RLIM_INFINITY
+        ({"loopback_refused": "Permission denied"}, POCKET, "ports", "warn"),
+        ({"loopback_refused": "Permission denied"}, EIGHT, "ports", "fail"),
+        ({"rendezvous_busy": True}, EIGHT, "ports", "warn"),
+        ({"compiler": None}, POCKET, "C compiler", "fail"),  # torch is a CUDA build here
+        ({"headers": False}, POCKET, "C compiler", "fail"),
+        ({"hub": "timed out"}, EIGHT, "model", "fail"),
+        ({"hub": "switched off"}, EIGHT, "model", "fail"),
+        ({"hub": "timed out", "model_on_disk": True}, EIGHT, "model", None),
+    ],
+)
+def test_one_thing_wrong_is_found_and_nothing_else(change: dict, needs: Needs, name: str, level: str | None) -> None:
+    found = levels(replace(NODE, **change), needs)
+    assert found == ({} if level is None else {name: level})
+    for finding in diagnose(replace(NODE, **change), needs):
+        assert (finding.level == "ok") == (finding.mend == ""), "whatever is not in order has its mend, and nothing else has"
+        assert not finding.mend or (finding.mend.endswith(".") and "\n" not in finding.mend)
+
+
+def test_gpus_are_read_as_nvidia_smi_prints_them() -> None:
+    answer = "NVIDIA A800-SXM4-80GB, 81920, 3\nTesla, the second, 16384, 0\nNVIDIA GB10, [N/A], [N/A]\n\n"
+    assert parse_gpus(answer) == (Gpu("NVIDIA A800-SXM4-80GB", 80 * GIB, 3 << 20), Gpu("Tesla, the second", 16 * GIB, 0))
+
+
+def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> None:
+    import torch
+
+    facts = gather(quick=True, run_folder=tmp_path / "not" / "yet")
+    assert facts.python == sys.version_info[:3]
+    assert (facts.torch, facts.torch_cuda) == (torch.__version__, torch.version.cuda)  # read from a file there, imported here
+    assert facts.run_refused is None and facts.run_free is not None and facts.run_free > 0
+    assert not (tmp_path / "not").exists()
+    assert facts.packages == {}
+
+
+def test_a_file_where_the_run_should_go_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    assert gather(quick=True, run_folder=tmp_path / "runs").run_refused == f"{tmp_path / 'runs'} is a file"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "harness", "doctor", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
+    well = run("--quick", "--json")
+    assert well.returncode == 0, well.stderr
+    assert json.loads(well.stdout)["healthy"] is True
+    (tmp_path / "runs").write_text("")
+    ill = run("--quick", "--json", "--out", str(tmp_path / "runs"))
+    told = json.loads(ill.stdout)
+    assert ill.returncode == 1 and told["healthy"] is False
+    assert [one["name"] for one in told["checks"] if one["level"] == "fail"] == ["disk"]
+
+
+def test_the_quick_look_imports_nothing_heavy() -> None:
+    code = "import sys; from harness.doctor import gather; gather(True); print([n for n in ('torch', 'transformers') if n in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert answer.stdout.strip() == "[]"
