@@ -8,14 +8,12 @@
 # Only syntax that BuildKit, the classic builder and buildah share is used: no heredocs, no COPY --link, no RUN --mount.
 ARG BASE=python:3.11-slim-bookworm
 
-# --- packages: where they come from, as pip reads it; unset, that is pip's public default. Stages made from this one are copied from and
-# never shipped, so an index given here reaches no image. One with a password is better mounted as /etc/pip.conf (docs/container.md). ---
+# The PIP_ arguments say where packages come from, as pip reads them; unset, that is pip's public default. They are declared in stages that
+# are only copied from (and in dev), so an index given here reaches no image that is shipped. One with a password is better mounted as
+# /etc/pip.conf (docs/container.md). Not every builder hands arguments on to stages made from a stage, so each declares its own.
+
+# --- packages: what the environments below begin with ---
 FROM ${BASE} AS packages
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
-ARG PIP_FIND_LINKS
-ARG PIP_CERT
-ARG SSL_CERT_FILE
 WORKDIR /app
 COPY pyproject.toml ./
 # The package is installed as a line of path to /app, so that its code can come later without doing this again.
@@ -24,6 +22,11 @@ RUN touch README.md LICENSE
 
 # --- lock: the CPU environment from its hashes, made by the program that `make` runs ---
 FROM packages AS lock
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_CERT
+ARG SSL_CERT_FILE
 COPY requirements/cpu.txt requirements/dev.in requirements/
 COPY tools/setup_env.py tools/setup_env.py
 RUN python3 tools/setup_env.py \
@@ -32,6 +35,11 @@ RUN python3 tools/setup_env.py \
 
 # --- lock-gpu: the CUDA environment from its hashes ---
 FROM packages AS lock-gpu
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_CERT
+ARG SSL_CERT_FILE
 COPY requirements/cuda.txt requirements/
 RUN python3 -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --progress-bar off --no-deps --require-hashes --requirement requirements/cuda.txt \

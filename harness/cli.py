@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, check, doctor, export, pocket, profile, reproduce, seeds, table, train
+from harness.commands import audit, check, doctor, export, plan, pocket, profile, reproduce, seeds, table, train
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -109,5 +109,6 @@ app.command("audit")(audit.audit)
 app.command("table")(table.table)
 app.command("check")(check.check)
 app.command("export")(export.export)
+app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.add_typer(pocket.app, name="pocket")

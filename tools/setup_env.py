@@ -151,11 +151,26 @@ def install_lock() -> None:
 
 
 def install_torch() -> None:
-    """torch's CPU build: as pip knows it, or by uv, which knows where CPU builds are published."""
+    """torch's CPU build: as pip knows it, or by uv, which knows where CPU builds are published. uv starts outside this project, whose
+    settings for the lock leave torch out of whatever uv does here."""
     if pip(f"torch=={TORCH}+cpu"):
         return
     install_locked(["uv"])
-    uv = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--no-deps", "--torch-backend", "cpu", f"torch=={TORCH}"]
+    uv = [
+        PYTHON,
+        "-m",
+        "uv",
+        "--directory",
+        "/",
+        "pip",
+        "install",
+        "--python",
+        PYTHON,
+        "--no-deps",
+        "--torch-backend",
+        "cpu",
+        f"torch=={TORCH}",
+    ]
     require(call(uv), f"Getting a CPU build of torch {TORCH} for this Python, by pip as it is configured and from PyTorch's own place,")
 
 

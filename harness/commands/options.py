@@ -84,7 +84,7 @@ def _located(source: str) -> str:
     try:
         next(path.iterdir(), None)
     except OSError as error:
-        raise InputError(f"Cannot read the image folder {path}: {error.strerror}.") from None
+        raise InputError(f"Cannot read the image folder {path}: {error.strerror}; name another with --images.") from None
     return str(path.absolute())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.capabilities import require
 from harness.commands import options
 from harness.run.signals import interruptible
 from vzero.errors import InputError, VZeroError
@@ -63,6 +64,7 @@ def reproduce(
         if show:
             _show(resolved, json)
             return
+        require(resolved)
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         finished = _run(resolved, folder, fresh, plain, terminal)
         if json:

@@ -6,6 +6,7 @@ import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.capabilities import require
 from harness.commands import options
 from harness.run.signals import interruptible
 
@@ -32,6 +33,7 @@ def train(
     """
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
+        require(resolved, evaluates=False)
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         made = _run(resolved, folder, fresh, plain, terminal)
         if json:

@@ -1,0 +1,53 @@
+"""`vzero-harness plan`: what a run will take, before it starts."""
+
+from __future__ import annotations
+
+import re
+from json import dumps
+from typing import Annotated
+
+import typer
+
+from harness.commands import options
+from vzero.errors import InputError
+
+
+def plan(
+    preset: options.PresetName = "pocket",
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=0, help="GPUs of a node that are there; default: what the preset asks for.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")] = None,
+    gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", min=1, help="GB of one, in place of the kind's.")] = None,
+    picture: Annotated[str | None, typer.Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 640x480.")] = None,
+    completion: Annotated[int, typer.Option("--completion", min=1, help="Mean tokens of a completion, where that many are allowed.")] = 400,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds you mean to run.")] = 3,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be seen. Exit code 1 if it does not fit.
+
+    Example: vzero-harness plan --preset qwen2.5-vl-7b --gpus 8 --gpu h100
+    """
+    from harness.planning import plan as planning
+    from harness.planning import render
+    from harness.planning.work import Assumptions
+    from vzero.config import load_preset
+
+    wanted = load_preset(preset, set_ or [])
+    there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus
+    machine = planning.choose_machine(there if wanted.launch.gpus else 0, gpu, gpu_memory)
+    pixels = _pixels(picture) if picture else (42, 42) if wanted.images.source == "pocket" else (640, 480)
+    made = planning.make(wanted, there, machine, pixels, seeds, Assumptions(completion_tokens=completion))
+    if json:
+        print(dumps(planning.as_json(made), indent=2, allow_nan=False))
+    else:
+        render.show(made, options.console(json))
+    raise typer.Exit(1 if made.refusals else 0)
+
+
+def _pixels(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if match is None or "0" in (match.group(1), match.group(2)):
+        raise InputError(f"--picture takes pixels as WxH, e.g. 1024x768; got {text!r}.")
+    return int(match.group(1)), int(match.group(2))

@@ -1,0 +1,211 @@
+"""Plans against sums done by hand, published totals, the real image processor, and what stages really took on the CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.planning import gains, memory, work
+from harness.planning.plan import FILL, Plan, choose_machine, make
+from harness.planning.shapes import ModelSize, image_tokens, size_of
+from harness.planning.work import Assumptions
+from vzero.config import load_preset, preset_names
+from vzero.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+THREE, SEVEN = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
+PICTURE = (640, 480)
+
+
+@pytest.fixture(scope="module")
+def three() -> ModelSize:
+    return size_of(THREE)
+
+
+@pytest.fixture(scope="module")
+def seven() -> ModelSize:
+    return size_of(SEVEN)
+
+
+def planned(name: str, gpus: int | None = None, kind: str | None = "a100-80", gigabytes: float | None = None, **sets: object) -> Plan:
+    preset = load_preset(name, changes={key.replace("__", "."): value for key, value in sets.items()})
+    there = preset.launch.gpus + preset.launch.solver_gpus if gpus is None else gpus
+    return make(preset, there, choose_machine(there, kind if there else None, gigabytes), PICTURE, 3, Assumptions())
+
+
+def test_full_size_shapes_have_the_known_numbers_of_parameters(three: ModelSize, seven: ModelSize) -> None:
+    assert f"{three.total / 1e9:.3f}" == "3.755" and f"{seven.total / 1e9:.3f}" == "8.292"
+
+
+def test_keys_and_values_of_a_token(three: ModelSize, seven: ModelSize) -> None:
+    assert 2 * three.kv == 36 * 1024  # bytes in bfloat16: 2 x 36 layers x 2 heads x 128
+    assert 2 * seven.kv == 56 * 1024  # 2 x 28 layers x 4 heads x 128
+
+
+def test_adapters_sit_on_every_linear_layer_of_the_language_model(three: ModelSize) -> None:
+    h, kv, i = 2048, 256, 11008
+    per_layer = 2 * (h + h) + 2 * (h + kv) + 3 * (h + i)  # queries and output, keys and values, gate, up and down
+    assert three.adapters == 36 * per_layer
+    assert memory.trained(load_preset("qwen2.5-vl-3b-lora-1gpu"), three) == 64 * 36 * per_layer
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "tokens"),
+    [
+        (640, 480, 23 * 17),  # 22.86 and 17.14 sides of 28 pixels, rounded
+        (1024, 768, 37 * 27),
+        (28, 28, 4),  # 28 x 28 has fewer than the least 3,136 pixels: enlarged to 56 x 56
+        (8000, 6000, 147 * 110),  # 48 Mpx, scaled to at most 12,845,056: by 1.9331, then down to whole tokens
+    ],
+)
+def test_tokens_of_a_picture(three: ModelSize, width: int, height: int, tokens: int) -> None:
+    assert image_tokens(three, width, height) == tokens
+
+
+def test_tokens_are_those_of_the_real_processor() -> None:
+    from PIL import Image
+
+    from vzero.checkpoints import POCKET, load_processor
+
+    pocket, processor = size_of("pocket"), load_processor(POCKET)
+    for pixels in ((42, 42), (20, 70), (200, 100)):
+        grid = processor.image_processor(images=[Image.new("RGB", pixels)], return_tensors="pt")["image_grid_thw"][0].tolist()
+        assert image_tokens(pocket, *pixels) == math.prod(grid) // 4
+
+
+def test_a_picture_that_the_processor_refuses_is_refused(three: ModelSize) -> None:
+    with pytest.raises(InputError, match="8000 x 20"):
+        image_tokens(three, 8000, 20)
+
+
+def test_an_unknown_model_is_said_to_be() -> None:
+    with pytest.raises(InputError, match=r"Qwen/Qwen2\.5-VL-3B-Instruct"):
+        size_of("someone/something")
+
+
+def parts(plan: Plan, phase: str) -> dict[str, float]:
+    return next(one.parts for one in plan.phases if one.name == phase)
+
+
+def test_states_of_full_training_are_sixteen_bytes_a_weight_and_four_for_the_reference() -> None:
+    update = parts(planned("qwen2.5-vl-3b-1gpu", kind="h200"), "solver: update")
+    states = update["weights"] + update["gradients"] + update["optimizer"]
+    assert states == pytest.approx(16 * 3.755e9, rel=1e-3)
+    assert update["reference"] == pytest.approx(4 * 3.755e9, rel=1e-3)
+
+
+def test_fsdp_splits_the_states_over_the_gpus_that_train_and_ddp_does_not() -> None:
+    states = ("weights", "gradients", "optimizer", "reference")
+    paper = parts(planned("qwen2.5-vl-7b-paper"), "solver: update")
+    assert sum(paper[name] for name in states) == pytest.approx(20 * 8.292e9 / 4, rel=1e-3)
+    nodes = parts(planned("qwen2.5-vl-7b-2nodes"), "solver: update")
+    assert sum(nodes[name] for name in states) == pytest.approx(20 * 8.292e9 / 8, rel=1e-3)
+    copies = parts(planned("qwen2.5-vl-7b-paper", launch__strategy="ddp"), "solver: update")
+    assert sum(copies[name] for name in states) == pytest.approx(20 * 8.292e9, rel=1e-3)
+
+
+def test_keys_and_values_of_the_papers_rollouts() -> None:
+    drawn = parts(planned("qwen2.5-vl-7b-paper"), "questioner: rollout")["keys and values"]
+    prompt = 391 + 512
+    assert drawn == pytest.approx(64 * 4 / 4 * 56 * 1024 * (prompt / 4 + 2048))  # 256 sequences on four GPUs, a prompt for each four
+
+
+def test_layer_inputs_with_gradient_checkpointing() -> None:
+    update = parts(planned("qwen2.5-vl-3b-1gpu", kind="h200"), "questioner: update")
+    tokens = 2 * (391 + 512) + 8 * 2048  # two groups of four
+    patches = 4 * 2 * 391
+    assert update["layer inputs"] == pytest.approx(4 * (tokens * 2048 * 36 + patches * 1280 * 32))
+
+
+def test_what_does_not_fit_is_refused_with_what_does() -> None:
+    small = planned("qwen2.5-vl-7b", gpus=1)
+    assert len(small.refusals) == 1 and "8 GPUs a node" in small.refusals[0]
+    assert small.fitting == ["qwen2.5-vl-7b-lora-1gpu"]
+    full = planned("qwen2.5-vl-3b-1gpu", kind="a100-80")
+    assert "of a GPU" in full.refusals[0] and "qwen2.5-vl-3b-lora-1gpu" in full.fitting
+    assert planned("qwen2.5-vl-3b-1gpu", kind="h200").refusals == []
+    assert planned("qwen2.5-vl-3b-lora-1gpu", gigabytes=6.0).fitting == []
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("qwen")])
+def test_every_preset_fits_the_cards_its_first_lines_name(name: str) -> None:
+    text = (ROOT / "vzero" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    named = [gigabytes for gigabytes in (140, 80, 40) if f"of {gigabytes} GB" in text]
+    plan = planned(name, gigabytes=float(named[0] if named else 80))
+    assert plan.refusals == []
+    assert max(phase.total for phase in plan.phases) <= FILL * plan.machine.memory
+
+
+def test_a_share_for_vllm_that_cannot_hold_the_model_is_refused() -> None:
+    assert "engine.gpu_memory" in planned("qwen2.5-vl-7b-lora-1gpu", engine__gpu_memory=0.1).refusals[0]
+
+
+def test_steps_of_the_paper() -> None:
+    found = {part.name: part for part in planned("qwen2.5-vl-7b-paper").parts}
+    assert found["train the Questioner"].steps == 2 * 62 * 2  # 4,000 pictures are 62 batches of 64, two steps each, two iterations
+    assert found["votes in its reward"].tokens == pytest.approx(2 * 62 * 64 * 4 * 0.9 * 10 * 400)
+    assert found["votes for labels"].tokens == pytest.approx(2 * 3600 * 10 * 400)
+
+
+def test_hours_scale_as_work_does() -> None:
+    one, two = planned("qwen2.5-vl-7b", seed=0), planned("qwen2.5-vl-7b", images__count=8000)
+    trained = [next(part.hours for part in plan.parts if part.name == "train the Questioner") for plan in (one, two)]
+    assert trained[1] / trained[0] == pytest.approx(125 / 62)
+    assert planned("qwen2.5-vl-7b", kind="h100").hours < one.hours
+    assert one.hours == pytest.approx(sum(part.hours for part in one.parts))
+
+
+def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it_is_recomputed(three: ModelSize) -> None:
+    machine = choose_machine(1, "h200", None)
+    clock = work._Clock(load_preset("qwen2.5-vl-3b-1gpu"), three, machine, Assumptions(), 0)
+    seconds = clock.computing(work.Work(1000, 0, 0), backward=True)
+    assert seconds == pytest.approx(8 * three.linear * 1000 / (989e12 * 0.35))
+
+
+def test_disk_holds_checkpoints_and_what_a_training_resumes_from(seven: ModelSize) -> None:
+    found = work.disk(load_preset("qwen2.5-vl-7b"), seven, seven.total)
+    assert found["checkpoints"] == pytest.approx(4 * 4 * 8.292e9, rel=1e-3)
+    assert found["scratch of a training"] == pytest.approx(3 * 12 * 8.292e9, rel=1e-3)
+
+
+def test_gains_that_suites_and_seeds_resolve() -> None:
+    rows = {row.suite: row for row in gains.resolvable(load_preset("qwen2.5-vl-7b").evaluation, 3)}
+    assert rows["mathvista"].smallest == pytest.approx(2.80 * math.sqrt(0.15 / 1000), rel=0.02)  # 2.80 standard errors: .05, 80 %
+    sizes = (1000, 304, 447, 900, 1500)
+    variance = (sum(0.15 / n for n in sizes) / 25 + 0.01**2) / 3
+    assert rows["average, 3 seeds"].smallest == pytest.approx(2.80 * math.sqrt(variance), rel=0.01)
+    assert gains.items(load_preset("pocket").evaluation) == 1350
+
+
+def test_a_suite_of_unknown_size_is_not_guessed() -> None:
+    preset = load_preset("pocket", ['evaluation.suites=["pocket_math", "nowhere"]'])
+    rows = gains.resolvable(preset.evaluation, 1)
+    assert [row.smallest is None for row in rows] == [False, True, False]
+
+
+def test_memory_agrees_with_what_the_pocket_stages_took() -> None:
+    from importlib import util
+
+    spec = util.spec_from_file_location("plan_check", ROOT / "tools" / "plan_check.py")
+    assert spec is not None and spec.loader is not None
+    program = util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    measured = json.loads((ROOT / "results" / "plan" / "pocket-cpu.json").read_text(encoding="utf-8"))
+    plan = program.predicted(load_preset("pocket"), (42, 42))
+    assert {row["kind"] for row in measured["rows"]} == set(plan)
+    for row in measured["rows"]:
+        assert plan[row["kind"]] == pytest.approx(row["measured_mib"], rel=0.15), row["stage"]
+
+
+def test_the_command_says_whether_it_fits() -> None:
+    command = [sys.executable, "-m", "harness", "plan", "--preset", "qwen2.5-vl-7b", "--gpus", "1", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    told = json.loads(answer.stdout)
+    assert answer.returncode == 1 and told["fits"] is False and told["fitting"] == ["qwen2.5-vl-7b-lora-1gpu"]
+    assert told["model"]["parameters"] == 8_292_166_656
+    assert all(phase["total"] == pytest.approx(sum(phase["parts"].values())) for phase in told["memory"])

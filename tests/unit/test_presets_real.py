@@ -1,0 +1,83 @@
+"""The presets of real models: the paper's numbers, and refused, in words, as long as something they need is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import capabilities
+from vzero.config import load_preset, preset_names
+from vzero.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = [name for name in preset_names() if name.startswith("qwen2.5-vl")]
+
+
+def test_the_presets_that_are_promised_are_there() -> None:
+    assert {"qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2.5-vl-7b-paper", "qwen2.5-vl-3b-lora-1gpu", "qwen2.5-vl-7b-lora-1gpu"} <= set(REAL)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_numbers_are_the_papers(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.name == name
+    assert (preset.iterations, preset.images.count, preset.dialect) == (2, 4000, "natural")
+    assert (preset.solver.keep_low, preset.solver.keep_high) == (0.3, 0.8)
+    for grpo, group, tokens in ((preset.questioner.grpo, 4, 2048), (preset.solver.grpo, 5, 4096)):
+        assert (grpo.prompts_per_generation, grpo.prompts_per_step, grpo.group_size) == (64, 32, group)
+        assert (grpo.kl_coefficient, grpo.clip_epsilon, grpo.dual_clip, grpo.weight_decay) == (0.01, 0.2, 3.0, 0.01)
+        assert (grpo.max_completion_tokens, grpo.epochs, grpo.max_generations, grpo.freeze_vision) == (tokens, 1, None, False)
+        assert grpo.learning_rate == (1e-5 if preset.lora else 1e-6)
+    inside = preset.questioner.votes
+    assert (inside.n, inside.temperature, inside.top_p, inside.top_k, inside.max_new_tokens) == (10, 1.0, 1.0, 40, 2048)
+    labels = preset.solver.votes
+    assert (labels.n, labels.temperature, labels.top_p, labels.repetition_penalty, labels.max_new_tokens) == (10, 1.0, 0.9, 1.1, 2048)
+    write = preset.questioner.write
+    assert (write.temperature, write.repetition_penalty, write.max_new_tokens) == (1.0, 1.1, 1024)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_batches_divide_over_the_gpus(name: str) -> None:
+    preset = load_preset(name)
+    ranks = max(1, preset.launch.gpus) * preset.launch.nodes
+    for grpo in (preset.questioner.grpo, preset.solver.grpo):
+        sequences = grpo.prompts_per_step * grpo.group_size
+        assert sequences % (grpo.micro_batch * ranks) == 0, "an optimizer step is whole micro-batches on every GPU"
+
+
+def test_the_topologies_are_as_named() -> None:
+    shapes = {name: load_preset(name).launch for name in REAL}
+    assert (shapes["qwen2.5-vl-7b-paper"].gpus, shapes["qwen2.5-vl-7b-paper"].solver_gpus) == (4, 2)
+    assert (shapes["qwen2.5-vl-7b"].gpus, shapes["qwen2.5-vl-7b"].solver_gpus, shapes["qwen2.5-vl-7b"].nodes) == (4, 4, 1)
+    assert shapes["qwen2.5-vl-7b-2nodes"].nodes == 2
+    assert all(shapes[name].gpus == 1 and shapes[name].solver_gpus == 0 for name in REAL if name.endswith("1gpu"))
+
+
+def test_a_launch_that_contradicts_itself_is_refused() -> None:
+    for change in ("launch.strategy=single", "launch.gpus=1"):
+        with pytest.raises(InputError, match="launch"):
+            load_preset("qwen2.5-vl-7b", [change, "launch.solver_gpus=0"])
+
+
+def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
+    assert capabilities.missing(load_preset("pocket")) == []
+    changes = ["launch.gpus=2", "launch.strategy=ddp", "lora={rank=4, alpha=8}", 'evaluation.suites=["pocket_math", "mathvista"]']
+    found = " ".join(capabilities.missing(load_preset("pocket", changes)))
+    for word in ("'ddp'", "low-rank adapters", "mathvista"):
+        assert word in found
+    assert "pocket_math" not in found
+    assert "mathvista" not in " ".join(capabilities.missing(load_preset("pocket", changes), evaluates=False))
+
+
+def test_a_preset_that_cannot_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    command = [sys.executable, "-m", "harness", "reproduce", "--preset", "qwen2.5-vl-7b-2nodes", "--images", str(pictures)]
+    answer = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: The preset qwen2.5-vl-7b-2nodes cannot be run")
+    assert len(answer.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
