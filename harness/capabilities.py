@@ -10,7 +10,6 @@ from pathlib import Path
 from vzero.config import Preset
 from vzero.errors import InputError
 
-ENGINES = frozenset({"transformers"})
 DRIVER = Path("/proc/driver/nvidia/version")  # a file that the kernel module shows; asking torch would take seconds
 
 
@@ -27,8 +26,6 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         found.append("GPUs set aside for the frozen Solver (launch.solver_gpus)")
     if preset.lora is not None:
         found.append("low-rank adapters (lora)")
-    if preset.engine.name not in ENGINES:
-        found.append(f"the rollout engine {preset.engine.name!r} (engine.name)")
     if evaluates:
         from harness.evaluation.suites import SUITES
 

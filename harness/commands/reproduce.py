@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.capabilities import require
 from harness.commands import options
 from harness.run.signals import interruptible
 from vzero.errors import InputError, VZeroError
@@ -52,6 +51,8 @@ def reproduce(
 
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
+    from harness.capabilities import require
+
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         if arms is not None or seeds is not None:

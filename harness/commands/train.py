@@ -6,7 +6,6 @@ import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.capabilities import require
 from harness.commands import options
 from harness.run.signals import interruptible
 
@@ -31,6 +30,8 @@ def train(
 
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
+    from harness.capabilities import require
+
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         require(resolved, evaluates=False)
