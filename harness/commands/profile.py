@@ -36,7 +36,9 @@ def profile(
     target: Annotated[Target, typer.Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all.")],
     preset: options.PresetName = "pocket",
     images: options.Images = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for profile.json and profile.md; default: none written.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for profile.json, profile.md and profile.html; default: none written.")
+    ] = None,
     against: Annotated[
         Against | None, typer.Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process.")
     ] = None,
@@ -95,12 +97,13 @@ def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str,
 
 
 def _report(found: dict[str, Any], out: Path | None, json: bool) -> None:
-    from harness.profiling import render
-    from harness.profiling.profile import JSON, MARKDOWN
+    from harness.profiling import page, render
+    from harness.profiling.profile import JSON, MARKDOWN, PAGE
     from vzero import artefacts
 
     if out is not None:
         artefacts.write_text(out / MARKDOWN, render.markdown(found))
+        artefacts.write_text(out / PAGE, page.render(found))
         artefacts.write_json(out / JSON, found)
     if json:
         print(json_format.dumps(found, indent=2))

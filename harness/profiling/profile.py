@@ -20,7 +20,7 @@ from vzero.seeding import derive
 
 SCHEMA = 1
 BUSY = 0.5  # mean runnable processes of the last minute, before anything is measured
-JSON, MARKDOWN, TRACE = "profile.json", "profile.md", "trace.json.gz"
+JSON, MARKDOWN, PAGE, TRACE = "profile.json", "profile.md", "profile.html", "trace.json.gz"
 Say = Callable[[str], None]
 
 
@@ -65,6 +65,7 @@ def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> d
         "ratios": ratios(rows),
         "parts": session.parts,
         "logprob_gap": session.gaps,
+        "trace": trace.name if trace is not None else None,
         "warnings": _warnings(rows, load),
     }
 

@@ -59,7 +59,7 @@ def test_json_and_files_are_the_same_profile(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     profile = json.loads(result.stdout)
     assert json.loads((tmp_path / "out" / "profile.json").read_text()) == profile
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["profile.json", "profile.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["profile.html", "profile.json", "profile.md"]
     [row] = profile["phases"]
     assert (row["phase"], row["encoder_passes_per_picture"], row["pictures"]) == ("rollout", 1, 2)
     assert profile["provenance"]["packages"]["torch"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import platform
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from harness.profiling import render
+from harness.profiling import render, tables
 from harness.profiling.profile import TRACE, _warnings, measure
 from harness.profiling.rows import OURS, STOCK
 from harness.profiling.training import TRAINED
@@ -37,7 +39,8 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
     profile = whole.profile
     text = json.dumps(profile, allow_nan=False)
     assert set(profile) == {
-        "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios", "parts", "logprob_gap", "warnings",
+        "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios", "parts", "logprob_gap", "trace",
+        "warnings",
     }  # fmt: skip
     assert platform.node() not in text and str(Path.home()) + "/" not in text and "/tmp" not in text
     assert all(set(one) == ROW for one in profile["phases"])
@@ -59,12 +62,36 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
     assert "One repetition" in profile["warnings"][-1]
 
 
-def test_renderers_show_every_phase(whole: SimpleNamespace) -> None:
-    text = render.markdown(whole.profile)
-    for one in whole.profile["phases"]:
-        assert f"| {one['target']} | {one['phase']} | {one['role'][0].upper()} | {one['side']} |" in text
-    hostile = {**whole.profile, "preset": "a\x1b[31m\nb"}
+def test_every_number_is_rendered_whole(whole: SimpleNamespace) -> None:
+    profile = whole.profile
+    table = render.markdown(profile)
+    stream = io.StringIO()
+    render.show(profile, Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()
+    for one in profile["phases"]:
+        seconds, passes = f"{one['seconds']['median']:.3g}", f"{one['encoder_passes_per_picture']:.3g}"
+        assert any(one["side"] in line and f" {seconds} " in line for line in lines), one
+        assert f"| {one['side']} | {seconds} | 0 |" in table
+        assert f"| {one['side']} | {one['padding_factor']:.2f} | {passes} |" in table
+    for one in profile["ratios"]:
+        assert any(f"  {one['phase']} " in line and f" {one['speedup']:.2f}x " in line for line in lines)
+    assert max(len(line) for line in lines if line.startswith(" ")) <= 80
+    for title in ("Rollouts alone", "Votes alone", "Questioner's batch", "Solver's batch"):
+        assert f"| **{title}** |" in table and any(line.strip() == title for line in lines)
+
+
+def test_names_are_inert(whole: SimpleNamespace) -> None:
+    hostile = {**whole.profile, "preset": "a\x1b[31m\nb", "warnings": ["\x1b]0;x\x07 [red]no markup[/red]"]}
     assert "\x1b" not in render.markdown(hostile)
+    stream = io.StringIO()
+    render.show(hostile, Console(file=stream, width=80))
+    assert "\x1b" not in stream.getvalue() and "[red]no markup[/red]" in stream.getvalue()
+
+
+def test_unit_of_work_follows_its_size(whole: SimpleNamespace) -> None:
+    large = [{**one, "flops_needed": 2.5e15} for one in whole.profile["phases"]]
+    grid = tables.work(large)
+    assert "PFLOP" in grid.columns and grid.groups[0][1][0][grid.columns.index("PFLOP")] == "2.5"
 
 
 def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
