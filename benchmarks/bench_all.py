@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import generation, hostile, scoring, training
 from benchmarks.conftest import Versus
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.shapes import POCKET, SHAPES, Shape
 
 by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
 
@@ -31,6 +31,10 @@ def test_prompt_reuse(versus: Versus, shape: Shape) -> None:
 @by_shape
 def test_decode(versus: Versus, shape: Shape) -> None:
     versus("decoding loop", shape.name, lambda: generation.decode(shape))
+
+
+def test_slots(versus: Versus) -> None:
+    versus("slots refilled", "pocket", lambda: generation.slots(POCKET))
 
 
 @pytest.mark.parametrize("filters", ["none", "top-k 40", "top-p 0.9"])

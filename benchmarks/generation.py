@@ -9,11 +9,14 @@ import torch
 
 from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, subject
-from benchmarks.workload import ENGINE_BATCH, engine, group_requests, requests
+from benchmarks.workload import ENGINE_BATCH, engine, group_requests, mixed_requests, requests
 from harness.profiling.stock import generate_separately
 from vzero.config import SamplingConfig, load_preset
 from vzero.rollout.protocol import Request, Rollout
 from vzero.rollout.sampling import adjust, draw, log_distribution, uniforms
+from vzero.rollout.transformers_engine import TransformersEngine
+
+SLOTS = 32
 
 
 def votes(shape: Shape) -> Case:
@@ -86,6 +89,30 @@ def decode(shape: Shape) -> Case:
         "generate, the same batch",
         "completion token",
         {"prompts": len(asked), "max_new_tokens": sampling.max_new_tokens},
+        [of.model],
+    )
+
+
+def slots(shape: Shape) -> Case:
+    """Completions of very different lengths in few slots: a freed slot is refilled, or a batch waits for its longest.
+
+    Both sides are our engine and draw the same tokens, since a draw depends on its request alone.
+    """
+    of = subject(shape)
+    asked = mixed_requests(2 * SLOTS)
+    sampling = SamplingConfig(n=1, max_new_tokens=96)
+    few = TransformersEngine(of.model, of.processor, SLOTS)
+
+    def stock() -> float:
+        return sum(_tokens(few.generate(asked[start : start + SLOTS], sampling)) for start in range(0, len(asked), SLOTS))
+
+    return Case(
+        lambda: _tokens(few.generate(asked, sampling)),
+        stock,
+        f"one call, {SLOTS} slots refilled as completions end",
+        f"the same engine, {SLOTS} requests a call: each batch waits for its longest",
+        "completion token",
+        {"requests": len(asked), "slots": SLOTS, "max_new_tokens": sampling.max_new_tokens},
         [of.model],
     )
 

@@ -63,6 +63,12 @@ def group_requests(count: int) -> list[Request]:
     return [Request(solver_messages("pocket", text), image, derive(SEED, "bench-group", i)) for i, (_, text) in enumerate(questions(count))]
 
 
+def mixed_requests(count: int) -> list[Request]:
+    """The Solver asked `count` questions and the Questioner asked for `count`, in turn: answers are much shorter than questions."""
+    asking = [Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-mixed", i)) for i in range(count)]
+    return [one for pair in zip(requests(count), asking, strict=True) for one in pair]
+
+
 @lru_cache(maxsize=2)
 def answered(count: int) -> tuple[Answered, ...]:
     """`count` questions with the group of answers that the shipped Solver gives in training."""

@@ -11,7 +11,7 @@ weights of the tower a patch (the merger's a merged patch). Norms, softmax, rota
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Work:
     scored: float
     patches: float = 0.0
     vision_pairs: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """Both."""
+        return Work(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 def computed_work(counts: Counts) -> Work:

@@ -15,7 +15,9 @@ import torch
 from benchmarks import generation, hostile, results, scoring, training, workload
 from benchmarks.case import Case, count, padding_factor
 from benchmarks.shapes import POCKET, subject
+from harness.profiling.cost.training import OURS, STOCK, Group, forward
 from harness.profiling.counts import Counts
+from harness.profiling.flops import computed_work, shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +67,20 @@ def test_finished_rows_leave_the_decoding_loop() -> None:
     assert stock.decode_positions == 64 * stock.decode_calls
 
 
+def test_refilled_slots_take_fewer_steps_than_batches_that_wait() -> None:
+    case = generation.slots(POCKET)
+    engine = workload.TransformersEngine(subject(POCKET).model, subject(POCKET).processor, generation.SLOTS)
+    sampling = workload.SamplingConfig(n=1, max_new_tokens=case.workload["max_new_tokens"])
+    rollouts = engine.generate(workload.mixed_requests(2 * generation.SLOTS), sampling)
+    lengths = [len(one.completions[0].token_ids) for one in rollouts]
+    (drawn, ours), (again, stock) = count(case, case.ours), count(case, case.stock)
+    assert drawn == again == sum(lengths)  # the same tokens on both sides
+    waits = sum(max(lengths[start : start + generation.SLOTS]) - 1 for start in range(0, len(lengths), generation.SLOTS))
+    assert stock.decode_calls == waits
+    assert (sum(lengths) - len(lengths)) / generation.SLOTS <= ours.decode_calls < 0.75 * stock.decode_calls
+    assert ours.decode_positions == stock.decode_positions == sum(lengths) - len(lengths)  # rows that ended leave on either side
+
+
 def test_packing_computes_prompts_and_pictures_once_and_keeps_the_loss() -> None:
     case = scoring.packing(POCKET)
     ours, stock = both(case)
@@ -74,6 +90,11 @@ def test_packing_computes_prompts_and_pictures_once_and_keeps_the_loss() -> None
     assert ours.positions == ours.real == sum(prompts[::group]) - len(prompts) // group + sum(completions)
     assert stock.positions == len(prompts) * (max(prompts) + max(completions))
     assert (ours.images, stock.images) == (len(prompts) // group, len(prompts))
+    of_model = shape_of(subject(POCKET).model)  # what harness.profiling.cost expects of either side
+    picture = stock.patches // stock.images
+    groups = [Group(prompts[i], picture, tuple(completions[i : i + group])) for i in range(0, len(prompts), group)]
+    for counts, way in ((ours, OURS), (stock, STOCK)):
+        assert forward(groups, way, (max(prompts), max(completions)), of_model) == computed_work(counts)
     assert padding_factor(ours) == 1 and padding_factor(stock) > 1.1
     assert case.difference is not None and case.difference() < 1e-5
 

@@ -1,0 +1,118 @@
+"""What the estimate assumes. Batches and votes are the public code's; lengths, valid and kept shares and shares of the roof are guesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Log-normal lengths in tokens: `median`, `spread` (standard deviation of the logarithm), and the `cap` at which they are cut off."""
+
+    median: float
+    spread: float
+    cap: int
+
+    def draw(self, random: np.random.Generator, shape: int | tuple[int, ...]) -> NDArray[np.int64]:
+        """Lengths of that shape, 1 to `cap`."""
+        drawn = np.exp(np.log(self.median) + self.spread * random.standard_normal(shape))
+        return np.clip(np.rint(drawn), 1, self.cap).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a role is trained: completions a prompt, sequences in a micro-batch, lengths of completions."""
+
+    group: int
+    micro: int
+    completion: Lengths
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One iteration.
+
+    Attributes:
+        images: unlabeled pictures, each asked about once in the Questioner's training and once after it.
+        picture: image tokens of a picture; the tower sees `merge` patches for each.
+        questioner_text, solver_text: prompt tokens besides picture and question.
+        question: tokens of a question within the Solver's prompt.
+        written: completions when the trained Questioner writes.
+        vote: the frozen Solver's answers, of which there are `votes` a question.
+        valid, kept: share of the Questioner's completions that are questions, and of those questions that the filter keeps.
+        prompts, steps: a generation batch, and the optimizer steps on it.
+    """
+
+    images: int = 4000
+    picture: Lengths = Lengths(500, 0.3, 1280)
+    merge: int = 4
+    questioner_text: int = 260
+    solver_text: int = 125
+    question: Lengths = Lengths(90, 0.4, 512)
+    questioner: Role = Role(4, 8, Lengths(220, 0.4, 2048))
+    solver: Role = Role(5, 10, Lengths(350, 0.6, 4096))
+    written: Lengths = Lengths(220, 0.4, 1024)
+    vote: Lengths = Lengths(350, 0.6, 2048)
+    votes: int = 10
+    valid: float = 0.9
+    kept: float = 0.5
+    prompts: int = 64
+    steps: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU, how much of it is put to use, and how the work is spread.
+
+    Attributes:
+        peak: bfloat16 operations a second; bandwidth: bytes a second.
+        training: share of the peak that passes over whole sequences reach, prompts of drawing included.
+        decoding: share of the peak or of the bandwidth, whichever is the limit, that decode steps reach.
+        slots: sequences that decode together on one GPU.
+        trainers, voters: GPUs that draw rollouts, and that draw for the frozen Solver.
+        policy_item, frozen_item: bytes a weight of the policy (float32 masters) and of a frozen model.
+    """
+
+    name: str = "A800 80GB"
+    peak: float = 312e12
+    bandwidth: float = 2.039e12
+    training: float = 0.40
+    decoding: float = 0.60
+    slots: int = 256
+    trainers: int = 4
+    voters: int = 2
+    policy_item: int = 4
+    frozen_item: int = 2
+
+
+PAPER_HOURS, PAPER_CARDS = 9, 6  # of an iteration, as the paper says
+
+
+def said(work: Workload, card: Card) -> list[str]:
+    """Every assumption in words."""
+    return [
+        f"{work.images:,} pictures of {_lengths(work.picture)} image tokens, {work.merge} patches each.",
+        f"Prompts have {work.questioner_text} tokens more for the Questioner, {work.solver_text} and a question of "
+        f"{_lengths(work.question)} for the Solver.",
+        f"Completions: Questioner {_lengths(work.questioner.completion)}, Solver {_lengths(work.solver.completion)}, votes "
+        f"{_lengths(work.vote)} tokens; log-normal, seed {work.seed}.",
+        f"{work.prompts} prompts a generation batch in {work.steps} optimizer steps; groups of {work.questioner.group} and "
+        f"{work.solver.group}, micro-batches of {work.questioner.micro} and {work.solver.micro} sequences; {work.votes} votes a question "
+        f"(the public code's).",
+        f"{work.valid:.0%} of the Questioner's completions are valid; the filter keeps {work.kept:.0%} of the questions.",
+        "Everything is trained, the vision tower too; a policy update under gradient checkpointing is four forward passes.",
+        f"{card.name}: {card.peak / 1e12:.0f} TFLOP/s bfloat16, {card.bandwidth / 1e9:,.0f} GB/s. Training passes and prompts reach "
+        f"{card.training:.0%} of the peak; decode steps {card.decoding:.0%} of the peak or of the bandwidth, whichever takes longer.",
+        f"{card.slots} sequences decode together on a GPU; ours fills a free slot at once. Rollouts are spread over "
+        f"{card.trainers} GPUs, votes, writing and labels over {card.voters}.",
+        f"A decode step reads each weight as {card.policy_item} bytes (policy) or {card.frozen_item} (frozen).",
+        "GPU-hours are those of GPUs at work: no waiting for one another, no loading, no Python between kernels, no optimizer step.",
+    ]
+
+
+def _lengths(one: Lengths) -> str:
+    return f"{one.median:g} (median; spread {one.spread:g}, at most {one.cap:,})"

@@ -1,0 +1,73 @@
+"""The estimate in Markdown: a pure function of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.profiling.cost.assumptions import PAPER_CARDS, PAPER_HOURS, Card, Workload, said
+from harness.profiling.cost.iteration import WAYS, Estimate
+
+COMMAND = "python -m harness.profiling.cost"
+
+
+def markdown(found: Mapping[str, Estimate], work: Workload, card: Card) -> str:
+    """The whole page.
+
+    Args:
+        found: estimates by model.
+    """
+    parts = [
+        "# What an iteration would cost on large models: an estimate",
+        f"Written by `{COMMAND}`. **Nothing here was measured or run on a GPU**: operations follow from the formulas of "
+        "docs/performance.md over simulated lengths, hours from the assumptions below.",
+        "Stock is TRL and `transformers.generate`: prompts and pictures computed once a completion, training batches padded to the longest "
+        "of the generation batch, every sequence scored by the old policy, decoding batches that wait for their longest.",
+    ]
+    parts += [_phases(name, one) for name, one in found.items()]
+    parts += [_levers(found), _paper(found), "## Assumptions", "\n".join(f"- {one}" for one in said(work, card))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _phases(name: str, found: Estimate) -> str:
+    lines = [
+        f"## {name}, one iteration",
+        "",
+        "| phase | stock, PFLOP | ours, PFLOP | ratio | stock, GPU-h | ours, GPU-h | ratio |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = [(phase, one.stock, one.ours) for phase, one in found.phases.items()] + [("**all**", found.total("stock"), found.total("ours"))]
+    for phase, stock, ours in rows:
+        operations = f"{stock.flops / 1e15:,.0f} | {ours.flops / 1e15:,.0f} | {stock.flops / ours.flops:.1f}x"
+        hours = f"{stock.seconds / 3600:.1f} | {ours.seconds / 3600:.1f} | {stock.seconds / ours.seconds:.1f}x"
+        lines.append(f"| {phase} | {operations} | {hours} |")
+    return "\n".join(lines)
+
+
+def _levers(found: Mapping[str, Estimate]) -> str:
+    lines = [
+        "## Log-probabilities and update: each lever alone",
+        "",
+        "Operations of both roles, and how many times fewer than stock's. *pack* alone is what training without padding computes elsewhere "
+        "(verl's `remove_padding`).",
+        "",
+        "| computed | " + " | ".join(f"{name}, PFLOP | fewer" for name in found) + " |",
+        "|:--|" + "--:|--:|" * len(found),
+    ]
+    for way in WAYS:
+        cells = [f"{one.levers[way] / 1e15:,.0f} | {one.levers['stock'] / one.levers[way]:.2f}x" for one in found.values()]
+        lines.append(f"| {'all of them: ours' if way == 'ours' else way} | {' | '.join(cells)} |")
+    ours = next(line for line in lines if line.startswith("| all of them"))
+    return "\n".join([*(line for line in lines if line is not ours), ours])
+
+
+def _paper(found: Mapping[str, Estimate]) -> str:
+    paper = PAPER_HOURS * PAPER_CARDS
+    rows = [
+        f"{name}: {one.total('stock').seconds / 3600:.0f} stock, {one.total('ours').seconds / 3600:.0f} ours" for name, one in found.items()
+    ]
+    return (
+        "## Beside the paper\n\n"
+        f"The paper reports about {PAPER_HOURS} h an iteration on {PAPER_CARDS} A800, {paper} GPU-hours, everything included and with GPUs "
+        f"that wait for one another. By this estimate GPUs work for {'; '.join(rows)}. The paper's own code packs its training batches "
+        "and draws by vLLM, so it is neither of the two; and what these numbers leave out (see the assumptions) is in its hours."
+    )
