@@ -100,7 +100,7 @@ def slots(shape: Shape) -> Case:
     """
     of = subject(shape)
     asked = mixed_requests(2 * SLOTS)
-    sampling = SamplingConfig(n=1, max_new_tokens=96)
+    sampling = SamplingConfig(n=1, temperature=2.0, max_new_tokens=96)  # so hot that some ramble on
     few = TransformersEngine(of.model, of.processor, SLOTS)
 
     def stock() -> float:

@@ -269,6 +269,8 @@ def _warnings(rows: list[dict[str, Any]], load: float) -> list[str]:
         found.append(
             f"{len(shaky)} of {len(rows)} times may be unstable ({', '.join(shaky)}); close other programs or raise --repetitions."
         )
+    if any((one.get("hfu") or 0) > 1 for one in rows):
+        found.append("Some shares of the roof are over 100%: the roof was disturbed while it was measured, so no MFU or HFU here holds.")
     if rows and len(rows[0]["seconds"]["values"]) == 1:
         found.append("One repetition says nothing about the spread; give --repetitions 5 or more.")
     return found

@@ -150,5 +150,5 @@ def quotient(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of the roof."""
-    return "-" if value is None else f"{value:.1%}"
+    """A share of the roof, never wider than five characters below 1,000 %."""
+    return "-" if value is None else f"{value:.1%}" if value < 0.9995 else f"{value:.0%}"

@@ -99,7 +99,7 @@ def test_shapes_of_models_without_storage(name: str, parameters: int, kv: int) -
     shape = shape_of(model)
     text = model.config.text_config
     h, i = text.hidden_size, text.intermediate_size
-    own = h * h // text.num_attention_heads * text.num_key_value_heads
+    own = h // text.num_attention_heads * text.num_key_value_heads
     assert shape.text_weights == text.num_hidden_layers * (2 * h * h + 2 * h * own + 3 * h * i)
     assert (shape.head_weights, shape.kv_bytes) == (h * text.vocab_size, kv * 1024)
     assert (shape.full_layers, shape.window_layers, shape.window) == (4, 28, 64)
@@ -160,7 +160,11 @@ def test_gpus_share_requests_by_picture() -> None:
 
 def test_report_says_that_it_is_an_estimate_and_all_it_assumes() -> None:
     work, card = SMALL, Card(trainers=1, voters=1)
-    text = markdown({"tiny": estimate(SHAPE, work, card)}, work, card)
+    found = {factor: {"tiny": estimate(SHAPE, work.longer(factor), card)} for factor in (1, 2)}
+    assert found[2]["tiny"].total("ours").seconds > found[1]["tiny"].total("ours").seconds
+    text = markdown(found[1], {2.0: found[2]}, work, card)
+    hours = [one["tiny"].total("stock").seconds / one["tiny"].total("ours").seconds for one in found.values()]
+    assert f"| {hours[1]:.1f}x |" in next(line for line in text.splitlines() if line.startswith("| 2 times as long"))
     assert "estimate" in text.splitlines()[0] and "Nothing here was measured" in text
     assert all(f"- {line}" in text for line in said(work, card)) and all(f"| {name}" in text for name in ALONE)
     assert len(WAYS) == len(ALONE) + 2

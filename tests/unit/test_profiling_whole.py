@@ -76,8 +76,28 @@ def test_every_number_is_rendered_whole(whole: SimpleNamespace) -> None:
     for one in profile["ratios"]:
         assert any(f"  {one['phase']} " in line and f" {one['speedup']:.2f}x " in line for line in lines)
     assert max(len(line) for line in lines if line.startswith(" ")) <= 80
+    assert "\u2026" not in stream.getvalue()  # nothing was cut
     for title in ("Rollouts alone", "Votes alone", "Questioner's batch", "Solver's batch"):
         assert f"| **{title}** |" in table and any(line.strip() == title for line in lines)
+
+
+def test_wide_numbers_fit_eighty_columns(whole: SimpleNamespace) -> None:
+    wide = {
+        "seconds": {"median": 12345.6, "stdev": 1234.5, "stable": False},
+        "prompt_tokens_per_second": 123456.0,
+        "completion_tokens_per_second": 123456.0,
+        "peak_mib": 81234.5,
+        "padding_factor": 13.37,
+        "flops_needed": 9.99e14,
+        "mfu": 1.469,
+        "hfu": 0.99949,
+        "bandwidth_use": 0.999,
+    }
+    stream = io.StringIO()
+    render.show({**whole.profile, "phases": [{**one, **wide} for one in whole.profile["phases"]]}, Console(file=stream, width=80))
+    text = stream.getvalue()
+    assert "\u2026" not in text
+    assert all(word in text for word in ("12,346?", "123,456", "81,234", "13.37", " 999 ", "147%", "99.9%"))
 
 
 def test_names_are_inert(whole: SimpleNamespace) -> None:
@@ -106,5 +126,7 @@ def test_warnings_name_what_is_shaky_and_the_load() -> None:
         return {"target": phase, "phase": phase, "role": "solver", "side": OURS, "seconds": {"stable": stable, "values": [1, 2]}}
 
     assert _warnings([row("votes", True)], 0.1) == []
+    [disturbed] = _warnings([{**row("votes", True), "hfu": 1.2}], 0.1)
+    assert "over 100%" in disturbed
     busy, shaky = _warnings([row("votes", True), row("update", False)], 1.9)
     assert "1.9 cores" in busy and shaky.startswith("1 of 2 times may be unstable (update: update (solver, vzero))")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+OTHER_LENGTHS = (0.5, 2.0)  # times those assumed
+
 
 def main() -> None:
     """Estimate and print."""
@@ -11,7 +13,11 @@ def main() -> None:
     from harness.profiling.cost.report import markdown
 
     work, card = Workload(), Card()
-    print(markdown({name: estimate(shape_named(name), work, card) for name in NAMES}, work, card), end="")
+    shapes = {name: shape_named(name) for name in NAMES}
+    found, *others = (
+        {name: estimate(shape, work.longer(factor), card) for name, shape in shapes.items()} for factor in (1.0, *OTHER_LENGTHS)
+    )
+    print(markdown(found, dict(zip(OTHER_LENGTHS, others, strict=True)), work, card), end="")
 
 
 if __name__ == "__main__":

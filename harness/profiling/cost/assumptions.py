@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ class Lengths:
         """Lengths of that shape, 1 to `cap`."""
         drawn = np.exp(np.log(self.median) + self.spread * random.standard_normal(shape))
         return np.clip(np.rint(drawn), 1, self.cap).astype(np.int64)
+
+    def longer(self, factor: float) -> Lengths:
+        """The same spread and cap around another median."""
+        return replace(self, median=self.median * factor)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,16 @@ class Workload:
     prompts: int = 64
     steps: int = 2
     seed: int = 0
+
+    def longer(self, factor: float) -> Workload:
+        """The same with every completion that many times as long, caps aside."""
+        return replace(
+            self,
+            questioner=replace(self.questioner, completion=self.questioner.completion.longer(factor)),
+            solver=replace(self.solver, completion=self.solver.completion.longer(factor)),
+            written=self.written.longer(factor),
+            vote=self.vote.longer(factor),
+        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from harness.profiling.cost.iteration import WAYS, Estimate
 COMMAND = "python -m harness.profiling.cost"
 
 
-def markdown(found: Mapping[str, Estimate], work: Workload, card: Card) -> str:
+def markdown(found: Mapping[str, Estimate], others: Mapping[float, Mapping[str, Estimate]], work: Workload, card: Card) -> str:
     """The whole page.
 
     Args:
         found: estimates by model.
+        others: the same where completions are that many times as long.
     """
     parts = [
         "# What an iteration would cost on large models: an estimate",
@@ -24,7 +25,13 @@ def markdown(found: Mapping[str, Estimate], work: Workload, card: Card) -> str:
         "of the generation batch, every sequence scored by the old policy, decoding batches that wait for their longest.",
     ]
     parts += [_phases(name, one) for name, one in found.items()]
-    parts += [_levers(found), _paper(found), "## Assumptions", "\n".join(f"- {one}" for one in said(work, card))]
+    parts += [
+        _levers(found),
+        _lengths({**others, 1.0: found}),
+        _paper(found),
+        "## Assumptions",
+        "\n".join(f"- {one}" for one in said(work, card)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,6 +65,23 @@ def _levers(found: Mapping[str, Estimate]) -> str:
         lines.append(f"| {'all of them: ours' if way == 'ours' else way} | {' | '.join(cells)} |")
     ours = next(line for line in lines if line.startswith("| all of them"))
     return "\n".join([*(line for line in lines if line is not ours), ours])
+
+
+def _lengths(by_factor: Mapping[float, Mapping[str, Estimate]]) -> str:
+    names = list(by_factor[1.0])
+    lines = [
+        "## If completions are shorter or longer than assumed",
+        "",
+        "GPU-hours of the whole iteration. Caps stay as they are; stock, which waits for the longest, meets them first.",
+        "",
+        "| completions | " + " | ".join(f"{name}, stock | ours | ratio" for name in names) + " |",
+        "|:--|" + "--:|--:|--:|" * len(names),
+    ]
+    for factor in sorted(by_factor):
+        hours = [[by_factor[factor][name].total(side).seconds / 3600 for side in ("stock", "ours")] for name in names]
+        cells = [f"{stock:.1f} | {ours:.1f} | {stock / ours:.1f}x" for stock, ours in hours]
+        lines.append(f"| {'as assumed' if factor == 1 else f'{factor:g} times as long'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _paper(found: Mapping[str, Estimate]) -> str:
