@@ -109,7 +109,7 @@ def ratios(found: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def parts(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Grid:
-    """Seconds of what is timed within phases: reward parsing within votes, the others within logprobs."""
+    """Seconds of what is timed by itself: parsing rewards, which is in no phase; pictures, old and reference pass, which are."""
     sides = tuple(dict.fromkeys(side for of_role in found.values() for side in of_role))
     groups = []
     for role, of_role in found.items():
@@ -117,7 +117,7 @@ def parts(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Grid:
         rows = tuple((name, *(number(of_role.get(side, {}).get(name)) for side in sides)) for name in names)
         groups.append((f"{role.capitalize()}'s batch", rows))
     return Grid(
-        "Within the phases, seconds",
+        "Timed within a batch, seconds",
         ("part", *sides),
         1,
         tuple(groups),
@@ -150,5 +150,5 @@ def quotient(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of the roof, never wider than five characters below 1,000 %."""
+    """A share of the roof, at most five characters wide below 1,000 %."""
     return "-" if value is None else f"{value:.1%}" if value < 0.9995 else f"{value:.0%}"
