@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from PIL import Image
 from harness.check import check, reference
 from harness.results import build
 from harness.sealed import read_run
-from vzero import artefacts, rewards, voting
+from vzero import artefacts, rewards, solver, voting
 from vzero.checkpoints import POCKET
 from vzero.config import load_preset
 from vzero.stage import _programs, run_stage
@@ -162,12 +162,8 @@ def test_a_dropped_kl_is_caught(broken: Callable[..., dict[str, str]], monkeypat
 
 
 def test_a_vote_in_place_of_the_label_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    count = voting.tally
-
-    def swapped(votes: Sequence[str | None]) -> voting.Tally:
-        return replace(count(votes), answer=votes[-1])
-
-    monkeypatch.setattr(voting, "tally", swapped)
+    label = solver._label
+    monkeypatch.setattr(solver, "_label", lambda question, votes, *rest: {**label(question, votes, *rest), "answer": votes[-1]})
     assert "labels are not" in broken(LABEL)["labels-are-majorities"]
 
 
