@@ -1,29 +1,38 @@
-"""The answer in a response: `extract(item, response)`. First draft of the rules behind a settled interface."""
+"""The answer in a response: `extract(item, response)`.
+
+Rules in the order of how plainly they commit the writer; the first that finds an answer decides. Each has its name in `Extraction.how`.
+`box`, `answer-tag`: the last one. `whole`: nothing but the answer, or the answer before its reasons. `cue`: "the answer is ...". `judged`:
+"(B) is correct". `named`: the only option named. `text`: the words of one option. `conclusion`: a number in the sentence that concludes.
+"""
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
-from harness.scoring.items import Extraction, Item
+from harness.scoring import choice, free
+from harness.scoring.items import LETTERS, Extraction, Item
+from harness.scoring.refusals import words_instead
+from harness.scoring.text import answer_part, last_turn, own_turn, plain, without_echo
 
 __all__ = ["Extraction", "extract"]
 
-_CUE = re.compile(r"(?:answer|option|choice)(?: is|:)? ?\(?([A-I1-9])\b(?!')")
-_BRACKETED = re.compile(r"\(([A-I])\)")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-
-
 def extract(item: Item, response: str) -> Extraction:
     """What the response answers. Total: never raises, linear in the length of the response."""
-    text = response.rpartition("</think>")[2].strip()
-    box = text.rpartition("\\boxed{")[2].partition("}")[0].strip() if "\\boxed{" in text else None
-    if item.is_choice:
-        named = box if box is not None else text
-        if named.strip("().").upper() in item.labels:
-            return Extraction((named.strip("().").upper(),), parsed=True, how="box" if box is not None else "whole")
-        found = [letter for letter in _CUE.findall(text) or _BRACKETED.findall(text) if letter in item.labels]
-        return Extraction((found[-1],), parsed=True, how="cue") if found else Extraction()
-    numbers = _NUMBER.findall(box if box is not None else text)
-    if numbers:
-        return Extraction(value=numbers[-1].replace(",", ""), parsed=True, how="number")
-    return Extraction()
+    rest, thinking = answer_part(response)
+    whole = plain(rest)
+    text = without_echo(own_turn(whole), item.question)
+    if not text:
+        return Extraction(how="empty")
+    found = choice.extract(item, text, thinking) if item.is_choice else free.extract(item, text, thinking)
+    if item.rule == "nearest" and (following := last_turn(whole)):
+        return replace(found, text=_of_another_question(item, following))
+    return found if found.parsed else replace(found, text=words_instead(text))
+
+
+def _of_another_question(item: Item, text: str) -> str:
+    """The answer to the question that the model asked itself: the published extractor read to the end, and took this one."""
+    asked = replace(item, question="", choices=(), labels=LETTERS[:6], kind="choice")
+    if (found := choice.extract(asked, text, False)).parsed:
+        return found.labels[0]
+    number = free.extract(replace(asked, labels=(), kind="integer"), text, False)
+    return number.value if number.value is not None else "N/A"

@@ -23,7 +23,7 @@ def official(item: Item, extraction: Extraction) -> bool:
     if not item.gold:
         return False
     if item.rule == "nearest":
-        given = ", ".join(extraction.labels) or extraction.value or extraction.text
+        given = extraction.text or ", ".join(extraction.labels) or extraction.value or ""
         return published(item, given)
     return strict(item, extraction)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from harness.scoring.items import DIGITS, LETTERS, Item
 from vzero.errors import InputError
 
 Loader = Callable[[Path], list[Item]]
+# "Select from A, B and C", "(A-D)", "A to F", "(A) True (B) False": the question itself says that its labels are letters.
+_OFFERS_LETTERS = re.compile(r"\bA ?(?:-|to|,) ?[B-I]\b|\bA\)|\(A\)")
 _MATHVISTA_GROUPS = ("task", "category", "context", "grade", "source", "language")
 _MATHVISTA_KINDS = ("integer", "float", "list", "text")
 
@@ -53,8 +56,8 @@ def find(suite: str, suites: Mapping[str, Suite] | None = None) -> Suite:
 def logicvista(data: Path) -> list[Item]:
     """LogicVista: `data` is the folder with dataset.json, or one above it (`data/` in the public repository, or `logicvista/`).
 
-    The options stand in the images; gold labels are letters A to I and, once, a digit. Three items have two right labels, so every item may
-    be answered with several. Row v1_382 has no gold and is kept with an empty one.
+    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are letters A to I and, once, a digit:
+    digits are labels where the question does not offer letters. Three items have two right labels, so every item may be answered with several. Row v1_382 has no gold and is kept with an empty one.
 
     Raises:
         InputError: no dataset.json, or not of that shape.
@@ -74,14 +77,15 @@ def mathvista(data: Path) -> list[Item]:
 
 
 def _logicvista_item(key: str, row: Mapping[str, Any]) -> Item:
+    letters = _OFFERS_LETTERS.search(row["question"])
     gold = tuple(sorted({label.strip().upper() for label in row["answer"].split(",") if label.strip()}))
     group = [("skill", one) for one in row["skill"]]
     group += [("capability", one) for one in row.get("broad_capability", row.get("capability", []))]
     return Item(
         id=key,
         question=row["question"],
-        choices=(),
-        labels=LETTERS + DIGITS,
+        choices=written_options(row["question"]),
+        labels=LETTERS if letters else LETTERS + DIGITS,
         gold=gold,
         kind="multi-choice",
         group=tuple(group),
@@ -117,6 +121,24 @@ def _mathvista_item(key: str, row: Mapping[str, Any]) -> Item:
         image=row["image"],
         rule="nearest",
     )
+
+
+def written_options(question: str) -> tuple[str, ...]:
+    """Texts of the options that a question writes out as `(A) ... (B) ...` or `A) ... B) ...`; empty where there are none."""
+    for form in ("({})", "{})"):
+        texts, cursor = [], question.rfind(form.format("A"))
+        for letter in LETTERS:
+            mark = form.format(letter)
+            start = question.find(mark, cursor)
+            if cursor < 0 or start < 0:
+                break
+            if texts:
+                texts[-1] = question[cursor:start].strip(" ,;\n")
+            cursor = start + len(mark)
+            texts.append(question[cursor:].strip(" ,;\n"))
+        if len(texts) > 1:
+            return tuple(texts)
+    return ()
 
 
 def _file(data: Path, name: str, below: tuple[str, ...]) -> Path:

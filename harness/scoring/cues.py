@@ -1,0 +1,56 @@
+"""Phrases by which a writer announces an answer, refuses one, or rejects an option. English and Chinese.
+
+All repetitions are bounded, so that each pattern is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+_VERB = r"(?:is|are|was|would be|will be|should be|must be|could be|has to be|becomes|be|:|=|->)"
+# "The correct answer is", "the best choice to replace the mark would be", "Answer:"
+ANNOUNCED = re.compile(
+    r"\b(?:answers?|choice|option|solution|(?:correct|right|final|best|missing|next) (?:\w{1,20} ){0,2}?(?:one|\w{3,20}))\b"
+    rf"(?P<gap>[^.\n;?!:=]{{0,90}}?) ?(?<![\w])(?P<verb>{_VERB})(?![\w]) ?"
+    r"|(?:答案|结果|结论|正确选项|选项)(?P<gap2>[^。\n;:]{0,6}?)(?:应该|应当|应)?(?:是|为|选|:) ?:?",
+    re.IGNORECASE,
+)
+# "I would choose", "corresponds to", "故选"
+CHOSEN = re.compile(
+    r"\b(?:choose|select|pick|go with|opt for|chose|selected|answered|choosing|selecting|picked|correspond(?:s|ing)? to|match(?:es)?) "
+    r"|(?:故|应|所以|因此|则|我)(?:选择|选) ?:?|选择 ?:?",
+    re.IGNORECASE,
+)
+NOUNS = (
+    "option|choice|answer|letter|figure|diagram|image|picture|shape|box|label|item|statement|set|group|category|piece|cube|object|"
+    "pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"
+)
+NAMED = re.compile(rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])", re.IGNORECASE)
+# "(B) is correct", "选项A正确"
+JUDGED = re.compile(
+    r"(?P<label>\( ?[A-Ia-i] ?\)|\b[A-I]\b\)?)(?P<gap>[^.\n;?!]{0,60}?) (?:is|are|would be|seems to be|appears to be)"
+    r" (?:the |a |most |likely |only ){0,3}(?:correct|right|best|true|answer|accurate|appropriate)\b"
+    r"|(?P<chinese>[A-I]) ?(?:选项)?(?:是)?正确"
+)
+NEGATED = re.compile(
+    r"\b(?:not|never|neither|nor|incorrect|wrong|false|rather than|instead of|eliminated?|rule[sd]? out|except|unlike)\b|n't\b|不|错|排除", re.IGNORECASE
+)
+REFUSAL = re.compile(
+    r"not (?:possible|clear|enough|given|provided|specified|able|visible|sufficient|valid|available|an? option)|(?:can ?not|can't|unable to|could"
+    r" not|couldn't|don't|doesn't|does not|do not|did not|didn't|haven't|have not|hasn't|has not) (?:be |have |see |view |provid|determin|"
+    r"answer|give|specif|includ|contain|mention|tell|access|calculat|measur|solve|analy|physical|assist|help|find|offer|identif|state|show|"
+    r"exist|definitive|conclusive|accurate|process|interpret|\w{1,20} enough)|impossible|insufficient|(?:more|additional|necessary|missing|complete)"
+    r" (?:information|context|details|specific|data)|please (?:provide|give|clarif|specif|share)|\bas an? (?:\w{1,12}-?\w{0,12} )?ai\b|"
+    r"language model|is missing|unknown|not applicable|n/a|\bsorry\b|unclear|ambiguous|incomplete|nonsensical|无法|不能确定|信息不足",
+    re.IGNORECASE,
+)
+NO_OPTION = re.compile(
+    r"none of the (?:options|choices|answers|given|provided|above (?:options|choices))|(?:is|are|was) not (?:in|among|one of|listed|available|given)[^.\n]{0,40}"
+    r"(?:options|choices)|not (?:one of|in|among) the (?:\w{1,12} ){0,2}(?:options|choices)|mistake in the (?:question|problem|options)",
+    re.IGNORECASE,
+)
+LACKING = re.compile(r"not (?:provide|include|contain|give)\b.{0,30} information|insufficient|enough information", re.IGNORECASE)
+CONCLUSION = re.compile(
+    r"\b(?:therefore|thus|hence|so|in conclusion|overall|finally|in total|this means|which means|we get|we have|in summary)\b|∴|所以|因此|故|综上",
+    re.IGNORECASE,
+)

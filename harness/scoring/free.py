@@ -1,0 +1,102 @@
+"""The number (or list) in a response to a question without options."""
+
+from __future__ import annotations
+
+import re
+
+from harness.scoring.cues import ANNOUNCED, CONCLUSION, NEGATED, REFUSAL
+from harness.scoring.items import Extraction, Item
+from harness.scoring.numerals import numbers
+from harness.scoring.options import words
+from harness.scoring.spans import answer_tag, boxes
+from harness.scoring.text import sentences, without_latex
+
+_LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
+_NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"(?:=|≈|\\approx|->|\b(?:is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?|:))"
+    r" ?[(£$€\"' ]{0,3}$",
+    re.IGNORECASE,
+)
+_STOP = frozenset("the a an of in to is are was were and or for on at by with that this it as from how many much what which there be do does".split())
+
+
+def extract(item: Item, text: str, thinking: bool) -> Extraction:
+    """The value that `text` (plain, own turn) answers."""
+    for how, inside in (("box", " ".join(boxes(text)) or None), ("answer-tag", answer_tag(text))):
+        if inside is not None and (value := _value(item, inside)) is not None:
+            return Extraction(value=value, parsed=True, how=how)
+    if thinking:
+        return Extraction(how="cut off while thinking")
+    text = without_latex(_fractions(text))
+    for how, rule in (("whole", _whole), ("cue", _cued), ("conclusion", _concluded)):
+        if (value := rule(item, text)) is not None:
+            return Extraction(value=value, parsed=True, how=how)
+    return Extraction(how="refused" if REFUSAL.search(text) else "nothing")
+
+
+def _fractions(text: str) -> str:
+    return re.sub(r"\\[dt]?frac ?\{ ?(-?\d{1,12}) ?\} ?\{ ?(\d{1,12}) ?\}", r"\1/\2", text)
+
+
+def _value(item: Item, phrase: str) -> str | None:
+    if item.kind == "list":
+        return _list(phrase)
+    if item.kind == "text":
+        return without_latex(phrase).strip() or None
+    return _pick(item, without_latex(_fractions(phrase)))
+
+
+def _list(phrase: str) -> str | None:
+    found = _LIST.findall(phrase)
+    values = [value for value, _, _ in numbers(found[-1] if found else phrase)]
+    return f"[{', '.join(values)}]" if len(values) > 1 else None
+
+
+def _whole(item: Item, text: str) -> str | None:
+    found = numbers(text) if len(text) <= 40 else []
+    return _value(item, text) if item.kind == "list" or len(found) == 1 else None
+
+
+def _cued(item: Item, text: str) -> str | None:
+    found = None
+    for match in ANNOUNCED.finditer(text):
+        if NEGATED.search(match[0]):
+            continue
+        sentence = next(sentences(text[match.end() : match.end() + 300]), "")
+        if not REFUSAL.search(sentence) and (value := _value(item, sentence)) is not None:
+            found = value
+    return found
+
+
+def _concluded(item: Item, text: str) -> str | None:
+    """The sentence that restates the question, or concludes, and holds a number; nothing where the conclusion refuses."""
+    lines = list(sentences(text))
+    asked = {word for word in words(item.question) if word not in _STOP}
+    best, score = None, -1.0
+    for position, line in enumerate(lines):
+        concludes = bool(CONCLUSION.search(line))
+        if REFUSAL.search(line):
+            if concludes or position == len(lines) - 1:
+                best = None if concludes else best
+            continue
+        value = _value(item, line)
+        if value is None:
+            continue
+        overlap = len(asked.intersection(words(line))) / max(1, len(asked))
+        rating = overlap + 0.6 * concludes + 0.3 * (position == len(lines) - 1) + 0.2 * position / len(lines)
+        if rating >= score:
+            best, score = value, rating
+    return best
+
+
+def _pick(item: Item, sentence: str) -> str | None:
+    """The number of a sentence that answers: one a verb or `=` announces, before others; not one the question gave, unless announced."""
+    found = numbers(sentence)
+    if not found:
+        return "0" if _NOTHING_LEFT.search(sentence) else None
+    given = {value for value, _, _ in numbers(item.question)}
+    announced = [one for one in found if _BEFORE.search(sentence[max(0, one[1] - 24) : one[1]])]
+    fresh = [one for one in found if one[0] not in given]
+    best = [one for one in announced if one in fresh] or fresh or announced
+    return best[-1][0] if best else (found[-1][0] if len(sentence) < 40 else None)

@@ -1,0 +1,93 @@
+"""A response made plain before it is read: the one place where thinking is cut off, and where marks are unified.
+
+Every step is linear in the text: translation tables, `str.find`, and regular expressions whose repetitions are bounded or cannot overlap.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+_THINK_ENDS = ("</think>", "</thinking>", "<|end_of_thought|>", "◁/think▷")
+_THINK_STARTS = ("<think>", "<thinking>", "<|begin_of_thought|>", "◁think▷")
+# A model that goes on after its answer writes the next turn or the next example itself; nothing from there on answers this question.
+_NEXT_TURN = re.compile(r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:", re.IGNORECASE)
+_SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
+_HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
+_SPACES = re.compile(r"[ \t\r\f\v]+")
+_LINES = re.compile(r" ?\n[ \n]*")
+_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm)\b ?")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|[。!?]|\n+")
+_FOLDED = {ord(c): unicodedata.normalize("NFKC", c) for c in map(chr, range(0xFF01, 0xFF5F))}
+_FOLDED |= {0x24B6 + i: f"({chr(65 + i)})" for i in range(26)}  # circled letters
+_FOLDED |= dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\x00\ufffd"), None)
+_FOLDED |= {ord(a): b for a, b in zip("‘’′“”″–—−‐‑ \u00a0【】〔〕。，：；", "'''\"\"\"-----  []().,:;", strict=False)}
+_FOLDED |= {code: " " for code in (*range(1, 9), *range(14, 32), *range(127, 160))}
+_FOLDED |= {code: None for code in range(0xD800, 0xE000)}
+
+
+def answer_part(response: str) -> tuple[str, bool]:
+    """(what stands after the last end of thinking, whether thinking began and never ended)."""
+    end = max(response.rfind(mark) + len(mark) if mark in response else 0 for mark in _THINK_ENDS)
+    rest = response[end:]
+    return rest, any(mark in rest for mark in _THINK_STARTS)
+
+
+def plain(text: str) -> str:
+    """Full-width forms, quotes, dashes, control characters, markup and runs of spaces made ordinary; line breaks stay, one for a run."""
+    text = text.translate(_FOLDED)
+    text = _SPECIAL.sub(" ", text)
+    text = _HTML.sub(" ", text)
+    text = text.replace("**", "").replace("__", "").replace("`", "").replace("$", " ")
+    text = text.replace("\\(", " ").replace("\\)", " ").replace("\\[", " ").replace("\\]", " ").replace("\\$", "")
+    text = _SPACES.sub(" ", text)
+    return _LINES.sub("\n", text).strip()
+
+
+def without_latex(text: str) -> str:
+    """Font commands, spacing commands and braces removed: `\\text{ (B)}\\ 12` reads ` (B) 12`."""
+    text = _COMMAND.sub("", text)
+    for mark in ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~"):
+        text = text.replace(mark, " ")
+    text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("\\degree", "°").replace("\\%", "%")
+    return text.replace("{", "").replace("}", "").strip()
+
+
+def own_turn(text: str) -> str:
+    """The text up to where the model begins the next turn or example itself."""
+    following = _NEXT_TURN.search(text, 1)
+    return text[: following.start()] if following else text
+
+
+def last_turn(text: str) -> str:
+    """What follows the last turn or example that the model began itself; empty where there is none."""
+    start = 0
+    for following in _NEXT_TURN.finditer(text, 1):
+        start = following.end()
+    return text[start:].strip() if start else ""
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Sentences and lines, stripped, empty ones left out."""
+    for part in _SENTENCE.split(text):
+        if part and (stripped := part.strip()):
+            yield stripped
+
+
+def without_echo(text: str, question: str) -> str:
+    """`text` without the question it begins with (some models repeat their prompt), and without what stood before it on the way."""
+    asked = "".join(filter(str.isalnum, question.casefold()))
+    if len(asked) < 12:
+        return text
+    head = text[: 3 * len(question) + 200]
+    letters, places = [], []
+    for index, character in enumerate(head):
+        for one in character.casefold():
+            if one.isalnum():
+                letters.append(one)
+                places.append(index)
+    at = "".join(letters).find(asked)
+    if at < 0 or at > 40:
+        return text
+    return text[places[at + len(asked) - 1] + 1 :].lstrip(" ?.,:;)\n\"'")
