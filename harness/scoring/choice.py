@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from harness.scoring import options
+from harness.scoring import meaning
 from harness.scoring.cues import ANNOUNCED, CHOSEN, CONCLUSION, JUDGED, NAMED, NEGATED, NO_OPTION, REFUSAL
 from harness.scoring.items import Extraction, Item
-from harness.scoring.numerals import numbers
+from harness.scoring.options import label_set
+from harness.scoring.polar import polar
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
 _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
+_MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
+_NUMBERED = re.compile(r"(?:^|(?<=[\s,]))\d{1,2}[.)] ?")
 _LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 
 
@@ -33,9 +36,9 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
 def resolve(item: Item, phrase: str) -> tuple[str, ...]:
     """The labels a phrase that stands for an answer names: by letter, by the option's text, by its number."""
     phrase = phrase.strip()
-    if labels := options.label_set(phrase, item):
+    if labels := label_set(phrase, item):
         return labels
-    label = options.by_text(phrase, item) or _same_number(item, phrase) or options.by_stem(phrase, item)
+    label = meaning.same_text(phrase, item) or meaning.by_text(phrase, item) or meaning.by_number(phrase, item) or meaning.by_meaning(phrase, item)
     return (label,) if label else ()
 
 
@@ -57,23 +60,26 @@ def _marked(item: Item, text: str) -> Extraction | None:
 
 
 def _whole(item: Item, text: str) -> Iterable[str]:
-    """The response is an answer and nothing else, or begins with `(B)` / `B.` / the option's text before it goes on."""
-    said = options.words(text[:2000])
-    exact = [label for label, choice in zip(item.labels, item.choices, strict=False) if said and options.words(choice) == said]
-    if len(exact) == 1:
-        return exact
-    if (lines := {(m[1] or m[2] or m[3]).upper() for m in _LINE.finditer(text)}) and len(lines) > 1 or len(_BRACKETED.findall(text)) > 1:
+    """The response is an answer and nothing else, or begins with `(B)` / `B.` before it goes on."""
+    if label := meaning.same_text(text, item):
+        return (label,)
+    text = _NUMBERED.sub("", text, count=1) if len(text) > 3 else text
+    lines = {(m[1] or m[2] or m[3]).upper() for m in _LINE.finditer(text)}
+    if len(lines) > 1 or len(set(_BRACKETED.findall(text))) > 1:
         return ()
-    if len(text) <= 40 and (labels := options.label_set(text, item)):
+    if len(text) <= 40 and (labels := label_set(text, item)):
         return labels
     first = text.split("\n", 1)[0]
-    return options.label_set(first, item) if first[:1] in "([" or first[1:2] in ").:" else ()
+    return label_set(first, item) if first[:1] in "([" or first[1:2] in ").:" else ()
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
-    """For questions that may have several answers: a response that is nothing but options, listed."""
+    """For questions that may have several answers: a response that is nothing but labels, listed."""
     if item.kind != "multi-choice":
         return ()
+    bare = _NUMBERED.sub(" ", text)
+    if len(bare) <= 400 and not (set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}):
+        return [label for label in re.findall(r"[A-Z1-9]", bare.upper().replace("AND", "").replace("OR", "")) if label in item.labels]
     labels = [found.upper() for found in _BRACKETED.findall(text)]
     if text[:1] == "(" and len(labels) > 1 and labels == sorted(set(labels)):
         return [label for label in labels if label in item.labels]
@@ -84,11 +90,11 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     """The last announced answer that names an option by its label; else the last that does so by its words."""
     by_label: Iterable[str] = ()
     by_words: Iterable[str] = ()
-    for match in (*ANNOUNCED.finditer(text), *CHOSEN.finditer(text)):
+    for match in (*CHOSEN.finditer(text), *ANNOUNCED.finditer(text)):
         if NEGATED.search(match[0]):
             continue
-        phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0]
-        by_label = _chosen(item, options.label_set(phrase, item)) or by_label
+        phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0] or text[match.end() : match.end() + 400].lstrip()
+        by_label = _chosen(item, label_set(phrase, item)) or by_label
         sentence = next(sentences(phrase), "")
         if not by_label and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
             by_words = _chosen(item, resolve(item, sentence)) or by_words
@@ -99,8 +105,8 @@ def _judged(item: Item, text: str) -> Iterable[str]:
     """`(B) is correct`: the last one that is not denied."""
     found: Iterable[str] = ()
     for match in JUDGED.finditer(text):
-        if not NEGATED.search(match[0]):
-            found = _chosen(item, options.label_set(match["label"] or match["chinese"], item)) or found
+        if not NEGATED.search(match[0]) and not REFUSAL.search(text[max(0, match.start() - 120) : match.end()]):
+            found = _chosen(item, label_set(match["label"] or match["chinese"], item)) or found
     return found
 
 
@@ -111,11 +117,22 @@ def _named(item: Item, text: str) -> Iterable[str]:
         if NEGATED.search(sentence):
             continue
         for match in NAMED.finditer(sentence):
-            found.add(options.label_set(sentence[match.end() :], item))
+            found.add(label_set(sentence[match.end() :], item))
         for match in _BRACKETED.finditer(sentence):
-            found.add(options.label_set(match[0], item))
+            found.add(label_set(match[0], item))
     found.discard(())
     return found.pop() if len(found) == 1 else ()
+
+
+def _mentioned(item: Item, text: str) -> Iterable[str]:
+    """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will turn`."""
+    if item.kind != "multi-choice":
+        return ()
+    for sentence in sentences(_NUMBERED.sub("", text)):
+        labels = {match[1] or match[2] for match in _MENTION.finditer(sentence)} & set(item.labels)
+        if labels and not NEGATED.search(sentence):
+            return labels
+    return ()
 
 
 def _ending(item: Item, text: str) -> Iterable[str]:
@@ -127,43 +144,30 @@ def _ending(item: Item, text: str) -> Iterable[str]:
 
 
 def _words(item: Item, text: str) -> Iterable[str]:
-    """The option whose words the conclusion, or else the last sentence, or else the first one repeats."""
+    """The option that the sentence which answers comes to: by its words, its number, or as a yes or no."""
     if not item.choices or NO_OPTION.search(text):
         return ()
-    lines = list(sentences(text))
-    concluding = [line for line in lines if CONCLUSION.search(line)]
-    for line in (*concluding[:-4:-1], *lines[:-3:-1], *lines[:1]):
-        if REFUSAL.search(line):
-            return ()
-        if label := options.by_text(line, item) or options.by_stem(line, item):
+    for sentence in _answering(item, text):
+        label = polar(sentence, item) or meaning.by_meaning(sentence, item) or meaning.by_number(sentence, item)
+        if label:
             return (label,)
     return ()
 
 
-def _number(item: Item, text: str) -> Iterable[str]:
-    """The option that is the last number stated."""
-    if not item.choices or NO_OPTION.search(text):
-        return ()
-    for sentence in reversed(list(sentences(text))):
-        if REFUSAL.search(sentence):
-            return ()
-        if numbers(sentence):
-            label = _same_number(item, sentence)
-            return (label,) if label else ()
-    return ()
-
-
-def _same_number(item: Item, phrase: str) -> str | None:
-    """The one option whose only number is the last number of the phrase."""
-    said = numbers(phrase)
-    if not said:
-        return None
-    named = []
-    for label, choice in zip(item.labels, item.choices, strict=False):
-        own = numbers(choice)
-        if len(own) == 1 and float(own[0][0]) == float(said[-1][0]):
-            named.append(label)
-    return named[0] if len(named) == 1 else None
+def _answering(item: Item, text: str) -> list[str]:
+    """Sentences in the order of how much they look like the answer: they conclude, restate the question, come last, come first."""
+    lines = list(sentences(text))
+    asked = set(meaning.words(item.question))
+    rated = []
+    for position, line in enumerate(lines):
+        if REFUSAL.search(line):
+            if position == len(lines) - 1 or CONCLUSION.search(line):
+                return []
+            continue
+        overlap = len(asked.intersection(meaning.words(line))) / max(1, len(asked))
+        rating = overlap + 0.8 * bool(CONCLUSION.search(line)) + 0.4 * (position == len(lines) - 1) + 0.3 * (position == 0)
+        rated.append((rating, position, line))
+    return [line for _, _, line in sorted(rated, reverse=True)[:3]]
 
 
 RULES = (
@@ -173,6 +177,6 @@ RULES = (
     ("judged", _judged),
     ("named", _named),
     ("ending", _ending),
-    ("text", _words),
-    ("number", _number),
+    ("words", _words),
+    ("mention", _mentioned),
 )

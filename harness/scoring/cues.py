@@ -35,13 +35,16 @@ JUDGED = re.compile(
 NEGATED = re.compile(
     r"\b(?:not|never|neither|nor|incorrect|wrong|false|rather than|instead of|eliminated?|rule[sd]? out|except|unlike)\b|n't\b|不|错|排除", re.IGNORECASE
 )
+_CANNOT = r"(?:can ?not|can't|unable to|could not|couldn't|not able to|not possible to|impossible to|hard to|difficult to)"
+_LACKS = r"(?:don't|doesn't|does not|do not|did not|didn't|haven't|have not|hasn't|has not|not)"
 REFUSAL = re.compile(
-    r"not (?:possible|clear|enough|given|provided|specified|able|visible|sufficient|valid|available|an? option)|(?:can ?not|can't|unable to|could"
-    r" not|couldn't|don't|doesn't|does not|do not|did not|didn't|haven't|have not|hasn't|has not) (?:be |have |see |view |provid|determin|"
-    r"answer|give|specif|includ|contain|mention|tell|access|calculat|measur|solve|analy|physical|assist|help|find|offer|identif|state|show|"
-    r"exist|definitive|conclusive|accurate|process|interpret|\w{1,20} enough)|impossible|insufficient|(?:more|additional|necessary|missing|complete)"
-    r" (?:information|context|details|specific|data)|please (?:provide|give|clarif|specif|share)|\bas an? (?:\w{1,12}-?\w{0,12} )?ai\b|"
-    r"language model|is missing|unknown|not applicable|n/a|\bsorry\b|unclear|ambiguous|incomplete|nonsensical|无法|不能确定|信息不足",
+    rf"{_CANNOT} (?:\w{{1,20}} ){{0,2}}(?:be |see|view|provid|determin|answer|give|specif|tell|access|calculat|measur|solve|analy|assist|help|find|offer|identif"
+    r"|state|process|interpret|say|draw|conclude|select|choose|compare|physical|visual|make)"
+    rf"|{_LACKS} (?:\w{{1,20}} ){{0,2}}(?:provid|specif|includ|contain|mention|enough|given|sufficient|access|clear|visible|valid|the ability|"
+    r"information|determinable|definitive|conclusive)"
+    r"|\bimpossible to|insufficient|(?:more|additional|necessary|missing|complete) (?:information|context|details|specific|data)"
+    r"|please (?:provide|give|clarif|specif|share|note that i)|\bas an? (?:\w{1,12}-?\w{0,12} )?ai\b|language model|is missing|\bunknown\b|not applicable|\bn/a\b"
+    r"|\bsorry\b|unclear|ambiguous|incomplete|inconclusive|nonsensical|无法|不能确定|信息不足",
     re.IGNORECASE,
 )
 NO_OPTION = re.compile(
@@ -51,6 +54,6 @@ NO_OPTION = re.compile(
 )
 LACKING = re.compile(r"not (?:provide|include|contain|give)\b.{0,30} information|insufficient|enough information", re.IGNORECASE)
 CONCLUSION = re.compile(
-    r"\b(?:therefore|thus|hence|so|in conclusion|overall|finally|in total|this means|which means|we get|we have|in summary)\b|∴|所以|因此|故|综上",
+    r"\b(?:therefore|thus|hence|in conclusion|finally|in total|this means|which means|in summary|we can conclude)\b|^(?:and )?so\b|∴|所以|因此|故|综上",
     re.IGNORECASE,
 )

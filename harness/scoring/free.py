@@ -7,7 +7,7 @@ import re
 from harness.scoring.cues import ANNOUNCED, CONCLUSION, NEGATED, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.numerals import numbers
-from harness.scoring.options import words
+from harness.scoring.meaning import words
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
@@ -28,15 +28,11 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
             return Extraction(value=value, parsed=True, how=how)
     if thinking:
         return Extraction(how="cut off while thinking")
-    text = without_latex(_fractions(text))
+    text = without_latex(text)
     for how, rule in (("whole", _whole), ("cue", _cued), ("conclusion", _concluded)):
         if (value := rule(item, text)) is not None:
             return Extraction(value=value, parsed=True, how=how)
     return Extraction(how="refused" if REFUSAL.search(text) else "nothing")
-
-
-def _fractions(text: str) -> str:
-    return re.sub(r"\\[dt]?frac ?\{ ?(-?\d{1,12}) ?\} ?\{ ?(\d{1,12}) ?\}", r"\1/\2", text)
 
 
 def _value(item: Item, phrase: str) -> str | None:
@@ -44,7 +40,7 @@ def _value(item: Item, phrase: str) -> str | None:
         return _list(phrase)
     if item.kind == "text":
         return without_latex(phrase).strip() or None
-    return _pick(item, without_latex(_fractions(phrase)))
+    return _pick(item, without_latex(phrase))
 
 
 def _list(phrase: str) -> str | None:
@@ -84,7 +80,7 @@ def _concluded(item: Item, text: str) -> str | None:
         if value is None:
             continue
         overlap = len(asked.intersection(words(line))) / max(1, len(asked))
-        rating = overlap + 0.6 * concludes + 0.3 * (position == len(lines) - 1) + 0.2 * position / len(lines)
+        rating = overlap + 0.6 * concludes + 0.5 * (position == len(lines) - 1) + 0.2 * position / len(lines)
         if rating >= score:
             best, score = value, rating
     return best

@@ -18,6 +18,7 @@ _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|fon
 _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 _COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm)\b ?")
+_FRACTION = re.compile(r"\\[dt]?frac ?\{ ?(-?[\w.√π]{1,12}) ?\} ?\{ ?([\w.√π]{1,12}) ?\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。!?]|\n+")
 _FOLDED = {ord(c): unicodedata.normalize("NFKC", c) for c in map(chr, range(0xFF01, 0xFF5F))}
 _FOLDED |= {0x24B6 + i: f"({chr(65 + i)})" for i in range(26)}  # circled letters
@@ -47,9 +48,11 @@ def plain(text: str) -> str:
 
 def without_latex(text: str) -> str:
     """Font commands, spacing commands and braces removed: `\\text{ (B)}\\ 12` reads ` (B) 12`."""
-    text = _COMMAND.sub("", text)
+    text = _FRACTION.sub(r"\1/\2", _COMMAND.sub("", text))
     for mark in ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~"):
         text = text.replace(mark, " ")
+    for name, sign in (("\\sqrt", "√"), ("\\pi", "π"), ("\\times", "×"), ("\\approx", "≈"), ("\\cdot", "·"), ("\\angle", "∠"), ("\\neq", "≠")):
+        text = text.replace(name, sign)
     text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("\\degree", "°").replace("\\%", "%")
     return text.replace("{", "").replace("}", "").strip()
 
