@@ -25,14 +25,20 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
     """The value that `text` (plain, own turn) answers."""
     for how, inside in (("box", " ".join(boxes(text)) or None), ("answer-tag", answer_tag(text))):
         if inside is not None and (value := _value(item, inside)) is not None:
-            return Extraction(value=value, parsed=True, how=how)
+            return _found(item, value, how)
     if thinking:
         return Extraction(how="cut off while thinking")
     text = without_latex(text)
     for how, rule in (("whole", _whole), ("cue", _cued), ("conclusion", _concluded)):
         if (value := rule(item, text)) is not None:
-            return Extraction(value=value, parsed=True, how=how)
+            return _found(item, value, how)
     return Extraction(how="refused" if REFUSAL.search(text) else "nothing")
+
+
+def _found(item: Item, value: str, how: str) -> Extraction:
+    """`14.0` is written `14` where an integer is asked for."""
+    whole, point, rest = value.partition(".")
+    return Extraction(value=whole if item.kind == "integer" and point and not rest.strip("0") else value, parsed=True, how=how)
 
 
 def _value(item: Item, phrase: str) -> str | None:

@@ -2,8 +2,9 @@
 
 Published rules, written anew from their sources:
 - "nearest" (MathVista, github.com/lupantech/MathVista, evaluation/calculate_score.py): what names no option becomes the nearest one by
-  Levenshtein distance, the first on ties, so that even an empty answer names the shortest option; integers are truncated, floats
-  rounded to the item's precision; a list is compared as text.
+  Levenshtein distance, the first on ties, so that even an empty answer names the shortest option; an integer must be written as
+  one (so the published verdicts were made; the script as it stands today truncates `14.6` to 14), a float is rounded to the item's
+  precision; a list is compared as text.
 - "set" (LogicVista, github.com/Yijia-Xiao/LogicVista, eval/extract_accuracy.py): sorted lower-case labels are equal, duplicates and all.
 - "value": the values are equal.
 """
@@ -57,7 +58,7 @@ def normalise(item: Item, extraction: str) -> str | None:
         return _option(item, extraction.strip())
     try:
         if item.kind == "integer":
-            return str(int(float(extraction)))
+            return str(int(extraction))
         if item.kind == "float":
             return str(round(float(extraction), item.precision or 0))
     except (ValueError, OverflowError):

@@ -13,8 +13,12 @@ from harness.scoring.cues import NO_OPTION
 from harness.scoring.text import sentences
 
 _LONGEST = 300
-_MANNER = r"(?: (?:with|from) the (?:given|provided) information)?"
-_CLOSING = re.compile(rf"\b(?P<said>(?:cannot|can not|can't) be (?:definitively )?(?:determined|answered)){_MANNER}[.]?$|\bnot (?P<lack>provided|given|determinable)\b")
+# "Therefore, the question cannot be answered with the given information.", "The answer is: Cannot be determined."
+_CLOSING = re.compile(
+    r"\b(?P<said>(?:cannot|can not|can't) be (?:definitively )?(?P<verb>determined|answered))(?P<manner> (?:with|from|based on) the .{0,40})?[.]?$"
+    r"|\b(?P<lack>not (?:provided|given|determinable|listed)|inconclusive|cannot determine)\b",
+    re.IGNORECASE,
+)
 _ASKS = re.compile(r"(?:please|could you|can you|i need|we need)\b", re.IGNORECASE)
 
 
@@ -25,8 +29,18 @@ def words_instead(text: str) -> str:
         return ""
     if NO_OPTION.search(text):
         return "None"
+    if text.startswith("("):  # options listed, none chosen: the last one stands
+        return lines[-1][:_LONGEST]
     if len(lines) == 1 or (len(lines) == 2 and _ASKS.match(lines[1])):
         return "N/A" if lines[0].startswith("As an") else lines[0][:_LONGEST]
     if closing := _CLOSING.search(lines[-1]):
-        return f"{(closing['said'] or 'not ' + closing['lack']).capitalize()}".replace("definitively ", "")
+        return _closing_words(closing)
     return "N/A"
+
+
+def _closing_words(closing: re.Match[str]) -> str:
+    if closing["lack"]:
+        return closing["lack"].capitalize()
+    if closing["manner"] and "image" in closing["manner"]:
+        return "N/A"
+    return "Cannot be determined" if closing["manner"] else f"Cannot be {closing['verb'].lower()}"
