@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from harness.scoring import meaning
-from harness.scoring.cues import ANNOUNCED, CHOSEN, CONCLUSION, JUDGED, NAMED, NEGATED, NO_OPTION, REFUSAL
+from harness.scoring.cues import ANNOUNCED, CANNOT_TELL, CHOSEN, CONCLUSION, JUDGED, NAMED, NEGATED, NO_OPTION, OTHER, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.options import label_set
 from harness.scoring.polar import polar
@@ -16,6 +16,7 @@ from harness.scoring.text import sentences, without_latex
 _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
+_BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
 _NUMBERED = re.compile(r"(?:^|(?<=[\s,]))\d{1,2}[.)] ?")
 _LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 
@@ -60,17 +61,28 @@ def _marked(item: Item, text: str) -> Extraction | None:
 
 
 def _whole(item: Item, text: str) -> Iterable[str]:
-    """The response is an answer and nothing else, or begins with `(B)` / `B.` before it goes on."""
+    """The response is an answer and nothing else; or an answer and then a copy of the options."""
     if label := meaning.same_text(text, item):
         return (label,)
-    text = _NUMBERED.sub("", text, count=1) if len(text) > 3 else text
-    lines = {(m[1] or m[2] or m[3]).upper() for m in _LINE.finditer(text)}
-    if len(lines) > 1 or len(set(_BRACKETED.findall(text))) > 1:
-        return ()
-    if len(text) <= 40 and (labels := label_set(text, item)):
-        return labels
-    first = text.split("\n", 1)[0]
-    return label_set(first, item) if first[:1] in "([" or first[1:2] in ").:" else ()
+    if (before := _BEFORE_LIST.match(text)) and before[1] in item.labels:
+        return (before[1],)
+    return label_set(_unnumbered(text), item) if len(text) <= 40 and not _lists(text) else ()
+
+
+def _leading(item: Item, text: str) -> Iterable[str]:
+    """The response begins with `(B)` or `B.` before it goes on, and lists no other."""
+    first = _unnumbered(text).split("\n", 1)[0]
+    return label_set(first, item) if not _lists(text) and (first[:1] in "([" or first[1:2] in ").:") else ()
+
+
+def _unnumbered(text: str) -> str:
+    return _NUMBERED.sub("", text, count=1) if len(text) > 3 else text
+
+
+def _lists(text: str) -> bool:
+    """Whether several options are marked in the text, as in a copy of the question."""
+    lines = {(found[1] or found[2] or found[3]).upper() for found in _LINE.finditer(text)}
+    return len(lines) > 1 or len(set(_BRACKETED.findall(text))) > 1
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
@@ -90,14 +102,16 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     """The last announced answer that names an option by its label; else the last that does so by its words."""
     by_label: Iterable[str] = ()
     by_words: Iterable[str] = ()
-    for match in (*CHOSEN.finditer(text), *ANNOUNCED.finditer(text)):
-        if NEGATED.search(match[0]):
+    for match in ANNOUNCED.finditer(text):
+        if NEGATED.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
             continue
         phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0] or text[match.end() : match.end() + 400].lstrip()
         by_label = _chosen(item, label_set(phrase, item)) or by_label
         sentence = next(sentences(phrase), "")
         if not by_label and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
             by_words = _chosen(item, resolve(item, sentence)) or by_words
+    for match in () if by_label else CHOSEN.finditer(text):
+        by_label = _chosen(item, label_set(text[match.end() : match.end() + 60], item)) or by_label
     return by_label or by_words
 
 
@@ -114,19 +128,23 @@ def _named(item: Item, text: str) -> Iterable[str]:
     """The only label, or list of labels, that is named at all: `Figure B`, `(B)`; denied ones do not count."""
     found = set()
     for sentence in sentences(text):
-        if NEGATED.search(sentence):
-            continue
-        for match in NAMED.finditer(sentence):
-            found.add(label_set(sentence[match.end() :], item))
-        for match in _BRACKETED.finditer(sentence):
-            found.add(label_set(match[0], item))
+        for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence)):
+            start = match.start() if match[0][0] == "(" else match.end()
+            if not _denied(sentence, start):
+                found.add(label_set(sentence[start:], item))
     found.discard(())
     return found.pop() if len(found) == 1 else ()
 
 
+def _denied(sentence: str, start: int) -> bool:
+    """Whether the label at `start` is rejected: by a word of its clause before it, or right after it."""
+    clause = max(sentence.rfind(mark, 0, start) for mark in ",;:") + 1
+    return bool(NEGATED.search(sentence[max(clause, start - 80) : start]) or NEGATED.search(sentence[start : start + 24]))
+
+
 def _mentioned(item: Item, text: str) -> Iterable[str]:
     """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will turn`."""
-    if item.kind != "multi-choice":
+    if item.kind != "multi-choice" or any(len(choice) > 1 for choice in item.choices[:2]):
         return ()
     for sentence in sentences(_NUMBERED.sub("", text)):
         labels = {match[1] or match[2] for match in _MENTION.finditer(sentence)} & set(item.labels)
@@ -156,12 +174,12 @@ def _words(item: Item, text: str) -> Iterable[str]:
 
 def _answering(item: Item, text: str) -> list[str]:
     """Sentences in the order of how much they look like the answer: they conclude, restate the question, come last, come first."""
-    lines = list(sentences(text))
+    lines = [line for line in sentences(text) if not _copies_option(item, line)]
     asked = set(meaning.words(item.question))
     rated = []
     for position, line in enumerate(lines):
         if REFUSAL.search(line):
-            if position == len(lines) - 1 or CONCLUSION.search(line):
+            if position == 0 or CONCLUSION.search(line):
                 return []
             continue
         overlap = len(asked.intersection(meaning.words(line))) / max(1, len(asked))
@@ -170,13 +188,28 @@ def _answering(item: Item, text: str) -> list[str]:
     return [line for _, _, line in sorted(rated, reverse=True)[:3]]
 
 
+def _copies_option(item: Item, line: str) -> bool:
+    """`B) its own text`, as in a copy of the question."""
+    mark = _LINE.match(line)
+    label = (mark[1] or mark[2] or mark[3]).upper() if mark else ""
+    return label in item.labels and meaning.words(line[mark.end() :]) == list(meaning.option_words(meaning.text_of(item, label)))
+
+
+def _cannot_tell(item: Item, text: str) -> Iterable[str]:
+    """A refusal chooses the option that says one cannot tell, where there is one."""
+    offered = [label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)]
+    return offered if len(offered) == 1 and REFUSAL.search(text) else ()
+
+
 RULES = (
     ("whole", _whole),
     ("listed", _listed),
     ("cue", _cued),
     ("judged", _judged),
+    ("leading", _leading),
     ("named", _named),
     ("ending", _ending),
     ("words", _words),
     ("mention", _mentioned),
+    ("cannot tell", _cannot_tell),
 )

@@ -57,3 +57,9 @@ CONCLUSION = re.compile(
     r"\b(?:therefore|thus|hence|in conclusion|finally|in total|this means|which means|in summary|we can conclude)\b|^(?:and )?so\b|∴|所以|因此|故|综上",
     re.IGNORECASE,
 )
+# "the other option is", "the next best choice would be": announced, but as another one
+OTHER = re.compile(r"\b(?:other|another|next|second|remaining|wrong|incorrect|worst) (?:\w{1,12} ){0,2}$", re.IGNORECASE)
+CANNOT_TELL = re.compile(
+    r"impossible to tell|can ?not (?:say|tell|be determined|be predicted)|can't (?:say|tell|be)|insufficient info|not enough info|unable to",
+    re.IGNORECASE,
+)

@@ -44,12 +44,20 @@ def same_text(text: str, item: Item) -> str | None:
     """The option that `text` is, word for word or but for a slip of spelling."""
     said = words(text[:2000])
     exact = [label for label, wanted in _options(item) if said and list(wanted) == said]
+    if not exact and len(text) < 40 and (digits := _bare_digits(text)):  # "38 33": a decimal point or a comma got lost
+        exact = [label for label, choice in zip(item.labels, item.choices, strict=False) if _bare_digits(choice) == digits]
     if exact or len(text) > 60 or any(map(str.isdigit, text)):
         return exact[0] if len(exact) == 1 else None
     from Levenshtein import ratio
 
     near = [label for label, wanted in _options(item) if ratio(" ".join(said), " ".join(wanted), score_cutoff=0.88) > 0]
     return near[0] if len(near) == 1 and len(text) > 5 else None
+
+
+def _bare_digits(text: str) -> str:
+    """The digits of a text that is one number but for signs and spaces, of which at least two; else nothing."""
+    digits = "".join(filter(str.isdigit, text))
+    return digits if len(digits) > 1 and not any(map(str.isalpha, text)) else ""
 
 
 def by_text(phrase: str, item: Item) -> str | None:
@@ -117,4 +125,10 @@ def _same_word(wanted: str, said: str) -> bool:
     if wanted == said:
         return True
     stem = wanted.rstrip("s") if len(wanted) > 4 else wanted
-    return len(stem) > 3 and stem.isalpha() and said.startswith(stem[:-1] if stem.endswith("e") and len(stem) > 4 else stem)
+    if len(stem) > 3 and stem.isalpha() and said.startswith(stem[:-1] if stem.endswith("e") and len(stem) > 4 else stem):
+        return True
+    if len(wanted) < 6 or wanted[0] != said[0] or abs(len(wanted) - len(said)) > 1:
+        return False
+    from Levenshtein import ratio
+
+    return ratio(wanted, said) > 0.8  # metres, meters

@@ -13,7 +13,7 @@ from harness.scoring.items import Item
 from harness.scoring.meaning import starts_with, text_of
 
 _FILLERS = "the|is|be|clearly|definitely|likely|probably|therefore|indeed|both|only|either|simply|just|actually|most|correct|right|in|to|by"
-_LEAD = re.compile(rf"[\s\"'*#>:=~,.-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE)
+_LEAD = re.compile(rf"[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE)
 _ONE = re.compile(r"[\"'\[]?(?:\( ?([A-Za-z1-9]) ?\)|\[([A-Za-z1-9])\]|([A-Za-z1-9])(?![A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?=))[\"'\]]?")
 _JOIN = re.compile(rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()", re.IGNORECASE)
 _AFTER = re.compile(r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]")
