@@ -17,7 +17,7 @@ _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
 _BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
-_NUMBERED = re.compile(r"(?:^|(?<=[\s,]))\d{1,2}[.)] ?")
+_NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
 _LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 
 
@@ -70,9 +70,14 @@ def _whole(item: Item, text: str) -> Iterable[str]:
 
 
 def _leading(item: Item, text: str) -> Iterable[str]:
-    """The response begins with `(B)` or `B.` before it goes on, and lists no other."""
-    first = _unnumbered(text).split("\n", 1)[0]
-    return label_set(first, item) if not _lists(text) and (first[:1] in "([" or first[1:2] in ").:") else ()
+    """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no other."""
+    first, _, rest = _unnumbered(text).partition("\n")
+    if _lists(text):
+        return ()
+    if first[:1] in "([" or first[1:2] in ").:" or first[1:4] == " is":
+        return label_set(first, item)
+    label = meaning.same_text(first, item)
+    return (label,) if label and not meaning.same_text(_unnumbered(rest).partition("\n")[0], item) else ()
 
 
 def _unnumbered(text: str) -> str:
@@ -103,7 +108,7 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     by_label: Iterable[str] = ()
     by_words: Iterable[str] = ()
     for match in ANNOUNCED.finditer(text):
-        if NEGATED.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
+        if NEGATED.search(match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
             continue
         phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0] or text[match.end() : match.end() + 400].lstrip()
         by_label = _chosen(item, label_set(phrase, item)) or by_label
@@ -134,6 +139,20 @@ def _named(item: Item, text: str) -> Iterable[str]:
                 found.add(label_set(sentence[start:], item))
     found.discard(())
     return found.pop() if len(found) == 1 else ()
+
+
+def _restated(item: Item, text: str) -> Iterable[str]:
+    """The label, or list of labels, of the sentence that looks most like the answer; denied ones do not count."""
+    for sentence in _answering(item, text):
+        labels = {
+            label
+            for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence))
+            if not _denied(sentence, start := match.start() if match[0][0] == "(" else match.end())
+            for label in label_set(sentence[start:], item)
+        }
+        if labels:
+            return labels
+    return ()
 
 
 def _denied(sentence: str, start: int) -> bool:
@@ -210,6 +229,7 @@ RULES = (
     ("named", _named),
     ("ending", _ending),
     ("words", _words),
+    ("restated", _restated),
     ("mention", _mentioned),
     ("cannot tell", _cannot_tell),
 )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-_VERB = r"(?:is|are|was|would be|will be|should be|must be|could be|has to be|becomes|be|:|=|->)"
+_VERB = r"(?:(?<!\w)(?:is|are|was|would be|will be|should be|must be|could be|has to be|becomes|be)(?!\w)|:|=|->)"
 # "The correct answer is", "the best choice to replace the mark would be", "Answer:"
 ANNOUNCED = re.compile(
     r"\b(?:answers?|choice|option|solution|(?:correct|right|final|best|missing|next) (?:\w{1,20} ){0,2}?(?:one|\w{3,20}))\b"
-    rf"(?P<gap>[^.\n;?!:=]{{0,90}}?) ?(?<![\w])(?P<verb>{_VERB})(?![\w]) ?"
+    rf"(?P<gap>[^.\n;?!:=]{{0,90}}?) ?{_VERB} ?"
     r"|(?:答案|结果|结论|正确选项|选项)(?P<gap2>[^。\n;:]{0,6}?)(?:应该|应当|应)?(?:是|为|选|:) ?:?",
     re.IGNORECASE,
 )
@@ -58,7 +58,7 @@ CONCLUSION = re.compile(
     re.IGNORECASE,
 )
 # "the other option is", "the next best choice would be": announced, but as another one
-OTHER = re.compile(r"\b(?:other|another|next|second|remaining|wrong|incorrect|worst) (?:\w{1,12} ){0,2}$", re.IGNORECASE)
+OTHER = re.compile(r"\b(?:other|another|next|second|remaining|wrong|incorrect|worst) (?:\w{1,12} ){0,2}$|^next \w{1,12}est\b", re.IGNORECASE)
 CANNOT_TELL = re.compile(
     r"impossible to tell|can ?not (?:say|tell|be determined|be predicted)|can't (?:say|tell|be)|insufficient info|not enough info|unable to",
     re.IGNORECASE,

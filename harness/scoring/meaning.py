@@ -13,6 +13,7 @@ from harness.scoring.text import plain, without_latex
 _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+/√²³-]")
 # Too common to count in the middle of a sentence: an option made of one of them must begin it.
 _COMMON = frozenset({"yes", "no", "true", "false", "none", "nothing", "same", "all", "left", "right", "up", "down", "other", "neither", "both", "na"})
+_EMPTY = _COMMON - {"left", "right", "up", "down"}
 _LIGHT = frozenset("the a an of in to is are it its would will be also and or that this there for on at by with do does they".split())
 _CONDITION = re.compile(r"\b(?:if|when|since|as|because)\b[^,.;]{0,160},|\b(?:if|because|since|due to|when)\b[^,.;]{0,200}", re.IGNORECASE)
 
@@ -83,7 +84,7 @@ def by_meaning(phrase: str, item: Item) -> str | None:
     named = []
     for label, wanted in options:
         own = [one for one in wanted if one not in shared]
-        if own and not set(own) <= _COMMON and all(len(one) > 1 and any(_same_word(one, other) for other in said) for one in own):
+        if own and not set(own) <= _EMPTY and all(len(one) > 1 and any(_same_word(one, other) for other in said) for one in own):
             named.append((label, len(own)))
     longest = max((length for _, length in named), default=0)
     best = [label for label, length in named if length == longest]

@@ -26,7 +26,7 @@ def polar(sentence: str, item: Item) -> str | None:
     if said := _SAID.match(sentence):
         return labels[said[1].lower() in _NO]
     if judged := _JUDGED.search(sentence):
-        return labels[(judged[1].lower() in ("false", "incorrect")) != bool(NEGATED.search(sentence[: judged.start()]))]
+        return labels[(judged[1].lower() in ("false", "incorrect")) != bool(NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()]))]
     asked, told = words(item.question), words(sentence)
     own = set(asked) - _LIGHT - _MORE - _LESS
     if not own or len(own & set(told)) < _ENOUGH * len(own):
