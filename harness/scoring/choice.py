@@ -16,6 +16,8 @@ from harness.scoring.text import sentences, without_latex
 _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
+_ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I]\W{0,4}(?:\n|$)")
+_ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
 _BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
 _NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
 _LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
@@ -39,8 +41,10 @@ def resolve(item: Item, phrase: str) -> tuple[str, ...]:
     phrase = phrase.strip()
     if labels := label_set(phrase, item):
         return labels
-    label = meaning.same_text(phrase, item) or meaning.by_text(phrase, item) or meaning.by_number(phrase, item) or meaning.by_meaning(phrase, item)
-    return (label,) if label else ()
+    for read in (meaning.same_text, polar, meaning.by_text, meaning.by_number, meaning.by_meaning):
+        if label := read(phrase, item):
+            return (label,)
+    return ()
 
 
 def _chosen(item: Item, labels: Iterable[str]) -> tuple[str, ...]:
@@ -71,9 +75,11 @@ def _whole(item: Item, text: str) -> Iterable[str]:
 
 def _leading(item: Item, text: str) -> Iterable[str]:
     """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no other."""
-    first, _, rest = _unnumbered(text).partition("\n")
+    first, _, rest = _unnumbered(text).lstrip(_ORNAMENTS).partition("\n")
     if _lists(text):
         return ()
+    if len(first.strip(" .")) == 1 and first[0].isupper() and not _ALONE.search(rest):
+        return label_set(first, item)
     if first[:1] in "([" or first[1:2] in ").:" or first[1:4] == " is":
         return label_set(first, item)
     label = meaning.same_text(first, item)

@@ -16,6 +16,7 @@ from harness.scoring.text import answer_part, last_turn, own_turn, plain, withou
 
 __all__ = ["Extraction", "extract"]
 
+
 def extract(item: Item, response: str) -> Extraction:
     """What the response answers. Total: never raises, linear in the length of the response."""
     rest, thinking = answer_part(response)

@@ -6,19 +6,17 @@ import re
 
 from harness.scoring.cues import ANNOUNCED, CONCLUSION, NEGATED, REFUSAL
 from harness.scoring.items import Extraction, Item
-from harness.scoring.numerals import numbers
 from harness.scoring.meaning import words
+from harness.scoring.numerals import numbers
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
 _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
-_BEFORE = re.compile(
-    r"(?:=|≈|\\approx|->|\b(?:is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?|:))"
-    r" ?[(£$€\"' ]{0,3}$",
-    re.IGNORECASE,
-)
-_STOP = frozenset("the a an of in to is are was were and or for on at by with that this it as from how many much what which there be do does".split())
+_VERBS = "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?"
+_BEFORE = re.compile(rf"(?:=|≈|\\approx|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
+_LIGHT = "the a an of in to is are was were and or for on at by with that this it as from how many much what which there be do does"
+_STOP = frozenset(_LIGHT.split(" "))
 
 
 def extract(item: Item, text: str, thinking: bool) -> Extraction:

@@ -1,7 +1,7 @@
 """Option labels in words: which labels a phrase begins with.
 
-The article: a bare "A" or "I", or any lower-case letter, is a label only where something says so: brackets, a following `)` `.` `:`, the end
-of the phrase, a list of labels, or the option's own text. "A dog" and "a dog" never vote.
+The article: a bare "A" or "I", or any lower-case letter, is a label only where something says so: brackets, a following `)` `.` `:`, the
+end of the phrase, a list of labels, or the option's own text. "A dog" and "a dog" never vote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from harness.scoring.meaning import starts_with, text_of
 
 _FILLERS = "the|is|be|clearly|definitely|likely|probably|therefore|indeed|both|only|either|simply|just|actually|most|correct|right|in|to|by"
 _LEAD = re.compile(rf"[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE)
-_ONE = re.compile(r"[\"'\[]?(?:\( ?([A-Za-z1-9]) ?\)|\[([A-Za-z1-9])\]|([A-Za-z1-9])(?![A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?=))[\"'\]]?")
+_RUNS_INTO = r"[A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?="  # a word, a number, a formula: no label
+_ONE = re.compile(rf"[\"'\[]?(?:\( ?([A-Za-z1-9]) ?\)|\[([A-Za-z1-9])\]|([A-Za-z1-9])(?!{_RUNS_INTO}))[\"'\]]?")
 _JOIN = re.compile(rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()", re.IGNORECASE)
 _AFTER = re.compile(r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]")
 # After a capital letter that a cue led to, these go on with the sentence: "the answer is A because".
@@ -64,7 +65,7 @@ def _label_at(phrase: str, cursor: int, item: Item) -> tuple[str, int] | None:
 
 
 def _stands_alone(phrase: str, match: re.Match[str], item: Item, letter: str) -> bool:
-    """Whether a letter without brackets is a label here: upper-case ones other than A and I unless a word runs on, others by their marks."""
+    """Whether a letter without brackets is a label here: A, I and lower-case ones by what follows, other capitals always."""
     written, end = match[3], match.end()
     if _AFTER.match(phrase, end) or _LISTED.match(phrase, end):
         return True

@@ -9,11 +9,16 @@ from harness.scoring.items import Item
 from harness.scoring.meaning import words
 
 _YES, _NO = ("yes", "true"), ("no", "false")
-_MORE = frozenset("more greater larger bigger higher longer taller wider exceeds above".split())
-_LESS = frozenset("less fewer smaller lower shorter narrower below".split())
-_EQUAL = frozenset("same equal equals identical".split())
-_LIGHT = frozenset("the a an of in to is are was were there do does did it its that this have has at on for and or than be not as both all image based".split())
-_JUDGED = re.compile(r"\b(?:is|are|was|statement|answer is|would be)[ :]{1,3}(?:therefore |also |indeed |clearly )?(true|false|correct|incorrect)\b", re.IGNORECASE)
+_MORE = frozenset({"more", "greater", "larger", "bigger", "higher", "longer", "taller", "wider", "exceeds", "above"})
+_LESS = frozenset({"less", "fewer", "smaller", "lower", "shorter", "narrower", "below"})
+_EQUAL = frozenset({"same", "equal", "equals", "identical"})
+_ARTICLES = (
+    "the a an of in to is are was were there do does did it its that this have has at on for and or than be not as both all image based"
+)
+_LIGHT = frozenset(_ARTICLES.split(" "))
+_VERB = "is|are|was|statement|answer is|would be"
+_ADVERB = "therefore |also |indeed |clearly "
+_JUDGED = re.compile(rf"\b(?:{_VERB})[ :]{{1,3}}(?:{_ADVERB})?(true|false|correct|incorrect)\b", re.IGNORECASE)
 _SAID = re.compile(r"^(?:sure[,!.] )?(yes|no|true|false)\b", re.IGNORECASE)
 _ENOUGH = 0.5  # share of the question's own words that make a sentence its restatement
 
@@ -26,7 +31,9 @@ def polar(sentence: str, item: Item) -> str | None:
     if said := _SAID.match(sentence):
         return labels[said[1].lower() in _NO]
     if judged := _JUDGED.search(sentence):
-        return labels[(judged[1].lower() in ("false", "incorrect")) != bool(NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()]))]
+        return labels[
+            (judged[1].lower() in ("false", "incorrect")) != bool(NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()]))
+        ]
     asked, told = words(item.question), words(sentence)
     own = set(asked) - _LIGHT - _MORE - _LESS
     if not own or len(own & set(told)) < _ENOUGH * len(own):

@@ -1,8 +1,9 @@
 """What MathVista's official pipeline is handed where a response holds no answer: the words its GPT-4 extractor is seen to write.
 
-Without a choice among the options the official normaliser takes the option nearest to those words, so a verdict needs them. In the published
-extractions a single sentence is copied (a plea for more information after it left out); of a longer refusal its closing words are kept ("Cannot
-be determined") or "N/A" stands; where the response finds that no option fits, "None".
+Without a choice among the options the official normaliser takes the option nearest to those words, so a verdict needs them. In the
+published extractions a single sentence is copied (a plea for more information after it left out); of a longer refusal its closing words
+are kept ("Cannot be determined") or "N/A" stands; where the response finds that no option fits, "None"; of options listed without a
+choice, the last.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from harness.scoring.text import sentences
 _LONGEST = 300
 # "Therefore, the question cannot be answered with the given information.", "The answer is: Cannot be determined."
 _CLOSING = re.compile(
-    r"\b(?P<said>(?:cannot|can not|can't) be (?:definitively )?(?P<verb>determined|answered))(?P<manner> (?:with|from|based on) the .{0,40})?[.]?$"
+    r"\b(?:cannot|can not|can't) be (?:definitively )?(?P<verb>determined|answered)(?P<manner> (?:with|from|based on) the .{0,40})?[.]?$"
     r"|\b(?P<lack>not (?:provided|given|determinable|listed)|inconclusive|cannot determine)\b",
     re.IGNORECASE,
 )
@@ -23,19 +24,18 @@ _ASKS = re.compile(r"(?:please|could you|can you|i need|we need)\b", re.IGNORECA
 
 
 def words_instead(text: str) -> str:
-    """The extractor's words for `text`, a response without an answer."""
+    """The extractor's words for `text`, a response without an answer; empty for an empty one, as the published script has it."""
     lines = list(sentences(text[:20_000]))
     if not lines:
         return ""
     if NO_OPTION.search(text):
         return "None"
-    if text.startswith("("):  # options listed, none chosen: the last one stands
+    if text.startswith("("):
         return lines[-1][:_LONGEST]
     if len(lines) == 1 or (len(lines) == 2 and _ASKS.match(lines[1])):
         return "N/A" if lines[0].startswith("As an") else lines[0][:_LONGEST]
-    if closing := _CLOSING.search(lines[-1]):
-        return _closing_words(closing)
-    return "N/A"
+    closing = _CLOSING.search(lines[-1])
+    return _closing_words(closing) if closing else "N/A"
 
 
 def _closing_words(closing: re.Match[str]) -> str:

@@ -56,8 +56,9 @@ def find(suite: str, suites: Mapping[str, Suite] | None = None) -> Suite:
 def logicvista(data: Path) -> list[Item]:
     """LogicVista: `data` is the folder with dataset.json, or one above it (`data/` in the public repository, or `logicvista/`).
 
-    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are letters A to I and, once, a digit:
-    digits are labels where the question does not offer letters. Three items have two right labels, so every item may be answered with several. Row v1_382 has no gold and is kept with an empty one.
+    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are letters A to I and, once, a
+    digit: digits are labels where the question does not offer letters. Three items have two right labels, so every item may be
+    answered with several. Row v1_382 has no gold and is kept with an empty one.
 
     Raises:
         InputError: no dataset.json, or not of that shape.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _BOXES = ("\\boxed{", "\\fbox{", "\\boxed {")
+_MOST = 9
 
 
 def boxes(text: str) -> list[str]:
@@ -10,11 +11,9 @@ def boxes(text: str) -> list[str]:
 
     An unclosed last box holds the text to the end of its line: an answer that was cut off after it was stated.
     """
-    start = max(text.rfind(mark) for mark in _BOXES)
-    if start < 0:
-        return []
     found: list[str] = []
-    while start >= 0 and len(found) < 9:
+    start = limit = max(text.rfind(mark) for mark in _BOXES)
+    while start >= 0 and len(found) < _MOST:
         inside, end = _inside(text, start)
         if found and (end > limit or text[end:limit].strip(" \n,;$\\()[].") not in ("", "and", "&", "\\text{ and }")):
             break

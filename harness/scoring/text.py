@@ -12,20 +12,27 @@ from collections.abc import Iterator
 _THINK_ENDS = ("</think>", "</thinking>", "<|end_of_thought|>", "◁/think▷")
 _THINK_STARTS = ("<think>", "<thinking>", "<|begin_of_thought|>", "◁think▷")
 # A model that goes on after its answer writes the next turn or the next example itself; nothing from there on answers this question.
-_NEXT_TURN = re.compile(r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:", re.IGNORECASE)
+_NEXT_TURN = re.compile(
+    r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:",
+    re.IGNORECASE,
+)
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
-_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm)\b ?")
+_FONTS = "text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm"
+_COMMAND = re.compile(rf"\\(?:{_FONTS})\b ?")
+_SPACINGS = ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~")
+_SIGNS = {"sqrt": "√", "pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle": "∠", "neq": "≠"}
 _FRACTION = re.compile(r"\\[dt]?frac ?\{ ?(-?[\w.√π]{1,12}) ?\} ?\{ ?([\w.√π]{1,12}) ?\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。!?]|\n+")
-_FOLDED = {ord(c): unicodedata.normalize("NFKC", c) for c in map(chr, range(0xFF01, 0xFF5F))}
-_FOLDED |= {0x24B6 + i: f"({chr(65 + i)})" for i in range(26)}  # circled letters
-_FOLDED |= dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\x00\ufffd"), None)
-_FOLDED |= {ord(a): b for a, b in zip("‘’′“”″–—−‐‑ \u00a0【】〔〕。，：；", "'''\"\"\"-----  []().,:;", strict=False)}
-_FOLDED |= {code: " " for code in (*range(1, 9), *range(14, 32), *range(127, 160))}
-_FOLDED |= {code: None for code in range(0xD800, 0xE000)}
+_FOLDED: dict[int, str | None] = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
+_FOLDED |= {0x24B6 + index: f"({chr(65 + index)})" for index in range(26)}  # circled letters
+_FOLDED |= dict.fromkeys(map(ord, "\u2018\u2019\u2032"), "'") | dict.fromkeys(map(ord, "\u201c\u201d\u2033"), '"')
+_FOLDED |= dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-") | dict.fromkeys(map(ord, "\u00a0\u3000"), " ")
+_FOLDED |= dict(zip(map(ord, "\u3010\u3011\u3014\u3015\u3002"), "[]().", strict=True))
+_FOLDED |= dict.fromkeys((*range(1, 9), *range(14, 32), *range(127, 160)), " ")  # controls
+_FOLDED |= dict.fromkeys((0, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, 0xFFFD, *range(0xD800, 0xE000)))
 
 
 def answer_part(response: str) -> tuple[str, bool]:
@@ -49,10 +56,10 @@ def plain(text: str) -> str:
 def without_latex(text: str) -> str:
     """Font commands, spacing commands and braces removed: `\\text{ (B)}\\ 12` reads ` (B) 12`."""
     text = _FRACTION.sub(r"\1/\2", _COMMAND.sub("", text))
-    for mark in ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~"):
+    for mark in _SPACINGS:
         text = text.replace(mark, " ")
-    for name, sign in (("\\sqrt", "√"), ("\\pi", "π"), ("\\times", "×"), ("\\approx", "≈"), ("\\cdot", "·"), ("\\angle", "∠"), ("\\neq", "≠")):
-        text = text.replace(name, sign)
+    for name, sign in _SIGNS.items():
+        text = text.replace(f"\\{name}", sign)
     text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("\\degree", "°").replace("\\%", "%")
     return text.replace("{", "").replace("}", "").strip()
 
