@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
 
 from harness.scoring import meaning
-from harness.scoring.cues import ANNOUNCED, CANNOT_TELL, CHOSEN, CONCLUSION, JUDGED, NAMED, NEGATED, NO_OPTION, OTHER, REFUSAL
+from harness.scoring.cues import ANNOUNCED, CANNOT_TELL, CHOSEN, CONCLUSION, JUDGED, MOST_CUES, NAMED, NEGATED, NO_OPTION, OTHER, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.options import label_set
 from harness.scoring.polar import polar
@@ -111,28 +112,29 @@ def _listed(item: Item, text: str) -> Iterable[str]:
 
 def _cued(item: Item, text: str) -> Iterable[str]:
     """The last announced answer that names an option by its label; else the last that does so by its words."""
-    by_label: Iterable[str] = ()
     by_words: Iterable[str] = ()
-    for match in ANNOUNCED.finditer(text):
+    for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
         if NEGATED.search(match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
             continue
         phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0] or text[match.end() : match.end() + 400].lstrip()
-        by_label = _chosen(item, label_set(phrase, item)) or by_label
+        if labels := _chosen(item, label_set(phrase, item)):
+            return labels
         sentence = next(sentences(phrase), "")
-        if not by_label and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
-            by_words = _chosen(item, resolve(item, sentence)) or by_words
-    for match in () if by_label else CHOSEN.finditer(text):
-        by_label = _chosen(item, label_set(text[match.end() : match.end() + 60], item)) or by_label
-    return by_label or by_words
+        if not by_words and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
+            by_words = _chosen(item, resolve(item, sentence))
+    for match in reversed(deque(CHOSEN.finditer(text), MOST_CUES)):
+        if labels := _chosen(item, label_set(text[match.end() : match.end() + 60], item)):
+            return labels
+    return by_words
 
 
 def _judged(item: Item, text: str) -> Iterable[str]:
     """`(B) is correct`: the last one that is not denied."""
-    found: Iterable[str] = ()
-    for match in JUDGED.finditer(text):
-        if not NEGATED.search(match[0]) and not REFUSAL.search(text[max(0, match.start() - 120) : match.end()]):
-            found = _chosen(item, label_set(match["label"] or match["chinese"], item)) or found
-    return found
+    for match in reversed(deque(JUDGED.finditer(text), MOST_CUES)):
+        denied = NEGATED.search(match[0]) or REFUSAL.search(text[max(0, match.start() - 120) : match.end()])
+        if not denied and (labels := _chosen(item, label_set(match["label"] or match["chinese"], item))):
+            return labels
+    return ()
 
 
 def _named(item: Item, text: str) -> Iterable[str]:

@@ -30,6 +30,7 @@ CHOSEN = re.compile(
     r"|(?:故|应|所以|因此|则|我)(?:选择|选) ?:?|选择 ?:?",
     re.IGNORECASE,
 )
+MOST_CUES = 100  # of so many last ones at least one names the answer, or none does
 NOUNS = (
     "option|choice|answer|letter|figure|diagram|image|picture|shape|box|label|item|statement|set|group|category|piece|cube|object|"
     "pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"

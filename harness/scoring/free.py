@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 
-from harness.scoring.cues import ANNOUNCED, CONCLUSION, NEGATED, REFUSAL
+from harness.scoring.cues import ANNOUNCED, CONCLUSION, MOST_CUES, NEGATED, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.meaning import words
 from harness.scoring.numerals import numbers
@@ -59,14 +60,13 @@ def _whole(item: Item, text: str) -> str | None:
 
 
 def _cued(item: Item, text: str) -> str | None:
-    found = None
-    for match in ANNOUNCED.finditer(text):
+    for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
         if NEGATED.search(match[0]):
             continue
         sentence = next(sentences(text[match.end() : match.end() + 300]), "")
         if not REFUSAL.search(sentence) and (value := _value(item, sentence)) is not None:
-            found = value
-    return found
+            return value
+    return None
 
 
 def _concluded(item: Item, text: str) -> str | None:

@@ -80,7 +80,7 @@ def by_meaning(phrase: str, item: Item) -> str | None:
     if _repeated(phrase, item):
         core = _CONDITION.sub(" ", phrase)
         return by_text(phrase, item) or by_text(core, item)
-    said = words(_CONDITION.sub(" ", phrase))
+    said = set(words(_CONDITION.sub(" ", phrase)))
     options = [(label, [one for one in wanted if one not in _LIGHT]) for label, wanted in _options(item)]
     shared = set.intersection(*(set(wanted) for _, wanted in options)) if len(options) > 1 else set()
     named = []

@@ -22,6 +22,8 @@ _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 _FONTS = "text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm"
 _COMMAND = re.compile(rf"\\(?:{_FONTS})\b ?")
+_LONGEST_SENTENCE = 2_000
+_LEAD_IN = 20  # letters before a repeated question, as of "based on the image,"
 _SPACINGS = ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~")
 _SIGNS = {"sqrt": "√", "pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle": "∠", "neq": "≠"}
 _FRACTION = re.compile(r"\\[dt]?frac ?\{ ?(-?[\w.√π]{1,12}) ?\} ?\{ ?([\w.√π]{1,12}) ?\}")
@@ -79,10 +81,10 @@ def last_turn(text: str) -> str:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Sentences and lines, stripped, empty ones left out."""
+    """Sentences and lines, stripped, empty ones left out; of one too long to be a sentence its beginning."""
     for part in _SENTENCE.split(text):
         if part and (stripped := part.strip()):
-            yield stripped
+            yield stripped[:_LONGEST_SENTENCE]
 
 
 def without_echo(text: str, question: str) -> str:
@@ -98,6 +100,6 @@ def without_echo(text: str, question: str) -> str:
                 letters.append(one)
                 places.append(index)
     at = "".join(letters).find(asked)
-    if at < 0 or at > 40:
+    if at < 0 or at > _LEAD_IN:
         return text
-    return text[places[at + len(asked) - 1] + 1 :].lstrip(" ?.,:;)\n\"'")
+    return text[places[at + len(asked) - 1] + 1 :].lstrip(" ?.,:;)\n\"'") or text
