@@ -19,6 +19,7 @@ _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?(
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
 _ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I]\W{0,4}(?:\n|$)")
 _ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
+_ADDED = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL)
 _BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
 _NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
 _LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
@@ -31,7 +32,12 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
     if thinking:
         return Extraction(how="cut off while thinking")
     text = without_latex(text)
+    if foreign := _foreign(item, text):
+        return Extraction(how="another option", text=foreign)
+    unfit = item.kind == "choice" and bool(NO_OPTION.search(text[-600:]))
     for how, rule in RULES:
+        if unfit and how not in ("whole", "cue"):
+            break
         if labels := _chosen(item, rule(item, text)):
             return Extraction(labels=labels, parsed=True, how=how)
     return Extraction(how="no option fits" if NO_OPTION.search(text) else "refused" if REFUSAL.search(text) else "nothing")
@@ -49,8 +55,16 @@ def resolve(item: Item, phrase: str) -> tuple[str, ...]:
 
 
 def _chosen(item: Item, labels: Iterable[str]) -> tuple[str, ...]:
-    """Sorted; nothing where a question with one answer gets several: whoever lists the options has not chosen."""
+    """Sorted; nothing where a question with one answer gets several: whoever lists the options has not chosen.
+
+    Several labels that are one option's text (`(D) A and C`) are that option.
+    """
     found = tuple(sorted(set(labels)))
+    if len(found) > 1:
+        said = [label.lower() for label in found]
+        whole = [label for label in item.labels if [one for one in meaning.words(meaning.text_of(item, label)) if one != "and"] == said]
+        if len(whole) == 1:
+            return (whole[0],)
     return () if item.kind == "choice" and len(found) > 1 else found
 
 
@@ -116,7 +130,9 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
         if NEGATED.search(match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
             continue
-        phrase = text[match.end() : match.end() + 400].split("\n\n", 1)[0] or text[match.end() : match.end() + 400].lstrip()
+        phrase = _phrase(text, match.end())
+        if phrase.startswith("either ") or (item.kind == "choice" and _lists(phrase)):
+            continue
         if labels := _chosen(item, label_set(phrase, item)):
             return labels
         sentence = next(sentences(phrase), "")
@@ -126,6 +142,23 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         if labels := _chosen(item, label_set(text[match.end() : match.end() + 60], item)):
             return labels
     return by_words
+
+
+def _phrase(text: str, start: int) -> str:
+    """What was announced: up to the next blank line, or after it."""
+    phrase = text[start : start + 400]
+    return phrase.split("\n\n", 1)[0] or phrase.lstrip()
+
+
+def _foreign(item: Item, text: str) -> str | None:
+    """The label of an option that the last announcement, or the whole response, adds to those there are: `(E) cannot be determined`."""
+    if item.kind != "choice":
+        return None
+    last = deque(ANNOUNCED.finditer(text), 1)
+    said = _phrase(text, last[0].end()) if last and not NEGATED.search(last[0][0]) else text if len(text) < 60 else ""
+    found = _ADDED.match(said)
+    letter = (found[1] or found[2]) if found else None
+    return letter if letter and letter not in item.labels else None
 
 
 def _judged(item: Item, text: str) -> Iterable[str]:
@@ -190,13 +223,23 @@ def _ending(item: Item, text: str) -> Iterable[str]:
 
 def _words(item: Item, text: str) -> Iterable[str]:
     """The option that the sentence which answers comes to: by its words, its number, or as a yes or no."""
-    if not item.choices or NO_OPTION.search(text):
+    if not item.choices:
         return ()
+    for sentence in _polar_first(item, text):
+        if label := polar(sentence, item):
+            return (label,)
     for sentence in _answering(item, text):
         label = polar(sentence, item) or meaning.by_meaning(sentence, item) or meaning.by_number(sentence, item)
         if label:
             return (label,)
     return ()
+
+
+def _polar_first(item: Item, text: str) -> list[str]:
+    """Of a yes-or-no answer its conclusion and its first sentence: what follows explains."""
+    lines = [line for line in sentences(text) if not _copies_option(item, line)]
+    concluding = [line for line in lines if CONCLUSION.search(line)]
+    return [] if any(map(REFUSAL.search, (*concluding[-1:], *lines[:1]))) else [*concluding[-1:], *lines[:1]]
 
 
 def _answering(item: Item, text: str) -> list[str]:

@@ -40,7 +40,7 @@ NAMED = re.compile(rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|\b(?:is|are) (?=(?-i
 # "(B) is correct", "选项A正确"
 JUDGED = re.compile(
     r"(?P<label>\( ?[A-Ia-i] ?\)|\b[A-I]\b\)?)(?P<gap>[^.\n;?!]{0,60}?) (?:is|are|would be|seems to be|appears to be)"
-    r" (?:the |a |most |likely |only ){0,3}(?:correct|right|best|true|answer|accurate|appropriate)\b"
+    r" (?:the |a |most |likely |only ){0,3}(?:correct|right(?! ?-?(?:angle|triangle|side|hand|of))|best|true|answer|accurate|appropriate)\b"
     r"|(?P<chinese>[A-I]) ?(?:选项)?(?:是)?正确"
 )
 NEGATED = re.compile(
@@ -63,7 +63,8 @@ REFUSAL = re.compile(rf"{_CANNOT} (?:\w{{1,20}} ){{0,2}}{_DO}|{_LACKS} (?:\w{{1,
 NO_OPTION = re.compile(
     r"none of the (?:options|choices|answers|given|provided|above (?:options|choices))"
     r"|(?:is|are|was) not (?:in|among|one of|listed|available|given)[^.\n]{0,40}(?:options|choices)"
-    r"|not (?:one of|in|among) the (?:\w{1,12} ){0,2}(?:options|choices)|mistake in the (?:question|problem|options)",
+    r"|not (?:one of|in|among) the (?:\w{1,12} ){0,2}(?:options|choices)|mistake in the (?:question|problem|options)"
+    r"|(?:option|answer|choice)(?: letter)? is not (?:provided|given|listed|available)",
     re.IGNORECASE,
 )
 CONCLUSION = re.compile(

@@ -14,6 +14,9 @@ from harness.scoring.text import sentences, without_latex
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
 _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
+_THERE_ARE_NO = re.compile(r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)", re.IGNORECASE)
+_COUNTED = re.compile(r"\bhow many (?:\w{1,12} ){0,2}?(\w{4,20})", re.IGNORECASE)
+_YEAR = re.compile(r"\b(?:which|what) year\b", re.IGNORECASE)
 _VERBS = "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?"
 _BEFORE = re.compile(rf"(?:=|≈|\\approx|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
 _LIGHT = "the a an of in to is are was were and or for on at by with that this it as from how many much what which there be do does"
@@ -91,12 +94,31 @@ def _concluded(item: Item, text: str) -> str | None:
 
 
 def _pick(item: Item, sentence: str) -> str | None:
-    """The number of a sentence that answers: one a verb or `=` announces, before others; not one the question gave, unless announced."""
-    found = numbers(sentence)
+    """The number of a sentence that answers the question.
+
+    In this order: one that counts what was asked for ("how many objects": `4 objects`), a year where a year was asked for, one that a verb
+    or `=` announces, a new one; a number that the question gave only if nothing else is there. What follows "out of" is no answer.
+    """
+    found = [one for one in numbers(sentence) if not sentence[: one[1]].rstrip().lower().endswith("out of")]
     if not found:
         return "0" if _NOTHING_LEFT.search(sentence) else None
+    if counted := _COUNTED.search(item.question):
+        noun = counted[1].lower()
+        counts = [one for one in found if noun[:-1] in sentence[one[2] : one[2] + 24].lower()]
+        if counts:
+            return counts[-1][0]
+        if _THERE_ARE_NO.search(sentence):
+            return "0"
+    if _YEAR.search(item.question) and (years := [one for one in found if len(one[0]) == 4 and one[0].isdigit()]):
+        return years[-1][0]
     given = {value for value, _, _ in numbers(item.question)}
-    announced = [one for one in found if _BEFORE.search(sentence[max(0, one[1] - 24) : one[1]])]
     fresh = [one for one in found if one[0] not in given]
-    best = [one for one in announced if one in fresh] or fresh or announced
-    return best[-1][0] if best else (found[-1][0] if len(sentence) < 40 else None)
+    announced = [one for one in fresh if _BEFORE.search(sentence[max(0, one[1] - 24) : one[1]])]
+    best = announced or fresh or _given(found, sentence)
+    return best[-1][0] if best else None
+
+
+def _given(found: list[tuple[str, int, int]], sentence: str) -> list[tuple[str, int, int]]:
+    """Numbers that the question gave may answer it where something announces one of them, and then the last of them does."""
+    announced = any(_BEFORE.search(sentence[max(0, one[1] - 24) : one[1]]) for one in found)
+    return found if announced or len(sentence) < 40 else []

@@ -1,0 +1,177 @@
+"""A model behind an OpenAI-compatible server that reads the answers instead of the rules. Optional, checked before use, on loopback.
+
+Each extraction is kept as a line (item, digest of the question and response, model, reply), synced as it comes: a scoring that was killed,
+or whose server died, asks only for the rest when it is run again. A failure is an error, never a verdict.
+The token, if the server wants one, is read from the environment variable VZERO_EXTRACTOR_TOKEN and written nowhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from harness.scoring.extract import extract
+from harness.scoring.items import LETTERS, Extraction, Item
+from vzero import artefacts
+from vzero.errors import InputError, VZeroError
+
+if TYPE_CHECKING:
+    import httpx
+
+TOKEN = "VZERO_EXTRACTOR_TOKEN"
+LONGEST = 24_000  # characters of a response that are shown: its end, where the answer is
+_SECONDS = 120
+_LARGEST = 1 << 20  # bytes of a reply that are read
+_NONE = "NONE"
+_PROBE = Item("probe", "Which fruit is yellow?", ("cherry", "banana"), LETTERS[:2], ("B",), "choice")
+_TASK = """\
+Below are a question and a response to it. Report which answer the response gives. Do not answer the question yourself and do not correct \
+the response. Reply with nothing but {form}, or {none} if the response gives no answer.
+
+Question: {question}
+{choices}
+Response:
+<response>
+{response}
+</response>
+
+Answer given by the response:"""
+
+
+class ExtractorFailed(VZeroError):
+    """The extractor model could not be reached, or what it wrote is no extraction; nothing was scored."""
+
+
+def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[[Item, str], Extraction]:
+    """An extractor that asks `model` at `url` (the address that ends in /v1), after it has read a known answer rightly.
+
+    Raises:
+        InputError: no http address, one with a password in it, or not on this machine without `remote`; an unusable file of extractions.
+        ExtractorFailed: the server does not answer, or fails the known case.
+    """
+    base = _checked(url, remote)
+    import httpx
+
+    token = os.environ.get(TOKEN, "")
+    client = httpx.Client(
+        headers={"Authorization": f"Bearer {token}"} if token else {}, timeout=_SECONDS, follow_redirects=False, trust_env=False
+    )
+    if extract(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).labels != ("B",):
+        raise ExtractorFailed(f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; use another model.")
+    known = _kept(kept, model)
+
+    def read(item: Item, response: str) -> Extraction:
+        if not response.strip():
+            return Extraction(how="empty")
+        key = artefacts.digest([item.id, item.question, list(item.choices), response])
+        reply = known.get(key)
+        if reply is None:
+            reply = _ask(client, base, model, item, response)
+            _read(item, reply)
+            known[key] = reply
+            artefacts.append_jsonl(kept, {"id": item.id, "key": key, "model": model, "reply": reply})
+        return _read(item, reply)
+
+    return read
+
+
+def _read(item: Item, reply: str) -> Extraction:
+    """The extraction a reply states.
+
+    Raises:
+        ExtractorFailed: it states none.
+    """
+    if reply.strip(" .\n\"'").upper() == _NONE:
+        return Extraction(how="model: none")
+    found = extract(item, reply)
+    if not found.parsed:
+        raise ExtractorFailed(
+            f"The extractor's reply for {item.id} is neither an answer nor {_NONE}: {reply[:80]!r}; nothing was scored. Use another model, "
+            "or leave out --extractor-url."
+        )
+    return Extraction(found.labels, found.value, True, "model", found.text)
+
+
+def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str) -> str:
+    import httpx
+
+    body = {"model": model, "messages": [{"role": "user", "content": _prompt(item, response)}], "temperature": 0, "max_tokens": 64}
+    try:
+        with client.stream("POST", f"{base}/chat/completions", json=body) as stream:
+            data = b""
+            for chunk in stream.iter_bytes():
+                data += chunk
+                if len(data) > _LARGEST:
+                    raise ExtractorFailed(f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it an OpenAI-compatible server?")
+            status = stream.status_code
+    except httpx.HTTPError as error:
+        raise ExtractorFailed(
+            f"The extractor at {base} does not answer ({type(error).__name__}); start it and run the same command again: finished "
+            "extractions are kept."
+        ) from None
+    if status != 200:
+        raise ExtractorFailed(f"The extractor at {base} answered with status {status}; check the model's name {model!r} and {TOKEN}.")
+    return _content(base, data)
+
+
+def _content(base: str, data: bytes) -> str:
+    import json
+
+    try:
+        content: Any = json.loads(data)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, str) or not content.strip():
+        raise ExtractorFailed(f"The extractor at {base} sent no chat completion; is it an OpenAI-compatible server?")
+    return content
+
+
+def _prompt(item: Item, response: str) -> str:
+    forms = {
+        "choice": "the letter of the chosen option",
+        "multi-choice": "the chosen label, or labels separated by commas,",
+        "list": "the list, as in [1, 2]",
+        "text": "the answer's words",
+    }
+    choices = "\n".join(f"({label}) {text}" for label, text in zip(item.labels, item.choices, strict=False))
+    shown = response[-LONGEST:].encode("utf-8", "replace").decode()
+    form = forms.get(item.kind, "the number, without its unit")
+    return _TASK.format(form=form, none=_NONE, question=item.question, choices=choices, response=shown)
+
+
+def _checked(url: str, remote: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise InputError(f"--extractor-url {url!r} is no address; give one like http://127.0.0.1:8000/v1.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise InputError(f"--extractor-url {url!r} is no http address; give one like http://127.0.0.1:8000/v1.")
+    if parts.username or parts.password or parts.query:
+        raise InputError(f"--extractor-url may hold no password or query; put a token into the environment variable {TOKEN}.")
+    if not remote and not _loopback(host):
+        raise InputError(f"The extractor's host {host!r} is not this machine; add --extractor-remote to send responses there.")
+    return url.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _kept(path: Path, model: str) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        return {row["key"]: row["reply"] for row in artefacts.read_jsonl(path) if row["model"] == model}
+    except (ValueError, KeyError, TypeError, OSError):
+        raise InputError(f"{path} does not hold extractions; name another file with --extractor-out.") from None
