@@ -41,10 +41,12 @@ CLASSES = {
     "differs": "the response states something and we read it differently; each is judged by hand in judged.json",
 }
 _UNSTATED = ("empty", "not stated", "article", "several listed")
-_CANNOT = re.compile(
+_REFUSES = re.compile(
     r"not (?:enough|possible|provide|clear|able|given)|cannot|can't|unable|impossible|more information|please provide|incomplete|missing",
-    re.I,
+    re.IGNORECASE,
 )
+_CAPITAL = re.compile(r"(?<![A-Za-z0-9'])[A-I](?![A-Za-z'])")
+_MARKED = re.compile(r"\( ?([a-i]) ?\)|(?<!\w)([a-i])\)")
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def _mathvista_class(response: str, parsed: bool) -> str:
         return "empty"
     if last_turn(plain(response)):
         return "next question"
-    if _CANNOT.search(response) and not parsed:
+    if _REFUSES.search(response) and not parsed:
         return "refusal"
     return "differs" if parsed else "not stated"
 
@@ -143,29 +145,25 @@ def _logicvista_class(item: Item, response: str, labels: set[str]) -> str:
     text = without_echo(plain(response), item.question)
     if not any(map(str.isalnum, text)) or re.fullmatch(r"answer\W*", text, re.I):
         return "empty"
-    capitals = set(re.findall(r"(?<![A-Za-z0-9'])[A-I](?![A-Za-z'])", text)) | {
-        one.upper() for one in re.findall(r"\( ?([a-i]) ?\)|(?<!\w)([a-i])\)", text) for one in one if one
-    }
-    if len(text) <= 40:
-        capitals |= {one.upper() for one in re.findall(r"(?<!\w)[a-i1-9](?!\w)", text)}
-    if len(capitals) >= 3 and len(labels) != 1:
+    named = _named(text)
+    if len(named) >= 3 and len(labels) != 1:
         return "several listed"
-    if (
-        labels == {"A"}
-        and capitals == {"A"}
-        and all(re.match(r"A [a-z]", text[found.start() :]) for found in re.finditer(r"(?<![A-Za-z0-9'])A(?![A-Za-z'])", text))
-    ):
+    if labels == {"A"} == named and all(re.match(r"A [a-z]", text[found.start() :]) for found in _CAPITAL.finditer(text)):
         return "article"
-    said = f" {' '.join(words(text))} "
-    written = {
-        label
-        for label in labels
-        if label in capitals or (text_of(item, label) and f" {' '.join(option_words(text_of(item, label)))} " in said)
-    }
-    written |= {label for label in labels if label.isdigit() and re.search(rf"(?<![\d.]){label}(?![\d.]*\d)", text)}
-    if written != labels or not labels:
-        return "not stated"
-    return "differs"
+    return "differs" if labels and labels == {label for label in labels if _written(item, label, text, named)} else "not stated"
+
+
+def _named(text: str) -> set[str]:
+    """Letters that stand alone as capitals or in brackets; in a short response also others that stand alone, and digits."""
+    named = set(_CAPITAL.findall(text)) | {letter.upper() for found in _MARKED.findall(text) for letter in found if letter}
+    return named | {letter.upper() for letter in re.findall(r"(?<!\w)[a-i1-9](?!\w)", text)} if len(text) <= 40 else named
+
+
+def _written(item: Item, label: str, text: str, named: set[str]) -> bool:
+    if label in named or (label.isdigit() and re.search(rf"(?<![\d.]){label}(?![\d.]*\d)", text)):
+        return True
+    option = " ".join(option_words(text_of(item, label)))
+    return bool(option) and f" {option} " in f" {' '.join(words(text))} "
 
 
 def _by_id(items: Iterable[Item]) -> dict[str, Item]:

@@ -136,6 +136,8 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         if labels := _chosen(item, label_set(phrase, item)):
             return labels
         sentence = next(sentences(phrase), "")
+        if (said := meaning.by_text(sentence, item)) and CANNOT_TELL.search(meaning.text_of(item, said)):
+            return (said,)
         if not by_words and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
             by_words = _chosen(item, resolve(item, sentence))
     for match in reversed(deque(CHOSEN.finditer(text), MOST_CUES)):
@@ -268,7 +270,8 @@ def _copies_option(item: Item, line: str) -> bool:
 def _cannot_tell(item: Item, text: str) -> Iterable[str]:
     """A refusal chooses the option that says one cannot tell, where there is one."""
     offered = [label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)]
-    return offered if len(offered) == 1 and REFUSAL.search(text) else ()
+    own = "\n".join(line for line in sentences(text) if not _copies_option(item, line))
+    return offered if len(offered) == 1 and REFUSAL.search(own) else ()
 
 
 RULES = (

@@ -33,7 +33,7 @@ CHOSEN = re.compile(
 MOST_CUES = 100  # of so many last ones at least one names the answer, or none does
 NOUNS = (
     "option|choice|answer|letter|figure|diagram|image|picture|shape|box|label|item|statement|set|group|category|piece|cube|object|"
-    "pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"
+    "labell?ed|marked|position|gear|cog|pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"
 )
 # "Figure B", "is A,", "选项 B"
 NAMED = re.compile(rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|\b(?:is|are) (?=(?-i:[A-H])[,.])|选项 ?(?=[A-I])", re.IGNORECASE)
