@@ -36,7 +36,7 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
         return Extraction(how="another option", text=foreign)
     unfit = item.kind == "choice" and bool(NO_OPTION.search(text[-600:]))
     for how, rule in RULES:
-        if unfit and how not in ("whole", "cue"):
+        if unfit and how not in ("whole", "last line", "cue"):
             break
         if labels := _chosen(item, rule(item, text)):
             return Extraction(labels=labels, parsed=True, how=how)
@@ -124,6 +124,13 @@ def _listed(item: Item, text: str) -> Iterable[str]:
     return ()
 
 
+def _last_line(item: Item, text: str) -> Iterable[str]:
+    """The label that stands alone on the last line, as prompts ask for it."""
+    *before, last = text.rsplit("\n", 2)
+    alone = len(last.strip(" .*()")) == 1 and not any(_ALONE.search(line) for line in before[-1:])
+    return label_set(last, item) if before and alone else ()
+
+
 def _cued(item: Item, text: str) -> Iterable[str]:
     """The last announced answer that names an option by its label; else the last that does so by its words."""
     by_words: Iterable[str] = ()
@@ -131,7 +138,7 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         if NEGATED.search(match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
             continue
         phrase = _phrase(text, match.end())
-        if phrase.startswith("either ") or (item.kind == "choice" and _lists(phrase)):
+        if phrase.startswith("either ") or (item.kind == "choice" and len(_LINE.findall(phrase)) > 1):
             continue
         if labels := _chosen(item, label_set(phrase, item)):
             return labels
@@ -277,6 +284,7 @@ def _cannot_tell(item: Item, text: str) -> Iterable[str]:
 RULES = (
     ("whole", _whole),
     ("listed", _listed),
+    ("last line", _last_line),
     ("cue", _cued),
     ("judged", _judged),
     ("leading", _leading),

@@ -15,6 +15,7 @@ from harness.scoring.text import sentences, without_latex
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
 _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
 _THERE_ARE_NO = re.compile(r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)", re.IGNORECASE)
+_NO_VALUE = re.compile(r"\bundefined\b|does not exist|no solution|infinite", re.IGNORECASE)
 _COUNTED = re.compile(r"\bhow many (?:\w{1,12} ){0,2}?(\w{4,20})", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:which|what) year\b", re.IGNORECASE)
 _VERBS = "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?"
@@ -79,9 +80,8 @@ def _concluded(item: Item, text: str) -> str | None:
     best, score = None, -1.0
     for position, line in enumerate(lines):
         concludes = bool(CONCLUSION.search(line))
-        if REFUSAL.search(line):
-            if concludes or position == len(lines) - 1:
-                best = None if concludes else best
+        if REFUSAL.search(line) or _NO_VALUE.search(line):
+            best = None if concludes else best
             continue
         value = _value(item, line)
         if value is None:
