@@ -188,9 +188,11 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with mathvista/ and logicvista/")
     parser.add_argument("--out", type=Path, required=True, help="folder to write agreement.json and agreement.md into")
     given = parser.parse_args()
-    measured = measure(given.data)
+    measured = {**measure(given.data), "provenance": artefacts.provenance()}
     artefacts.write_json(given.out / "agreement.json", measured)
-    artefacts.write_text(given.out / "agreement.md", agreement_page.markdown(measured, given.out / "judged.json"))
+    judged = given.out / "judged.json"
+    page = agreement_page.markdown(measured, artefacts.read_json(judged) if judged.exists() else {})
+    artefacts.write_text(given.out / "agreement.md", page)
     print(f"{given.out / 'agreement.md'}")
 
 

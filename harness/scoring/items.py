@@ -20,8 +20,8 @@ class Item:
         question: the bare question, options included where the suite writes them into it.
         choices: the options' texts, in the order of `labels`; empty where they stand in the image alone.
         labels: what an answer may name: letters, for LogicVista also digits; empty for free answers.
-        gold: the right labels as a set (several for a multi-answer question), or the one right value of a free answer. Empty: the suite
-            has no gold for this row; it is counted apart and never scored.
+        gold: the right labels: of a "choice" the one (or several equal options), of a "multi-choice" the whole set; or the one right value
+            of a free answer. Empty: the suite has no gold for this row; it is counted apart and never scored.
         kind: "choice" has one label as its answer, "multi-choice" any set of them; the others are free answers.
         precision: decimals of a "float"; None elsewhere.
         unit: of a free answer, where the suite states one.

@@ -33,7 +33,9 @@ def strict(item: Item, extraction: Extraction) -> bool:
     """Unparsed is wrong; the label set must equal the gold set, a number the gold number, a float after rounding to the precision."""
     if not item.gold or not extraction.parsed:
         return False
-    if item.is_choice:
+    if item.kind == "choice":  # several gold labels are equal options: any of them is right
+        return len(extraction.labels) == 1 and extraction.labels[0] in item.gold
+    if item.kind == "multi-choice":
         return set(extraction.labels) == set(item.gold)
     if extraction.value is None:
         return False

@@ -1,0 +1,202 @@
+"""`vzero-harness score` as its user meets it: results, incomplete files, every kind of wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli
+from harness.scoring.responses import read
+from harness.scoring.score import as_json, score
+from harness.scoring.sources import find, load, written_options
+from vzero.errors import InputError
+
+ROWS = {
+    "v1_0": {"question": "Which one? Select from A-D", "answer": "C", "skill": ["inductive"], "imagename": "v1_0.png", "broad_capability": ["diagram"]},
+    "v1_1": {"question": "Which belong to it?", "answer": "A, C", "skill": ["spatial"], "imagename": "v1_1.png", "broad_capability": ["diagram"]},
+    "v1_2": {"question": "", "answer": "", "skill": ["spatial"], "imagename": "v1_2.png", "broad_capability": ["diagram"]},
+    "v1_3": {"question": "Select from 1-5", "answer": "3", "skill": ["spatial"], "imagename": "v1_3.png", "broad_capability": ["ocr"]},
+}  # fmt: skip
+META = {"skills": ["arithmetic reasoning"], "task": "math word problem", "category": "math-targeted-vqa", "context": "table"}
+PROBLEMS = {
+    "1": {"question": "How much?", "image": "images/1.jpg", "choices": None, "unit": None, "precision": 1, "answer": "1.2", "question_type": "free_form", "answer_type": "float", "pid": "1", "metadata": META},
+    "2": {"question": "Which?", "image": "images/2.jpg", "choices": ["yes", "no"], "unit": None, "precision": None, "answer": "no", "question_type": "multi_choice", "answer_type": "text", "pid": "2", "metadata": META},
+}  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "dataset.json").write_text(json.dumps(ROWS))
+    (folder / "testmini.json").write_text(json.dumps(PROBLEMS))
+    return folder
+
+
+def answers(path: Path, rows: Any) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.app(list(words), prog_name="vzero-harness")
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+LOGIC = [{"id": "v1_0", "response": "The answer is (C)."}, {"id": "v1_1", "response": "C and A"}, {"id": "v1_2", "response": "A"}, {"id": "v1_3", "response": "two"}]  # fmt: skip
+
+
+def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    path = answers(tmp_path / "r.jsonl", LOGIC)
+    code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert list(found)[:6] == ["suite", "n", "official", "strict", "parsed", "items"]
+    assert (found["suite"], found["n"], found["official"], found["strict"], found["parsed"]) == ("logicvista", 3, 2 / 3, 2 / 3, 2 / 3)
+    assert [{key: item[key] for key in ("id", "extracted", "official", "strict")} for item in found["items"]] == [
+        {"id": "v1_0", "extracted": ["C"], "official": True, "strict": True},
+        {"id": "v1_1", "extracted": ["A", "C"], "official": True, "strict": True},
+        {"id": "v1_2", "extracted": ["A"], "official": False, "strict": False},
+        {"id": "v1_3", "extracted": [], "official": False, "strict": False},
+    ]
+    assert (found["complete"], found["expected"], found["without_gold"]) == (True, 4, ["v1_2"])
+    assert found["official_all"] == pytest.approx(2 / 4)
+    assert found["groups"]["skill"]["spatial"]["n"] == 2
+
+
+def test_free_answers_are_one_value_and_ids_may_be_numbers(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    path = answers(tmp_path / "r.jsonl", [{"id": 1, "response": "It is 1.23 m."}, {"id": 2, "response": "no idea", "model": "x"}])
+    code, out, _ = run(capsys, "score", str(path), "--suite", "mathvista", "--data", str(data), "--json")
+    items = {item["id"]: item for item in json.loads(out)["items"]}
+    assert code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["strict"]
+
+
+def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    path = answers(tmp_path / "r.jsonl", LOGIC[:1])
+    code, out, _ = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data))
+    assert code == 0 and "incomplete: 1 of 4 answered" in out and "100.0" in out
+    code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
+    found = json.loads(out)
+    assert "incomplete: 1 of 4 answered" in err
+    assert (found["n"], found["official"], found["complete"], found["unanswered"]) == (1, 1.0, False, ["v1_1", "v1_2", "v1_3"])
+
+
+def test_the_table_shows_both_counts_of_rows(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    path = answers(tmp_path / "r.jsonl", LOGIC)
+    _, out, _ = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data))
+    assert "inductive" in out and "3 of the 4 answered rows have a gold answer" in out and "50.0 %" in out
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "holds no response"),
+        (["", " "], "holds no response"),
+        (["{not json"], "Line 1 of"),
+        (["[1, 2]"], 'has no "id"'),
+        (["null"], 'has no "id"'),
+        (["[" * 100_000], "is not JSON"),
+        ([{"response": "A"}], 'has no "id"'),
+        ([{"id": None, "response": "A"}], "neither text nor a number"),
+        ([{"id": True, "response": "A"}], "neither text nor a number"),
+        ([{"id": "v1_0"}], 'has no "response" text'),
+        ([{"id": "v1_0", "response": None}], 'has no "response" text'),
+        ([{"id": "v1_0", "response": 3}], 'has no "response" text'),
+        ([{"id": "v9_9", "response": "A"}], "which the suite does not have"),
+        ([{"id": "\x1b[31m", "response": "A"}], "which the suite does not have"),
+        ([LOGIC[0], LOGIC[0]], "again"),
+        ([LOGIC[0], '{"id": "v1_1", "resp'], "Line 2 of"),
+    ],
+)
+def test_wrong_responses_are_refused(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, rows: list[Any], sentence: str) -> None:
+    path = answers(tmp_path / "r.jsonl", rows)
+    code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
+    assert code == 2 and out == ""
+    [line] = err.splitlines()
+    assert line.startswith("error: ") and sentence in line and "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nowhere.jsonl", "--suite", "logicvista", "--data", "DATA"], "Cannot read the responses"),
+        (["R", "--suite", "mathvisat", "--data", "DATA"], "There is no suite 'mathvisat' to score; choose one of"),
+        (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no dataset.json in nowhere"),
+        (["R", "--suite", "logicvista", "--data", ""], "is empty"),
+        (["R", "--suite", "logicvista"], "Missing option '--data'"),
+        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://127.0.0.1:1/v1"], "go together"),
+        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "ftp://x", "--extractor-model", "m"], "no http address"),
+        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://10.0.0.1/v1", "--extractor-model", "m"], "not this machine"),
+        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://a:b@127.0.0.1/v1", "--extractor-model", "m"], "password"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_refused(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
+    path = answers(tmp_path / "r.jsonl", LOGIC)
+    given = [str(path) if word == "R" else str(data) if word == "DATA" else word for word in words]
+    code, out, err = run(capsys, "score", *given)
+    assert code == 2 and out == ""
+    assert sentence in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is not JSON"),
+        ("[]", "no object of rows"),
+        ("{}", "no object of rows"),
+        ('{"a": 1}', "no object of rows"),
+        ('{"v1_0": {"question": "?"}}', "has no field 'answer'"),
+        ('{"v1_0": {"question": "?", "answer": 3, "skill": [], "imagename": "x"}}', "another shape"),
+        ('{"v1_0": {"question": null, "answer": "A", "skill": [], "imagename": "x"}}', "another shape"),
+    ],
+)
+def test_wrong_data_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match=sentence.replace("'", ".")):
+        load("logicvista", tmp_path)
+
+
+def test_not_utf8_is_refused(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"id": "v1_0", "response": "\xff"}\n')
+    with pytest.raises(InputError, match="not UTF-8"):
+        read(path, load("logicvista", data))
+
+
+def test_hostile_responses_are_scored_and_can_be_written(data: Path, tmp_path: Path) -> None:
+    hostile = ["\ud800 \x00 <think>" * 300, "x" * 20_000, "<b>" * 5_000 + "{" * 1_000, "\\boxed{" * 2_000]
+    rows = [{"id": one["id"], "response": text} for one, text in zip(LOGIC, hostile, strict=True)]
+    items = load("logicvista", data)
+    found = score(find("logicvista"), items, read(answers(tmp_path / "r.jsonl", rows), items))
+    assert json.loads(json.dumps(as_json(found)))["official"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("Which? (A) True (B)False (C)Insufficient Information", ("True", "False", "Insufficient Information")),
+        ("Which? \n A) 10 B) 12 C) 14", ("10", "12", "14")),
+        ("Select from (A), (B). (A) Use a spanner, (B) Use a saw, ", ("Use a spanner", "Use a saw")),
+        ("Which figure?", ()),
+        ("Is (A) right?", ()),
+    ],
+)
+def test_options_written_into_a_question(question: str, options: tuple[str, ...]) -> None:
+    assert written_options(question) == options
+
+
+def test_scoring_loads_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; import harness.scoring.score, harness.scoring.view, harness.scoring.endpoint, harness.scoring.agreement\n"
+        "print([m for m in ('torch', 'transformers', 'lmms_eval', 'numpy', 'pandas', 'PIL', 'httpx', 'rich') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "[]", result.stderr
