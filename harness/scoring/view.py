@@ -29,9 +29,9 @@ def _table(scored: Score, found: Total):  # type: ignore[no-untyped-def]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"{scored.suite.title}, %", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(f"{scored.suite.title}, %", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(scored.suite.table, no_wrap=True)
-    for column in ("n", "official", "strict", "parsed", "official\nif parsed", "strict\nif parsed"):
+    for column in ("n", "official", "strict", "parsed", "strict\nif read"):
         table.add_column(column, justify="right", no_wrap=True)
     groups = by_group(scored.verdicts).get(scored.suite.table, {})
     for value, one in groups.items():
@@ -41,7 +41,7 @@ def _table(scored: Score, found: Total):  # type: ignore[no-untyped-def]
 
 
 def _cells(one: Total) -> list[str]:
-    rates = (one.official, one.strict, one.parsed, one.official_given_parsed, one.strict_given_parsed)
+    rates = (one.official, one.strict, one.parsed, one.strict_given_parsed)
     return [f"{one.n:,}", *(NOTHING if rate is None else f"{100 * rate:.1f}" for rate in rates)]
 
 
@@ -62,7 +62,7 @@ def _sentences(scored: Score, found: Total, answered: int, expected: int) -> lis
     said.append(
         (
             "official: the suite's published scoring. strict: an answer that cannot be read is wrong, label sets and numbers must be "
-            "equal. if parsed: among the answers that could be read.",
+            "equal. if read: among the answers that could be read.",
             "dim",
         )
     )

@@ -14,17 +14,25 @@ from harness.scoring.score import as_json, score
 from harness.scoring.sources import find, load, written_options
 from vzero.errors import InputError
 
+
+def logic(name: str, question: str, answer: str, skill: str = "spatial") -> dict[str, Any]:
+    return {"question": question, "answer": answer, "skill": [skill], "imagename": f"{name}.png", "broad_capability": ["diagram"]}
+
+
+def problem(pid: str, choices: list[str] | None, answer: str, kind: str, precision: int | None = None) -> dict[str, Any]:
+    meta = {"skills": ["arithmetic reasoning"], "task": "math word problem", "category": "math-targeted-vqa", "context": "table"}
+    shared = {"question": "How much?", "image": f"images/{pid}.jpg", "unit": None, "pid": pid, "metadata": meta}
+    form = "multi_choice" if choices else "free_form"
+    return {**shared, "choices": choices, "precision": precision, "answer": answer, "question_type": form, "answer_type": kind}
+
+
 ROWS = {
-    "v1_0": {"question": "Which one? Select from A-D", "answer": "C", "skill": ["inductive"], "imagename": "v1_0.png", "broad_capability": ["diagram"]},
-    "v1_1": {"question": "Which belong to it?", "answer": "A, C", "skill": ["spatial"], "imagename": "v1_1.png", "broad_capability": ["diagram"]},
-    "v1_2": {"question": "", "answer": "", "skill": ["spatial"], "imagename": "v1_2.png", "broad_capability": ["diagram"]},
-    "v1_3": {"question": "Select from 1-5", "answer": "3", "skill": ["spatial"], "imagename": "v1_3.png", "broad_capability": ["ocr"]},
-}  # fmt: skip
-META = {"skills": ["arithmetic reasoning"], "task": "math word problem", "category": "math-targeted-vqa", "context": "table"}
-PROBLEMS = {
-    "1": {"question": "How much?", "image": "images/1.jpg", "choices": None, "unit": None, "precision": 1, "answer": "1.2", "question_type": "free_form", "answer_type": "float", "pid": "1", "metadata": META},
-    "2": {"question": "Which?", "image": "images/2.jpg", "choices": ["yes", "no"], "unit": None, "precision": None, "answer": "no", "question_type": "multi_choice", "answer_type": "text", "pid": "2", "metadata": META},
-}  # fmt: skip
+    "v1_0": logic("v1_0", "Which one? Select from A-D", "C", "inductive"),
+    "v1_1": logic("v1_1", "Which belong to it?", "A, C"),
+    "v1_2": logic("v1_2", "", ""),
+    "v1_3": logic("v1_3", "Select from 1-5", "3"),
+}
+PROBLEMS = {"1": problem("1", None, "1.2", "float", 1), "2": problem("2", ["yes", "no"], "no", "text")}
 
 
 @pytest.fixture
@@ -48,7 +56,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return int(stop.value.code or 0), out, err
 
 
-LOGIC = [{"id": "v1_0", "response": "The answer is (C)."}, {"id": "v1_1", "response": "C and A"}, {"id": "v1_2", "response": "A"}, {"id": "v1_3", "response": "two"}]  # fmt: skip
+RESPONSES = {"v1_0": "The answer is (C).", "v1_1": "C and A", "v1_2": "A", "v1_3": "two"}
+LOGIC = [{"id": name, "response": response} for name, response in RESPONSES.items()]
 
 
 def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
@@ -113,12 +122,17 @@ def test_the_table_shows_both_counts_of_rows(capsys: pytest.CaptureFixture[str],
         ([LOGIC[0], '{"id": "v1_1", "resp'], "Line 2 of"),
     ],
 )
-def test_wrong_responses_are_refused(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, rows: list[Any], sentence: str) -> None:
+def test_wrong_responses_are_refused(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, rows: list[Any], sentence: str
+) -> None:
     path = answers(tmp_path / "r.jsonl", rows)
     code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
     assert code == 2 and out == ""
     [line] = err.splitlines()
     assert line.startswith("error: ") and sentence in line and "\x1b" not in line
+
+
+SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
 
 
 @pytest.mark.parametrize(
@@ -129,12 +143,13 @@ def test_wrong_responses_are_refused(capsys: pytest.CaptureFixture[str], data: P
         (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no dataset.json in nowhere"),
         (["R", "--suite", "logicvista", "--data", ""], "is empty"),
         (["R", "--suite", "logicvista"], "Missing option '--data'"),
-        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://127.0.0.1:1/v1"], "go together"),
-        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "ftp://x", "--extractor-model", "m"], "no http address"),
-        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://10.0.0.1/v1", "--extractor-model", "m"], "not this machine"),
-        (["R", "--suite", "logicvista", "--data", "DATA", "--extractor-url", "http://a:b@127.0.0.1/v1", "--extractor-model", "m"], "password"),
+        ([*SCORED, "--extractor-url", "http://127.0.0.1:1/v1"], "go together"),
+        ([*SCORED, "--extractor-url", "ftp://x", "--extractor-model", "m"], "no http address"),
+        ([*SCORED, "--extractor-url", "http://10.0.0.1/v1", "--extractor-model", "m"], "not this machine"),
+        ([*SCORED, "--extractor-url", "http://a:b@127.0.0.1/v1", "--extractor-model", "m"], "password"),
+        ([*SCORED, "--extractor-url", "http://[/v1", "--extractor-model", "m"], "no address"),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_is_refused(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
     path = answers(tmp_path / "r.jsonl", LOGIC)
     given = [str(path) if word == "R" else str(data) if word == "DATA" else word for word in words]

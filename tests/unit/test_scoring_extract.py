@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from harness.scoring.extract import extract
 from harness.scoring.items import DIGITS, LETTERS, Item
 
-FRUITS = Item("f", "Which fruit is on the table?", ("apple", "banana", "cherry", "a red apple"), tuple("ABCD"), ("B",), "choice", rule="nearest")
+FRUITS = Item(
+    "f", "Which fruit is on the table?", ("apple", "banana", "cherry", "a red apple"), tuple("ABCD"), ("B",), "choice", rule="nearest"
+)
 NUMBERS = Item("n", "Find $x$.", ("12", "1,200", "\\frac{3}{4}", "0.5 cm"), tuple("ABCD"), ("B",), "choice", rule="nearest")
 YES_NO = Item("y", "Is the red bar higher than the blue bar?", ("Yes", "No"), tuple("AB"), ("A",), "choice", rule="nearest")
 FIGURES = Item("l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi-choice")
@@ -37,7 +39,7 @@ CHOSEN = [
     (FRUITS, "\uff22"),
     (FRUITS, "\u24b7"),
     (FRUITS, "答案是B"),
-    (FRUITS, "所以，答案为：B。"),
+    (FRUITS, "所以\uff0c答案为\uff1aB\u3002"),
     (FRUITS, "因此选项为(B) banana."),
     (FRUITS, "故选B"),
     (FRUITS, "选项B正确"),
@@ -192,16 +194,19 @@ def test_free_answers(item: Item, response: str, value: str) -> None:
     assert extract(item, response).value == value
 
 
-@pytest.mark.parametrize("response", ["", "I cannot tell how many of the 7 objects are left.", "Please provide the image.", "None of this helps"])
+@pytest.mark.parametrize(
+    "response", ["", "I cannot tell how many of the 7 objects are left.", "Please provide the image.", "None of this helps"]
+)
 def test_no_number_is_guessed(response: str) -> None:
     assert not extract(INTEGER, response).parsed
 
 
 ITEMS = (FRUITS, NUMBERS, YES_NO, FIGURES, TELL, INTEGER, FLOAT, LIST)
-PIECES = st.sampled_from(
-    ["A", "b", "(C)", "\\boxed{", "}", "{", "<think>", "</think>", "<answer>", "</answer>", "\\frac{1}{0}", "1,2", "3/0", "-", ".", "\n", " ", "Answer:",
-     "the answer is ", "Question:", "\ud800", "\x00", "\u200b", "答案是", "not ", "than ", "no ", "9" * 50, "1e999", "x10^99", "<b>", "&", "$", "\\(", "\\", "ß", "İ"]
-)  # fmt: skip
+_WORDS = (
+    "A|b|(C)|\\boxed{|}|{|<think>|</think>|<answer>|</answer>|\\frac{1}{0}|1,2|3/0|-|.|\n| |Answer:|the answer is |Question:|\ud800|\x00"
+)
+_MORE_WORDS = "\u200b|答案是|not |than |no |9999999999999999999999999999999999999999999999|1e999|x10^99|<b>|&|$|\\(|\\|ß|İ"
+PIECES = st.sampled_from([*_WORDS.split("|"), *_MORE_WORDS.split("|")])
 
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join)), st.sampled_from(ITEMS))
