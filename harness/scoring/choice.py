@@ -15,6 +15,7 @@ from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
 _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
+_OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE)
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
 _ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I]\W{0,4}(?:\n|$)")
@@ -186,7 +187,7 @@ def _named(item: Item, text: str) -> Iterable[str]:
         for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence)):
             start = match.start() if match[0][0] == "(" else match.end()
             if not _denied(sentence, start):
-                found.add(label_set(sentence[start:], item))
+                found.add(label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None))
     found.discard(())
     return found.pop() if len(found) == 1 else ()
 
@@ -198,7 +199,7 @@ def _restated(item: Item, text: str) -> Iterable[str]:
             label
             for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence))
             if not _denied(sentence, start := match.start() if match[0][0] == "(" else match.end())
-            for label in label_set(sentence[start:], item)
+            for label in label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None)
         }
         if labels:
             return labels

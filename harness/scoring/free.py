@@ -17,6 +17,7 @@ _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining
 _THERE_ARE_NO = re.compile(r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)", re.IGNORECASE)
 _NO_VALUE = re.compile(r"\bundefined\b|does not exist|no solution|infinite", re.IGNORECASE)
 _COUNTED = re.compile(r"\bhow many (?:\w{1,12} ){0,2}?(\w{4,20})", re.IGNORECASE)
+_UNIT = re.compile(r"\(unit: (\w{3,20})\)", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:which|what) year\b", re.IGNORECASE)
 _VERBS = "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?"
 _BEFORE = re.compile(rf"(?:=|≈|\\approx|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
@@ -102,7 +103,7 @@ def _pick(item: Item, sentence: str) -> str | None:
     found = [one for one in numbers(sentence) if not sentence[: one[1]].rstrip().lower().endswith("out of")]
     if not found:
         return "0" if _NOTHING_LEFT.search(sentence) else None
-    if counted := _COUNTED.search(item.question):
+    if counted := _COUNTED.search(item.question) or _UNIT.search(item.question):
         noun = counted[1].lower()
         counts = [one for one in found if noun[:-1] in sentence[one[2] : one[2] + 24].lower()]
         if counts:

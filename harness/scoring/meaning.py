@@ -18,6 +18,8 @@ _COMMON = _EMPTY | _SIDES
 _ARTICLES = "the a an of in to is are it its would will be also and or that this there for on at by with do does they"
 _LIGHT = frozenset(_ARTICLES.split(" "))
 _CONDITION = re.compile(r"\b(?:if|when|since|as|because)\b[^,.;]{0,160},|\b(?:if|because|since|due to|when)\b[^,.;]{0,200}", re.IGNORECASE)
+_CONTRAST = re.compile(r"\b(?:not|rather than|instead of|unlike) [^,.;]{0,80}", re.IGNORECASE)
+_SHORT = 60
 
 
 @lru_cache(maxsize=4096)
@@ -78,8 +80,7 @@ def by_meaning(phrase: str, item: Item) -> str | None:
     A condition ("if the eggs are eaten, ...") restates the question and is left out.
     """
     if _repeated(phrase, item):
-        core = _CONDITION.sub(" ", phrase)
-        return by_text(phrase, item) or by_text(core, item)
+        return by_text(phrase, item) or by_text(_CONDITION.sub(" ", phrase), item) or by_text(_CONTRAST.sub(" ", phrase), item)
     said = set(words(_CONDITION.sub(" ", phrase)))
     options = [(label, [one for one in wanted if one not in _LIGHT]) for label, wanted in _options(item)]
     shared = set.intersection(*(set(wanted) for _, wanted in options)) if len(options) > 1 else set()
@@ -90,6 +91,8 @@ def by_meaning(phrase: str, item: Item) -> str | None:
             named.append((label, len(own)))
     longest = max((length for _, length in named), default=0)
     best = [label for label, length in named if length == longest]
+    if not best and len(phrase) <= _SHORT:  # "Paris" for "Paris, France"
+        best = [label for label, wanted in options if any(len(one) > 3 and one not in shared | _COMMON and one in said for one in wanted)]
     return best[0] if len(best) == 1 else None
 
 

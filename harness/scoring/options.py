@@ -20,13 +20,19 @@ _JOIN = re.compile(rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(
 _AFTER = re.compile(r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]")
 # After a capital letter that a cue led to, these go on with the sentence: "the answer is A because".
 _RUNS_ON = re.compile(r" (?:because|since|as|is|are|from|would|will|has|was|which|in)\b")
+_CAPITAL_A = re.compile(r"[\"'(]?A[\"')]?(?= [a-z])")
 _LISTED = re.compile(r" ?(?:,|,? and|,? or|&) ?\(?[A-Ia-i1-9]\b(?!')")
 _RANGE = re.compile(r"\(?([A-I]) ?(?:-|to) ?([A-I])\)?(?![\w'])")
 _BRACKETED_LIST = re.compile(r"\((?=[A-Ia-i1-9] ?,)")
 
 
-def label_set(phrase: str, item: Item) -> tuple[str, ...]:
-    """The labels that `phrase` begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty where it begins with none."""
+def label_set(phrase: str, item: Item, noun: bool = False) -> tuple[str, ...]:
+    """The labels that `phrase` begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty where it begins with none.
+
+    `noun`: the word before it was "option", "figure" or the like, so that a capital A is no article.
+    """
+    if noun and (capital := _CAPITAL_A.match(phrase)) and "A" in item.labels:
+        return _rest_of_list(phrase, ("A", capital.end()), item)
     if item.kind == "multi-choice" and (spread := _RANGE.match(phrase.strip(" ."))):
         first, last = (item.labels.index(spread[side]) if spread[side] in item.labels else -1 for side in (1, 2))
         return item.labels[first : last + 1] if 0 <= first < last else ()
