@@ -18,6 +18,10 @@ _BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE)
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
+_CLOSING_LABEL = re.compile(r"[^()]{1,40} \(([A-I])\)\.?")  # "155 (A)"
+_GAP_LABEL = re.compile(r" ?\(?[A-I]\)?")
+_HEDGE = re.compile(r", but\b|, not\b|, although\b")
+_THAT = re.compile(r"^(?:that|as follows:?) ", re.IGNORECASE)
 _ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I]\W{0,4}(?:\n|$)")
 _ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
 _ADDED = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL)
@@ -92,11 +96,15 @@ def _whole(item: Item, text: str) -> Iterable[str]:
 def _leading(item: Item, text: str) -> Iterable[str]:
     """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no other."""
     first, _, rest = _unnumbered(text).lstrip(_ORNAMENTS).partition("\n")
+    if (closing := _CLOSING_LABEL.fullmatch(first)) and closing[1] in item.labels:
+        return (closing[1],)
     if _lists(text):
         return ()
+    if first[1:4] == " is" and first[0] in item.labels:
+        return (first[0],)
     if len(first.strip(" .")) == 1 and first[0].isupper() and not _ALONE.search(rest):
         return label_set(first, item)
-    if first[:1] in "([" or first[1:2] in ").:" or first[1:4] == " is":
+    if first[:1] in "([" or first[1:2] in (")", ".", ":"):
         return label_set(first, item)
     label = meaning.same_text(first, item)
     return (label,) if label and not meaning.same_text(_unnumbered(rest).partition("\n")[0], item) else ()
@@ -118,7 +126,7 @@ def _listed(item: Item, text: str) -> Iterable[str]:
         return ()
     bare = _NUMBERED.sub(" ", text)
     if len(bare) <= 400 and not (set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}):
-        return [label for label in re.findall(r"[A-Z1-9]", bare.upper().replace("AND", "").replace("OR", "")) if label in item.labels]
+        return [label for label in re.findall(r"(?<![A-Z])[A-I1-9](?![A-Z])", bare.upper()) if label in item.labels]
     labels = [found.upper() for found in _BRACKETED.findall(text)]
     if text[:1] == "(" and len(labels) > 1 and labels == sorted(set(labels)):
         return [label for label in labels if label in item.labels]
@@ -136,7 +144,10 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     """The last announced answer that names an option by its label; else the last that does so by its words."""
     by_words: Iterable[str] = ()
     for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
-        if NEGATED.search(match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
+        gap = match["gap"] or ""
+        if _negates(item, match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
+            continue
+        if _GAP_LABEL.fullmatch(gap):  # "answer B is true" is a judgement
             continue
         phrase = _phrase(text, match.end())
         if phrase.startswith("either ") or (item.kind == "choice" and len(_LINE.findall(phrase)) > 1):
@@ -146,8 +157,11 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         sentence = next(sentences(phrase), "")
         if (said := meaning.by_text(sentence, item)) and CANNOT_TELL.search(meaning.text_of(item, said)):
             return (said,)
-        if not by_words and not NEGATED.search(sentence) and not REFUSAL.search(sentence):
+        sentence = _HEDGE.split(sentence)[0]
+        if not by_words and not _negates(item, sentence) and not REFUSAL.search(sentence):
             by_words = _chosen(item, resolve(item, sentence))
+            if by_words and meaning.starts_with(_THAT.sub("", sentence), meaning.text_of(item, by_words[0])) and len(sentence.split()) > 2:
+                return by_words  # an option's own words say as much as its label
     for match in reversed(deque(CHOSEN.finditer(text), MOST_CUES)):
         if labels := _chosen(item, label_set(text[match.end() : match.end() + 60], item)):
             return labels
@@ -165,7 +179,7 @@ def _foreign(item: Item, text: str) -> str | None:
     if item.kind != "choice":
         return None
     last = deque(ANNOUNCED.finditer(text), 1)
-    said = _phrase(text, last[0].end()) if last and not NEGATED.search(last[0][0]) else text if len(text) < 60 else ""
+    said = _phrase(text, last[0].end()) if last and not _negates(item, last[0][0]) else text if len(text) < 60 else ""
     found = _ADDED.match(said)
     letter = (found[1] or found[2]) if found else None
     return letter if letter and letter not in item.labels else None
@@ -174,7 +188,7 @@ def _foreign(item: Item, text: str) -> str | None:
 def _judged(item: Item, text: str) -> Iterable[str]:
     """`(B) is correct`: the last one that is not denied."""
     for match in reversed(deque(JUDGED.finditer(text), MOST_CUES)):
-        denied = NEGATED.search(match[0]) or REFUSAL.search(text[max(0, match.start() - 120) : match.end()])
+        denied = _negates(item, match[0]) or REFUSAL.search(text[max(0, match.start() - 120) : match.end()])
         if not denied and (labels := _chosen(item, label_set(match["label"] or match["chinese"], item))):
             return labels
     return ()
@@ -186,7 +200,7 @@ def _named(item: Item, text: str) -> Iterable[str]:
     for sentence in sentences(text):
         for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence)):
             start = match.start() if match[0][0] == "(" else match.end()
-            if not _denied(sentence, start):
+            if not _denied(item, sentence, start):
                 found.add(label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None))
     found.discard(())
     return found.pop() if len(found) == 1 else ()
@@ -198,7 +212,7 @@ def _restated(item: Item, text: str) -> Iterable[str]:
         labels = {
             label
             for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence))
-            if not _denied(sentence, start := match.start() if match[0][0] == "(" else match.end())
+            if not _denied(item, sentence, start := match.start() if match[0][0] == "(" else match.end())
             for label in label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None)
         }
         if labels:
@@ -206,10 +220,16 @@ def _restated(item: Item, text: str) -> Iterable[str]:
     return ()
 
 
-def _denied(sentence: str, start: int) -> bool:
+def _denied(item: Item, sentence: str, start: int) -> bool:
     """Whether the label at `start` is rejected: by a word of its clause before it, or right after it."""
     clause = max(sentence.rfind(mark, 0, start) for mark in ",;:") + 1
-    return bool(NEGATED.search(sentence[max(clause, start - 80) : start]) or NEGATED.search(sentence[start : start + 24]))
+    return _negates(item, sentence[max(clause, start - 80) : start]) or _negates(item, sentence[start : start + 24])
+
+
+def _negates(item: Item, text: str) -> bool:
+    """Whether a word rejects what stands there: one that the question itself does not hold ("which is not ...")."""
+    asked = item.question.casefold()
+    return any(found[0].casefold() not in asked for found in NEGATED.finditer(text))
 
 
 def _mentioned(item: Item, text: str) -> Iterable[str]:
@@ -218,7 +238,7 @@ def _mentioned(item: Item, text: str) -> Iterable[str]:
         return ()
     for sentence in sentences(_NUMBERED.sub("", text)):
         labels = {match[1] or match[2] for match in _MENTION.finditer(sentence)} & set(item.labels)
-        if labels and not NEGATED.search(sentence):
+        if labels and not _negates(item, sentence):
             return labels
     return ()
 
@@ -226,7 +246,7 @@ def _mentioned(item: Item, text: str) -> Iterable[str]:
 def _ending(item: Item, text: str) -> Iterable[str]:
     """The last sentence that ends on a label: `the missing shape is B.`"""
     for sentence in reversed(list(sentences(text))):
-        if (match := _ENDING.search(sentence)) and match[1] in item.labels and not NEGATED.search(sentence):
+        if (match := _ENDING.search(sentence)) and match[1] in item.labels and not _negates(item, sentence):
             return (match[1],)
     return ()
 

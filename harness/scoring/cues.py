@@ -15,7 +15,7 @@ def _any(words: str) -> str:
 
 _WORD_VERB = _any("is | are | was | would be | will be | should be | must be | could be | has to be | becomes | be")
 _VERB = rf"(?:(?<!\w){_WORD_VERB}(?!\w)|:|=|->)"
-_THING = _any("""answers? | choice | option | solution
+_THING = _any("""answers? | choice | option | solution | conclusion
               (?:correct|right|final|best|missing|next) (?:\\w{1,20} ){0,2}?(?:one|\\w{3,20})""")
 # "The correct answer is", "the best choice to replace the mark would be", "Answer:", "答案是"
 ANNOUNCED = re.compile(

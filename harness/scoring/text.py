@@ -17,7 +17,7 @@ _NEXT_TURN = re.compile(
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
-_HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
+_HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 _FONTS = "text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm"
