@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 
-from harness.scoring import meaning
+from harness.scoring import layout, meaning
 from harness.scoring.cues import ANNOUNCED, CANNOT_TELL, CHOSEN, CONCLUSION, JUDGED, MOST_CUES, NAMED, NEGATED, NO_OPTION, OTHER, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.options import label_set
@@ -14,7 +14,6 @@ from harness.scoring.polar import polar
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
-_BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 _OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE)
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
@@ -22,12 +21,8 @@ _CLOSING_LABEL = re.compile(r"[^()]{1,40} \(([A-I])\)\.?")  # "155 (A)"
 _GAP_LABEL = re.compile(r" ?\(?[A-I]\)?")
 _HEDGE = re.compile(r", but\b|, not\b|, although\b")
 _THAT = re.compile(r"^(?:that|as follows:?) ", re.IGNORECASE)
-_ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I]\W{0,4}(?:\n|$)")
-_ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
 _ADDED = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL)
 _BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
-_NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
-_LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 
 
 def extract(item: Item, text: str, thinking: bool) -> Extraction:
@@ -90,44 +85,34 @@ def _whole(item: Item, text: str) -> Iterable[str]:
         return (label,)
     if (before := _BEFORE_LIST.match(text)) and before[1] in item.labels:
         return (before[1],)
-    return label_set(_unnumbered(text), item) if len(text) <= 40 and not _lists(text) else ()
+    return label_set(layout.unnumbered(text), item) if len(text) <= 40 and not layout.lists(text) else ()
 
 
 def _leading(item: Item, text: str) -> Iterable[str]:
     """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no other."""
-    first, _, rest = _unnumbered(text).lstrip(_ORNAMENTS).partition("\n")
+    first, _, rest = layout.unnumbered(text).lstrip(layout.ORNAMENTS).partition("\n")
     if (closing := _CLOSING_LABEL.fullmatch(first)) and closing[1] in item.labels:
         return (closing[1],)
-    if _lists(text):
+    if layout.lists(text):
         return ()
     if first[1:4] == " is" and first[0] in item.labels:
         return (first[0],)
-    if len(first.strip(" .")) == 1 and first[0].isupper() and not _ALONE.search(rest):
+    if len(first.strip(" .")) == 1 and not first[0].islower() and not layout.ALONE.search(rest):
         return label_set(first, item)
     if first[:1] in "([" or first[1:2] in (")", ".", ":"):
         return label_set(first, item)
     label = meaning.same_text(first, item)
-    return (label,) if label and not meaning.same_text(_unnumbered(rest).partition("\n")[0], item) else ()
-
-
-def _unnumbered(text: str) -> str:
-    return _NUMBERED.sub("", text, count=1) if len(text) > 3 else text
-
-
-def _lists(text: str) -> bool:
-    """Whether several options are marked in the text, as in a copy of the question."""
-    lines = {(found[1] or found[2] or found[3]).upper() for found in _LINE.finditer(text)}
-    return len(lines) > 1 or len(set(_BRACKETED.findall(text))) > 1
+    return (label,) if label and not meaning.same_text(layout.unnumbered(rest).partition("\n")[0], item) else ()
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
     """For questions that may have several answers: a response that is nothing but labels, listed."""
     if item.kind != "multi-choice":
         return ()
-    bare = _NUMBERED.sub(" ", text)
+    bare = layout.NUMBERED.sub(" ", text)
     if len(bare) <= 400 and not (set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}):
         return [label for label in re.findall(r"(?<![A-Z])[A-I1-9](?![A-Z])", bare.upper()) if label in item.labels]
-    labels = [found.upper() for found in _BRACKETED.findall(text)]
+    labels = [found.upper() for found in layout.BRACKETED.findall(text)]
     if text[:1] == "(" and len(labels) > 1 and labels == sorted(set(labels)):
         return [label for label in labels if label in item.labels]
     return ()
@@ -136,7 +121,7 @@ def _listed(item: Item, text: str) -> Iterable[str]:
 def _last_line(item: Item, text: str) -> Iterable[str]:
     """The label that stands alone on the last line, as prompts ask for it."""
     *before, last = text.rsplit("\n", 2)
-    alone = len(last.strip(" .*()")) == 1 and not any(_ALONE.search(line) for line in before[-1:])
+    alone = len(last.strip(" .*()")) == 1 and not any(layout.ALONE.search(line) for line in before[-1:])
     return label_set(last, item) if before and alone else ()
 
 
@@ -150,7 +135,7 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         if _GAP_LABEL.fullmatch(gap):  # "answer B is true" is a judgement
             continue
         phrase = _phrase(text, match.end())
-        if phrase.startswith("either ") or (item.kind == "choice" and len(_LINE.findall(phrase)) > 1):
+        if phrase.startswith("either ") or (item.kind == "choice" and len(layout.LINE.findall(phrase)) > 1):
             continue
         if labels := _chosen(item, label_set(phrase, item)):
             return labels
@@ -198,7 +183,7 @@ def _named(item: Item, text: str) -> Iterable[str]:
     """The only label, or list of labels, that is named at all: `Figure B`, `(B)`; denied ones do not count."""
     found = set()
     for sentence in sentences(text):
-        for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence)):
+        for match in (*NAMED.finditer(sentence), *layout.BRACKETED.finditer(sentence)):
             start = match.start() if match[0][0] == "(" else match.end()
             if not _denied(item, sentence, start):
                 found.add(label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None))
@@ -211,7 +196,7 @@ def _restated(item: Item, text: str) -> Iterable[str]:
     for sentence in _answering(item, text):
         labels = {
             label
-            for match in (*NAMED.finditer(sentence), *_BRACKETED.finditer(sentence))
+            for match in (*NAMED.finditer(sentence), *layout.BRACKETED.finditer(sentence))
             if not _denied(item, sentence, start := match.start() if match[0][0] == "(" else match.end())
             for label in label_set(sentence[start:], item, noun=_OF_OPTIONS.match(match[0]) is not None)
         }
@@ -228,7 +213,7 @@ def _denied(item: Item, sentence: str, start: int) -> bool:
 
 def _negates(item: Item, text: str) -> bool:
     """Whether a word rejects what stands there: one that the question itself does not hold ("which is not ...")."""
-    asked = item.question.casefold()
+    asked = item.question.partition("A)")[0].casefold()
     return any(found[0].casefold() not in asked for found in NEGATED.finditer(text))
 
 
@@ -236,7 +221,7 @@ def _mentioned(item: Item, text: str) -> Iterable[str]:
     """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will turn`."""
     if item.kind != "multi-choice" or any(len(choice) > 1 for choice in item.choices[:2]):
         return ()
-    for sentence in sentences(_NUMBERED.sub("", text)):
+    for sentence in sentences(layout.NUMBERED.sub("", text)):
         labels = {match[1] or match[2] for match in _MENTION.finditer(sentence)} & set(item.labels)
         if labels and not _negates(item, sentence):
             return labels
@@ -267,14 +252,14 @@ def _words(item: Item, text: str) -> Iterable[str]:
 
 def _polar_first(item: Item, text: str) -> list[str]:
     """Of a yes-or-no answer its conclusion and its first sentence: what follows explains."""
-    lines = [line for line in sentences(text) if not _copies_option(item, line)]
+    lines = [line for line in sentences(text) if not layout.copies_option(item, line)]
     concluding = [line for line in lines if CONCLUSION.search(line)]
     return [] if any(map(REFUSAL.search, (*concluding[-1:], *lines[:1]))) else [*concluding[-1:], *lines[:1]]
 
 
 def _answering(item: Item, text: str) -> list[str]:
     """Sentences in the order of how much they look like the answer: they conclude, restate the question, come last, come first."""
-    lines = [line for line in sentences(text) if not _copies_option(item, line)]
+    lines = [line for line in sentences(text) if not layout.copies_option(item, line)]
     asked = set(meaning.words(item.question))
     rated = []
     for position, line in enumerate(lines):
@@ -288,17 +273,10 @@ def _answering(item: Item, text: str) -> list[str]:
     return [line for _, _, line in sorted(rated, reverse=True)[:3]]
 
 
-def _copies_option(item: Item, line: str) -> bool:
-    """`B) its own text`, as in a copy of the question."""
-    mark = _LINE.match(line)
-    label = (mark[1] or mark[2] or mark[3]).upper() if mark else ""
-    return label in item.labels and meaning.words(line[mark.end() :]) == list(meaning.option_words(meaning.text_of(item, label)))
-
-
 def _cannot_tell(item: Item, text: str) -> Iterable[str]:
     """A refusal chooses the option that says one cannot tell, where there is one."""
     offered = [label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)]
-    own = "\n".join(line for line in sentences(text) if not _copies_option(item, line))
+    own = "\n".join(line for line in sentences(text) if not layout.copies_option(item, line))
     return offered if len(offered) == 1 and REFUSAL.search(own) else ()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness import cli
 from harness.scoring.endpoint import TOKEN, ExtractorFailed, connect
 from harness.scoring.items import LETTERS, Item
 from vzero.errors import InputError
@@ -176,3 +177,21 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     with server(well) as (url, _, _), pytest.raises(InputError, match="does not hold extractions"):
         connect(url, "judge", tmp_path / "thesis.tex")
     assert (tmp_path / "thesis.tex").read_text().startswith("\\begin")
+
+
+def test_the_command_uses_it_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"question": "Select from A-D", "answer": "A", "skill": ["spatial"], "imagename": "v1_0.png", "broad_capability": ["diagram"]}
+    (tmp_path / "dataset.json").write_text(json.dumps({"v1_0": row, "v1_1": row}))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"id": f"v1_{n}", "response": "The left one."}) + "\n" for n in range(2)))
+    words = ["score", str(answers), "--suite", "logicvista", "--data", str(tmp_path), "--json", "--extractor-model", "judge"]
+    for reply, code in ((lambda number, body: well(number, body) if number < 3 else (0, b""), 1), (well, 0)):
+        with server(reply) as (url, bodies, _), pytest.raises(SystemExit) as stop:
+            cli.app([*words, "--extractor-url", url], prog_name="vzero-harness")
+        assert stop.value.code == code
+        out, err = capsys.readouterr()
+        assert (out == "") == (code == 1) and ("does not answer" in err) == (code == 1)
+    found = json.loads(out)
+    assert (found["n"], found["strict"], [item["how"] for item in found["items"]]) == (2, 1.0, ["model", "model"])
+    assert len((tmp_path / "answers.jsonl.extractions.jsonl").read_text().splitlines()) == 2
+    assert len(bodies) == 2  # the known case and the answer the first server owed
