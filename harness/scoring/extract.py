@@ -1,8 +1,7 @@
 """The answer in a response: `extract(item, response)`.
 
-Rules in the order of how plainly they commit the writer; the first that finds an answer decides. Each has its name in `Extraction.how`.
-`box`, `answer-tag`: the last one. `whole`: nothing but the answer, or the answer before its reasons. `cue`: "the answer is ...". `judged`:
-"(B) is correct". `named`: the only option named. `text`: the words of one option. `conclusion`: a number in the sentence that concludes.
+Rules in the order of how plainly they commit the writer; the first that finds an answer decides. Each has its name in `Extraction.how`;
+docs/scoring.md lists them.
 """
 
 from __future__ import annotations

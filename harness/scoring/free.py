@@ -8,7 +8,7 @@ from collections import deque
 from harness.scoring.cues import ANNOUNCED, CONCLUSION, MOST_CUES, NEGATED, REFUSAL
 from harness.scoring.items import Extraction, Item
 from harness.scoring.meaning import words
-from harness.scoring.numerals import numbers
+from harness.scoring.numerals import numbers, with_root
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import sentences, without_latex
 
@@ -50,7 +50,8 @@ def _value(item: Item, phrase: str) -> str | None:
         return _list(phrase)
     if item.kind == "text":
         return without_latex(phrase).strip() or None
-    return _pick(item, without_latex(phrase))
+    phrase = without_latex(phrase)
+    return with_root(phrase) if "√" in phrase or "π" in phrase else _pick(item, phrase)
 
 
 def _list(phrase: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
@@ -16,6 +17,9 @@ NUMBER = re.compile(
     rf"|\b((?:{_WORD})(?:-(?:{_WORD}))?)\b",
     re.IGNORECASE,
 )
+_ROOT = re.compile(
+    r"(?:\w=)?(?P<sign>-?)(?P<factor>\d{1,9}(?:\.\d{1,9})?)?(?:√\(?(?P<under>\d{1,9})\)?|(?P<pi>π))(?:/(?P<below>\d{1,9}))?[A-Za-z]{0,6}[²³]?"
+)
 
 
 def numbers(text: str) -> list[tuple[str, int, int]]:
@@ -26,6 +30,17 @@ def numbers(text: str) -> list[tuple[str, int, int]]:
         if value is not None:
             found.append((value, match.start(), match.end()))
     return found
+
+
+def with_root(text: str) -> str | None:
+    """The value of a text that is one product with a root or pi: `2√3`, `-√2/2`, `5π`, `x = 3π/4`; None for any other."""
+    match = _ROOT.fullmatch("".join(text.split()).strip(".$"))
+    if match is None:
+        return None
+    factor = float(match["factor"] or 1) * (-1 if match["sign"] else 1)
+    base = math.pi if match["pi"] else math.sqrt(float(match["under"]))
+    below = float(match["below"] or 1)
+    return None if below == 0 else tidy(f"{factor * base / below:.12f}".rstrip("0"))
 
 
 def _value(match: re.Match[str]) -> str | None:

@@ -26,6 +26,7 @@ _LONGEST_SENTENCE = 2_000
 _LEAD_IN = 20  # letters before a repeated question, as of "based on the image,"
 _SPACINGS = ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~")
 _SIGNS = {"sqrt": "√", "pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle": "∠", "neq": "≠"}
+_ROOT = re.compile(r"\\sqrt ?\{ ?([\w.]{1,12}) ?\}")
 _FRACTION = re.compile(r"\\[dt]?frac ?\{ ?(-?[\w.√π]{1,12}) ?\} ?\{ ?([\w.√π]{1,12}) ?\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。!?]|\n+")
 _FOLDED: dict[int, str | None] = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
@@ -57,7 +58,7 @@ def plain(text: str) -> str:
 
 def without_latex(text: str) -> str:
     """Font commands, spacing commands and braces removed: `\\text{ (B)}\\ 12` reads ` (B) 12`."""
-    text = _FRACTION.sub(r"\1/\2", _COMMAND.sub("", text))
+    text = _FRACTION.sub(r"\1/\2", _ROOT.sub(r"√\1", _COMMAND.sub("", text)))
     for mark in _SPACINGS:
         text = text.replace(mark, " ")
     for name, sign in _SIGNS.items():

@@ -29,6 +29,7 @@ def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         ["seeds", "--help"],
         ["table", "--help"],
         ["check", "--help"],
+        ["score", "--help"],
     ],
 )
 def test_help_has_an_example(words: list[str]) -> None:
