@@ -1,6 +1,6 @@
 """Questions from local copies of the benchmarks: LogicVista's public repository layout and MathVista's JSON.
 
-`SUITES` is the registry: a name and how to load its items from a folder. A new suite is one more entry.
+`SUITES` is the registry: a name and how to load its items from a folder. A new suite is one more record (`harness.suites.records`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.scoring.items import DIGITS, LETTERS, Item
+from harness.suites import catalogue
 from vzero.errors import InputError
 
 Loader = Callable[[Path], list[Item]]
@@ -64,7 +65,7 @@ def logicvista(data: Path) -> list[Item]:
         InputError: no dataset.json, or not of that shape.
     """
     path = _file(data, "dataset.json", ("", "data", "logicvista", "logicvista/data"))
-    return [_shaped(path, key, _logicvista_item, row) for key, row in _rows(path)]
+    return [_shaped(path, key, logicvista_item, row) for key, row in _rows(path)]
 
 
 def mathvista(data: Path) -> list[Item]:
@@ -74,10 +75,11 @@ def mathvista(data: Path) -> list[Item]:
         InputError: no testmini.json, or not of that shape.
     """
     path = _file(data, "testmini.json", ("", "data", "mathvista", "mathvista/data"))
-    return [_shaped(path, key, _mathvista_item, row) for key, row in _rows(path)]
+    return [_shaped(path, key, mathvista_item, row) for key, row in _rows(path)]
 
 
-def _logicvista_item(key: str, row: Mapping[str, Any]) -> Item:
+def logicvista_item(key: str, row: Mapping[str, Any]) -> Item:
+    """The item of one row of LogicVista."""
     letters = _OFFERS_LETTERS.search(row["question"])
     gold = tuple(sorted({label.strip().upper() for label in row["answer"].split(",") if label.strip()}))
     group = [("skill", one) for one in row["skill"]]
@@ -95,7 +97,8 @@ def _logicvista_item(key: str, row: Mapping[str, Any]) -> Item:
     )
 
 
-def _mathvista_item(key: str, row: Mapping[str, Any]) -> Item:
+def mathvista_item(key: str, row: Mapping[str, Any]) -> Item:
+    """The item of one row of MathVista."""
     metadata = row["metadata"]
     group = [("skill", one) for one in metadata["skills"]] + [(name, metadata[name]) for name in _MATHVISTA_GROUPS if name in metadata]
     choices = tuple(row["choices"] or ())
@@ -171,7 +174,17 @@ def _shaped(path: Path, key: str, build: Callable[[str, Mapping[str, Any]], Item
         raise InputError(f"Row {key} of {path} has another shape than expected ({error}).") from None
 
 
-SUITES: dict[str, Suite] = {
-    "logicvista": Suite("logicvista", "LogicVista", logicvista, "skill"),
-    "mathvista": Suite("mathvista", "MathVista testmini", mathvista, "task"),
-}
+def _loader(name: str) -> Loader:
+    """Items of a suite from what `vzero-harness fetch` wrote, or from a copy in its authors' layout where that is known."""
+    copies: dict[str, Loader] = {"logicvista": logicvista, "mathvista": mathvista}
+
+    def load_items(data: Path) -> list[Item]:
+        from harness.suites.data import items
+
+        fetched = any((data / place / "dataset_dict.json").is_file() for place in ("", name))
+        return copies[name](data) if name in copies and not fetched else items(catalogue.suites()[name], data)
+
+    return load_items
+
+
+SUITES: dict[str, Suite] = {name: Suite(name, suite.title, _loader(name), suite.table) for name, suite in catalogue.suites().items()}

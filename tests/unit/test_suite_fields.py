@@ -1,0 +1,97 @@
+"""Rows of every suite read as questions: gold, options, what is shown; against golds written by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.suites import catalogue, fields
+from tests.fixtures.suite_rows import GOLD, SPLITS
+from vzero.errors import InputError
+
+SUITES = catalogue.suites()
+
+
+def questions(name: str) -> list[fields.Question]:
+    return [
+        fields.read(SUITES[name], row, index) for (suite, _), (_, rows) in SPLITS.items() if suite == name for index, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_gold_is_what_the_row_says(name):
+    assert [", ".join(question.item.gold) for question in questions(name)] == GOLD[name]
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_a_question_shows_its_options_and_asks_for_nothing_bare(name):
+    for question in questions(name):
+        item = question.item
+        assert item.id and question.text.strip()
+        if name != "mathverse_vision_only":  # there the picture alone shows them
+            assert all(choice in question.text for choice in item.choices)
+        assert "directly" not in question.text and "<image" not in question.text
+        assert item.is_choice == bool(item.labels)
+        if item.is_choice and item.choices and name != "logicvista":  # its labels go on where the picture may
+            assert len(item.choices) == len(item.labels)
+
+
+def test_ids_are_unique_and_the_picture_may_be_anything():
+    for name in SUITES:
+        ids = [question.item.id for question in questions(name)]
+        assert len(set(ids)) == len(ids), name
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Which?\nOptions: A: red, B: blue, C: green or so, D: none", ["red", "blue", "green or so", "none"]),
+        ("What?\nA. One\nB. two words\nC. 3", ["One", "two words", "3"]),
+        ("q (A) x (B) y\n(C) z", ["x", "y", "z"]),
+        ("A. 1; B. 2, maybe; C. No correct answer", ["1", "2, maybe", "No correct answer"]),
+        ("Choices:\nA:30°\nB:40°", ["30°", "40°"]),
+        ("At point A: what? (A) 1 (B) 2", ["1", "2"]),
+        ("Vitamin B. and plan C.", []),
+        ("A. alone", []),
+    ],
+)
+def test_options_in_a_text(text, options):
+    assert list(fields._options(text).values()) == options
+
+
+def test_several_items_are_right_together():
+    assert [one.together for one in questions("mmvp")] == [{"pair": "0"}, {"pair": "0"}]
+    assert [one.together["worst case"] for one in questions("dynamath")] == ["1", "1", "2", "2"]
+    assert [one.together["figure"][-1] for one in questions("hallusionbench")] == ["0", "0", "1", "1"]
+    for name, suite in SUITES.items():
+        assert all(set(suite.together) == set(one.together) for one in questions(name)), name
+
+
+def test_a_row_of_another_dataset_is_refused_and_named():
+    with pytest.raises(InputError, match=r"Row 3 of mmstar has no field 'index'"):
+        fields.read(SUITES["mmstar"], {"category": "x", "l2_category": "y"}, 3)
+    row = dict(SPLITS["mmstar", None][1][0], answer="F")
+    with pytest.raises(InputError, match=r"Row 0 of mmstar.*'F' is none of A, B, C, D"):
+        fields.read(SUITES["mmstar"], row, 0)
+    with pytest.raises(InputError, match="Row 0 of mmmu_val has another shape"):
+        fields.read(SUITES["mmmu_val"], dict(SPLITS["mmmu_val", None][1][0], options="__import__('os')"), 0)
+    with pytest.raises(InputError, match="Row 0 of mmmu_val has another shape"):
+        fields.read(SUITES["mmmu_val"], dict(SPLITS["mmmu_val", None][1][0], options="[" * 100_000), 0)
+
+
+def test_groups_have_members_and_names_are_resolved_once():
+    assert "logicvista" in catalogue.members("math") and "logicvista" in catalogue.members("logic")
+    assert catalogue.members("all") == sorted(SUITES)
+    assert [suite.name for suite in catalogue.choose(["logic, logicvista", "mmstar"])] == ["logicvista", "visulogic", "mmstar"]
+    for wrong in ("nothing", " , "):
+        with pytest.raises(InputError, match="choose among"):
+            catalogue.choose([wrong])
+
+
+def test_records_are_whole():
+    from harness import baselines
+
+    known = {(one.suite, one.metric) for one in baselines.numbers("base", published=False)}
+    for suite in SUITES.values():
+        assert suite.fields in fields.READERS
+        assert 0 < suite.scored <= suite.rows
+        assert suite.published.suite is None or (suite.published.suite, suite.published.metric) in known, suite.name
