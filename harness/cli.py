@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, check, doctor, export, plan, pocket, profile, reproduce, score, seeds, table, train
+from harness.commands import audit, check, doctor, evaluate, export, fetch, plan, pocket, profile, reproduce, score, seeds, table, train
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -103,6 +103,8 @@ def root(
 
 app.command("reproduce")(reproduce.reproduce)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("fetch")(fetch.fetch)
 app.command("score")(score.score)
 app.command("seeds")(seeds.seeds)
 app.command("profile")(profile.profile)

@@ -17,7 +17,7 @@ from harness.evaluation.tasks import FILTERS, PURPOSES, task_name
 from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
-    from harness.evaluation.adapter import EngineModel
+    from lmms_eval.api.model import lmms
 
 TOLERANCE = 1e-9  # both sides average the same zeros and ones; only the order of floating-point sums may differ
 
@@ -35,8 +35,9 @@ def prepare(work: Path) -> None:
     os.environ["LM_HARNESS_CACHE_PATH"] = str(work / "no-cache")
 
 
-def simple_evaluate(model: EngineModel, names: Sequence[str], tasks: Path, log: Path) -> dict[str, Any]:
-    """lmms-eval's results for the tasks in folder `tasks`. No cache, no bootstrap, one thread; what it prints goes to `log`."""
+def simple_evaluate(model: lmms, names: Sequence[str], tasks: Path, log: Path, limit: int | None = None) -> dict[str, Any]:
+    """lmms-eval's results for the tasks in folder `tasks`, each on its first `limit` rows. No cache, no bootstrap, one thread; what it
+    prints goes to `log`."""
     from lmms_eval import evaluator
     from lmms_eval.tasks import TaskManager
 
@@ -46,6 +47,7 @@ def simple_evaluate(model: EngineModel, names: Sequence[str], tasks: Path, log: 
         return evaluator.simple_evaluate(
             model=model,
             tasks=list(names),
+            limit=limit,
             task_manager=manager,
             batch_size=1,
             use_cache=None,

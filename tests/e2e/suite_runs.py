@@ -1,0 +1,173 @@
+"""Evaluations of fixture suites through the real command line and lmms-eval, all in one process (lmms-eval takes seconds to import).
+
+`python suite_runs.py FOLDER`: FOLDER/data holds every suite (tests.fixtures.suite_rows). Only the engine is not a model: it says what a
+scenario wants said. Writes FOLDER/report.json: scenario -> exit code, stderr, how often the engine was asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import cli
+from harness.suites import catalogue
+from vzero.checkpoints import POCKET
+from vzero.config import SamplingConfig
+from vzero.errors import RolloutError
+from vzero.rollout import engines
+from vzero.rollout.protocol import Completion, Request, Rollout
+
+ROOT = Path(sys.argv[1])
+DATA = ROOT / "data"
+GOLD: dict[str, list[str]] = json.loads((ROOT / "gold.json").read_text())
+Speaker = Callable[[int, Request], str]  # (how many requests were answered before, the request) -> what is said
+report: dict[str, dict[str, object]] = {}
+
+
+class Scripted:
+    """An engine that says what `speaker` says; `asked` holds every request."""
+
+    def __init__(self, speaker: Speaker, finish: str = "stop") -> None:
+        self.speaker, self.finish, self.asked = speaker, finish, []
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+        rollouts = []
+        for request in requests:
+            said = []
+            for index in range(sampling.n):
+                text = self.speaker(len(self.asked), request) if sampling.n == 1 else f"\\boxed{{{'AAB'[index % 3]}}}"
+                said.append(Completion(text, (1, 2, 3), (0.0,) * 3, self.finish))
+            self.asked.append(request)
+            rollouts.append(Rollout(10, tuple(said)))
+        return rollouts
+
+
+def scenario(name: str, speaker: Speaker, *words: str, finish: str = "stop") -> Scripted:
+    """Run one command line with a scripted engine."""
+    engine = Scripted(speaker, finish)
+    engines.open_engine = lambda config, checkpoint: engine
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.app(["evaluate", *words], prog_name="vzero-harness")
+        except SystemExit as end:
+            code = end.code
+    sizes = sorted({request.image.size for request in engine.asked})
+    texts = ["\n".join(message.text for message in request.messages) for request in engine.asked]
+    report[name] = {"code": code, "out": out.getvalue(), "err": err.getvalue(), "asked": len(engine.asked), "sizes": sizes, "texts": texts}
+    return engine
+
+
+def says(suites: Sequence[str], form: str) -> Speaker:
+    """The gold answers of `suites`, in the order in which their rows are asked."""
+    answers = [gold for suite in suites for gold in GOLD[suite]]
+    return lambda number, request: form.format(answers[number])
+
+
+def at(number: int, act: Callable[[], object], form: str = "\\boxed{{C}}") -> Speaker:
+    """Says C, and does something when request `number` is to be answered."""
+
+    def speak(asked: int, request: Request) -> str:
+        if asked == number:
+            act()
+        return form.format("C")
+
+    return speak
+
+
+def fail() -> None:
+    raise RolloutError("The server at 127.0.0.1:8000 hung up.")
+
+
+ALL = [suite.name for suite in catalogue.choose(["all"])]
+STOCK_BARE = ["blink", "cv_bench_2d", "cv_bench_3d", "mmstar", "mmvp", "realworldqa", "vstar", "mmmu_val"]
+STOCK_BOXED = ["dynamath", "logicvista", "wemath"]
+BOTH = ("--dialect", "natural", "--data", str(DATA))
+
+
+def run(name: str) -> str:
+    return str(ROOT / name)
+
+
+scenario(
+    "gold",
+    says(ALL, "<think>It is plain.</think> \\boxed{{{0}}}"),
+    "pocket",
+    "--suites",
+    "all",
+    *BOTH,
+    "--out",
+    run("gold"),
+    "--batch",
+    "1",
+)
+scenario("again", fail, "pocket", "--suites", "all", *BOTH, "--out", run("gold"), "--batch", "1")
+before = (ROOT / "gold" / "results.json").read_bytes()
+scenario("rescored", fail, "--rescore", run("gold"))
+report["rescored"]["same"] = before == (ROOT / "gold" / "results.json").read_bytes()
+scenario("bare", says(STOCK_BARE, "{0}"), "pocket", "--suites", ",".join(STOCK_BARE), "--profile", "stock", *BOTH, "--out", run("bare"))
+scenario(
+    "tags",
+    says(STOCK_BOXED, "\\boxed{{{0}}}"),
+    "pocket",
+    "--suites",
+    ",".join(STOCK_BOXED),
+    "--profile",
+    "stock",
+    *BOTH,
+    "--out",
+    run("tags"),
+)
+for suite in ("mathvista", "hallusionbench", "visulogic"):
+    scenario(f"stock {suite}", fail, "pocket", "--suites", suite, "--profile", "stock", *BOTH, "--out", run("refused"))
+scenario(
+    "sampled",
+    lambda number, request: "\\boxed{B}",
+    "pocket",
+    "--suites",
+    "mmvp",
+    "--samples",
+    "3",
+    *BOTH,
+    "--out",
+    run("sampled"),
+    "--json",
+)
+
+LOGIC = ("pocket", "--suites", "logicvista", *BOTH, "--batch", "1")
+scenario("dying", at(2, fail), *LOGIC, "--out", run("dying"))
+scenario("dying, looked at", fail, "--rescore", run("dying"))
+scenario("dying, resumed", at(9, fail), *LOGIC, "--out", run("dying"))
+scenario("ended", at(1, lambda: os.kill(os.getpid(), signal.SIGTERM)), *LOGIC, "--out", run("ended"))
+scenario("ended, resumed", at(9, fail), *LOGIC, "--out", run("ended"))
+scenario("other settings", at(9, fail), *LOGIC, "--out", run("ended"), "--max-new-tokens", "7")
+
+checkpoint = ROOT / "model"
+shutil.copytree(POCKET, checkpoint)
+MINE = (str(checkpoint), *LOGIC[1:])
+scenario("mine", at(9, fail), *MINE, "--out", run("mine"))
+(checkpoint / "generation_config.json").write_text("{}")  # the same place, another content
+scenario("mine, changed", at(9, fail), *MINE, "--out", run("mine"))
+theirs = (ROOT / "mine" / "responses" / "logicvista.jsonl").read_bytes()
+scenario("mine, anew", at(9, fail), *MINE, "--out", run("mine"), "--fresh")
+shutil.rmtree(ROOT / "mine" / "lmms_eval")
+(ROOT / "mine" / "responses" / "logicvista.jsonl").write_bytes(theirs)  # the first checkpoint's answers, put where they do not belong
+scenario("mine, with theirs", at(9, fail), *MINE, "--out", run("mine"))
+scenario("limits", at(9, fail), *LOGIC, "--out", run("limits"), "--min-pixels", "100", "--max-pixels", "1000", "--limit", "2")
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m **bold** | \\boxed{ </think> " + "B " * 9000 + "\x00\ud800"
+scenario("hostile", lambda number, request: HOSTILE, *LOGIC, "--out", run("hostile"), finish="length")
+scenario("silent", lambda number, request: "", "pocket", "--suites", "mathvista", *BOTH, "--out", run("silent"))
+published = ROOT / "Qwen2.5-VL-3B-Instruct"
+shutil.copytree(POCKET, published)
+scenario("base", lambda number, request: "", str(published), "--suites", "logicvista", *BOTH, "--out", run("base"))
+
+(ROOT / "report.json").write_text(json.dumps(report))

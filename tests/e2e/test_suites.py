@@ -1,0 +1,205 @@
+"""Real suites, from fixture rows, through the command line and lmms-eval's own code: scores, faults, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.suites import catalogue
+from tests.fixtures import suite_rows
+from vzero import artefacts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    for name in ("OPENAI_API_KEY", "OPENAI_API_URL"):
+        env.pop(name, None)
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, env=env, check=False)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("suites")
+    suite_rows.write(folder / "data")
+    (folder / "gold.json").write_text(json.dumps(suite_rows.GOLD))
+    done = python(str(ROOT / "tests" / "e2e" / "suite_runs.py"), str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(ran) -> dict[str, dict]:
+    return json.loads((ran / "report.json").read_text())
+
+
+def results(ran: Path, name: str) -> dict:
+    return artefacts.read_json(ran / name / "results.json")
+
+
+def test_right_answers_to_every_suite_are_right_in_both_lenses(ran, report):
+    assert report["gold"]["code"] == 0, report["gold"]["err"]
+    found = results(ran, "gold")
+    assert list(found["suites"]) == catalogue.members("all") and found["complete"]
+    for name, suite in found["suites"].items():
+        golds = suite_rows.GOLD[name]
+        assert suite["status"] == "complete"
+        assert (suite["n"], suite["rows"]) == (len([gold for gold in golds if gold]), len(golds)), name
+        greedy = suite["greedy"]
+        assert (greedy["official"], greedy["strict"], greedy["parsed"], greedy["truncated"]) == (1, 1, 1, 0), name
+        assert all(one["official"] == one["strict"] == 1 for one in suite["together"].values()), name
+        assert all(one == {"official": 1, "strict": 1} for one in suite["extra"].values()), name
+        assert any("rows" in deviation for deviation in suite["deviations"])  # a handful of rows is no benchmark
+    assert set(found["suites"]["wemath"]["extra"]) == {"strict score", "loose score"}
+    assert found["suites"]["logicvista"]["without_gold"] == ["v1_2"]
+    assert found["groups"]["math"]["members"] == catalogue.members("math") and found["groups"]["math"]["missing"] == []
+    assert len(found["suites"]["blink"]["lmms_eval"]["results"]) == 14
+
+
+def test_the_same_command_asks_nothing_again(report):
+    assert report["again"]["code"] == 0 and report["again"]["asked"] == 0
+    assert report["gold"]["asked"] == sum(map(len, suite_rows.GOLD.values()))
+
+
+def test_scoring_again_needs_no_model_and_finds_the_same(report):
+    assert report["rescored"]["code"] == 0 and report["rescored"]["asked"] == 0 and report["rescored"]["same"]
+
+
+def test_every_prompt_is_the_boxed_one_and_says_what_goes_into_the_box(report):
+    texts = report["gold"]["texts"]
+    assert all("\\boxed{" in text and "<think>" in text for text in texts)
+    assert any("image 1 to image 2" in text for text in texts)
+    assert any("a number with 1 decimal inside" in text for text in texts)
+
+
+def test_lmms_evals_own_scoring_agrees_where_it_can_read_the_answer(ran, report):
+    """The untouched in-tree tasks, on the same rows, for right answers in the form each of them reads."""
+    assert report["bare"]["code"] == 0, report["bare"]["err"]
+    assert report["tags"]["code"] == 0, report["tags"]["err"]
+    own = {
+        name: {key.split(",")[0]: value for values in suite["lmms_eval"]["results"].values() for key, value in values.items()}
+        for run in ("bare", "tags")
+        for name, suite in results(ran, run)["suites"].items()
+    }
+    assert own["mmstar"]["average"] == own["realworldqa"]["exact_match"] == own["blink"]["blink_acc"] == 1
+    assert own["cv_bench_2d"]["cv_bench_acc"] == own["cv_bench_3d"]["cv_bench_acc"] == own["mmmu_val"]["mmmu_acc"] == 1
+    assert own["vstar"]["vstar_overall_acc"] == 100 and own["dynamath"]["dynamath_worst"] == own["wemath"]["acc_score"] == 1
+    assert own["mmvp"]["mmvp_pair_accuracy"] in (1, 100)
+    # lmms-eval counts the row without gold, and an empty box there as right; ours scores two of the three.
+    assert own["logicvista"]["acc_score"] == 1 and results(ran, "tags")["suites"]["logicvista"]["n"] == 2
+    for run in ("bare", "tags"):
+        for name, suite in results(ran, run)["suites"].items():
+            assert suite["greedy"]["strict"] == 1, name
+            sent = list(suite["lmms_eval"]["sent"].values())
+            assert all(one["temperature"] == 0 for one in sent)
+    sent = results(ran, "bare")["suites"]["vstar"]["lmms_eval"]["sent"]
+    assert [one["max_new_tokens"] for one in sent.values()] == [16]  # untouched
+
+
+@pytest.mark.parametrize(
+    ("suite", "why"), [("mathvista", "asks a judge model"), ("hallusionbench", "no --profile stock"), ("visulogic", "no --profile stock")]
+)
+def test_a_stock_task_that_would_score_nonsense_is_refused(report, suite, why):
+    told = report[f"stock {suite}"]
+    assert told["code"] == 2 and why in told["err"] and told["asked"] == 0
+
+
+def test_samples_have_a_mean_a_majority_and_a_best(ran, report):
+    assert report["sampled"]["code"] == 0, report["sampled"]["err"]
+    found = results(ran, "sampled")
+    assert json.loads(report["sampled"]["out"]) == found
+    suite = found["suites"]["mmvp"]  # gold A and B; greedy B; samples A, A, B
+    assert suite["greedy"]["strict"] == 0.5
+    assert suite["sampled"]["strict"] == {"mean": 0.5, "maj@3": 0.5, "pass@3": 1.0}
+    row = artefacts.read_jsonl(ran / "sampled" / "responses" / "mmvp.jsonl")[-1]
+    assert row["purpose"] == "sampled" and len(row["answers"]) == 3
+
+
+def test_a_server_that_dies_midway_scores_nothing_and_loses_nothing(ran, report):
+    told = report["dying"]
+    assert told["code"] == 1 and "hung up" in told["err"] and "Traceback" not in told["err"]
+    looked = report["dying, looked at"]
+    assert looked["code"] == 0 and "incomplete" in looked["out"] and "2 of 3 items answered; not scored" in looked["out"]
+    assert report["dying, resumed"]["code"] == 0 and report["dying, resumed"]["asked"] == 1
+    assert results(ran, "dying")["suites"]["logicvista"]["status"] == "complete"
+
+
+def test_an_evaluation_that_is_asked_to_end_resumes_at_the_item(report):
+    assert report["ended"]["code"] == 75 and "resume" in report["ended"]["err"]
+    assert report["ended, resumed"]["code"] == 0 and report["ended, resumed"]["asked"] == 2
+    assert report["other settings"]["code"] == 2 and "greedy.max_new_tokens" in report["other settings"]["err"]
+
+
+def test_another_checkpoint_is_never_answered_by_the_responses_of_the_first(report):
+    assert report["mine"]["code"] == 0 and report["mine"]["asked"] == 3
+    assert report["mine, changed"]["code"] == 2 and "checkpoint_sha256" in report["mine, changed"]["err"]
+    assert report["mine, anew"]["code"] == 0 and report["mine, anew"]["asked"] == 3
+    mixed = report["mine, with theirs"]  # all asked again, and nothing scored from the mixture
+    assert mixed["asked"] == 3 and mixed["code"] == 1 and "two different conditions" in mixed["err"]
+
+
+def test_pixel_limits_are_kept_and_recorded(ran, report):
+    assert report["limits"]["code"] == 0 and report["limits"]["asked"] == 2
+    ((width, height),) = report["limits"]["sizes"]
+    assert 900 < width * height <= 1000 and width / height == pytest.approx(64 / 48, rel=0.05)
+    pixels = results(ran, "limits")["suites"]["logicvista"]["lmms_eval"]["pixels"]
+    assert pixels == {"least": 100, "most": 1000, "processor": {"longest_edge": 1764, "shortest_edge": 196}}
+
+
+def test_hostile_and_cut_off_answers_are_counted(ran, report):
+    told = report["hostile"]
+    assert told["code"] == 0, told["err"]
+    suite = results(ran, "hostile")["suites"]["logicvista"]
+    assert suite["greedy"]["truncated"] == 1 and any("cut off" in one for one in suite["deviations"])
+    for text in (told["out"], told["err"], (ran / "hostile" / "results.md").read_text()):
+        assert "\x1b" not in text and "<script>" not in text
+    assert len(artefacts.read_jsonl(ran / "hostile" / "responses" / "logicvista.jsonl")[0]["answers"][0]["text"]) > 18_000
+
+
+def test_an_empty_answer_is_unparsed_and_strictly_wrong(ran, report):
+    suite = results(ran, "silent")["suites"]["mathvista"]
+    assert (suite["greedy"]["parsed"], suite["greedy"]["strict"]) == (0, 0)
+    assert any("could be read in 0.0 %" in one for one in suite["deviations"])
+
+
+def test_published_figures_stand_beside_a_known_base(ran, report):
+    assert report["base"]["code"] == 0
+    beside = results(ran, "base")["suites"]["logicvista"]["published"]
+    assert beside["model"] == "qwen2.5-vl-3b-instruct" and beside["span"] == [40.3, 40.3]
+    assert beside["outside"] == []  # three rows are not compared with a whole benchmark
+
+
+def test_a_killed_evaluation_goes_on_at_the_next_item(ran, tmp_path):
+    """SIGKILL in the real engine's second call; the real command line then asks for the rest."""
+    program = """
+import os, signal, sys
+from harness import cli
+from vzero.rollout import engines
+opened, calls = engines.open_engine, []
+class Killed:
+    def __init__(self, engine):
+        self.engine = engine
+    def generate(self, requests, sampling):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.engine.generate(requests, sampling)
+engines.open_engine = lambda config, checkpoint: Killed(opened(config, checkpoint))
+cli.app(sys.argv[1:])
+"""
+    words = ["evaluate", "pocket", "--suites", "logicvista", "--data", str(ran / "data"), "--batch", "1", "--max-new-tokens", "8"]
+    killed = python("-c", program, *words, "--out", str(tmp_path / "run"))
+    assert killed.returncode == -9, killed.stderr
+    first = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")
+    assert [row["id"] for row in first] == ["v1_0"] and not (tmp_path / "run" / "results.json").exists()
+    resumed = python("-m", "harness", *words, "--out", str(tmp_path / "run"))
+    assert resumed.returncode == 0, resumed.stderr
+    rows = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")
+    assert rows[0] == first[0] and [row["id"] for row in rows] == ["v1_0", "v1_1", "v1_2"]
+    assert results(tmp_path, "run")["complete"]
