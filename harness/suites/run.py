@@ -202,9 +202,11 @@ def _evaluated(plan: Plan, suite: Suite, model: Any, names: Sequence[str], work:
     except (VZeroError, OSError):
         raise
     except Exception as error:
+        cause = error.last_attempt.exception() if hasattr(error, "last_attempt") else error  # lmms-eval retries even an interruption
+        if isinstance(cause, VZeroError):
+            raise cause from None
         if plan.profile != "stock":
             raise
-        cause = error.last_attempt.exception() if hasattr(error, "last_attempt") else error  # lmms-eval retries even programming errors
         reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
         raise VZeroError(f"lmms-eval's own task for {suite.name} failed ({reason}); nothing of it is scored, its log is {log}.") from error
 
