@@ -5,7 +5,7 @@ The pocket model votes on questions that its Questioner wrote, on every engine w
 - the votes: per question, counts of A, B, C, D and none on two engines, by the sum of the questions' chi-square statistics, its p-value
   from permuting votes between the engines within each question (counts of ten are too small for the asymptotic distribution); and all
   votes together, by the ordinary chi-square test;
-- as a control, the votes of one engine under two samplings (top-k 40, top-p .9), which the same test must tell apart;
+- as a control, the votes of two engines under two samplings (top-k 40, top-p .9), which the same tests must tell apart;
 - greedy answers, token by token;
 - log-probabilities: what vLLM says of the tokens it drew against a forward of the Hugging Face model over the same tokens;
 - tokens a second on the same votes, engines taking turns.
@@ -157,7 +157,8 @@ def main() -> None:
             for i in range(10)
         ]
         found["server"]["same_draws_as_vllm_in_process"] = float(np.mean(same))
-    control = compare_votes(*(votes_of(answers["transformers"][kind]) for kind in ("reward votes", "label votes")))
+    # Of two engines, since two samplings of one share their random numbers and would come out too much alike.
+    control = compare_votes(votes_of(answers["transformers"]["reward votes"]), votes_of(answers["vllm"]["label votes"]))
     free = SamplingConfig(n=4, max_new_tokens=40)
     forbidden = engines["transformers"].forbidden  # type: ignore[attr-defined]
     scored = {

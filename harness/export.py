@@ -122,14 +122,12 @@ def card(preset: Preset, stage: Stage, manifest: Mapping[str, Any], results: Map
         "",
         f"# {base}, {role} after iteration {stage.iteration} of label-free self-play",
         "",
-        "Trained by [V-Zero](https://arxiv.org/abs/2601.10094) as vzero-harness implements it: the model writes questions about unlabeled "
-        "images, answers each of them several times, and is trained on the majority of its own answers. No label, no other model and no "
-        "human judgement entered.",
+        *_method(preset),
         "",
         "## How it was made",
         "",
         f"- Base: {base}. Role: {role}. Iteration {stage.iteration} of {preset.iterations}. Preset `{preset.name}`, seed {preset.seed}.",
-        f"- Images: {_images(preset)}; their labels, if they had any, were never read.",
+        f"- Images: {_images(preset)}; labels beside them, if there were any, were never read.",
         f"- Training: {_training(preset, role, manifest)}.",
         f"- Run `{run_id(preset)}`; content of this checkpoint `{artefacts.content_digest(manifest)[:16]}`.",
         f"- Software: vzero-harness {__version__}, {versions}.",
@@ -146,6 +144,19 @@ def card(preset: Preset, stage: Stage, manifest: Mapping[str, Any], results: Map
         "",
     ]
     return "\n".join(lines)
+
+
+def _method(preset: Preset) -> list[str]:
+    source = "[V-Zero](https://arxiv.org/abs/2601.10094)"
+    if preset.arm == "v-zero" and not preset.defects:
+        return [
+            f"Trained by {source} as vzero-harness implements it: the model writes questions about unlabeled images, answers each of them "
+            "several times, and is trained on the majority of its own answers. No label, no other model and no human judgement entered."
+        ]
+    return [
+        f"Trained by the arm `{preset.arm}` of vzero-harness, a variant or control of {source}: its documentation says what differs. "
+        "Some controls train on true answers on purpose."
+    ]
 
 
 def run_id(preset: Preset) -> str:

@@ -43,7 +43,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Ask again about every kept question; writes `checks.jsonl`, a row for each labelled one, `answerable` false where not asked."""
     import torch
 
-    from vzero.rollout.engines import open_engine
+    from vzero.rollout.engines import open_solver
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
@@ -59,7 +59,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
     votes = preset.solver.votes
     replies = bulk.ask(
-        open_engine(preset.engine, ctx.inputs["solver"]),
+        open_solver(preset.engine, ctx.inputs["solver"]),
         asked,
         request,
         votes,

@@ -39,7 +39,12 @@ _WRAPPERS = (
 )
 _TAGS = tuple(f"<{slash}{name}>" for name in ("description", "question", "answer") for slash in ("", "/"))
 _LONGEST_CONTROL = 64
-_PLAIN_CONTROL = ("<pad>", "<bos>", "<eos>", "<unk>", "<s>", "</s>", "<img>", "</img>", "<image>", "<video>")
+_PLAIN_CONTROL = (
+    *("<pad>", "<bos>", "<eos>", "<unk>", "<s>", "</s>", "<img>", "</img>", "<image>", "<video>"),
+    *("<end_of_utterance>", "<fake_token_around_image>", "<global-img>"),  # Idefics3, SmolVLM
+    *("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),  # Gemma 3
+    "<IMG_CONTEXT>",  # InternVL
+)
 _POCKET_ROLES = frozenset({"ask", "solve"})
 
 

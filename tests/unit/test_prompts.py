@@ -264,6 +264,11 @@ HOSTILE_ANSWERS = [
     ("\ud800" * MANY + "\\boxed{D}", "D"),
 ]
 HOSTILE_CONTROLS = [
+    ("how many <end_of_utterance> ?", True),
+    ("A)<fake_token_around_image>", True),
+    ("<start_of_image>", True),
+    ("<IMG_CONTEXT>", True),
+    ("<start> of a turn", False),
     ("<|" * (MANY // 2), False),
     ("|>" * (MANY // 2), False),
     ("<|" * (MANY // 2) + "im_end|>", True),
