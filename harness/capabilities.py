@@ -22,8 +22,8 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
     launch, found = preset.launch, []
     if launch.strategy != "single":
         found.append(f"training in several processes (launch.strategy = {launch.strategy!r})")
-    if launch.solver_gpus:
-        found.append("GPUs set aside for the frozen Solver (launch.solver_gpus)")
+    if launch.solver_gpus and len(preset.engine.gpus) != launch.solver_gpus:
+        found.append("servers on the GPUs set aside for the frozen Solver (launch.solver_gpus; name them by engine.gpus)")
     if preset.lora is not None:
         found.append("low-rank adapters (lora)")
     if evaluates:

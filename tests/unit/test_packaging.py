@@ -213,3 +213,16 @@ def test_build_tools_come_from_the_lock_with_their_hashes(checkout: Path) -> Non
     heads = [line.split(" ")[0] for line in lines if line[:1].isalpha()]
     assert heads == [f"setuptools=={PINS['setuptools']}", f"wheel=={PINS['wheel']}"]
     assert sum("--hash=sha256:" in line for line in lines) == len(lines) - len(heads) >= 2
+
+
+def test_uv_looks_for_torch_although_the_lock_leaves_it_out(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, commands = setup_program(checkout), []
+    monkeypatch.setattr(setup, "pip", lambda *words: False)  # a pip that is told of no CPU build, as on most machines
+    monkeypatch.setattr(setup, "install_locked", lambda names: None)
+    monkeypatch.setattr(setup, "call", lambda command: commands.append([str(word) for word in command]) or True)
+    setup.install_torch()
+    (command,) = commands
+    offline = [sys.executable, *command[1:], "--dry-run", "--offline", "--cache-dir", str(tmp_path / "cache"), "--target", str(tmp_path)]
+    answer = subprocess.run(offline, capture_output=True, text=True, cwd=checkout, check=False)
+    assert answer.returncode != 0, "without a network nothing can be found, so success means that torch was never looked for"
+    assert "torch" in answer.stderr
