@@ -1,7 +1,7 @@
 # make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests                                         (ARGS="tests/unit -k votes")
-# make vllm        set up, add vLLM's CPU build to .venv (1 GB, Linux x86-64; tests of the vLLM engines need it)
+# make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make lint        set up, check style; `make format` mends what can be mended
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)

@@ -207,7 +207,7 @@ def add_vllm() -> None:
     made_of = [read_stamp().get("fingerprint"), hashlib.sha256(VLLM_LOCK.read_bytes()).hexdigest()]
     if VLLM_STAMP.exists() and json.loads(VLLM_STAMP.read_text(encoding="utf-8")) == made_of:
         return
-    print("Adding vLLM's CPU build to .venv; this takes a minute and 1 GB.", flush=True)
+    print("Adding vLLM's CPU build to .venv; this takes a minute and 2 GB.", flush=True)
     require(pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK), "Installing vLLM's CPU build (Linux on x86-64 only)")
     VLLM_STAMP.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
 
