@@ -98,8 +98,8 @@ def environment(preset: Preset) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores votes took 1.3 times as long without
-        # any spinning when nothing else ran, and with ten times this twice as long when two other runs shared the cores.
+        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores votes took 1.3 times as long
+        # without any spinning when nothing else ran, and with ten times this twice as long when two other runs shared the cores.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
