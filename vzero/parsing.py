@@ -94,7 +94,7 @@ def parse_answer(text: str) -> str | None:
     if box < 0:
         return None
     start = box + len(_BOX)
-    end = _closing_brace(text, start)
+    end = closing_brace(text, start)
     return None if end is None else _option(text[start:end])
 
 
@@ -122,7 +122,7 @@ def _first_block(text: str, tag: str) -> str | None:
     return text[start:end].strip()
 
 
-def _closing_brace(text: str, start: int) -> int | None:
+def closing_brace(text: str, start: int) -> int | None:
     """Index of the brace that closes a group whose inside begins at `start`; a backslash takes the next character out of the count."""
     depth, escaped = 1, False
     for index in range(start, len(text)):

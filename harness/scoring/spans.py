@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vzero.parsing import closing_brace
+
 _BOXES = ("\\boxed{", "\\fbox{", "\\boxed {")
 _MOST = 9
 
@@ -26,19 +28,9 @@ def boxes(text: str) -> list[str]:
 def _inside(text: str, start: int) -> tuple[str, int]:
     """(inside, index after) of the box whose command begins at `start`."""
     opening = text.find("{", start)
-    depth, escaped = 0, False
-    for index in range(opening, len(text)):
-        character = text[index]
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[opening + 1 : index], index + 1
+    closing = closing_brace(text, opening + 1)
+    if closing is not None:
+        return text[opening + 1 : closing], closing + 1
     line = text.find("\n", opening)
     end = len(text) if line < 0 else line
     return text[opening + 1 : end], end
