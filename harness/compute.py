@@ -33,7 +33,7 @@ def compute(run: Run) -> dict[str, Any]:
         },
         "imitated": sum(_fact(one, "imitated") for one in trained["solver"]),
         "steps": {role: sum(_fact(one, "steps") for one in stages) for role, stages in trained.items()},
-        "tokens": sum(_tokens(one) for one in run.stages.values() if one.stage.kind != "evaluate"),
+        "tokens": sum(_tokens(one) for one in run.stages.values() if one.stage.kind not in ("evaluate", "probe")),
     }
 
 

@@ -57,9 +57,14 @@ def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
         row("flips", {"model": model, "over": "base"}, _counted(suites), [evaluated["base"], evaluated[model]])
         for model, suites in results["flips"].items()
     ]
+    if (probe := results["elicitation"]) is not None:
+        made = next(one.stage for one in run.of_kind("probe"))
+        values = {name: probe[name] for name in ("words", "average", "elicited", "beyond")}
+        found.append(row("elicitation", {"model": probe["model"]}, values, [made.name, made.inputs["openings"], evaluated["base"]]))
     judged = [one for one in results["claims"] if one["verdict"] != "NOT RUN"]
     found += [row("claim", {"claim": one["id"], "verdict": one["verdict"]}, one["measured"], list(evaluated.values())) for one in judged]
-    found.append(row("compute", {}, results["compute"], [name for name, one in run.stages.items() if one.stage.kind != "evaluate"]))
+    made_by = [name for name, one in run.stages.items() if one.stage.kind not in ("evaluate", "probe")]
+    found.append(row("compute", {}, results["compute"], made_by))
     for number, values in results["trained_on"].items():
         learned = run.of_iteration("train-solver", int(number))
         if learned is not None:

@@ -23,6 +23,7 @@ from vzero.config import Preset
 from vzero.seeding import derive
 
 FORMAT = 1
+BEGUN = "base, begun"  # the model of a probe
 UNPARSED_LIMIT, CUT_OFF_LIMIT = 0.05, 0.05  # shares above which a comparison carries a warning
 
 
@@ -84,6 +85,7 @@ def build(run: Run) -> dict[str, Any]:
         "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
         "items": item_outcomes.encode(_rows(scores), preset.evaluation.suites),
         "expected": _expected(preset),
+        "elicitation": _elicitation(run, scores, names),
         "k_curves": {model: curves.by_k(rows, preset.evaluation.sampled.n) for model, rows in _rows(scores).items()},
         "flips": _flips(scores),
         "families": _families(scores, names, preset.evaluation.suites),
@@ -194,6 +196,23 @@ def paired(scores: Scores, base: str, model: str, suite: str, name: str) -> Pair
 def _room(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
     """What voting would add to the base's single best answer: the part of a gain that needs no learning of anything new."""
     return None if base is None else base[names[2]]["value"] - base["greedy"]["value"]
+
+
+def _elicitation(run: Run, scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
+    """The base with given beginnings (see `harness.evaluation.openings`): its accuracies, its gains over the base, and what the last Solver
+    gains over it."""
+    preset, probes, last = run.preset, run.of_kind("probe"), f"S{run.preset.iterations}"
+    if not probes or not {"base", last} <= set(scores):
+        return None
+    found = {**scores, BEGUN: _by_suite(probes[0], preset)}
+    return {
+        "words": preset.evaluation.opening_words,
+        "model": last,
+        "suites": {suite: _measures(items, names, derive(preset.seed, "interval", suite, BEGUN)) for suite, items in found[BEGUN].items()},
+        "average": _average({BEGUN: found[BEGUN]}, names, preset).get(BEGUN),
+        "elicited": _gains(found, "base", BEGUN, names, preset),
+        "beyond": _gains(found, BEGUN, last, names, preset),
+    }
 
 
 def _families(scores: Scores, names: Sequence[str], suites: Sequence[str]) -> dict[str, Any]:

@@ -128,6 +128,9 @@ class EvaluationConfig(Section):
     items_per_family: int = Field(ge=1)
     greedy: SamplingConfig
     sampled: SamplingConfig
+    opening_words: int = Field(
+        0, ge=0, description="words of the last Solver's answers that the base is made to begin its own with, once more; 0 leaves it out"
+    )
 
 
 class EngineConfig(Section):

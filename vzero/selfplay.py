@@ -4,7 +4,7 @@ One iteration trains the Questioner against the frozen Solver, lets it write one
 them, and trains the Solver on the questions whose majority is neither too sure nor too unsure. Stages name the stages they read, so a
 runner needs no knowledge of the method.
 
-    00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver -> evaluate] x T
+    00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver -> evaluate] x T [-> probe]
 
 An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained, an objective without labels
 needs no votes) or adds `check-options` and `select` between `label` and `train-solver`. Each stage's config holds what determines its
@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from vzero.config import OPERATIONAL, Preset
 
-Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver"]
+Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver", "probe"]
 IMAGES = "00-images"
 
 
@@ -32,8 +32,8 @@ class Stage:
         name: folder name below `stages/`, e.g. "02-train-questioner-1".
         kind: which program runs it.
         iteration: 1..T; 0 before the first.
-        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model") -> name of the
-            stage that made it, or "base" for the preset's model.
+        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model", "openings") -> name
+            of the stage that made it, or "base" for the preset's model.
         config: the part of the preset that determines this stage's output.
     """
 
@@ -50,7 +50,7 @@ Step = tuple[Kind, dict[str, str], dict[str, Any]]  # kind, inputs, config
 def plan(preset: Preset) -> tuple[Stage, ...]:
     """All stages of `preset`, in the order they run; each reads only stages before it."""
     config = preset.model_dump(mode="json", exclude_defaults=True)
-    evaluation = {**_common(preset, config), "evaluation": config["evaluation"]}
+    evaluation = _evaluation(preset, config)
     stages = [
         Stage(IMAGES, "images", 0, {}, {"seed": preset.seed, "images": config["images"]}),
         Stage("01-evaluate-base", "evaluate", 0, {"model": "base"}, evaluation),
@@ -63,7 +63,16 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
             names[kind] = f"{len(stages):02d}-{kind}-{t}"
             stages.append(Stage(names[kind], kind, t, found, own))
         models = {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
+    if words := preset.evaluation.opening_words:
+        inputs, own = {"model": "base", "openings": stages[-1].name}, {**evaluation, "opening_words": words}
+        stages.append(Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own))
     return tuple(stages)
+
+
+def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
+    """The probe's setting leaves the evaluations as they are."""
+    evaluation = {name: value for name, value in config["evaluation"].items() if name != "opening_words"}
+    return {**_common(preset, config), "evaluation": evaluation}
 
 
 def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +113,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
     yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective")}
-    yield "evaluate", {"model": "train-solver"}, {**_common(preset, config), "evaluation": config["evaluation"]}
+    yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 
 def selects(preset: Preset) -> bool:

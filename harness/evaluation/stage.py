@@ -1,7 +1,8 @@
-"""The evaluate stages: `python -m harness.evaluation.stage RUN STAGE`.
+"""The evaluate and probe stages: `python -m harness.evaluation.stage RUN STAGE`.
 
 A checkpoint answers every item of the preset's suites, once greedily and n times by sampling. lmms-eval runs the tasks; the answers
-are stored whole, so that every number can be computed again without the model.
+are stored whole, so that every number can be computed again without the model. A probe is the same with the base's answers begun as the
+trained Solver began its own (see openings.py).
 
 Writes samples.jsonl (one row an item), lmms_eval.json (lmms-eval's own numbers) and sampling.json (every parameter sent).
 """
@@ -13,14 +14,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from harness.evaluation import runner, shuffled, suites, tasks
+from harness.evaluation.openings import BegunAnswers, openings
 from vzero import artefacts
 from vzero.config import EvaluationConfig, Preset
 from vzero.errors import InputError, VZeroError
 from vzero.progress import Progress
+from vzero.rollout.protocol import Engine
 from vzero.stage import Facts, StageContext, main
 
 ROW = ("suite", "item_id", "family", "image_sha256", "prompt_sha256", "gold", *tasks.PURPOSES)
@@ -82,7 +84,7 @@ def run(context: StageContext, loaders: Mapping[str, suites.Loader] = suites.SUI
     runner.prepare(context.work)
     names = _write_tasks(context, items)
     clock.append(time.monotonic())
-    model = _model(preset, context.inputs["model"], context.work, tally)
+    model = _model(context, tally)
     clock.append(time.monotonic())
     results = runner.simple_evaluate(model, names, context.work / "tasks", context.work / "lmms_eval.log")
     clock.append(time.monotonic())
@@ -114,14 +116,19 @@ def _write_tasks(context: StageContext, items: Mapping[str, Sequence[suites.Item
     return names
 
 
-def _model(preset: Preset, checkpoint: Path, work: Path, tally: _Tally) -> Any:
+def _model(context: StageContext, tally: _Tally) -> Any:
     from harness.evaluation.adapter import EngineModel
     from harness.evaluation.answers import Answerer
     from vzero.rollout.engines import open_engine
 
-    engine = open_engine(preset.engine, checkpoint)
+    preset, checkpoint = context.preset, context.inputs["model"]
+    engine: Engine = open_engine(preset.engine, checkpoint)
     identity = {"checkpoint": artefacts.digest(artefacts.folder_hashes(checkpoint)), "engine": preset.engine.content()}
-    return EngineModel(Answerer(engine, work / "answers", identity, preset.engine.batch_sequences, tally), preset.seed)
+    if "openings" in context.inputs:
+        rows, words = artefacts.read_jsonl(context.inputs["openings"] / "samples.jsonl"), preset.evaluation.opening_words
+        engine = BegunAnswers(engine, openings(rows, words, preset.seed))
+        identity["openings"] = artefacts.digest(sorted(engine.openings.items()))
+    return EngineModel(Answerer(engine, context.work / "answers", identity, preset.engine.batch_sequences, tally), preset.seed)
 
 
 def _rows(items: Mapping[str, Sequence[suites.Item]], records: Mapping[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -156,4 +163,4 @@ def _sampling(preset: Preset, sent: Mapping[str, Any], ignored: Mapping[str, Any
 
 
 if __name__ == "__main__":
-    sys.exit(main({"evaluate": run}, sys.argv[1:]))
+    sys.exit(main({"evaluate": run, "probe": run}, sys.argv[1:]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import answers, charts, compared, plots, tables, words
+from harness.report import answers, charts, compared, elicitation, plots, tables, words
 from harness.report.collect import Material
 
 PANELS = {
@@ -44,6 +44,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         by_samples=_by_samples(results),
         caveats=words.caveats(results),
         accuracy=tables.accuracy(results),
+        elicitation=elicitation.elicitation(results),
         tests=tables.tests(results),
         counts=tables.counts(results),
         iterations=tables.iterations(results),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report import answers, compared, tables
+from harness.report import answers, compared, elicitation, tables
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
 from harness.report.words import alarms, caveats, findings, not_run, number, visible
@@ -38,6 +38,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     shown = (
         answers.by_samples(results),
         answers.flips(results),
+        elicitation.elicitation(results),
         tables.iterations(results),
         tables.calibration(results),
         tables.asked_families(results),

@@ -106,7 +106,7 @@ def findings(results: Mapping[str, Any]) -> list[str]:
     for model in trained:
         said.append(_compared(results, "gains", model, "base"))
         if model == trained[0]:
-            said += nature(results, model)
+            said += nature(results, model) + elicited(results)
     said += [_compared(results, "gains_over_previous", model, f"S{int(model[1:]) - 1}") for model in results["gains_over_previous"]]
     if not results["gains"]:
         said.append(
@@ -132,6 +132,27 @@ def nature(results: Mapping[str, Any], model: str) -> list[str]:
     votes, any_right = gains[majority]["direction"], gains[passed]["direction"]
     lost = f"; on fewer questions is any of {results['samples']} answers right" if any_right == "negative" else ""
     return [f"Sharpening or learning? {majority} {words[votes]}, {passed} {words[any_right]}: {readings[votes]}{lost}."]
+
+
+def elicited(results: Mapping[str, Any]) -> list[str]:
+    """How much of the last Solver's gain the base shows once its answers begin as that Solver's do; nothing without a probe or a gain."""
+    probe = results.get("elicitation")
+    if probe is None or not {"elicited", "beyond"} <= set(probe) or "average" not in probe["elicited"]:
+        return []
+    model = probe["model"]
+    _, gains = _whole(results, "gains", model)
+    if gains is None or gains["greedy"]["direction"] != "positive":
+        return []
+    given, rest = probe["elicited"]["average"]["greedy"], probe["beyond"]["average"]["greedy"]
+    readings = {
+        "positive": f"{model} knows more than how to begin",
+        "unclear": "no sign that training taught more than a choice of beginnings",
+        "negative": f"the base does better with {model}'s beginnings than {model} itself",
+    }
+    return [
+        f"Elicited or learned? Begun with {probe['words']} of {model}'s words an answer, the base gains {points(given['gain'])} points; "
+        f"{model} is {points(rest['gain'])} from there: {readings[rest['direction']]}."
+    ]
 
 
 def incomplete(results: Mapping[str, Any]) -> str:

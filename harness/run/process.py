@@ -59,7 +59,7 @@ class StageProcess:
 
 def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
     """Start `stage` of `run`; what it prints is appended to its log."""
-    module = "harness.evaluation.stage" if stage.kind == "evaluate" else "vzero.stage"
+    module = "harness.evaluation.stage" if stage.kind in ("evaluate", "probe") else "vzero.stage"
     log = run / "logs" / f"{stage.name}.log"
     log.parent.mkdir(exist_ok=True)
     command = [

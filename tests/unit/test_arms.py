@@ -48,7 +48,7 @@ def test_v_zero_is_the_preset_itself() -> None:
         "05-train-solver-1",
         "06-evaluate-1",
     ]
-    assert len(plan(BASE)) == 12
+    assert len(plan(BASE)) == 13
 
 
 def test_every_arm_has_a_plan_of_stages_that_read_earlier_ones() -> None:
@@ -60,7 +60,7 @@ def test_every_arm_has_a_plan_of_stages_that_read_earlier_ones() -> None:
             seen.add(stage.name)
         assert len(seen) == len(stages) + 1 and arm.says and arm.source and arm.group in GROUPS
         assert sum(stage.kind == "train-solver" for stage in stages) == (1 if name == "one-iteration" else 2)
-        assert [stage.kind for stage in stages[-2:]] == ["train-solver", "evaluate"]
+        assert [stage.kind for stage in stages[-3:]] == ["train-solver", "evaluate", "probe"]
 
 
 def test_what_each_arm_leaves_out_or_adds() -> None:
@@ -96,7 +96,7 @@ def test_which_stages_two_arms_share() -> None:
         assert shared(name, "v-zero") == before, name
     assert shared("one-iteration", "v-zero") == before | {"train-solver-1", "evaluate-1"}
     whole = {stage.name.split("-", 1)[1] for stage in plan(BASE)}
-    assert shared("shuffled-images", "v-zero") == {name for name in whole if not name.startswith("evaluate")}
+    assert shared("shuffled-images", "v-zero") == {name for name in whole if not name.startswith(("evaluate", "probe"))}
     assert shared("majority-voting", "frozen-questioner") >= {"write-questions-1", "write-questions-2"}
     for name in ("single-uncertainty", "zero-sum", "blind-solver", "r-zero", "visplay", "evolmm", "frozen-intuition", "capped-mismatch"):
         assert shared(name, "v-zero") == {"images", "evaluate-base"}, name

@@ -93,6 +93,22 @@ def test_gains_are_paired_differences_and_the_average_is_their_mean(results):
     assert results["gains"]["S1"]["pocket_math"]["greedy"]["test"] == "mcnemar"
 
 
+def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, results):
+    right = {
+        stage: [row["greedy"]["answer"] == row["gold"] for row in rows_of(whole, stage) if row["suite"] == "pocket_math"]
+        for stage in ("01-evaluate-base", "11-evaluate-2", "12-probe-2")
+    }
+    share = {stage: sum(found) / len(found) for stage, found in right.items()}
+    probe = results["elicitation"]
+    assert (probe["words"], probe["model"]) == (2, "S2")
+    assert probe["suites"]["pocket_math"]["greedy"]["value"] == pytest.approx(share["12-probe-2"], abs=1e-6)
+    assert probe["elicited"]["pocket_math"]["greedy"]["gain"] == pytest.approx(share["12-probe-2"] - share["01-evaluate-base"], abs=1e-6)
+    assert probe["beyond"]["pocket_math"]["greedy"]["gain"] == pytest.approx(share["11-evaluate-2"] - share["12-probe-2"], abs=1e-6)
+    (said,) = (one for one in words.findings(results) if one.startswith("Elicited or learned?"))
+    assert f"{words.points(probe['elicited']['average']['greedy']['gain'])} points" in said
+    assert set(results["models"]) == {"base", "S1", "S2"}
+
+
 def test_holm_corrects_over_suites(results):
     for metric in results["metrics"]:
         gains = results["gains"]["S2"]
@@ -164,7 +180,7 @@ def test_a_run_without_any_stage_still_reports(tmp_path):
     run = tmp_path / "none"
     synthetic.make(run, stop_after="00-images")
     shutil.rmtree(run / "stages")
-    assert len(finish(run).results["missing"]) == 12
+    assert len(finish(run).results["missing"]) == 13
     assert "the base has not been evaluated" in summary(run)
 
 

@@ -155,12 +155,12 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     with pytest.raises(InputError):
         summarise([runs[0], tmp_path / "nowhere"])
     other = shutil.copytree(runs[1], tmp_path / "other")
-    stage = other / "stages" / "11-evaluate-2"
+    stage = other / "stages" / "06-evaluate-1"
     rows = artefacts.read_jsonl(stage / "samples.jsonl")
     artefacts.write_jsonl(stage / "samples.jsonl", [{**row, "prompt_sha256": "1"} for row in rows])
     manifest = artefacts.sealed(stage)
     artefacts.seal(stage, manifest["spec"], manifest["facts"])
-    with pytest.raises(InputError, match="S2 of seed 1 answered other held-out questions"):
+    with pytest.raises(InputError, match="S1 of seed 1 answered other held-out questions"):
         summarise([runs[0], other])
 
 

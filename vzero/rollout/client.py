@@ -128,7 +128,7 @@ class ServedEngine:
         for request, number in zip(requests, work.of_request, strict=True):
             image = work.prompts[number].image
             url = None if image is None else pictures[image]
-            bodies.append(_body(request.messages, url, request.seed, sampling, self._vocabulary))
+            bodies.append(_body(request, url, sampling, self._vocabulary))
             homes.append(home_of(url or work.prompts[number].text, len(self._servers)))
         return self._run(self._servers, bodies, homes, lambda data, model: read_reply(data, model, sampling, self._vocabulary))
 
@@ -144,7 +144,7 @@ class ServedEngine:
         text = encoding.collect(self._vocabulary.processor, [request]).prompts[0].text
         processor = self._vocabulary.processor
         wanted = processor.tokenizer(text, **encoding.special_tokens(processor, text))["input_ids"]
-        body = _body(messages, None, 0, one, self._vocabulary)
+        body = _body(request, None, one, self._vocabulary)
 
         def read(data: bytes, model: str) -> Rollout:
             rollout = read_reply(data, model, one, self._vocabulary)
@@ -272,10 +272,11 @@ def _completion(choice: dict[str, Any], sampling: SamplingConfig, vocabulary: Vo
     return vocabulary.completion(ids, (), end)
 
 
-def _body(messages: Sequence[Message], url: str | None, seed: int, sampling: SamplingConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """A chat request without its model. Every sampling parameter is said, so that no default of the server's enters."""
+def _body(request: Request, url: str | None, sampling: SamplingConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """A chat request without its model, its picture at `url`. Every sampling parameter is said, so that no default of the server's
+    enters. A begun answer is a last turn that the server leaves open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
-    turns = encoding.conversation(messages, url is not None)
+    turns = encoding.conversation((*request.messages, *encoding.opened(request.begun)), url is not None)
     for turn in turns:
         turn["content"] = [picture if part["type"] == "image" else part for part in turn["content"]]
     greedy = sampling.temperature == 0
@@ -290,10 +291,11 @@ def _body(messages: Sequence[Message], url: str | None, seed: int, sampling: Sam
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "max_completion_tokens": sampling.max_new_tokens,
-        "seed": derive(seed, "vllm"),
+        "seed": derive(request.seed, "vllm"),
         "stop_token_ids": sorted(vocabulary.eos),
         "logit_bias": {str(token): bias for token, bias in vocabulary.bias.items()},
-        "add_generation_prompt": True,
+        "add_generation_prompt": not request.begun,
+        "continue_final_message": bool(request.begun),
         "return_token_ids": True,
         "stream": False,
     }

@@ -20,6 +20,7 @@ from transformers import Cache, DynamicCache
 from vzero.errors import RolloutError
 from vzero.rollout.protocol import Message, Request
 
+Turns = tuple[tuple[Message, ...], bool, str]  # messages, whether with an image, the begun answer
 SHARED_IMAGE_MODELS = frozenset({"qwen2_vl", "qwen2_5_vl"})
 _PIXELS_AT_ONCE = 16_000_000  # pictures preprocessed and encoded together: about 400 MB of patches
 _SMALLEST_AREA = 4096  # a processor may enlarge a smaller picture
@@ -72,14 +73,14 @@ def collect(processor: Any, requests: Sequence[Request]) -> Work:
     """Render the conversations and find the distinct prompts and images (same object, or same size and pixels).
 
     Raises:
-        RolloutError: a conversation has no user turn to put its image in, or its text holds an image or video token.
+        RolloutError: a conversation has no user turn to put its image in, or its text (a begun answer's too) holds an image or video token.
     """
     images, image_of = _distinct_images(requests)
     rendered = _render(processor, requests)
     numbers: dict[Prompt, int] = {}
     of_request = []
     for i, request in enumerate(requests):
-        text = rendered[(request.messages, request.image is not None)]
+        text = rendered[_turns(request)]
         _refuse_stray_tokens(processor, text, int(request.image is not None), i)
         of_request.append(numbers.setdefault(Prompt(text, image_of[i]), len(numbers)))
     return Work(list(numbers), images, of_request)
@@ -105,13 +106,27 @@ def _distinct_images(requests: Sequence[Request]) -> tuple[list[Image.Image], li
     return images, numbers
 
 
-def _render(processor: Any, requests: Sequence[Request]) -> dict[tuple[tuple[Message, ...], bool], str]:
-    keys = list(dict.fromkeys((request.messages, request.image is not None) for request in requests))
-    for messages, with_image in keys:
+def _turns(request: Request) -> Turns:
+    return request.messages, request.image is not None, request.begun
+
+
+def _render(processor: Any, requests: Sequence[Request]) -> dict[Turns, str]:
+    found = {}
+    keys = list(dict.fromkeys(map(_turns, requests)))
+    for messages, with_image, _ in keys:
         if with_image and all(message.role != "user" for message in messages):
             raise RolloutError("A request has an image and no user turn to show it in; give every conversation a user message.")
-    conversations = [conversation(messages, with_image) for messages, with_image in keys]
-    return dict(zip(keys, processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True), strict=True))
+    for ending in ("add_generation_prompt", "continue_final_message"):
+        chosen = [key for key in keys if bool(key[2]) == (ending == "continue_final_message")]
+        if chosen:
+            conversations = [conversation((*messages, *opened(begun)), with_image) for messages, with_image, begun in chosen]
+            found |= zip(chosen, processor.apply_chat_template(conversations, tokenize=False, **{ending: True}), strict=True)
+    return found
+
+
+def opened(begun: str) -> tuple[Message, ...]:
+    """The turn that stays open, as a conversation's last one; none where nothing was begun."""
+    return (Message("assistant", begun),) if begun else ()
 
 
 def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str, Any]]:

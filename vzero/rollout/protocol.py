@@ -26,11 +26,18 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt about one image (or about none)."""
+    """One prompt about one image (or about none).
+
+    Attributes:
+        seed: of its draws.
+        begun: how the answer begins. Completions go on from it and do not repeat it; whole words without a blank at the end, since a
+            tokenizer may join what stands on both sides of a cut.
+    """
 
     messages: tuple[Message, ...]
     image: Image.Image | None
     seed: int
+    begun: str = ""
 
 
 @dataclass(frozen=True)
