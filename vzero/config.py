@@ -217,7 +217,7 @@ class Preset(Section):
     matched: tuple[int, ...] | None = Field(
         None, description="at most so many questions train the Solver in each iteration; a grid of arms takes them from v-zero"
     )
-    defects: tuple[Literal["article-votes", "unparsed-dropped", "three-prompts"], ...] = Field(
+    defects: tuple[Literal["article-votes", "unparsed-dropped", "three-prompts", "label-selection"], ...] = Field(
         (), description="faults of public code to switch on: see vzero.arms.defects"
     )
     images: ImagesConfig

@@ -7,9 +7,9 @@ runner needs no knowledge of the method.
     00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver -> evaluate] x T [-> probe]
 
 An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained, an objective without labels
-needs no votes) or adds `check-options` and `select` between `label` and `train-solver`. Each stage's config holds what determines its
-output and nothing else, so that arms which agree up to some point have stages with the same spec, and these are run once. A setting at its
-default is left out of it, so that a new setting does not unmake the stages of before.
+needs no votes) or adds `check-options` and `select` between `label` and `train-solver` (one defect: `choose-images` before everything).
+Each stage's config holds what determines its output and nothing else, so that arms which agree up to some point have stages with the same
+spec, and these are run once. A setting at its default is left out of it, so that a new setting does not unmake the stages of before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from typing import Any, Literal
 
 from vzero.config import OPERATIONAL, Preset
 
-Kind = Literal["images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver", "probe"]
+Kind = Literal[
+    "images",
+    "choose-images",
+    "evaluate",
+    "train-questioner",
+    "write-questions",
+    "label",
+    "check-options",
+    "select",
+    "train-solver",
+    "probe",
+]
 IMAGES = "00-images"
 
 
@@ -55,14 +66,18 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
         Stage(IMAGES, "images", 0, {}, {"seed": preset.seed, "images": config["images"]}),
         Stage("01-evaluate-base", "evaluate", 0, {"model": "base"}, evaluation),
     ]
-    models = {"questioner": "base", "solver": "base"}
+    sources = {"questioner": "base", "solver": "base"}
+    if "label-selection" in preset.defects:
+        own = {**_common(preset, config), **_pick(config["solver"], "votes")}
+        sources[IMAGES] = f"{len(stages):02d}-choose-images"
+        stages.append(Stage(sources[IMAGES], "choose-images", 0, {"images": IMAGES, "solver": "base"}, own))
     for t in range(1, preset.iterations + 1):
         names: dict[str, str] = {}
         for kind, inputs, own in _iteration(preset, config, t):
-            found = {role: names.get(source, models.get(source, source)) for role, source in inputs.items()}
+            found = {role: names.get(source, sources.get(source, source)) for role, source in inputs.items()}
             names[kind] = f"{len(stages):02d}-{kind}-{t}"
             stages.append(Stage(names[kind], kind, t, found, own))
-        models = {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
+        sources |= {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
     if words := preset.evaluation.opening_words:
         inputs, own = {"model": "base", "openings": stages[-1].name}, {**evaluation, "opening_words": words}
         stages.append(Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own))

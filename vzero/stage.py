@@ -176,6 +176,7 @@ def _programs() -> dict[str, Program]:
     """Each stage's program, imported when it is called: a short stage does not pay for the trainer's imports."""
     places = {
         "images": "images.run",
+        "choose-images": "labelled_images.run",
         "train-questioner": "questioner.run_training",
         "write-questions": "questioner.run_writing",
         "label": "solver.run_labelling",

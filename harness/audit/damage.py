@@ -1,6 +1,6 @@
 """What the field's known defects do, each in one telling number beside the same number without the defect. Exact, no model.
 
-The faults are those of `vzero.arms.defects` and of the arms that run them; label-based selection of images is only shown here.
+The faults are those of `vzero.arms.defects` and of the arms that run them.
 """
 
 from __future__ import annotations
@@ -109,10 +109,11 @@ def _three_prompts() -> Damage:
 
 def _label_selection() -> Damage:
     """Images are kept when the base's accuracy on a human question about them, by its human answer, is between .1 and .9."""
+    defect = DEFECTS["label-selection"]
     return Damage(
-        "label-selection",
-        "images are chosen by true answers: those on which the base is right 10 to 90 times in 100 (labels, in a method without any)",
-        "utils/dataset_select.py and the 3B script at 73d156a",
+        defect.name,
+        defect.says,
+        defect.source,
         "share of easy images (base right 95 %) among the chosen, of an even mixture with hard ones (50 %)",
         0.5,
         _chosen(ABLE.easy) / (_chosen(ABLE.easy) + _chosen(ABLE.hard)),

@@ -236,7 +236,7 @@ def test_wrong_use_of_the_command() -> None:
 
 def test_each_known_defect_shows_its_damage() -> None:
     found = {one.name: one for one in damages()}
-    assert list(found) == ["blind-server", *DEFECTS, "label-selection"]
+    assert list(found) == ["blind-server", *DEFECTS]
     # Blind votes are a quarter each whatever is asked, so hard and easy questions earn the same.
     blind = found["blind-server"]
     assert blind.without > 0.3 and blind.with_ == pytest.approx(0, abs=1e-12)

@@ -209,4 +209,11 @@ ARMS: tuple[Arm, ...] = (
         "vzero.arms.defects",
         {"defects": ["three-prompts"]},
     ),
+    Arm(
+        "label-selection",
+        "defects",
+        "images chosen by true answers, before anything is learned without them",
+        "vzero.labelled_images",
+        {"defects": ["label-selection"]},
+    ),
 )

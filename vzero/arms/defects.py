@@ -58,7 +58,7 @@ class Defect:
         name: as in the preset's `defects`.
         says: what is wrong, in one line.
         source: where it was found.
-        read: how a Solver's reply is read; None as it should be.
+        read: how a Solver's reply is read; None as it should be. A fault of neither reader nor counter is a stage of its own.
         count: how votes are counted; None as they should be.
     """
 
@@ -89,6 +89,11 @@ DEFECTS: Mapping[str, Defect] = {
             "a Solver trained to box its answers is labelled by a reader of answer tags: boxed replies vote by a lone letter in them",
             "vllm_service_init and train_examples ask for a box, question_evaluate/question_evaluator.py for tags; at ee40c88",
             read=read_tags,
+        ),
+        Defect(
+            "label-selection",
+            "images are chosen by true answers: those on which the base is right 10 to 90 times in 100 (labels, in a method without any)",
+            "utils/dataset_select.py and the 3B script at 73d156a",
         ),
     )
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from vzero.pocket.world import COLORS, SHAPES, Kind, Scene, bars, digits, shapes
+from vzero.pocket.world import COLORS, SHAPES, Bar, Digit, Kind, Scene, Shape, bars, digits, shapes
 
 CELLS = tuple(f"c{i}" for i in range(1, 10))
 MAX_NUMBER = 30
@@ -235,3 +235,18 @@ def ask(rng: random.Random, family: Family, scene: Scene, attempts: int = 20) ->
             continue
         return Asked(family, arguments, make_options(rng, answer), answer)
     return None
+
+
+_THINGS: tuple[tuple[type, frozenset[Kind]], ...] = (
+    (Shape, frozenset({"shapes", "odd"})),
+    (Digit, frozenset({"digits", "sequence"})),
+    (Bar, frozenset({"bars"})),
+)
+
+
+def one_about(rng: random.Random, scene: Scene) -> Asked | None:
+    """A question about `scene`, each family that fits what it shows equally likely; None where none has an answer."""
+    shown = next((kinds for thing, kinds in _THINGS if any(isinstance(one, thing) for one in scene)), frozenset())
+    families = [family for family in FAMILIES.values() if shown & set(family.kinds)]
+    rng.shuffle(families)
+    return next((asked for family in families if (asked := ask(rng, family, scene)) is not None), None)
