@@ -66,6 +66,20 @@ class GrpoSettings(Section):
             raise ValueError("dual_clip must be above 1 + clip_epsilon, or it would clip positive advantages as well")
         return self
 
+    def require_divisible(self, processes: int) -> None:
+        """Whether so many processes can share an optimizer step.
+
+        Raises:
+            ValueError: they would not have equally many whole groups, or the loss would be another one.
+        """
+        if self.prompts_per_step % processes:
+            raise ValueError(f"prompts_per_step = {self.prompts_per_step} must be a multiple of the {processes} processes that train")
+        if self.loss == "bnpo" and self.prompts_per_step * self.group_size % (self.micro_batch * processes):
+            raise ValueError(
+                f'with loss = "bnpo" the micro-batches are part of the objective, so micro_batch = {self.micro_batch} must divide the '
+                f"{self.prompts_per_step * self.group_size // processes} sequences that each of {processes} processes takes in a step"
+            )
+
 
 class ImagesConfig(Section):
     """Where unlabeled images come from: `source` is "pocket", a folder of pictures, Parquet files, or a hub data set's id."""
@@ -181,21 +195,30 @@ OPERATIONAL = frozenset({"gpu_memory", "servers", "gpus", "urls", "request_secon
 class LaunchConfig(Section):
     """Where training runs: `gpus` and `solver_gpus` of each of `nodes` equal machines; 0 GPUs is the CPU.
 
-    `single` is one process, `ddp` a whole copy of the model on every GPU, `fsdp2` one copy split over all of them.
+    `single` is one process, `ddp` a whole copy of the model in every process, `fsdp2` one copy split over all of them. There is a process
+    for each GPU that trains; on the CPU there are `processes`.
     """
 
     gpus: int = Field(0, ge=0, description="GPUs of a node that train")
     solver_gpus: int = Field(0, ge=0, description="further GPUs of a node, each serving the frozen Solver while the Questioner trains")
     nodes: int = Field(1, ge=1)
+    processes: int = Field(1, ge=1, description="processes of a node that train where no GPU does; engine.threads is shared among them")
     strategy: Literal["single", "ddp", "fsdp2"] = "single"
 
     @model_validator(mode="after")
     def _processes_fit(self) -> LaunchConfig:
-        if self.strategy == "single" and (self.gpus > 1 or self.nodes > 1):
-            raise ValueError('strategy "single" is one process; choose "ddp" or "fsdp2" for several GPUs or nodes')
-        if self.strategy != "single" and self.gpus * self.nodes < 2:
-            raise ValueError(f'strategy "{self.strategy}" needs at least two GPUs; choose "single"')
+        if self.gpus and self.processes > 1:
+            raise ValueError("with GPUs there is one process a GPU; leave processes out, or set gpus = 0")
+        if self.strategy == "single" and self.ranks > 1:
+            raise ValueError('strategy "single" is one process; choose "ddp" or "fsdp2" for several GPUs, processes or nodes')
+        if self.strategy != "single" and self.ranks < 2:
+            raise ValueError(f'strategy "{self.strategy}" needs at least two GPUs, or processes = 2 on the CPU; choose "single"')
         return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together, on all nodes."""
+        return (self.gpus or self.processes) * self.nodes
 
 
 class LoraConfig(Section):
@@ -227,6 +250,12 @@ class Preset(Section):
     engine: EngineConfig = EngineConfig()
     launch: LaunchConfig = LaunchConfig()
     lora: LoraConfig | None = None
+
+    @model_validator(mode="after")
+    def _steps_divide(self) -> Preset:
+        for role in (self.questioner, self.solver):
+            role.grpo.require_divisible(self.launch.ranks)
+        return self
 
 
 def preset_names() -> list[str]:

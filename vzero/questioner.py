@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from PIL import Image
 
-from vzero import artefacts, bulk, voting
+from vzero import artefacts, bulk, processes, voting
 from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
+from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Group, Scores
 from vzero.images import ImageRecord, load_records, open_image
 from vzero.prompts import Question, has_control_tokens, parse_answer, parse_question, questioner_messages, solver_messages
@@ -49,6 +50,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     import torch
 
     from vzero.grpo.data import image_opener
+    from vzero.grpo.settings import plan_batches
     from vzero.grpo.train import Job, train
     from vzero.rollout.engines import open_engine, open_solver
 
@@ -59,6 +61,9 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     if preset.engine.name == "server" or preset.engine.urls:  # answers while this process draws
         engine = AskedAhead(engine)
     intuition = engine if base == ctx.inputs["solver"] else None if base is None else open_engine(preset.engine, base)
+    messages = questioner_messages(preset.dialect)
+    prompts = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
+    here = processes.world()
     reward = VoteReward(
         engine=engine,
         votes=preset.questioner.votes,
@@ -67,9 +72,8 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         seed_of=lambda generation, key, index: derive(preset.seed, "questioner-vote", iteration, generation, key, index),
         keep=(preset.solver.keep_low, preset.solver.keep_high),
         pay=Pay(REWARDS[preset.questioner.reward], preset.questioner.votes_see == "image", intuition),
+        deal=Deal(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
     )
-    messages = questioner_messages(preset.dialect)
-    prompts = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
     return train(
         Job(
             "questioner",
@@ -100,6 +104,7 @@ class VoteReward:
         seed_of: (generation, image id, index in the group) -> seed of a request.
         keep: bounds of the confidence filter, for the metric `would_keep` alone.
         pay: what is paid.
+        deal: of a generation batch to several processes: each asks about its own questions, and all are paid as one batch.
 
     It raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
     """
@@ -111,6 +116,7 @@ class VoteReward:
     seed_of: Callable[[int, str, int], int]
     keep: tuple[float, float]
     pay: Pay = Pay()
+    deal: Deal = field(default_factory=Deal)
 
     def __call__(self, groups: Sequence[Group], generation: int) -> Scores:
         """See `vzero.grpo.groups.Reward`."""
@@ -127,10 +133,12 @@ class VoteReward:
         ]
         rest = iter(asked)
         paid = [None if question is None else next(rest) for _, _, question in read]
-        values = self.pay.reward.score(paid)
+        batch = self.deal.whole(paid)
+        values = self.deal.own(self.pay.reward.score(batch))
         tokens = sum(len(one.token_ids) for rollout in (*rollouts, *firsts) for one in rollout.completions)
         grounds = _by_group([_grounds(one) for one in paid], groups)
-        return Scores(_by_group(values, groups), _metrics(asked, len(read), self.keep), tokens, grounds)
+        everyone = [one for one in batch if one is not None]
+        return Scores(_by_group(values, groups), _metrics(everyone, len(batch), self.keep), tokens, grounds)
 
     def begin(self, groups: Sequence[Group], generation: int) -> None:
         """Let a Solver that can be asked ahead vote on the first groups of a generation batch."""

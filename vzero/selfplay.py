@@ -95,6 +95,19 @@ def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
     return {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, **({"engine": engine} if engine else {})}
 
 
+def processes_of(preset: Preset, kind: Kind) -> int:
+    """How many processes run a stage of this kind: several train by GRPO, all else is one."""
+    grpo = kind == "train-questioner" or (kind == "train-solver" and preset.solver.objective != "sft")
+    return preset.launch.ranks if grpo else 1
+
+
+def _shared(preset: Preset, kind: Kind) -> dict[str, Any]:
+    """Among how many processes a training is split, and how. It is the same training to rounding, and not to the bit: sums come in another
+    order, and a batch smaller than asked for leaves out what does not divide (see plan_batches)."""
+    count = processes_of(preset, kind)
+    return {"launch": {"strategy": preset.launch.strategy, "processes": count}} if count > 1 else {}
+
+
 def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:
     """Those of `names` that are not at their default."""
     return {name: tree[name] for name in names if name in tree}
@@ -110,7 +123,16 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
         inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
         if preset.questioner.intuition == "base":
             inputs["intuition"] = "base"
-        yield "train-questioner", inputs, {**common, **keep, **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes")}
+        yield (
+            "train-questioner",
+            inputs,
+            {
+                **common,
+                **keep,
+                **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes"),
+                **_shared(preset, "train-questioner"),
+            },
+        )
     writer = "train-questioner" if preset.questioner.trained else "base"
     yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, **_pick(asked, "write", "per_image")}
     voted = preset.solver.labels != "none"
@@ -127,7 +149,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
     learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
-    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective")}
+    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective"), **_shared(preset, "train-solver")}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 

@@ -1,4 +1,4 @@
-"""One stage as one process: `python -m vzero.stage RUN STAGE`.
+"""One stage: `python -m vzero.stage RUN STAGE`, one process or, for training, several that `accelerate launch` starts alike.
 
 The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages before it, writes its own
 folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from lives in its `work/` and is removed after sealing.
@@ -17,9 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vzero import artefacts
+from vzero import artefacts, processes
 from vzero.config import Preset
 from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
+from vzero.processes import World
 from vzero.progress import Progress
 from vzero.selfplay import Stage, plan
 
@@ -122,7 +123,8 @@ def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
 def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     """Run one stage to its seal; a finished one is left alone, but for scratch that a kill just after the seal left in it.
 
-    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise.
+    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise. Of several processes the first
+    does all of that, while the others wait, and writes the seal.
 
     Raises:
         InputError: unknown stage, or inputs that are not finished.
@@ -135,19 +137,34 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     if finished(run, preset, stage):
         shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
         return
-    spec = spec_of(run, preset, stage)
+    spec, here = spec_of(run, preset, stage), processes.world()
+    processes.join()
+    if here.first:
+        _begin(folder, spec)
+    processes.wait()
+    inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
+    context = StageContext(stage, _share_of(preset, here), folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl"))
+    start = time.monotonic()
+    facts = programs[stage.kind](context)
+    if here.first:
+        artefacts.seal(folder, spec, {**facts, "seconds": round(time.monotonic() - start, 3)})
+        shutil.rmtree(folder / artefacts.WORK)
+
+
+def _begin(folder: Path, spec: dict[str, Any]) -> None:
+    """Leave in `folder` what an attempt from the same spec can be resumed from, and nothing else."""
     begun = folder / artefacts.WORK / "spec.json"
     if folder.exists() and not (begun.exists() and artefacts.read_json(begun) == spec):
         shutil.rmtree(folder)
     (folder / artefacts.MANIFEST).unlink(missing_ok=True)
     artefacts.drop_torn_writes(folder)
     artefacts.write_json(begun, spec)
-    inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
-    context = StageContext(stage, preset, folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl"))
-    start = time.monotonic()
-    facts = programs[stage.kind](context)
-    artefacts.seal(folder, spec, {**facts, "seconds": round(time.monotonic() - start, 3)})
-    shutil.rmtree(folder / artefacts.WORK)
+
+
+def _share_of(preset: Preset, here: World) -> Preset:
+    """`preset` with this process's share of the stage's CPU threads."""
+    threads = max(1, preset.engine.threads // here.local)
+    return preset.model_copy(update={"engine": preset.engine.model_copy(update={"threads": threads})})
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:

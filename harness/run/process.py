@@ -1,4 +1,7 @@
-"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence."""
+"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence.
+
+A training may be several processes, which `accelerate launch` starts (see several.py).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vzero
-from harness.run import guard
+from harness.run import guard, several
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
-from vzero.selfplay import Stage
+from vzero.processes import VARIABLES
+from vzero.selfplay import Stage, processes_of
 
+LAUNCH_FILES = Path(__file__).resolve().parent.parent / "launch"
 GRACE = 10.0  # seconds between asking a stage to end and ending it
 LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -59,22 +64,9 @@ class StageProcess:
 
 def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
     """Start `stage` of `run`; what it prints is appended to its log."""
-    module = "harness.evaluation.stage" if stage.kind in ("evaluate", "probe") else "vzero.stage"
     log = run / "logs" / f"{stage.name}.log"
     log.parent.mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(guard.__file__),
-        str(os.getpid()),
-        sys.executable,
-        "-P",
-        "-m",
-        module,
-        str(run.absolute()),
-        stage.name,
-    ]
+    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command_of(run, preset, stage)]
     with open(log, "ab") as stream:
         begin = stream.tell()
         popen = subprocess.Popen(
@@ -82,16 +74,29 @@ def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=environment(preset),
+            env=environment(preset, stage),
             pass_fds=(lock,),
             start_new_session=True,
         )
     return StageProcess(popen, log, begin)
 
 
-def environment(preset: Preset) -> dict[str, str]:
+def command_of(run: Path, preset: Preset, stage: Stage) -> list[str]:
+    """The program of `stage`, in as many processes as the preset asks for."""
+    module = "harness.evaluation.stage" if stage.kind in ("evaluate", "probe") else "vzero.stage"
+    program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
+    count = processes_of(preset, stage.kind)
+    if count == 1:
+        return program
+    precision = "bf16" if preset.launch.gpus else "no"
+    file = str(LAUNCH_FILES / f"{preset.launch.strategy}.yaml")
+    return [sys.executable, "-P", "-m", several.__name__, str(count), file, precision, *program]
+
+
+def environment(preset: Preset, stage: Stage) -> dict[str, str]:
     """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
-    threads = str(preset.engine.threads)
+    count = processes_of(preset, stage.kind)
+    threads = str(max(1, preset.engine.threads // count))
     code = str(Path(vzero.__file__).resolve().parent.parent)
     fixed = {
         "OMP_NUM_THREADS": threads,
@@ -105,9 +110,12 @@ def environment(preset: Preset) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
     }
+    if count > 1 and sys.platform == "linux":
+        fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
     if preset.model == "pocket":
         fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
-    return {**os.environ, **fixed}
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # a launcher around the runner is not ours
+    return {**inherited, **fixed}
 
 
 def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:

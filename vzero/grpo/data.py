@@ -58,8 +58,12 @@ def image_opener(images_kept: int) -> Callable[[ImageRecord], Image.Image]:
     return lru_cache(maxsize=images_kept)(open_image)
 
 
-def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image.Image]) -> Dataset:
-    """The rows TRL iterates over, with images decoded when fetched; column `row` is the index into `prompts`."""
+def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image.Image], rows: Sequence[int] | None = None) -> Dataset:
+    """The rows TRL iterates over, with images decoded when fetched; column `row` is the index into `prompts`.
+
+    Args:
+        rows: in which order the prompts come; as they are, if not given.
+    """
     from datasets import Dataset
 
     from vzero.rollout.encoding import conversation
@@ -72,4 +76,4 @@ def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image
             "image": [opener(prompt.image) for prompt in chosen],
         }
 
-    return Dataset.from_dict({"row": list(range(len(prompts)))}).with_transform(fetch)
+    return Dataset.from_dict({"row": list(range(len(prompts)) if rows is None else rows)}).with_transform(fetch)

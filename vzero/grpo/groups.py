@@ -24,7 +24,7 @@ class Scores:
 
     Attributes:
         rewards: for each group, one number a completion.
-        metrics: whole-batch numbers for metrics.jsonl; None where there is nothing to average.
+        metrics: numbers for metrics.jsonl of the whole batch, of all processes; None where there is nothing to average.
         vote_tokens: tokens drawn from a frozen Solver to find out.
         grounds: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as `rewards`; None where the completion
             and its prompt's label are all there is.

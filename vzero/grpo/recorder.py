@@ -13,9 +13,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from vzero import artefacts
+from vzero import artefacts, processes
 from vzero.errors import VZeroError
 from vzero.grpo import parity
+from vzero.grpo.deal import Deal
 from vzero.progress import Progress
 
 ROLLOUTS = "rollouts.jsonl"
@@ -71,9 +72,10 @@ class Phases:
 
 class Recorder(TrainerCallback):
     """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, one to `rollouts.jsonl` a completion, and
-    tells the watcher."""
+    tells the watcher. Of several processes the first writes: everybody's completions, and its own seconds, waiting for others included."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
+        self._deal = Deal(steps_per_generation, processes.world())
         self.metrics, self.timings, self.rollouts = folder / "metrics.jsonl", folder / artefacts.TIMINGS, folder / ROLLOUTS
         self.progress, self.phases, self.per_generation = progress, phases, steps_per_generation
         self._step_started = 0.0
@@ -83,6 +85,8 @@ class Recorder(TrainerCallback):
 
     def rewind(self, step: int) -> None:
         """Forget what was written after optimizer step `step`, which training resumes from."""
+        if not self._deal.world.first:
+            return
         generation = step // self.per_generation
         for path, limit, key in (
             (self.metrics, step, "step"),
@@ -93,7 +97,8 @@ class Recorder(TrainerCallback):
             artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
 
     def record_rollouts(self, advantages: Sequence[float]) -> None:
-        """Write the completions of the current generation, each with the advantage that weighs its tokens in the loss.
+        """Write the completions of the current generation, each with the advantage that weighs its tokens in the loss, and count their
+        tokens. All processes must come here, each with its own.
 
         Raises:
             VZeroError: not one advantage a completion, or a reward or advantage that is no number.
@@ -102,8 +107,11 @@ class Recorder(TrainerCallback):
             raise VZeroError(f"{len(advantages)} advantages for {len(self.drawn)} completions; the trainer's batch is no longer in order.")
         if not all(map(math.isfinite, [*advantages, *(row["reward"] for row in self.drawn)])):
             raise VZeroError("Training diverged: a reward or an advantage is not a finite number; look at the reward function.")
-        rows = [{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)]
-        artefacts.append_jsonl(self.rollouts, *rows)
+        rows = self._deal.whole([{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)])
+        self.phases.tokens["rollout"] = sum(row["tokens"] for row in rows)
+        self.phases.tokens["votes"] = sum(processes.gathered(self.phases.tokens["votes"]))
+        if self._deal.world.first:
+            artefacts.append_jsonl(self.rollouts, *rows)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Before the first micro-batch of an optimizer step is generated or fetched."""
@@ -115,7 +123,7 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """After the optimizer has stepped."""
         self.phases.seconds["step"] += time.perf_counter() - self._step_started
-        if state.global_step % self.per_generation == 0:
+        if state.global_step % self.per_generation == 0 and self._deal.world.first:
             artefacts.append_jsonl(self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()})
 
     def on_log(
@@ -138,6 +146,8 @@ class Recorder(TrainerCallback):
                 f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "
                 "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit."
             )
+        if not self._deal.world.first:
+            return
         artefacts.append_jsonl(self.metrics, row)
         self.progress.update(
             state.global_step,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from vzero import artefacts
+from vzero import artefacts, processes
 
 MARKER = "complete.json"
 
@@ -21,7 +21,8 @@ class MarkWhole(TrainerCallback):
     """Marks each checkpoint after the trainer has written it."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Called by the trainer once every file of the checkpoint is there."""
+        """Called by the trainer once every file of this process is there; other processes have files of their own (random states)."""
+        processes.wait()
         if state.is_world_process_zero:
             mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 

@@ -35,6 +35,7 @@ class Batches:
         micro_batch: sequences of one forward pass.
         group_size: completions of one prompt.
         generations: generation batches in the whole training; 0 when there is nothing to train on.
+        processes: that share each of these batches, as in deal.py.
     """
 
     prompts_per_generation: int
@@ -42,6 +43,7 @@ class Batches:
     micro_batch: int
     group_size: int
     generations: int
+    processes: int = 1
 
     @property
     def steps_per_generation(self) -> int:
@@ -50,8 +52,8 @@ class Batches:
 
     @property
     def accumulation(self) -> int:
-        """Forward passes of one optimizer step."""
-        return self.prompts_per_step * self.group_size // self.micro_batch
+        """Forward passes of one optimizer step in each process."""
+        return self.prompts_per_step * self.group_size // (self.micro_batch * self.processes)
 
     @property
     def steps(self) -> int:
@@ -64,22 +66,27 @@ class Batches:
         return self.generations * self.prompts_per_generation
 
 
-def plan_batches(settings: GrpoSettings, available: int) -> Batches:
+def plan_batches(settings: GrpoSettings, available: int, processes: int = 1) -> Batches:
     """Fit the batches to `available` prompts.
 
     The last incomplete generation batch of an epoch is dropped, as the public code does. Fewer prompts than one whole batch shrink the
-    batch instead (to whole steps; fewer than one step make one smaller step), since dropping them would train on nothing.
+    batch instead (to whole steps; fewer than one step make one smaller step), since dropping them would train on nothing. That smaller
+    step has as many prompts for each process, so up to `processes` - 1 prompts are left out of it; one each is the least.
+
+    Raises:
+        ValueError: an optimizer step cannot be dealt out to so many processes.
     """
+    settings.require_divisible(processes)
     per_generation, per_step = settings.prompts_per_generation, settings.prompts_per_step
-    if 0 < available < per_generation:
-        per_step = min(per_step, available)
+    if processes <= available < per_generation:
+        per_step = min(per_step, available - available % processes)
         per_generation = available - available % per_step
     generations = available // per_generation * settings.epochs
     if settings.max_generations is not None:
         generations = min(generations, settings.max_generations)
-    sequences = per_step * settings.group_size
+    sequences = per_step // processes * settings.group_size
     micro = next(size for size in range(min(settings.micro_batch, sequences), 0, -1) if sequences % size == 0)
-    return Batches(per_generation, per_step, micro, settings.group_size, generations)
+    return Batches(per_generation, per_step, micro, settings.group_size, generations, processes)
 
 
 def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int, cuda: bool) -> GRPOConfig:
@@ -113,6 +120,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         ignore_data_skip=False,
         auto_find_batch_size=False,
         pad_to_multiple_of=None,
+        ddp_find_unused_parameters=False,
         # objective
         loss_type=settings.loss,
         beta=settings.kl_coefficient,

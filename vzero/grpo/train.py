@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
-from vzero import checkpoints
+from vzero import checkpoints, processes
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo import resume
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
+from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
@@ -65,20 +66,22 @@ class Job:
 def train(job: Job) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint in `job.work` where there is one, and save.
 
-    Nothing to train on saves the model unchanged and says so: steps 0.
+    Nothing to train on saves the model unchanged and says so: steps 0. Of several processes (see vzero.processes) all come here, and the
+    first writes.
 
     Returns:
         Facts: `prompts`, `prompts_used`, `generations`, `steps`.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    batches = plan_batches(job.settings, len(job.prompts))
+    here = processes.world()
+    batches = plan_batches(job.settings, len(job.prompts), here.size)
     model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
     processor = checkpoints.load_processor(job.checkpoint)
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
     recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
-    whole = resume.last_whole(_output(job))
+    whole = processes.told(lambda: resume.last_whole(_output(job)))
     recorder.rewind(whole[1] if whole else 0)
     if batches.steps:
         trainer = build_trainer(job, batches, model, processor, recorder, phases)
@@ -86,8 +89,9 @@ def train(job: Job) -> dict[str, Any]:
             trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
     model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
     processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
-    with full_disk_as_oserror(job.folder):
-        checkpoints.save(model, processor, job.folder / "checkpoint")
+    if here.first:
+        with full_disk_as_oserror(job.folder):
+            checkpoints.save(model, processor, job.folder / "checkpoint")
     return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
 
 
@@ -116,6 +120,7 @@ def build_trainer(
     if job.settings.freeze_vision:
         vision_tower(model).requires_grad_(False)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
+    deal = Deal(batches.steps_per_generation, processes.world())
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
         prompts=order,
@@ -124,7 +129,7 @@ def build_trainer(
         opener=opener,
         seed_of=_seed_of(job),
         ahead=job.ahead,
-        steps_per_generation=batches.steps_per_generation,
+        deal=deal,
         phases=phases,
     )
     reward = GroupReward(
@@ -141,7 +146,7 @@ def build_trainer(
         model=model,
         config=config,
         processor=processor,
-        dataset=trl_dataset(order, opener),
+        dataset=trl_dataset(order, opener, _dealt(deal, batches)),
         reward=reward,
         rollout=rollout,
         callbacks=[recorder, resume.MarkWhole()],
@@ -150,6 +155,12 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _dealt(deal: Deal, batches: Batches) -> list[int]:
+    """Rows of the training order as accelerate has to meet them, generation by generation."""
+    each = batches.prompts_per_generation
+    return [row for start in range(0, batches.prompts_used, each) for row in deal.dealt(range(start, start + each))]
 
 
 def vision_tower(model: PreTrainedModel) -> torch.nn.Module:

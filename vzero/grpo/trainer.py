@@ -10,6 +10,8 @@ Departures from stock TRL, and why:
   micro-batches, sorted by length and cut to their own longest. Either way the objective and its gradient are the same.
 - TRL scores the whole generation batch with the old policy. In its first optimizer step the policy still is the old one and the ratio one
   by construction, so only later steps are scored.
+- In several processes TRL deals out sequences in the order of the dataset, so that the steps of a generation would take other prompts than
+  in one process. Here each process holds whole groups of every step (see deal.py).
 - Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume matches names as they are and ignores those it
   does not know: it would go on from the *initial* weights without a word. Here weights come back the way any checkpoint is loaded.
 Old log-probabilities come from the trainer's own forward pass, so the ratio never compares two implementations.
@@ -33,6 +35,7 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import log_probs, micro_batches, parity
 from vzero.grpo.data import Prompt
+from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Group, Reward, Scores
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.images import ImageRecord
@@ -74,7 +77,7 @@ class GroupTrainer(GRPOTrainer):
         """The next micro-batch. In place of TRL's own method, which shuffles sequences and scores the padded generation batch.
 
         Args:
-            generation_batch: rows of the whole generation batch, each prompt `group_size` times in a row.
+            generation_batch: rows of this process's part of the generation batch, each prompt `group_size` times in a row.
         """
         slots = self.args.steps_per_generation
         if self._step % slots == 0 or self._buffered_inputs is None:
@@ -121,8 +124,10 @@ class GroupTrainer(GRPOTrainer):
         known = [batch for batch in batches if "old_per_token_logps" in batch]
         gap = parity.of_batches(known or [{**probe, "old_per_token_logps": self._log_probs(self.model, probe)}])
         if gap is not None:
+            gap = float(self.accelerator.gather(torch.tensor([gap], device=self.accelerator.device)).mean())
             self._metrics["train"][parity.METRIC].append(gap)
-            parity.say_if_alarming(gap, self.state.global_step)
+            if self.accelerator.is_main_process:
+                parity.say_if_alarming(gap, self.state.global_step)
 
     def _log_probs(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
         ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
@@ -171,6 +176,7 @@ class PolicyRollout:
         sampling: `n` is the group size.
         opener: image of a prompt.
         seed_of: (generation index, prompt key) -> seed of that request.
+        deal: which of a generation's prompts this process draws for.
         ahead: told of each group as its last completion ends.
     """
 
@@ -179,7 +185,7 @@ class PolicyRollout:
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]
-    steps_per_generation: int
+    deal: Deal
     phases: Phases
     ahead: Ahead | None = None
 
@@ -189,10 +195,11 @@ class PolicyRollout:
         Raises:
             RolloutError: the engine failed, or saw another prompt than the trainer will differentiate.
         """
-        n, generation = self.sampling.n, trainer.state.global_step // self.steps_per_generation
+        n, generation = self.sampling.n, trainer.state.global_step // self.deal.steps
         conversations = prompts[::n]
-        first = generation * len(conversations)
-        chosen = self.prompts[first : first + len(conversations)]
+        count = len(conversations) * self.deal.world.size
+        rows = self.deal.own(range(generation * count, (generation + 1) * count))
+        chosen = [self.prompts[row] for row in rows]
         requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
         with self.phases.measure("rollout"):
             rollouts = self._draw(chosen, requests, generation)
@@ -204,13 +211,12 @@ class PolicyRollout:
                     "they must use the same chat template and image processor."
                 )
         drawn = [completion for rollout in rollouts for completion in rollout.completions]
-        self.phases.tokens["rollout"] += sum(len(completion.token_ids) for completion in drawn)
         return {
             "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
             "completion_ids": [list(completion.token_ids) for completion in drawn],
             "logprobs": [list(completion.logprobs) for completion in drawn] if all(one.logprobs for one in drawn) else None,
             "drawn": drawn,
-            "asked": [first + j for j in range(len(chosen)) for _ in range(n)],
+            "asked": [row for row in rows for _ in range(n)],
         }
 
     def _draw(self, chosen: Sequence[Prompt], requests: Sequence[Request], generation: int) -> list[Rollout]:
