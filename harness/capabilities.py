@@ -24,8 +24,6 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         found.append("training with the weights split over several GPUs (launch.strategy = 'fsdp2')")
     if launch.nodes > 1:
         found.append(f"training on several nodes (launch.nodes = {launch.nodes})")
-    if launch.solver_gpus and len(preset.engine.gpus) != launch.solver_gpus:
-        found.append("servers on the GPUs set aside for the frozen Solver (launch.solver_gpus; name them by engine.gpus)")
     if preset.lora is not None:
         found.append("low-rank adapters (lora)")
     if evaluates:

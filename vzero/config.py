@@ -157,7 +157,7 @@ class EngineConfig(Section):
     max_model_len: int | None = Field(None, ge=1, description="vLLM: tokens of prompt and completion together; None is the model's maximum")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory for weights, keys and values")
     servers: int = Field(1, ge=1, description="servers a stage starts on loopback, one a GPU")
-    gpus: tuple[int, ...] = Field((), description="the GPU of each of those; none named: the visible ones in order")
+    gpus: tuple[int, ...] = Field((), description="the GPU of each of those, counted among the visible ones; none named: in order")
     urls: tuple[str, ...] = Field((), description="servers that run elsewhere; then none is started")
     request_seconds: float = Field(300.0, gt=0, description="servers: one attempt of one request, queueing there included")
     retries: int = Field(5, ge=0, description="servers: attempts after the first, on the next server where there is one")
@@ -256,6 +256,22 @@ class Preset(Section):
         for role in (self.questioner, self.solver):
             role.grpo.require_divisible(self.launch.ranks)
         return self
+
+    @model_validator(mode="after")
+    def _solver_gpus_serve(self) -> Preset:
+        if self.launch.solver_gpus and self.engine.name != "server":
+            raise ValueError('launch.solver_gpus are for servers of the frozen Solver; set engine.name = "server", or solver_gpus = 0')
+        if self.launch.solver_gpus and self.engine.gpus and len(self.engine.gpus) != self.launch.solver_gpus:
+            raise ValueError(f"engine.gpus names {len(self.engine.gpus)} GPUs and launch.solver_gpus = {self.launch.solver_gpus}")
+        return self
+
+    def placed_engine(self) -> EngineConfig:
+        """The engine with its servers on the GPUs set aside for them, the next ones after those that train, unless it names its own."""
+        launch = self.launch
+        if not launch.solver_gpus or self.engine.gpus:
+            return self.engine
+        gpus = tuple(range(launch.gpus, launch.gpus + launch.solver_gpus))
+        return self.engine.model_copy(update={"servers": len(gpus), "gpus": gpus})
 
 
 def preset_names() -> list[str]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by which a launcher says who is who
+ALL_GPUS = "VZERO_ALL_GPUS"  # what CUDA_VISIBLE_DEVICES was, where a training is shown its own GPUs only
 PATIENCE = timedelta(hours=6)  # for one that still draws; one that died is noticed by the launcher, which ends the others at once
 
 

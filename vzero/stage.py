@@ -162,9 +162,9 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def _share_of(preset: Preset, here: World) -> Preset:
-    """`preset` with this process's share of the stage's CPU threads."""
+    """`preset` with servers on their GPUs, and with this process's share of the stage's CPU threads."""
     threads = max(1, preset.engine.threads // here.local)
-    return preset.model_copy(update={"engine": preset.engine.model_copy(update={"threads": threads})})
+    return preset.model_copy(update={"engine": preset.placed_engine().model_copy(update={"threads": threads})})
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:

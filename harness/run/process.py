@@ -18,7 +18,7 @@ import vzero
 from harness.run import guard, several
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
-from vzero.processes import VARIABLES
+from vzero.processes import ALL_GPUS, VARIABLES
 from vzero.selfplay import Stage, processes_of
 
 LAUNCH_FILES = Path(__file__).resolve().parent.parent / "launch"
@@ -112,10 +112,20 @@ def environment(preset: Preset, stage: Stage) -> dict[str, str]:
     }
     if count > 1 and sys.platform == "linux":
         fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
+    if preset.launch.gpus and stage.kind.startswith("train-"):
+        fixed |= _gpus(preset)
     if preset.model == "pocket":
         fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # a launcher around the runner is not ours
     return {**inherited, **fixed}
+
+
+def _gpus(preset: Preset) -> dict[str, str]:
+    """A training sees the first GPUs only, one a process: the further ones serve the frozen Solver, which is told of all."""
+    launch, engine, visible = preset.launch, preset.placed_engine(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    needed = max(launch.gpus, engine.servers, *(number + 1 for number in engine.gpus))
+    every = visible.split(",") if visible else [str(i) for i in range(needed)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(every[: launch.gpus]), ALL_GPUS: ",".join(every)}
 
 
 def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:

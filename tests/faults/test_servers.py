@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,3 +165,61 @@ def test_servers_end_with_their_parent(
     tools.wait_for(lambda: not of_fake(tools, tmp_path), "the end of the servers")
     time.sleep(0.05)
     assert not of_fake(tools, tmp_path)
+
+
+SHARED = f"""
+import json, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from pathlib import Path
+import fake_server, tiny_model
+from vzero import processes
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.rollout import Message, Request, server
+from vzero.rollout.vocabulary import Vocabulary
+command = lambda name, port: [sys.executable, fake_server.__file__, name, str(port), "0", sys.argv[1]]
+words = tiny_model.vocabulary()
+eos = words.index("<eos>")
+requests = [Request((Message("user", "red ?"),), tiny_model.picture(i), i) for i in range(6)]
+server.find_spec = lambda name: True
+server.vllm_launch = lambda *_: server.Launch(command, {{}})
+server.read_vocabulary = lambda folder: Vocabulary(tiny_model.processor(words), frozenset({{eos}}), frozenset(range(10)) - {{eos}}, 256)
+server.ServedEngine.check = lambda self: None
+processes.join()
+engine = server.open_local(EngineConfig(name="server", servers=2), Path(sys.argv[1]))
+answers = engine.generate(requests, SamplingConfig(n=10, max_new_tokens=8))
+drawn = [[list(one.token_ids) for one in answer.completions] for answer in answers]
+everyone = processes.gathered(drawn)
+if processes.world().first:
+    print(json.dumps(everyone), flush=True)
+    sys.stdin.readline()
+processes.wait()
+"""
+
+
+def test_two_processes_share_the_servers_of_the_first(tools: SimpleNamespace, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        environment["MASTER_PORT"] = str(probe.getsockname()[1])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARED, str(tmp_path)],
+            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        one, other = json.loads(ranks[0].stdout.readline())
+        assert one == other and len(one) == 6 and len(one[0]) == 10
+        assert len(of_fake(tools, tmp_path)) == 6  # two watchdogs, two servers, their two users
+        ranks[0].stdin.write("go on\n")
+        ranks[0].stdin.flush()
+        assert [rank.wait(60) for rank in ranks] == [0, 0]
+        tools.wait_for(lambda: not of_fake(tools, tmp_path), "the end of the servers")
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()

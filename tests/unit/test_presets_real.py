@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness import capabilities
+from harness.run import process
 from vzero.config import load_preset, preset_names
 from vzero.errors import InputError
+from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = [name for name in preset_names() if name.startswith("qwen2.5-vl")]
@@ -60,6 +62,37 @@ def test_a_launch_that_contradicts_itself_is_refused() -> None:
     for change in ("launch.strategy=single", "launch.gpus=1"):
         with pytest.raises(InputError, match="launch"):
             load_preset("qwen2.5-vl-7b", [change, "launch.solver_gpus=0"])
+
+
+def test_servers_take_the_gpus_after_the_training_ones() -> None:
+    engine = load_preset("qwen2.5-vl-7b", ["engine.gpus=[]", "engine.servers=1"]).placed_engine()
+    assert (engine.servers, engine.gpus) == (4, (4, 5, 6, 7))
+    named = load_preset("qwen2.5-vl-7b", ["engine.gpus=[0, 1, 2, 3]"])
+    assert named.placed_engine() == named.engine
+    assert load_preset("pocket").placed_engine() == load_preset("pocket").engine
+    for change in ("engine.name=vllm", "launch.solver_gpus=3"):
+        with pytest.raises(InputError, match="solver_gpus"):
+            load_preset("qwen2.5-vl-7b", [change])
+
+
+@pytest.mark.parametrize(("visible", "own", "every"), [(None, "0,1", "0,1,2,3"), ("4,5,6,7", "4,5", "4,5,6,7")])
+def test_a_training_sees_its_own_gpus_only(monkeypatch: pytest.MonkeyPatch, visible: str | None, own: str, every: str) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    preset = load_preset("qwen2.5-vl-3b", ["launch.strategy=ddp"])
+    found = {stage.kind: process.environment(preset, stage) for stage in plan(preset)}
+    for kind in ("train-questioner", "train-solver"):
+        assert (found[kind]["CUDA_VISIBLE_DEVICES"], found[kind]["VZERO_ALL_GPUS"]) == (own, every)
+        assert found[kind]["OMP_NUM_THREADS"] == "4"  # engine.threads = 8, for two processes
+    assert found["label"].get("CUDA_VISIBLE_DEVICES") == visible and "VZERO_ALL_GPUS" not in found["label"]
+
+
+def test_a_launcher_around_the_runner_is_not_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "3")
+    preset = load_preset("smoke")
+    assert not {"WORLD_SIZE", "RANK"} & process.environment(preset, plan(preset)[0]).keys()
 
 
 def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:

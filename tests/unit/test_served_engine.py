@@ -340,11 +340,26 @@ def test_where_servers_are_does_not_determine_what_a_run_answers() -> None:
     assert plan(third)[1].config != plan(other)[1].config
 
 
-def test_servers_are_not_started_by_each_of_several_processes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "find_spec", lambda name: object())
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match=r"engine\.urls"):
-        server.open_local(EngineConfig(name="server"), checkpoint)
+@pytest.mark.parametrize(
+    ("visible", "settings", "devices"),
+    [
+        (None, {"servers": 2}, ["0", "1"]),
+        ("4,5", {"servers": 2}, ["4", "5"]),
+        (None, {"servers": 2, "gpus": (2, 3)}, ["2", "3"]),
+        ("a,b,c,d", {"servers": 2, "gpus": (2, 3)}, ["c", "d"]),
+    ],
+)
+def test_servers_stand_on_their_gpus(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, settings: dict[str, Any], devices: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = EngineConfig(name="server", **settings)
+    assert [server._device(config, number, on_gpu=True)["CUDA_VISIBLE_DEVICES"] for number in (0, 1)] == devices
+    if visible:
+        with pytest.raises(InputError, match="are visible"):
+            server._device(config.model_copy(update={"gpus": (7, 8)}), 0, on_gpu=True)
 
 
 def test_without_vllm_the_mend_is_said(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 
-from vzero import artefacts
+from vzero import artefacts, processes
 from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun
 from vzero.rollout import watchdog
@@ -189,21 +189,27 @@ def stop_all(servers: Sequence[LocalServer]) -> None:
 def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """An engine over `config.servers` servers of `checkpoint`, started here; they end with the engine.
 
+    Of several processes, which must all come here, the first starts them and tells the others where they are. Only the first can start one
+    again, on another port: the others then end the stage, which resumes.
+
     Raises:
-        InputError: vLLM is not installed, or this is one of several processes that would each start servers.
+        InputError: vLLM is not installed.
         InterruptedRun: a server does not start, or answers otherwise than the checkpoint should.
     """
     if find_spec("vllm") is None:
         raise InputError(
             'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or choose another engine.'
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(
-            "A stage of several processes cannot start servers in each of them; start them beside it and name them in engine.urls."
-        )
     vocabulary = read_vocabulary(checkpoint)
     servers = [LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds) for number in range(config.servers)]
-    start_all(servers)
+
+    def started() -> list[Endpoint]:
+        start_all(servers)
+        return [server.endpoint for server in servers]
+
+    endpoints = processes.told(started)
+    if not processes.world().first:
+        return _checked(config, [Elsewhere(endpoint) for endpoint in endpoints], vocabulary)
     try:
         engine = _checked(config, servers, vocabulary)
     except BaseException:
@@ -277,12 +283,13 @@ def vllm_launch(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, 
 
 
 def _device(config: EngineConfig, number: int, on_gpu: bool) -> dict[str, str]:
-    if config.gpus:
-        return {"CUDA_VISIBLE_DEVICES": str(config.gpus[number])}
-    if not on_gpu:
+    if not (config.gpus or on_gpu):
         return {}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else [str(i) for i in range(config.servers)]
-    if number >= len(devices):
-        raise InputError(f"engine.servers = {config.servers} needs that many GPUs, and {len(devices)} are visible; lower it.")
-    return {"CUDA_VISIBLE_DEVICES": devices[number]}
+    visible = os.environ.get(processes.ALL_GPUS) or os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = config.gpus[number] if config.gpus else number
+    devices = visible.split(",") if visible else [str(i) for i in range(wanted + 1)]
+    if wanted >= len(devices):
+        raise InputError(
+            f"A server is to run on GPU {wanted}, counted from 0, and {len(devices)} are visible; lower engine.servers or gpus."
+        )
+    return {"CUDA_VISIBLE_DEVICES": devices[wanted]}
