@@ -20,8 +20,6 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         evaluates: whether the held-out suites are to be run as well.
     """
     launch, found = preset.launch, []
-    if launch.strategy == "fsdp2":
-        found.append("training with the weights split over several GPUs (launch.strategy = 'fsdp2')")
     if launch.nodes > 1:
         found.append(f"training on several nodes (launch.nodes = {launch.nodes})")
     if preset.lora is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,13 +120,14 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
-def save(model: Any, processor: Any, folder: Path) -> None:
+def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
     """Write a checkpoint that is whole or absent: into a folder beside it, synced, then renamed. An older one is replaced.
 
     Args:
         model: a Hugging Face model; the weights keep their dtype.
         processor: saved with it, so that the folder can be used by itself.
         folder: where to.
+        weights: of a model that does not hold its own whole.
     """
     folder = Path(folder)
     staging, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("tmp", "old"))
@@ -133,7 +135,7 @@ def save(model: Any, processor: Any, folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        model.save_pretrained(staging, safe_serialization=True)
+        model.save_pretrained(staging, state_dict=weights, safe_serialization=True)
         processor.save_pretrained(staging)
         for path in staging.rglob("*"):
             _sync(path)

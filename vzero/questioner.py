@@ -88,6 +88,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.work,
             ctx.progress,
             ahead=reward.begin,
+            strategy=preset.launch.strategy,
         )
     )
 

@@ -117,5 +117,6 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.folder,
             ctx.work,
             ctx.progress,
+            strategy=preset.launch.strategy,
         )
     )

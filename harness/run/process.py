@@ -21,7 +21,7 @@ from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.processes import ALL_GPUS, VARIABLES
 from vzero.selfplay import Stage, processes_of
 
-LAUNCH_FILES = Path(__file__).resolve().parent.parent / "launch"
+LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"
 GRACE = 10.0  # seconds between asking a stage to end and ending it
 LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -89,8 +89,7 @@ def command_of(run: Path, preset: Preset, stage: Stage) -> list[str]:
     if count == 1:
         return program
     precision = "bf16" if preset.launch.gpus else "no"
-    file = str(LAUNCH_FILES / f"{preset.launch.strategy}.yaml")
-    return [sys.executable, "-P", "-m", several.__name__, str(count), file, precision, *program]
+    return [sys.executable, "-P", "-m", several.__name__, str(count), str(LAUNCH_FILE), precision, *program]
 
 
 def environment(preset: Preset, stage: Stage) -> dict[str, str]:

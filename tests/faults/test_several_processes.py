@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from vzero import artefacts
 from vzero.config import Preset, load_preset
 from vzero.selfplay import plan
-from vzero.stage import _programs, finished, run_stage, spec_of, stage_folder
+from vzero.stage import _programs, run_stage, spec_of, stage_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, QUESTIONER, WRITTEN, LABELS, SOLVER = (
@@ -30,12 +30,11 @@ SMALL = [
     "engine.threads=1",
     "questioner.votes.n=4",
     *(f"{role}.grpo.{word}" for role in ("questioner", "solver") for word in ("prompts_per_generation=8", "prompts_per_step=4")),
-    "questioner.grpo.max_generations=1",
-    "solver.grpo.max_generations=2",
+    *(f"{role}.grpo.max_generations=2" for role in ("questioner", "solver")),
     "questioner.grpo.micro_batch=4",
     "solver.grpo.micro_batch=10",
 ]
-TWO = [*SMALL, "launch.strategy=ddp", "launch.processes=2"]
+TWO = [*SMALL, "launch.processes=2"]
 ONE_STAGE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -80,10 +79,10 @@ def begun(folder: Path, words: list[str]) -> Preset:
     return preset
 
 
-def seal_labels(folder: Path, preset: Preset) -> None:
-    """Questions come from nowhere: the stage that would have written them is sealed empty, and the labels as if made from it."""
+def seal_made(folder: Path, preset: Preset, *names: str) -> None:
+    """Stages that nothing is read from are sealed empty, and the labels above as if made from them."""
     stages = {one.name: one for one in plan(preset)}
-    for name in (WRITTEN, LABELS):
+    for name in names:
         stage_folder(folder, name).mkdir(parents=True, exist_ok=True)
         artefacts.seal(stage_folder(folder, name), spec_of(folder, preset, stages[name]), {})
 
@@ -95,16 +94,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     preset = begun(folder, SMALL)
     run_stage(folder, QUESTIONER, _programs())
-    seal_labels(folder, preset)
+    seal_made(folder, preset, WRITTEN, LABELS)
     run_stage(folder, SOLVER, _programs())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes before its trainings."""
-    folder = tmp_path_factory.mktemp("together")
-    begun(folder, TWO)
     return folder
 
 
@@ -131,7 +122,7 @@ def assert_equal_trainings(alone: Path, together: Path, stage: str) -> None:
     one, two = (stage_folder(run, stage) for run in (alone, together))
     assert (one / "rollouts.jsonl").read_text() == (two / "rollouts.jsonl").read_text()  # every completion, vote, reward and advantage
     rows = [artefacts.read_jsonl(folder / "metrics.jsonl") for folder in (one, two)]
-    assert [row["step"] for row in rows[1]] == ([1, 2] if stage == QUESTIONER else [1, 2, 3, 4])
+    assert [row["step"] for row in rows[1]] == [1, 2, 3, 4]
     for expected, found in zip(*rows, strict=True):
         assert found.keys() == expected.keys()
         for name in ("loss", "reward", "completion_tokens", "truncated", "unanimous"):
@@ -149,31 +140,38 @@ def assert_equal_trainings(alone: Path, together: Path, stage: str) -> None:
     assert sealed[0].keys() == sealed[1].keys()
 
 
-def test_a_questioner_whose_runner_was_killed(alone: Path, together: Path, launch: Launch, tools: SimpleNamespace) -> None:
-    """kill -9 of the runner: nothing goes on running, and the same command trains as one process does."""
-    process = launch(ONE_STAGE, str(together), QUESTIONER)
-    tools.wait_for(lambda: len(ranks_of(tools, together)) == 2 or process.poll() is not None, "two processes")
+def checkpointed(run: Path, stage: str) -> Callable[[], bool]:
+    return (stage_folder(run, stage) / "work" / "trainer" / "checkpoint-2" / "complete.json").exists
+
+
+def test_copies_whose_runner_was_killed(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+    """The Questioner, a copy of the weights a process. kill -9 of the runner after a checkpoint: nothing goes on running, and the same
+    command resumes and ends where one process does."""
+    begun(tmp_path, [*TWO, "launch.strategy=ddp"])
+    process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
+    reached = checkpointed(tmp_path, QUESTIONER)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=120)
-    tools.wait_for(lambda: tools.processes_of(together) == [], "all processes to die with the runner")
-    finish(launch, together, QUESTIONER)
-    assert_equal_trainings(alone, together, QUESTIONER)
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner")
+    assert not (stage_folder(tmp_path, QUESTIONER) / "manifest.json").exists()
+    finish(launch, tmp_path, QUESTIONER)
+    assert_equal_trainings(alone, tmp_path, QUESTIONER)
 
 
-def test_a_solver_that_lost_a_process(alone: Path, together: Path, launch: Launch, tools: SimpleNamespace) -> None:
-    """kill -9 of one process after a checkpoint: the other ends, the reason is told, and the same command resumes to the same end."""
-    for run, words in ((alone, SMALL), (together, TWO)):
-        if finished(run, load_preset("smoke", words), plan(load_preset("smoke", words))[2]) is None:
-            pytest.skip("needs the Questioner of the test before")
-    seal_labels(together, load_preset("smoke", TWO))
-    checkpoint = stage_folder(together, SOLVER) / "work" / "trainer" / "checkpoint-2" / "complete.json"
-    process = launch(ONE_STAGE, str(together), SOLVER)
-    tools.wait_for(lambda: checkpoint.exists() or process.poll() is not None, "a checkpoint")
-    subprocess.run(["kill", "-9", str(max(ranks_of(tools, together)))], check=True)
+def test_split_weights_that_lost_a_process(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+    """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends, the reason is told, and the same
+    command resumes and ends where one process does."""
+    preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])
+    seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
+    process = launch(ONE_STAGE, str(tmp_path), SOLVER)
+    reached = checkpointed(tmp_path, SOLVER)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
+    subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert err.count("\n") == 1 and "SIGKILL" in err and f"{SOLVER}.log" in err
-    assert tools.processes_of(together) == []
-    assert not (stage_folder(together, SOLVER) / "manifest.json").exists()
-    finish(launch, together, SOLVER)
-    assert_equal_trainings(alone, together, SOLVER)
+    assert tools.processes_of(tmp_path) == []
+    assert not (stage_folder(tmp_path, SOLVER) / "manifest.json").exists()
+    finish(launch, tmp_path, SOLVER)
+    assert_equal_trainings(alone, tmp_path, SOLVER)

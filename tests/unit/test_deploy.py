@@ -79,12 +79,11 @@ def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
     assert pod["securityContext"]["runAsNonRoot"] and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fsdp2", "FSDP"), ("ddp", "MULTI_GPU")])
-def test_accelerate_reads_the_launch_files(name: str, kind: str) -> None:
+def test_accelerate_reads_the_launch_file() -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
-    config = load_config_from_file(str(ROOT / "harness" / "launch" / f"{name}.yaml"))
-    assert config.distributed_type.value == kind
+    config = load_config_from_file(str(ROOT / "harness" / "launch" / "ddp.yaml"))
+    assert config.distributed_type.value == "MULTI_GPU"
     assert config.mixed_precision == "bf16"
 
 

@@ -97,9 +97,15 @@ def test_a_launcher_around_the_runner_is_not_the_stages(monkeypatch: pytest.Monk
 
 def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
     assert capabilities.missing(load_preset("pocket")) == []
-    changes = ["launch.gpus=2", "launch.strategy=fsdp2", "lora={rank=4, alpha=8}", 'evaluation.suites=["pocket_math", "mathvista"]']
+    changes = [
+        "launch.gpus=2",
+        "launch.nodes=2",
+        "launch.strategy=ddp",
+        "lora={rank=4, alpha=8}",
+        'evaluation.suites=["pocket_math", "mathvista"]',
+    ]
     found = " ".join(capabilities.missing(load_preset("pocket", changes)))
-    for word in ("'fsdp2'", "low-rank adapters", "mathvista"):
+    for word in ("several nodes", "low-rank adapters", "mathvista"):
         assert word in found
     assert "pocket_math" not in found
     assert "mathvista" not in " ".join(capabilities.missing(load_preset("pocket", changes), evaluates=False))

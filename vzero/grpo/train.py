@@ -19,7 +19,7 @@ from transformers.utils import logging
 from vzero import checkpoints, processes
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.errors import InputError
-from vzero.grpo import resume
+from vzero.grpo import resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
 from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Reward
@@ -43,6 +43,7 @@ class Job:
         folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
         ahead: told of each group of a generation batch while the others are still being drawn; None if nobody wants to know.
+        strategy: how several processes hold the weights, "ddp" or "fsdp2".
     """
 
     role: str
@@ -57,6 +58,7 @@ class Job:
     work: Path
     progress: Progress
     ahead: Ahead | None = None
+    strategy: str = "ddp"
 
     def seed_for(self, *parts: str | int) -> int:
         """A seed of this training and one purpose."""
@@ -89,9 +91,10 @@ def train(job: Job) -> dict[str, Any]:
             trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
     model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
     processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
+    weights = sharding.weights(model) if sharding.is_split(model) else None
     if here.first:
         with full_disk_as_oserror(job.folder):
-            checkpoints.save(model, processor, job.folder / "checkpoint")
+            checkpoints.save(model, processor, job.folder / "checkpoint", weights)
     return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
 
 
@@ -152,6 +155,7 @@ def build_trainer(
         callbacks=[recorder, resume.MarkWhole()],
         recorder=recorder,
         phases=phases,
+        strategy=job.strategy,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
@@ -33,7 +35,7 @@ from trl.trainer.utils import use_adapter
 from vzero import checkpoints
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.grpo import log_probs, micro_batches, parity
+from vzero.grpo import log_probs, micro_batches, parity, sharding
 from vzero.grpo.data import Prompt
 from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Group, Reward, Scores
@@ -58,7 +60,9 @@ class GroupTrainer(GRPOTrainer):
         callbacks: list[TrainerCallback],
         recorder: Recorder,
         phases: Phases,
+        strategy: str = "ddp",
     ) -> None:
+        """`strategy` is how several processes hold the weights: "ddp" or "fsdp2" (see sharding.py)."""
         super().__init__(
             model=model,
             reward_funcs=reward,
@@ -72,6 +76,10 @@ class GroupTrainer(GRPOTrainer):
         self._scores_later = False
         models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
         self._packs = all(log_probs.prepare(one) for one in models)
+        if strategy == "fsdp2":
+            for one in models:
+                sharding.split(one)
+            self.accelerator.prepare_model = lambda model, *_, **__: model  # as it is: not a copy a process
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The next micro-batch. In place of TRL's own method, which shuffles sequences and scores the padded generation batch.
@@ -159,8 +167,41 @@ class GroupTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """Restore every weight, or raise."""
-        saved = checkpoints.load_model(Path(resume_from_checkpoint), dtype=self.model.dtype)
-        (model or self.model).load_state_dict(saved.state_dict(), strict=True)
+        saved = checkpoints.load_model(Path(resume_from_checkpoint), dtype=self.model.dtype).state_dict()
+        if sharding.is_split(self.model):
+            sharding.set_weights(self.model, saved)
+        else:
+            (model or self.model).load_state_dict(saved, strict=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """An ordinary folder of whole weights, however they are held."""
+        if not sharding.is_split(self.model):
+            super().save_model(output_dir, _internal_call)
+            return
+        found = sharding.weights(self.model)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=found)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not sharding.is_split(self.model):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        found = sharding.moments(self.model, self.optimizer.optimizer)
+        if self.args.should_save:
+            torch.save(found, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not sharding.is_split(self.model):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        found = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        sharding.set_moments(self.model, self.optimizer.optimizer, found)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def create_model_card(self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None) -> None:
         """No card: checkpoints to resume from are scratch."""
@@ -201,7 +242,7 @@ class PolicyRollout:
         rows = self.deal.own(range(generation * count, (generation + 1) * count))
         chosen = [self.prompts[row] for row in rows]
         requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
-        with self.phases.measure("rollout"):
+        with self.phases.measure("rollout"), sharding.whole(trainer.model):
             rollouts = self._draw(chosen, requests, generation)
         prompt_ids = trainer._tokenize_prompts(conversations)[0]
         for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
