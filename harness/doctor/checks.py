@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.doctor.facts import RENDEZVOUS_PORT, Facts
+from harness.doctor.facts import Facts
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 2**30
@@ -204,9 +204,6 @@ def ports(facts: Facts, needs: Needs) -> Finding:
     if facts.loopback_refused is not None:
         mend = "Allow it: the frozen Solver is served, and processes meet, on 127.0.0.1."
         return Finding("ports", "fail" if needs.gpus else "warn", f"127.0.0.1 cannot be listened on: {facts.loopback_refused}", mend)
-    if facts.rendezvous_busy and needs.gpus > 1:
-        mend = "End the training that uses it, or pass another --main_process_port to accelerate launch."
-        return Finding("ports", "warn", f"port {RENDEZVOUS_PORT} is taken", mend)
     return Finding("ports", "ok", "127.0.0.1 can be listened on")
 
 

@@ -20,7 +20,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RENDEZVOUS_PORT = 29500  # where `accelerate launch` lets its processes meet unless told otherwise
 _UNLIMITED = 1 << 62  # cgroup v1 writes "no limit" as a number above this
 
 
@@ -51,7 +50,7 @@ class Facts:
         run_folder, cache_folder: where runs and downloads go; `..._free` bytes there; `..._refused` why nothing can be written there.
         compiler: a C compiler's path; `headers`: whether Python.h is there.
         open_files: soft and hard limit of file descriptors.
-        loopback_refused: why no port on 127.0.0.1 can be listened on; `rendezvous_busy`: whether port 29500 is taken.
+        loopback_refused: why no port on 127.0.0.1 can be listened on.
         hub: "reached", "switched off", or why the Hugging Face hub cannot be reached.
         model_on_disk: whether the preset's model needs no download.
         container: whether this is one.
@@ -84,7 +83,6 @@ class Facts:
     headers: bool
     open_files: tuple[int, int]
     loopback_refused: str | None
-    rendezvous_busy: bool
     hub: str | None
     model_on_disk: bool | None
     container: bool
@@ -123,7 +121,6 @@ def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) 
         headers=(Path(_include_folder()) / "Python.h").is_file(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         loopback_refused=_listen(0),
-        rendezvous_busy=_listen(RENDEZVOUS_PORT) is not None,
         hub=None if quick or model == "pocket" else _hub(),
         model_on_disk=None if quick else _on_disk(model),
         container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")) or "container" in os.environ,

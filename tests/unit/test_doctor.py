@@ -43,7 +43,6 @@ LAPTOP = Facts(
     headers=False,
     open_files=(65536, 65536),
     loopback_refused=None,
-    rendezvous_busy=False,
     hub=None,
     model_on_disk=True,
     container=False,
@@ -119,7 +118,6 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ({"open_files": (-1, -1)}, EIGHT, "open files", None),  # RLIM_INFINITY
         ({"loopback_refused": "Permission denied"}, POCKET, "ports", "warn"),
         ({"loopback_refused": "Permission denied"}, EIGHT, "ports", "fail"),
-        ({"rendezvous_busy": True}, EIGHT, "ports", "warn"),
         ({"compiler": None}, POCKET, "C compiler", "fail"),  # torch is a CUDA build here
         ({"headers": False}, POCKET, "C compiler", "fail"),
         ({"hub": "timed out"}, EIGHT, "model", "fail"),
