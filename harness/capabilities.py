@@ -22,8 +22,8 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
     launch, found = preset.launch, []
     if launch.nodes > 1:
         found.append(f"training on several nodes (launch.nodes = {launch.nodes})")
-    if preset.lora is not None:
-        found.append("low-rank adapters (lora)")
+    if preset.lora is not None and launch.strategy == "fsdp2":
+        found.append('low-rank adapters on weights that are split over GPUs (lora with launch.strategy "fsdp2"; "ddp" keeps them whole)')
     if evaluates:
         from harness.evaluation.suites import SUITES
 

@@ -89,6 +89,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.progress,
             ahead=reward.begin,
             strategy=preset.launch.strategy,
+            lora=preset.lora,
         )
     )
 

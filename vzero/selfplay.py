@@ -130,6 +130,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
                 **common,
                 **keep,
                 **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes"),
+                **_pick(config, "lora"),
                 **_shared(preset, "train-questioner"),
             },
         )
@@ -149,7 +150,8 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
     learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
-    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective"), **_shared(preset, "train-solver")}
+    policy = {**_pick(config, "lora"), **_shared(preset, "train-solver")}
+    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective"), **policy}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 

@@ -2,8 +2,9 @@
 
 Each kept question is trained on once, in the order and in the optimizer steps that GRPO would take (vzero.grpo.data), with at most
 `group_size` of the votes for its majority as targets. The loss is the mean negative log-likelihood of their tokens, end of turn included,
-over an optimizer step; learning rate, weight decay and gradient norm are those of `solver.grpo`; there is no KL term. Known in the
-literature as self-training or rejection fine-tuning on the majority (LMSI, arXiv 2210.11610).
+over an optimizer step; learning rate, weight decay and gradient norm are those of `solver.grpo`; there is no KL term. Adapters (`lora`)
+take the place of the weights as they do in GRPO. Known in the literature as self-training or rejection fine-tuning on the majority (LMSI,
+arXiv 2210.11610).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from vzero import artefacts, checkpoints
 from vzero.errors import VZeroError
+from vzero.grpo import adapters
 from vzero.grpo.data import training_order
 from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import full_disk_as_oserror, vision_tower
@@ -90,7 +92,8 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     pupil = _prepare(ctx, resumed[0] if resumed else None)
     _train(ctx, pupil, [given[index] for index in order], batches, resumed[1] if resumed else 0)
     with full_disk_as_oserror(ctx.folder):
-        checkpoints.save(pupil.model, pupil.processor, ctx.folder / "checkpoint")
+        whole = pupil.model if preset.lora is None else adapters.merged(pupil.model, ctx.inputs["solver"])
+        checkpoints.save(whole, pupil.processor, ctx.folder / "checkpoint")
     return {
         "prompts": len(given),
         "prompts_used": batches.prompts_used,
@@ -103,9 +106,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
 def _prepare(ctx: StageContext, resumed: Path | None) -> _Pupil:
     """The Solver and its optimizer, as they were at `resumed` or as the stage found them."""
     settings, device = ctx.preset.solver.grpo, "cuda" if torch.cuda.is_available() else "cpu"
-    model = checkpoints.load_model(ctx.inputs["solver"] if resumed is None else resumed / "checkpoint", torch.float32, device)
-    if settings.freeze_vision:
-        vision_tower(model).requires_grad_(False)
+    model = _model(ctx, resumed, device)
     if device == "cuda":
         model.gradient_checkpointing_enable()
     trained = [one for one in model.parameters() if one.requires_grad]
@@ -113,6 +114,22 @@ def _prepare(ctx: StageContext, resumed: Path | None) -> _Pupil:
     if resumed is not None:
         _load_optimizer(optimizer, resumed / OPTIMIZER)
     return _Pupil(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
+
+
+def _model(ctx: StageContext, resumed: Path | None, device: str) -> Any:
+    """The weights that are trained get gradients, and no others."""
+    preset = ctx.preset
+    if preset.lora is None:
+        model = checkpoints.load_model(ctx.inputs["solver"] if resumed is None else resumed / "checkpoint", torch.float32, device)
+        if preset.solver.grpo.freeze_vision:
+            vision_tower(model).requires_grad_(False)
+        return model
+    seed = derive(preset.seed, "solver", ctx.stage.iteration, "adapters")
+    model = adapters.wrap(adapters.load_frozen(ctx.inputs["solver"], device), preset.lora, seed)
+    model.enable_input_require_grads()  # or checkpointed blocks, whose inputs have no gradient, would give their adapters none
+    if resumed is not None:
+        adapters.load(model, resumed / "checkpoint")
+    return model
 
 
 def _train(ctx: StageContext, pupil: _Pupil, order: Sequence[Lesson], batches: Batches, start: int) -> None:

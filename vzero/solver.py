@@ -118,5 +118,6 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.work,
             ctx.progress,
             strategy=preset.launch.strategy,
+            lora=preset.lora,
         )
     )

@@ -59,6 +59,10 @@ def profile(
     Example: vzero-harness profile all --preset pocket --against stock --out runs/profile
     """
     resolved = options.resolve(preset, images, seed, set_)
+    if resolved.lora is not None:
+        raise InputError(
+            f"A profile measures the training of all weights; {resolved.name} trains low-rank adapters: profile it without lora."
+        )
     if trace and out is None:
         raise InputError("--trace writes a file; say where with --out FOLDER.")
     if out is not None:

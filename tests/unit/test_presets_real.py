@@ -105,9 +105,11 @@ def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
         'evaluation.suites=["pocket_math", "mathvista"]',
     ]
     found = " ".join(capabilities.missing(load_preset("pocket", changes)))
-    for word in ("several nodes", "low-rank adapters", "mathvista"):
+    for word in ("several nodes", "mathvista"):
         assert word in found
-    assert "pocket_math" not in found
+    assert "pocket_math" not in found and "adapters" not in found
+    split = load_preset("qwen2.5-vl-7b", ["lora={rank=4, alpha=8}"])
+    assert "adapters on weights that are split" in " ".join(capabilities.missing(split, evaluates=False))
     assert "mathvista" not in " ".join(capabilities.missing(load_preset("pocket", changes), evaluates=False))
 
 

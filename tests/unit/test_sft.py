@@ -44,12 +44,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def context(place: Path, out: Path, **more: Any) -> StageContext:
+def context(place: Path, out: Path, lora: dict[str, float] | None = None, **more: Any) -> StageContext:
     settings = {
         "prompts_per_generation": 1, "prompts_per_step": 1, "group_size": 2, "micro_batch": 2, "checkpoint_every": 1, "learning_rate": 1e-3,
         "max_generations": None, "epochs": 2, "freeze_vision": False, **more,
     }  # fmt: skip
-    preset = changed(load_preset("smoke"), {"solver.objective": "sft", **{f"solver.grpo.{key}": value for key, value in settings.items()}})
+    changes = {f"solver.grpo.{key}": value for key, value in settings.items()}
+    preset = changed(load_preset("smoke"), {"solver.objective": "sft", "lora": lora, **changes})
     stage = next(one for one in plan(preset) if one.kind == "train-solver")
     inputs = {"images": place / "images", "labels": place / "labels", "votes": place / "votes", "solver": place / "model"}
     return StageContext(stage, preset, out, inputs, Progress(out / "work" / "progress.jsonl"))
@@ -96,14 +97,19 @@ def test_the_gradient_is_that_of_the_mean_over_tokens(place: Path) -> None:
             torch.testing.assert_close(found[name], value.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calm = context(place, tmp_path / "calm")
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 8}])
+def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, float] | None
+) -> None:
+    rate = {"learning_rate": 1e-2 if lora else 1e-3}
+    calm = context(place, tmp_path / "calm", lora, **rate)
     facts = sft.run_training(calm)
     assert facts == {"prompts": 3, "prompts_used": 6, "generations": 6, "steps": 6, "imitated": 12}
     rows = artefacts.read_jsonl(calm.folder / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6] and rows[-1]["loss"] < rows[0]["loss"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert sum(row["loss"] for row in rows[3:]) < sum(row["loss"] for row in rows[:3])  # each epoch is all three lessons
 
-    killed, gradient, steps = context(place, tmp_path / "killed"), sft._gradient, []
+    killed, gradient, steps = context(place, tmp_path / "killed", lora, **rate), sft._gradient, []
 
     def dies(*words: Any) -> float:
         if len(steps) == 3:
@@ -121,6 +127,15 @@ def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(place: Path, tm
     assert artefacts.read_jsonl(killed.folder / "metrics.jsonl") == rows
     one, other = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (calm.folder, killed.folder))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_fine_tuned_adapters_leave_everything_but_linear_layers_as_it_was(place: Path, tmp_path: Path) -> None:
+    out = context(place, tmp_path / "out", {"rank": 2, "alpha": 8})
+    sft.run_training(out)
+    before, after = load_file(place / "model" / "model.safetensors"), load_file(out.folder / "checkpoint" / "model.safetensors")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(moved) == 2 * 7 and all(name.endswith("_proj.weight") and "visual" not in name for name in moved)
 
 
 def test_nothing_to_imitate_leaves_the_model_as_it_is(place: Path, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
 from vzero import checkpoints, processes
-from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
+from vzero.config import EngineConfig, GrpoSettings, LoraConfig, SamplingConfig
 from vzero.errors import InputError
-from vzero.grpo import resume, sharding
+from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
 from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Reward
@@ -44,6 +44,7 @@ class Job:
         work: scratch with the checkpoints to resume from.
         ahead: told of each group of a generation batch while the others are still being drawn; None if nobody wants to know.
         strategy: how several processes hold the weights, "ddp" or "fsdp2".
+        lora: adapters to train in place of the weights; None trains these.
     """
 
     role: str
@@ -59,6 +60,7 @@ class Job:
     progress: Progress
     ahead: Ahead | None = None
     strategy: str = "ddp"
+    lora: LoraConfig | None = None
 
     def seed_for(self, *parts: str | int) -> int:
         """A seed of this training and one purpose."""
@@ -78,7 +80,10 @@ def train(job: Job) -> dict[str, Any]:
     logging.disable_progress_bar()
     here = processes.world()
     batches = plan_batches(job.settings, len(job.prompts), here.size)
-    model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
+    if job.lora is None:
+        model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
+    else:
+        model = adapters.load_frozen(job.checkpoint, device_name())
     processor = checkpoints.load_processor(job.checkpoint)
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
@@ -89,10 +94,12 @@ def train(job: Job) -> dict[str, Any]:
         trainer = build_trainer(job, batches, model, processor, recorder, phases)
         with full_disk_as_oserror(job.work):
             trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
-    model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
-    processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
     weights = sharding.weights(model) if sharding.is_split(model) else None
     if here.first:
+        if job.lora is not None:
+            model = adapters.merged(model, job.checkpoint)
+        model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
+        processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
         with full_disk_as_oserror(job.folder):
             checkpoints.save(model, processor, job.folder / "checkpoint", weights)
     return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
@@ -156,6 +163,7 @@ def build_trainer(
         recorder=recorder,
         phases=phases,
         strategy=job.strategy,
+        adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig as PeftConfig
+from peft import PeftModel
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
@@ -35,7 +37,7 @@ from trl.trainer.utils import use_adapter
 from vzero import checkpoints
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.grpo import log_probs, micro_batches, parity, sharding
+from vzero.grpo import adapters, log_probs, micro_batches, parity, sharding
 from vzero.grpo.data import Prompt
 from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Group, Reward, Scores
@@ -61,6 +63,7 @@ class GroupTrainer(GRPOTrainer):
         recorder: Recorder,
         phases: Phases,
         strategy: str = "ddp",
+        adapter: PeftConfig | None = None,
     ) -> None:
         """`strategy` is how several processes hold the weights: "ddp" or "fsdp2" (see sharding.py)."""
         super().__init__(
@@ -71,6 +74,7 @@ class GroupTrainer(GRPOTrainer):
             processing_class=processor,
             rollout_func=rollout,
             callbacks=callbacks,
+            peft_config=adapter,
         )
         self._recorder, self._phases = recorder, phases
         self._scores_later = False
@@ -166,7 +170,10 @@ class GroupTrainer(GRPOTrainer):
             ), None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
-        """Restore every weight, or raise."""
+        """Restore every weight that is trained, or raise."""
+        if isinstance(self.model, PeftModel):
+            adapters.load(self.model, Path(resume_from_checkpoint))
+            return
         saved = checkpoints.load_model(Path(resume_from_checkpoint), dtype=self.model.dtype).state_dict()
         if sharding.is_split(self.model):
             sharding.set_weights(self.model, saved)

@@ -1,0 +1,189 @@
+"""Low-rank adapters: what they leave alone, what they add up to, what a kill leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
+from trl.trainer.utils import add_fused_lm_head
+
+from tests import tiny_idefics3, tiny_model
+from tests.unit.test_grpo_training import SETTINGS, Killed, even_tokens, job_for, weights
+from tests.unit.test_grpo_training import base as base
+from tests.unit.test_grpo_training import prompts as prompts
+from tests.unit.test_packing import batch_of, one_at_a_time
+from vzero import checkpoints
+from vzero.config import LoraConfig, load_preset
+from vzero.errors import InputError
+from vzero.grpo import adapters, log_probs
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group, Scores
+from vzero.grpo.train import train
+from vzero.grpo.trainer import GroupTrainer
+from vzero.rollout.transformers_engine import unwrap
+from vzero.selfplay import plan
+
+LORA = LoraConfig(rank=2, alpha=6)
+LAYERS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+ADAPTED = {f"language_model.layers.{i}.{layer}" for i in range(2) for layer in LAYERS}
+
+
+def adapted_model(filled: bool):
+    """The tiny model under adapters; `filled` makes them differ from nothing."""
+    model = tiny_model.model(tiny_model.vocabulary(144))
+    model = get_peft_model(model, adapters.peft_config(model, LORA))
+    if filled:
+        torch.manual_seed(1)
+        for name, one in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(one, std=0.1)
+    return model
+
+
+def packed_log_probs(model, batch: dict) -> torch.Tensor:
+    pixels, grids = torch.cat(batch["pixels"]), torch.cat(batch["grids"])
+    return log_probs.completion_log_probs(model, batch["ids"], batch["mask"], batch["own"], batch["pictures"], pixels, grids)[0]
+
+
+def test_every_linear_layer_of_the_language_model_and_no_other() -> None:
+    qwen = tiny_model.model(tiny_model.vocabulary(144))
+    targets = adapters.peft_config(qwen, LORA).target_modules
+    assert {name.removeprefix("model.") for name in targets} == ADAPTED
+    trained = {name for name, one in adapted_model(False).named_parameters() if one.requires_grad}
+    assert trained == {f"base_model.model.model.{name}.lora_{side}.default.weight" for name in ADAPTED for side in "AB"}
+
+
+def test_another_family_has_its_language_model_found() -> None:
+    model = tiny_idefics3.model(tiny_idefics3.processor(["a"]).tokenizer)
+    targets = adapters.peft_config(model, LORA).target_modules
+    layers = model.config.text_config.num_hidden_layers
+    assert len(targets) == layers * len(LAYERS) and all(name.startswith("model.text_model.layers.") for name in targets)
+
+
+def test_packed_log_probabilities_through_adapters() -> None:
+    """New adapters change nothing; filled ones give what weights merged by hand give, one unpadded sequence at a time; off, the base."""
+    torch.set_num_threads(1)
+    plain, new, filled = tiny_model.model(tiny_model.vocabulary(144)), adapted_model(False), adapted_model(True)
+    batch = batch_of(plain, torch.Generator().manual_seed(4), [3, 2])
+    with torch.no_grad():
+        expected = one_at_a_time(plain, batch)[0]
+        by_hand = tiny_model.model(tiny_model.vocabulary(144))
+        factors = dict(filled.named_parameters())
+        for name in ADAPTED:
+            down, up = (factors[f"base_model.model.model.{name}.lora_{side}.default.weight"] for side in "AB")
+            by_hand.get_submodule(f"model.{name}").weight += LORA.alpha / LORA.rank * up @ down
+        adapted = one_at_a_time(by_hand, batch)[0]
+    for model in (new, filled):
+        add_fused_lm_head(unwrap(model), outputs=("log_probs", "entropy"))
+        assert log_probs.prepare(model)
+    with torch.no_grad():
+        assert torch.allclose(packed_log_probs(new, batch), expected, atol=1e-5)
+        assert torch.allclose(packed_log_probs(filled, batch), adapted, atol=1e-5)
+        assert (adapted - expected).abs().max() > 0.01
+        with filled.disable_adapter():
+            assert torch.allclose(packed_log_probs(filled, batch), expected, atol=1e-5)
+    packed_log_probs(filled, batch).sum().backward()
+    assert {name for name, one in filled.named_parameters() if one.grad is not None} == {name for name in factors if "lora_" in name}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, base: Path, prompts: list[Prompt]
+) -> tuple[Path, list[dict[str, torch.Tensor]], torch.Tensor]:
+    """A whole training; its micro-batches, and the trained model's logits of a sentence."""
+    folder = tmp_path_factory.mktemp("adapted")
+    batches, models = [], []
+    prepare = GroupTrainer._prepare_inputs
+
+    def watched(self: GroupTrainer, rows: object) -> dict[str, torch.Tensor]:
+        batches.append(prepare(self, rows))
+        models.append(self.model)
+        return batches[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GroupTrainer, "_prepare_inputs", watched)
+        train(replace(job_for(folder, base, prompts), lora=LORA, settings=SETTINGS.model_copy(update={"learning_rate": 0.03})))
+    return folder, batches, logits(models[-1])
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return unwrap(model)(input_ids=torch.arange(10, 60)[None]).logits
+
+
+def test_the_checkpoint_is_whole_and_is_the_adapted_model(undisturbed: tuple, base: Path) -> None:
+    folder, _, trained = undisturbed
+    before, after = load_file(base / "model.safetensors"), weights(folder)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(moved) == len(ADAPTED) and all(name.endswith(tuple(f"{layer}.weight" for layer in LAYERS)) for name in moved)
+    assert not any("visual" in name for name in moved)
+    merged = logits(checkpoints.load_model(folder / "checkpoint"))
+    assert (merged - trained).abs().max() <= 1e-5 * merged.abs().max()
+    assert (merged - logits(checkpoints.load_model(base))).abs().max() > 0.1
+    assert {path.suffix for path in (folder / "checkpoint").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert not list((folder / "checkpoint").glob("adapter*"))
+
+
+def test_the_reference_is_the_base(undisturbed: tuple, base: Path) -> None:
+    """In the second generation the policy has left the base, and the reference has not."""
+    _, batches, _ = undisturbed
+    model = checkpoints.load_model(base)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    log_probs.prepare(model)
+    last = batches[-1]
+    ids, mask = (torch.cat([last[f"prompt_{name}"], last[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+    with torch.no_grad():
+        expected = log_probs.completion_log_probs(
+            model, ids, mask, last["completion_ids"].shape[1], last["num_images"], last["pixel_values"], last["image_grid_thw"]
+        )[0]
+    kept = last["completion_mask"].bool()
+    assert torch.allclose(last["ref_per_token_logps"][kept], expected[kept], atol=1e-5)
+    assert (last["old_per_token_logps"] - last["ref_per_token_logps"])[kept].abs().max() > 0.01
+
+
+def test_killed_training_ends_in_the_same_bits(undisturbed: tuple, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+    def dies(groups: Sequence[Group], generation: int) -> Scores:
+        if generation == 1:
+            raise Killed
+        return even_tokens(groups, generation)
+
+    job = replace(job_for(tmp_path, base, prompts), lora=LORA, settings=SETTINGS.model_copy(update={"learning_rate": 0.03}))
+    with pytest.raises(Killed):
+        train(replace(job, reward=dies))
+    saved = list((tmp_path / "work" / "trainer").glob("checkpoint-*/*.safetensors"))
+    assert [path.name for path in saved] == ["adapter_model.safetensors"]  # what is frozen is not written again and again
+    train(job)
+    whole = undisturbed[0]
+    assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (whole / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def test_adapters_come_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    model, other = adapted_model(True), adapted_model(False)
+    model.save_pretrained(tmp_path)
+    adapters.load(other, tmp_path)
+    assert all(torch.equal(one, dict(other.named_parameters())[name]) for name, one in model.named_parameters())
+    saved = load_file(tmp_path / adapters.FILE)
+    save_file({name: one for i, (name, one) in enumerate(sorted(saved.items())) if i}, tmp_path / adapters.FILE)
+    with pytest.raises(InputError, match="other adapters"):
+        adapters.load(other, tmp_path)
+
+
+def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Path) -> None:
+    assert train(replace(job_for(tmp_path, base, []), lora=LORA))["steps"] == 0
+    before, after = load_file(base / "model.safetensors"), weights(tmp_path)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_adapters_are_part_of_training_stages_where_they_are_set() -> None:
+    without, changed = plan(load_preset("smoke")), plan(load_preset("smoke", ["lora={rank=4, alpha=8}"]))
+    for one, other in zip(without, changed, strict=True):
+        assert "lora" not in one.config
+        expected = {**one.config, "lora": {"rank": 4, "alpha": 8.0}} if one.kind.startswith("train-") else one.config
+        assert other.config == expected

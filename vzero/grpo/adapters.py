@@ -1,0 +1,91 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the language model: W x + (alpha / rank) B A x with W frozen, B zero at first.
+
+The reference of the KL term is the same model with its adapters switched off, so nothing is held twice. PEFT computes and saves the
+adapters; what a stage leaves behind is a whole checkpoint with the adapters added in, which any engine loads and later stages start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftConfig
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vzero import checkpoints
+from vzero.config import LoraConfig
+from vzero.errors import InputError
+
+NAME = "default"  # PEFT's for the only adapter
+FILE = "adapter_model.safetensors"
+
+
+def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
+    """What PEFT is told: every linear layer of the language model's blocks by its name, nothing of the vision tower, not the output head.
+
+    Raises:
+        InputError: no such layer is found.
+    """
+    prefix = next((name for name, module in model.named_modules() if module is model.get_decoder()), "")
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name.startswith(f"{prefix}.")]
+    if not prefix or not linear:
+        raise InputError(f"lora does not know where {type(model).__name__} keeps its language model; train it whole (without lora).")
+    return PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=linear,
+        lora_dropout=0.0,  # the ratio must start at 1: old and new log-probabilities come from one function
+        bias="none",
+        init_lora_weights=True,
+        use_rslora=False,
+    )
+
+
+def load_frozen(checkpoint: Path, device: str) -> Any:
+    """The model to put adapters on: without gradients it needs no more than the bfloat16 that it computes in on a GPU."""
+    return checkpoints.load_model(checkpoint, torch.bfloat16 if device == "cuda" else torch.float32, device)
+
+
+def wrap(model: torch.nn.Module, lora: LoraConfig, seed: int) -> PeftModel:
+    """`model` under new adapters that change nothing yet; they alone get gradients."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed % 2**32)
+        return get_peft_model(model, peft_config(model, lora))
+
+
+def load(model: PeftModel, folder: Path) -> None:
+    """Give `model` the adapters saved in `folder`, every one of them.
+
+    Raises:
+        InputError: the file lacks weights, or has others.
+    """
+    saved, wanted = load_file(folder / FILE), get_peft_model_state_dict(model)
+    if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in wanted.items()}:
+        raise InputError(f"{folder} holds other adapters than this training has; it belongs to other settings, start the stage anew.")
+    set_peft_model_state_dict(model, saved)
+
+
+def updates(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name of each adapted weight as the model without adapters calls it, and what its adapter adds: (outputs, inputs) float32."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    for name, module in base.named_modules():
+        if isinstance(module, LoraLayer):
+            up, down = (layers[NAME].weight.detach().float() for layers in (module.lora_B, module.lora_A))
+            yield f"{name}.weight", up @ down * module.scaling[NAME]
+
+
+def merged(model: torch.nn.Module, base: Path) -> Any:
+    """The model of the checkpoint `base` in float32 on the CPU with the adapters of `model` added in; other weights are the file's own.
+
+    Read from the file and not from `model`, which may hold the frozen weights at half precision.
+    """
+    whole = checkpoints.load_model(base, torch.float32)
+    with torch.no_grad():
+        for name, update in updates(model):
+            whole.get_parameter(name).add_(update.cpu())
+    return whole
