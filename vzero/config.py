@@ -50,6 +50,11 @@ class GrpoSettings(Section):
     loss: Literal["dapo", "bnpo"] = Field(
         "dapo", description="sum over tokens by the mean tokens of a step in its generation batch, or token mean of each micro-batch"
     )
+    importance_correction: Literal["none", "token-truncate"] = Field(
+        "none",
+        description="weigh each token by how much likelier the trainer makes it than the engine that drew it: see vzero.grpo.importance",
+    )
+    importance_cap: float = Field(2.0, gt=1, description="the largest such weight")
     max_completion_tokens: int = Field(ge=1)
     epochs: int = Field(1, ge=1)
     max_generations: int | None = Field(None, ge=1, description="stop after this many generation batches; None is the whole epoch")
@@ -148,8 +153,8 @@ class EvaluationConfig(Section):
 
 
 class EngineConfig(Section):
-    """The rollout engine (docs/engines.md). Policies in training always roll out in their own process by `transformers`; `name` chooses who
-    answers for frozen models: Hugging Face's forward or vLLM in the stage's process, or servers."""
+    """Who answers for frozen models (docs/engines.md): Hugging Face's forward or vLLM in the stage's process, or servers. The policies that
+    are trained are drawn from as `RolloutsConfig` says."""
 
     name: Literal["transformers", "vllm", "server"] = "transformers"
     batch_sequences: int = Field(1280, ge=1, description="sequences that decode together, at each server")
@@ -187,6 +192,14 @@ class EngineConfig(Section):
         if self.gpus and len(self.gpus) != self.servers:
             raise ValueError("gpus must name one GPU for each of the servers, or none")
         return self
+
+
+class RolloutsConfig(Section):
+    """Who draws the completions of a policy in training: Hugging Face's forward over the very weights that are trained, or vLLM beside it,
+    given these weights before each generation batch. `engine.batch_sequences` and `engine.max_model_len` hold for both."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM: share of a GPU's memory while it draws; asleep in between it holds none")
 
 
 OPERATIONAL = frozenset({"gpu_memory", "servers", "gpus", "urls", "request_seconds", "retries", "start_seconds"})  # of EngineConfig
@@ -248,6 +261,7 @@ class Preset(Section):
     solver: SolverConfig
     evaluation: EvaluationConfig
     engine: EngineConfig = EngineConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     launch: LaunchConfig = LaunchConfig()
     lora: LoraConfig | None = None
 
@@ -366,7 +380,7 @@ def _explain(error: ValidationError, name: str) -> str:
 
 def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """As `differences`, without the settings that determine nothing (see `EngineConfig.content`)."""
-    return [key for key in differences(one, other) if key not in {f"engine.{name}" for name in OPERATIONAL}]
+    return [key for key in differences(one, other) if key not in {"rollouts.gpu_memory", *(f"engine.{name}" for name in OPERATIONAL)}]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -90,6 +90,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ahead=reward.begin,
             strategy=preset.launch.strategy,
             lora=preset.lora,
+            rollouts=preset.rollouts,
         )
     )
 

@@ -113,6 +113,12 @@ def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: tree[name] for name in names if name in tree}
 
 
+def _policy(config: dict[str, Any], draws: bool) -> dict[str, Any]:
+    """What of it is trained, and by what engine it is drawn from, if it is."""
+    engine = _pick(config.get("rollouts", {}), "engine") if draws else {}
+    return {**_pick(config, "lora"), **({"rollouts": engine} if engine else {})}
+
+
 def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]:
     """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the iteration found them), a stage of
     before the iterations, or "base"."""
@@ -123,17 +129,9 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
         inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
         if preset.questioner.intuition == "base":
             inputs["intuition"] = "base"
-        yield (
-            "train-questioner",
-            inputs,
-            {
-                **common,
-                **keep,
-                **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes"),
-                **_pick(config, "lora"),
-                **_shared(preset, "train-questioner"),
-            },
-        )
+        own = {**keep, **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes")}
+        policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
+        yield "train-questioner", inputs, {**common, **own, **policy}
     writer = "train-questioner" if preset.questioner.trained else "base"
     yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, **_pick(asked, "write", "per_image")}
     voted = preset.solver.labels != "none"
@@ -150,7 +148,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
     learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
-    policy = {**_pick(config, "lora"), **_shared(preset, "train-solver")}
+    policy = {**_policy(config, draws=preset.solver.objective != "sft"), **_shared(preset, "train-solver")}
     yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective"), **policy}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 

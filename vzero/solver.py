@@ -119,5 +119,6 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             ctx.progress,
             strategy=preset.launch.strategy,
             lora=preset.lora,
+            rollouts=preset.rollouts,
         )
     )

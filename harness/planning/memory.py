@@ -4,8 +4,9 @@ Policies are float32 weights trained under bfloat16 autocast, as `vzero.grpo` lo
 and Adam's two moments 8; the frozen reference is a second float32 copy. FSDP2 splits these four over the processes that train; a rank then
 gathers two layers and the embedding at a time in bfloat16. Frozen models answer in bfloat16 (float32 on the CPU).
 
-A policy that one process trains draws its own rollouts, in float32; one that several train is drawn from by a vLLM engine on the same GPU,
-with weights and keys in bfloat16, its batch split over the processes.
+A policy that one process trains draws its own rollouts, at the precision of its weights, or a vLLM engine does that takes its share of the
+card and sleeps while the policy is updated (`rollouts.engine`). One that several train is drawn from by an engine on the same GPU, with
+weights and keys in bfloat16, its batch split over the processes.
 
 Activations of an update follow from the longest micro-batch that the preset allows: with gradient checkpointing (on GPUs) the input of
 every layer and all that one layer computes, without it (on the CPU) all that every layer computes. What this counts for a layer is listed
@@ -18,11 +19,14 @@ from dataclasses import dataclass
 
 from harness.planning.shapes import ModelSize
 from vzero.config import GrpoSettings, Preset, SamplingConfig
+from vzero.rollout.vllm_engine import CPU_CACHE_GIB
 
 FLOAT, HALF = 4, 2
 GPU_ALLOWANCE = 3 * 2**30  # CUDA context, NCCL buffers, allocator fragmentation: assumed, not measured
 CPU_ALLOWANCE = 570 * 2**20  # a stage's process with torch, transformers, TRL and the pocket model loaded: measured (results/plan)
 HEAD_TILE = 4096  # completion tokens whose vocabulary scores TRL's fused head holds at a time
+POLICY_SHARE = "the policy's engine (vLLM's share)"
+SOLVER_SHARE = "frozen Solver (vLLM's share)"
 SOLVER_KV = "the frozen Solver's keys and values"
 PROMPT_TEXT = 512  # tokens of instructions and question besides the picture: the paper filters prompts at 1,024
 
@@ -59,7 +63,7 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
     for role, grpo, prompt in trains:
         frozen = idle if role == "questioner" else {}  # the Solver's labels are made before it is trained
         rollout = {key: states[key] for key in ("weights", "optimizer", "reference")}
-        drawn = _rollout(size, preset, grpo, prompt)
+        drawn = _rollout(size, preset, grpo, prompt, card)
         found.append(Phase(f"{role}: rollout", "training", {**rollout, **drawn, **frozen, **_fixed(card)}))
         update = {**states, **_activations(size, grpo, prompt, picture, card is not None)}
         found.append(Phase(f"{role}: update", "training", {**update, **frozen, **_fixed(card)}))
@@ -105,7 +109,7 @@ def _engine(preset: Preset, size: ModelSize, picture: int, card: float | None) -
     longest = prompt + sampling.max_new_tokens
     if preset.engine.name != "transformers" and card is not None:
         least = item * size.kv * (preset.engine.max_model_len or longest)
-        return {"frozen Solver (vLLM's share)": max(preset.engine.gpu_memory * card, weights + least)}
+        return {SOLVER_SHARE: max(preset.engine.gpu_memory * card, weights + least)}
     running = min(preset.engine.batch_sequences, preset.images.count * sampling.n)
     kv = item * size.kv * running * _cached(prompt, sampling)
     return {"frozen Solver": weights, SOLVER_KV: float(kv)}
@@ -116,9 +120,14 @@ def _cached(prompt: int, sampling: SamplingConfig) -> float:
     return prompt / sampling.n + sampling.max_new_tokens
 
 
-def _rollout(size: ModelSize, preset: Preset, grpo: GrpoSettings, prompt: int) -> dict[str, float]:
+def _rollout(size: ModelSize, preset: Preset, grpo: GrpoSettings, prompt: int, card: float | None) -> dict[str, float]:
     """What drawing from the policy adds: keys and values of the sequences that run at once at their longest, and an engine's weights."""
     launch = preset.launch
+    if preset.rollouts.engine == "vllm":
+        if card is None:
+            return {"keys and values": float(CPU_CACHE_GIB) * 2**30, "weights for rollouts": float(FLOAT * size.total)}
+        longest = preset.engine.max_model_len or prompt + grpo.max_completion_tokens
+        return {POLICY_SHARE: max(preset.rollouts.gpu_memory * card, float(HALF * (size.total + size.kv * longest)))}
     several = launch.strategy != "single"
     each = grpo.prompts_per_generation * grpo.group_size / (launch.gpus * launch.nodes if several else 1)
     running = min(preset.engine.batch_sequences, each)

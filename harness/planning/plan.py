@@ -84,11 +84,14 @@ def _refusals(preset: Preset, gpus: int, card: float | None, phases: list[memory
         found.append(
             f"It asks for {wanted} GPUs a node ({launch.gpus} to train, {launch.solver_gpus} for the Solver) and there are {gpus}."
         )
-    if card is not None and preset.engine.name != "transformers":
-        least = next(part for phase in phases for name, part in phase.parts.items() if "vLLM" in name)
-        if least > preset.engine.gpu_memory * card:
-            found.append(f"vLLM's share, engine.gpu_memory = {preset.engine.gpu_memory:g}, is less than the {least / 1e9:.0f} GB it needs.")
     if card is not None:
+        for name, key, share in (
+            (memory.SOLVER_SHARE, "engine", preset.engine.gpu_memory),
+            (memory.POLICY_SHARE, "rollouts", preset.rollouts.gpu_memory),
+        ):
+            least = max((phase.parts.get(name, 0.0) for phase in phases), default=0.0)
+            if least > share * card:
+                found.append(f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs.")
         fullest = max(phases, key=lambda phase: phase.total)
         if fullest.total > FILL * card:
             found.append(f"{fullest.name} needs {fullest.total / 1e9:.0f} GB; {FILL:.0%} of a GPU here are {FILL * card / 1e9:.0f} GB.")

@@ -7,8 +7,11 @@ public code's formulas as it writes them, PyTorch's AdamW.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from safetensors.torch import load_file
 
 from tests import tiny_model
 from vzero import artefacts, checkpoints
-from vzero.config import EngineConfig, GrpoSettings
+from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, train
@@ -26,7 +29,8 @@ from vzero.pocket.images import write
 from vzero.progress import Progress
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.rollout.encoding import conversation
-from vzero.rollout.protocol import Completion
+from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.transformers_engine import TransformersEngine
 
 QUESTION = "how many red ? A) 1 B) 2 C) 3 D) 4"
 
@@ -67,17 +71,39 @@ def log_probabilities(model, processor, prompt: Prompt, completion: Completion) 
     return model(**inputs).logits[0, width - 1 : -1].log_softmax(-1).gather(1, drawn[0][:, None])[:, 0]
 
 
-def token_losses(new: torch.Tensor, old: torch.Tensor, advantage: float, settings: GrpoSettings) -> torch.Tensor:
-    """Per token: clipped surrogate, dual clip where the advantage is negative, k3 against the initial policy (here also the old one)."""
+def token_losses(
+    new: torch.Tensor, old: torch.Tensor, advantage: float, settings: GrpoSettings, weight: torch.Tensor | float = 1.0
+) -> torch.Tensor:
+    """Per token: clipped surrogate, dual clip where the advantage is negative, its weight, k3 against the initial policy (here also the
+    old one)."""
     ratio = (new - old).exp()
     low, high = 1 - settings.clip_epsilon, 1 + settings.clip_epsilon
     loss = torch.max(-advantage * ratio, -advantage * ratio.clamp(low, high))
     if advantage < 0:
         loss = torch.min(loss, torch.tensor(-advantage * settings.dual_clip))
-    return loss + settings.kl_coefficient * ((old - new).exp() - (old - new) - 1)
+    return loss * weight + settings.kl_coefficient * ((old - new).exp() - (old - new) - 1)
 
 
-def test_two_optimizer_steps_by_hand(records: list[ImageRecord], tmp_path: Path) -> None:
+def another_engine(requests: Sequence[Request], sampling: SamplingConfig, whole: Callable[..., list[Rollout]]) -> list[Rollout]:
+    """The same draws by an engine that finds a third of the tokens likelier than the policy does, and some of them much less likely."""
+    return [
+        replace(
+            rollout,
+            completions=tuple(
+                replace(one, logprobs=tuple(value + (0.5, -0.2, -1.5)[i % 3] for i, value in enumerate(one.logprobs)))
+                for one in rollout.completions
+            ),
+        )
+        for rollout in whole(requests, sampling)
+    ]
+
+
+@pytest.mark.parametrize("correction", ["none", "token-truncate"])
+def test_two_optimizer_steps_by_hand(
+    records: list[ImageRecord], tmp_path: Path, correction: Literal["none", "token-truncate"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = TransformersEngine.generate
+    monkeypatch.setattr(TransformersEngine, "generate", lambda self, *words: another_engine(*words, partial(whole, self)))
     settings = GrpoSettings(
         prompts_per_generation=4,
         prompts_per_step=2,
@@ -89,6 +115,7 @@ def test_two_optimizer_steps_by_hand(records: list[ImageRecord], tmp_path: Path)
         max_completion_tokens=6,
         max_generations=1,
         freeze_vision=True,
+        importance_correction=correction,
     )
     base = tiny_model.build(tmp_path / "base")
     prompts = [Prompt(record.image_id, solver_messages("pocket", QUESTION + " circle" * i), record) for i, record in enumerate(records[:4])]
@@ -107,7 +134,7 @@ def test_two_optimizer_steps_by_hand(records: list[ImageRecord], tmp_path: Path)
     with torch.no_grad():
         old = [[log_probabilities(model, processor, group.prompt, one) for one in group.completions] for group in groups]
     tokens = sum(len(one) for group in old for one in group)
-    clipped = {"low": 0, "high": 0, "dual": 0}
+    clipped, truncated = {"low": 0, "high": 0, "dual": 0}, []
     for row, at in zip(rows, (0, 2), strict=True):
         loss = torch.zeros(())
         for group, before, first in zip(groups[at : at + 2], old[at : at + 2], (at == 0, False), strict=True):
@@ -115,7 +142,9 @@ def test_two_optimizer_steps_by_hand(records: list[ImageRecord], tmp_path: Path)
             for reward, one, old_one in zip(rewards, group.completions, before, strict=True):
                 advantage = (reward - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4)
                 new = log_probabilities(model, processor, group.prompt, one)
-                loss = loss + token_losses(new, old_one, advantage, settings).sum() / (tokens / 2)
+                weight = (old_one - torch.tensor(one.logprobs)).exp() if correction == "token-truncate" else torch.ones(len(old_one))
+                truncated += (weight > 2).tolist()
+                loss = loss + token_losses(new, old_one, advantage, settings, weight.clamp(max=2)).sum() / (tokens / 2)
                 ratio = (new - old_one).exp()
                 clipped["low"] += int((ratio < 0.8).sum()) if advantage < 0 else 0
                 clipped["high"] += int((ratio > 1.2).sum()) if advantage > 0 else 0
@@ -127,6 +156,7 @@ def test_two_optimizer_steps_by_hand(records: list[ImageRecord], tmp_path: Path)
         assert row["loss"] == pytest.approx(loss.item(), rel=1e-3, abs=1e-5)
         assert row["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
     assert all(clipped.values()), clipped  # else the second step proves nothing
+    assert correction == "none" or 0 < sum(truncated) < len(truncated)
     checkpoints.save(model, processor, tmp_path / "by_hand")
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stage" / "checkpoint", tmp_path / "by_hand"))
     assert ours.keys() == theirs.keys()

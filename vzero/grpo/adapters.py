@@ -20,6 +20,7 @@ from torch import Tensor
 from vzero import checkpoints
 from vzero.config import LoraConfig
 from vzero.errors import InputError
+from vzero.rollout.transformers_engine import unwrap
 
 NAME = "default"  # PEFT's for the only adapter
 FILE = "adapter_model.safetensors"
@@ -72,11 +73,25 @@ def load(model: PeftModel, folder: Path) -> None:
 
 def updates(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Name of each adapted weight as the model without adapters calls it, and what its adapter adds: (outputs, inputs) float32."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    for name, module in base.named_modules():
+    for name, module in unwrap(model).named_modules():
         if isinstance(module, LoraLayer):
-            up, down = (layers[NAME].weight.detach().float() for layers in (module.lora_B, module.lora_A))
-            yield f"{name}.weight", up @ down * module.scaling[NAME]
+            yield f"{name}.weight", _update(module)
+
+
+def _update(layer: LoraLayer) -> Tensor:
+    up, down = (factors[NAME].weight.detach().float() for factors in (layer.lora_B, layer.lora_A))
+    return up @ down * layer.scaling[NAME]
+
+
+def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every weight of `model` by its name without adapters, these added in; one at a time, no copy of what is not adapted."""
+    base = unwrap(model)
+    adapted = {f"{name}.base_layer.weight": module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    for name, parameter in base.named_parameters():
+        if name in adapted:
+            yield name.replace(".base_layer.", "."), parameter.detach().float() + _update(adapted[name])
+        elif ".lora_" not in name:
+            yield name.replace(".base_layer.", "."), parameter.detach()
 
 
 def merged(model: torch.nn.Module, base: Path) -> Any:

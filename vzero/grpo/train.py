@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
 from vzero import checkpoints, processes
-from vzero.config import EngineConfig, GrpoSettings, LoraConfig, SamplingConfig
+from vzero.config import EngineConfig, GrpoSettings, LoraConfig, RolloutsConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
@@ -28,6 +28,7 @@ from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupReward, GroupTrainer, PolicyRollout, device_name
 from vzero.progress import Progress
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.rollout.vllm_policy import VllmPolicy, open_policy
 from vzero.seeding import derive
 
 
@@ -45,6 +46,7 @@ class Job:
         ahead: told of each group of a generation batch while the others are still being drawn; None if nobody wants to know.
         strategy: how several processes hold the weights, "ddp" or "fsdp2".
         lora: adapters to train in place of the weights; None trains these.
+        rollouts: who draws from the policy.
     """
 
     role: str
@@ -61,6 +63,7 @@ class Job:
     ahead: Ahead | None = None
     strategy: str = "ddp"
     lora: LoraConfig | None = None
+    rollouts: RolloutsConfig = field(default_factory=RolloutsConfig)
 
     def seed_for(self, *parts: str | int) -> int:
         """A seed of this training and one purpose."""
@@ -134,7 +137,7 @@ def build_trainer(
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
         prompts=order,
-        engine=TransformersEngine(model, processor, job.engine.batch_sequences),
+        engine=_policy_engine(job, model, processor),
         sampling=_sampling(job.settings),
         opener=opener,
         seed_of=_seed_of(job),
@@ -164,6 +167,7 @@ def build_trainer(
         phases=phases,
         strategy=job.strategy,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
+        importance_cap=job.settings.importance_cap if job.settings.importance_correction == "token-truncate" else None,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -173,6 +177,13 @@ def _dealt(deal: Deal, batches: Batches) -> list[int]:
     """Rows of the training order as accelerate has to meet them, generation by generation."""
     each = batches.prompts_per_generation
     return [row for start in range(0, batches.prompts_used, each) for row in deal.dealt(range(start, start + each))]
+
+
+def _policy_engine(job: Job, model: PreTrainedModel, processor: ProcessorMixin) -> TransformersEngine | VllmPolicy:
+    if job.rollouts.engine == "transformers":
+        return TransformersEngine(model, processor, job.engine.batch_sequences)
+    config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
+    return open_policy(config, job.checkpoint, lambda: adapters.whole_weights(model))
 
 
 def vision_tower(model: PreTrainedModel) -> torch.nn.Module:

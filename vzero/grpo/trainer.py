@@ -37,7 +37,7 @@ from trl.trainer.utils import use_adapter
 from vzero import checkpoints
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.grpo import adapters, log_probs, micro_batches, parity, sharding
+from vzero.grpo import adapters, importance, log_probs, micro_batches, parity, sharding
 from vzero.grpo.data import Prompt
 from vzero.grpo.deal import Deal
 from vzero.grpo.groups import Ahead, Group, Reward, Scores
@@ -45,6 +45,7 @@ from vzero.grpo.recorder import Phases, Recorder
 from vzero.images import ImageRecord
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.rollout.vllm_policy import VllmPolicy
 
 
 class GroupTrainer(GRPOTrainer):
@@ -64,6 +65,7 @@ class GroupTrainer(GRPOTrainer):
         phases: Phases,
         strategy: str = "ddp",
         adapter: PeftConfig | None = None,
+        importance_cap: float | None = None,
     ) -> None:
         """`strategy` is how several processes hold the weights: "ddp" or "fsdp2" (see sharding.py)."""
         super().__init__(
@@ -78,6 +80,7 @@ class GroupTrainer(GRPOTrainer):
         )
         self._recorder, self._phases = recorder, phases
         self._scores_later = False
+        self._importance_cap = importance_cap
         models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
         self._packs = all(log_probs.prepare(one) for one in models)
         if strategy == "fsdp2":
@@ -115,11 +118,12 @@ class GroupTrainer(GRPOTrainer):
 
     def _score(self, batches: list[dict[str, Any]]) -> None:
         """Add the log-probabilities that the loss compares with. Those of the old policy are left out in the first optimizer step, where
-        the policy still is the one that drew, so that the ratio is one: TRL's loss then takes its own, detached."""
+        the policy still is the one that drew, so that the ratio is one: TRL's loss then takes its own, detached. An importance
+        correction needs them all."""
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
             for i, batch in enumerate(batches):
-                if i >= self.args.gradient_accumulation_steps:
+                if i >= self.args.gradient_accumulation_steps or self._importance_cap is not None:
                     batch["old_per_token_logps"] = self._log_probs(self.model, batch)
                 if self.ref_model is not None:
                     batch["ref_per_token_logps"] = self._log_probs(self.ref_model, batch)
@@ -127,6 +131,8 @@ class GroupTrainer(GRPOTrainer):
                     with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
                         batch["ref_per_token_logps"] = self._log_probs(self.model, batch)
             self._watch_parity(batches)
+            if self._importance_cap is not None:
+                self._correct(batches, self._importance_cap)
 
     def _watch_parity(self, batches: list[dict[str, Any]]) -> None:
         """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities, one micro-batch is scored."""
@@ -140,6 +146,13 @@ class GroupTrainer(GRPOTrainer):
             self._metrics["train"][parity.METRIC].append(gap)
             if self.accelerator.is_main_process:
                 parity.say_if_alarming(gap, self.state.global_step)
+
+    def _correct(self, batches: list[dict[str, Any]], cap: float) -> None:
+        for batch in batches:
+            if batch.get("sampling_per_token_logps") is None:
+                raise RolloutError("importance_correction needs an engine that reports log-probabilities.")
+            drawn = batch["sampling_per_token_logps"]
+            batch["advantages"] = importance.weighed(batch["advantages"], batch["old_per_token_logps"], drawn, cap)
 
     def _log_probs(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
         ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
@@ -220,7 +233,7 @@ class PolicyRollout:
 
     Attributes:
         prompts: all prompts in training order.
-        engine: wraps the very model that is trained.
+        engine: wraps the very model that is trained, or is given its weights before it draws.
         sampling: `n` is the group size.
         opener: image of a prompt.
         seed_of: (generation index, prompt key) -> seed of that request.
@@ -229,7 +242,7 @@ class PolicyRollout:
     """
 
     prompts: Sequence[Prompt]
-    engine: TransformersEngine
+    engine: TransformersEngine | VllmPolicy
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]

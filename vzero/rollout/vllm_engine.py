@@ -126,19 +126,24 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
         InputError: vLLM is not installed, or refuses the model.
     """
     vocabulary = read_vocabulary(checkpoint)
+    return VllmEngine(start(config, checkpoint, vocabulary), vocabulary)
+
+
+def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps: bool = False) -> Any:
+    """The `vllm.LLM` of `open_vllm`; one that `sleeps` can be asked to give its GPU memory back."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         from vllm import LLM
     except ImportError as error:
         raise InputError(
-            f'engine.name = "vllm" needs vLLM, which cannot be imported ({error}); run `make vllm`, or use another engine.'
+            f"This needs vLLM, which cannot be imported ({error}); run `make vllm`, or use another engine (engine.name, rollouts.engine)."
         ) from None
     import torch
 
     on_gpu = torch.cuda.is_available()
     try:
-        llm = LLM(
+        return LLM(
             model=str(checkpoint),
             dtype="bfloat16" if on_gpu else "float32",
             enforce_eager=not on_gpu,
@@ -151,13 +156,13 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
             max_num_seqs=config.batch_sequences,
             **({} if on_gpu else whole_prompts(config, vocabulary)),
             gpu_memory_utilization=config.gpu_memory,
+            enable_sleep_mode=sleeps,
             limit_mm_per_prompt={"image": 1, "video": 0},
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
     except Exception as error:
         raise InputError(f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {_first_line(error)}.") from error
-    return VllmEngine(llm, vocabulary)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,103 @@
+"""Rollouts by vLLM of a policy that is being trained in the same process.
+
+Before each call vLLM is given the policy's weights as they are then, and every one of its own weights must have come from them, or the
+call fails: an engine that went on with old ones would be wrong in silence. What it remembers of prompts and pictures was computed by other
+weights and is forgotten. On a GPU it sleeps between calls, its memory left to the trainer; on the CPU there is nothing to be given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.errors import RolloutError, VZeroError
+from vzero.rollout.protocol import Request, Rollout
+from vzero.rollout.transformers_engine import Finished
+from vzero.rollout.vllm_engine import VllmEngine, start
+from vzero.rollout.vocabulary import read_vocabulary
+
+Weights = Callable[[], Iterable[tuple[str, Tensor]]]  # the policy's as they are now, named as in a checkpoint
+
+
+class VllmPolicy:
+    """Implements `Engine`, and `stream` as `TransformersEngine` does, for a policy whose weights change between calls."""
+
+    def __init__(self, llm: Any, engine: VllmEngine, weights: Weights, sleeps: bool) -> None:
+        self._llm, self._engine, self._weights, self._sleeps = llm, engine, weights, sleeps
+        if sleeps:
+            llm.sleep(level=2)
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+        """Answer every request, in order, by the policy as it is now; see `Engine.generate`."""
+        return self.stream(requests, sampling, lambda i, rollout: None)
+
+    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+        """As `generate`; `finished` is told of each request, by its number, when all have ended."""
+        if not requests:
+            return []
+        self._take_weights()
+        rollouts = self._engine.generate(requests, sampling)
+        if self._sleeps:
+            self._llm.sleep(level=2)  # weights are not kept: the next call brings others
+        for i, rollout in enumerate(rollouts):
+            finished(i, rollout)
+        return rollouts
+
+    def _take_weights(self) -> None:
+        """Raises:
+        RolloutError: vLLM did not take them all.
+        """
+        try:
+            if self._sleeps:
+                torch.cuda.empty_cache()  # what the trainer has freed is vLLM's to take
+                self._llm.wake_up(tags=["weights"])
+            kept = self._llm.collective_rpc(_reload, args=(self._weights(),))
+            if self._sleeps:
+                self._llm.wake_up(tags=["kv_cache"])
+            self._llm.reset_prefix_cache()
+            self._llm.llm_engine.reset_encoder_cache()
+        except VZeroError:
+            raise
+        except Exception as error:
+            raise RolloutError(f"vLLM could not take the policy's weights: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+        for names in kept:
+            if names:
+                raise RolloutError(f"vLLM kept {len(names)} of its weights, since the policy has none by that name: {names[0]} for one.")
+
+
+def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Inside vLLM: load `weights` as if from a checkpoint; sorted names of the parameters that got none.
+
+    As vLLM's own `Worker.reload_weights`, which does no more than warn of these. Layers that hold their weights repacked, as all do on the
+    CPU, are given back their first form, filled and repacked.
+    """
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+    with set_current_vllm_config(worker.vllm_config), torch.no_grad():
+        model = worker.model_runner.get_model()
+        wanted = {name for name, _ in model.named_parameters()}
+        initialize_layerwise_reload(model)
+        loaded = model.load_weights(weights)
+        finalize_layerwise_reload(model, worker.model_runner.model_config)
+        for layer in model.modules():
+            if isinstance(layer, ParallelLMHead):  # tied to the embedding it gets no weights of its own, so its repacked copy is an old one
+                layer.quant_method.process_weights_after_loading(layer)
+    return sorted(wanted - loaded)
+
+
+def open_policy(config: EngineConfig, checkpoint: Path, weights: Weights) -> VllmPolicy:
+    """vLLM for the policy that starts as `checkpoint`; `config.gpu_memory` is its share while it draws.
+
+    Raises:
+        InputError: vLLM is not installed, or refuses the model.
+    """
+    vocabulary, sleeps = read_vocabulary(checkpoint), torch.cuda.is_available()
+    llm = start(config, checkpoint, vocabulary, sleeps)
+    return VllmPolicy(llm, VllmEngine(llm, vocabulary), weights, sleeps)
