@@ -122,13 +122,13 @@ class _Clock:
         recomputed = backward and self.machine.memory is not None  # gradient checkpointing, on GPUs
         return flops(self.size.flops, work, backward, recomputed) / (self.machine.tflops * 1e12 * self.machine.computing)
 
-    def decoding(self, sequences: float, prompt: float, length: float, n: int) -> float:
-        """All of `sequences`, each `length` tokens after a prompt that n of them share."""
+    def decoding(self, engine: str, sequences: float, prompt: float, length: float, n: int) -> float:
+        """All of `sequences` by `engine`, each `length` tokens after a prompt that n of them share."""
         running = max(1.0, min(self.preset.engine.batch_sequences, sequences))
-        item = 4 if self.machine.memory is None or self.preset.engine.name == "transformers" else 2
+        item = 4 if self.machine.memory is None or engine == "transformers" else 2
         weights = item * (self.size.flops.text_weights + self.size.flops.head_weights)
         kept = item * self.size.kv * running * (prompt / n + length / 2)
-        slow = self.machine.memory is not None and self.preset.engine.name == "transformers"
+        slow = self.machine.memory is not None and engine == "transformers"
         rate = self.machine.bandwidth * self.machine.decoding * (0.2 if slow else 1.0)
         step = max((weights + kept) / rate, self.computing(Work(running, 0, running)))
         return step * length * sequences / running
@@ -139,7 +139,7 @@ def _drawing(name: str, clock: _Clock, sampling: SamplingConfig, requests: float
     length, sequences = clock.length(sampling.max_new_tokens), requests * sampling.n
     work = Work(requests * prompt, requests * prompt**2 / 2, 0, *clock.pictures(requests))
     seconds = clock.computing(work)
-    seconds += clock.decoding(sequences / devices, prompt, length, sampling.n) * devices
+    seconds += clock.decoding(clock.preset.engine.name, sequences / devices, prompt, length, sampling.n) * devices
     return Part(name, int(requests) * times, 0, times * sequences * length, times * seconds / devices / 3600)
 
 
@@ -149,7 +149,8 @@ def _training(name: str, clock: _Clock, grpo: GrpoSettings, batches: Batches, pr
     sequences = groups * grpo.group_size
     rollout = clock.computing(Work(groups * prompt, groups * prompt**2 / 2, 0, *clock.pictures(groups)))
     each = batches.prompts_per_generation * grpo.group_size / devices
-    rollout += batches.generations * clock.decoding(each, prompt, length, grpo.group_size) * devices
+    engine = "vllm" if clock.preset.launch.strategy != "single" else clock.preset.rollouts.engine
+    rollout += batches.generations * clock.decoding(engine, each, prompt, length, grpo.group_size) * devices
     one = [(int(prompt), [int(length)] * grpo.group_size)]
     once = training_work(one, *clock.pictures(1))
     update = groups * clock.computing(once, backward=True)
@@ -160,11 +161,12 @@ def _training(name: str, clock: _Clock, grpo: GrpoSettings, batches: Batches, pr
 
 def disk(preset: Preset, size: ModelSize, learned: int) -> dict[str, float]:
     """Bytes: final checkpoints of all trainings in float32, the scratch that one training resumes from (two checkpoints and one being
-    written: weights and Adam's moments), and the base in bfloat16."""
+    written: weights, of adapters these alone, and Adam's moments), and the base in bfloat16."""
     weights = 4.0 * size.total
+    resumed = 4.0 * learned if preset.lora is not None else weights
     return {
         "checkpoints": 2 * preset.iterations * weights,
-        "scratch of a training": 3 * (weights + 8.0 * learned),
+        "scratch of a training": 3 * (resumed + 8.0 * learned),
         "base model": 0.0 if preset.model == "pocket" else 2.0 * size.total,
         "questions, votes, logs": 20e6 + 60e3 * preset.images.count * preset.iterations,
     }

@@ -181,9 +181,14 @@ def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Pat
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_adapters_are_part_of_training_stages_where_they_are_set() -> None:
-    without, changed = plan(load_preset("smoke")), plan(load_preset("smoke", ["lora={rank=4, alpha=8}"]))
-    for one, other in zip(without, changed, strict=True):
-        assert "lora" not in one.config
-        expected = {**one.config, "lora": {"rank": 4, "alpha": 8.0}} if one.kind.startswith("train-") else one.config
-        assert other.config == expected
+@pytest.mark.parametrize("objective", ["labels", "sft"])
+def test_adapters_and_the_engine_that_draws_are_part_of_training_stages_where_they_are_set(objective: str) -> None:
+    objectives = [f"solver.objective={objective}"]
+    changes = ["lora={rank=4, alpha=8}", "rollouts.engine=vllm", "rollouts.gpu_memory=0.5"]
+    without, with_both = plan(load_preset("smoke", objectives)), plan(load_preset("smoke", [*objectives, *changes]))
+    lora, rollouts = {"lora": {"rank": 4, "alpha": 8.0}}, {"rollouts": {"engine": "vllm"}}
+    for one, other in zip(without, with_both, strict=True):
+        assert not {"lora", "rollouts"} & one.config.keys()
+        drawn = one.kind == "train-questioner" or (one.kind == "train-solver" and objective != "sft")
+        expected = {**(lora if one.kind.startswith("train-") else {}), **(rollouts if drawn else {})}
+        assert other.config == {**one.config, **expected}

@@ -58,6 +58,16 @@ def test_the_topologies_are_as_named() -> None:
     assert all(shapes[name].gpus == 1 and shapes[name].solver_gpus == 0 for name in REAL if name.endswith("1gpu"))
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_rollouts_of_another_engine_are_corrected_and_the_papers_are_not(name: str) -> None:
+    """`-paper` is verl's to the letter; where vLLM draws, its distribution is not quite the trainer's."""
+    preset = load_preset(name)
+    for grpo in (preset.questioner.grpo, preset.solver.grpo):
+        assert (grpo.loss == "bnpo") == name.endswith("-paper")
+        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (preset.rollouts.engine == "vllm", 2.0)
+    assert preset.rollouts.engine == ("vllm" if name.endswith("1gpu") else "transformers")
+
+
 def test_a_launch_that_contradicts_itself_is_refused() -> None:
     for change in ("launch.strategy=single", "launch.gpus=1"):
         with pytest.raises(InputError, match="launch"):
@@ -108,6 +118,9 @@ def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
     for word in ("several nodes", "mathvista"):
         assert word in found
     assert "pocket_math" not in found and "adapters" not in found
+    assert "rollouts" not in found
+    drawn = load_preset("pocket", ["launch.gpus=2", "launch.strategy=ddp", "rollouts.engine=vllm"])
+    assert "rollouts by vLLM in several processes" in " ".join(capabilities.missing(drawn, evaluates=False))
     split = load_preset("qwen2.5-vl-7b", ["lora={rank=4, alpha=8}"])
     assert "adapters on weights that are split" in " ".join(capabilities.missing(split, evaluates=False))
     assert "mathvista" not in " ".join(capabilities.missing(load_preset("pocket", changes), evaluates=False))
