@@ -143,6 +143,9 @@ def test_every_preset_fits_the_cards_its_first_lines_name(name: str) -> None:
 
 def test_a_share_for_vllm_that_cannot_hold_the_model_is_refused() -> None:
     assert "engine.gpu_memory" in planned("qwen2.5-vl-7b-lora-1gpu", engine__gpu_memory=0.1).refusals[0]
+    assert "rollouts.gpu_memory = 0.1" in planned("qwen2.5-vl-7b-lora-1gpu", rollouts__gpu_memory=0.1).refusals[0]
+    drawn = next(one for one in planned("qwen2.5-vl-7b-lora-1gpu", gigabytes=80.0).phases if one.name == "solver: rollout")
+    assert drawn.parts[memory.POLICY_SHARE] == pytest.approx(0.3 * 80e9) and "keys and values" not in drawn.parts
 
 
 def test_steps_of_the_paper() -> None:
