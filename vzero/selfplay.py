@@ -114,7 +114,7 @@ def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _policy(config: dict[str, Any], draws: bool) -> dict[str, Any]:
-    """What of it is trained, and by what engine it is drawn from, if it is."""
+    """Of a training: its adapters, and the engine that draws from the policy, where any does."""
     engine = _pick(config.get("rollouts", {}), "engine") if draws else {}
     return {**_pick(config, "lora"), **({"rollouts": engine} if engine else {})}
 

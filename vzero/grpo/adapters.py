@@ -32,7 +32,8 @@ def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
     Raises:
         InputError: no such layer is found.
     """
-    prefix = next((name for name, module in model.named_modules() if module is model.get_decoder()), "")
+    decoder = model.get_decoder()
+    prefix = next((name for name, module in model.named_modules() if module is decoder), "")
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name.startswith(f"{prefix}.")]
     if not prefix or not linear:
         raise InputError(f"lora does not know where {type(model).__name__} keeps its language model; train it whole (without lora).")
