@@ -18,7 +18,8 @@ _OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|lette
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
 _MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
 _CLOSING_LABEL = re.compile(r"[^()]{1,40} \(([A-I])\)\.?")  # "155 (A)"
-_GAP_LABEL = re.compile(r" ?\(?[A-I]\)?")
+_GAP_LABEL = re.compile(r" ?\(?[A-I]\)?(?: ?[-:,.(].{0,90})?")  # of "option B - its text is", "answer B is true"
+_GAP_SUBJECT = re.compile(r"\b(?:option|choice) \(?([A-I])\)?$")  # of "answer your question, option C would be"
 _HEDGE = re.compile(r", but\b|, not\b|, although\b")
 _THAT = re.compile(r"^(?:that|as follows:?) ", re.IGNORECASE)
 _ADDED = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL)
@@ -81,7 +82,7 @@ def _marked(item: Item, text: str) -> Extraction | None:
 
 def _whole(item: Item, text: str) -> Iterable[str]:
     """The response is an answer and nothing else; or an answer and then a copy of the options."""
-    if label := meaning.same_text(text, item):
+    if not layout.LINE.match(text) and (label := meaning.same_text(text, item)):
         return (label,)
     if (before := _BEFORE_LIST.match(text)) and before[1] in item.labels:
         return (before[1],)
@@ -101,7 +102,7 @@ def _leading(item: Item, text: str) -> Iterable[str]:
         return label_set(first, item)
     if first[:1] in "([" or first[1:2] in (")", ".", ":"):
         return label_set(first, item)
-    label = meaning.same_text(first, item)
+    label = meaning.same_text(first, item) if not layout.copies_options(item, text) else None
     return (label,) if label and not meaning.same_text(layout.unnumbered(rest).partition("\n")[0], item) else ()
 
 
@@ -134,6 +135,8 @@ def _cued(item: Item, text: str) -> Iterable[str]:
             continue
         if _GAP_LABEL.fullmatch(gap):  # "answer B is true" is a judgement
             continue
+        if (subject := _GAP_SUBJECT.search(gap)) and subject[1] in item.labels:
+            return (subject[1],)
         phrase = _phrase(text, match.end())
         if phrase.startswith("either ") or (item.kind == "choice" and len(layout.LINE.findall(phrase)) > 1):
             continue

@@ -11,6 +11,7 @@ BRACKETED = re.compile(r"\( ?([A-Ia-i1-9]) ?\)")
 ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I1-9]\W{0,4}(?:\n|$)")
 LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
+_COUNTED = re.compile(r"(\d{1,2})[.)] ?")
 ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
 
 
@@ -26,11 +27,16 @@ def lists(text: str) -> bool:
 
 
 def copies_option(item: Item, line: str) -> bool:
-    """Whether a line is `B) its own text`, as in a copy of the question."""
-    mark = LINE.match(line)
-    label = (mark[1] or mark[2] or mark[3]).upper() if mark else ""
-    return (
-        bool(mark)
-        and label in item.labels
-        and meaning.words(line[mark.end() :]) == list(meaning.option_words(meaning.text_of(item, label)))
-    )
+    """Whether a line is `B) its own text`, or `2. its own text`, as in a copy of the question."""
+    if mark := LINE.match(line):
+        label = (mark[1] or mark[2] or mark[3]).upper()
+    elif (mark := _COUNTED.match(line)) and 1 <= int(mark[1]) <= len(item.choices):
+        label = item.labels[int(mark[1]) - 1]
+    else:
+        return False
+    return label in item.labels and meaning.words(line[mark.end() :]) == list(meaning.option_words(meaning.text_of(item, label)))
+
+
+def copies_options(item: Item, text: str) -> bool:
+    """Whether several lines are copies of options."""
+    return sum(copies_option(item, line) for line in text.split("\n")) > 1

@@ -16,6 +16,8 @@ _NEXT_TURN = re.compile(
     r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:",
     re.IGNORECASE,
 )
+# So does a model that numbers questions of its own: "2. Which set is a reflection of it?", each with an answer.
+_NEXT_NUMBERED = re.compile(r"\n[ \t]{0,8}(?:[2-9]|1\d)[.)] ?[^\n?]{12,400}\?(?=\n)")
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t\r\f\v]+")
@@ -69,8 +71,8 @@ def without_latex(text: str) -> str:
 
 def own_turn(text: str) -> str:
     """The text up to where the model begins the next turn or example itself."""
-    following = _NEXT_TURN.search(text, 1)
-    return text[: following.start()] if following else text
+    starts = [found.start() for pattern in (_NEXT_TURN, _NEXT_NUMBERED) if (found := pattern.search(text, 1))]
+    return text[: min(starts)] if starts else text
 
 
 def last_turn(text: str) -> str:
