@@ -25,7 +25,7 @@ from harness.scoring.items import Item
 from harness.scoring.lenses import published
 from harness.scoring.meaning import option_words, text_of, words
 from harness.scoring.sources import logicvista, mathvista
-from harness.scoring.text import last_turn, plain, without_echo
+from harness.scoring.text import last_turn, plain, sentences, without_echo
 from harness.scoring.total import judge
 from vzero import artefacts
 from vzero.errors import InputError
@@ -45,6 +45,7 @@ _REFUSES = re.compile(
     r"not (?:enough|possible|provide|clear|able|given)|cannot|can't|unable|impossible|more information|please provide|incomplete|missing",
     re.IGNORECASE,
 )
+_ANNOUNCES = re.compile(r"\b(?:answer|correct|choose|select|therefore|thus)\b", re.IGNORECASE)
 _CAPITAL = re.compile(r"(?<![A-Za-z0-9'])[A-I](?![A-Za-z'])")
 _MARKED = re.compile(r"\( ?([a-i]) ?\)|(?<!\w)([a-i])\)")
 
@@ -107,7 +108,7 @@ def _mathvista_class(response: str, parsed: bool) -> str:
 def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
     rows = artefacts.read_jsonl(path)
     classes: dict[str, str] = {}
-    agree, agree_stated, stated = 0, 0, 0
+    agree, agree_stated, stated, agree_committed, committed = 0, 0, 0, 0, 0
     verdicts = []
     for row in rows:
         item = items[row["id"]]
@@ -121,6 +122,9 @@ def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
         if labels and kind not in _UNSTATED:
             stated += 1
             agree_stated += same
+            if _commits(item, row["raw"] or "", labels):
+                committed += 1
+                agree_committed += same
         if not same:
             classes[row["id"]] = kind
     scored = [one for one in verdicts if one.has_gold]
@@ -130,6 +134,8 @@ def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
         "n": len(rows),
         "stated": stated,
         "same_labels_stated": agree_stated / stated if stated else None,
+        "committed": committed,
+        "same_labels_committed": agree_committed / committed if committed else None,
         "same_labels_all": agree / len(rows),
         "published": sum(row["match"] == "1" for row in rows if items[row["id"]].gold) / len(scored),
         "strict": _share(one.strict for one in scored),
@@ -151,6 +157,18 @@ def _logicvista_class(item: Item, response: str, labels: set[str]) -> str:
     if labels == {"A"} == named and all(re.match(r"A [a-z]", text[found.start() :]) for found in _CAPITAL.finditer(text)):
         return "article"
     return "differs" if labels and labels == {label for label in labels if _written(item, label, text, named)} else "not stated"
+
+
+def _commits(item: Item, response: str, labels: set[str]) -> bool:
+    """Whether the response comes down to the published labels: it names no others, or a sentence that says "answer", "correct", "choose" or
+    "therefore" names just these. Searched as crudely as `_logicvista_class` does; no rule of `extract` is asked."""
+    text = without_echo(plain(response), item.question)
+    return any(_all_written(item, part) == labels for part in (text, *filter(_ANNOUNCES.search, sentences(text))))
+
+
+def _all_written(item: Item, text: str) -> set[str]:
+    named = _named(text)
+    return {label for label in item.labels if _written(item, label, text, named)}
 
 
 def _named(text: str) -> set[str]:

@@ -72,23 +72,36 @@ def markdown(measured: Mapping[str, Any], judged: Mapping[str, Mapping[str, str]
     return "\n".join(parts)
 
 
-def pooled(runs: Sequence[Mapping[str, Any]]) -> float | None:
-    """Share of equal label sets among all responses that state one, over the runs."""
-    stated = sum(run["stated"] for run in runs)
-    return sum(run["stated"] * run["same_labels_stated"] for run in runs if run["stated"]) / stated if stated else None
+def pooled(runs: Sequence[Mapping[str, Any]], kind: str = "stated") -> float | None:
+    """Share of equal label sets over the runs, among the responses that state one, or that are "committed" to one."""
+    found = sum(run[kind] for run in runs)
+    return sum(run[kind] * run[f"same_labels_{kind}"] for run in runs if run[kind]) / found if found else None
 
 
 def _logicvista(runs: Sequence[Mapping[str, Any]], judged: Mapping[str, Mapping[str, str]]) -> str:
-    head = ("run", "n", "states one", "same of these, %", "same of the clear ones, %", "same of all, %", "published", "strict", "parsed, %")
+    head = (
+        "run",
+        "n",
+        "states one",
+        "same of these, %",
+        "names just it",
+        "same of these, %",
+        "same of the clear ones, %",
+        "same of all, %",
+    )
+    head += ("published", "strict", "parsed, %")
     rows = []
     for run in runs:
-        shares = (run["same_labels_stated"], _clear([run], judged), run["same_labels_all"], run["published"], run["strict"], run["parsed"])
-        rows.append((run["run"], run["n"], run["stated"], *map(_p, shares)))
+        shares = (_clear([run], judged), run["same_labels_all"], run["published"], run["strict"], run["parsed"])
+        stated = (run["stated"], _p(run["same_labels_stated"]), run["committed"], _p(run["same_labels_committed"]))
+        rows.append((run["run"], run["n"], *stated, *map(_p, shares)))
     sums = (
         "together",
         sum(r["n"] for r in runs),
         sum(r["stated"] for r in runs),
         _p(pooled(runs)),
+        sum(r["committed"] for r in runs),
+        _p(pooled(runs, "committed")),
         _p(_clear(runs, judged)),
         "",
         "",

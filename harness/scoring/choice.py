@@ -12,7 +12,7 @@ from harness.scoring.items import Extraction, Item
 from harness.scoring.options import label_set
 from harness.scoring.polar import polar
 from harness.scoring.spans import answer_tag, boxes
-from harness.scoring.text import sentences, without_latex
+from harness.scoring.text import ends, sentences, without_latex
 
 _OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE)
 _ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
@@ -32,7 +32,7 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
         return found
     if thinking:
         return Extraction(how="cut off while thinking")
-    text = without_latex(text)
+    text = ends(without_latex(text))
     if foreign := _foreign(item, text):
         return Extraction(how="another option", text=foreign)
     unfit = item.kind == "choice" and bool(NO_OPTION.search(text[-600:]))
@@ -107,9 +107,13 @@ def _leading(item: Item, text: str) -> Iterable[str]:
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
-    """For questions that may have several answers: a response that is nothing but labels, listed."""
+    """For questions that may have several answers: a response that is nothing but labels, or options' texts, listed."""
     if item.kind != "multi-choice":
         return ()
+    lines = [layout.unnumbered(line) for line in (text.split("\n") if "\n" in text else text.split(", ")) if line.strip(layout.ORNAMENTS)]
+    named = [meaning.same_text(line, item) for line in lines[:20]]
+    if len(named) > 1 and all(named):
+        return [label for label in named if label]
     bare = layout.NUMBERED.sub(" ", text)
     if len(bare) <= 400 and not (set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}):
         return [label for label in re.findall(r"(?<![A-Z])[A-I1-9](?![A-Z])", bare.upper()) if label in item.labels]

@@ -14,7 +14,7 @@ from harness.scoring.cues import ANNOUNCED, CONCLUSION
 from harness.scoring.items import LETTERS, Extraction, Item
 from harness.scoring.numerals import numbers
 from harness.scoring.refusals import words_instead
-from harness.scoring.text import answer_part, last_turn, own_turn, plain, sentences, without_echo
+from harness.scoring.text import answer_part, ends, last_turn, own_turn, plain, sentences, without_echo
 
 _SOLUTION = re.compile(r"(?:^|\n)(?:solution|answer|ai|assistant):", re.IGNORECASE)
 _SAID = re.compile(r"\b(?:is|are|was|were|be|has|have|had|equals?|of) |[=:] ?(?=[^=:]{1,80}$)")
@@ -34,7 +34,7 @@ def extract(item: Item, response: str) -> Extraction:
         return Extraction(how="empty")
     found = choice.extract(item, text, thinking) if item.is_choice else free.extract(item, text, thinking)
     if item.rule == "nearest" and (following := last_turn(whole)):
-        return replace(found, text=_of_another_question(item, following))
+        return replace(found, text=_of_another_question(item, ends(following)))
     return found if found.parsed else replace(found, text=words_instead(text))
 
 

@@ -10,7 +10,7 @@ from harness.scoring.items import Extraction, Item
 from harness.scoring.meaning import words
 from harness.scoring.numerals import numbers, with_root
 from harness.scoring.spans import answer_tag, boxes
-from harness.scoring.text import sentences, without_latex
+from harness.scoring.text import ends, sentences, without_latex
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
 _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
@@ -32,7 +32,7 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
             return _found(item, value, how)
     if thinking:
         return Extraction(how="cut off while thinking")
-    text = without_latex(text)
+    text = ends(without_latex(text))
     for how, rule in (("whole", _whole), ("cue", _cued), ("conclusion", _concluded)):
         if (value := rule(item, text)) is not None:
             return _found(item, value, how)

@@ -25,6 +25,7 @@ _LINES = re.compile(r" ?\n[ \n]*")
 _FONTS = "text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm"
 _COMMAND = re.compile(rf"\\(?:{_FONTS})\b ?")
 _LONGEST_SENTENCE = 2_000
+_HEAD, _TAIL = 10_000, 30_000  # characters of a longer response that are read for an answer in words
 _LEAD_IN = 20  # letters before a repeated question, as of "based on the image,"
 _SPACINGS = ("\\,", "\\;", "\\!", "\\:", "\\ ", "\\quad", "\\left", "\\right", "\\displaystyle", "\\big", "~")
 _SIGNS = {"sqrt": "√", "pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle": "∠", "neq": "≠"}
@@ -81,6 +82,11 @@ def last_turn(text: str) -> str:
     for following in _NEXT_TURN.finditer(text, 1):
         start = following.end()
     return text[start:].strip() if start else ""
+
+
+def ends(text: str) -> str:
+    """A text of ordinary length, or of a longer one its beginning and its end, where answers stand."""
+    return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n{text[-_TAIL:]}"
 
 
 def sentences(text: str) -> Iterator[str]:
