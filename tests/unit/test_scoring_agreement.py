@@ -20,7 +20,7 @@ DATA = os.environ.get("VZERO_DATA", "")
 pytestmark = pytest.mark.skipif(not DATA, reason="VZERO_DATA names no folder with the real benchmark data")
 # Runs whose responses are empty or list options without a choice, where the published extractor answered by itself (results/extractors).
 UNANSWERED = {"instruct_blip2_vicuna_13b": 0.83}
-RAMBLING = {"miniGPTvicuna13B": 0.78, "miniGPTvicuna7B": 0.84, "GIT": 0.95, "instructBLIP-vicuna-7B": 0.97}
+RAMBLING = {"miniGPTvicuna13B": 0.82, "miniGPTvicuna7B": 0.86, "GIT": 0.96}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,15 @@ def test_published_extractions_give_the_published_accuracy(measured: Mapping[str
 def test_mathvista_verdicts_agree(measured: Mapping[str, Any]) -> None:
     for run in measured["mathvista"]:
         assert run["same_verdict"] >= UNANSWERED.get(run["run"], 0.94), run["run"]
+    assert sum(run["same_verdict"] for run in measured["mathvista"]) / 8 >= 0.96
     assert sum(run["same_verdict_answered"] for run in measured["mathvista"]) / 8 >= 0.96
 
 
 def test_logicvista_labels_agree_where_the_response_states_one(measured: Mapping[str, Any]) -> None:
     for run in measured["logicvista"]:
         assert run["same_labels_stated"] >= RAMBLING.get(run["run"], 0.98), run["run"]
-    assert (pooled(measured["logicvista"]) or 0) >= 0.95
+    assert (pooled(measured["logicvista"]) or 0) >= 0.96
+    assert (pooled(measured["logicvista"], "committed") or 0) >= 0.985
 
 
 def test_the_page_is_that_of_the_measurement(measured: Mapping[str, Any]) -> None:

@@ -218,3 +218,43 @@ def test_any_text_gives_an_extraction(response: str, item: Item) -> None:
     assert found.parsed == bool(found.labels or found.value is not None)
     assert set(found.labels) <= set(item.labels)
     assert item.is_choice or not found.labels
+
+
+@pytest.mark.parametrize(
+    ("further", "handed_on"),
+    [
+        ("What color is the bus?\nSolution: I can see that it is red. Therefore, the color of the bus is red.", "red"),
+        ("How many edges does a cube have?\nSolution: 6 faces x 4 = 24 edges. Therefore, a cube has 24 edges.", "24"),
+        ("What is the range of [1, 10]?\nSolution: Therefore, the range is 1, 10.", "1, 10"),
+        ("Which are the roots?\nSolution: x = 1 or x = 4. So the solutions are 1 and 4.", "1, 4"),
+        ("What is 45 + 2?\nSolution: The answer is C.", "C"),
+        ("What is the meaning of life?", "N/A"),
+    ],
+)
+def test_the_official_lens_reads_on_into_a_question_of_the_models_own(further: str, handed_on: str) -> None:
+    found = extract(FRUITS, f"The answer is (B).\n\nQuestion: {further}")
+    assert (found.labels, found.text) == (("B",), handed_on)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ("The question does not provide enough information.", "The question does not provide enough information."),
+        ("The image does not provide information about fruit.", "N/A"),
+        ("The question is not clear. Therefore, it cannot be answered with the given options.", "N/A"),
+        ("The image shows no table. Therefore, the answer cannot be determined.", "Cannot be determined"),
+    ],
+)
+def test_what_the_official_lens_is_handed_for_a_refusal(refusal: str, words: str) -> None:
+    found = extract(FRUITS, refusal)
+    assert (found.parsed, found.text) == (False, words)
+
+
+def test_questions_that_a_model_numbers_itself_are_not_this_one() -> None:
+    text = "1. Which fruit is on the table?\n\nThe answer is (B).\n\n2. Which fruit is the sweetest of all?\n\nThe answer is (C)."
+    assert extract(FRUITS, text).labels == ("B",)
+
+
+def test_an_answer_at_the_end_of_a_very_long_response_is_read() -> None:
+    assert extract(FRUITS, "Let me look again. " * 20_000 + "\nThe answer is (B).").labels == ("B",)
+    assert extract(INTEGER, "Let me look again. " * 20_000 + "\nThe answer is 4.").value == "4"
