@@ -28,8 +28,9 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         found.append('rollouts by vLLM in several processes (rollouts.engine = "vllm" with launch.strategy other than "single")')
     if evaluates:
         from harness.evaluation.suites import SUITES
+        from harness.suites.catalogue import suites
 
-        unknown = [name for name in preset.evaluation.suites if name not in SUITES]
+        unknown = [name for name in preset.evaluation.suites if name not in SUITES and name not in suites()]
         if unknown:
             found.append(f"the suites {', '.join(unknown)} (evaluation.suites)")
     return found

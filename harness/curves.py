@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from harness.evaluation.metrics import greedy_correct, pass_at
-from vzero.voting import tally
+from harness.evaluation.metrics import greedy_correct, majority_right, pass_at
 
 Row = Mapping[str, Any]
 
@@ -22,10 +21,10 @@ def majority_at(row: Row, k: int) -> float:
     Samples are drawn independently, so every window is a draw of k and the mean is unbiased; for k = n ties make the n windows differ, and
     the one that starts at the first sample alone is the item's maj@n.
     """
-    answers = [one["answer"] for one in row["sampled"]]
+    answers = row["sampled"]
     n = len(answers)
     starts = range(n if k < n else 1)
-    return fmean(tally([answers[(start + i) % n] for i in range(k)]).answer == row["gold"] for start in starts)
+    return fmean(majority_right(row, [answers[(start + i) % n] for i in range(k)]) for start in starts)
 
 
 def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness import collapse, curves, shadow
+from harness import collapse, curves, lenses, shadow
 from harness import outcomes as item_outcomes
 from harness.compute import compute, trained_on
 from harness.evaluation import metrics
@@ -86,6 +86,7 @@ def build(run: Run) -> dict[str, Any]:
         "items": item_outcomes.encode(_rows(scores), preset.evaluation.suites),
         "expected": _expected(preset),
         "elicitation": _elicitation(run, scores, names),
+        "lenses": lenses.measure(_rows(scores), preset.seed),
         "k_curves": {model: curves.by_k(rows, preset.evaluation.sampled.n) for model, rows in _rows(scores).items()},
         "flips": _flips(scores),
         "families": _families(scores, names, preset.evaluation.suites),
@@ -97,7 +98,7 @@ def build(run: Run) -> dict[str, Any]:
         "keep": [preset.solver.keep_low, preset.solver.keep_high],
     }
     found["alarms"] = collapse.alarms(found["shadow"])
-    found["warnings"] = _warnings(found, scores, preset)
+    found["warnings"] = _warnings(found, scores, preset) + lenses.warnings(found["lenses"])
     found["claims"] = _claims(found)
     return rounded(found)
 
@@ -254,9 +255,11 @@ def _flips(scores: Scores) -> dict[str, Any]:
 
 
 def _expected(preset: Preset) -> dict[str, int]:
-    """Items each pocket suite has at this preset; other suites are not known before they are loaded."""
+    """Items with gold that each suite has: the pocket suites at this preset, benchmarks whole, whatever limit was set."""
     if not any(suite.startswith("pocket_") for suite in preset.evaluation.suites):
-        return {}
+        from harness.suites.catalogue import suites
+
+        return {suite: suites()[suite].scored for suite in preset.evaluation.suites if suite in suites()}
     from vzero.pocket.suites import SUITES
 
     return {suite: len(SUITES[suite]) * preset.evaluation.items_per_family for suite in preset.evaluation.suites if suite in SUITES}
@@ -315,6 +318,8 @@ def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[str]:
     notes = []
+    if preset.evaluation.limit and found["lenses"]:
+        notes.append(f"Only the first {preset.evaluation.limit} rows of each part of a suite were asked (evaluation.limit).")
     for suite, models in found["suites"].items():
         for model, measures in models.items():
             faults = [

@@ -144,7 +144,10 @@ class EvaluationConfig(Section):
     suites: tuple[str, ...] = ("pocket_math", "pocket_logic", "pocket_vision")
     split: Literal["dev", "test"] = Field("test", description="hyper-parameters are chosen on dev, results reported on test")
     images: Literal["own", "shuffled"] = Field("own", description='"shuffled" shows each question the picture of another of its suite')
-    items_per_family: int = Field(ge=1)
+    items_per_family: int = Field(ge=1, description="of the pocket suites")
+    data: str = Field("runs/data", description="where benchmark suites lie: what `fetch` wrote, or a local copy")
+    data_sha256: str | None = Field(None, description="of their rows and pictures; a run writes it down when it begins")
+    limit: int | None = Field(None, ge=1, description="only the first so many rows of each part of a benchmark suite")
     greedy: SamplingConfig
     sampled: SamplingConfig
     opening_words: int = Field(
@@ -379,8 +382,9 @@ def _explain(error: ValidationError, name: str) -> str:
 
 
 def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """As `differences`, without the settings that determine nothing (see `EngineConfig.content`)."""
-    return [key for key in differences(one, other) if key not in {"rollouts.gpu_memory", *(f"engine.{name}" for name in OPERATIONAL)}]
+    """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of data."""
+    operational = {"rollouts.gpu_memory", "evaluation.data", *(f"engine.{name}" for name in OPERATIONAL)}
+    return [key for key in differences(one, other) if key not in operational]
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -85,8 +85,8 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
 
 
 def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
-    """The probe's setting leaves the evaluations as they are."""
-    evaluation = {name: value for name, value in config["evaluation"].items() if name != "opening_words"}
+    """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose content is among the settings."""
+    evaluation = {name: value for name, value in config["evaluation"].items() if name not in ("opening_words", "data")}
     return {**_common(preset, config), "evaluation": evaluation}
 
 

@@ -48,6 +48,12 @@ SolverUrl = Annotated[
         "--solver-url", metavar="URL", help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
     ),
 ]
+SuiteData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="PATH", help="Where `fetch` put the benchmark suites, or a local copy; default: evaluation.data of the preset."
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]

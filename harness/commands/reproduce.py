@@ -38,6 +38,7 @@ def reproduce(
     seeds: Seeds = None,
     set_: options.Set = None,
     solver_url: options.SolverUrl = None,
+    data: options.SuiteData = None,
     fresh: options.Fresh = False,
     plain: options.Plain = False,
     json: options.Json = False,
@@ -52,20 +53,24 @@ def reproduce(
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     from harness.capabilities import require
+    from vzero.config import changed
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
+        if data is not None:
+            resolved = changed(resolved, {"evaluation.data": str(data)})
         if arms is not None or seeds is not None:
             if seed is not None and seeds is not None:
                 raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
             if show:
                 raise InputError("--show is about one run; leave out --arms and --seeds.")
-            _grid(resolved, arms, [resolved.seed] if seeds is None else list(range(seeds)), out, fresh, plain, json)
+            _grid(_pinned(resolved), arms, [resolved.seed] if seeds is None else list(range(seeds)), out, fresh, plain, json)
             return
         if show:
             _show(resolved, json)
             return
         require(resolved)
+        resolved = _pinned(resolved)
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         finished = _run(resolved, folder, fresh, plain, terminal)
         if json:
@@ -74,6 +79,16 @@ def reproduce(
             from harness.report import print_summary
 
             print_summary(folder, terminal)
+
+
+def _pinned(resolved: Preset) -> Preset:
+    """The preset with its benchmark data found, read and pinned: before anything starts, so that what is missing is said now."""
+    from tempfile import TemporaryDirectory
+
+    from harness.evaluation.benchmarks import pinned
+
+    with TemporaryDirectory(prefix="vzero-suites-") as scratch:
+        return pinned(resolved, Path(scratch))
 
 
 def _show(resolved: Preset, json: bool) -> None:

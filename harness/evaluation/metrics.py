@@ -17,14 +17,19 @@ from vzero.voting import tally
 Row = Mapping[str, Any]
 
 
+def is_right(row: Row, answer: Row) -> bool:
+    """Whether one of the row's answers is right: by the verdict stored with it (benchmarks), else if it is the gold one."""
+    return bool(answer["right"]) if "right" in answer else answer["answer"] == row["gold"]
+
+
 def greedy_correct(row: Row) -> bool:
-    """Whether the greedy answer is the gold one."""
-    return row["greedy"]["answer"] == row["gold"]
+    """Whether the greedy answer is right."""
+    return is_right(row, row["greedy"])
 
 
 def right_samples(row: Row) -> int:
-    """How many of the sampled answers are the gold one."""
-    return sum(one["answer"] == row["gold"] for one in row["sampled"])
+    """How many of the sampled answers are right."""
+    return sum(is_right(row, one) for one in row["sampled"])
 
 
 def sampled_accuracy(row: Row) -> float:
@@ -34,7 +39,14 @@ def sampled_accuracy(row: Row) -> float:
 
 def majority_correct(row: Row) -> bool:
     """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is wrong."""
-    return tally([one["answer"] for one in row["sampled"]]).answer == row["gold"]
+    return majority_right(row, row["sampled"])
+
+
+def majority_right(row: Row, answers: Sequence[Row]) -> bool:
+    """The same of some of the row's answers."""
+    names = [one["answer"] for one in answers]
+    chosen = tally(names).answer
+    return chosen is not None and is_right(row, answers[names.index(chosen)])
 
 
 def pass_at(row: Row, k: int) -> float:

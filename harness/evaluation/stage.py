@@ -75,6 +75,10 @@ def run(context: StageContext, loaders: Mapping[str, suites.Loader] = suites.SUI
     preset, clock = context.preset, [time.monotonic()]
     config = preset.evaluation
     _check(config)
+    if loaders is suites.SUITES and any(name not in loaders for name in config.suites):
+        from harness.evaluation import benchmarks
+
+        return benchmarks.run(context)
     items = {suite: suites.load(suite, config.split, config.items_per_family, loaders) for suite in config.suites}
     if config.images == "shuffled":
         items = {suite: shuffled.deal(its_items, suite) for suite, its_items in items.items()}

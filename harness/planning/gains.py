@@ -12,17 +12,6 @@ from dataclasses import dataclass
 from harness import power
 from vzero.config import EvaluationConfig
 
-# Items with a gold answer; the pocket suites' follow from the preset.
-ITEMS = {
-    "mathvista": 1000,
-    "mathvision_testmini": 304,
-    "logicvista": 447,
-    "mmmu_val": 900,
-    "mmstar": 1500,
-    "hallusionbench": 951,
-    "realworldqa": 765,
-    "mathverse_vision_only": 788,
-}
 CHANGED = 0.15  # share of items whose answer turns right or wrong: assumed
 SEED_SPREAD = 0.01  # standard deviation of a gain over training seeds: assumed
 
@@ -38,7 +27,7 @@ class Gain:
 
 def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
     """One row a suite for one trained model, then the average of the known suites for the method over `seeds` seeds."""
-    rows = [_suite(name, evaluation.items_per_family) for name in evaluation.suites]
+    rows = [_suite(name, evaluation) for name in evaluation.suites]
     sizes = [row.items for row in rows if row.items]
     if sizes:
         variance = sum(CHANGED / items for items in sizes) / len(sizes) ** 2
@@ -50,17 +39,23 @@ def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
 
 def items(evaluation: EvaluationConfig) -> int:
     """Held-out questions in all; suites of unknown size count as 0."""
-    return sum(_count(name, evaluation.items_per_family) or 0 for name in evaluation.suites)
+    return sum(_count(name, evaluation) or 0 for name in evaluation.suites)
 
 
-def _suite(name: str, per_family: int) -> Gain:
-    count = _count(name, per_family)
+def _suite(name: str, evaluation: EvaluationConfig) -> Gain:
+    count = _count(name, evaluation)
     return Gain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
 
 
-def _count(name: str, per_family: int) -> int | None:
+def _count(name: str, evaluation: EvaluationConfig) -> int | None:
+    """Items with a gold answer; None for a suite of unknown size."""
     if name.startswith("pocket_"):
         from vzero.pocket.suites import SUITES
 
-        return len(SUITES[name]) * per_family if name in SUITES else None
-    return ITEMS.get(name)
+        return len(SUITES[name]) * evaluation.items_per_family if name in SUITES else None
+    from harness.suites.catalogue import suites
+
+    suite = suites().get(name)
+    if suite is None:
+        return None
+    return min(suite.scored, len(suite.parts) * (evaluation.limit or suite.scored))

@@ -46,6 +46,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         accuracy=tables.accuracy(results),
         elicitation=elicitation.elicitation(results),
         tests=tables.tests(results),
+        lenses=tables.lenses(results),
         counts=tables.counts(results),
         iterations=tables.iterations(results),
         calibration=tables.calibration(results),

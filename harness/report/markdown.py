@@ -36,6 +36,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts += [table(compared.claims(results["claims"])), table(tables.accuracy(results))]
     parts += ["\n".join(f"- {plain(sentence)}" for sentence in caveats(results))]
     shown = (
+        tables.lenses(results),
         answers.by_samples(results),
         answers.flips(results),
         elicitation.elicitation(results),

@@ -159,6 +159,33 @@ def counts(results: Results) -> Table | None:
     )
 
 
+def lenses(results: Results) -> Table | None:
+    """Benchmarks by both lenses; None without benchmarks."""
+    rows, breaks = [], set()
+    for suite, models in results.get("lenses", {}).items():
+        for index, (model, one) in enumerate(models.items()):
+            shares = (Cell(percent(one[name])) for name in ("official", "strict", "parsed", "truncated"))
+            gains = (_of_lens(one.get(f"gain_{lens}")) for lens in ("official", "strict"))
+            rows.append((Cell(suite if index == 0 else ""), Cell(model), *shares, *gains))
+        breaks.add(len(rows) - 1)
+    if not rows:
+        return None
+    return Table(
+        "Benchmarks by both lenses, greedy answers",
+        ("suite", "model", "official", "strict", "read", "cut off", "gain, official", "gain, strict"),
+        tuple(rows),
+        2,
+        ("Official: the suite's published scoring. The other tables show it. Strict: an answer that cannot be read is wrong.",),
+        frozenset(breaks),
+    )
+
+
+def _of_lens(gain: Mapping[str, Any] | None) -> Cell:
+    if gain is None:
+        return Cell(NOTHING, "dim")
+    return Cell(points(gain["gain"]), TONES[gain["direction"]], interval(gain["low"], gain["high"]))
+
+
 SHADOW_ROWS = (
     ("valid", "questions in the right form"),
     ("cut_off", "questions cut off"),

@@ -24,7 +24,7 @@ def show(results: Mapping[str, Any], console: Console) -> None:
         say(sentence, console, "bold" if index == 0 else "")
     solvers = [model for model in tables.expected_models(results) if model != "base"]
     gain_models = solvers if console.width >= WIDE + 24 * (len(solvers) - 2) else solvers[-1:]
-    for table in (tables.accuracy(results, gain_models), tables.counts(results), tables.iterations(results)):
+    for table in (tables.accuracy(results, gain_models), tables.lenses(results), tables.counts(results), tables.iterations(results)):
         if table is not None:
             console.print(render(table))
     for warning in results["warnings"]:

@@ -228,7 +228,9 @@ def caveats(results: Mapping[str, Any]) -> list[str]:
             f"T{NBSP}={NBSP}1 accuracy, on average. Gains up to that size need no more than answering as its votes do."
         )
     n = results["samples"]
-    said.append(f"Guessing among four options already gives pass@{n} = {percent(1 - 0.75**n)}{NBSP}%, so it tells little near the top.")
+    others = "; benchmarks have other numbers of options" if results.get("lenses") else ""
+    guess = f"Guessing among four options already gives pass@{n} = {percent(1 - 0.75**n)}{NBSP}%"
+    said.append(f"{guess}{others}, so it tells little near the top.")
     if results["split"] == "dev":
         said.append("These are development questions, on which settings may have been chosen; report results on the test split.")
     return said

@@ -33,6 +33,9 @@ class Limits:
         return image.resize((max(1, rounded(image.width * scale)), max(1, rounded(image.height * scale))), Image.Resampling.BICUBIC)
 
 
+DEFAULT = Limits(3136, 12_845_056)
+
+
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     """One picture of several, left to right, tops aligned, on white."""
     if len(pictures) == 1:

@@ -25,6 +25,7 @@ from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, VZeroError
 
 Say = Callable[[str], None]
+Count = Callable[[str, int, int], None]  # (suite, answered items, all items of one of its passes)
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,11 @@ class Plan:
         }
 
 
-def run(plan: Plan, out: Path, fresh: bool, say: Say) -> dict[str, Any]:
+def run(plan: Plan, out: Path, fresh: bool, say: Say, count: Count | None = None) -> dict[str, Any]:
     """Ask and score; the content of results.json.
+
+    Args:
+        count: told how many items of a suite are answered; without one, `say` is.
 
     Raises:
         InputError: unusable data, or settings that contradict each other or those of the run in `out`.
@@ -98,7 +102,8 @@ def run(plan: Plan, out: Path, fresh: bool, say: Say) -> dict[str, Any]:
             if engine is None:
                 say(f"opening the checkpoint with the {plan.engine.name} engine")
                 engine = _engine(plan)
-            _ask(plan, suite, opened[suite.name], engine, sha256, out, say)
+            tell = count or (lambda name, done, total: say(f"{name}: {done}/{total} items answered"))
+            _ask(plan, suite, opened[suite.name], engine, sha256, out, tell)
         return results.write(out)
 
 
@@ -169,7 +174,7 @@ def _engine(plan: Plan) -> Any:
     return open_engine(plan.engine, plan.checkpoint)
 
 
-def _ask(plan: Plan, suite: Suite, tables: Sequence[Table], engine: Any, sha256: str, out: Path, say: Say) -> None:
+def _ask(plan: Plan, suite: Suite, tables: Sequence[Table], engine: Any, sha256: str, out: Path, count: Count) -> None:
     from harness.suites.adapter import Settings, SuiteModel
     from harness.suites.store import Responses
 
@@ -178,7 +183,7 @@ def _ask(plan: Plan, suite: Suite, tables: Sequence[Table], engine: Any, sha256:
     identity = {"checkpoint": sha256, "engine": identity_of(plan.engine)}
     settings = Settings(identity, plan.limits, plan.seed, plan.engine.batch_sequences, plan.greedy.max_new_tokens, plan.cap)
     store = Responses(out / "responses" / f"{suite.name}.jsonl")
-    model = SuiteModel(engine, store, asked, settings, lambda done, total: say(f"{suite.name}: {done}/{total} items answered"))
+    model = SuiteModel(engine, store, asked, settings, lambda done, total: count(suite.name, done, total))
     found = _evaluated(plan, suite, model, [task.name for task in asked], work, out / "work" / "lmms_eval.log")
     record = {
         **runner.report(found),
