@@ -51,7 +51,7 @@ def _gains(rows: Mapping[str, Mapping[str, Sequence[Row]]], suite: str, model: s
     read = [pair for pair in pairs if all(row["greedy"]["answer"] is not None for row in pair)]
     among_read = _gain(read, "strict", derive(seed, "lens", "read", suite, model)) if read else None
     newly_read = sum((two["greedy"]["answer"] is not None) - (one["greedy"]["answer"] is not None) for one, two in pairs) > 0
-    of_format = gains["strict"].gain > 0 and newly_read and (among_read is None or among_read.direction != "gain")
+    of_format = gains["strict"].gain > 0 and newly_read and (among_read is None or among_read.direction != "positive")
     return {**{f"gain_{lens}": {**asdict(gain), "direction": gain.direction} for lens, gain in gains.items()}, "format_gain": of_format}
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.suites.run import Plan
+    from vzero.config import EngineConfig
 
 
 class Profile(StrEnum):
@@ -62,6 +63,16 @@ def evaluate(
     min_pixels: Annotated[int, typer.Option("--min-pixels", min=1, help="Smaller pictures are enlarged.")] = 3136,
     max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Larger pictures are shrunk.")] = 12_845_056,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences decoded together.")] = 32,
+    server_url: Annotated[
+        list[str] | None,
+        typer.Option("--server-url", metavar="URL", help="--engine server: one that runs elsewhere, see docs/engines.md; may be repeated."),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="N,N", help="--engine server: the GPUs on which one server each is started.")
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option("--max-model-len", min=1, help="vLLM: tokens of prompt and answer together; default: the model's maximum.")
+    ] = None,
     dialect: Annotated[
         Dialect, typer.Option("--dialect", help="auto: pocket for checkpoints of the pocket world, natural for all others.")
     ] = Dialect.auto,
@@ -94,7 +105,8 @@ def evaluate(
             raise InputError("Name a checkpoint: a folder, a hub id, or pocket (or score an earlier run again with --rescore RUN).")
         else:
             budget = (samples, temperature, top_p, max_new_tokens)
-            plan = _plan(checkpoint, suites, data, engine, profile, dialect, limit, seed, (min_pixels, max_pixels), batch, budget, images)
+            opened = _engine(engine, batch, server_url, gpus, max_model_len)
+            plan = _plan(checkpoint, suites, data, opened, profile, dialect, limit, seed, (min_pixels, max_pixels), budget, images)
             found = _run(plan, out or _default(checkpoint), fresh)
         gains = _against(against, rescore or out or _default(checkpoint)) if against is not None else None
         _report({**found, "against": gains} if gains else found, json)
@@ -128,13 +140,12 @@ def _plan(
     checkpoint: str,
     suites: str,
     data: Path,
-    engine: str,
+    engine: EngineConfig,
     profile: Profile,
     dialect: Dialect,
     limit: int | None,
     seed: int,
     pixels: tuple[int, int],
-    batch: int,
     budget: tuple[int, float, float, int | None],
     images: Path | None,
 ) -> Plan:
@@ -159,7 +170,7 @@ def _plan(
         data=data,
         profile=profile.value,
         dialect=spoken,
-        engine=_engine(engine, batch),
+        engine=engine,
         greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=tokens_or_default),
         sampled=SamplingConfig(n=k, temperature=temperature, top_p=top_p, max_new_tokens=tokens_or_default) if k else None,
         limits=Limits(*pixels),
@@ -170,15 +181,36 @@ def _plan(
     )
 
 
-def _engine(name: str, batch: int) -> Any:
+def _engine(name: str, batch: int, urls: list[str] | None, gpus: str | None, max_model_len: int | None) -> EngineConfig:
     from pydantic import ValidationError
 
     from vzero.config import EngineConfig
 
+    _refuse_unused(name, urls, gpus, max_model_len)
+    numbers = [number.strip() for number in gpus.split(",")] if gpus is not None else []
+    if not all(number.isdecimal() for number in numbers):
+        raise InputError(f"--gpus takes numbers with commas between them, e.g. 0,1; got {gpus!r}.")
     try:
-        return EngineConfig(name=name, batch_sequences=batch)
+        return EngineConfig(
+            name=name,
+            batch_sequences=batch,
+            urls=tuple(urls or ()),
+            gpus=tuple(map(int, numbers)),
+            servers=max(1, len(numbers)),
+            max_model_len=max_model_len,
+        )
     except ValidationError as error:
         raise InputError(f"--engine {name!r} cannot be used: {error.errors()[0]['msg']}.") from None
+
+
+def _refuse_unused(engine: str, urls: list[str] | None, gpus: str | None, max_model_len: int | None) -> None:
+    """Options that the engine would not heed."""
+    if engine != "server" and (urls or gpus is not None):
+        raise InputError(f"{'--server-url' if urls else '--gpus'} is for --engine server.")
+    if urls and gpus is not None:
+        raise InputError("--server-url names servers that run elsewhere, --gpus where to start some; give one of them.")
+    if engine == "transformers" and max_model_len is not None:
+        raise InputError("--max-model-len is for --engine vllm and --engine server.")
 
 
 def _run(plan: Plan, out: Path, fresh: bool) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _plan(context: StageContext, suites: tuple[Suite, ...]) -> Plan:
         data=Path(config.data),
         profile="boxed",
         dialect=preset.dialect,
-        engine=preset.engine,
+        engine=preset.engine.model_copy(update={"urls": ()}),  # those serve the frozen Solver
         greedy=config.greedy,
         sampled=config.sampled,
         limits=pixels.DEFAULT,

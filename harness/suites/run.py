@@ -169,9 +169,9 @@ def _decontaminate(plan: Plan, opened: Mapping[str, Sequence[Table]], out: Path,
 
 
 def _engine(plan: Plan) -> Any:
-    from vzero.rollout.engines import open_engine
+    from vzero.rollout.engines import open_solver
 
-    return open_engine(plan.engine, plan.checkpoint)
+    return open_solver(plan.engine, plan.checkpoint)
 
 
 def _ask(plan: Plan, suite: Suite, tables: Sequence[Table], engine: Any, sha256: str, out: Path, count: Count) -> None:

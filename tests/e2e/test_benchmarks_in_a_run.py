@@ -1,0 +1,107 @@
+"""A run's evaluate stage over benchmarks: the real stage program, engine and lmms-eval on fixture rows; killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import results
+from harness.evaluation import benchmarks
+from harness.run.directory import opened
+from harness.sealed import read_run
+from tests.fixtures import suite_rows
+from vzero import artefacts
+from vzero.config import Preset, load_preset
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = "01-evaluate-base"
+MARK = "kept "
+SUITES = ("logicvista", "mathvista", "mmstar")
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    suite_rows.write(folder / "data")
+    changes = [f"evaluation.suites={list(SUITES)}", f"evaluation.data={folder / 'data'}", "engine.batch_sequences=1"]
+    small = ["evaluation.greedy.max_new_tokens=12", "evaluation.sampled.max_new_tokens=12", "evaluation.sampled.n=3"]
+    return benchmarks.pinned(load_preset("smoke", [*changes, *small, "engine.threads=1"]), folder / "scratch")
+
+
+def stage(run: Path) -> subprocess.Popen[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "harness.evaluation.stage", str(run), STAGE]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def whole(run: Path) -> Path:
+    done = stage(run)
+    _, err = done.communicate(timeout=600)
+    assert done.returncode == 0, err
+    return run / "stages" / STAGE
+
+
+def begun(run: Path, preset: Preset) -> Path:
+    with opened(run, preset, "reproduce"):
+        return run
+
+
+def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(preset: Preset, tmp_path: Path) -> None:
+    calm, killed = begun(tmp_path / "calm", preset), begun(tmp_path / "killed", preset)
+    kept = killed / "stages" / STAGE / "work" / "evaluation" / "responses" / "logicvista.jsonl"
+    process = stage(killed)
+    end = time.monotonic() + 300
+    while process.poll() is None and not (kept.exists() and kept.read_text().count("\n") >= 2) and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "killed while it was answering"
+    marked = 0
+    with open(kept, encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream.readlines()[:2]]
+    for row in rows:
+        for answer in row["answers"]:
+            answer["text"] = MARK + answer["text"]  # an answer drawn again would not say so
+            marked += 1
+    kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder, undisturbed = whole(killed), whole(calm)
+    found, expected = (artefacts.read_jsonl(one / "samples.jsonl") for one in (folder, undisturbed))
+    answers = [answer for row in found for answer in (row["greedy"], *row["sampled"])]
+    assert sum(answer["text"].startswith(MARK) for answer in answers) == marked == 2
+    for answer in answers:
+        answer["text"] = answer["text"].removeprefix(MARK)
+    assert found == expected
+    _speaks_as_the_rest_does(calm, expected)
+
+
+def _speaks_as_the_rest_does(run: Path, rows: list[dict]) -> None:
+    assert {row["suite"] for row in rows} == set(SUITES)
+    golds = {name: [gold for gold in suite_rows.GOLD[name] if gold] for name in SUITES}
+    assert [row["gold"] for row in rows if row["suite"] == "mmstar"] == golds["mmstar"]
+    assert all(len(row["sampled"]) == 3 for row in rows)
+    summary = artefacts.read_json(run / "stages" / STAGE / "evaluation.json")
+    found = results.build(read_run(run))
+    for name in SUITES:
+        own, theirs = found["suites"][name]["base"], summary["suites"][name]
+        assert own["greedy"]["n"] == theirs["n"] == len(golds[name])
+        assert own["greedy"]["value"] == pytest.approx(theirs["greedy"]["official"], abs=1e-8)
+        assert own["sampled"]["value"] == pytest.approx(theirs["sampled"]["official"]["mean"], abs=1e-8)
+        assert own["maj@3"]["value"] == pytest.approx(theirs["sampled"]["official"]["maj@3"], abs=1e-8)
+        assert found["lenses"][name]["base"]["strict"] == pytest.approx(theirs["greedy"]["strict"], abs=1e-8)
+        assert found["expected"][name] > own["greedy"]["n"]
+    sent = artefacts.read_json(run / "stages" / STAGE / "sampling.json")["sent"]["mmstar"]
+    assert sorted(one["n"] for one in sent.values()) == [1, 3]
+
+
+def test_data_that_changed_meanwhile_is_refused(preset: Preset, tmp_path: Path) -> None:
+    other = preset.model_copy(update={"evaluation": preset.evaluation.model_copy(update={"data_sha256": "0" * 64})})
+    done = stage(begun(tmp_path / "run", other))
+    _, err = done.communicate(timeout=600)
+    assert done.returncode == 2 and "has changed since this run began" in err and "Traceback" not in err

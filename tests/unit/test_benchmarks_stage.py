@@ -1,0 +1,151 @@
+"""Benchmarks in a preset: which lists are taken, what pins their data, and what verdicts stored beside answers come to."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import curves, lenses, outcomes
+from harness.evaluation import benchmarks, metrics
+from harness.planning import gains
+from tests.fixtures import suite_rows
+from vzero.config import EvaluationConfig, content_differences, load_preset
+from vzero.errors import InputError
+from vzero.selfplay import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+MMSTAR = 'evaluation.suites=["mmstar"]'
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return suite_rows.write(tmp_path_factory.mktemp("rows"))
+
+
+def test_mixed_and_unknown_lists_are_refused_in_one_sentence() -> None:
+    for changes, words in (
+        (['evaluation.suites=["pocket_math", "mmstar"]'], "mixes suites of the pocket world"),
+        (['evaluation.suites=["mmstar", "nosuch"]'], "no suite 'nosuch'"),
+        ([MMSTAR, "evaluation.images=shuffled"], "shuffled"),
+    ):
+        with pytest.raises(InputError, match=words):
+            benchmarks.named(load_preset("smoke", changes).evaluation)
+    assert benchmarks.named(load_preset("smoke").evaluation) == ()
+    assert [suite.name for suite in benchmarks.named(load_preset("qwen2.5-vl-3b-1gpu").evaluation)][:3] == [
+        "mathvista",
+        "mathvision_testmini",
+        "logicvista",
+    ]
+
+
+def test_the_data_is_pinned_by_content_and_its_place_determines_nothing(rows: Path, tmp_path: Path) -> None:
+    asked = load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"])
+    one = benchmarks.pinned(asked, tmp_path / "scratch")
+    moved = tmp_path / "moved"
+    shutil.copytree(rows / "mmstar", moved / "mmstar")
+    other = benchmarks.pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={moved}"]), tmp_path / "scratch")
+    assert one.evaluation.data_sha256 == other.evaluation.data_sha256 is not None
+    assert one.evaluation.data != other.evaluation.data
+    assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
+    assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
+    assert benchmarks.pinned(one, tmp_path / "scratch") == one
+
+
+def test_other_rows_are_another_stage_and_refused_where_they_are_stated(rows: Path, tmp_path: Path) -> None:
+    import datasets
+
+    one = benchmarks.pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"]), tmp_path)
+    found = datasets.load_from_disk(str(rows / "mmstar"))
+    split = next(iter(found))
+    found[split] = found[split].map(lambda row: {"question": row["question"] + " "})
+    found.save_to_disk(str(tmp_path / "changed" / "mmstar"))
+    place = f"evaluation.data={tmp_path / 'changed'}"
+    other = benchmarks.pinned(load_preset("smoke", [MMSTAR, place]), tmp_path)
+    assert plan(one)[1].config != plan(other)[1].config
+    assert plan(one)[2].config == plan(other)[2].config  # training does not depend on it
+    with pytest.raises(InputError, match="not those of"):
+        benchmarks.pinned(load_preset("smoke", [MMSTAR, place, f"evaluation.data_sha256={one.evaluation.data_sha256}"]), tmp_path)
+
+
+def test_missing_data_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "reproduce", "--preset", "smoke", "--set", MMSTAR, "--data", str(tmp_path / "none")]
+    answer = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: There is no mmstar in") and len(answer.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def answer(letter: str | None, right: bool, strict: bool | None = None) -> dict[str, Any]:
+    return {
+        "answer": letter,
+        "right": right,
+        "strict": right if strict is None else strict,
+        "finish_reason": "stop",
+        "text": "",
+        "tokens": 1,
+    }
+
+
+def row(item: str, greedy: dict[str, Any], *sampled: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "suite": "mmstar",
+        "item_id": item,
+        "family": "f",
+        "image_sha256": item,
+        "gold": "A",
+        "greedy": greedy,
+        "sampled": list(sampled),
+    }
+
+
+def test_stored_verdicts_decide_and_not_the_letters() -> None:
+    """A nearest-option gift is right without an answer; an answer may be right under another name than the gold one's."""
+    one = row("1", answer(None, True, False), answer("1.0", True), answer("1.0", True), answer(None, True, False), answer("B", False))
+    assert metrics.greedy_correct(one) and metrics.right_samples(one) == 3
+    assert metrics.majority_correct(one)
+    assert metrics.score([one]).unparsed_greedy == 1 and metrics.score([one]).unparsed_sampled == 1
+    block = outcomes.encode({"base": {"mmstar": [one]}}, ["mmstar"])["mmstar"]["outcomes"]["base"]
+    assert block == {"greedy": "1", "majority": "1", "right": "3"}
+    lost = row("2", answer("B", False), answer(None, True, False), answer("B", False), answer(None, True, False))
+    assert not metrics.majority_correct(lost), "answers that cannot be read do not vote"
+    assert not metrics.majority_correct(row("3", answer(None, False), answer(None, True, False)))
+
+
+def test_majorities_of_fewer_samples_by_enumeration() -> None:
+    draw = random.Random(3)
+    for _ in range(50):
+        letters = [draw.choice(["A", "B", "C", None]) for _ in range(5)]
+        one = row("1", answer("A", True), *(answer(letter, letter == "A") for letter in letters))
+        for k in (1, 2, 3):
+            windows = [[letters[(start + i) % 5] for i in range(k)] for start in range(5)]
+            right = 0
+            for window in windows:
+                read = [letter for letter in window if letter]
+                right += bool(read) and max(dict.fromkeys(read), key=read.count) == "A"
+            assert curves.majority_at(one, k) == pytest.approx(float(Fraction(right, 5)))
+
+
+def test_a_gain_in_reading_alone_is_a_format_gain() -> None:
+    base = [row(str(i), answer(None, i % 4 == 0, False) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)]
+    after = [row(str(i), answer("A", i % 4 == 0) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)]
+    found = lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": after}}, 0)["mmstar"]
+    assert found["base"] == {"official": 30 / 80, "strict": 20 / 80, "parsed": 0.5, "truncated": 0.0}
+    assert found["S1"]["gain_official"]["gain"] == 0 and found["S1"]["gain_strict"]["gain"] == pytest.approx(10 / 80)
+    assert found["S1"]["format_gain"] is True and "FORMAT GAIN" in lenses.warnings({"mmstar": found})[0]
+    learnt = [row(str(i), answer("A", True)) for i in range(80)]
+    assert lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]["S1"]["format_gain"] is False
+    pocket = [{**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "strict"}} for one in base]
+    assert lenses.measure({"base": {"pocket_math": pocket}}, 0) == {}
+
+
+def test_sizes_of_benchmarks_are_those_of_their_records() -> None:
+    real = load_preset("qwen2.5-vl-3b-1gpu").evaluation
+    assert gains.items(real) == 1000 + 304 + 447 + 900 + 1500
+    assert gains.items(EvaluationConfig.model_validate({**real.model_dump(), "limit": 100})) == 500
