@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.doctor import Finding
+    from vzero.config import Preset
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
 
@@ -34,13 +35,23 @@ def doctor(
 
     wanted = load_preset(preset, set_ or [])
     needs = Needs(gpus=wanted.launch.gpus + wanted.launch.solver_gpus, model=wanted.model)
-    findings = diagnose(gather(quick, wanted.model, out), needs)
+    findings = [*diagnose(gather(quick, wanted.model, out), needs), *_benchmarks(wanted)]
     failed = any(finding.level == "fail" for finding in findings)
     if json:
         print(dumps(_as_json(findings, quick), indent=2))
     else:
         _show(findings, options.console(json))
     raise typer.Exit(1 if failed else 0)
+
+
+def _benchmarks(preset: Preset) -> list[Finding]:
+    from harness.doctor.checks import benchmarks
+    from harness.evaluation.benchmarks import named
+    from harness.suites.data import absent
+
+    suites, place = named(preset.evaluation), preset.evaluation.data
+    finding = benchmarks(place, len(suites), tuple(absent(suites, Path(place).expanduser())))
+    return [] if finding is None else [finding]
 
 
 def _as_json(findings: list[Finding], quick: bool) -> dict[str, Any]:

@@ -39,6 +39,16 @@ class Needs:
     model: str = "pocket"
 
 
+def benchmarks(place: str, wanted: int, absent: tuple[str, ...]) -> Finding | None:
+    """Whether the benchmarks that a preset is to be measured on lie in `place`; None where it wants none."""
+    if not wanted:
+        return None
+    if absent:
+        fetch = f"vzero-harness fetch --suites {','.join(absent)} --data {place}"
+        return Finding("benchmarks", "fail", f"no {', '.join(absent)} in {place}", f"Fetch them where there is a network: `{fetch}`.")
+    return Finding("benchmarks", "ok", f"{wanted} in {place}")
+
+
 Check = Callable[[Facts, Needs], Finding | None]  # None: was not looked at
 
 

@@ -85,6 +85,15 @@ def open_tables(suite: Suite, data: Path, scratch: Path) -> list[Table]:
     return tables
 
 
+def absent(suites: Sequence[Suite], data: Path) -> list[str]:
+    """Names of those of `suites` that a data folder does not seem to hold; nothing is read."""
+    from harness.suites import local
+
+    return [
+        suite.name for suite in suites if any(_find(suite, part, data) is None for part in suite.parts) and not local.knows(suite, data)
+    ]
+
+
 def items(suite: Suite, data: Path) -> list[Item]:
     """All items of a suite in a data folder, for scoring alone.
 

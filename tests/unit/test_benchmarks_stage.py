@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness import curves, lenses, outcomes
+from harness import curves, lenses, outcomes, results
+from harness.comparison import groups as comparison
+from harness.comparison.load import Loaded
+from harness.comparison.verdicts import verdicts
 from harness.evaluation import benchmarks, metrics
 from harness.planning import gains
 from tests.fixtures import suite_rows
@@ -82,6 +86,16 @@ def test_missing_data_is_said_before_anything_is_written(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+def test_the_doctor_names_the_benchmarks_that_are_missing(rows: Path) -> None:
+    found = {}
+    for place in (rows, rows / "none"):
+        command = [sys.executable, "-m", "harness", "doctor", "--quick", "--json", "--set", MMSTAR, "--set", f"evaluation.data={place}"]
+        said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        found[place] = next(one for one in json.loads(said.stdout)["checks"] if one["name"] == "benchmarks")
+    assert found[rows]["level"] == "ok"
+    assert found[rows / "none"]["level"] == "fail" and "fetch --suites mmstar" in found[rows / "none"]["mend"]
+
+
 def answer(letter: str | None, right: bool, strict: bool | None = None) -> dict[str, Any]:
     return {
         "answer": letter,
@@ -143,6 +157,32 @@ def test_a_gain_in_reading_alone_is_a_format_gain() -> None:
     assert lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]["S1"]["format_gain"] is False
     pocket = [{**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "strict"}} for one in base]
     assert lenses.measure({"base": {"pocket_math": pocket}}, 0) == {}
+
+
+def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
+    """A claim about MathVista and the 7B model, from stored verdicts of a whole suite and of a part of it."""
+    names = results.metric_names(1)
+    base = [{**row(str(i), answer("A", i % 2 == 0), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
+    after = [{**row(str(i), answer("A", i % 2 == 0 or i < 40), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
+    verdict = {}
+    for n in (1000, 100):
+        by_model = {"base": {"mathvista": base[:n]}, "S1": {"mathvista": after[:n]}}
+        scores = {
+            model: {
+                "mathvista": {one["item_id"]: results.Item(one["image_sha256"], results.outcomes(one, 1), one) for one in its["mathvista"]}
+            }
+            for model, its in by_model.items()
+        }
+        suites = {"mathvista": {model: results._measures(scores[model]["mathvista"], names, 0) for model in scores}}
+        found = {"preset": "x", "arm": "evolmm", "seed": 0, "model": "Qwen/Qwen2.5-VL-7B-Instruct", "split": "test", "samples": 1}
+        found |= {"models": ["base", "S1"], "metrics": list(names), "suites": suites, "missing": {}, "expected": {"mathvista": 1000}}
+        items = outcomes.decode(outcomes.encode(by_model, ["mathvista"]))
+        groups = comparison.groups([Loaded("run", "evolmm", 0, found, items, Path())])
+        told = next(one for one in verdicts(groups, ["mathvista"], "greedy") if one["id"] == "evolmm.7b.mathvista")
+        assert told["verdict"] != "NOT RUN"
+        verdict[n] = told
+    assert verdict[1000]["verdict"] == "REPRODUCED" and verdict[1000]["measured"]["gain"] == pytest.approx(0.02)
+    assert verdict[100]["verdict"] == "PROTOCOL DEVIATION" and "100 of 1000 items" in verdict[100]["sentence"]
 
 
 def test_sizes_of_benchmarks_are_those_of_their_records() -> None:
