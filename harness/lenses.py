@@ -60,6 +60,15 @@ def _gain(pairs: Sequence[tuple[Row, Row]], key: str, seed: int) -> Gain:
     return paired_gain([Pairs(values[0], values[1], [row["image_sha256"] for row, _ in pairs])], seed)
 
 
+def outside(evaluation: Mapping[str, Any] | None) -> list[str]:
+    """A sentence for each suite on which the base, by what its evaluate stage wrote, is not where others measured it."""
+    return [
+        f"PROTOCOL DEVIATION: base on {suite} is outside its published band: {one['text']}."
+        for suite, found in (evaluation or {"suites": {}})["suites"].items()
+        for one in found["published"]["outside"]
+    ]
+
+
 def warnings(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """A sentence for each gain that is one of format."""
     return [

@@ -99,6 +99,8 @@ def build(run: Run) -> dict[str, Any]:
     }
     found["alarms"] = collapse.alarms(found["shadow"])
     found["warnings"] = _warnings(found, scores, preset) + lenses.warnings(found["lenses"])
+    for one in run.of_kind("evaluate"):
+        found["warnings"] += lenses.outside(one.json("evaluation.json")) if model_name(one) == "base" else []
     found["claims"] = _claims(found)
     return rounded(found)
 

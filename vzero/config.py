@@ -383,8 +383,18 @@ def _explain(error: ValidationError, name: str) -> str:
 
 def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of data."""
-    operational = {"rollouts.gpu_memory", "evaluation.data", *(f"engine.{name}" for name in OPERATIONAL)}
+    operational = {
+        "rollouts.gpu_memory",
+        "evaluation.data",
+        *(["evaluation.data_sha256"] if not _pinned(one) else []),
+        *(f"engine.{name}" for name in OPERATIONAL),
+    }
     return [key for key in differences(one, other) if key not in operational]
+
+
+def _pinned(tree: Mapping[str, Any]) -> bool:
+    """Whether a dumped preset states its benchmark data's content; one of a run that only trained so far does not."""
+    return bool(tree.get("evaluation", {}).get("data_sha256"))
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

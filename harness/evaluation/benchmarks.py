@@ -24,6 +24,7 @@ from vzero.config import EvaluationConfig, Preset, changed
 from vzero.errors import InputError
 from vzero.stage import Facts, StageContext
 
+BASE = "base"
 _NOT_KEPT = ("created", "provenance")  # of the stage's manifest, and no part of its content
 
 
@@ -108,7 +109,7 @@ def run(context: StageContext) -> Facts:
 def _plan(context: StageContext, suites: tuple[Suite, ...]) -> Plan:
     preset, config = context.preset, context.preset.evaluation
     return Plan(
-        model=preset.model,
+        model=preset.model if context.stage.inputs["model"] == BASE else context.stage.inputs["model"],  # published figures are the base's
         checkpoint=context.inputs["model"],
         suites=suites,
         data=Path(config.data),

@@ -60,6 +60,8 @@ def test_the_data_is_pinned_by_content_and_its_place_determines_nothing(rows: Pa
     assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
     assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
     assert benchmarks.pinned(one, tmp_path / "scratch") == one
+    assert content_differences(asked.model_dump(mode="json"), one.model_dump(mode="json")) == [], "trained first, evaluated later"
+    assert content_differences(one.model_dump(mode="json"), asked.model_dump(mode="json")) == ["evaluation.data_sha256"]
 
 
 def test_other_rows_are_another_stage_and_refused_where_they_are_stated(rows: Path, tmp_path: Path) -> None:
@@ -183,6 +185,14 @@ def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
         verdict[n] = told
     assert verdict[1000]["verdict"] == "REPRODUCED" and verdict[1000]["measured"]["gain"] == pytest.approx(0.02)
     assert verdict[100]["verdict"] == "PROTOCOL DEVIATION" and "100 of 1000 items" in verdict[100]["sentence"]
+
+
+def test_a_base_outside_its_published_band_is_a_warning() -> None:
+    told = {"suites": {"mathvista": {"published": {"outside": [{"text": "41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)"}]}}}}
+    assert lenses.outside(told) == [
+        "PROTOCOL DEVIATION: base on mathvista is outside its published band: 41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)."
+    ]
+    assert lenses.outside(None) == []
 
 
 def test_sizes_of_benchmarks_are_those_of_their_records() -> None:
