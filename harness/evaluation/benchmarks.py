@@ -48,6 +48,8 @@ def named(config: EvaluationConfig) -> tuple[Suite, ...]:
         return ()
     if config.images != "own":
         raise InputError("evaluation.images = 'shuffled' is for the suites of the pocket world; benchmarks keep their own pictures.")
+    if config.opening_words:
+        raise InputError("evaluation.opening_words is for the suites of the pocket world; set it to 0 to measure benchmarks.")
     return tuple(known[name] for name in config.suites)
 
 

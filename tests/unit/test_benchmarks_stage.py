@@ -38,6 +38,7 @@ def test_mixed_and_unknown_lists_are_refused_in_one_sentence() -> None:
         (['evaluation.suites=["pocket_math", "mmstar"]'], "mixes suites of the pocket world"),
         (['evaluation.suites=["mmstar", "nosuch"]'], "no suite 'nosuch'"),
         ([MMSTAR, "evaluation.images=shuffled"], "shuffled"),
+        ([MMSTAR, "evaluation.opening_words=2"], "opening_words"),
     ):
         with pytest.raises(InputError, match=words):
             benchmarks.named(load_preset("smoke", changes).evaluation)
