@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import options
+from vzero.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,11 +46,15 @@ def doctor(
 
 
 def _benchmarks(preset: Preset) -> list[Finding]:
+    from harness.doctor import Finding
     from harness.doctor.checks import benchmarks
     from harness.evaluation.benchmarks import named
     from harness.suites.data import absent
 
-    suites, place = named(preset.evaluation), preset.evaluation.data
+    try:
+        suites, place = named(preset.evaluation), preset.evaluation.data
+    except InputError as error:
+        return [Finding("benchmarks", "fail", "cannot be asked for like this", str(error))]
     finding = benchmarks(place, len(suites), tuple(absent(suites, Path(place).expanduser())))
     return [] if finding is None else [finding]
 
