@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.results import model_name
+from harness.accuracies import model_name
 from harness.run import ledger
 from harness.sealed import Run
 

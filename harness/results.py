@@ -8,57 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
-from harness import collapse, curves, lenses, shadow
+from harness import accuracies, collapse, curves, lenses, shadow
 from harness import outcomes as item_outcomes
+from harness.accuracies import Scores, read_scores
 from harness.compute import compute, trained_on
-from harness.evaluation import metrics
 from harness.sealed import Run, SealedStage
-from harness.stats import Pairs, holm, mean_interval, paired_gain
 from vzero.config import Preset
 from vzero.seeding import derive
 
 FORMAT = 1
 BEGUN = "base, begun"  # the model of a probe
 UNPARSED_LIMIT, CUT_OFF_LIMIT = 0.05, 0.05  # shares above which a comparison carries a warning
-
-
-@dataclass(frozen=True)
-class Item:
-    """One held-out question under one model: `outcomes` by metric, each in [0, 1]; `row` as stored."""
-
-    image: str
-    outcomes: Mapping[str, float]
-    row: Mapping[str, Any]
-
-
 _FAULTS = (("unparsed", UNPARSED_LIMIT, "could not be read"), ("cut_off", CUT_OFF_LIMIT, "were cut off"))
-Scores = dict[str, dict[str, dict[str, Item]]]  # model -> suite -> item_id -> item
-
-
-def metric_names(samples: int) -> tuple[str, str, str, str]:
-    """Greedy accuracy, mean accuracy of the samples, accuracy of their majority, share of items with any right sample."""
-    return ("greedy", "sampled", f"maj@{samples}", f"pass@{samples}")
-
-
-def outcomes(row: Mapping[str, Any], samples: int) -> dict[str, float]:
-    """One item's value of each metric; unparsed answers are wrong."""
-    values = (metrics.greedy_correct(row), metrics.sampled_accuracy(row), metrics.majority_correct(row), metrics.pass_at(row, samples))
-    return dict(zip(metric_names(samples), map(float, values), strict=True))
 
 
 def build(run: Run) -> dict[str, Any]:
     """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two points)."""
     preset = run.preset
-    names = metric_names(preset.evaluation.sampled.n)
+    names = accuracies.metric_names(preset.evaluation.sampled.n)
     scores = read_scores(run)
     suites = {
         suite: {
-            model: _measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
+            model: accuracies.measures(scores[model][suite], names, derive(preset.seed, "interval", suite, model))
             for model in scores
             if scores[model].get(suite)
         }
@@ -79,15 +53,19 @@ def build(run: Run) -> dict[str, Any]:
         "metrics": list(names),
         "images": _images(run),
         "suites": suites,
-        "average": _average(scores, names, preset),
-        "gains": {model: _gains(scores, "base", model, names, preset) for model in scores if model != "base" and "base" in scores},
-        "gains_over_previous": {model: _gains(scores, previous, model, names, preset) for previous, model in _consecutive(scores)},
+        "average": accuracies.average(scores, names, preset),
+        "gains": {
+            model: accuracies.gains(scores, "base", model, names, preset) for model in scores if model != "base" and "base" in scores
+        },
+        "gains_over_previous": {
+            model: accuracies.gains(scores, previous, model, names, preset) for previous, model in accuracies.consecutive(scores)
+        },
         "room": {suite: _room(models.get("base"), names) for suite, models in suites.items()},
-        "items": item_outcomes.encode(_rows(scores), preset.evaluation.suites),
+        "items": item_outcomes.encode(accuracies.rows_of(scores), preset.evaluation.suites),
         "expected": _expected(preset),
         "elicitation": _elicitation(run, scores, names),
-        "lenses": lenses.measure(_rows(scores), preset.seed),
-        "k_curves": {model: curves.by_k(rows, preset.evaluation.sampled.n) for model, rows in _rows(scores).items()},
+        "lenses": lenses.measure(accuracies.rows_of(scores), preset.seed),
+        "k_curves": {model: curves.by_k(rows, preset.evaluation.sampled.n) for model, rows in accuracies.rows_of(scores).items()},
         "flips": _flips(scores),
         "families": _families(scores, names, preset.evaluation.suites),
         "hard_families": _hard_families(preset.evaluation.suites),
@@ -100,100 +78,13 @@ def build(run: Run) -> dict[str, Any]:
     found["alarms"] = collapse.alarms(found["shadow"])
     found["warnings"] = _warnings(found, scores, preset) + lenses.warnings(found["lenses"])
     for one in run.of_kind("evaluate"):
-        found["warnings"] += lenses.outside(one.json("evaluation.json")) if model_name(one) == "base" else []
+        found["warnings"] += lenses.outside(one.json("evaluation.json")) if accuracies.model_name(one) == "base" else []
     found["claims"] = _claims(found)
     return rounded(found)
 
 
-def read_scores(run: Run) -> Scores:
-    """Every held-out answer of `run`'s finished evaluations, in the order of the plan."""
-    return {model_name(one): _by_suite(one, run.preset) for one in run.of_kind("evaluate")}
-
-
-def model_name(stage: SealedStage) -> str:
-    """ "base", "S1", "S2", ... for an evaluation."""
-    return "base" if stage.stage.inputs["model"] == "base" else f"S{stage.stage.iteration}"
-
-
 def _plain_name(model: str) -> str:
     return PurePath(model).name if model.startswith(("/", ".", "~")) else model
-
-
-def _by_suite(stage: SealedStage, preset: Preset) -> dict[str, dict[str, Item]]:
-    found: dict[str, dict[str, Item]] = {suite: {} for suite in preset.evaluation.suites}
-    for row in stage.rows("samples.jsonl"):
-        found[row["suite"]][row["item_id"]] = Item(row["image_sha256"], outcomes(row, preset.evaluation.sampled.n), row)
-    return found
-
-
-def _rows(scores: Scores) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
-    return {
-        model: {suite: [item.row for item in items.values()] for suite, items in by_suite.items()} for model, by_suite in scores.items()
-    }
-
-
-def _measures(items: Mapping[str, Item], names: Sequence[str], seed: int) -> dict[str, Any]:
-    """Accuracies with intervals, and the counts of answers that could not be read or were cut off, of one model on one suite."""
-    images = [item.image for item in items.values()]
-    found: dict[str, Any] = {
-        name: asdict(mean_interval([([item.outcomes[name] for item in items.values()], images)], derive(seed, name))) for name in names
-    }
-    counts = metrics.score([item.row for item in items.values()])
-    for kind, n in (("greedy", counts.scored), ("sampled", counts.scored * counts.samples)):
-        for what in ("unparsed", "cut_off"):
-            found[f"{what}_{kind}"] = {"value": getattr(counts, f"{what}_{kind}"), "n": n}
-    return found
-
-
-def _average(scores: Scores, names: Sequence[str], preset: Preset) -> dict[str, Any]:
-    """Unweighted mean over the suites, only for models measured on all of them."""
-    found = {}
-    for model, by_suite in scores.items():
-        parts = [list(by_suite[suite].values()) for suite in preset.evaluation.suites]
-        if all(parts):
-            found[model] = {
-                name: asdict(
-                    mean_interval(
-                        [([item.outcomes[name] for item in part], [item.image for item in part]) for part in parts],
-                        derive(preset.seed, "average", model, name),
-                    )
-                )
-                for name in names
-            }
-    return found
-
-
-def _consecutive(scores: Scores) -> list[tuple[str, str]]:
-    trained = [model for model in scores if model != "base"]
-    return [(one, other) for one, other in pairwise(trained) if int(other[1:]) == int(one[1:]) + 1]
-
-
-def _gains(scores: Scores, base: str, model: str, names: Sequence[str], preset: Preset) -> dict[str, Any]:
-    """Paired gains of `model` over `base` by suite, with Holm's correction over the suites, and of their average."""
-    found: dict[str, Any] = {}
-    suites = [suite for suite in preset.evaluation.suites if _common(scores, base, model, suite)]
-    for name in names:
-        seed = derive(preset.seed, "gain", base, model, name)
-        pairs = {suite: paired(scores, base, model, suite, name) for suite in suites}
-        gains = {suite: paired_gain([one], derive(seed, suite)) for suite, one in pairs.items()}
-        corrected = holm({suite: gain.p for suite, gain in gains.items()})
-        for suite, gain in gains.items():
-            direction = replace(gain, p=corrected[suite]).direction  # one suite of several: the corrected p decides
-            found.setdefault(suite, {})[name] = {**asdict(gain), "p_holm": corrected[suite], "direction": direction}
-        if len(suites) == len(preset.evaluation.suites):
-            whole = paired_gain(list(pairs.values()), derive(seed, "average"))
-            found.setdefault("average", {})[name] = {**asdict(whole), "p_holm": None, "direction": whole.direction}
-    return found
-
-
-def _common(scores: Scores, base: str, model: str, suite: str) -> list[str]:
-    return [item for item in scores[base].get(suite, {}) if item in scores[model].get(suite, {})]
-
-
-def paired(scores: Scores, base: str, model: str, suite: str, name: str) -> Pairs:
-    """Outcomes by metric `name` of the items of `suite` that both models answered, in the order of `base`'s."""
-    both = [(scores[base][suite][item], scores[model][suite][item]) for item in _common(scores, base, model, suite)]
-    return Pairs([one.outcomes[name] for one, _ in both], [other.outcomes[name] for _, other in both], [one.image for one, _ in both])
 
 
 def _room(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
@@ -207,14 +98,16 @@ def _elicitation(run: Run, scores: Scores, names: Sequence[str]) -> dict[str, An
     preset, probes, last = run.preset, run.of_kind("probe"), f"S{run.preset.iterations}"
     if not probes or not {"base", last} <= set(scores):
         return None
-    found = {**scores, BEGUN: _by_suite(probes[0], preset)}
+    found = {**scores, BEGUN: accuracies.by_suite(probes[0], preset)}
     return {
         "words": preset.evaluation.opening_words,
         "model": last,
-        "suites": {suite: _measures(items, names, derive(preset.seed, "interval", suite, BEGUN)) for suite, items in found[BEGUN].items()},
-        "average": _average({BEGUN: found[BEGUN]}, names, preset).get(BEGUN),
-        "elicited": _gains(found, "base", BEGUN, names, preset),
-        "beyond": _gains(found, BEGUN, last, names, preset),
+        "suites": {
+            suite: accuracies.measures(items, names, derive(preset.seed, "interval", suite, BEGUN)) for suite, items in found[BEGUN].items()
+        },
+        "average": accuracies.average({BEGUN: found[BEGUN]}, names, preset).get(BEGUN),
+        "elicited": accuracies.gains(found, "base", BEGUN, names, preset),
+        "beyond": accuracies.gains(found, BEGUN, last, names, preset),
     }
 
 
@@ -246,7 +139,7 @@ def _hard_families(suites: Sequence[str]) -> list[str]:
 
 def _flips(scores: Scores) -> dict[str, Any]:
     """By model and suite, the items whose greedy answer changed sides against the base."""
-    rows = _rows(scores)
+    rows = accuracies.rows_of(scores)
     if "base" not in rows:
         return {}
     return {

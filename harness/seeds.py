@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.results import Scores, build, metric_names, paired, read_scores, rounded
+from harness.accuracies import Scores, metric_names, paired, read_scores
+from harness.results import build, rounded
 from harness.sealed import Run, read_run
 from harness.stats import RESAMPLES, gain_over_seeds
 from vzero.config import differences

@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from harness.accuracies import model_name
 from harness.evaluation.metrics import greedy_correct
 from harness.report.pictures import data_uri
-from harness.results import model_name
 from harness.sealed import Run
 
 EXAMPLES = 12  # half of them lost, half gained, where there are enough

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness import curves, lenses, outcomes, results
+from harness import accuracies, curves, lenses, outcomes
 from harness.comparison import groups as comparison
 from harness.comparison.load import Loaded
 from harness.comparison.verdicts import verdicts
@@ -177,7 +177,7 @@ def test_a_gain_in_reading_alone_is_a_format_gain() -> None:
 
 def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
     """A claim about MathVista and the 7B model, from stored verdicts of a whole suite and of a part of it."""
-    names = results.metric_names(1)
+    names = accuracies.metric_names(1)
     base = [{**row(str(i), answer("A", i % 2 == 0), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
     after = [{**row(str(i), answer("A", i % 2 == 0 or i < 40), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
     verdict = {}
@@ -185,11 +185,13 @@ def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
         by_model = {"base": {"mathvista": base[:n]}, "S1": {"mathvista": after[:n]}}
         scores = {
             model: {
-                "mathvista": {one["item_id"]: results.Item(one["image_sha256"], results.outcomes(one, 1), one) for one in its["mathvista"]}
+                "mathvista": {
+                    one["item_id"]: accuracies.Item(one["image_sha256"], accuracies.outcomes(one, 1), one) for one in its["mathvista"]
+                }
             }
             for model, its in by_model.items()
         }
-        suites = {"mathvista": {model: results._measures(scores[model]["mathvista"], names, 0) for model in scores}}
+        suites = {"mathvista": {model: accuracies.measures(scores[model]["mathvista"], names, 0) for model in scores}}
         found = {"preset": "x", "arm": "evolmm", "seed": 0, "model": "Qwen/Qwen2.5-VL-7B-Instruct", "split": "test", "samples": 1}
         found |= {"models": ["base", "S1"], "metrics": list(names), "suites": suites, "missing": {}, "expected": {"mathvista": 1000}}
         items = outcomes.decode(outcomes.encode(by_model, ["mathvista"]))

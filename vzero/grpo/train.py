@@ -22,10 +22,12 @@ from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
 from vzero.grpo.deal import Deal
+from vzero.grpo.group_reward import GroupReward
 from vzero.grpo.groups import Ahead, Reward
+from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
-from vzero.grpo.trainer import GroupReward, GroupTrainer, PolicyRollout, device_name
+from vzero.grpo.trainer import GroupTrainer, device_name
 from vzero.progress import Progress
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy, open_policy

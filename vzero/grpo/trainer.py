@@ -19,8 +19,7 @@ Old log-probabilities come from the trainer's own forward pass, so the ratio nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +34,9 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from vzero import checkpoints
-from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import adapters, importance, log_probs, micro_batches, parity, sharding
-from vzero.grpo.data import Prompt
-from vzero.grpo.deal import Deal
-from vzero.grpo.groups import Ahead, Group, Reward, Scores
 from vzero.grpo.recorder import Phases, Recorder
-from vzero.images import ImageRecord
-from vzero.rollout.protocol import Completion, Request, Rollout
-from vzero.rollout.transformers_engine import TransformersEngine
-from vzero.rollout.vllm_policy import VllmPolicy
 
 
 class GroupTrainer(GRPOTrainer):
@@ -225,135 +216,6 @@ class GroupTrainer(GRPOTrainer):
 
     def create_model_card(self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None) -> None:
         """No card: checkpoints to resume from are scratch."""
-
-
-@dataclass(frozen=True)
-class PolicyRollout:
-    """TRL's `rollout_func`: draws the completions of one generation batch from the live policy.
-
-    Attributes:
-        prompts: all prompts in training order.
-        engine: wraps the very model that is trained, or is given its weights before it draws.
-        sampling: `n` is the group size.
-        opener: image of a prompt.
-        seed_of: (generation index, prompt key) -> seed of that request.
-        deal: which of a generation's prompts this process draws for.
-        ahead: told of each group as its last completion ends.
-    """
-
-    prompts: Sequence[Prompt]
-    engine: TransformersEngine | VllmPolicy
-    sampling: SamplingConfig
-    opener: Callable[[ImageRecord], Any]
-    seed_of: Callable[[int, str], int]
-    deal: Deal
-    phases: Phases
-    ahead: Ahead | None = None
-
-    def __call__(self, prompts: list[list[dict[str, Any]]], trainer: GRPOTrainer) -> dict[str, Any]:
-        """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one a sequence) and `drawn`.
-
-        Raises:
-            RolloutError: the engine failed, or saw another prompt than the trainer will differentiate.
-        """
-        n, generation = self.sampling.n, trainer.state.global_step // self.deal.steps
-        conversations = prompts[::n]
-        count = len(conversations) * self.deal.world.size
-        rows = self.deal.own(range(generation * count, (generation + 1) * count))
-        chosen = [self.prompts[row] for row in rows]
-        requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
-        with self.phases.measure("rollout"), sharding.whole(trainer.model):
-            rollouts = self._draw(chosen, requests, generation)
-        prompt_ids = trainer._tokenize_prompts(conversations)[0]
-        for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
-            if rollout.prompt_tokens != len(ids):
-                raise RolloutError(
-                    f"The engine read {rollout.prompt_tokens} prompt tokens for {prompt.key}, the trainer {len(ids)}; "
-                    "they must use the same chat template and image processor."
-                )
-        drawn = [completion for rollout in rollouts for completion in rollout.completions]
-        return {
-            "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
-            "completion_ids": [list(completion.token_ids) for completion in drawn],
-            "logprobs": [list(completion.logprobs) for completion in drawn] if all(one.logprobs for one in drawn) else None,
-            "drawn": drawn,
-            "asked": [row for row in rows for _ in range(n)],
-        }
-
-    def _draw(self, chosen: Sequence[Prompt], requests: Sequence[Request], generation: int) -> list[Rollout]:
-        ahead = self.ahead
-        if ahead is None:
-            return self.engine.generate(requests, self.sampling)
-        return self.engine.stream(requests, self.sampling, lambda i, rollout: ahead([Group(chosen[i], rollout.completions)], generation))
-
-
-@dataclass(frozen=True)
-class GroupReward:
-    """TRL's reward function around one that sees groups."""
-
-    prompts: Sequence[Prompt]
-    group_size: int
-    reward: Reward
-    steps_per_generation: int
-    recorder: Recorder
-    phases: Phases
-    __name__ = "reward"  # TRL's name for its metrics
-
-    def __call__(
-        self,
-        prompts: Any,
-        completions: Any,
-        completion_ids: Any,
-        row: list[int],
-        image: Any,
-        drawn: list[Completion],
-        asked: list[int],
-        trainer_state: Any,
-        log_extra: Any,
-        log_metric: Any,
-    ) -> list[float]:
-        """One reward a sequence, in order.
-
-        Args:
-            row: which prompt TRL believes each sequence answers.
-            drawn: the completion of each sequence.
-            asked: which prompt it really was drawn for.
-
-        The other arguments are TRL's and not needed.
-        """
-        if row != asked:
-            raise RolloutError("TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it.")
-        n = self.group_size
-        groups = [Group(self.prompts[row[start]], tuple(drawn[start : start + n])) for start in range(0, len(drawn), n)]
-        generation = trainer_state.global_step // self.steps_per_generation
-        with self.phases.measure("votes"):
-            scores = self.reward(groups, generation)
-        self.recorder.scores = scores.metrics
-        self.phases.tokens["votes"] += scores.vote_tokens
-        flat = [value for group in scores.rewards for value in group]
-        if len(flat) != len(drawn):
-            raise RolloutError(f"The reward scored {len(flat)} of {len(drawn)} completions.")
-        self.recorder.drawn = rollout_rows(groups, scores, generation + 1)
-        return flat
-
-
-def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> list[dict[str, Any]]:
-    """What was drawn and what it earned, one row a completion in order; `generation` counts from 1, as in metrics.jsonl."""
-    return [
-        {
-            "generation": generation,
-            "prompt": group.prompt.key,
-            "index": i,
-            "tokens": len(one.token_ids),
-            "finish_reason": one.finish_reason,
-            "text": one.text,
-            "label": group.prompt.label,
-            **(scores.grounds[g][i] if scores.grounds is not None else {}),
-            "reward": scores.rewards[g][i],
-        }
-        for g, group in enumerate(groups)
-        for i, one in enumerate(group.completions)
-    ]
 
 
 def device_name() -> str:
