@@ -53,6 +53,14 @@ ARMS: tuple[Arm, ...] = (
         {"questioner.reward": "uncertainty"},
     ),
     Arm(
+        "single-uncertainty-matched",
+        "paper",
+        "single-uncertainty at V-Zero's number of Solver steps",
+        f"{_V_ZERO}, ablation; the number is ours",
+        {"questioner.reward": "uncertainty"},
+        matched=True,
+    ),
+    Arm(
         "no-filter",
         "paper",
         "the Solver trains on questions of any confidence, as many as V-Zero's",
@@ -186,6 +194,14 @@ ARMS: tuple[Arm, ...] = (
         "frozen-intuition, capped-mismatch and answerable together",
         "ours",
         {"questioner.intuition": "base", "questioner.reward": "capped-mismatch", "solver.answerable": True},
+    ),
+    Arm(
+        "repaired-matched",
+        "repairs",
+        "repaired at V-Zero's number of Solver steps",
+        "ours",
+        {"questioner.intuition": "base", "questioner.reward": "capped-mismatch", "solver.answerable": True},
+        matched=True,
     ),
     # Defects of public code, run as they are; not part of "all".
     Arm(
