@@ -77,7 +77,8 @@ def _random(ctx: StageContext, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _truth(ctx: StageContext, rows: Sequence[Row]) -> dict[str, str | None]:
-    """The pocket world's right option of each question, None where no option is right. The one place where training opens the shadow."""
+    """The pocket world's right option of each question, None where no option is right. With `vzero.labelled_images` the one place where the
+    shadow is opened before the evaluation."""
     path = ctx.inputs["images"] / "shadow.jsonl"
     if not path.exists():
         raise InputError(
