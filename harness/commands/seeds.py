@@ -18,7 +18,7 @@ def seeds(
 ) -> None:
     """Sum up finished runs that differ only in their seed: gains by seed and over seeds.
 
-    Example: vzero-harness seeds runs/seed-0 runs/seed-1 runs/seed-2 --out results/pocket
+    Example: vzero-harness seeds runs/seed-0 runs/seed-1 runs/seed-2 --out runs/seeds
     """
     from harness.report import seeds as report
     from harness.report.terminal import show_paths
