@@ -30,7 +30,8 @@ from scipy.stats import chi2_contingency
 from benchmarks import shapes, workload
 from vzero import artefacts, voting
 from vzero.checkpoints import POCKET
-from vzero.config import EngineConfig, SamplingConfig, load_preset
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.presets import load_preset
 from vzero.prompts import OPTIONS, parse_answer
 from vzero.rollout import Engine, Request, Rollout, encoding
 from vzero.rollout.engines import open_engine

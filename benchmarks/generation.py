@@ -11,7 +11,8 @@ from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, subject
 from benchmarks.workload import ENGINE_BATCH, engine, group_requests, mixed_requests, requests
 from harness.profiling.stock import generate_separately
-from vzero.config import SamplingConfig, load_preset
+from vzero.config import SamplingConfig
+from vzero.presets import load_preset
 from vzero.rollout.protocol import Request, Rollout
 from vzero.rollout.sampling import adjust, draw, log_distribution, uniforms
 from vzero.rollout.transformers_engine import TransformersEngine

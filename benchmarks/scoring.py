@@ -13,7 +13,8 @@ from torch import Tensor
 from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, head, subject
 from benchmarks.workload import Answered, answered, generation_batch, lengths
-from vzero.config import GrpoSettings, load_preset
+from vzero.config import GrpoSettings
+from vzero.presets import load_preset
 
 _SHORT, _LONG = 8, 48  # completion tokens of the two sequences that slices are given
 

@@ -17,13 +17,14 @@ from benchmarks.shapes import POCKET, SEED, Subject, device, pocket, subject
 from benchmarks.workload import engine, questions
 from harness.profiling.stock import generate_separately
 from vzero import artefacts
-from vzero.config import EngineConfig, GrpoSettings, Preset, load_preset
+from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.grpo.data import Prompt, image_opener, trl_dataset
 from vzero.grpo.groups import Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import plan_batches, trl_config
 from vzero.images import ImageRecord, load_records
 from vzero.pocket.world import SIDE
+from vzero.presets import load_preset
 from vzero.progress import Progress
 from vzero.prompts import parse_answer, questioner_messages, solver_messages
 from vzero.questioner import VoteReward, read_question

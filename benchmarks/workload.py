@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.shapes import POCKET, SEED, Subject, device, subject
-from vzero.config import SamplingConfig, load_preset
+from vzero.config import SamplingConfig
 from vzero.pocket.world import draw
+from vzero.presets import load_preset
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.questioner import read_question
 from vzero.rollout.encoding import conversation

@@ -15,8 +15,8 @@ from harness.accuracies import Scores, metric_names, paired, read_scores
 from harness.results import build, rounded
 from harness.sealed import Run, read_run
 from harness.stats import RESAMPLES, gain_over_seeds
-from vzero.config import differences
 from vzero.errors import InputError
+from vzero.presets import differences
 from vzero.seeding import derive
 
 FORMAT = 1

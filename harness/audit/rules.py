@@ -12,8 +12,9 @@ from typing import Literal
 
 from vzero.arms import Arm, defects
 from vzero.arms.questioner_rewards import REWARDS, Asked
-from vzero.config import Preset, changed, load_preset
+from vzero.config import Preset
 from vzero.parsing import Question, parse_answer
+from vzero.presets import changed, load_preset
 from vzero.questioner import read_question
 from vzero.rewards import dual_track, uncertainty
 from vzero.voting import Tally, keep, tally

@@ -91,7 +91,7 @@ def _p(p: float) -> str:
 
 
 def _other_preset(run: Run, reference: Results) -> str | None:
-    from vzero.config import differences
+    from vzero.presets import differences
 
     changed = differences(reference["preset"], run.preset.model_dump(mode="json"))
     known = [key for key in changed if key not in ("model", "seed") and _has(reference["preset"], key)]

@@ -59,7 +59,7 @@ def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
     from harness.run.directory import opened
     from harness.run.display import shown
     from harness.run.orchestrate import run_plan
-    from vzero.config import load_preset
+    from vzero.presets import load_preset
     from vzero.selfplay import plan
 
     preset = load_preset("smoke")

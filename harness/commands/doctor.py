@@ -32,7 +32,7 @@ def doctor(
     Example: vzero-harness doctor --preset qwen2.5-vl-3b
     """
     from harness.doctor import Needs, diagnose, gather
-    from vzero.config import load_preset
+    from vzero.presets import load_preset
 
     wanted = load_preset(preset, set_ or [])
     needs = Needs(gpus=wanted.launch.gpus + wanted.launch.solver_gpus, model=wanted.model)

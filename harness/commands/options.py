@@ -66,7 +66,7 @@ def resolve(preset: str, images: Path | None, seed: int | None, changes: list[st
     Raises:
         InputError: unknown preset or key, a bad value, an image folder that cannot be read.
     """
-    from vzero.config import load_preset
+    from vzero.presets import load_preset
 
     overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
     if solver_urls:

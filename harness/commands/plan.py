@@ -32,7 +32,7 @@ def plan(
     from harness.planning import plan as planning
     from harness.planning import render
     from harness.planning.work import Assumptions
-    from vzero.config import load_preset
+    from vzero.presets import load_preset
 
     wanted = load_preset(preset, set_ or [])
     there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus

@@ -53,7 +53,7 @@ def reproduce(
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     from harness.capabilities import require
-    from vzero.config import changed
+    from vzero.presets import changed
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)

@@ -20,8 +20,9 @@ from harness.suites.run import Plan
 from harness.suites.run import run as ask
 from harness.suites.store import read_rows
 from vzero import artefacts
-from vzero.config import EvaluationConfig, Preset, changed
+from vzero.config import EvaluationConfig, Preset
 from vzero.errors import InputError
+from vzero.presets import changed
 from vzero.stage import Facts, StageContext
 
 BASE = "base"

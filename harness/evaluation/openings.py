@@ -9,38 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from harness.evaluation.tasks import PURPOSES
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
+from vzero.prompts import has_control_tokens
 from vzero.rollout.protocol import Completion, Engine, Request, Rollout
 from vzero.seeding import derive
 
 BOX = "\\boxed"
 
 
-def opening(text: str, words: int) -> str:
-    """The first `words` words of an answer, fewer where its final answer begins before: that must not be given away."""
-    before = text.partition(BOX)[0].split()
-    return " ".join(islice(before, words))
+def opening(text: str, words: int, dialect: str) -> str:
+    """The first `words` words of an answer. Fewer where its final answer begins before, which must not be given away, or where a word
+    would break the prompt it becomes a part of: answers are hostile text."""
+    before = islice(text.partition(BOX)[0].split(), words)
+    return " ".join(takewhile(lambda word: not has_control_tokens(word, dialect), before))
 
 
-def openings(rows: Sequence[Mapping[str, Any]], words: int, seed: int) -> dict[int, tuple[str, ...]]:
+def openings(rows: Sequence[Mapping[str, Any]], words: int, seed: int, dialect: str) -> dict[int, tuple[str, ...]]:
     """Seed of a request of the evaluation -> how each of its answers began.
 
     Args:
         rows: of an evaluation's samples.jsonl.
         words: at most so many of each answer.
         seed: the run's.
+        dialect: of the Solver's prompt.
     """
     found = {}
     for row in rows:
         for purpose in PURPOSES:
             answers = [row[purpose]] if purpose == "greedy" else row[purpose]
             key = derive(seed, "evaluate", row["suite"], row["item_id"], purpose)
-            found[key] = tuple(opening(one["text"], words) for one in answers)
+            found[key] = tuple(opening(one["text"], words, dialect) for one in answers)
     return found
 
 

@@ -130,7 +130,7 @@ def _model(context: StageContext, tally: _Tally) -> Any:
     identity = {"checkpoint": artefacts.digest(artefacts.folder_hashes(checkpoint)), "engine": preset.engine.content()}
     if "openings" in context.inputs:
         rows, words = artefacts.read_jsonl(context.inputs["openings"] / "samples.jsonl"), preset.evaluation.opening_words
-        engine = BegunAnswers(engine, openings(rows, words, preset.seed))
+        engine = BegunAnswers(engine, openings(rows, words, preset.seed, preset.dialect))
         identity["openings"] = artefacts.digest(sorted(engine.openings.items()))
     return EngineModel(Answerer(engine, context.work / "answers", identity, preset.engine.batch_sequences, tally), preset.seed)
 

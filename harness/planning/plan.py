@@ -8,8 +8,9 @@ from typing import Any
 from harness.planning import gains, memory, work
 from harness.planning.shapes import ModelSize, image_tokens, size_of
 from harness.planning.work import Assumptions, Machine
-from vzero.config import Preset, load_preset, preset_names
+from vzero.config import Preset
 from vzero.errors import InputError
+from vzero.presets import load_preset, preset_names
 
 FILL = 0.95  # of a card's memory that a plan may use
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.tables import Cell, Results, Table
+from harness.report.table import Cell, Results, Table
 from harness.report.words import MINUS, NBSP, number, percent
 
 

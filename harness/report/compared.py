@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.report.tables import Cell, Table
+from harness.report.table import Cell, Table
 from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
 
 Comparison = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.tables import Cell, Table
+from harness.report.table import Cell, Table
 from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, percent, points
 
 Results = Mapping[str, Any]

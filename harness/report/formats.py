@@ -12,7 +12,7 @@ from harness.report import compared
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.report.tables import Table
+    from harness.report.table import Table
 
 SUITE_WIDTH, ARM_WIDTH = 16, 16  # columns of a terminal
 BESIDE = 4  # the last columns, which stand in a table of their own in a terminal

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import answers, charts, compared, elicitation, plots, tables, words
+from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training, words
 from harness.report.collect import Material
 
 PANELS = {
@@ -43,17 +43,17 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         flips=answers.flips(results),
         by_samples=_by_samples(results),
         caveats=words.caveats(results),
-        accuracy=tables.accuracy(results),
+        accuracy=held_out.accuracy(results),
         elicitation=elicitation.elicitation(results),
-        tests=tables.tests(results),
-        lenses=tables.lenses(results),
-        counts=tables.counts(results),
-        iterations=tables.iterations(results),
-        calibration=tables.calibration(results),
-        asked=tables.asked_families(results),
-        families=tables.held_out_families(results),
-        training=tables.training(results),
-        cost=tables.cost(material.cost),
+        tests=held_out.tests(results),
+        lenses=held_out.lenses(results),
+        counts=held_out.counts(results),
+        iterations=asked.iterations(results),
+        calibration=asked.calibration(results),
+        asked=asked.asked_families(results),
+        families=held_out.held_out_families(results),
+        training=training.training(results),
+        cost=training.cost(material.cost),
         votes=charts.votes,
         vote_limit=VOTE_LIMIT,
         forests=[charts.forest(results, metric) for metric in results["metrics"]] if results["gains"] else [],

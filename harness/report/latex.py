@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report.tables import Cell, Table
+from harness.report.table import Cell, Table
 from harness.report.words import visible
 
 _SPECIAL = {

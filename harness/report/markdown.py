@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report import answers, compared, elicitation, tables
+from harness.report import answers, asked, compared, elicitation, held_out, training
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
+from harness.report.table import Table
 from harness.report.words import alarms, caveats, findings, not_run, number, visible
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
@@ -33,21 +34,21 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     parts += [plain(sentence) for sentence in findings(results)]
     parts += [f"**Warning.** {plain(warning)}" for warning in results["warnings"]]
     parts += [f"**Warning.** {plain(sentence)}" for sentence in alarms(results)]
-    parts += [table(compared.claims(results["claims"])), table(tables.accuracy(results))]
+    parts += [table(compared.claims(results["claims"])), table(held_out.accuracy(results))]
     parts += ["\n".join(f"- {plain(sentence)}" for sentence in caveats(results))]
     shown = (
-        tables.lenses(results),
+        held_out.lenses(results),
         answers.by_samples(results),
         answers.flips(results),
         elicitation.elicitation(results),
-        tables.iterations(results),
-        tables.calibration(results),
-        tables.asked_families(results),
-        tables.training(results),
-        tables.held_out_families(results),
-        tables.counts(results),
-        tables.tests(results),
-        tables.cost(material.cost),
+        asked.iterations(results),
+        asked.calibration(results),
+        asked.asked_families(results),
+        training.training(results),
+        held_out.held_out_families(results),
+        held_out.counts(results),
+        held_out.tests(results),
+        training.cost(material.cost),
     )
     parts += [table(one) for one in shown if one is not None]
     if material.samples:
@@ -59,7 +60,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(table: tables.Table) -> str:
+def table(table: Table) -> str:
     """One table under its title."""
     lines = [
         f"## {plain(table.title)}",

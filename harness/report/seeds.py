@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.tables import Cell, Table
+from harness.report.table import Cell, Table
 from harness.report.words import MINUS, NBSP, TONES, interval, metric_label, percent, points
 
 if TYPE_CHECKING:

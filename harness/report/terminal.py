@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from harness.report import tables
+from harness.report import asked, held_out
+from harness.report.table import Cell, Table
 from harness.report.words import caveats, findings, visible
 
 STYLES = {"good": "green", "bad": "red", "dim": "dim", "printed": "italic cyan", "": ""}
@@ -22,9 +23,9 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     """Findings, then the tables a result is judged by, then what the numbers cannot say."""
     for index, sentence in enumerate(findings(results)):
         say(sentence, console, "bold" if index == 0 else "")
-    solvers = [model for model in tables.expected_models(results) if model != "base"]
+    solvers = [model for model in held_out.expected_models(results) if model != "base"]
     gain_models = solvers if console.width >= WIDE + 24 * (len(solvers) - 2) else solvers[-1:]
-    for table in (tables.accuracy(results, gain_models), tables.lenses(results), tables.counts(results), tables.iterations(results)):
+    for table in (held_out.accuracy(results, gain_models), held_out.lenses(results), held_out.counts(results), asked.iterations(results)):
         if table is not None:
             console.print(render(table))
     for warning in results["warnings"]:
@@ -38,7 +39,7 @@ def say(sentence: str, console: Console, style: str) -> None:
     console.print(Text(visible(sentence, 4000), style=style), soft_wrap=not console.is_terminal)
 
 
-def render(table: tables.Table) -> RichTable:
+def render(table: Table) -> RichTable:
     """One table. Details (intervals, counts) stand behind the number in the same cell."""
     found = RichTable(
         title=Text(table.title, style="bold"),
@@ -57,7 +58,7 @@ def render(table: tables.Table) -> RichTable:
     return found
 
 
-def _cell(cell: tables.Cell) -> Text:
+def _cell(cell: Cell) -> Text:
     text = Text(visible(cell.text), style=STYLES[cell.tone])
     return text.append(f" ({visible(cell.detail)})", style="dim") if cell.detail else text
 

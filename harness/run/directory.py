@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from harness.run import ledger, lock
 from vzero import artefacts
-from vzero.config import Preset, content_differences, differences
+from vzero.config import Preset
 from vzero.errors import InputError
+from vzero.presets import content_differences, differences
 
 RUN_FILE = "run.json"
 # Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be seen to be of a run.

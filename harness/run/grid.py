@@ -22,8 +22,9 @@ from harness.run.directory import RUN_FILE
 from harness.run.store import Store
 from vzero import artefacts
 from vzero.arms import ARMS, REFERENCE, Arm, changes_of
-from vzero.config import Preset, changed
+from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.presets import changed
 from vzero.selfplay import plan
 from vzero.stage import finished
 

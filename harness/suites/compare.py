@@ -12,8 +12,8 @@ from harness.suites import catalogue, data, folder, results
 from harness.suites.catalogue import Suite
 from harness.suites.results import Scored
 from harness.suites.store import read_rows
-from vzero.config import differences
 from vzero.errors import InputError
+from vzero.presets import differences
 from vzero.seeding import derive
 
 LENSES = ("official", "strict")

@@ -16,8 +16,8 @@ from typing import Any
 
 from harness.run import lock
 from vzero import artefacts
-from vzero.config import differences
 from vzero.errors import FULL_DISK, InputError
+from vzero.presets import differences
 
 RUN_FILE = "run.json"
 CONTENT = (

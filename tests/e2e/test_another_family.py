@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter
 
 from tests import tiny_idefics3
 from vzero import artefacts, checkpoints
-from vzero.config import Preset, load_preset
+from vzero.config import Preset
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 from vzero.stage import _programs, run_stage, stage_folder
 

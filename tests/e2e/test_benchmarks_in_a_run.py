@@ -18,7 +18,8 @@ from harness.run.directory import opened
 from harness.sealed import read_run
 from tests.fixtures import suite_rows
 from vzero import artefacts
-from vzero.config import Preset, load_preset
+from vzero.config import Preset
+from vzero.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"

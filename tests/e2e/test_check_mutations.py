@@ -23,7 +23,7 @@ from harness.results import build
 from harness.sealed import read_run
 from vzero import artefacts, rewards, solver, voting
 from vzero.checkpoints import POCKET
-from vzero.config import load_preset
+from vzero.presets import load_preset
 from vzero.stage import _programs, run_stage
 
 PRESET = load_preset(

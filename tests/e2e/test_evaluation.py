@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from vzero import artefacts
-from vzero.config import EngineConfig, load_preset
+from vzero.config import EngineConfig
 from vzero.parsing import parse_answer
 from vzero.pocket.suites import SUITES, items
+from vzero.presets import load_preset
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Request
 from vzero.seeding import derive

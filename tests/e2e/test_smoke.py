@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from vzero.checkpoints import POCKET
-from vzero.config import load_preset
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 from vzero.stage import finished
 

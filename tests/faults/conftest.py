@@ -25,7 +25,7 @@ from harness.run.directory import opened
 from harness.run.display import shown
 from harness.run.orchestrate import run_plan
 from harness.run.signals import interruptible
-from vzero.config import load_preset
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 folder, preset = Path(sys.argv[1]), load_preset("smoke", sys.argv[2:])
 stages = plan(preset)[:1]

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from vzero import artefacts
-from vzero.config import Preset, load_preset
+from vzero.config import Preset
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 from vzero.stage import _programs, run_stage, spec_of, stage_folder
 

@@ -18,13 +18,14 @@ from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
 from tests.unit.test_packing import batch_of, one_at_a_time
 from vzero import checkpoints
-from vzero.config import LoraConfig, load_preset
+from vzero.config import LoraConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, log_probs
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import train
 from vzero.grpo.trainer import GroupTrainer
+from vzero.presets import load_preset
 from vzero.rollout.transformers_engine import unwrap
 from vzero.selfplay import plan
 

@@ -9,8 +9,9 @@ import pytest
 
 from vzero import artefacts
 from vzero.arms import ARMS, GROUPS, changes_of, chosen
-from vzero.config import Preset, changed, load_preset
+from vzero.config import Preset
 from vzero.errors import InputError
+from vzero.presets import changed, load_preset
 from vzero.selfplay import plan
 
 BASE = load_preset("pocket")

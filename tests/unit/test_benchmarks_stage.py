@@ -20,8 +20,9 @@ from harness.comparison.verdicts import verdicts
 from harness.evaluation import benchmarks, metrics
 from harness.planning import gains
 from tests.fixtures import suite_rows
-from vzero.config import EvaluationConfig, content_differences, load_preset
+from vzero.config import EvaluationConfig
 from vzero.errors import InputError
+from vzero.presets import content_differences, load_preset
 from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]

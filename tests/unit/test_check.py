@@ -175,7 +175,7 @@ def test_a_bad_reference_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_committed_reference_is_of_the_shipped_smoke_preset() -> None:
-    from vzero.config import load_preset
+    from vzero.presets import load_preset
 
     found = read_reference(Path(__file__).parents[2] / "results" / "smoke" / "reference.json")
     run = SimpleNamespace(preset=load_preset("smoke"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vzero.config import load_preset
+from vzero.presets import load_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -182,7 +182,7 @@ def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtract
 
 
 def test_older_results_without_items_are_pooled_from_their_sums() -> None:
-    committed = Path(__file__).parents[2] / "results" / "pocket"
+    committed = Path(__file__).parents[2] / "results" / "pocket" / "arms" / "v-zero"
     folders = list(committed.glob("seed-*"))
     stripped = [dict(artefacts.read_json(one / "results.json"), items={}) for one in folders]
     from harness.comparison.load import Loaded

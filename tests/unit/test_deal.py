@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from harness.run.several import telling
 from vzero import processes
-from vzero.config import GrpoSettings, Preset, load_preset
+from vzero.config import GrpoSettings, Preset
 from vzero.errors import InputError
 from vzero.grpo.deal import Deal
 from vzero.grpo.settings import plan_batches
+from vzero.presets import load_preset
 from vzero.processes import World
 from vzero.selfplay import plan, processes_of
 

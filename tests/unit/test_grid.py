@@ -19,8 +19,9 @@ from harness.run.store import Store
 from harness.sealed import read_run
 from vzero import artefacts
 from vzero.arms import ARMS, chosen
-from vzero.config import Preset, load_preset
+from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 from vzero.stage import StageContext, run_stage
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vzero.config import GrpoSettings, load_preset
+from vzero.config import GrpoSettings
 from vzero.errors import InputError
 from vzero.grpo.data import training_order
 from vzero.grpo.settings import Batches, plan_batches, trl_config
+from vzero.presets import load_preset
 
 QUESTIONER = GrpoSettings(group_size=4, micro_batch=8, max_completion_tokens=2048)
 SOLVER = GrpoSettings(group_size=5, micro_batch=10, max_completion_tokens=4096)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from vzero import images
-from vzero.config import load_preset
 from vzero.errors import InputError
+from vzero.presets import load_preset
 from vzero.progress import Progress
 from vzero.selfplay import plan
 from vzero.stage import StageContext

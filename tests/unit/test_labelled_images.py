@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from vzero import artefacts, labelled_images
-from vzero.config import changed, load_preset
 from vzero.errors import InputError
 from vzero.images import load_records
 from vzero.pocket import images
 from vzero.pocket.shadow import truth
 from vzero.pocket.world import scene_from_json
+from vzero.presets import changed, load_preset
 from vzero.progress import Progress
 from vzero.rollout.protocol import Completion, Rollout
 from vzero.selfplay import plan

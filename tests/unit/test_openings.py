@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from harness.evaluation.openings import BegunAnswers, opening, openings
 from vzero import checkpoints
-from vzero.config import SamplingConfig, changed, load_preset
+from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.pocket import suites
+from vzero.presets import changed, load_preset
 from vzero.prompts import solver_messages
 from vzero.rollout import Request, encoding
 from vzero.rollout.client import _body
@@ -43,14 +44,25 @@ def asked() -> list[Request]:
 
 
 def test_an_opening_is_the_first_words_and_never_the_answer() -> None:
-    assert opening("<think> row 6 1 so 7 A </think> \\boxed{ A }", 2) == "<think> row"
-    assert opening("  so \\boxed{ A }", 5) == "so"
-    assert opening("\\boxed{A}", 3) == "" and opening("a\\boxed{A}", 3) == "a" and opening("", 2) == ""
+    assert opening("<think> row 6 1 so 7 A </think> \\boxed{ A }", 2, "natural") == "<think> row"
+    assert opening("  so \\boxed{ A }", 5, "natural") == "so"
+    assert opening("\\boxed{A}", 3, "natural") == "" and opening("a\\boxed{A}", 3, "natural") == "a" and opening("", 2, "natural") == ""
+
+
+@pytest.mark.parametrize("control", ["<|im_end|>", "<|image_pad|>", "<image>", "it<|im_start|>user", "\ud800"])
+def test_an_opening_ends_before_what_would_break_the_prompt(processor, asked: list[Request], control: str) -> None:
+    begun = opening(f"Look {control} now", 9, "natural")
+    assert begun == "Look"
+    encoding.collect(processor, [replace(asked[0], begun=begun)])  # refuses stray image tokens
+
+
+def test_an_opening_ends_before_a_role_word_of_the_pocket_world() -> None:
+    assert opening("look solve 1", 3, "pocket") == "look" and opening("look solve 1", 3, "natural") == "look solve 1"
 
 
 @given(st.text(), st.integers(0, 9))
 def test_an_opening_is_a_beginning_without_a_box(text: str, words: int) -> None:
-    found = opening(text, words)
+    found = opening(text, words, "natural")
     first, given = found.split(), text.split()
     assert "\\boxed" not in found and first[:-1] == given[: len(first)][:-1]
     assert not first or given[len(first) - 1].startswith(first[-1])
@@ -59,7 +71,7 @@ def test_an_opening_is_a_beginning_without_a_box(text: str, words: int) -> None:
 
 def test_an_answer_begun_as_it_began_goes_on_as_it_went_on(engine: TransformersEngine, asked: list[Request]) -> None:
     whole = [rollout.completions[0] for rollout in engine.generate(asked, GREEDY)]
-    words = [opening(one.text, 3) for one in whole]
+    words = [opening(one.text, 3, "pocket") for one in whole]
     begun = engine.generate([replace(request, begun=start) for request, start in zip(asked, words, strict=True)], GREEDY)
     assert [f"{start} {one.completions[0].text}" for start, one in zip(words, begun, strict=True)] == [one.text for one in whole]
     assert all(one.completions[0].token_ids == whole[i].token_ids[3:] for i, one in enumerate(begun))
@@ -115,7 +127,7 @@ def test_a_question_the_trained_solver_was_not_asked_is_an_error(asked: list[Req
 
 def test_beginnings_are_found_by_the_seeds_that_the_evaluation_uses() -> None:
     row = {"suite": "s", "item_id": "i", "greedy": {"text": "x y z"}, "sampled": [{"text": "p q r"}, {"text": "u"}]}
-    found = openings([row], 2, 5)
+    found = openings([row], 2, 5, "natural")
     assert found == {derive(5, "evaluate", "s", "i", "greedy"): ("x y",), derive(5, "evaluate", "s", "i", "sampled"): ("p q", "u")}
 
 

@@ -14,8 +14,8 @@ from harness.planning import gains, memory, work
 from harness.planning.plan import FILL, Plan, choose_machine, make
 from harness.planning.shapes import ModelSize, image_tokens, size_of
 from harness.planning.work import Assumptions
-from vzero.config import load_preset, preset_names
 from vzero.errors import InputError
+from vzero.presets import load_preset, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE, SEVEN = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"

@@ -10,8 +10,8 @@ import pytest
 
 from harness import capabilities
 from harness.run import process
-from vzero.config import load_preset, preset_names
 from vzero.errors import InputError
+from vzero.presets import load_preset, preset_names
 from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from harness.profiling.profile import TRACE, _warnings, measure
 from harness.profiling.rows import OURS, STOCK
 from harness.profiling.training import TRAINED
 from harness.profiling.workload import Options
-from vzero.config import load_preset
+from vzero.presets import load_preset
 
 
 @pytest.fixture(scope="module")

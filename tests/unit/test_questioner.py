@@ -10,11 +10,12 @@ from PIL import Image
 
 from tests import tiny_model
 from vzero import artefacts, questioner, selfplay
-from vzero.config import SamplingConfig, load_preset
+from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
+from vzero.presets import load_preset
 from vzero.progress import Progress
 from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Completion, Request, Rollout

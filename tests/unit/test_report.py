@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from harness.report import charts, finish, markdown, print_summary, tables, words
+from harness.report import charts, finish, held_out, markdown, print_summary, words
 from harness.report.collect import spread
 from harness.report.flips import choose as choose_flips
 from harness.results import build
@@ -403,7 +403,7 @@ def test_summary_fits_the_terminal_and_reads_no_markup(whole, tmp_path, width):
 
 def test_twins_render_the_same_numbers(results, page, whole):
     text, shown = (whole / "report.md").read_text(), summary(whole, 300)
-    for row in tables.accuracy(results).rows:
+    for row in held_out.accuracy(results).rows:
         for cell in row[2:]:
             assert cell.text in page and cell.text in text and cell.text in shown
 

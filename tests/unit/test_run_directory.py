@@ -9,8 +9,8 @@ import pytest
 
 from harness.run import ledger
 from harness.run.directory import opened
-from vzero.config import load_preset
 from vzero.errors import InputError
+from vzero.presets import load_preset
 
 SMOKE = load_preset("smoke")
 

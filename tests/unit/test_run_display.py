@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.run import display
 from harness.run.watch import Position, Watch
-from vzero.config import load_preset
+from vzero.presets import load_preset
 from vzero.progress import Progress
 from vzero.selfplay import plan
 

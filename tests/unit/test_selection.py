@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tests import tiny_model
 from vzero import answerability, artefacts, selection
 from vzero.answerability import rotate_options
-from vzero.config import SamplingConfig, changed, load_preset
+from vzero.config import SamplingConfig
 from vzero.errors import InputError
 from vzero.pocket.families import FAMILIES, ask
 from vzero.pocket.world import draw, scene_to_json
+from vzero.presets import changed, load_preset
 from vzero.progress import Progress
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from tests import fake_server, tiny_model
-from vzero.config import EngineConfig, SamplingConfig, content_differences, load_preset
+from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, InterruptedRun, RolloutError
+from vzero.presets import content_differences, load_preset
 from vzero.rollout import Message, Request, serve, server
 from vzero.rollout.client import Elsewhere, Endpoint, Patience, ServedEngine, home_of
 from vzero.rollout.server import elsewhere, model_name

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from tests import tiny_model
 from vzero import artefacts, checkpoints, sft
-from vzero.config import changed, load_preset
 from vzero.images import ImageRecord, load_records, open_image
+from vzero.presets import changed, load_preset
 from vzero.progress import Progress
 from vzero.selfplay import plan
 from vzero.stage import StageContext

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from tests import tiny_model
 from vzero import artefacts, selfplay, solver
-from vzero.config import SamplingConfig, load_preset
+from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
+from vzero.presets import load_preset
 from vzero.progress import Progress
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout

@@ -14,8 +14,8 @@ import pytest
 
 from vzero import artefacts
 from vzero import stage as stages
-from vzero.config import load_preset
 from vzero.errors import InputError
+from vzero.presets import load_preset
 from vzero.selfplay import plan
 from vzero.stage import StageContext, finished, main, run_stage, spec_of
 

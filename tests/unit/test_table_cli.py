@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-POCKET = str(ROOT / "results" / "pocket")
+POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
 
 
 def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -1,48 +1,12 @@
-"""The report's tables as data; terminal, Markdown and HTML render the same ones.
-
-Every function is pure: results in, `Table` out, None where there is nothing to show.
-"""
+"""Tables of the held-out questions: accuracies, gains, tests, what could not be read, both lenses, families."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from harness.report.words import NBSP, NOTHING, TONES, duration, interval, metric_label, number, p_value, percent, points
-
-Results = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Plain text (never markup), what it means ("good", "bad", "dim" or ""), and a smaller second part such as an interval."""
-
-    text: str
-    tone: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """`text_columns` are the leading columns set to the left; the others hold numbers. `breaks` are rows after which a group ends."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    text_columns: int = 1
-    notes: tuple[str, ...] = ()
-    breaks: frozenset[int] = frozenset()
-
-    @property
-    def detailed(self) -> frozenset[int]:
-        """Columns of numbers in which some cell has a second part."""
-        return frozenset(index for row in self.rows for index, cell in enumerate(row) if cell.detail and index >= self.text_columns)
-
-    @property
-    def detail_width(self) -> int:
-        """Characters in the longest second part of a number."""
-        return max((len(row[index].detail) for row in self.rows for index in self.detailed), default=0)
+from harness.report.table import Cell, Results, Table
+from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, number, p_value, percent, points
 
 
 def _missing_note(results: Results) -> tuple[str, ...]:
@@ -186,105 +150,6 @@ def _of_lens(gain: Mapping[str, Any] | None) -> Cell:
     return Cell(points(gain["gain"]), TONES[gain["direction"]], interval(gain["low"], gain["high"]))
 
 
-SHADOW_ROWS = (
-    ("valid", "questions in the right form"),
-    ("cut_off", "questions cut off"),
-    ("distinct", "distinct among the valid"),
-    ("duplicates", "repeat another question"),
-    ("letter_entropy_intuitive", "entropy of intuitive letters, nats (of 1.39)"),
-    ("letter_entropy_majority", "entropy of majority letters, nats (of 1.39)"),
-    ("mean_dual_track", "mean dual-track reward of the written"),
-    ("mean_confidence", "mean confidence c"),
-    ("agreement", "intuitive answer = majority"),
-    ("unparsed_votes", "votes that could not be read"),
-    ("kept", "kept by the filter"),
-    ("effective_families", "effective number of question families"),
-    ("hard", "questions of hard families"),
-    ("well_posed", "well-posed"),
-    ("well_posed_kept", "well-posed among the kept"),
-    ("hard_kept", "hard among the kept"),
-    ("intuitive_accuracy", "intuitive answer right"),
-    ("label_accuracy", "pseudo-label right"),
-    ("label_accuracy_kept", "pseudo-label right, kept"),
-    ("label_accuracy_kept_strict", "same, ill-posed counted as wrong"),
-    ("calibration_error", "calibration error of c"),
-)
-
-
-def iterations(results: Results) -> Table | None:
-    """Shadow measures, one column an iteration."""
-    found = results["shadow"]
-    if not found:
-        return None
-    rows = []
-    for name, label in SHADOW_ROWS:
-        values = [one.get(name) for one in found.values()]
-        if all(value is None for value in values):
-            continue
-        rows.append((Cell(label), *(_measure_cell(name, value) for value in values)))
-    notes = [f"In{NBSP}% unless said otherwise, with the number of cases. Accuracies are among well-posed questions."]
-    if all(one["well_posed"] is None for one in found.values()):
-        notes.append("These images have no known truth: how many questions are well-posed and how many labels are right is not measured.")
-    notes += [f"Incomplete: iteration {t} has no questions yet." for t in range(1, results["iterations"] + 1) if str(t) not in found]
-    return Table(
-        "What was asked, and what the labels were worth", ("measure", *(f"iteration {t}" for t in found)), tuple(rows), 1, tuple(notes)
-    )
-
-
-def _measure_cell(name: str, value: Any) -> Cell:
-    if value is None:
-        return Cell(NOTHING, "dim")
-    if not isinstance(value, Mapping):
-        return Cell(number(value, 2))
-    if name in ("mean_confidence", "mean_dual_track"):
-        return Cell(number(value["value"]), "", f"n {value['n']:,}")
-    return Cell(percent(value["value"]), "", f"n {value['n']:,}")
-
-
-def calibration(results: Results) -> Table | None:
-    """How often the pseudo-label is right at each confidence."""
-    found = {t: {row["c"]: row for row in one["calibration"]} for t, one in results["shadow"].items() if one.get("calibration")}
-    if not found:
-        return None
-    levels = sorted({c for rows in found.values() for c in rows})
-    rows = tuple(
-        (
-            Cell(f"{c:.1f}"),
-            *(Cell(percent(rows[c]["value"]), "", f"n {rows[c]['n']:,}") if c in rows else Cell(NOTHING, "dim") for rows in found.values()),
-        )
-        for c in levels
-    )
-    return Table(
-        "Is c the chance that the label is right?",
-        ("c", *(f"iteration {t}" for t in found)),
-        rows,
-        0,
-        ("Accuracy of the pseudo-label among well-posed questions at each confidence.",),
-    )
-
-
-def asked_families(results: Results) -> Table | None:
-    """Which families the Questioner asks about."""
-    found = {t: one["families"] for t, one in results["shadow"].items() if one.get("families")}
-    if not found:
-        return None
-    names = sorted(
-        {name for families in found.values() for name in families},
-        key=lambda name: (-max(families.get(name, 0) for families in found.values()), name),
-    )
-    rows = tuple(
-        (
-            Cell(name, "", "hard" if name in results["hard_families"] else ""),
-            *(
-                Cell(number(families.get(name, 0)), "", f"{percent(families.get(name, 0) / sum(families.values()))}{NBSP}%")
-                for families in found.values()
-            ),
-        )
-        for name in names
-    )
-    return Table("What the Questioner asks about", ("family", *(f"iteration {t}" for t in found)), rows)
-
-
 def held_out_families(results: Results) -> Table | None:
     """Greedy and sampled accuracy by family of held-out question."""
     models, rows, breaks = results["models"], [], set()
@@ -314,54 +179,4 @@ def held_out_families(results: Results) -> Table | None:
         2,
         ("Few items each: read patterns, not single cells.",),
         frozenset(breaks),
-    )
-
-
-TRAINING = (("reward", 3), ("kl", 4), ("grad_norm", 2), ("completion_tokens", 1), ("truncated", 3))
-
-
-def training(results: Results) -> Table | None:
-    """Each training stage: means over its first and its last eighth of steps."""
-    found = results["training"]
-    if not found:
-        return None
-    rows = []
-    for name, one in found.items():
-        cells = []
-        for metric, digits in TRAINING:
-            ends = one.get(metric)
-            cells.append(Cell(f"{number(ends['first'], digits)} \u2192 {number(ends['last'], digits)}") if ends else Cell(NOTHING, "dim"))
-        rows.append((Cell(name), Cell(number(one["steps"])), *cells))
-    return Table(
-        "Training",
-        ("stage", "steps", *(metric.replace("_", " ") for metric, _ in TRAINING)),
-        tuple(rows),
-        1,
-        ("Mean over the first and over the last eighth of the optimizer steps.",),
-    )
-
-
-def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Seconds of each finished stage and of its phases. Not part of the results: measured, and different each time."""
-    phases = list(dict.fromkeys(name for one in stages for name in one["phases"]))
-    if not stages:
-        return None
-    rows = [
-        (
-            Cell(one["name"]),
-            Cell(duration(one["seconds"])),
-            *(Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else "dim") for name in phases),
-            Cell(number(one["tokens"]), "" if one["tokens"] else "dim"),
-        )
-        for one in stages
-    ]
-    total = Cell(duration(sum(one["seconds"] or 0 for one in stages)))
-    rows.append((Cell("all"), total, *(Cell("") for _ in phases), Cell("")))
-    return Table(
-        "Cost",
-        ("stage", "time", *phases, "tokens"),
-        tuple(rows),
-        1,
-        ("Of a stage that was killed and resumed, only the last attempt is timed.",),
-        frozenset({len(rows) - 2}),
     )
