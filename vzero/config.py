@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+OWN = "own"  # the name of a reward that is no shipped one
+
 
 class Section(BaseModel):
     """A part of a preset: immutable, and strict about its keys."""
@@ -95,12 +97,19 @@ class QuestionerConfig(Section):
 
     grpo: GrpoSettings
     trained: bool = Field(True, description="false leaves it the base model in every iteration")
-    reward: Literal["dual-track", "uncertainty", "zero-sum", "capped-mismatch", "r-zero", "visplay", "evolmm"] = "dual-track"
+    reward: Literal["dual-track", "uncertainty", "zero-sum", "capped-mismatch", "r-zero", "visplay", "evolmm", "own"] = "dual-track"
+    reward_source: str | None = Field(None, description='of reward = "own": a Python text that defines it, see vzero.arms.own_reward')
     intuition: Literal["questioner", "base"] = Field("questioner", description="whose answer is the intuitive one: see vzero.questioner")
     votes_see: Literal["image", "nothing"] = Field("image", description="what the Solver inside the reward is shown beside the question")
     votes: SamplingConfig
     write: SamplingConfig
     per_image: int = Field(1, ge=1, description="questions written about each image")
+
+    @model_validator(mode="after")
+    def _own_reward_is_there(self) -> QuestionerConfig:
+        if (self.reward == OWN) != (self.reward_source is not None):
+            raise ValueError('reward = "own" needs reward_source, and no other reward has one')
+        return self
 
 
 class SolverConfig(Section):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from vzero import artefacts, bulk, processes, voting
+from vzero.arms.own_reward import reward_of
 from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
@@ -71,7 +72,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         opener=image_opener(images_kept=2 * settings.prompts_per_generation),
         seed_of=lambda generation, key, index: derive(preset.seed, "questioner-vote", iteration, generation, key, index),
         keep=(preset.solver.keep_low, preset.solver.keep_high),
-        pay=Pay(REWARDS[preset.questioner.reward], preset.questioner.votes_see == "image", intuition),
+        pay=Pay(reward_of(preset.questioner), preset.questioner.votes_see == "image", intuition),
         deal=Deal(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
     )
     return train(

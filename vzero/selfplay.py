@@ -129,7 +129,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
         inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
         if preset.questioner.intuition == "base":
             inputs["intuition"] = "base"
-        own = {**keep, **_pick(asked, "grpo", "reward", "intuition", "votes_see", "votes")}
+        own = {**keep, **_pick(asked, "grpo", "reward", "reward_source", "intuition", "votes_see", "votes")}
         policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
         yield "train-questioner", inputs, {**common, **own, **policy}
     writer = "train-questioner" if preset.questioner.trained else "base"

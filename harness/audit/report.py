@@ -121,10 +121,11 @@ def _table(audit: Audit, name: str, formula: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"{name}: {formula}", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    title = Text(f"{name}: {formula}", style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("Solver", "Questioner"):
         table.add_column(column, no_wrap=True)
-    for column in ("reward", "valid", "mean c", "kept", "label right", "usable"):
+    for column in ("reward", "valid\n%", "mean\nc", "kept\n%", "label\nright %", "usable\n%"):
         table.add_column(column, justify="right", no_wrap=True)
     tricked = {(one.solver, one.player) for one in audit.exploits if one.rules == name}
     for solver, rows in groupby([row for row in audit.rows if row.rules == name], key=lambda row: row.solver):
@@ -136,17 +137,18 @@ def _table(audit: Audit, name: str, formula: str) -> Table:
 
 def _cells(row: Row, solver: str) -> list[str]:
     def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.1f} %"
+        return "-" if value is None else f"{100 * value:.1f}".replace("100.0", "100")
 
-    reward = f"{row.reward:.3f}" if row.low is None else f"{row.reward:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    reward = f"{row.reward:.3f}" if row.high is None else f"{row.reward:.3f} ±{row.high - row.reward:.3f}"
     confidence = "-" if row.confidence is None else f"{row.confidence:.2f}"
     return [solver, row.player, reward, percent(row.valid), confidence, percent(row.kept), percent(row.label_accuracy), percent(row.usable)]
 
 
 def _legend(audit: Audit) -> str:
     skills = "; ".join(f"{s.name} {100 * s.easy:.0f} / {100 * s.hard:.0f}" for s in SOLVERS)
-    draws = audit.rows[0].draws
-    how = "Exact: every outcome of the votes is summed." if draws is None else f"Simulated: {draws} replies a row, 95 % intervals."
+    drawn = sorted({row.draws for row in audit.rows if row.draws is not None})
+    exact = ["Exact: every outcome of the votes is summed."] if any(row.draws is None for row in audit.rows) else []
+    how = " ".join([*exact, *(f"{'With ±' if exact else 'Simulated'}: {draws} replies a row, 95 % intervals." for draws in drawn)])
     return (
         f"{audit.votes} votes a question. {how} Solvers, right votes in % on easy / hard questions: {skills}.\n"
         "kept: replies that survive the filter; label right: of the kept, majority is the right option; usable: both. Red: an exploit."

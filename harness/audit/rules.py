@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from vzero.arms import Arm, defects
-from vzero.arms.questioner_rewards import REWARDS, Asked
-from vzero.config import Preset
+from vzero.arms.own_reward import reward_of
+from vzero.arms.questioner_rewards import Asked
+from vzero.config import OWN, Preset
 from vzero.parsing import Question, parse_answer
 from vzero.presets import changed, load_preset
 from vzero.questioner import read_question
@@ -88,19 +90,21 @@ def any_majority(counted: Tally) -> bool:
 def of_arm(arm: Arm) -> Rules | None:
     """The rules by which `arm` pays its Questioner and chooses what the Solver trains on; None where no Questioner is trained.
 
-    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says.
+    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says. A reward of the user's own may read
+    votes in any way, so it is simulated.
     """
     preset: Preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
     if not preset.questioner.trained:
         return None
-    reward, solver = REWARDS[preset.questioner.reward], preset.solver
+    reward, solver = reward_of(preset.questioner), preset.solver
     formula = reward.formula + (" (repetition left out)" if reward.less_repetition else "")
     return Rules(
         name=arm.name,
         formula=formula + _beyond(preset),
         source=arm.source,
         reward=lambda votes, intuitive: reward.single(Asked("", intuitive, tuple(votes))),
-        keep=any_majority if solver.filter == "none" else keep,
+        keep=any_majority if solver.filter == "none" else partial(keep, low=solver.keep_low, high=solver.keep_high),
+        order_free=reward.name != OWN,
         read_label=defects.reader(preset.defects) if preset.defects else None,
         count=defects.counter(preset.defects),
         blind=preset.questioner.votes_see == "nothing",
@@ -113,10 +117,12 @@ def of_arm(arm: Arm) -> Rules | None:
 def _beyond(preset: Preset) -> str:
     """What the rules hold besides the formula."""
     solver = preset.solver
+    bounds = (solver.keep_low, solver.keep_high)
     notes = {
         "votes without the image": preset.questioner.votes_see == "nothing",
         "intuition of a frozen model": preset.questioner.intuition == "base",
         "no filter": solver.filter == "none",
+        f"kept: {solver.keep_low:g} <= c <= {solver.keep_high:g}": solver.filter != "none" and bounds != (0.3, 0.8),
         "options checked": solver.answerable,
         f"{solver.labels} labels": solver.labels in ("random", "truth"),
         f"defects: {', '.join(preset.defects)}": bool(preset.defects),
@@ -136,7 +142,8 @@ def of_arms(arms: Sequence[Arm]) -> tuple[list[Rules], list[str]]:
             continue
         preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
         asked, solver = preset.questioner, preset.solver
-        key = (asked.reward, asked.votes_see, asked.intuition, solver.filter, solver.answerable, rules.labels, preset.defects)
+        kept = (solver.filter, solver.keep_low, solver.keep_high, solver.answerable)
+        key = (asked.reward, asked.reward_source, asked.votes_see, asked.intuition, kept, rules.labels, preset.defects)
         if key in found:
             notes.append(f"{arm.name}: the same reward, filter and labels as {found[key].name}.")
         else:

@@ -17,7 +17,7 @@ class Arm:
 
     Attributes:
         name: on the command line and in results.
-        group: who it is for: the paper's own arms, controls, rival methods, our repairs, or known defects.
+        group: who it is for: the paper's own arms, controls, rival methods, our repairs, known defects, or files of the user's own.
         says: what it does, in one line.
         source: paper or code, or "ours".
         changes: dotted settings by which it differs from V-Zero.
@@ -25,7 +25,7 @@ class Arm:
     """
 
     name: str
-    group: Literal["paper", "controls", "rivals", "repairs", "defects"]
+    group: Literal["paper", "controls", "rivals", "repairs", "defects", "own"]
     says: str
     source: str
     changes: Mapping[str, Any] = field(default_factory=dict)

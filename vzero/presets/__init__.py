@@ -88,7 +88,9 @@ def _toml_value(text: str) -> Any:
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
-        tree = tree.setdefault(parent, {})
+        if tree.get(parent) is None:  # an optional part, as lora
+            tree[parent] = {}
+        tree = tree[parent]
         if not isinstance(tree, dict):
             raise InputError(f"{dotted!r} is not a setting: {parent!r} has no parts.")
     tree[last] = value

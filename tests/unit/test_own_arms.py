@@ -1,0 +1,189 @@
+"""Arms and rewards out of the user's files: what they become, what is refused and how, and what two of them share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from harness.audit import audit
+from harness.audit.rules import of_arm
+from harness.commands.show import as_toml
+from vzero.arms import ARMS, changes_of, chosen
+from vzero.arms.own_reward import compiled, reward_of
+from vzero.arms.questioner_rewards import Asked
+from vzero.config import Preset
+from vzero.errors import InputError
+from vzero.presets import changed, load_preset
+from vzero.selfplay import plan
+
+BASE = load_preset("pocket")
+LENGTH = '''"""Pays long questions.
+
+The second line is not shown.
+"""
+from vzero.voting import tally
+
+
+def reward(asked):
+    return len(asked.text) / 100 - (tally(asked.votes).answer == asked.intuitive)
+'''
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def preset_of(path: Path) -> Preset:
+    return changed(BASE, changes_of(chosen(str(path))[0]))
+
+
+def test_a_file_of_python_is_an_arm_that_pays_what_it_says(tmp_path: Path) -> None:
+    path = written(tmp_path, "long-ones.py", LENGTH)
+    (arm,) = chosen(str(path))
+    assert (arm.name, arm.group, arm.says, arm.matched) == ("long-ones", "own", "Pays long questions.", False)
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in arm.source
+    reward = reward_of(preset_of(path).questioner)
+    batch = [Asked("x" * 50, "A", ("A", "A", "B")), None, Asked("x" * 10, "B", ("A", "A", "B"))]
+    assert reward.score(batch) == [-0.5, -1.0, 0.1]
+
+
+def test_the_reward_is_part_of_the_training_and_of_nothing_before_it(tmp_path: Path) -> None:
+    one, other = preset_of(written(tmp_path, "one.py", LENGTH)), preset_of(written(tmp_path, "other.py", LENGTH.replace("100", "99")))
+    configs = [{stage.name: stage.config for stage in plan(preset)} for preset in (BASE, one, other)]
+    differing = {name for name in configs[0] if configs[0][name] != configs[1][name]}
+    assert differing == {"02-train-questioner-1", "07-train-questioner-2"}
+    assert {name for name in configs[1] if configs[1][name] != configs[2][name]} == differing
+    assert {"reward_source" in stage.config for stage in plan(BASE)} == {False}
+
+
+def test_a_run_keeps_the_reward_though_its_file_is_gone(tmp_path: Path) -> None:
+    path = written(tmp_path, "gone.py", LENGTH)
+    shown = as_toml(preset_of(path).model_dump(mode="json"))
+    path.unlink()
+    again = load_preset(str(written(tmp_path, "shown.toml", shown)))
+    assert reward_of(again.questioner).single(Asked("x" * 50, "A", ("B",))) == 0.5
+
+
+def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
+    written(tmp_path, "doubt.py", LENGTH)
+    path = written(
+        tmp_path,
+        "narrow.toml",
+        'says = "a narrow filter, another reward"\nmatched = true\nreward = "doubt.py"\n'
+        "[changes]\nsolver.keep_low = 0.4\nlora.rank = 4\nlora.alpha = 8\n[changes.questioner]\nper_image = 2\n",
+    )
+    arms = chosen(f"random-label,{path},v-zero")
+    assert [arm.name for arm in arms] == ["v-zero", "random-label", "narrow"] and arms[-1].matched
+    preset = changed(BASE, changes_of(arms[-1], [7, 5]))
+    assert (preset.solver.keep_low, preset.questioner.per_image, preset.matched) == (0.4, 2, (7, 5))
+    assert preset.lora is not None and preset.lora.rank == 4
+    assert (preset.questioner.reward, preset.questioner.reward_source) == ("own", LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("missing.py", None, "Cannot read"),
+        ("v-zero.py", LENGTH, "already"),
+        ("paper.py", LENGTH, "already"),
+        ("Big Name.py", LENGTH, "small letters"),
+        ("broken.py", "def reward(asked:\n", "SyntaxError in line 1"),
+        ("fails.py", "import nothing_of_that_name\n", "ModuleNotFoundError in line 1"),
+        ("empty.py", "", "defines no function reward"),
+        ("number.py", "reward = 3\n", "defines no function reward"),
+        ("null.py", "x = '\0'\n", "does not run"),
+        ("settings.toml", "says = 'x'\n", "changes nothing"),
+        ("mute.toml", "[changes]\nsolver.keep_low = 0.4\n", "says in one line"),
+        ("seeded.toml", "says = 'x'\n[changes]\nseed = 3\n", "given to each run"),
+        ("stray.toml", "says = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
+        ("torn.toml", "says = 'x\n", "not valid TOML"),
+        ("lost.toml", "says = 'x'\nreward = 'nowhere.py'\n", "nowhere.py"),
+        ("typed.toml", "says = 'x'\nmatched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
+    ],
+)
+def test_what_is_no_arm_is_refused_in_one_sentence(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    path = tmp_path / name if text is None else written(tmp_path, name, text)
+    with pytest.raises(InputError, match=said) as found:
+        chosen(str(path))
+    assert str(tmp_path) in str(found.value) and "\n" not in str(found.value)
+
+
+def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    one, two = written(tmp_path, "mine.py", LENGTH), written(tmp_path / "sub", "mine.py", LENGTH)
+    assert len(chosen(f"{one},{one}")) == 1
+    with pytest.raises(InputError, match="already"):
+        chosen(f"{one},{two}")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 1 / asked.votes.count(None)", "ZeroDivisionError in line 2"),
+        ("return 'high'", "ValueError"),
+        ("return None", "TypeError"),
+        ("return float('nan')", "paid nan"),
+        ("return 1e999", "paid inf"),
+    ],
+)
+def test_a_reward_that_fails_ends_the_training_and_is_never_a_number(body: str, said: str) -> None:
+    reward = compiled(f"def reward(asked):\n    {body}\n")
+    with pytest.raises(InputError, match=said):
+        reward.score([Asked("q", "A", ("A",))])
+
+
+def test_source_and_name_go_together() -> None:
+    for changes in ({"questioner.reward": "own"}, {"questioner.reward_source": LENGTH}):
+        with pytest.raises(InputError, match="reward_source"):
+            changed(BASE, changes)
+
+
+def test_the_audit_plays_against_a_reward_of_ones_own(tmp_path: Path) -> None:
+    """V-Zero's formula written anew as a file: simulated, so its rewards lie within their intervals around the enumerated ones."""
+    text = (
+        "def reward(asked):\n"
+        "    counts = {one: asked.votes.count(one) for one in asked.votes if one}\n"
+        "    top = max(counts, key=counts.get) if counts else None\n"
+        "    c = counts.get(top, 0) / len(asked.votes)\n"
+        "    return 0.0 if top is None else min(c, 1 - c) if top == asked.intuitive else 0.5 * c\n"
+    )
+    rules = of_arm(chosen(str(written(tmp_path, "again.py", text)))[0])
+    exact = of_arm(ARMS["v-zero"])
+    assert rules is not None and exact is not None
+    mine = {(row.solver, row.player): row for row in audit([rules], 10, 500, 0).rows}
+    wanted = {key: row.reward for row in audit([exact], 10, None, 0).rows if (key := (row.solver, row.player))}
+    outside = [
+        key for key, row in mine.items() if row.low is not None and abs(row.reward - wanted[key]) > 2 * (row.high - row.reward) + 1e-9
+    ]
+    assert len(mine) == len(wanted) and not outside
+
+
+def test_the_audit_keeps_what_the_arm_keeps(tmp_path: Path) -> None:
+    path = written(tmp_path, "narrow.toml", "says = 'x'\n[changes]\nsolver.keep_low = 0.5\nsolver.keep_high = 0.5\n")
+    rules, whole = of_arm(chosen(str(path))[0]), of_arm(ARMS["v-zero"])
+    assert rules is not None and whole is not None
+    kept, more = ({(r.solver, r.player): r.kept for r in audit([one], 10, None, 0).rows} for one in (rules, whole))
+    guessing = ("guessing", "unanswerable")
+    assert kept[guessing] == pytest.approx(_chance_of_top(5)) and kept[guessing] < more[guessing]
+    assert "0.5 <= c <= 0.5" in rules.formula
+
+
+def _chance_of_top(most: int) -> float:
+    """That the fullest of four cells gets `most` of ten balls: 10! [x^10] (sum x^k / k!)^4 / 4^10, up to `most` less up to one less."""
+    up_to = [np.polynomial.Polynomial([1 / math.factorial(k) for k in range(top + 1)]) ** 4 for top in (most, most - 1)]
+    return (up_to[0].coef[10] - up_to[1].coef[10]) * math.factorial(10) / 4**10
+
+
+def test_the_command_line_takes_files(tmp_path: Path) -> None:
+    from harness.cli import app
+
+    path = written(tmp_path, "long-ones.py", LENGTH)
+    found = CliRunner().invoke(app, ["audit", "--arm", str(path)])
+    assert found.exit_code == 0 and "Pays long questions." in found.output
