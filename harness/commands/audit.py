@@ -14,7 +14,10 @@ from vzero.errors import InputError
 def audit(
     reward: Annotated[list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")] = None,
     arm: Annotated[
-        str | None, typer.Option("--arm", metavar="ARMS", help="Audit what arms pay and keep: all, a group, or names with commas between.")
+        str | None,
+        typer.Option(
+            "--arm", metavar="ARMS", help="Audit what arms pay and keep: all, a group, names, or files of your own, with commas between."
+        ),
     ] = None,
     votes: Annotated[int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver a question.")] = 10,
     draws: Annotated[

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ArmNames = Annotated[
     str | None,
     typer.Option(
-        "--arms", metavar="ARMS", help="Run a grid: paper, controls, rivals, repairs, all, or names of arms, with commas between."
+        "--arms",
+        metavar="ARMS",
+        help="Run a grid: paper, controls, rivals, repairs, all, names of arms, or your own files (docs/extending.md); commas between.",
     ),
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1.")]

@@ -15,7 +15,7 @@ from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
-from vzero.presets import load_preset
+from vzero.presets import changed, load_preset
 from vzero.progress import Progress
 from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Completion, Request, Rollout
@@ -175,6 +175,21 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
     questioner.run_writing(context)
     assert opened == ["i3", "i4"]
     assert (context.folder / "questions.jsonl").read_text() == whole
+
+
+def test_a_training_pays_by_the_reward_of_its_preset(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job that training is handed, with votes 9 to 1 against the writer's own answer: .5c, min(c, 1-c), or what a file says."""
+    jobs = []
+    monkeypatch.setattr("vzero.rollout.engines.open_solver", lambda config, checkpoint: Scripted(votes("A" * 9 + "B")))
+    monkeypatch.setattr("vzero.grpo.train.train", lambda job: jobs.append(job) or {})
+    own = {"questioner.reward": "own", "questioner.reward_source": "def reward(asked): return len(asked.votes) + (asked.intuitive == 'B')"}
+    for changes in ({}, {"questioner.reward": "uncertainty"}, own):
+        preset = changed(context.preset, changes)
+        stage = next(one for one in selfplay.plan(preset) if one.kind == "train-questioner")
+        inputs = {**context.inputs, "solver": context.inputs["questioner"]}
+        questioner.run_training(StageContext(stage, preset, context.folder, inputs, context.progress))
+    asked = Group(jobs[0].prompts[0], (completion(GOOD.format("B")),))
+    assert [job.reward([asked], 0).rewards for job in jobs] == [[[0.45]], [[0.1]], [[11.0]]]
 
 
 def test_rows_of_valid_and_invalid_questions() -> None:
