@@ -122,9 +122,10 @@ class SolverConfig(Section):
     filter: Literal["confidence", "none"] = Field("confidence", description='"none" keeps every question that has a label')
     answerable: bool = Field(False, description="keep only questions whose majority survives a change of the options' order")
     labels: Literal["majority", "random", "truth", "none"] = Field("majority", description='"none" needs an objective without labels')
-    objective: Literal["labels", "group-majority", "consistency", "random", "format", "sft"] = Field(
+    objective: Literal["labels", "group-majority", "consistency", "random", "format", "sft", "own"] = Field(
         "labels", description="what the Solver is trained on: see vzero.objectives"
     )
+    reward_source: str | None = Field(None, description='of objective = "own": a Python text that defines it, see vzero.arms.own_reward')
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> SolverConfig:
@@ -134,8 +135,12 @@ class SolverConfig(Section):
 
     @model_validator(mode="after")
     def _labels_where_needed(self) -> SolverConfig:
-        if self.labels == "none" and (self.objective not in ("group-majority", "consistency") or self.answerable):
-            raise ValueError('labels = "none" draws no votes, so it needs objective "group-majority" or "consistency", and not answerable')
+        if self.labels == "none" and (self.objective not in ("group-majority", "consistency", OWN) or self.answerable):
+            raise ValueError(
+                'labels = "none" draws no votes, so it needs objective "group-majority", "consistency" or "own", and not answerable'
+            )
+        if (self.objective == OWN) != (self.reward_source is not None):
+            raise ValueError('objective = "own" needs reward_source, and no other objective has one')
         if self.objective == "sft" and self.labels != "majority":
             raise ValueError('objective = "sft" learns from the votes for the majority, so it needs labels = "majority"')
         return self

@@ -149,7 +149,7 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
     if preset.solver.objective == "sft":
         learned["votes"] = "label"
     policy = {**_policy(config, draws=preset.solver.objective != "sft"), **_shared(preset, "train-solver")}
-    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective"), **policy}
+    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective", "reward_source"), **policy}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from vzero import artefacts, bulk, voting
 from vzero.arms import defects
+from vzero.arms.own_reward import solver_reward
 from vzero.config import SolverConfig
 from vzero.images import load_records, open_image
 from vzero.objectives import label_reward, reward_of
@@ -104,6 +105,10 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     prompts = [
         Prompt(row["question_id"], solver_messages(preset.dialect, row["text"]), records[row["image_id"]], row["answer"]) for row in kept
     ]
+    if preset.solver.reward_source is not None:
+        reward = solver_reward(preset.solver.reward_source, {row["question_id"]: row.get("votes", ()) for row in kept})
+    else:
+        reward = reward_of(preset.solver.objective, preset.seed, ctx.stage.iteration)
     return train(
         Job(
             "solver",
@@ -113,7 +118,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
             preset.engine,
             ctx.inputs["solver"],
             prompts,
-            reward_of(preset.solver.objective, preset.seed, ctx.stage.iteration),
+            reward,
             ctx.folder,
             ctx.work,
             ctx.progress,

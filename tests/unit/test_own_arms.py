@@ -14,11 +14,15 @@ from harness.audit import audit
 from harness.audit.rules import of_arm
 from harness.commands.show import as_toml
 from vzero.arms import ARMS, changes_of, chosen
-from vzero.arms.own_reward import compiled, reward_of
+from vzero.arms.own_reward import reward_of, solver_reward
 from vzero.arms.questioner_rewards import Asked
 from vzero.config import Preset
 from vzero.errors import InputError
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group
+from vzero.images import ImageRecord
 from vzero.presets import changed, load_preset
+from vzero.rollout.protocol import Completion
 from vzero.selfplay import plan
 
 BASE = load_preset("pocket")
@@ -134,13 +138,36 @@ def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_reward_that_fails_ends_the_training_and_is_never_a_number(body: str, said: str) -> None:
-    reward = compiled(f"def reward(asked):\n    {body}\n")
+    source = f"def reward(asked):\n    {body}\n"
+    reward = reward_of(changed(BASE, {"questioner.reward": "own", "questioner.reward_source": source}).questioner)
     with pytest.raises(InputError, match=said):
         reward.score([Asked("q", "A", ("A",))])
 
 
+SOFT = """def solver_reward(one):
+    return one.votes.count(one.answer) / len(one.votes) + (one.answer == one.label) + one.group.count("B") * 10
+"""
+
+
+def test_a_solver_paid_by_a_file() -> None:
+    """Votes A, A, B, unreadable, A; label A; a group of A, B and nothing: .6 + 1 + 10, .2 + 10, and .2 + 10 with the unreadable one."""
+    prompt = Prompt("q1", (), ImageRecord("i", Path("x"), "", 2, 2), "A")
+    texts = ("\\boxed{A}", "so \\boxed{ b }", "no box")
+    group = Group(prompt, tuple(Completion(text, (1,), (0.0,), "stop") for text in texts))
+    scores = solver_reward(SOFT, {"q1": ["A", "A", "B", None, "A"], "q2": ["B"]})([group], 0)
+    assert scores.rewards == [[pytest.approx(11.6), pytest.approx(10.2), pytest.approx(10.2)]]
+
+
+def test_a_file_may_pay_either_role_or_both(tmp_path: Path) -> None:
+    soft, both = preset_of(written(tmp_path, "soft.py", SOFT)), preset_of(written(tmp_path, "both.py", LENGTH + SOFT))
+    assert (soft.questioner.reward, soft.solver.objective, soft.solver.reward_source) == ("dual-track", "own", SOFT)
+    assert (both.questioner.reward, both.solver.objective) == ("own", "own")
+    configs = [{stage.name: stage.config for stage in plan(preset)} for preset in (BASE, soft)]
+    assert {name for name in configs[0] if configs[0][name] != configs[1][name]} == {"05-train-solver-1", "10-train-solver-2"}
+
+
 def test_source_and_name_go_together() -> None:
-    for changes in ({"questioner.reward": "own"}, {"questioner.reward_source": LENGTH}):
+    for changes in ({"questioner.reward": "own"}, {"questioner.reward_source": LENGTH}, {"solver.objective": "own"}):
         with pytest.raises(InputError, match="reward_source"):
             changed(BASE, changes)
 

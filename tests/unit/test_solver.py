@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images import ImageRecord
-from vzero.presets import load_preset
+from vzero.presets import changed, load_preset
 from vzero.progress import Progress
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout
@@ -167,6 +168,16 @@ def test_only_kept_questions_are_trained_on(tmp_path: Path) -> None:
         "unanimous",
     } <= row.keys()
     assert (context.folder / "checkpoint" / "model.safetensors").exists()
+
+
+def test_a_training_pays_by_a_reward_out_of_a_file(tmp_path: Path) -> None:
+    """What was written down of each completion earns what the file says of its text, its question's votes and label."""
+    context = context_for(tmp_path, "train-solver", [], [label(0, True), label(2, True)])
+    source = "def solver_reward(one): return one.text.count('w') + one.votes.count(one.label) / 4"
+    preset = changed(context.preset, {"solver.objective": "own", "solver.reward_source": source})
+    solver.run_training(replace(context, preset=preset))
+    rows = artefacts.read_jsonl(context.folder / "rollouts.jsonl")
+    assert [row["reward"] for row in rows] == [row["text"].count("w") + 2.5 for row in rows] and len({row["reward"] for row in rows}) > 1
 
 
 def test_no_kept_question_leaves_the_solver_as_it_was(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Arms of the user's own, out of files, beside the declared ones.
 
-A `.py` file is a reward of the Questioner's (vzero.arms.own_reward) and everything else V-Zero's. A `.toml` file is any change of settings:
+A `.py` file is a reward of the Questioner, of the Solver or of both (vzero.arms.own_reward), and everything else V-Zero's. A `.toml` file
+is any change of settings:
 
     says = "half the Solver's learning rate"     # one line
     matched = false                              # true: its Solver is held to V-Zero's number of training questions
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero.arms.declared import Arm
-from vzero.arms.own_reward import compiled, summary
+from vzero.arms.own_reward import QUESTIONER, SOLVER, defined, summary
 from vzero.config import OWN
 from vzero.errors import InputError
 
@@ -73,11 +74,14 @@ def _declared(path: Path, name: str, text: str) -> Arm:
 
 
 def _paying(path: Path, text: str) -> dict[str, Any]:
+    """The settings by which a role is paid as a reward file says."""
     try:
-        compiled(text)
+        found = defined(text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return {"questioner.reward": OWN, "questioner.reward_source": text}
+    asked = {"questioner.reward": OWN, "questioner.reward_source": text} if QUESTIONER in found else {}
+    solved = {"solver.objective": OWN, "solver.reward_source": text} if SOLVER in found else {}
+    return {**asked, **solved}
 
 
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A Questioner's reward of the user's own, out of a Python file.
+"""Rewards of the user's own, of either role, out of a Python file.
 
-The file's text is a setting of the preset (`questioner.reward_source`): a run records the very code that paid its Questioner, another text
-is another experiment, and no stage depends on a file that may have changed since. It is code and runs with its user's rights; nothing here
-takes such text from anywhere but the command line, a preset or an arm that the user named.
+The file's text is a setting of the preset (`questioner.reward_source`, `solver.reward_source`): a run records the very code that paid,
+another text is another experiment, and no stage depends on a file that may have changed since. It is code and runs with its user's rights;
+nothing here takes such text from anywhere but the command line, a preset or an arm that the user named.
 """
 
 from __future__ import annotations
@@ -10,42 +10,82 @@ from __future__ import annotations
 import ast
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
 from vzero.config import OWN, QuestionerConfig
 from vzero.errors import InputError
+from vzero.grpo.groups import Group, Reward, Scores
+from vzero.parsing import parse_answer
 
-FUNCTION = "reward"
+QUESTIONER, SOLVER = "reward", "solver_reward"  # the functions a file may define
 FILE = "<reward>"  # how tracebacks name the text
 
 
+@dataclass(frozen=True)
+class Answered:
+    """One of the Solver's completions as it is paid.
+
+    Attributes:
+        text: the completion.
+        answer: the boxed option, "A" to "D"; None where there is none to read.
+        label: the question's pseudo-label; None where the arm has none.
+        votes: those behind the label, None for one that could not be read; empty where the arm draws none.
+        group: the answers of all completions of this question in the step, this one among them.
+    """
+
+    text: str
+    answer: str | None
+    label: str | None
+    votes: tuple[str | None, ...]
+    group: tuple[str | None, ...]
+
+
+def defined(source: str) -> frozenset[str]:
+    """Which of the two functions a text defines.
+
+    Raises:
+        InputError: it does not run, or defines neither.
+    """
+    space = _run(source)
+    found = frozenset(name for name in (QUESTIONER, SOLVER) if callable(space.get(name)))
+    if not found:
+        raise InputError(
+            f"The reward file defines no function {QUESTIONER}(asked) or {SOLVER}(answered); docs/extending.md has one to start from."
+        )
+    return found
+
+
 def reward_of(settings: QuestionerConfig) -> QuestionerReward:
-    """The reward a preset chooses.
+    """The Questioner's reward that a preset chooses.
 
     Raises:
-        InputError: its own text is not a reward; see `compiled`.
+        InputError: its own text defines none. The reward itself raises it where the function fails or gives what is no finite number.
     """
-    return compiled(settings.reward_source) if settings.reward_source is not None else REWARDS[settings.reward]
+    if settings.reward_source is None:
+        return REWARDS[settings.reward]
+    return QuestionerReward(OWN, summary(settings.reward_source), "a file of the user's own", _checked(settings.reward_source, QUESTIONER))
 
 
-def compiled(source: str) -> QuestionerReward:
-    """The reward in `source`: Python that defines `reward(asked)`, from an `Asked` to a number, for one valid question.
+def solver_reward(source: str, votes: Mapping[str, Sequence[str | None]]) -> Reward:
+    """The Solver's reward in `source`; it raises as that of `reward_of` does.
 
-    Raises:
-        InputError: the text does not run, or defines no such function. The reward itself raises it, too, when the function fails or gives
-            what is no finite number.
+    Args:
+        votes: behind each question's label, by the key of its prompt.
     """
-    space: dict[str, Any] = {"__name__": "own_reward"}
-    try:
-        exec(compile(source, FILE, "exec"), space)  # the user's own program, see above
-    except Exception as error:
-        raise InputError(f"The reward file does not run: {_where(error)}.") from error
-    function = space.get(FUNCTION)
-    if not callable(function):
-        raise InputError(f"The reward file defines no function {FUNCTION}(asked); docs/extending.md has one to start from.")
-    return QuestionerReward(OWN, summary(source), "a file of the user's own", _checked(function))
+    pay = _checked(source, SOLVER)
+
+    def reward(groups: Sequence[Group], generation: int) -> Scores:
+        return Scores([[pay(one) for one in _answered(group, tuple(votes.get(group.prompt.key, ())))] for group in groups], {})
+
+    return reward
+
+
+def _answered(group: Group, votes: tuple[str | None, ...]) -> list[Answered]:
+    answers = tuple(parse_answer(one.text) for one in group.completions)
+    return [Answered(one.text, answer, group.prompt.label, votes, answers) for one, answer in zip(group.completions, answers, strict=True)]
 
 
 def summary(source: str) -> str:
@@ -61,14 +101,28 @@ def summary(source: str) -> str:
     return said.split("\n")[0].strip() or "a reward without a docstring"
 
 
-def _checked(function: Callable[[Asked], Any]) -> Callable[[Asked], float]:
-    def pay(asked: Asked) -> float:
+def _run(source: str) -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": "own_reward"}
+    try:
+        exec(compile(source, FILE, "exec"), space)  # the user's own program, see above
+    except Exception as error:
+        raise InputError(f"The reward file does not run: {_where(error)}.") from error
+    return space
+
+
+def _checked(source: str, name: str) -> Callable[[Any], float]:
+    """The function `name` of `source`, held to a finite number."""
+    function = _run(source).get(name)
+    if not callable(function):
+        raise InputError(f"The reward file defines no function {name}, which the preset pays by; docs/extending.md has an example.")
+
+    def pay(given: Asked | Answered) -> float:
         try:
-            value = float(function(asked))
+            value = float(function(given))
         except Exception as error:
-            raise InputError(f"The reward file failed on {asked!r}: {_where(error)}.") from error
+            raise InputError(f"The reward file failed on {given!r}: {_where(error)}.") from error
         if not math.isfinite(value):
-            raise InputError(f"The reward file paid {value} for {asked!r}; a reward is a finite number.")
+            raise InputError(f"The reward file paid {value} for {given!r}; a reward is a finite number.")
         return value
 
     return pay
