@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.sealed import Run, SealedStage
 from harness.shadow import pocket_truths, share
+from vzero.selfplay import MEASUREMENTS
 
 
 def compute(run: Run) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def compute(run: Run) -> dict[str, Any]:
         },
         "imitated": sum(_fact(one, "imitated") for one in trained["solver"]),
         "steps": {role: sum(_fact(one, "steps") for one in stages) for role, stages in trained.items()},
-        "tokens": sum(_tokens(one) for one in run.stages.values() if one.stage.kind not in ("evaluate", "probe")),
+        "tokens": sum(_tokens(one) for one in run.stages.values() if one.stage.kind not in MEASUREMENTS),
     }
 
 

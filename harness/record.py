@@ -8,6 +8,7 @@ from typing import Any
 from harness.accuracies import model_name
 from harness.run import ledger
 from harness.sealed import Run
+from vzero.selfplay import MEASUREMENTS
 
 EVENT = "result"
 
@@ -63,7 +64,7 @@ def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
         found.append(row("elicitation", {"model": probe["model"]}, values, [made.name, made.inputs["openings"], evaluated["base"]]))
     judged = [one for one in results["claims"] if one["verdict"] != "NOT RUN"]
     found += [row("claim", {"claim": one["id"], "verdict": one["verdict"]}, one["measured"], list(evaluated.values())) for one in judged]
-    made_by = [name for name, one in run.stages.items() if one.stage.kind not in ("evaluate", "probe")]
+    made_by = [name for name, one in run.stages.items() if one.stage.kind not in MEASUREMENTS]
     found.append(row("compute", {}, results["compute"], made_by))
     for number, values in results["trained_on"].items():
         learned = run.of_iteration("train-solver", int(number))

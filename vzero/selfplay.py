@@ -32,6 +32,7 @@ Kind = Literal[
     "train-solver",
     "probe",
 ]
+MEASUREMENTS = frozenset({"evaluate", "probe"})  # kinds of stages from which nothing is trained
 IMAGES = "00-images"
 
 
@@ -82,6 +83,11 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
         inputs, own = {"model": "base", "openings": stages[-1].name}, {**evaluation, "opening_words": words}
         stages.append(Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own))
     return tuple(stages)
+
+
+def training(preset: Preset) -> tuple[Stage, ...]:
+    """The stages of `plan` without those that measure: what training both roles takes."""
+    return tuple(stage for stage in plan(preset) if stage.kind not in MEASUREMENTS)
 
 
 def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:

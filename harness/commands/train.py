@@ -26,7 +26,7 @@ def train(
     plain: options.Plain = False,
     json: options.Json = False,
 ) -> None:
-    """Train both roles and stop: all stages but the evaluations. `reproduce` with the same options adds those later.
+    """Train both roles and stop: all stages but those that measure. `reproduce` with the same options adds these later.
 
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
@@ -49,10 +49,10 @@ def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Con
     from harness.run.directory import opened
     from harness.run.display import shown
     from harness.run.orchestrate import run_plan
-    from vzero.selfplay import plan
+    from vzero.selfplay import training
     from vzero.stage import stage_folder
 
-    stages = [stage for stage in plan(resolved) if stage.kind != "evaluate"]
+    stages = training(resolved)
     with opened(folder, resolved, "train", fresh) as run:
         with shown(stages, terminal, plain) as display:
             run_plan(run, resolved, stages, display)

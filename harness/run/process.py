@@ -19,7 +19,7 @@ from harness.run import guard, several
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.processes import ALL_GPUS, VARIABLES
-from vzero.selfplay import Stage, processes_of
+from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 
 LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"
 GRACE = 10.0  # seconds between asking a stage to end and ending it
@@ -83,7 +83,7 @@ def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
 
 def command_of(run: Path, preset: Preset, stage: Stage) -> list[str]:
     """The program of `stage`, in as many processes as the preset asks for."""
-    module = "harness.evaluation.stage" if stage.kind in ("evaluate", "probe") else "vzero.stage"
+    module = "harness.evaluation.stage" if stage.kind in MEASUREMENTS else "vzero.stage"
     program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
     count = processes_of(preset, stage.kind)
     if count == 1:

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from vzero.presets import load_preset
+from vzero.selfplay import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,3 +117,14 @@ def test_an_image_folder_without_pictures_is_one_sentence(tmp_path: Path) -> Non
     [line] = result.stderr.splitlines()
     assert "No usable picture in" in line and "(1 skipped)" in line and "00-images.log" in line
     assert "[1/7] 00-images started" in result.stdout
+
+
+@pytest.mark.parametrize("preset", ["pocket", "smoke"])
+def test_a_training_needs_no_stage_that_it_leaves_out(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe reads the last evaluation, which `train` does not run."""
+    taken: list[Stage] = []
+    monkeypatch.setattr("harness.run.orchestrate.run_plan", lambda run, preset, stages, display: taken.extend(stages))
+    assert CliRunner().invoke(app, ["train", "--preset", preset, "--out", str(tmp_path / "run"), "--plain"]).exit_code == 0
+    names = {one.name for one in taken} | {"base"}
+    assert all(source in names for one in taken for source in one.inputs.values())
+    assert [one.kind for one in taken].count("train-solver") == load_preset(preset).iterations
