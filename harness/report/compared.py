@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.report.table import Cell, Table
-from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
+from harness.report.words import MINUS, NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -123,12 +123,13 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def losses(comparison: Comparison) -> list[str]:
-    """Every suite on which a row fell, row by row; one sentence that there is none where there is none."""
+    """Every suite on which a row fell by as much as can be written, row by row; one sentence that there is none where there is none."""
     said = []
     for row in comparison["rows"]:
         if row["kind"] != "measured":
             continue
-        fell = [(place, cell["gain"]) for place, cell in row["cells"].items() if cell and cell["gain"] and cell["gain"]["gain"] < 0]
+        gains = [(place, cell["gain"]) for place, cell in row["cells"].items() if cell and cell["gain"]]
+        fell = [(place, gain) for place, gain in gains if points(gain["gain"]).startswith(MINUS)]
         if fell:
             where = ", ".join(
                 f"{place} ({points(gain['gain'])}{', told from zero' if gain['direction'] == 'negative' else ''})" for place, gain in fell

@@ -26,22 +26,17 @@ def percent(share: float | None) -> str:
 
 
 def points(difference: float | None) -> str:
-    """A signed difference in percentage points: 0.189 -> "+18.9"."""
+    """A signed difference in percentage points: 0.189 -> "+18.9"; with a second decimal where one would hide the side of zero it is on."""
     if difference is None:
         return NOTHING
-    text = f"{100 * abs(difference):.1f}"
-    return text if text == "0.0" else ("+" if difference > 0 else MINUS) + text
+    size = 100 * abs(difference)
+    text = f"{size:.1f}" if f"{size:.1f}" != "0.0" else f"{size:.2f}"
+    return "0.0" if text == "0.00" else ("+" if difference > 0 else MINUS) + text
 
 
 def interval(low: float | None, high: float | None) -> str:
     """ "+16.0 to +21.8", or "no interval" where the data cannot give one."""
-    return "no interval" if low is None or high is None else f"{_bound(low)} to {_bound(high)}"
-
-
-def _bound(value: float) -> str:
-    """As `points`, with a second decimal where the first would hide on which side of zero the bound is."""
-    text = f"{100 * abs(value):.2f}"
-    return points(value) if points(value) != "0.0" or text == "0.00" else ("+" if value > 0 else MINUS) + text
+    return "no interval" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
 def p_value(p: float | None) -> str:
@@ -210,7 +205,8 @@ def not_run(results: Mapping[str, Any]) -> list[str]:
     if all(one["well_posed"] is None for one in results["shadow"].values()):
         said.append("Measures that need the true answer to a written question: these images have none.")
     said.append("Other seeds and other arms: this report is of one training run (vzero-harness table compares runs).")
-    said.append("The forced-style probe, which starts the base in the winning reasoning style to tell elicitation from learning.")
+    if results.get("elicitation") is None:
+        said.append("The forced-style probe, which starts the base in the winning reasoning style to tell elicitation from learning.")
     if results["split"] == "dev":
         said.append("The test split.")
     return said

@@ -142,6 +142,17 @@ def test_losses_are_always_said(runs: Path) -> None:
         assert "loses on b" in formats.render(compare(load([runs])), name, [Path("/nowhere")] * 6)
 
 
+def test_a_loss_is_said_only_where_its_number_shows_one(runs: Path) -> None:
+    found = compare(load([runs]))
+    (row,) = (one for one in found["rows"] if one["name"] == "rival S1")
+    for gain, said in ((-0.00004, False), (-0.0004, True)):
+        row["cells"]["b"]["gain"]["gain"] = gain
+        assert any(one.startswith("rival S1 loses on b (\u22120.04") for one in compared.losses(found)) is said
+        for name in ("md", "latex", "html"):
+            text = formats.render(found, name, [Path("/nowhere")] * 6)
+            assert not any("loses" in line and "(0.0" in line for line in text.splitlines())
+
+
 def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> None:
     shutil.copytree(runs / "rival", runs / "frozen-questioner")
     for path in (runs / "frozen-questioner").rglob("results.json"):

@@ -109,6 +109,13 @@ def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, res
     assert set(results["models"]) == {"base", "S1", "S2"}
 
 
+def test_a_probe_that_was_run_is_not_among_what_was_not(whole, results, page):
+    assert not any("probe" in one for one in words.not_run(results))
+    assert any("probe" in one for one in words.not_run({**results, "elicitation": None}))
+    for text in (page, (whole / "report.md").read_text(encoding="utf-8")):
+        assert "forced-style probe, which starts" not in text
+
+
 def test_holm_corrects_over_suites(results):
     for metric in results["metrics"]:
         gains = results["gains"]["S2"]
@@ -224,7 +231,8 @@ def test_words_never_claim_more_than_the_direction():
 
 
 def test_numbers_are_written_the_same_way_everywhere():
-    assert [words.points(x) for x in (0.189, -0.0231, 0.0004, -0.0004, None)] == ["+18.9", "\u22122.3", "0.0", "0.0", "\u2013"]
+    shown = {0.189: "+18.9", -0.0231: "\u22122.3", 0.0004: "+0.04", -0.0004: "\u22120.04", 0.00004: "0.0", -0.00004: "0.0", None: "\u2013"}
+    assert {x: words.points(x) for x in shown} == shown
     assert [words.percent(x) for x in (0.6124, 0, 1, None)] == ["61.2", "0.0", "100.0", "\u2013"]
     assert [words.p_value(x) for x in (0.0004, 0.0412, 1.0, None)] == ["<.001", ".041", "1.000", "\u2013"]
     assert [words.duration(x) for x in (48.2, 185, 7620, None)] == ["48 s", "3 min 05 s", "2 h 07 min", "\u2013"]
