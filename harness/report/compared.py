@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 AVERAGE = "average"
 PRINTED = "printed"  # tone of numbers that were not measured here
 LIMIT = 0.05
+FEW = 6  # losses that are all named at the top of a page
 VERDICT_TONES = {"REPRODUCED": "good", "CONTRADICTED": "bad", "NOT RUN": "dim"}
 _ORDER = ("REPRODUCED", "CONTRADICTED", "PROTOCOL DEVIATION", "INCONCLUSIVE", "NOT RUN")
 
@@ -137,6 +138,25 @@ def losses(comparison: Comparison) -> list[str]:
             said.append(f"{row['name']} loses on {where}.")
     trained = any(cell and cell["gain"] for row in comparison["rows"] if row["kind"] == "measured" for cell in row["cells"].values())
     return said or (["No row loses on any suite."] if trained else [])
+
+
+def headline(comparison: Comparison) -> list[str]:
+    """The losses for the top of a page: all of them or, where they are many, their number and those told from zero."""
+    said = losses(comparison)
+    if len(said) <= FEW:
+        return said
+    rows = [row for row in comparison["rows"] if row["kind"] == "measured"]
+    told = [
+        f"{row['name']} on {place} ({points(cell['gain']['gain'])})"
+        for row in rows
+        for place, cell in row["cells"].items()
+        if cell and cell["gain"] and cell["gain"]["direction"] == "negative"
+    ]
+    compared = sum(any(cell and cell["gain"] for cell in row["cells"].values()) for row in rows)
+    return [
+        f"{len(said)} of {compared} rows lose on some suite; each is named below the table.",
+        f"Losses told from zero: {', '.join(told) or 'none'}.",
+    ]
 
 
 def claims(entries: Sequence[Mapping[str, Any]]) -> Table:

@@ -26,7 +26,7 @@ def render(comparison: Mapping[str, Any], curves: Sequence[tuple[str, Any]]) -> 
         comparison=comparison,
         metric=metric_label(comparison["metric"]),
         claims=compared.cards(comparison["claims"]),
-        losses=compared.losses(comparison),
+        losses=compared.headline(comparison),
         table=compared.arms(comparison),
         forests=[chart for chart in forests if chart],
         curves=curves,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -11,19 +11,21 @@ from harness.report.charts import Scale, line, path, svg, text, ticks
 from harness.report.words import TONES, percent, points
 
 KIND = {"good": "good", "bad": "bad", "": "none"}
+LONGEST_NAME, CHARACTER = 40, 6.2  # letters of a row's name that are shown, and how wide one is
 
 
 def arms_forest(comparison: Mapping[str, Any], place: str) -> Markup:
-    """The gain of every measured row on one suite (or the average): dot, interval, and each seed's own gain as a tick below it."""
+    """The gain of every measured row on one suite (or the average): dot, interval, and each seed's own gain as a tick below it.
+
+    The scale is that of the gains: an interval of two seeds can be ten times as wide as all of them, and ends in an arrow at the edge.
+    """
     rows = [(row["name"], cell["gain"]) for row in comparison["rows"] if row["kind"] == "measured" if (cell := row["cells"].get(place))]
     rows = [(name, gain) for name, gain in rows if gain]
     if not rows:
         return Markup("")
-    ends = [value for _, gain in rows for value in (gain["low"], gain["high"], *gain["by_seed"]) if value is not None] + [0.0]
-    margin = 0.06 * (max(ends) - min(ends)) or 0.01
-    width, left, right, top, step = 460, 158, 404, 30, 22
-    height = top + step * len(rows) + 22
-    across = Scale(min(ends) - margin, max(ends) + margin, left, right)
+    top, step, left = 30, 22, max(158, 12 + round(CHARACTER * min(LONGEST_NAME, max(len(name) for name, _ in rows))))
+    right, width, height = left + 246, left + 302, top + step * len(rows) + 22
+    across = _scale_of([gain for _, gain in rows], left, right)
     parts = [text(0, 12, place, "start", "title")]
     for value in ticks(100 * across.low, 100 * across.high, 5):
         x = across(value / 100)
@@ -33,15 +35,42 @@ def arms_forest(comparison: Mapping[str, Any], place: str) -> Markup:
         ]
     for index, (name, gain) in enumerate(rows):
         y, kind = top + step * index + 4.0, KIND[TONES[gain["direction"]]]
-        if gain["low"] is not None:
-            parts.append(line(across(gain["low"]), y, across(gain["high"]), y, f"bar {kind}"))
+        parts += _bar(gain, across, y, kind)
         parts += [line(across(one), y + 5, across(one), y + 9, f"bar {kind}") for one in gain["by_seed"] if len(gain["by_seed"]) > 1]
         parts += [
             f'<circle cx="{across(gain["gain"]):.1f}" cy="{y:.1f}" r="3.6" class="dot {kind}"/>',
-            text(0, y + 4, name if len(name) <= 26 else name[:25] + "\u2026", "start", "strong" if kind != "none" else ""),
+            text(
+                0,
+                y + 4,
+                name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "\u2026",
+                "start",
+                "strong" if kind != "none" else "",
+            ),
             text(width, y + 4, points(gain["gain"]), "end", ""),
         ]
     return svg(width, height, f"Gains on {place} by arm", *parts)
+
+
+def _scale_of(gains: Sequence[Mapping[str, Any]], left: float, right: float) -> Scale:
+    """Holds every gain, and intervals as far as the gains reach once more to either side."""
+    shown = [value for gain in gains for value in (gain["gain"], *gain["by_seed"], 0.0)]
+    reach = (max(shown) - min(shown)) or 0.01
+    ends = [value for gain in gains for value in (gain["low"], gain["high"]) if value is not None]
+    low, high = max(min([*ends, *shown]), min(shown) - reach), min(max([*ends, *shown]), max(shown) + reach)
+    margin = 0.06 * (high - low)
+    return Scale(low - margin, high + margin, left, right)
+
+
+def _bar(gain: Mapping[str, Any], across: Scale, y: float, kind: str) -> list[str]:
+    """The interval as far as the chart goes; an arrow where it goes on."""
+    if gain["low"] is None:
+        return []
+    low, high = max(gain["low"], across.low), min(gain["high"], across.high)
+    parts = [line(across(low), y, across(high), y, f"bar {kind}")]
+    for beyond, x, turn in ((gain["low"] < low, across(low), 1), (gain["high"] > high, across(high), -1)):
+        if beyond:
+            parts.append(path([(x + 5 * turn, y - 4), (x, y), (x + 5 * turn, y + 4)], f"bar {kind}"))
+    return parts
 
 
 def by_samples(curves: Mapping[str, Any], which: str, label: str) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from scipy import stats as scipy_stats
 from harness.comparison import compare, load
 from harness.comparison.verdicts import verdicts
 from harness.outcomes import decode, encode
-from harness.report import compared, formats
+from harness.report import compared, formats, plots
 from harness.report.sheet import guarded
 from vzero import artefacts
 from vzero.errors import InputError
@@ -151,6 +152,42 @@ def test_a_loss_is_said_only_where_its_number_shows_one(runs: Path) -> None:
         for name in ("md", "latex", "html"):
             text = formats.render(found, name, [Path("/nowhere")] * 6)
             assert not any("loses" in line and "(0.0" in line for line in text.splitlines())
+
+
+def test_many_losses_are_counted_at_the_top_and_named_below(runs: Path) -> None:
+    found = compare(load([runs]))
+    (row,) = (one for one in found["rows"] if one["name"] == "rival S1")
+    assert compared.headline(found) == compared.losses(found)
+    found["rows"] += [{**row, "name": f"arm {i}"} for i in range(30)]
+    head = compared.headline(found)
+    assert head[0].startswith("31 of 32 rows lose on some suite") and "arm 29 on b (" in head[1] and "v-zero" not in head[1]
+    page = formats.render(found, "html", [Path("/nowhere")] * 6)
+    assert page.index("31 of 32 rows") < page.index("<h2>Claims") < page.index("arm 29 loses on b")
+
+
+def test_one_endless_interval_does_not_squeeze_the_others(runs: Path) -> None:
+    found = compare(load([runs]))
+    gains = {one["name"]: one["cells"]["a"]["gain"] for one in found["rows"] if one["cells"]["a"]["gain"]}
+    names = ("v-zero S1", "rival S1")
+
+    def apart(chart: str) -> float:
+        dots = [float(one) for one in re.findall(r'<circle cx="([\d.]+)"', chart)]
+        return abs(dots[0] - dots[1])
+
+    before = str(plots.arms_forest(found, "a"))
+    gains[names[0]] |= {"low": -1.0, "high": 1.0}
+    after = str(plots.arms_forest(found, "a"))
+    assert apart(after) > 0.3 * apart(before) and "polyline" in after and "polyline" not in before
+    places = [float(x) for x in re.findall(r'[xc][xy]?[12]?="(-?[\d.]+)"', after)]
+    assert min(places) >= 0 and max(places) <= float(re.search(r'viewBox="0 0 (\d+)', after)[1])
+
+
+def test_names_that_differ_at_their_end_differ_in_the_forest(runs: Path) -> None:
+    found = compare(load([runs]))
+    for row, end in zip(found["rows"], ("S1", "S2", "S3"), strict=True):
+        row["name"] = f"single-uncertainty-matched {end}"
+    chart = str(plots.arms_forest(found, "a"))
+    assert all(f"matched {end}<" in chart for end in ("S2", "S3"))
 
 
 def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> None:
