@@ -139,22 +139,6 @@ def by_suite(rows: Sequence[Row], expected: Mapping[str, int] | None = None) -> 
     return {suite: score(group, (expected or {}).get(suite)) for suite, group in _groups(rows, lambda row: row["suite"]).items()}
 
 
-def by_family(rows: Sequence[Row]) -> dict[tuple[str, str], Scores]:
-    """Scores of each (suite, family), in order of first appearance: two suites may use one family name."""
-    return {key: score(group) for key, group in _groups(rows, lambda row: (row["suite"], row["family"])).items()}
-
-
-def macro(groups: Mapping[Any, Scores], measure: Callable[[Scores], float]) -> float:
-    """Mean of `measure` over groups of equal weight, e.g. ``macro(by_suite(rows), lambda scores: scores.greedy)``.
-
-    Raises:
-        ValueError: no groups.
-    """
-    if not groups:
-        raise ValueError("no groups to average over")
-    return fmean(measure(scores) for scores in groups.values())
-
-
 def _groups(rows: Sequence[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     found: dict[Any, list[Row]] = {}
     for row in rows:

@@ -105,25 +105,16 @@ def test_cut_off_answers_are_counted_apart_from_unparsed_ones():
     assert scores.greedy == 0.5
 
 
-def test_macro_averages_weigh_groups_and_not_items():
-    rows = rows_of_two_suites()
-    suites, families = metrics.by_suite(rows, {"math": 3, "logic": 9}), metrics.by_family(rows)
+def test_scores_by_suite():
+    suites = metrics.by_suite(rows_of_two_suites(), {"math": 3, "logic": 9})
     assert [(name, scores.scored, scores.expected) for name, scores in suites.items()] == [("math", 3, 3), ("logic", 1, 9)]
-    assert list(families) == [("math", "count"), ("math", "size"), ("logic", "count")]
-    assert metrics.macro(suites, lambda scores: scores.greedy) == pytest.approx((1 / 3 + 1) / 2)
-    assert metrics.macro(families, lambda scores: scores.greedy) == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert metrics.macro(suites, lambda scores: scores.room) == pytest.approx(((1 / 3 - 1 / 3) + (0 - 1)) / 2)
+    assert {name: scores.greedy for name, scores in suites.items()} == {"math": pytest.approx(1 / 3), "logic": 1}
 
 
 @pytest.mark.parametrize("rows", [[], [row("A", "A", [])], [row("A", "A", ["A"]), row("A", "A", ["A", "A"])]])
 def test_rows_that_cannot_be_scored_together(rows):
     with pytest.raises(ValueError):
         metrics.score(rows)
-
-
-def test_no_groups_have_no_macro_average():
-    with pytest.raises(ValueError):
-        metrics.macro({}, lambda scores: scores.greedy)
 
 
 @given(
