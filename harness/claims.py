@@ -12,19 +12,15 @@ PROTOCOL DEVIATION  something was measured, but not what the claim is about; rea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import variance
-from typing import TYPE_CHECKING
 
 from scipy.special import stdtrit
 
 from harness import power
 from harness.baselines.schema import Claim, GainClaim, OrderClaim
-
-if TYPE_CHECKING:
-    from harness.stats import Gain, Spread
 
 MIN_PARSED = 0.95
 MAX_CUT_OFF = 0.05
@@ -53,6 +49,7 @@ class Measurement:
         parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit; the worse of the two arms.
         by_seed: the gain of each training seed.
         partial: why it is not the whole suite, where it was limited or shortened on purpose.
+        of_several: the measure, where it is of several answers to a question and not of one.
         freedom: degrees of freedom behind the interval; infinite where unknown, which makes REPRODUCED harder, never easier.
         protocol: what was used, by the names in `STATED`. Another harness than the claim's is a caveat and no deviation: a gain is
             paired against our own base, measured alike.
@@ -67,6 +64,7 @@ class Measurement:
     truncation_rate: float
     by_seed: tuple[float, ...] = ()
     partial: str | None = None
+    of_several: str | None = None
     freedom: float = math.inf
     protocol: Mapping[str, str] = field(default_factory=dict)
 
@@ -143,17 +141,6 @@ def judge(claim: Claim, measured: Measurement | None) -> Judgement:
     )
 
 
-def judge_all(claims: Sequence[Claim], measured: Mapping[str, Measurement]) -> list[Judgement]:
-    """One judgement a claim, in order, from measurements by claim id.
-
-    Raises:
-        ValueError: a measurement of a claim that is not among `claims`.
-    """
-    if lost := sorted(set(measured) - {claim.id for claim in claims}):
-        raise ValueError(f"measurements of unknown claims: {', '.join(lost)}")
-    return [judge(claim, measured.get(claim.id)) for claim in claims]
-
-
 def band(claim: GainClaim) -> tuple[float, float]:
     """The gains that count as reproduced, as fractions."""
     return (claim.value - claim.tolerance) / 100, (claim.value + claim.tolerance) / 100
@@ -186,6 +173,8 @@ def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
         found.append(f"partial suite: {measured.n} of {measured.expected} items scored")
     if measured.partial:
         found.append(f"partial suite: {measured.partial}")
+    if measured.of_several:
+        found.append(f"measured by {measured.of_several}, the claim is about the accuracy of single answers")
     if claim.n is not None and measured.expected != claim.n:
         found.append(f"{measured.expected} items, the claim is about {claim.n}")
     return tuple(found)
@@ -250,31 +239,6 @@ def _needed(one: Settle) -> str:
     if not ways:
         return f"If {one.supposing} is the true one, neither more items nor more seeds alone would settle it."
     return f"If {one.supposing} is the true one, {' or '.join(ways)} would settle it ({one.to.value}, 80 % power)."
-
-
-def of_gain(gain: Gain, expected: int, parse_rate: float, truncation_rate: float, protocol: Mapping[str, str] | None = None) -> Measurement:
-    """One run's gain as a measurement: the wider of its two intervals on each side."""
-    low, high = _widest((gain.low, gain.normal_low), (gain.high, gain.normal_high))
-    return Measurement(gain.gain, low, high, gain.n, expected, parse_rate, truncation_rate, protocol=protocol or {})
-
-
-def of_spread(
-    spread: Spread,
-    by_seed: Sequence[float],
-    n: int,
-    expected: int,
-    parse_rate: float,
-    truncation_rate: float,
-    protocol: Mapping[str, str] | None = None,
-) -> Measurement:
-    """The gain over several seeds as a measurement: the wider of its two intervals on each side."""
-    low, high = _widest((spread.low, spread.t_low), (spread.high, spread.t_high))
-    return Measurement(spread.mean, low, high, n, expected, parse_rate, truncation_rate, tuple(by_seed), protocol=protocol or {})
-
-
-def _widest(lows: Sequence[float | None], highs: Sequence[float | None]) -> tuple[float | None, float | None]:
-    low, high = [one for one in lows if one is not None], [one for one in highs if one is not None]
-    return (min(low), max(high)) if len(low) == len(lows) and len(high) == len(highs) else (None, None)
 
 
 def _percent(share: float) -> str:

@@ -111,7 +111,7 @@ def _gain(
         "by_seed": {str(seed): {**{key: gain[key] for key in kept}, "sign": _sign(gain["gain"])} for seed, gain in own.items()},
         **_range([gain["gain"] for gain in own.values()]),
         "positive": sum(gain["gain"] > 0 for gain in own.values()),
-        **{key: value for key, value in asdict(spread).items() if key != "mean"},
+        **{key: value for key, value in asdict(spread).items() if key not in ("mean", "freedom")},
         "direction": spread.direction,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -93,6 +94,7 @@ def _of_gain(gain: Gain) -> dict[str, Any]:
         "detectable": detectable(gain.low, gain.high),
         "by_seed": [gain.gain],
         "test": gain.test,
+        "freedom": None,
     }
 
 
@@ -110,6 +112,7 @@ def _of_spread(spread: Spread, by_seed: Sequence[float]) -> dict[str, Any]:
         "detectable": detectable(low, high),
         "by_seed": list(by_seed),
         "test": "t over seeds and images",
+        "freedom": spread.freedom if spread.freedom is not None and math.isfinite(spread.freedom) else None,
     }
 
 

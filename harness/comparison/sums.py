@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean, variance
 from typing import Any
 
 from harness.comparison.groups import Group
 from harness.stats import detectable
-from harness.stats.images import t_interval
+from harness.stats.images import freedom, t_interval
 
 
 def level_of_sums(group: Group, place: str, metric: str) -> tuple[float, float | None, float | None, int]:
@@ -50,5 +51,7 @@ def gain_of_sums(group: Group, place: str, metric: str) -> dict[str, Any] | None
         found["low"], found["high"], found["p"] = t_interval(found["gain"], parts, 0.95)
         if found["low"] > 0 or found["high"] < 0:
             found["direction"] = "positive" if found["low"] > 0 else "negative"
+        degrees = freedom(parts)
+        found["freedom"] = degrees if math.isfinite(degrees) else None
     found |= {"t_low": found["low"], "t_high": found["high"]}
     return {**found, "detectable": detectable(found["low"], found["high"]), "by_seed": gains, "test": "t over seeds, from sums"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,7 @@ from harness import baselines
 from harness.baselines import Claim, OrderClaim
 from harness.claims import Judgement, Measurement, Verdict, judge, sentence
 from harness.comparison.cells import AVERAGE, BASE, cell, counts
+from harness.comparison.evaluation import CHECKPOINT
 from harness.comparison.groups import Group
 from harness.comparison.load import DEFAULT_ARM
 from harness.comparison.published import canonical
@@ -79,11 +81,19 @@ def _measure(claim: Claim, groups: Sequence[Group], suites: Sequence[str], metri
     if claim.suite == AVERAGE and claim.model is not None:
         return "it is about the average of all sets of the paper's table, and which those are is not known here", None
     better, worse = (claim.better, claim.worse) if isinstance(claim, OrderClaim) else (claim.method, BASE)
-    pair = [_find(fitting, name) for name in (better, worse)]
-    lost = [name for name, group in zip((better, worse), pair, strict=True) if group is None]
-    if lost:
-        return f"no run of {' or '.join(lost)} is among these", None
+    worlds = reversed(dict.fromkeys(map(_world, fitting)))
+    pairs = [[_find([one for one in fitting if _world(one) == world], name) for name in (better, worse)] for world in worlds]
+    pair = next((found for found in pairs if None not in found), None)
+    if pair is None:
+        lost = [name for name in (better, worse) if _find(fitting, name) is None]
+        return f"no run of {' or '.join(lost)} is among these" if lost else f"{better} and {worse} were run by different presets", None
     return _difference(pair[0], pair[1], places, metric)
+
+
+def _world(group: Group) -> tuple[str, ...]:
+    """What two arms must share to be compared: preset, split and, where they were trained here, the model they began with."""
+    preset, _, model, split = group.runs[0].key
+    return preset, split, "" if group.checkpoint == CHECKPOINT else model
 
 
 def _find(groups: Sequence[Group], method: str) -> Group | None:
@@ -106,8 +116,8 @@ def _difference(better: Group, worse: Group, places: Sequence[str], metric: str)
     value = gain["gain"]
     if swapped:
         value, low, high = -value, None if high is None else -high, None if low is None else -low
-    faults = [counts(group, places) for group in (own, other)]
-    unparsed, cut_off = (max(one[f"{what}_greedy"] or 0.0 for one in faults) for what in ("unparsed", "cut_off"))
+    faults, kind = [counts(group, places) for group in (own, other)], "greedy" if metric == "greedy" else "sampled"
+    unparsed, cut_off = (max(one[f"{what}_{kind}"] or 0.0 for one in faults) for what in ("unparsed", "cut_off"))
     sign = -1 if swapped else 1
     incomplete = [run.name for group in (own, other) for run in group.runs if run.results.get("missing")]
     return None, Measurement(
@@ -120,4 +130,6 @@ def _difference(better: Group, worse: Group, places: Sequence[str], metric: str)
         cut_off,
         tuple(sign * one for one in gain["by_seed"]),
         partial=f"{', '.join(dict.fromkeys(incomplete))} not finished" if incomplete else None,
+        freedom=gain.get("freedom") or math.inf,
+        of_several=metric if metric.startswith(("maj@", "pass@")) else None,
     )

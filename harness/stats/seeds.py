@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats.images import RESAMPLES, by_image, mean_variance, t_interval
+from harness.stats.images import RESAMPLES, by_image, freedom, mean_variance, t_interval
 from harness.stats.paired import Pairs, differences
 
 
@@ -22,6 +22,7 @@ class Spread:
         t_low, t_high: Student's t with the variance between seeds added to that between images. With few seeds the bootstrap shows only
             (S - 1) / S of the variance between S seeds and is too narrow; this one pays for it with its few degrees of freedom.
         p: two-sided p-value of "no difference", by the same t.
+        freedom: its degrees of freedom; infinite without spread, None without an interval.
     """
 
     mean: float
@@ -30,6 +31,7 @@ class Spread:
     t_low: float | None
     t_high: float | None
     p: float | None = None
+    freedom: float | None = None
 
     @property
     def wide(self) -> tuple[float | None, float | None]:
@@ -77,5 +79,6 @@ def gain_over_seeds(suites: Sequence[Sequence[Pairs]], seed: int, level: float =
         means += ((drawn @ kinds[:-1].T) * drawn_seeds).sum(1) / (seeds * (drawn @ kinds[-1])) / len(clustered)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     between_images = [mean_variance(sums.mean(0), sizes, len(clustered)) for sums, sizes in clustered]
-    t_low, t_high, p = t_interval(mean, [(float(gains.var(ddof=1)) / seeds, seeds - 1), *between_images], level)
-    return Spread(mean, float(low), float(high), t_low, t_high, p)
+    variances = [(float(gains.var(ddof=1)) / seeds, seeds - 1), *between_images]
+    t_low, t_high, p = t_interval(mean, variances, level)
+    return Spread(mean, float(low), float(high), t_low, t_high, p, freedom(variances))

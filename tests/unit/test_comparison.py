@@ -201,6 +201,46 @@ def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> Non
     assert found["vzero.7b.math"]["verdict"] == "NOT RUN" and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"]["reason"]
 
 
+def test_what_would_settle_a_claim_follows_from_the_two_variances(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    base = draw(rng, 0.5, 2000)
+    gains = (0.01, 0.06, 0.11)
+    after = [[max(v, int(rng.random() < 2 * gain)) for v in base] for gain in gains]
+    for seed, values in enumerate(after):
+        write(tmp_path / f"seed-{seed}", results("v-zero", seed, {"base": {"a": base}, "S1": {"a": values}}))
+    (claim,) = (one for one in compare(load([tmp_path]))["claims"] if one["id"] == "vzero.order.base")
+    differences = np.array(after, dtype=float) - np.array(base)
+    seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 2000
+    target = (differences.mean() / (scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8))) ** 2
+    assert claim["verdict"] == "INCONCLUSIVE" and claim["settle"][0]["seeds"] == int(np.ceil(3 * seeds / (target - images)))
+    assert claim["settle"][0]["items"] is None and seeds > target
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict"), [("greedy", "REPRODUCED"), ("sampled", "PROTOCOL DEVIATION"), ("maj@2", "PROTOCOL DEVIATION")]
+)
+def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, verdict: str) -> None:
+    """Sampled answers that cannot be read are no fault of greedy ones; votes are not what the claim is about."""
+    for path in runs.rglob("results.json"):
+        found = artefacts.read_json(path)
+        found["metrics"] = ["greedy", "sampled", "maj@2"]
+        for models in found["suites"].values():
+            for one in models.values():
+                one |= {"sampled": one["greedy"], "maj@2": one["greedy"], "unparsed_sampled": {"value": int(metric == "sampled"), "n": 2}}
+        artefacts.write_json(path, found)
+    (claim,) = (one for one in compare(load([runs / "v-zero"]), metric=metric)["claims"] if one["id"] == "vzero.order.base")
+    assert claim["verdict"] == ("REPRODUCED" if metric == "greedy" else "PROTOCOL DEVIATION")
+    assert {"sampled": "could be read", "maj@2": "measured by maj@2"}.get(metric, "") in " ".join(claim["deviations"])
+
+
+def test_arms_of_two_presets_are_no_claim_of_order(runs: Path) -> None:
+    for path in (runs / "rival").rglob("results.json"):
+        artefacts.write_json(path, {**artefacts.read_json(path), "arm": "no-filter", "preset": "q"})
+    found = {one["id"]: one for one in compare(load([runs]))["claims"]}
+    assert found["vzero.order.no-filter"]["reason"] == "vzero and no-filter were run by different presets"
+    assert found["vzero.order.base"]["verdict"] == "REPRODUCED"
+
+
 def test_a_shortened_suite_is_a_protocol_deviation(runs: Path) -> None:
     for path in runs.rglob("results.json"):
         artefacts.write_json(path, {**artefacts.read_json(path), "expected": {"a": 100, "b": 60}})
