@@ -113,7 +113,7 @@ def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fr
     def say(text: str) -> None:
         terminal.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    index = run_grid(folder, base, cells(chosen(arms or REFERENCE), seeds), run_one, say, fresh)
+    index = run_grid(folder, base, cells(chosen(REFERENCE if arms is None else arms), seeds), run_one, say, fresh)
     failed = {name: entry["reason"] for name, entry in index["runs"].items() if entry["state"] == "failed"}
     if json:
         print(json_format.dumps(index, indent=2))

@@ -33,7 +33,7 @@ def compare(runs: Sequence[Loaded], against: str = BASE, metric: str | None = No
         reference: runs whose last checkpoint is the reference, instead of `against`.
 
     Raises:
-        InputError: a metric the runs do not share, or a reference that is not there.
+        InputError: a metric the runs do not share, a reference that is not there, or no suite at all.
     """
     chosen = _metric([*runs, *reference], metric)
     own = {run.key for run in runs}
@@ -41,6 +41,8 @@ def compare(runs: Sequence[Loaded], against: str = BASE, metric: str | None = No
     found = groups([*runs, *reference])
     over = _reference(found, against, reference)
     suites = list(dict.fromkeys(suite for run in (*runs, *reference) for suite in run.results["suites"]))
+    if not suites:
+        raise InputError("None of these runs has a finished suite; finish them with the commands that began them.")
     rows = [_row(group, over, suites, chosen) for group in found]
     compute.beside(rows, found, over)
     return {

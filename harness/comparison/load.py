@@ -1,4 +1,5 @@
-"""Run folders -> their results, read tolerantly: an evaluation alone, an older format or an unfinished run says less and is still read."""
+"""Run folders -> their results, read tolerantly: an evaluation alone, an older format or an unfinished run says less and is still read.
+A newer format, and what has another shape than was written, is refused."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from vzero import artefacts
 from vzero.errors import InputError
 
 RESULTS = "results.json"
+FORMAT = 1  # of harness.results, which is not imported here: it would load what makes results
 DEFAULT_ARM = "v-zero"
 
 
@@ -44,7 +46,7 @@ def load(paths: Sequence[Path]) -> list[Loaded]:
     """The runs in `paths`, each a run folder, a results.json, or a folder with runs somewhere below it.
 
     Raises:
-        InputError: nothing to read, a file that is no results object, or the same arm and seed twice.
+        InputError: nothing to read, a file that is no results object or of a newer format, or the same arm and seed twice.
     """
     found = [_read(path) for path in dict.fromkeys(one.resolve() for path in paths for one in _files(path))]
     known: dict[tuple[Any, ...], Loaded] = {}
@@ -66,18 +68,31 @@ def _files(path: Path) -> Iterable[Path]:
     return below
 
 
+def _check(results: Mapping[str, Any]) -> None:
+    """Raise TypeError unless the parts that a comparison goes into are what `harness.results.build` makes of them."""
+    shapes = [(results["suites"], dict), (results["models"], list), (results["metrics"], list)]
+    shapes += [(results.get(key) or {}, dict) for key in ("gains", "images", "training", "average", "expected", "missing", "items")]
+    shapes += [(results.get("warnings") or [], list)]
+    shapes += [(one, dict) for key in ("suites", "training", "gains") for one in (results.get(key) or {}).values()]
+    shapes += [(name, str) for name in (*results["models"], *results["metrics"])]
+    if not all(isinstance(value, shape) for value, shape in shapes):
+        raise TypeError
+
+
 def _read(path: Path) -> Loaded:
     try:
         results, items = artefacts.read_json(path), None
         if evaluation.is_evaluation(results):
             results = evaluation.as_results(results, path.parent.name)
             items = evaluation.items(path.parent, results["suites"])
-        missing = [key for key in ("suites", "models", "metrics") if not isinstance(results[key], dict | list)]
+        if results.get("format", FORMAT) > FORMAT:
+            raise InputError(f"{path} is of format {results['format']}, newer than this version reads ({FORMAT}); install a newer one.")
+        _check(results)
         items = decode(results.get("items") or {}) if items is None else items
         arm, seed = results.get("arm") or DEFAULT_ARM, results.get("seed", 0)
         name = arm if isinstance(arm, str) else str(arm["name"])
-        if missing or not isinstance(seed, int):
-            raise KeyError(*missing)
+        if not isinstance(seed, int):
+            raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{path} is not the results of a run or of an evaluation; evaluate that checkpoint anew.") from None
     except OSError as error:

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
@@ -45,8 +48,36 @@ def test_json_is_the_whole_object() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"format": 2}, "is of format 2, newer than this version reads (1)"),
+        ({"suites": {}}, "None of these runs has a finished suite"),
+        ({"gains": []}, "None of these runs has a finished suite"),
+        ({"images": 3}, "is not the results of a run"),
+        ({"training": [1]}, "is not the results of a run"),
+        ({"gains": [1]}, "is not the results of a run"),
+        ({"metrics": [1]}, "is not the results of a run"),
+        ({"format": "x"}, "is not the results of a run"),
+    ],
+)
+def test_results_of_another_shape_are_one_sentence(changes: dict[str, object], sentence: str, tmp_path: Path) -> None:
+    stated = {"format": 1, "seed": 0, "suites": {}, "models": ["base"], "metrics": ["greedy"], **changes}
+    (tmp_path / "results.json").write_text(json.dumps(stated), encoding="utf-8")
+    shown = CliRunner().invoke(app, ["table", str(tmp_path)])
+    assert shown.exit_code == 2 and sentence in shown.stderr
+
+
+def test_the_format_read_is_the_format_written() -> None:
+    from harness import results
+    from harness.comparison import load
+
+    assert load.__globals__["FORMAT"] == results.FORMAT
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["reproduce", "--arms", ""], "--arms names no arm"),
         (["table"], "Missing argument 'RUN...'"),
         (["table", "nowhere"], "nowhere has no results.json"),
         (["table", POCKET, "--against", "nobody"], "There is no 'nobody' to compare with"),
