@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.run import ledger, lock
+from harness.run import ledger, lock, place
 from vzero import artefacts
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import content_differences, differences
 
-RUN_FILE = "run.json"
+RUN_FILE = place.RECORD
 # Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be seen to be of a run.
 CONTENT = ("results.json", "report.md", "report.html", "stages", "logs", ledger.NAME, RUN_FILE)
 
@@ -44,18 +42,10 @@ def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> I
     Raises:
         InputError: not a run directory, another config, another run working in it, or not writable.
     """
-    _refuse_foreign(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{folder} is a file, not a folder; choose another --out.") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(f"Cannot create {folder}: {error.strerror}; choose another --out.") from None
+    place.ready(folder, "a run directory", _read)
     with lock.hold(folder) as descriptor:
         if fresh:
-            _empty(folder)
+            place.empty(folder, CONTENT)
         created = not (folder / RUN_FILE).exists()
         if created:
             _create(folder, preset)
@@ -63,20 +53,6 @@ def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> I
             _refuse_other_config(folder, preset)
         ledger.append(folder, {"event": "run-started" if created else "run-resumed", "command": command})
         yield OpenRun(folder, descriptor, created)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """A folder with anything in it must have the `run.json` of a run; the harness never writes into, or deletes from, another."""
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise InputError(f"Cannot read {folder}: {error.strerror}; choose another --out.") from None
-    if RUN_FILE in names:
-        _read(folder)
-    elif any(name != lock.NAME and not name.startswith(f".{RUN_FILE}.") for name in names):
-        raise InputError(f"{folder} is not empty and not a run directory (no {RUN_FILE}); choose another --out.")
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -113,12 +89,3 @@ def _refuse_other_config(folder: Path, preset: Preset) -> None:
         )
     if differences(stored, wanted):  # only where servers are, and the like: the stages to come read it here
         artefacts.write_json(folder / RUN_FILE, {**record, "preset": wanted})
-
-
-def _empty(folder: Path) -> None:
-    for name in CONTENT:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -7,19 +7,18 @@ items.scored.jsonl. `work/` and `data/` can be made again.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.run import lock
+from harness.run import lock, place
 from vzero import artefacts
-from vzero.errors import FULL_DISK, InputError
+from vzero.errors import InputError
 from vzero.presets import differences
 
-RUN_FILE = "run.json"
+RUN_FILE = place.RECORD
 CONTENT = (
     "results.json",
     "results.md",
@@ -48,16 +47,10 @@ def opened(folder: Path, settings: dict[str, Any], fresh: bool) -> Iterator[None
     Raises:
         InputError: not an evaluation's folder, other settings, somebody else works in it, or it cannot be written.
     """
-    _refuse_foreign(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise
-        raise InputError(f"Cannot create {folder}: {error.strerror}; choose another --out.") from None
+    place.ready(folder, "the folder of an evaluation", read)
     with lock.hold(folder):
         if fresh:
-            _empty(folder)
+            place.empty(folder, CONTENT)
         if (folder / RUN_FILE).exists():
             _refuse_others(folder, settings)
         else:
@@ -81,19 +74,6 @@ def read(folder: Path) -> dict[str, Any]:
     raise InputError(f"{folder} is not the folder of an evaluation (no {RUN_FILE} of one); give the --out of an earlier `evaluate`.")
 
 
-def _refuse_foreign(folder: Path) -> None:
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(f"Cannot read {folder}: {error.strerror}; choose another --out.") from None
-    if RUN_FILE in names:
-        read(folder)
-    elif any(name != lock.NAME and not name.startswith(f".{RUN_FILE}.") for name in names):
-        raise InputError(f"{folder} is not empty and not the folder of an evaluation; choose another --out.")
-
-
 def _refuse_others(folder: Path, settings: dict[str, Any]) -> None:
     changed = differences(read(folder)["evaluation"], settings)
     if changed:
@@ -101,12 +81,3 @@ def _refuse_others(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder} holds an evaluation with other settings ({', '.join(changed)}); "
             "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
         )
-
-
-def _empty(folder: Path) -> None:
-    for name in CONTENT:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
