@@ -24,8 +24,6 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         found.append(f"training on several nodes (launch.nodes = {launch.nodes})")
     if preset.lora is not None and launch.strategy == "fsdp2":
         found.append('low-rank adapters on weights that are split over GPUs (lora with launch.strategy "fsdp2"; "ddp" keeps them whole)')
-    if preset.rollouts.engine == "vllm" and launch.strategy != "single":
-        found.append('rollouts by vLLM in several processes (rollouts.engine = "vllm" with launch.strategy other than "single")')
     if evaluates:
         from harness.evaluation.suites import SUITES
         from harness.suites.catalogue import suites

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,8 @@ class PolicyRollout:
         rows = self.deal.own(range(generation * count, (generation + 1) * count))
         chosen = [self.prompts[row] for row in rows]
         requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
-        with self.phases.measure("rollout"), sharding.whole(trainer.model):
+        held = sharding.whole(trainer.model) if isinstance(self.engine, TransformersEngine) else nullcontext()  # vLLM is handed the weights
+        with self.phases.measure("rollout"), held:
             rollouts = self._draw(chosen, requests, generation)
         prompt_ids = trainer._tokenize_prompts(conversations)[0]
         for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):

@@ -2,18 +2,21 @@
 
 Not by accelerate's plugin, which shards on accelerators only: so the very code that runs on GPUs runs on the CPU, in tests. Weights stay
 float32; on GPUs layers compute in bfloat16. Rollouts gather all weights once a generation and put them back (`whole`), since processes
-decode different numbers of tokens and could not gather layer by layer together. States that are written are whole ones.
+decode different numbers of tokens and could not gather layer by layer together; an engine that keeps weights of its own is handed them one
+by one (`gathered`). States that are written are whole ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 _WHOLE = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FROM_WHOLE = states.StateDictOptions(full_state_dict=True)
@@ -49,6 +52,12 @@ def whole(model: Any) -> Iterator[None]:
         for one in parts:
             one.reshard()
             one.set_reshard_after_forward(one is not model, recurse=False)
+
+
+def gathered(weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The same weights, those that are split put together as each is taken. All processes must take all, in one order."""
+    for name, one in weights:
+        yield name, one.full_tensor() if isinstance(one, DTensor) else one
 
 
 def weights(model: Any) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _policy_engine(job: Job, model: PreTrainedModel, processor: ProcessorMixin) 
     if job.rollouts.engine == "transformers":
         return TransformersEngine(model, processor, job.engine.batch_sequences)
     config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
-    return open_policy(config, job.checkpoint, lambda: adapters.whole_weights(model))
+    return open_policy(config, job.checkpoint, lambda: sharding.gathered(adapters.whole_weights(model)))
 
 
 def vision_tower(model: PreTrainedModel) -> torch.nn.Module:

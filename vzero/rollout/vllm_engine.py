@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vzero import processes
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError, VZeroError
 from vzero.rollout import encoding
@@ -130,7 +131,12 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
 
 
 def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps: bool = False) -> Any:
-    """The `vllm.LLM` of `open_vllm`; one that `sleeps` can be asked to give its GPU memory back."""
+    """The `vllm.LLM` of `open_vllm`; one that `sleeps` can be asked to give its GPU memory back.
+
+    Of several processes, which must all come here, each has an engine of its own, whole, on the device of its local rank. vLLM finds that
+    torch's processes have met already and joins them (its "external launcher"); its groups for tensor parallelism are of one process, so
+    that engines wait for each other here, where they agree on memory, and never while they draw.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -141,7 +147,8 @@ def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps
         ) from None
     import torch
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu, together = torch.cuda.is_available(), processes.world().size > 1
+    before = {name: os.environ[name] for name in processes.VARIABLES if name in os.environ}
     try:
         return LLM(
             model=str(checkpoint),
@@ -157,12 +164,15 @@ def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps
             **({} if on_gpu else whole_prompts(config, vocabulary)),
             gpu_memory_utilization=config.gpu_memory,
             enable_sleep_mode=sleeps,
+            distributed_executor_backend="external_launcher" if together else None,
             limit_mm_per_prompt={"image": 1, "video": 0},
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
     except Exception as error:
         raise InputError(f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {_first_line(error)}.") from error
+    finally:
+        os.environ.update(before)  # on the CPU vLLM says that every process is alone on its machine
 
 
 def _first_line(error: BaseException) -> str:
