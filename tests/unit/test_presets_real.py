@@ -119,8 +119,9 @@ def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
         assert word in found
     assert "pocket_math" not in found and "mathvista" not in found and "adapters" not in found
     assert "rollouts" not in found
-    drawn = load_preset("pocket", ["launch.gpus=2", "launch.strategy=ddp", "rollouts.engine=vllm"])
-    assert "rollouts by vLLM in several processes" in " ".join(capabilities.missing(drawn, evaluates=False))
+    for way in ("ddp", "fsdp2"):
+        drawn = load_preset("pocket", ["launch.gpus=2", f"launch.strategy={way}", "rollouts.engine=vllm"])
+        assert capabilities.missing(drawn, evaluates=False) == []
     split = load_preset("qwen2.5-vl-7b", ["lora={rank=4, alpha=8}"])
     assert "adapters on weights that are split" in " ".join(capabilities.missing(split, evaluates=False))
     assert "nosuch" not in " ".join(capabilities.missing(load_preset("pocket", changes), evaluates=False))
