@@ -108,6 +108,26 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(engine: Engine, check
     assert len(gaps) > 100 and max(gaps) < 1e-3
 
 
+def test_each_request_is_told_as_it_ends_while_others_go_on(engine: Engine) -> None:
+    """What votes asked ahead rely on: the first answers are handed on before the last are drawn, and no other draws come of it."""
+    sampling, told, left = SamplingConfig(n=3, max_new_tokens=24), {}, []
+
+    def finished(i: int, rollout: Rollout) -> None:
+        told[i] = rollout
+        left.append(engine._llm.llm_engine.get_num_unfinished_requests())
+
+    rollouts = engine.stream(several(), sampling, finished)
+    assert [told[i] for i in range(len(told))] == rollouts == engine.generate(several(), sampling)
+    assert left[0] > 0 == left[-1] and list(told) != sorted(told), "these draws end at different tokens"
+
+    def fails(i: int, rollout: Rollout) -> None:
+        raise ValueError("nobody listens")
+
+    with pytest.raises(RolloutError, match="nobody listens"):
+        engine.stream(several(), sampling, fails)
+    assert engine.generate(several()[:1], sampling) == rollouts[:1]  # nothing of the failed call is left in the engine
+
+
 def test_two_thousand_draws_follow_the_models_own_distribution(engine: Engine, checkpoint: Path) -> None:
     model, processor = checkpoints.load_model(checkpoint), checkpoints.load_processor(checkpoint)
     one = request(9)

@@ -7,7 +7,7 @@ gives the same completions whatever else is in the batch (up to floating point).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -64,6 +64,9 @@ class Rollout:
 
     prompt_tokens: int
     completions: tuple[Completion, ...]
+
+
+Finished = Callable[[int, Rollout], None]  # number of the request, its answer
 
 
 class Engine(Protocol):

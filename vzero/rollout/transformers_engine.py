@@ -7,7 +7,7 @@ the mode they were in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,9 +18,7 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError, VZeroError
 from vzero.rollout import encoding
 from vzero.rollout.decoding import Drawn, Rules, Unit, decode
-from vzero.rollout.protocol import Completion, Request, Rollout
-
-Finished = Callable[[int, Rollout], None]  # number of the request, its answer
+from vzero.rollout.protocol import Completion, Finished, Request, Rollout
 
 
 class TransformersEngine:

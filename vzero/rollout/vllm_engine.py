@@ -19,7 +19,7 @@ from vzero import processes
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError, VZeroError
 from vzero.rollout import encoding
-from vzero.rollout.protocol import Request, Rollout
+from vzero.rollout.protocol import Finished, Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.seeding import derive
 
@@ -44,18 +44,42 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
         """Answer every request, in order; see `Engine.generate`."""
+        return self.stream(requests, sampling, lambda i, rollout: None)
+
+    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
+
+        Raises:
+            RolloutError: also for what `finished` raises.
+        """
         if not requests:
             return []
         try:
             work = encoding.collect(self._vocabulary.processor, requests)
             prompts = self._prompts(work)
             wanted = [sampling_params(sampling, self._vocabulary, request.seed) for request in requests]
-            answers = self._llm.generate([prompts[i] for i in work.of_request], wanted, use_tqdm=False)
-            return [self._rollout(answer, sampling) for answer in answers]
+            names = self._llm.enqueue([prompts[i] for i in work.of_request], wanted, use_tqdm=False)
+            return self._answers(names, sampling, finished)
         except VZeroError:
             raise
         except Exception as error:  # a template, a scheduler, a kernel: whatever fails, callers must meet one kind of error
             raise RolloutError(f"vLLM could not answer: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+
+    def _answers(self, names: Sequence[str], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+        """The rollouts of requests that wait in vLLM under `names`, to which it adds "-" and random letters within itself."""
+        engine, rollouts = self._llm.llm_engine, {}
+        numbers = {name.partition("-")[0]: i for i, name in enumerate(names)}
+        try:
+            while engine.has_unfinished_requests():
+                for answer in engine.step():
+                    if answer.finished:
+                        i = numbers[answer.request_id]
+                        rollouts[i] = self._rollout(answer, sampling)
+                        finished(i, rollouts[i])
+        except BaseException:
+            engine.abort_request(list(names), internal=True)  # the next call must not meet what this one has left
+            raise
+        return [rollouts[i] for i in range(len(names))]
 
     def _prompts(self, work: encoding.Work) -> list[dict[str, Any]]:
         """vLLM's form of each distinct prompt, its image named by its number so that it is hashed once."""

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError, VZeroError
-from vzero.rollout.protocol import Request, Rollout
-from vzero.rollout.transformers_engine import Finished
+from vzero.rollout.protocol import Finished, Request, Rollout
 from vzero.rollout.vllm_engine import VllmEngine, start
 from vzero.rollout.vocabulary import read_vocabulary
 
@@ -37,15 +36,13 @@ class VllmPolicy:
         return self.stream(requests, sampling, lambda i, rollout: None)
 
     def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
-        """As `generate`; `finished` is told of each request, by its number, when all have ended."""
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended."""
         if not requests:
             return []
         self._take_weights()
-        rollouts = self._engine.generate(requests, sampling)
+        rollouts = self._engine.stream(requests, sampling, finished)
         if self._sleeps:
             self._llm.sleep(level=2)  # weights are not kept: the next call brings others
-        for i, rollout in enumerate(rollouts):
-            finished(i, rollout)
         return rollouts
 
     def _take_weights(self) -> None:
