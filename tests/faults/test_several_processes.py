@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,8 +36,6 @@ SMALL = [
     "solver.grpo.micro_batch=10",
 ]
 TWO = [*SMALL, "launch.processes=2"]
-VLLM = ["rollouts.engine=vllm", "engine.batch_sequences=64"]
-needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it")
 ONE_STAGE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -163,39 +160,19 @@ def test_copies_whose_runner_was_killed(alone: Path, launch: Launch, tools: Simp
     assert_equal_trainings(alone, tmp_path, QUESTIONER)
 
 
-def lose_one(launch: Launch, tools: SimpleNamespace, run: Path, stage: str) -> None:
-    """kill -9 of one process after a checkpoint: the other ends, the reason is told, nothing is sealed."""
-    process = launch(ONE_STAGE, str(run), stage)
-    reached = checkpointed(run, stage)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
-    subprocess.run(["kill", "-9", str(max(ranks_of(tools, run)))], check=True)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert err.count("\n") == 1 and "SIGKILL" in err and f"{stage}.log" in err
-    assert tools.processes_of(run) == []
-    assert not (stage_folder(run, stage) / "manifest.json").exists()
-
-
 def test_split_weights_that_lost_a_process(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
-    """The Solver, its weights split over the processes. One is killed, and the same command resumes and ends where one process does."""
+    """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends, the reason is told, and the same
+    command resumes and ends where one process does."""
     preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
-    lose_one(launch, tools, tmp_path, SOLVER)
+    process = launch(ONE_STAGE, str(tmp_path), SOLVER)
+    reached = checkpointed(tmp_path, SOLVER)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
+    subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert err.count("\n") == 1 and "SIGKILL" in err and f"{SOLVER}.log" in err
+    assert tools.processes_of(tmp_path) == []
+    assert not (stage_folder(tmp_path, SOLVER) / "manifest.json").exists()
     finish(launch, tmp_path, SOLVER)
     assert_equal_trainings(alone, tmp_path, SOLVER)
-
-
-@needs_vllm
-def test_rollouts_by_an_engine_of_vllm_in_each_process(launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
-    """The Questioner, its rollouts by vLLM: copies of the weights undisturbed, split weights with a process killed on the way. Either ends
-    where one process with one engine does, and every engine drew by the weights of the moment."""
-    runs = {name: tmp_path / name for name in ("single", "ddp", "fsdp2")}
-    for name, run in runs.items():
-        begun(run, [*VLLM, *(SMALL if name == "single" else TWO), f"launch.strategy={name}"])
-        if name == "fsdp2":
-            lose_one(launch, tools, run, QUESTIONER)
-        finish(launch, run, QUESTIONER)
-        gaps = [row["logprob_gap"] for row in artefacts.read_jsonl(stage_folder(run, QUESTIONER) / "metrics.jsonl")]
-        assert max(gaps) < 1e-3  # old weights after two steps: .015 (results/vllm-cpu)
-    for name in ("ddp", "fsdp2"):
-        assert_equal_trainings(runs["single"], runs[name], QUESTIONER)
