@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from harness.assumed import CPU, GPUS, Machine
 from harness.planning import gains, memory, work
 from harness.planning.shapes import ModelSize, image_tokens, size_of
-from harness.planning.work import Assumptions, Machine
+from harness.planning.work import Assumptions
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
@@ -119,10 +120,10 @@ def choose_machine(gpus: int, kind: str | None, gigabytes: float | None) -> Mach
         InputError: an unknown kind.
     """
     if gpus == 0:
-        return work.CPU
-    if kind is not None and kind not in work.GPUS:
-        raise InputError(f"There is no GPU {kind!r} in the table; choose one of {', '.join(work.GPUS)}, and --gpu-memory for another size.")
-    machine = work.GPUS[kind or "a100-80"]
+        return CPU
+    if kind is not None and kind not in GPUS:
+        raise InputError(f"There is no GPU {kind!r} in the table; choose one of {', '.join(GPUS)}, and --gpu-memory for another size.")
+    machine = GPUS[kind or "a100-80"]
     return machine if gigabytes is None else replace(machine, name=f"GPU of {gigabytes:g} GB", memory=gigabytes * 1e9)
 
 

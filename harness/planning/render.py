@@ -31,11 +31,10 @@ def show(plan: Plan, terminal: Console) -> None:
     parts = ", ".join(f"{name} {_bytes(value)}" for name, value in plan.disk.items() if value)
     say(f"Disk: {_bytes(sum(plan.disk.values()))} ({parts})")
     told = plan.assumed
-    slow = plan.gpus and plan.preset.engine.name == "transformers"
     say(
         f"Assumed: completions of {told.completion_tokens} tokens on average (where that many are allowed); {told.valid:.0%} of questions "
         f"valid, {told.kept:.0%} of those kept; {plan.machine.computing:.0%} of {plan.machine.tflops:g} TFLOP/s in training, decoding at "
-        f"{plan.machine.decoding * (0.2 if slow else 1):.0%} of {plan.machine.bandwidth / 1e9:.3g} GB/s; {gains.CHANGED:.0%} of items "
+        f"{_decoding(plan)} of {plan.machine.bandwidth / 1e9:,.0f} GB/s; {gains.CHANGED:.0%} of items "
         f"change their answer; gains spread by {100 * gains.SEED_SPREAD:g} points over seeds."
         + (" No hour and no byte of this was measured on a GPU." if plan.gpus else "")
     )
@@ -49,6 +48,15 @@ def show(plan: Plan, terminal: Console) -> None:
         )
     else:
         say("Fits.")
+
+
+def _decoding(plan: Plan) -> str:
+    """The share of the bandwidth, and what is left of it where transformers draws."""
+    fast, slow = plan.machine.decoding, plan.machine.decoding * plan.machine.unfused
+    engines = {plan.preset.engine.name, plan.preset.rollouts.engine}
+    if slow == fast or "transformers" not in engines:
+        return f"{fast:.0%}"
+    return f"{slow:.0%}" if engines == {"transformers"} else f"{fast:.0%} ({slow:.0%} by transformers)"
 
 
 def _split(plan: Plan) -> str:

@@ -1,8 +1,8 @@
 """What a run computes: prompts, optimizer steps, tokens, and from them hours, by operations and bytes.
 
 Lengths of completions are not known before a run, so they are assumed and said. Hours follow from a machine's peak by shares that are said
-as well: training and prompts run at a share of the peak operations; a step of decoding takes as long as reading the weights and the keys
-and values of all running sequences at a share of the bandwidth, or their operations, whichever is longer.
+as well (harness.assumed): training and prompts run at a share of the peak operations; a step of decoding takes as long as reading the
+weights and the keys and values of all running sequences at a share of the bandwidth, or their operations, whichever is longer.
 """
 
 from __future__ import annotations
@@ -10,40 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.assumed import KEPT, VALID, Machine
 from harness.planning.shapes import ModelSize
 from harness.profiling.flops import Work, flops, training_work
 from vzero.config import GrpoSettings, Preset, SamplingConfig
 from vzero.grpo.settings import Batches, plan_batches
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One device.
-
-    Attributes:
-        tflops: peak operations, in bfloat16 on GPUs; `computing`: the share of them that training and reading prompts reach.
-        bandwidth: bytes a second; `decoding`: the share of it that a step of decoding reaches, a fifth of that where transformers
-            generates on a GPU, kernel by kernel.
-        memory: bytes of a GPU; None for the CPU.
-    """
-
-    name: str
-    tflops: float
-    bandwidth: float
-    memory: float | None
-    computing: float = 0.35
-    decoding: float = 0.5
-
-
-# Peaks as their makers state them (dense bfloat16).
-GPUS = {
-    "a100-40": Machine("A100 40 GB", 312.0, 1.56e12, 40e9),
-    "a100-80": Machine("A100/A800 80 GB", 312.0, 2.04e12, 80e9),
-    "h100": Machine("H100 80 GB", 989.0, 3.35e12, 80e9),
-    "h200": Machine("H200 141 GB", 989.0, 4.8e12, 141e9),
-}
-# Peaks measured on two cores (results/profile); shares fitted to the pocket preset's time in results/pocket.
-CPU = Machine("one process on two CPU cores", 0.194, 5.15e10, None, computing=0.2, decoding=0.25)
 
 
 @dataclass(frozen=True)
@@ -57,8 +28,8 @@ class Assumptions:
     """
 
     completion_tokens: int = 400
-    valid: float = 0.9
-    kept: float = 0.5
+    valid: float = VALID
+    kept: float = KEPT
     suite_picture: int = 400
 
 
@@ -128,8 +99,7 @@ class _Clock:
         item = 4 if self.machine.memory is None or engine == "transformers" else 2
         weights = item * (self.size.flops.text_weights + self.size.flops.head_weights)
         kept = item * self.size.kv * running * (prompt / n + length / 2)
-        slow = self.machine.memory is not None and engine == "transformers"
-        rate = self.machine.bandwidth * self.machine.decoding * (0.2 if slow else 1.0)
+        rate = self.machine.bandwidth * self.machine.decoding * (self.machine.unfused if engine == "transformers" else 1.0)
         step = max((weights + kept) / rate, self.computing(Work(running, 0, running)))
         return step * length * sequences / running
 
@@ -149,8 +119,7 @@ def _training(name: str, clock: _Clock, grpo: GrpoSettings, batches: Batches, pr
     sequences = groups * grpo.group_size
     rollout = clock.computing(Work(groups * prompt, groups * prompt**2 / 2, 0, *clock.pictures(groups)))
     each = batches.prompts_per_generation * grpo.group_size / devices
-    engine = "vllm" if clock.preset.launch.strategy != "single" else clock.preset.rollouts.engine
-    rollout += batches.generations * clock.decoding(engine, each, prompt, length, grpo.group_size) * devices
+    rollout += batches.generations * clock.decoding(clock.preset.rollouts.engine, each, prompt, length, grpo.group_size) * devices
     one = [(int(prompt), [int(length)] * grpo.group_size)]
     once = training_work(one, *clock.pictures(1))
     update = groups * clock.computing(once, backward=True)

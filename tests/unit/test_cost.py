@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.planning.plan import choose_machine
+from harness.planning.work import Assumptions
 from harness.profiling.cost.assumptions import Card, Lengths, Role, Workload, said
 from harness.profiling.cost.drawing import Drawing, makespan, separate, shared
 from harness.profiling.cost.iteration import WAYS, drawing_cost, estimate
 from harness.profiling.cost.models import NAMES, shape_named
-from harness.profiling.cost.report import markdown
+from harness.profiling.cost.report import TOGETHER, markdown, summary
 from harness.profiling.cost.training import ALONE, OURS, STOCK, Group, forward, micro_batches, passes
 from harness.profiling.flops import Shape, Work
 
@@ -170,3 +172,30 @@ def test_report_says_that_it_is_an_estimate_and_all_it_assumes() -> None:
     assert len(WAYS) == len(ALONE) + 2
     committed = (ROOT / "results" / "cost" / "qwen2.5-vl.md").read_text(encoding="utf-8")
     assert all(f"- {line}" in committed for line in said(Workload(), Card())), "made under other assumptions; run the command in it again"
+
+
+def test_plan_and_estimate_assume_the_same_and_the_docs_say_it() -> None:
+    planned, assumed, card = choose_machine(6, "a100-80", None), Assumptions(), Card()
+    assert (card.peak, card.bandwidth) == (planned.tflops * 1e12, planned.bandwidth)
+    assert (card.training, card.decoding) == (planned.computing, planned.decoding)
+    assert (Workload().valid, Workload().kept) == (assumed.valid, assumed.kept)
+    told = " ".join((ROOT / "docs" / "plan.md").read_text(encoding="utf-8").split())
+    assert f"{planned.computing:.0%} of peak operations".replace("%", " %") in told
+    assert f"{planned.decoding:.0%} of peak bandwidth".replace("%", " %") in told
+
+
+def test_the_docs_hold_the_committed_summary() -> None:
+    page = (ROOT / "results" / "cost" / "qwen2.5-vl.md").read_text(encoding="utf-8")
+    table = page.split("## In short\n\n")[1].split("\n\n")[0]
+    assert table.count("\n") == 2 + len(TOGETHER) and table in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def test_the_summary_adds_up() -> None:
+    found = estimate(SHAPE, SMALL, Card(trainers=1, voters=1))
+    assert sorted(name for names in TOGETHER.values() for name in names) == sorted(found.phases)
+    for spent in (one for phase in found.phases.values() for one in (phase.stock, phase.ours)):
+        spent.flops, spent.seconds = 2e15, 3600.0
+    rows = summary({"tiny-1B": found}).splitlines()
+    assert rows[0] == "| | 1B, PFLOP: stock, ours | 1B, GPU-h: stock, ours |"
+    assert rows[3:5] == ["| Questioner: votes | 2, 2 | 1.0, 1.0 |", "| Questioner: log-probabilities and update | 4, 4 | 2.0, 2.0 |"]
+    assert rows[-1] == "| **all** | **18, 18** | **9.0, 9.0** |"

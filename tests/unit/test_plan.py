@@ -110,7 +110,7 @@ def test_fsdp_splits_the_states_over_the_gpus_that_train_and_ddp_does_not() -> N
 
 
 def test_keys_and_values_of_the_papers_rollouts() -> None:
-    drawn = parts(planned("qwen2.5-vl-7b-paper"), "questioner: rollout")["keys and values"]
+    drawn = parts(planned("qwen2.5-vl-7b-paper", rollouts__engine="transformers"), "questioner: rollout")["keys and values"]
     prompt = 391 + 512
     assert drawn == pytest.approx(64 * 4 / 4 * 56 * 1024 * (prompt / 4 + 2048))  # 256 sequences on four GPUs, a prompt for each four
 
@@ -161,6 +161,15 @@ def test_hours_scale_as_work_does() -> None:
     assert trained[1] / trained[0] == pytest.approx(125 / 62)
     assert planned("qwen2.5-vl-7b", kind="h100").hours < one.hours
     assert one.hours == pytest.approx(sum(part.hours for part in one.parts))
+
+
+def test_rollouts_take_the_time_of_the_engine_that_draws_them() -> None:
+    """In several processes too; decoding by transformers reaches a fifth of the bandwidth, and reads weights of twice the size."""
+    slow, fast = (planned("qwen2.5-vl-7b", rollouts__engine=name) for name in ("transformers", "vllm"))
+    before, after = ({part.name: part.hours for part in plan.parts} for plan in (slow, fast))
+    trained = "train the Questioner"
+    assert before[trained] > 1.5 * after[trained]
+    assert before.items() - after.items() == {(name, before[name]) for name in (trained, "train the Solver")}
 
 
 def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it_is_recomputed(three: ModelSize) -> None:

@@ -1,4 +1,5 @@
-"""What the estimate assumes. Batches and votes are the public code's; lengths, valid and kept shares and shares of the roof are guesses."""
+"""What the estimate assumes. Batches and votes are the public code's; lengths are guesses, and so are the shares that `vzero-harness plan`
+takes too, of valid and kept questions and of a GPU's roof (harness.assumed)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.assumed import GPUS, KEPT, VALID
+
+A800 = GPUS["a100-80"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ class Workload:
     written: Lengths = Lengths(220, 0.4, 1024)
     vote: Lengths = Lengths(350, 0.6, 2048)
     votes: int = 10
-    valid: float = 0.9
-    kept: float = 0.5
+    valid: float = VALID
+    kept: float = KEPT
     prompts: int = 64
     steps: int = 2
     seed: int = 0
@@ -91,11 +96,11 @@ class Card:
         policy_item, frozen_item: bytes a weight of the policy (float32 masters) and of a frozen model.
     """
 
-    name: str = "A800 80GB"
-    peak: float = 312e12
-    bandwidth: float = 2.039e12
-    training: float = 0.40
-    decoding: float = 0.60
+    name: str = A800.name
+    peak: float = 1e12 * A800.tflops
+    bandwidth: float = A800.bandwidth
+    training: float = A800.computing
+    decoding: float = A800.decoding
     slots: int = 256
     trainers: int = 4
     voters: int = 2

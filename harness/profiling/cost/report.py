@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.profiling.cost.assumptions import PAPER_CARDS, PAPER_HOURS, Card, Workload, said
 from harness.profiling.cost.iteration import WAYS, Estimate
 
 COMMAND = "python -m harness.profiling.cost"
+PASSES = ("log-probabilities", "update")
+TOGETHER = {  # rows of the summary, which docs/performance.md holds as well
+    "Questioner: rollouts": ("Questioner: rollouts",),
+    "Questioner: votes": ("Questioner: votes",),
+    "Questioner: log-probabilities and update": tuple(f"Questioner: {one}" for one in PASSES),
+    "writing, votes for labels": ("Questions written", "Votes for labels"),
+    "Solver: rollouts": ("Solver: rollouts",),
+    "Solver: log-probabilities and update": tuple(f"Solver: {one}" for one in PASSES),
+}
 
 
 def markdown(found: Mapping[str, Estimate], others: Mapping[float, Mapping[str, Estimate]], work: Workload, card: Card) -> str:
@@ -24,6 +33,7 @@ def markdown(found: Mapping[str, Estimate], others: Mapping[float, Mapping[str, 
         "Stock is TRL and `transformers.generate`: prompts and pictures computed once a completion, training batches padded to the longest "
         "of the generation batch, every sequence scored by the old policy, decoding batches that wait for their longest.",
     ]
+    parts += ["## In short", summary(found)]
     parts += [_phases(name, one) for name, one in found.items()]
     parts += [
         _levers(found),
@@ -33,6 +43,24 @@ def markdown(found: Mapping[str, Estimate], others: Mapping[float, Mapping[str, 
         "\n".join(f"- {one}" for one in said(work, card)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(found: Mapping[str, Estimate]) -> str:
+    """One table of all models: operations and hours of stock and ours, phases put together."""
+    names = [name.rpartition("-")[2] for name in found]
+    head = " | ".join(f"{name}, PFLOP: stock, ours | {name}, GPU-h: stock, ours" for name in names)
+    lines = [f"| | {head} |", "| :-- |" + " --: |" * (2 * len(names))]
+    for row, phases in TOGETHER.items():
+        lines.append(f"| {row} | {' | '.join(_pair(one, phases) for one in found.values())} |")
+    cells = " | ".join(f"**{cell}**" for one in found.values() for cell in _pair(one, tuple(one.phases)).split(" | "))
+    return "\n".join([*lines, f"| **all** | {cells} |"])
+
+
+def _pair(found: Estimate, phases: Sequence[str]) -> str:
+    stock, ours = ([getattr(found.phases[name], side) for name in phases] for side in ("stock", "ours"))
+    operations = ", ".join(f"{sum(one.flops for one in side) / 1e15:,.0f}" for side in (stock, ours))
+    hours = ", ".join(f"{sum(one.seconds for one in side) / 3600:.1f}" for side in (stock, ours))
+    return f"{operations} | {hours}"
 
 
 def _phases(name: str, found: Estimate) -> str:
