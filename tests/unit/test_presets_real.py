@@ -64,8 +64,9 @@ def test_rollouts_of_another_engine_are_corrected_and_the_papers_are_not(name: s
     preset = load_preset(name)
     for grpo in (preset.questioner.grpo, preset.solver.grpo):
         assert (grpo.loss == "bnpo") == name.endswith("-paper")
-        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (preset.rollouts.engine == "vllm", 2.0)
-    assert preset.rollouts.engine == ("vllm" if name.endswith("1gpu") else "transformers")
+        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (not name.endswith("-paper"), 2.0)
+        assert preset.engine.max_model_len >= 1024 + grpo.max_completion_tokens  # the paper filters prompts at 1,024 tokens
+    assert preset.rollouts.engine == "vllm"
 
 
 def test_a_launch_that_contradicts_itself_is_refused() -> None:
