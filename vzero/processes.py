@@ -20,16 +20,22 @@ PATIENCE = timedelta(hours=6)  # for one that still draws; one that died is noti
 
 @dataclass(frozen=True)
 class World:
-    """`rank` 0..size - 1 among all processes of a stage, `local` of them on this machine."""
+    """`rank` 0..size - 1 among all processes of a stage, `local` of them on this machine; `place` 0..local - 1 among these."""
 
     rank: int = 0
     size: int = 1
     local: int = 1
+    place: int = 0
 
     @property
     def first(self) -> bool:
         """Whether this is the one process that writes."""
         return self.rank == 0
+
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first one of its machine."""
+        return self.place == 0
 
 
 def world() -> World:
@@ -37,7 +43,8 @@ def world() -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return World()
-    return World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+    local, place = int(os.environ.get("LOCAL_WORLD_SIZE", size)), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    return World(int(os.environ["RANK"]), size, local, place)
 
 
 def join() -> None:
@@ -82,3 +89,11 @@ def told(find: Callable[[], T]) -> T:
     said = [find() if here.first else None]
     distributed.broadcast_object_list(said, src=0)
     return said[0]
+
+
+def told_here(find: Callable[[], T]) -> T:
+    """As `told`, machine by machine: what `find` returns in the first process of each, in all of that machine's."""
+    here = world()
+    if here.size == 1:
+        return find()
+    return gathered(find() if here.first_here else None)[here.rank - here.place]

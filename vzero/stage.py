@@ -133,12 +133,13 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     stage = next((one for one in plan(preset) if one.name == name), None)
     if stage is None or stage.kind not in programs:
         raise InputError(f"There is no stage {name!r} for this program in {run}.")
-    folder = stage_folder(run, name)
-    if finished(run, preset, stage):
-        shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
-        return
-    spec, here = spec_of(run, preset, stage), processes.world()
+    folder, here = stage_folder(run, name), processes.world()
     processes.join()
+    if processes.told(lambda: finished(run, preset, stage) is not None):
+        if here.first:
+            shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
+        return
+    spec = _agreed(spec_of(run, preset, stage))
     if here.first:
         _begin(folder, spec)
     processes.wait()
@@ -149,6 +150,17 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     if here.first:
         artefacts.seal(folder, spec, {**facts, "seconds": round(time.monotonic() - start, 3)})
         shutil.rmtree(folder / artefacts.WORK)
+
+
+def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec`, which all processes have found.
+
+    Raises:
+        InputError: a machine sees another run directory, or another base model.
+    """
+    if len(set(processes.gathered(artefacts.digest(spec)))) > 1:
+        raise InputError("Not all nodes see the same inputs; they must share the run directory's file system and have the same base model.")
+    return spec
 
 
 def _begin(folder: Path, spec: dict[str, Any]) -> None:

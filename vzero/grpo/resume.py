@@ -1,7 +1,8 @@
 """Which of a killed trainer's checkpoints are whole.
 
 Hugging Face's trainer writes a checkpoint file by file into its final folder, so a kill can leave half of one. A marker with the size
-of every file, written after all of them are synced, tells a whole checkpoint from a torn one.
+of every file, written after all of them are synced, tells a whole checkpoint from a torn one. On a network file system the first node may
+see another's file (its random states) a moment late; it is then no part of the marker, and no harm.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def last_whole(output: Path) -> tuple[Path, int] | None:
     """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are deleted."""
     found = None
     for path in sorted(output.glob("checkpoint-*"), key=_step, reverse=True):
-        if found is None and (path / MARKER).exists() and artefacts.read_json(path / MARKER) == _sizes(path):
+        if found is None and (path / MARKER).exists() and artefacts.read_json(path / MARKER).items() <= _sizes(path).items():
             found = path, _step(path)
         elif found is None:
             shutil.rmtree(path)

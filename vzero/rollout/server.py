@@ -189,8 +189,8 @@ def stop_all(servers: Sequence[LocalServer]) -> None:
 def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """An engine over `config.servers` servers of `checkpoint`, started here; they end with the engine.
 
-    Of several processes, which must all come here, the first starts them and tells the others where they are. Only the first can start one
-    again, on another port: the others then end the stage, which resumes.
+    Of several processes, which must all come here, the first of each machine starts that machine's and tells its others where they are: no
+    server is asked over a network. Only that first one can start one again, on another port: the others then end the stage, which resumes.
 
     Raises:
         InputError: vLLM is not installed.
@@ -207,8 +207,8 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
         start_all(servers)
         return [server.endpoint for server in servers]
 
-    endpoints = processes.told(started)
-    if not processes.world().first:
+    endpoints = processes.told_here(started)
+    if not processes.world().first_here:
         return _checked(config, [Elsewhere(endpoint) for endpoint in endpoints], vocabulary)
     try:
         engine = _checked(config, servers, vocabulary)
