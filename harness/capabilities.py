@@ -20,8 +20,6 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         evaluates: whether the held-out suites are to be run as well.
     """
     launch, found = preset.launch, []
-    if launch.nodes > 1:
-        found.append(f"training on several nodes (launch.nodes = {launch.nodes})")
     if preset.lora is not None and launch.strategy == "fsdp2":
         found.append('low-rank adapters on weights that are split over GPUs (lora with launch.strategy "fsdp2"; "ddp" keeps them whole)')
     if evaluates:

@@ -228,6 +228,8 @@ class LaunchConfig(Section):
     nodes: int = Field(1, ge=1)
     processes: int = Field(1, ge=1, description="processes of a node that train where no GPU does; engine.threads is shared among them")
     strategy: Literal["single", "ddp", "fsdp2"] = "single"
+    join_seconds: float = Field(600.0, gt=0, description="several nodes: until all have come")
+    node_seconds: float = Field(120.0, ge=5, description="several nodes: without a sign of life, until one counts as gone")
 
     @model_validator(mode="after")
     def _processes_fit(self) -> LaunchConfig:

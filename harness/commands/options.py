@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +58,15 @@ SuiteData = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
+NodeRank = Annotated[
+    int | None,
+    typer.Option(
+        "--node-rank",
+        min=0,
+        metavar="K",
+        help="Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, JOB_COMPLETION_INDEX or 0.",
+    ),
+]
 Show = Annotated[bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")]
 
 
@@ -97,6 +107,33 @@ def _located(source: str) -> str:
 def run_folder(out: Path | None, preset: Preset) -> Path:
     """Where the run goes: `out`, or runs/<name of the preset>."""
     return out if out is not None else Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
+
+
+def other_node(rank: int | None, preset: Preset) -> int | None:
+    """Which node this is, None where it is the one that leads: as said, else as Slurm or Kubernetes says of a preset on several nodes.
+
+    Raises:
+        InputError: there are not so many nodes.
+    """
+    nodes = preset.launch.nodes
+    if rank is None and nodes > 1:
+        said = os.environ.get("SLURM_NODEID") or os.environ.get("JOB_COMPLETION_INDEX") or "0"
+        rank = int(said) if said.isdecimal() else 0
+    if rank is not None and rank >= nodes:
+        raise InputError(f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; mend --node-rank, or --set launch.nodes=N.")
+    return rank or None
+
+
+def take_part(rank: int, preset: Preset, out: Path | None, json: bool) -> None:
+    """Be node `rank` of the run that the same command leads on node 0, until it ends.
+
+    Raises:
+        VZeroError: as `harness.run.agent.serve`.
+    """
+    from harness.run.agent import serve
+
+    terminal = console(json)
+    serve(run_folder(out, preset), preset, rank, lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True))
 
 
 def console(json: bool) -> Console:

@@ -45,6 +45,7 @@ def reproduce(
     plain: options.Plain = False,
     json: options.Json = False,
     show: options.Show = False,
+    node_rank: options.NodeRank = None,
 ) -> None:
     """Run V-Zero from unlabeled images to a table of results; the same command resumes after any interruption.
 
@@ -66,12 +67,17 @@ def reproduce(
                 raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
             if show:
                 raise InputError("--show is about one run; leave out --arms and --seeds.")
+            if resolved.launch.nodes > 1:
+                raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one without --arms and --seeds.")
             _grid(_pinned(resolved), arms, [resolved.seed] if seeds is None else list(range(seeds)), out, fresh, plain, json)
             return
         if show:
             _show(resolved, json)
             return
         require(resolved)
+        if (rank := options.other_node(node_rank, resolved)) is not None:
+            options.take_part(rank, resolved, out, json)
+            return
         resolved = _pinned(resolved)
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         finished = _run(resolved, folder, fresh, plain, terminal)

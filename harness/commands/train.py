@@ -25,6 +25,7 @@ def train(
     fresh: options.Fresh = False,
     plain: options.Plain = False,
     json: options.Json = False,
+    node_rank: options.NodeRank = None,
 ) -> None:
     """Train both roles and stop: all stages but those that measure. `reproduce` with the same options adds these later.
 
@@ -35,6 +36,9 @@ def train(
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         require(resolved, evaluates=False)
+        if (rank := options.other_node(node_rank, resolved)) is not None:
+            options.take_part(rank, resolved, out, json)
+            return
         folder, terminal = options.run_folder(out, resolved), options.console(json)
         made = _run(resolved, folder, fresh, plain, terminal)
         if json:

@@ -19,7 +19,7 @@ from vzero.presets import content_differences, differences
 
 RUN_FILE = place.RECORD
 # Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be seen to be of a run.
-CONTENT = ("results.json", "report.md", "report.html", "stages", "logs", ledger.NAME, RUN_FILE)
+CONTENT = ("results.json", "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME, RUN_FILE)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.run.nodes import named
 from harness.run.watch import Position
 from vzero.selfplay import Stage
 
@@ -33,6 +34,9 @@ class Display(Protocol):
 
     def waiting(self, stage: Stage) -> None:
         """Another process does the very same stage; it will be taken over when it is done."""
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        """`stage` needs the nodes `missing`, which have not joined yet."""
 
     def started(self, stage: Stage, attempt: int) -> None:
         """`stage` begins, for the `attempt`-th time."""
@@ -71,6 +75,9 @@ class Lines:
 
     def waiting(self, stage: Stage) -> None:
         self._say(f"{stage.name}: another process is doing the same stage; waiting for it")
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        self._say(f"waiting for {named(missing)}, which {stage.name} needs")
 
     def started(self, stage: Stage, attempt: int) -> None:
         self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
@@ -119,6 +126,9 @@ class Panel:
 
     def waiting(self, stage: Stage) -> None:
         self._set(stage, _Row("[cyan]…[/]", "[dim]another process is doing it[/]"))
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        self._set(stage, _Row("[cyan]…[/]", f"[dim]needs {named(missing)}; waiting[/]"))
 
     def started(self, stage: Stage, attempt: int) -> None:
         self.current, self.position, self.stage_begin = stage, None, time.monotonic()

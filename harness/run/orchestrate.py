@@ -15,12 +15,16 @@ from typing import Any
 from harness.run import ledger, process
 from harness.run.directory import OpenRun
 from harness.run.display import Display
+from harness.run.head import Head, leading
+from harness.run.process import StageProcess
+from harness.run.several import ALONE
 from harness.run.store import Store
 from harness.run.watch import Watch
 from vzero import artefacts
+from vzero.artefacts import sealed
 from vzero.config import Preset
 from vzero.errors import VZeroError
-from vzero.selfplay import Stage
+from vzero.selfplay import Stage, processes_of
 from vzero.stage import finished, spec_of, stage_folder
 
 POLL = 0.2  # seconds
@@ -35,16 +39,25 @@ def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Dis
     Raises:
         VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
     """
-    for stage in stages:
-        manifest = settled(run.folder, preset, stage, display)
-        if manifest is not None:
-            display.reused(stage, manifest["facts"].get("seconds", 0.0))
-            if store is not None:
-                store.publish(stage_folder(run.folder, stage.name))
-        elif store is None:
-            _execute(run, preset, stage, display)
-        else:
-            _share(run, preset, stage, display, store)
+    with leading(run.folder, preset) as head:
+        ahead = (one for one in stages if _on_all_nodes(head, preset, one) and sealed(stage_folder(run.folder, one.name)) is None)
+        if head is not None and (first := next(ahead, None)) is not None:  # before hours are spent on what one node does alone
+            head.gather(lambda missing: display.gathering(first, missing))
+            ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
+        for stage in stages:
+            manifest = settled(run.folder, preset, stage, display)
+            if manifest is not None:
+                display.reused(stage, manifest["facts"].get("seconds", 0.0))
+                if store is not None:
+                    store.publish(stage_folder(run.folder, stage.name))
+            elif store is None:
+                _execute(run, preset, stage, display, head if _on_all_nodes(head, preset, stage) else None)
+            else:
+                _share(run, preset, stage, display, store)
+
+
+def _on_all_nodes(head: Head | None, preset: Preset, stage: Stage) -> bool:
+    return head is not None and processes_of(preset, stage.kind) > 1
 
 
 def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: Store) -> None:
@@ -89,7 +102,10 @@ def _sweep(folder: Path) -> None:
     shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
 
 
-def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display) -> None:
+def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display, head: Head | None = None) -> None:
+    """Run `stage` as a process of this machine, or on all nodes under `head`."""
+    if head is not None:
+        head.gather(lambda missing: display.gathering(stage, missing))
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
     artefacts.drop_torn_writes(folder)
@@ -97,17 +113,17 @@ def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display) -> No
     display.started(stage, attempt)
     watch = Watch(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
     begin = time.monotonic()
-    child = process.start(run.folder, preset, stage, run.lock)
+    child = process.start(run.folder, preset, stage, run.lock, ALONE if head is None else head.call(stage))
     try:
-        while (code := child.poll()) is None:
+        while (code := child.poll()) is None and not (head is not None and head.broken()):
             display.moved(stage, watch.refresh())
             time.sleep(POLL)
+        problem = _failure(stage, child, code, head)
     except BaseException as error:
         child.stop()
         _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
-    if code != 0:
-        problem = process.failure(stage, code, child)
+    if problem is not None:
         _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=str(problem), peak_mib=child.peak_mib)
         raise problem
     manifest = finished(run.folder, preset, stage)
@@ -115,6 +131,18 @@ def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display) -> No
         raise VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
     seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=child.peak_mib)
     display.ended(stage, seconds, manifest["facts"])
+
+
+def _failure(stage: Stage, child: StageProcess, code: int | None, head: Head | None) -> VZeroError | None:
+    """Why `stage` failed, None if it did not; `code` None: another node's part has failed, and this one's is ended."""
+    if code == 0:
+        if head is not None:
+            head.dismiss()
+        return None
+    if code is None:
+        child.stop()
+    own = None if code is None else process.failure(stage, code, child)
+    return own if head is None else head.verdict(code, own)
 
 
 def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: Any) -> float:

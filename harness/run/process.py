@@ -1,6 +1,6 @@
 """One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence.
 
-A training may be several processes, which `accelerate launch` starts (see several.py).
+A training may be several processes, which `accelerate launch` starts (see several.py), on several nodes: then each node starts its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vzero
-from harness.run import guard, several
+from harness.run import guard, network, several
+from harness.run.several import ALONE, Meeting
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.processes import ALL_GPUS, VARIABLES
@@ -62,11 +63,11 @@ class StageProcess:
             os.killpg(self.popen.pid, number)
 
 
-def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
-    """Start `stage` of `run`; what it prints is appended to its log."""
-    log = run / "logs" / f"{stage.name}.log"
+def start(run: Path, preset: Preset, stage: Stage, lock: int, meeting: Meeting = ALONE) -> StageProcess:
+    """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log."""
+    log = run / "logs" / (f"{stage.name}.node-{meeting.rank}.log" if meeting.rank else f"{stage.name}.log")
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command_of(run, preset, stage)]
+    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command_of(run, preset, stage, meeting)]
     with open(log, "ab") as stream:
         begin = stream.tell()
         popen = subprocess.Popen(
@@ -74,27 +75,28 @@ def start(run: Path, preset: Preset, stage: Stage, lock: int) -> StageProcess:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=environment(preset, stage),
+            env=environment(preset, stage, meeting),
             pass_fds=(lock,),
             start_new_session=True,
         )
     return StageProcess(popen, log, begin)
 
 
-def command_of(run: Path, preset: Preset, stage: Stage) -> list[str]:
-    """The program of `stage`, in as many processes as the preset asks for."""
+def command_of(run: Path, preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> list[str]:
+    """The program of `stage`, in as many processes as the preset asks of this node."""
     module = "harness.evaluation.stage" if stage.kind in MEASUREMENTS else "vzero.stage"
     program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
     count = processes_of(preset, stage.kind)
     if count == 1:
         return program
     precision = "bf16" if preset.launch.gpus else "no"
-    return [sys.executable, "-P", "-m", several.__name__, str(count), str(LAUNCH_FILE), precision, *program]
+    met = [str(word) for word in (count, meeting.nodes, meeting.rank, meeting.address, meeting.port)]
+    return [sys.executable, "-P", "-m", several.__name__, *met, str(LAUNCH_FILE), precision, *program]
 
 
-def environment(preset: Preset, stage: Stage) -> dict[str, str]:
+def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[str, str]:
     """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
-    count = processes_of(preset, stage.kind)
+    count = processes_of(preset, stage.kind) // meeting.nodes
     threads = str(max(1, preset.engine.threads // count))
     code = str(Path(vzero.__file__).resolve().parent.parent)
     fixed = {
@@ -109,8 +111,10 @@ def environment(preset: Preset, stage: Stage) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
     }
-    if count > 1 and sys.platform == "linux":
+    if count > 1 and meeting.nodes == 1 and sys.platform == "linux":
         fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
+    elif meeting.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(meeting.address)):
+        fixed["GLOO_SOCKET_IFNAME"] = name
     if preset.launch.gpus and stage.kind.startswith("train-"):
         fixed |= _gpus(preset)
     if preset.model == "pocket":

@@ -86,3 +86,20 @@ def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both trainings of a small run by one process, undisturbed."""
+    import torch
+
+    from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, begun, seal_made
+    from vzero.stage import _programs, run_stage
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("alone")
+    preset = begun(folder, SMALL)
+    run_stage(folder, QUESTIONER, _programs())
+    seal_made(folder, preset, WRITTEN, LABELS)
+    run_stage(folder, SOLVER, _programs())
+    return folder

@@ -110,6 +110,8 @@ def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
     """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of data."""
     operational = {
         "rollouts.gpu_memory",
+        "launch.join_seconds",
+        "launch.node_seconds",
         "evaluation.data",
         *(["evaluation.data_sha256"] if not _pinned(one) else []),
         *(f"engine.{name}" for name in OPERATIONAL),
