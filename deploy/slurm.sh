@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # One run as a Slurm job that goes on after a preemption or its time limit:  sbatch deploy/slurm.sh --preset qwen2.5-vl-3b-1gpu --images ~/pictures
 # Words after the file's name go to `vzero-harness train`. Adapt the lines below; RUN_DIR must lie on a disk that all nodes see.
+# On several nodes (sbatch --nodes=2, the number that the preset has as launch.nodes) the same command runs once on each; SLURM_NODEID 0 leads.
 #SBATCH --job-name=vzero
 #SBATCH --nodes=1
-#SBATCH --ntasks=1
+#SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=16
 #SBATCH --mem=128G
@@ -20,9 +21,16 @@ VZERO=${VZERO:-vzero-harness}   # or: VZERO="apptainer run --nv --containall --b
 
 $VZERO doctor --preset "${PRESET:-pocket}" --out "$RUN_DIR" || exit 1
 
-$VZERO train --plain --out "$RUN_DIR" "$@" &
-child=$!
-trap 'kill -TERM "$child"' TERM INT
+if [ "${SLURM_NNODES:-1}" -gt 1 ]; then
+    export MASTER_ADDR=${MASTER_ADDR:-${SLURMD_NODENAME:-$(hostname)}} # this script runs on the first node, where the others come to
+    srun --ntasks-per-node=1 $VZERO train --plain --out "$RUN_DIR" "$@" &
+    child=$!
+    trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM INT # to the tasks: at a SIGTERM of its own srun would kill them without grace
+else
+    $VZERO train --plain --out "$RUN_DIR" "$@" &
+    child=$!
+    trap 'kill -TERM "$child"' TERM INT
+fi
 wait "$child"
 code=$?
 if [ "$code" -gt 128 ]; then # perhaps it was this waiting that the signal ended: then the child's own code is still to be had

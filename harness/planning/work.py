@@ -56,7 +56,7 @@ def parts(preset: Preset, size: ModelSize, picture: int, machine: Machine, assum
     asked, answered = preset.questioner, preset.solver
     q, s = plan_batches(asked.grpo, images), plan_batches(answered.grpo, int(questions * assumed.kept))
     votes = q.prompts_used * asked.grpo.group_size * assumed.valid
-    everyone = ranks if preset.launch.solver_gpus == 0 else voters
+    everyone = max(1, preset.launch.solver_gpus or preset.launch.gpus)  # stages that do not train are node 0's alone
     found = [
         _training("train the Questioner", clock, asked.grpo, q, prompt, ranks, times),
         _drawing("votes in its reward", clock, asked.votes, votes, prompt, voters, times),

@@ -3,6 +3,7 @@
 RUN/run.json       the resolved preset and where the run came from; written first, never changed
 RUN/ledger.jsonl   one row for everything that happened: starts, resumes, stages with seconds and attempts, results
 RUN/stages/NN-…/   what each stage made; finished when its manifest is there
+RUN/nodes/K/       on several nodes: what node K says to the others
 RUN/logs/NN-….log  what each stage printed, all attempts
 RUN/.lock          held by the operating system for as long as anything works in the directory
 """

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from vzero.presets import load_preset
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
@@ -91,8 +93,19 @@ def test_accelerate_reads_the_launch_file() -> None:
 def slurm(tmp_path: Path) -> dict[str, str]:
     """An environment in which `vzero-harness` ends as CODE says, or waits to be told to stop, and `scontrol` notes what it was asked."""
     programs = {
-        "vzero": '[ "$1" = doctor ] && exit 0\n[ "$CODE" = wait ] || exit "$CODE"\ntrap "exit 75" TERM\ntouch started\nsleep 30 & wait',
+        "vzero": '[ "$1" = doctor ] && exit 0\necho "$SLURM_NODEID at $MASTER_ADDR: $@" >> tasked\n[ "$CODE" = wait ] || exit "$CODE"\n'
+        'trap "exit 75" TERM\ntouch started$SLURM_NODEID\nsleep 30 & wait',
         "scontrol": 'echo "$@" >> requeued',
+        # Two tasks with their numbers; the highest of their exit codes. A real srun kills its tasks when it is sent SIGTERM.
+        "srun": """
+            trap 'kill -9 $a $b; exit 137' TERM
+            while [ "${1#--}" != "$1" ]; do shift; done
+            SLURM_NODEID=0 "$@" & a=$!
+            SLURM_NODEID=1 "$@" & b=$!
+            echo "$a $b" > tasks
+            wait $a; first=$?; wait $b; second=$?
+            exit $((first > second ? first : second))""",
+        "scancel": 'echo "$@" > cancelled\nkill -TERM $(cat tasks)',
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
@@ -114,3 +127,43 @@ def test_the_slurm_job_hands_its_signal_on(tmp_path: Path, slurm: dict[str, str]
     running.send_signal(signal.SIGTERM)
     assert running.wait(25) == 75
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize(("code", "requeued"), [("0", False), ("2", False), ("75", True)])
+def test_the_slurm_job_on_two_nodes_runs_one_command_on_each(tmp_path: Path, slurm: dict[str, str], code: str, requeued: bool) -> None:
+    there = {**slurm, "CODE": code, "SLURM_NNODES": "2", "SLURMD_NODENAME": "n1"}
+    words = ["bash", str(ROOT / "deploy" / "slurm.sh"), "--preset", "a b"]
+    assert subprocess.run(words, env=there, cwd=tmp_path, check=False).returncode == int(code)
+    assert (tmp_path / "requeued").exists() is requeued
+    command = f"at n1: train --plain --out {tmp_path}/runs/slurm-7 --preset a b"
+    assert sorted((tmp_path / "tasked").read_text().splitlines()) == [f"0 {command}", f"1 {command}"]
+
+
+def test_the_slurm_job_on_two_nodes_hands_its_signal_to_the_tasks(tmp_path: Path, slurm: dict[str, str]) -> None:
+    there = {**slurm, "CODE": "wait", "SLURM_NNODES": "2"}
+    running = subprocess.Popen(["bash", str(ROOT / "deploy" / "slurm.sh")], env=there, cwd=tmp_path)
+    while running.poll() is None and not ((tmp_path / "started0").exists() and (tmp_path / "started1").exists()):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(25) == 75
+    assert (tmp_path / "cancelled").read_text() == "--signal=TERM 7\n"
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+
+
+def test_the_job_on_several_nodes_is_the_one_on_one_node_with_a_rank_each() -> None:
+    claim, job = read("deploy/kubernetes-nodes.yaml")
+    one = read("deploy/kubernetes.yaml")[1]
+    spec = job["spec"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"] == load_preset(preset_of(job)).launch.nodes
+    assert spec["podFailurePolicy"] == one["spec"]["podFailurePolicy"]
+    own, other = spec["template"]["spec"], one["spec"]["template"]["spec"]
+    assert own["securityContext"] == other["securityContext"] and not own["automountServiceAccountToken"]
+    assert own["containers"][0]["securityContext"] == other["containers"][0]["securityContext"]
+    launch = load_preset(preset_of(job)).launch
+    assert own["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == launch.gpus + launch.solver_gpus
+
+
+def preset_of(job: Any) -> str:
+    words = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return words[words.index("--preset") + 1]

@@ -155,6 +155,13 @@ def test_steps_of_the_paper() -> None:
     assert found["votes for labels"].tokens == pytest.approx(2 * 3600 * 10 * 400)
 
 
+def test_further_nodes_train_and_do_nothing_else() -> None:
+    one, two = ({part.name: part.hours for part in planned("qwen2.5-vl-7b", launch__nodes=nodes).parts} for nodes in (1, 2))
+    shared = {"train the Questioner", "votes in its reward", "train the Solver"}
+    assert {name for name in one if two[name] < one[name]} == shared
+    assert {name for name in one if two[name] == one[name]} == one.keys() - shared
+
+
 def test_hours_scale_as_work_does() -> None:
     one, two = planned("qwen2.5-vl-7b", seed=0), planned("qwen2.5-vl-7b", images__count=8000)
     trained = [next(part.hours for part in plan.parts if part.name == "train the Questioner") for plan in (one, two)]
