@@ -157,7 +157,7 @@ class Agent:
             error = process.failure(self._stage(self.call), code, part)
             failure = End(exit_code=error.exit_code, reason=str(error))
         self._answer(Answer(call=self.call.number, code=positive(code), failure=failure))
-        self.say(f"Node {self.rank}: {self.call.stage} {'done.' if failure is None else f'failed: {failure.reason}'}")
+        self.say(f"Node {self.rank}: {self.call.stage} {'done.' if failure is None else 'failed; node 0 is told why.'}")
 
     def drop(self) -> None:
         """End this node's part of the current call, where it still goes on."""

@@ -21,7 +21,6 @@ from harness.run.several import ALONE
 from harness.run.store import Store
 from harness.run.watch import Watch
 from vzero import artefacts
-from vzero.artefacts import sealed
 from vzero.config import Preset
 from vzero.errors import VZeroError
 from vzero.selfplay import Stage, processes_of
@@ -40,7 +39,11 @@ def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Dis
         VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
     """
     with leading(run.folder, preset) as head:
-        ahead = (one for one in stages if _on_all_nodes(head, preset, one) and sealed(stage_folder(run.folder, one.name)) is None)
+        ahead = (
+            one
+            for one in stages
+            if _on_all_nodes(head, preset, one) and not (stage_folder(run.folder, one.name) / artefacts.MANIFEST).exists()
+        )
         if head is not None and (first := next(ahead, None)) is not None:  # before hours are spent on what one node does alone
             head.gather(lambda missing: display.gathering(first, missing))
             ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
