@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.faults.test_several_processes import (
+from tests.faults.trainings import (
     ONE_STAGE,
     QUESTIONER,
     SMALL,

@@ -132,7 +132,7 @@ def test_a_preset_that_cannot_run_is_refused_before_anything_is_written(tmp_path
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     command = [sys.executable, "-m", "harness", "reproduce", "--preset", "qwen2.5-vl-7b-2nodes", "--images", str(pictures)]
-    command += ["--set", "rollouts.engine=vllm"]
+    command += ["--set", "lora={rank=4, alpha=8}"]
     answer = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False)
     assert answer.returncode == 2
     assert answer.stderr.startswith("error: The preset qwen2.5-vl-7b-2nodes cannot be run")
