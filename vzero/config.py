@@ -90,6 +90,9 @@ class ImagesConfig(Section):
     split: str | None = Field(None, description="of a table in several files: a part of their names, e.g. train")
     count: int = Field(ge=1, description="at most this many images are used")
     max_megapixels: float = Field(50.0, gt=0, description="larger pictures are skipped, counted and named")
+    shrink_megapixels: float | None = Field(
+        None, gt=0, description="larger ones are shrunk to this before any model sees them; None leaves it to the model's processor"
+    )
 
 
 class QuestionerConfig(Section):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import stat
 import sys
@@ -39,13 +40,15 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path` absolute."""
+    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path` absolute; `seen` is the width and
+    height it is shrunk to whenever it is opened, None where it is small enough."""
 
     image_id: str
     path: Path
     sha256: str
     width: int
     height: int
+    seen: tuple[int, int] | None = None
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def run(context: StageContext) -> dict[str, Any]:
         rows, skipped = collect(context, config)
     else:
         rows, skipped = _from_folder(context, config)
+    if config.shrink_megapixels is not None:
+        rows = [_shrunk(row, config.shrink_megapixels * 1e6) for row in rows]
     artefacts.write_jsonl(context.folder / "images.jsonl", rows)
     artefacts.write_json(context.folder / "skipped.json", {"skipped": skipped})
     return {"images": len(rows), "skipped": len(skipped)}
@@ -74,13 +79,32 @@ def run(context: StageContext) -> dict[str, Any]:
 def load_records(stage_folder: Path) -> list[ImageRecord]:
     """The usable images of a finished images stage, in the order they are used."""
     return [
-        ImageRecord(row["image_id"], stage_folder.absolute() / row["path"], row["sha256"], row["width"], row["height"])
+        ImageRecord(
+            row["image_id"],
+            stage_folder.absolute() / row["path"],
+            row["sha256"],
+            row["width"],
+            row["height"],
+            tuple(row["seen"]) if "seen" in row else None,
+        )
         for row in artefacts.read_jsonl(stage_folder / "images.jsonl")
     ]
 
 
+def _shrunk(row: dict[str, Any], pixels: float) -> dict[str, Any]:
+    """`row`, with the size to shrink its picture to where that has more than so many pixels."""
+    width, height = seen_size(row["width"], row["height"], pixels)
+    return row if (width, height) == (row["width"], row["height"]) else {**row, "seen": [width, height]}
+
+
+def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
+    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel; as it is where it has no more."""
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
 def open_image(record: ImageRecord) -> Image.Image:
-    """The picture as RGB, `record.width` x `record.height`.
+    """The picture as RGB, in the size of `record.seen` or else as it is stored.
 
     Raises:
         InputError: the file is gone, or is not the one the images stage saw.
@@ -94,7 +118,8 @@ def open_image(record: ImageRecord) -> Image.Image:
     if sha256(data) != record.sha256:
         raise InputError(f"The picture {shown(record.path)} changed since this run began; restore it or start anew with --fresh.")
     try:
-        return decode(data, max_pixels=record.width * record.height)
+        image = decode(data, max_pixels=record.width * record.height)
+        return image if record.seen is None else image.resize(record.seen, Image.Resampling.LANCZOS)
     except Unusable as error:
         raise InputError(f"Cannot decode the picture {shown(record.path)}: {error}.") from None
 

@@ -11,6 +11,7 @@ from harness.planning.shapes import ModelSize, image_tokens, size_of
 from harness.planning.work import Assumptions
 from vzero.config import Preset
 from vzero.errors import InputError
+from vzero.images import seen_size
 from vzero.presets import load_preset, preset_names
 
 FILL = 0.95  # of a card's memory that a plan may use
@@ -56,6 +57,8 @@ def make(
         InputError: the model's config is not known, or its processor refuses such a picture.
     """
     size = size_of(preset.model)
+    if preset.images.shrink_megapixels is not None:
+        picture = seen_size(*picture, preset.images.shrink_megapixels * 1e6)
     tokens = image_tokens(size, *picture)
     card = machine.memory
     phases = memory.phases(preset, size, tokens, card)

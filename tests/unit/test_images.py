@@ -142,6 +142,18 @@ def test_nothing_usable_is_one_sentence(tmp_path: Path, folder: Path) -> None:
         images.run(context(tmp_path, tmp_path / "absent"))
 
 
+def test_large_pictures_are_shrunk_whenever_they_are_opened(tmp_path: Path, folder: Path) -> None:
+    """400 x 300 to 30,000 pixels is half of each side. The record keeps the file's own size and bytes; small ones stay as they are."""
+    (folder / "a.png").write_bytes(picture(size=(400, 300)))
+    (folder / "b.png").write_bytes(picture(size=(200, 150)))
+    images.run(context(tmp_path, folder, shrink_megapixels=0.03))
+    large, small = images.load_records(tmp_path / "stage")
+    assert (large.width, large.height, large.seen, small.seen) == (400, 300, (200, 150), None)
+    assert large.sha256 == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+    assert images.open_image(large).size == images.open_image(small).size == (200, 150)
+    assert images.seen_size(10_000, 60, 1000) == (408, 2) and images.seen_size(3, 2, 1) == (1, 1)
+
+
 def test_a_linked_folder_is_not_entered(tmp_path: Path, folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
     (folder / "a.png").write_bytes(picture())
