@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -54,9 +55,14 @@ def _level(by_suite: Mapping[str, Sequence[Any]], seed: int) -> tuple[float, flo
 def _gain(
     group: Group, over: Group | None, by_suite: Mapping[str, Sequence[Any]], metric: str, place: str, seed: int
 ) -> tuple[dict[str, Any] | None, bool]:
-    """(the paired gain over the reference, whether it rests on sums alone)."""
+    """(the paired gain over the reference, whether it rests on sums alone). Over another arm it is of the seeds that both have, so that
+    the luck of either's training is in the differences; where they share none, each seed is held against the other's mean."""
     if over is None and len(group.runs) == 1 and (stated := gain_of_sums(group, place, metric)) is not None:
         return stated, False  # the run's own report says it, from more resamples
+    shared = [i for i, run in enumerate(group.runs) if over is not None and run.seed in {one.seed for one in over.runs}]
+    if shared and len(shared) < len(group.runs):
+        group = replace(group, runs=tuple(group.runs[i] for i in shared))
+        by_suite = {suite: [runs[i] for i in shared] for suite, runs in by_suite.items()}
     paired = [
         [pair(base, own) for base, own in zip(_bases(group, over, suite, metric), runs, strict=True)] for suite, runs in by_suite.items()
     ]
@@ -73,7 +79,7 @@ def _gain(
 
 def _bases(group: Group, over: Group | None, suite: str, metric: str) -> list[Any]:
     """For each run of `group` the item values it is compared with: its own base, or the reference of the same seed (the mean over the
-    reference's seeds where that seed is not among them)."""
+    reference's seeds where that seed is not among them: see `_gain`)."""
     if over is None:
         return [values(run, suite, BASE, metric) for run in group.runs]
     by_seed = {run.seed: values(run, suite, over.checkpoint, metric) for run in over.runs}
