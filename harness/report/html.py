@@ -36,6 +36,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
         style=style,
         results=results,
         material=material,
+        run_name=words.run_name(results),
         findings=words.findings(results),
         claims=compared.cards(results["claims"]),
         not_run=words.not_run(results),

@@ -10,7 +10,7 @@ from harness.report import answers, asked, compared, elicitation, held_out, trai
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
 from harness.report.table import Table
-from harness.report.words import alarms, caveats, findings, not_run, number, visible
+from harness.report.words import alarms, caveats, findings, not_run, number, run_name, visible
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
@@ -30,7 +30,7 @@ def plain(text: str) -> str:
 
 def render(results: Mapping[str, Any], material: Material) -> str:
     """The whole file."""
-    parts = [f"# V-Zero: {plain(results['preset'])}, seed {results['seed']}"]
+    parts = [f"# V-Zero: {plain(', '.join(run_name(results)))}"]
     parts += [plain(sentence) for sentence in findings(results)]
     parts += [f"**Warning.** {plain(warning)}" for warning in results["warnings"]]
     parts += [f"**Warning.** {plain(sentence)}" for sentence in alarms(results)]

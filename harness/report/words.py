@@ -10,9 +10,17 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from vzero.arms import REFERENCE
+
 MINUS, DASH, NBSP = "\u2212", "\u2013", "\u00a0"
 NOTHING = DASH  # a cell without a number
 TONES = {"positive": "good", "negative": "bad", "unclear": ""}
+
+
+def run_name(results: Mapping[str, Any]) -> list[str]:
+    """Which run this is, part by part: its preset, its arm where that is not V-Zero itself, its seed."""
+    arm = results.get("arm") or REFERENCE
+    return [results["preset"], *([f"arm {arm}"] if arm != REFERENCE else []), f"seed {results['seed']}"]
 
 
 def metric_label(name: str) -> str:

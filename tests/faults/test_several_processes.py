@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,7 @@ from tests.faults.trainings import (
     begun,
     checkpointed,
     finish,
-    ranks_of,
+    lose_one,
     seal_made,
 )
 from vzero.stage import stage_folder
@@ -45,14 +44,6 @@ def test_split_weights_that_lost_a_process(alone: Path, launch: Launch, tools: S
     command resumes and ends where one process does."""
     preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
-    process = launch(ONE_STAGE, str(tmp_path), SOLVER)
-    reached = checkpointed(tmp_path, SOLVER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
-    subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert err.count("\n") == 1 and "SIGKILL" in err and f"{SOLVER}.log" in err
-    assert tools.processes_of(tmp_path) == []
-    assert not (stage_folder(tmp_path, SOLVER) / "manifest.json").exists()
+    lose_one(launch, tools, tmp_path, SOLVER, seconds=120)
     finish(launch, tmp_path, SOLVER)
     assert_equal_trainings(alone, tmp_path, SOLVER)

@@ -5,7 +5,6 @@ Skipped where vLLM is not installed (`make vllm` adds it).
 
 from __future__ import annotations
 
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,35 +12,20 @@ from types import SimpleNamespace
 import pytest
 
 from tests.faults.trainings import (
-    ONE_STAGE,
     QUESTIONER,
     SMALL,
     TWO,
     Launch,
     assert_equal_trainings,
     begun,
-    checkpointed,
     finish,
-    ranks_of,
+    lose_one,
 )
 from vzero import artefacts
 from vzero.stage import stage_folder
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it")
 VLLM = ["rollouts.engine=vllm", "engine.batch_sequences=64"]
-
-
-def lose_one(launch: Launch, tools: SimpleNamespace, run: Path) -> None:
-    """kill -9 of one process after a checkpoint: the other ends, the reason is told, nothing is sealed."""
-    process = launch(ONE_STAGE, str(run), QUESTIONER)
-    reached = checkpointed(run, QUESTIONER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", seconds=600)
-    subprocess.run(["kill", "-9", str(max(ranks_of(tools, run)))], check=True)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 75
-    assert err.count("\n") == 1 and "SIGKILL" in err and f"{QUESTIONER}.log" in err
-    assert tools.processes_of(run) == []
-    assert not (stage_folder(run, QUESTIONER) / "manifest.json").exists()
 
 
 def test_each_process_draws_by_an_engine_of_its_own(launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
@@ -51,7 +35,7 @@ def test_each_process_draws_by_an_engine_of_its_own(launch: Launch, tools: Simpl
     for name, run in runs.items():
         begun(run, [*VLLM, *(SMALL if name == "single" else TWO), f"launch.strategy={name}"])
         if name == "fsdp2":
-            lose_one(launch, tools, run)
+            lose_one(launch, tools, run, QUESTIONER, seconds=600)
         finish(launch, run, QUESTIONER)
         gaps = [row["logprob_gap"] for row in artefacts.read_jsonl(stage_folder(run, QUESTIONER) / "metrics.jsonl")]
         assert max(gaps) < 1e-3  # old weights after two steps: .015 (results/vllm-cpu)

@@ -105,6 +105,19 @@ def finish(launch: Launch, run: Path, stage: str) -> None:
     assert process.returncode == 0, f"{out}\n{err}\n{(run / 'logs' / f'{stage}.log').read_text()}"
 
 
+def lose_one(launch: Launch, tools: SimpleNamespace, run: Path, stage: str, seconds: float) -> None:
+    """kill -9 of one process after a checkpoint, awaited for so long: the other ends, the reason is told, nothing is sealed."""
+    process = launch(ONE_STAGE, str(run), stage)
+    reached = checkpointed(run, stage)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", seconds=seconds)
+    subprocess.run(["kill", "-9", str(max(ranks_of(tools, run)))], check=True)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert err.count("\n") == 1 and "SIGKILL" in err and f"{stage}.log" in err
+    assert tools.processes_of(run) == []
+    assert not (stage_folder(run, stage) / "manifest.json").exists()
+
+
 def assert_equal_trainings(alone: Path, together: Path, stage: str) -> None:
     one, two = (stage_folder(run, stage) for run in (alone, together))
     assert (one / "rollouts.jsonl").read_text() == (two / "rollouts.jsonl").read_text()  # every completion, vote, reward and advantage

@@ -58,6 +58,15 @@ def test_a_file_of_python_is_an_arm_that_pays_what_it_says(tmp_path: Path) -> No
     assert reward.score(batch) == [-0.5, -1.0, 0.1]
 
 
+def test_a_file_may_hold_classes_and_does_not_paint_the_terminal(tmp_path: Path) -> None:
+    text = (
+        '"""\x1b[31mRed."""\nfrom __future__ import annotations\nfrom dataclasses import dataclass\n\n\n'
+        "@dataclass\nclass Weight:\n    of: float = 0.25\n\n\ndef reward(asked):\n    return Weight().of\n"
+    )
+    (arm,) = chosen(str(written(tmp_path, "red.py", text)))
+    assert arm.says == "[31mRed." and reward_of(changed(BASE, changes_of(arm)).questioner).single(Asked("q", "A", ())) == 0.25
+
+
 def test_the_reward_is_part_of_the_training_and_of_nothing_before_it(tmp_path: Path) -> None:
     one, other = preset_of(written(tmp_path, "one.py", LENGTH)), preset_of(written(tmp_path, "other.py", LENGTH.replace("100", "99")))
     configs = [{stage.name: stage.config for stage in plan(preset)} for preset in (BASE, one, other)]
@@ -100,10 +109,12 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         ("Big Name.py", LENGTH, "small letters"),
         ("broken.py", "def reward(asked:\n", "SyntaxError in line 1"),
         ("fails.py", "import nothing_of_that_name\n", "ModuleNotFoundError in line 1"),
+        ("leaves.py", "import sys\nsys.exit(0)\n", "SystemExit in line 2"),
         ("empty.py", "", "defines no function reward"),
         ("number.py", "reward = 3\n", "defines no function reward"),
         ("null.py", "x = '\0'\n", "does not run"),
         ("settings.toml", "says = 'x'\n", "changes nothing"),
+        ("painted.toml", 'says = "\\u001b[31mred"\n[changes]\nsolver.keep_low = 0.4\n', "says in one line"),
         ("mute.toml", "[changes]\nsolver.keep_low = 0.4\n", "says in one line"),
         ("seeded.toml", "says = 'x'\n[changes]\nseed = 3\n", "given to each run"),
         ("stray.toml", "says = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
@@ -133,6 +144,7 @@ def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
         ("return 1 / asked.votes.count(None)", "ZeroDivisionError in line 2"),
         ("return 'high'", "ValueError"),
         ("return None", "TypeError"),
+        ("raise SystemExit(0)", "SystemExit in line 2"),
         ("return float('nan')", "paid nan"),
         ("return 1e999", "paid inf"),
     ],

@@ -54,6 +54,11 @@ def page(whole) -> str:
     return (whole / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_report_says_which_arm_it_is_of(results: dict, page: str) -> None:
+    assert words.run_name(results) == [results["preset"], f"seed {results['seed']}"] and "arm v-zero" not in page.split("</h1>")[0]
+    assert words.run_name({**results, "arm": "r-zero"}) == [results["preset"], "arm r-zero", f"seed {results['seed']}"]
+
+
 def rows_of(run: Path, stage: str) -> list[dict]:
     return artefacts.read_jsonl(run / "stages" / stage / "samples.jsonl")
 

@@ -59,7 +59,7 @@ def _declared(path: Path, name: str, text: str) -> Arm:
     says, matched, changes, reward = tree.pop("says", None), tree.pop("matched", False), tree.pop("changes", {}), tree.pop("reward", None)
     if tree:
         raise InputError(f"{path}: {next(iter(tree))!r} is not part of an arm, which has says, matched, reward and [changes].")
-    if not (isinstance(says, str) and says.strip()) or "\n" in says:
+    if not (isinstance(says, str) and says.strip() and says.isprintable()):
         raise InputError(f'{path}: an arm says in one line what it does: says = "...".')
     if not isinstance(matched, bool) or not isinstance(changes, dict) or not isinstance(reward, str | None):
         raise InputError(f"{path}: matched is true or false, reward the name of a file, and changes a table of settings.")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import math
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
@@ -98,16 +100,17 @@ def summary(source: str) -> str:
         said = ast.get_docstring(ast.parse(source)) or ""
     except (SyntaxError, ValueError) as error:
         raise InputError(f"The reward file does not run: {_where(error)}.") from error
-    return said.split("\n")[0].strip() or "a reward without a docstring"
+    return "".join(filter(str.isprintable, said.split("\n")[0])).strip() or "a reward without a docstring"
 
 
 def _run(source: str) -> dict[str, Any]:
-    space: dict[str, Any] = {"__name__": "own_reward"}
+    module = ModuleType("own_reward")
+    sys.modules[module.__name__] = module  # where a dataclass looks up what its annotations name
     try:
-        exec(compile(source, FILE, "exec"), space)  # the user's own program, see above
-    except Exception as error:
+        exec(compile(source, FILE, "exec"), module.__dict__)  # the user's own program, see above
+    except (Exception, SystemExit) as error:
         raise InputError(f"The reward file does not run: {_where(error)}.") from error
-    return space
+    return module.__dict__
 
 
 def _checked(source: str, name: str) -> Callable[[Any], float]:
@@ -119,7 +122,7 @@ def _checked(source: str, name: str) -> Callable[[Any], float]:
     def pay(given: Asked | Answered) -> float:
         try:
             value = float(function(given))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"The reward file failed on {given!r}: {_where(error)}.") from error
         if not math.isfinite(value):
             raise InputError(f"The reward file paid {value} for {given!r}; a reward is a finite number.")
