@@ -17,7 +17,8 @@ FROM ${BASE} AS packages
 WORKDIR /app
 COPY pyproject.toml ./
 # The package is installed as a line of path to /app, so that its code can come later without doing this again.
-COPY vzero/__init__.py vzero/compat.py vzero/
+COPY vzero/__init__.py vzero/
+COPY vzero/runtime/__init__.py vzero/runtime/compat.py vzero/runtime/
 RUN touch README.md LICENSE
 
 # --- lock: the CPU environment from its hashes, made by the program that `make` runs ---

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import results
 from benchmarks.case import Case, Unfit, count
-from harness.profiling.clock import now
+from harness.perf.profile.clock import now
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
@@ -22,8 +22,18 @@ Versus = Callable[[str, str, Callable[[], Case]], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `make bench`, given by ARGS."""
-    parser.addoption("--rounds", type=int, default=LEAST, help="least rounds of each side; fewer than 5 are not written down")
-    parser.addoption("--results", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the JSON and the table")
+    parser.addoption(
+        "--rounds",
+        type=int,
+        default=LEAST,
+        help="least rounds of each side; fewer than 5 are not written down",
+    )
+    parser.addoption(
+        "--results",
+        type=Path,
+        default=ROOT / "results" / "benchmarks",
+        help="folder of the JSON and the table",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

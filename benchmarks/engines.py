@@ -28,13 +28,14 @@ import torch
 from scipy.stats import chi2_contingency
 
 from benchmarks import shapes, workload
-from vzero import artefacts, voting
-from vzero.checkpoints import POCKET
+from vzero import voting
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.presets import load_preset
 from vzero.prompts import OPTIONS, parse_answer
 from vzero.rollout import Engine, Request, Rollout, encoding
 from vzero.rollout.engines import open_engine
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
 
 CLASSES = (*OPTIONS, None)
 PERMUTATIONS = 4000
@@ -57,7 +58,10 @@ def stratified(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Sum over questions of the chi-square statistic of each 2 x 5 table: (..., questions, 5) -> (...)."""
     total = one + other
     share = one.sum(-1, keepdims=True) / total.sum(-1, keepdims=True)
-    terms = [(counts - total * part) ** 2 / np.where(total > 0, total * part, 1) for counts, part in ((one, share), (other, 1 - share))]
+    terms = [
+        (counts - total * part) ** 2 / np.where(total > 0, total * part, 1)
+        for counts, part in ((one, share), (other, 1 - share))
+    ]
     return sum(terms).sum((-1, -2))
 
 
@@ -66,7 +70,13 @@ def compare_votes(one: Votes, other: Votes) -> dict[str, Any]:
     left, right = table(one), table(other)
     rng = np.random.default_rng(0)
     n = left.sum(1)
-    drawn = np.stack([rng.multivariate_hypergeometric(row, k, PERMUTATIONS) for row, k in zip(left + right, n, strict=True)], 1)
+    drawn = np.stack(
+        [
+            rng.multivariate_hypergeometric(row, k, PERMUTATIONS)
+            for row, k in zip(left + right, n, strict=True)
+        ],
+        1,
+    )
     found, chance = stratified(left, right), stratified(drawn, left + right - drawn)
     pooled = np.array([left.sum(0), right.sum(0)])
     pooled = pooled[:, pooled.sum(0) > 0]
@@ -91,10 +101,19 @@ def compare_votes(one: Votes, other: Votes) -> dict[str, Any]:
 
 def compare_greedy(one: Sequence[Rollout], other: Sequence[Rollout]) -> float:
     """Share of requests whose greedy tokens are the same to the last."""
-    return float(np.mean([a.completions[0].token_ids == b.completions[0].token_ids for a, b in zip(one, other, strict=True)]))
+    return float(
+        np.mean(
+            [
+                a.completions[0].token_ids == b.completions[0].token_ids
+                for a, b in zip(one, other, strict=True)
+            ]
+        )
+    )
 
 
-def parity(requests: Sequence[Request], rollouts: Sequence[Rollout], forbidden: frozenset[int]) -> dict[str, Any]:
+def parity(
+    requests: Sequence[Request], rollouts: Sequence[Rollout], forbidden: frozenset[int]
+) -> dict[str, Any]:
     """|log-probability an engine reports - that of the Hugging Face model| over all tokens drawn, in nats."""
     of = shapes.subject(shapes.POCKET)
     gaps: list[float] = []
@@ -107,14 +126,23 @@ def parity(requests: Sequence[Request], rollouts: Sequence[Rollout], forbidden: 
             types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(completion.token_ids)))
             pictures = {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
             with torch.no_grad():
-                logits = of.model(input_ids=whole, attention_mask=torch.ones_like(whole), mm_token_type_ids=types, **pictures).logits
+                logits = of.model(
+                    input_ids=whole,
+                    attention_mask=torch.ones_like(whole),
+                    mm_token_type_ids=types,
+                    **pictures,
+                ).logits
             logits[..., sorted(forbidden)] = -torch.inf
-            logprobs = torch.log_softmax(logits[0, width - 1 : -1].float(), -1).gather(1, whole[0, width:, None])[:, 0]
+            logprobs = torch.log_softmax(logits[0, width - 1 : -1].float(), -1).gather(
+                1, whole[0, width:, None]
+            )[:, 0]
             gaps += (torch.tensor(completion.logprobs) - logprobs).abs().tolist()
     return {"tokens": len(gaps), "mean": statistics.mean(gaps), "max": max(gaps)}
 
 
-def timed(engines: Mapping[str, Engine], requests: Sequence[Request], votes: SamplingConfig) -> dict[str, Any]:
+def timed(
+    engines: Mapping[str, Engine], requests: Sequence[Request], votes: SamplingConfig
+) -> dict[str, Any]:
     """Tokens a second of each engine: median of `TURNS`, in turn."""
     rates: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(TURNS):
@@ -127,29 +155,45 @@ def timed(engines: Mapping[str, Engine], requests: Sequence[Request], votes: Sam
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare vLLM's engines with the transformers engine on the pocket model.")
+    parser = argparse.ArgumentParser(
+        description="Compare vLLM's engines with the transformers engine on the pocket model."
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--questions", type=int, default=240)
-    parser.add_argument("--servers", type=int, default=2, help="servers of the served engine; 0 leaves it out")
+    parser.add_argument(
+        "--servers", type=int, default=2, help="servers of the served engine; 0 leaves it out"
+    )
     options = parser.parse_args()
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    make = lambda name: open_engine(EngineConfig(name=name, threads=threads, servers=max(1, options.servers), batch_sequences=256), POCKET)  # noqa: E731
+    make = lambda name: open_engine(
+        EngineConfig(name=name, threads=threads, servers=max(1, options.servers), batch_sequences=256), POCKET
+    )  # noqa: E731
     engines: dict[str, Engine] = {"transformers": make("transformers")}
     requests = workload.requests(options.questions)
     engines["vllm"] = make("vllm")
     if options.servers:
         engines["server"] = make("server")
     preset, found = load_preset("pocket"), {}
-    kinds = {"reward votes": preset.questioner.votes, "label votes": preset.solver.votes, "greedy": preset.evaluation.greedy}
-    answers = {name: {kind: engine.generate(requests, sampling) for kind, sampling in kinds.items()} for name, engine in engines.items()}
+    kinds = {
+        "reward votes": preset.questioner.votes,
+        "label votes": preset.solver.votes,
+        "greedy": preset.evaluation.greedy,
+    }
+    answers = {
+        name: {kind: engine.generate(requests, sampling) for kind, sampling in kinds.items()}
+        for name, engine in engines.items()
+    }
     for name in list(engines)[1:]:
         found[name] = {
             kind: compare_votes(votes_of(answers["transformers"][kind]), votes_of(answers[name][kind]))
             for kind in ("reward votes", "label votes")
         }
-        found[name]["greedy_equal"] = compare_greedy(answers["transformers"]["greedy"], answers[name]["greedy"])
+        found[name]["greedy_equal"] = compare_greedy(
+            answers["transformers"]["greedy"], answers[name]["greedy"]
+        )
         found[name]["prompt_tokens_equal"] = all(
-            a.prompt_tokens == b.prompt_tokens for a, b in zip(answers["transformers"]["greedy"], answers[name]["greedy"], strict=True)
+            a.prompt_tokens == b.prompt_tokens
+            for a, b in zip(answers["transformers"]["greedy"], answers[name]["greedy"], strict=True)
         )
     if options.servers:
         same = [
@@ -159,18 +203,22 @@ def main() -> None:
         ]
         found["server"]["same_draws_as_vllm_in_process"] = float(np.mean(same))
     # Of two engines, since two samplings of one share their random numbers and would come out too much alike.
-    control = compare_votes(votes_of(answers["transformers"]["reward votes"]), votes_of(answers["vllm"]["label votes"]))
+    control = compare_votes(
+        votes_of(answers["transformers"]["reward votes"]), votes_of(answers["vllm"]["label votes"])
+    )
     free = SamplingConfig(n=4, max_new_tokens=40)
     forbidden = engines["transformers"].forbidden  # type: ignore[attr-defined]
     scored = {
-        name: parity(requests[:SCORED], engines[name].generate(requests[:SCORED], free), forbidden) for name in ("transformers", "vllm")
+        name: parity(requests[:SCORED], engines[name].generate(requests[:SCORED], free), forbidden)
+        for name in ("transformers", "vllm")
     }
     result = {
         "command": f"python -m benchmarks.engines --questions {options.questions} --servers {options.servers}",
         "threads": threads,
         "questions": len(requests),
         "answers_by_transformers": {
-            str(key): value for key, value in Counter(chain(*votes_of(answers["transformers"]["label votes"]))).items()
+            str(key): value
+            for key, value in Counter(chain(*votes_of(answers["transformers"]["label votes"]))).items()
         },
         "compared_with_transformers": found,
         "control_top_k_against_top_p": {key: control[key] for key in ("by_question", "pooled")},

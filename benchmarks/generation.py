@@ -10,7 +10,7 @@ import torch
 from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, subject
 from benchmarks.workload import ENGINE_BATCH, engine, group_requests, mixed_requests, requests
-from harness.profiling.stock import generate_separately
+from harness.perf.profile.stock import generate_separately
 from vzero.config import SamplingConfig
 from vzero.presets import load_preset
 from vzero.rollout.protocol import Request, Rollout
@@ -55,7 +55,12 @@ def batched_votes(shape: Shape) -> Case:
         f"one request a question, n = {sampling.n}",
         f"one generate call, {sampling.n} copies of each prompt",
         "completion token",
-        {"questions": len(asked), "pictures": 1, "votes": sampling.n, "max_new_tokens": sampling.max_new_tokens},
+        {
+            "questions": len(asked),
+            "pictures": 1,
+            "votes": sampling.n,
+            "max_new_tokens": sampling.max_new_tokens,
+        },
         [of.model],
     )
 
@@ -105,7 +110,10 @@ def slots(shape: Shape) -> Case:
     few = TransformersEngine(of.model, of.processor, SLOTS)
 
     def stock() -> float:
-        return sum(_tokens(few.generate(asked[start : start + SLOTS], sampling)) for start in range(0, len(asked), SLOTS))
+        return sum(
+            _tokens(few.generate(asked[start : start + SLOTS], sampling))
+            for start in range(0, len(asked), SLOTS)
+        )
 
     return Case(
         lambda: _tokens(few.generate(asked, sampling)),
@@ -135,7 +143,9 @@ def draw_step(shape: Shape, filters: str) -> Case:
     processors = _processors(sampling, forbidden)
 
     def theirs() -> torch.Tensor:
-        return torch.softmax(processors(torch.zeros(rows, 1, dtype=torch.int64, device=device()), logits.float()), dim=-1)
+        return torch.softmax(
+            processors(torch.zeros(rows, 1, dtype=torch.int64, device=device()), logits.float()), dim=-1
+        )
 
     def stock() -> float:
         torch.multinomial(theirs(), num_samples=1).squeeze(1)
@@ -152,7 +162,11 @@ def draw_step(shape: Shape, filters: str) -> Case:
         "the logits processors of generate, softmax, multinomial",
         "token",
         {"rows": rows, "vocabulary": vocabulary, "filters": filters},
-        difference=lambda: float((log_distribution(adjust(logits, sampling, forbidden, None), sampling).exp() - theirs()).abs().max()),
+        difference=lambda: float(
+            (log_distribution(adjust(logits, sampling, forbidden, None), sampling).exp() - theirs())
+            .abs()
+            .max()
+        ),
     )
 
 
@@ -183,8 +197,12 @@ def _small_enough(shape: Shape) -> None:
         raise Unfit("needs a GPU: every decoded token reads the whole layer")
 
 
-def _generate(of: Subject, asked: Sequence[Request], sampling: SamplingConfig, ours: object, index: int) -> list[Rollout]:
-    return generate_separately(of.model, of.processor, asked, sampling, ENGINE_BATCH, sorted(ours.forbidden), SEED + index)
+def _generate(
+    of: Subject, asked: Sequence[Request], sampling: SamplingConfig, ours: object, index: int
+) -> list[Rollout]:
+    return generate_separately(
+        of.model, of.processor, asked, sampling, ENGINE_BATCH, sorted(ours.forbidden), SEED + index
+    )
 
 
 def _tokens(rollouts: Sequence[Rollout]) -> float:

@@ -20,7 +20,13 @@ def texts(kind: str) -> list[str]:
         prose = "the red circle is left of the square . " * 100
         written = f"<description>{prose}</description><question>how many ? A) 1 B) 2 C) 3 D) 4</question><answer>B</answer>"
         return [written, f"<think>{prose}</think> so \\boxed{{\\text{{B}}}}"] * 128
-    return ["<question>" * 2000, "<answer>" * 2500, "\\boxed{" * 2800 + "A", "<|" * 10000, "<think>" + "\\boxed{A} " * 2000]
+    return [
+        "<question>" * 2000,
+        "<answer>" * 2500,
+        "\\boxed{" * 2800 + "A",
+        "<|" * 10000,
+        "<think>" + "\\boxed{A} " * 2000,
+    ]
 
 
 def parsing(kind: str) -> Case:

@@ -18,17 +18,17 @@ from unittest.mock import patch
 
 import torch
 
-from vzero import artefacts
-from vzero.checkpoints import POCKET
 from vzero.config import EngineConfig, GrpoSettings, LoraConfig, RolloutsConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, train
-from vzero.images import load_records
+from vzero.images.records import load_records
 from vzero.pocket.images import write
-from vzero.progress import Progress
 from vzero.prompts import questioner_messages
 from vzero.rollout.vllm_policy import VllmPolicy
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
+from vzero.runtime.progress import Progress
 
 IMAGES = 32
 CASES: tuple[dict[str, Any], ...] = (
@@ -79,11 +79,15 @@ def gaps(case: dict[str, Any], folder: Path) -> list[float]:
     else:
         train(job)
     rows = artefacts.read_jsonl(folder / "metrics.jsonl")
-    return [row["logprob_gap"] for row in rows[:: settings.prompts_per_generation // settings.prompts_per_step]]
+    return [
+        row["logprob_gap"] for row in rows[:: settings.prompts_per_generation // settings.prompts_per_step]
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Log-probability gap of a policy's rollouts while it is trained.")
+    parser = argparse.ArgumentParser(
+        description="Log-probability gap of a policy's rollouts while it is trained."
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -91,7 +95,11 @@ def main() -> None:
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             found.append({**case, "gap_nats_by_generation": gaps(case, Path(folder))})
-    result = {"command": "python -m benchmarks.policy_rollouts", "cases": found, "provenance": artefacts.provenance()}
+    result = {
+        "command": "python -m benchmarks.policy_rollouts",
+        "cases": found,
+        "provenance": artefacts.provenance(),
+    }
     artefacts.write_json(options.out / "policy_rollouts.json", result)
 
 

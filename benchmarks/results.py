@@ -14,19 +14,23 @@ from typing import Any
 
 from benchmarks.case import Case, padding_factor
 from benchmarks.shapes import SEED, SHAPES
-from harness.profiling.clock import summary
-from harness.profiling.counts import Counts
-from vzero import artefacts
+from harness.perf.profile.clock import summary
+from harness.perf.profile.counts import Counts
+from vzero.runtime import artefacts
 
 Timed = Sequence[tuple[float, float]]  # of each round: seconds, work done
 
 
-def row(benchmark: str, shape: str, case: Case, ours: Timed, stock: Timed, counts: tuple[Counts, Counts] | None) -> dict[str, Any]:
+def row(
+    benchmark: str, shape: str, case: Case, ours: Timed, stock: Timed, counts: tuple[Counts, Counts] | None
+) -> dict[str, Any]:
     """One line of the results. `ratio` is stock's median seconds a unit of work over ours, so above 1 means that ours is faster."""
     sides = {"ours": _side(case.ours_is, ours), "stock": _side(case.stock_is, stock)}
     for side, counted in zip(sides.values(), counts or (), strict=False):
         side["counts"] = _counts(counted)
-    pairs = [(theirs / done) / (mine / work) for (mine, work), (theirs, done) in zip(ours, stock, strict=True)]
+    pairs = [
+        (theirs / done) / (mine / work) for (mine, work), (theirs, done) in zip(ours, stock, strict=True)
+    ]
     return {
         "benchmark": benchmark,
         "shape": shape,
@@ -111,7 +115,11 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
 def markdown(result: Mapping[str, Any]) -> str:
     """The table, and what the numbers are."""
     versions, git = result["provenance"]["packages"], result["provenance"]["git"] or {}
-    commit = f"commit {git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "no commit known"
+    commit = (
+        f"commit {git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}"
+        if git
+        else "no commit known"
+    )
     lines = [
         f"# Benchmarks on {result['machine']['class']}",
         "",
@@ -130,7 +138,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     described: dict[str, str] = {}
     for one in result["benchmarks"]:
         if "skipped" not in one:
-            described.setdefault(one["benchmark"], f"- **{one['benchmark']}**: {one['ours']['what']} | {one['stock']['what']}")
+            described.setdefault(
+                one["benchmark"], f"- **{one['benchmark']}**: {one['ours']['what']} | {one['stock']['what']}"
+            )
     return "\n".join([*lines, *described.values()]) + "\n"
 
 

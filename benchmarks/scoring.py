@@ -64,7 +64,10 @@ def grpo_loss(shape: Shape, folder: Path) -> Case:
     of = head(shape)
     settings = load_preset("pocket").solver.grpo
     batch = generation_batch(of, answered(32) if shape == POCKET else _few(), pictures=shape == POCKET)
-    near = torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(SEED)).to(device()) / 10
+    near = (
+        torch.randn(batch["completion_ids"].shape, generator=torch.Generator().manual_seed(SEED)).to(device())
+        / 10
+    )
     with torch.no_grad():
         batch["ref_per_token_logps"] = plain_logprobs(of.model, batch)[0] + near
     trainer = loss_trainer(of, settings, len(batch["prompt_ids"]), folder)
@@ -96,12 +99,19 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
     from vzero.grpo.recorder import Phases, Recorder
     from vzero.grpo.settings import plan_batches, trl_config
     from vzero.grpo.trainer import GroupTrainer
-    from vzero.progress import Progress
+    from vzero.runtime.progress import Progress
 
     group = settings.group_size if sequences % settings.group_size == 0 else sequences
     prompts = sequences // group
-    sizes = {"prompts_per_generation": prompts, "prompts_per_step": prompts, "group_size": group, "micro_batch": sequences}
-    fitted = settings.model_copy(update={**sizes, "kl_coefficient": 0.0})  # else TRL loads a reference model by its path
+    sizes = {
+        "prompts_per_generation": prompts,
+        "prompts_per_step": prompts,
+        "group_size": group,
+        "micro_batch": sequences,
+    }
+    fitted = settings.model_copy(
+        update={**sizes, "kl_coefficient": 0.0}
+    )  # else TRL loads a reference model by its path
     config = trl_config(fitted, plan_batches(fitted, prompts), folder, SEED, cuda=device() == "cuda")
     rows = Dataset.from_dict({"prompt": [[{"role": "user", "content": "look"}]] * prompts})
     phases = Phases()
@@ -159,7 +169,10 @@ def packing(shape: Shape) -> Case:
     packed = deal.shared(batch, 1, len(groups[0].completions))[0]
 
     def ours() -> Tensor:
-        ids, mask = (torch.cat([packed[f"prompt_{name}"], packed[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
+        ids, mask = (
+            torch.cat([packed[f"prompt_{name}"], packed[f"completion_{name}"]], dim=1)
+            for name in ("ids", "mask")
+        )
         width = packed["completion_ids"].shape[1]
         pictures = (packed["num_images"], packed["pixel_values"], packed["image_grid_thw"])
         return -log_probs.completion_log_probs(of.model, ids, mask, width, *pictures)[0].sum()
@@ -199,7 +212,10 @@ def _spread(group: Answered) -> Answered:
     """The same question with its answers cut or drawn out to 8, 18 ... 48 tokens."""
     last = len(group.completions) - 1
     cut = (_SHORT + (_LONG - _SHORT) * i // last for i in range(last + 1))
-    drawn = (replace(one, token_ids=(one.token_ids * _LONG)[:length]) for one, length in zip(group.completions, cut, strict=True))
+    drawn = (
+        replace(one, token_ids=(one.token_ids * _LONG)[:length])
+        for one, length in zip(group.completions, cut, strict=True)
+    )
     return Answered(group.request, tuple(drawn))
 
 
@@ -217,7 +233,9 @@ def _inputs(batch: dict[str, Any]) -> dict[str, Any]:
         "input_ids": torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
         "attention_mask": torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
     }
-    return inputs | {name: batch[name] for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids") if name in batch}
+    return inputs | {
+        name: batch[name] for name in ("pixel_values", "image_grid_thw", "mm_token_type_ids") if name in batch
+    }
 
 
 def _backward(of: Subject, loss: Callable[[], Tensor], work: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.case import Unfit
-from vzero import checkpoints
+from vzero.runtime import checkpoints
 
 SEED = 0
 
@@ -93,7 +93,9 @@ def head(shape: Shape) -> Subject:
 def pocket() -> Subject:
     """The shipped pocket model, loaded anew."""
     folder = checkpoints.resolve("pocket")
-    return Subject(POCKET, checkpoints.load_model(folder, device=device()), checkpoints.load_processor(folder))
+    return Subject(
+        POCKET, checkpoints.load_model(folder, device=device()), checkpoints.load_processor(folder)
+    )
 
 
 def _build(shape: Shape, layers: int, rows: int, tied: bool) -> Any:
@@ -150,7 +152,9 @@ def _processor(patch_size: int) -> Any:
     checkpoints.compat.install()
     processor = build_processor()
     pixels = (6 * patch_size) ** 2
-    processor.image_processor = Qwen2VLImageProcessor(patch_size=patch_size, merge_size=2, min_pixels=pixels, max_pixels=pixels)
+    processor.image_processor = Qwen2VLImageProcessor(
+        patch_size=patch_size, merge_size=2, min_pixels=pixels, max_pixels=pixels
+    )
     return processor
 
 

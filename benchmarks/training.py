@@ -15,22 +15,22 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.shapes import POCKET, SEED, Subject, device, pocket, subject
 from benchmarks.workload import engine, questions
-from harness.profiling.stock import generate_separately
-from vzero import artefacts
+from harness.perf.profile.stock import generate_separately
 from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.grpo.data import Prompt, image_opener, trl_dataset
 from vzero.grpo.groups import Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import plan_batches, trl_config
-from vzero.images import ImageRecord, load_records
+from vzero.images.records import ImageRecord, load_records
 from vzero.pocket.world import SIDE
 from vzero.presets import load_preset
-from vzero.progress import Progress
 from vzero.prompts import parse_answer, questioner_messages, solver_messages
 from vzero.questioner import VoteReward, read_question
 from vzero.rewards import INVALID, dual_track, pseudo_label
 from vzero.rollout.protocol import Request
-from vzero.seeding import derive
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.runtime.seeding import derive
 from vzero.solver import label_reward
 
 PROMPTS = 16  # a quarter of the presets' generation batch, in two optimizer steps as theirs
@@ -58,7 +58,12 @@ def batch_of(role: str, folder: Path) -> Case:
     """
     preset = load_preset("pocket")
     section = preset.questioner if role == "questioner" else preset.solver
-    size = {"prompts_per_generation": PROMPTS, "prompts_per_step": PROMPTS // 2, "max_generations": 1, "learning_rate": _STILL}
+    size = {
+        "prompts_per_generation": PROMPTS,
+        "prompts_per_step": PROMPTS // 2,
+        "max_generations": 1,
+        "learning_rate": _STILL,
+    }
     micro = PROMPTS // 2 * section.grpo.group_size
     settings = section.grpo.model_copy(update={**size, "micro_batch": micro})
     prompts = _prompts(role, folder)
@@ -68,9 +73,16 @@ def batch_of(role: str, folder: Path) -> Case:
         ours,
         stock,
         "the stage's own trainer",
-        "stock TRL GRPOTrainer, generate" + (", ten votes a question by generate" if role == "questioner" else ""),
+        "stock TRL GRPOTrainer, generate"
+        + (", ten votes a question by generate" if role == "questioner" else ""),
         "completion token",
-        {"role": role, "prompts": PROMPTS, "group": settings.group_size, "micro_batch": micro, "optimizer_steps": 2},
+        {
+            "role": role,
+            "prompts": PROMPTS,
+            "group": settings.group_size,
+            "micro_batch": micro,
+            "optimizer_steps": 2,
+        },
         [*our_models, *stock_models],
     )
 
@@ -81,10 +93,19 @@ def _prompts(role: str, folder: Path) -> list[Prompt]:
         path = folder / f"{i}.png"
         folder.mkdir(parents=True, exist_ok=True)
         image.save(path)
-        rows.append({"image_id": f"bench-{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": SIDE, "height": SIDE})
+        rows.append(
+            {
+                "image_id": f"bench-{i}",
+                "path": path.name,
+                "sha256": artefacts.sha256_file(path),
+                "width": SIDE,
+                "height": SIDE,
+            }
+        )
     artefacts.write_jsonl(folder / "images.jsonl", rows)
     messages = [
-        questioner_messages("pocket") if role == "questioner" else solver_messages("pocket", text) for _, text in questions(PROMPTS)
+        questioner_messages("pocket") if role == "questioner" else solver_messages("pocket", text)
+        for _, text in questions(PROMPTS)
     ]
     records = load_records(folder)
     return [Prompt(record.image_id, one, record, "A") for record, one in zip(records, messages, strict=True)]
@@ -112,7 +133,9 @@ def _ours(
         progress,
     )
     recorder = Recorder(folder, progress, phases, batches.steps_per_generation)
-    trainer = stage.build_trainer(job, batches, policy.model, policy.processor, recorder, phases)  # the very one that a stage builds
+    trainer = stage.build_trainer(
+        job, batches, policy.model, policy.processor, recorder, phases
+    )  # the very one that a stage builds
     trainer.args.save_strategy = "no"
 
     def run() -> float:
@@ -145,11 +168,21 @@ def _stock(
     if settings.freeze_vision:
         vision_tower(policy.model).requires_grad_(False)
     config = trl_config(settings, plan_batches(settings, len(prompts)), folder, SEED, cuda=device() == "cuda")
-    config.generation_kwargs = {"suppress_tokens": sorted(engine(policy).forbidden)}  # a drawn image token ends stock TRL's step
+    config.generation_kwargs = {
+        "suppress_tokens": sorted(engine(policy).forbidden)
+    }  # a drawn image token ends stock TRL's step
     opener = image_opener(2 * PROMPTS)
-    reward = _stock_votes(solver, preset, prompts, opener, drawn) if role == "questioner" else _stock_label(prompts, drawn)
+    reward = (
+        _stock_votes(solver, preset, prompts, opener, drawn)
+        if role == "questioner"
+        else _stock_label(prompts, drawn)
+    )
     trainer = GRPOTrainer(
-        model=policy.model, reward_funcs=reward, args=config, train_dataset=trl_dataset(prompts, opener), processing_class=policy.processor
+        model=policy.model,
+        reward_funcs=reward,
+        args=config,
+        train_dataset=trl_dataset(prompts, opener),
+        processing_class=policy.processor,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.args.save_strategy = "no"
@@ -162,7 +195,11 @@ def _stock(
 
 
 def _stock_votes(
-    solver: Subject, preset: Preset, prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Any], drawn: Drawn
+    solver: Subject,
+    preset: Preset,
+    prompts: Sequence[Prompt],
+    opener: Callable[[ImageRecord], Any],
+    drawn: Drawn,
 ) -> Callable[..., list[float]]:
     ours = engine(solver)
     end = solver.processor.tokenizer.eos_token_id
@@ -173,17 +210,29 @@ def _stock_votes(
         finished = ["stop" if ids[-1] == end else "length" for ids in completion_ids]
         read = [read_question(text, finish, "pocket") for text, finish in zip(texts, finished, strict=True)]
         valid = [(i, question) for i, question in enumerate(read) if question is not None]
-        asked = [Request(solver_messages("pocket", question.text), opener(prompts[row[i]].image), 0) for i, question in valid]
+        asked = [
+            Request(solver_messages("pocket", question.text), opener(prompts[row[i]].image), 0)
+            for i, question in valid
+        ]
         rewards = [INVALID] * len(read)
         if not asked:
             return rewards
         found = generate_separately(
-            solver.model, solver.processor, asked, preset.questioner.votes, EngineConfig().batch_sequences, sorted(ours.forbidden), SEED
+            solver.model,
+            solver.processor,
+            asked,
+            preset.questioner.votes,
+            EngineConfig().batch_sequences,
+            sorted(ours.forbidden),
+            SEED,
         )
         for (i, question), rollout in zip(valid, found, strict=True):
             ids = [one.token_ids for one in rollout.completions]
             drawn.tokens += sum(map(len, ids))
-            answers = [parse_answer(text) for text in solver.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+            answers = [
+                parse_answer(text)
+                for text in solver.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            ]
             rewards[i] = dual_track(answers, question.intuitive)
         return rewards
 
@@ -194,6 +243,8 @@ def _stock_label(prompts: Sequence[Prompt], drawn: Drawn) -> Callable[..., list[
     def label(completions: Any, completion_ids: list[list[int]], row: list[int], **_: Any) -> list[float]:
         drawn.tokens += sum(map(len, completion_ids))
         answers = [parse_answer(one[0]["content"]) for one in completions]
-        return [pseudo_label(answer, prompts[index].label) for answer, index in zip(answers, row, strict=True)]
+        return [
+            pseudo_label(answer, prompts[index].label) for answer, index in zip(answers, row, strict=True)
+        ]
 
     return label

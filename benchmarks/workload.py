@@ -20,7 +20,7 @@ from vzero.questioner import read_question
 from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request
 from vzero.rollout.transformers_engine import TransformersEngine
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 ENGINE_BATCH = 1280  # EngineConfig's default: sequences that decode together on either side
 
@@ -41,13 +41,18 @@ def engine(of: Subject) -> TransformersEngine:
 @lru_cache(maxsize=4)
 def questions(count: int) -> tuple[tuple[Image.Image, str], ...]:
     """The first `count` valid questions of the shipped Questioner, each with its picture."""
-    requests = [Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-question", i)) for i in range(2 * count)]
+    requests = [
+        Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-question", i))
+        for i in range(2 * count)
+    ]
     rollouts = engine(subject(POCKET)).generate(requests, load_preset("pocket").questioner.write)
     read = [
         (request.image, read_question(one.completions[0].text, one.completions[0].finish_reason, "pocket"))
         for request, one in zip(requests, rollouts, strict=True)
     ]
-    return tuple((image, question.text) for image, question in read if image is not None and question is not None)[:count]
+    return tuple(
+        (image, question.text) for image, question in read if image is not None and question is not None
+    )[:count]
 
 
 def requests(count: int) -> list[Request]:
@@ -61,12 +66,18 @@ def requests(count: int) -> list[Request]:
 def group_requests(count: int) -> list[Request]:
     """The Solver asked `count` questions about one picture, as votes on a Questioner's group are."""
     image = draw(SEED, 0)[0]
-    return [Request(solver_messages("pocket", text), image, derive(SEED, "bench-group", i)) for i, (_, text) in enumerate(questions(count))]
+    return [
+        Request(solver_messages("pocket", text), image, derive(SEED, "bench-group", i))
+        for i, (_, text) in enumerate(questions(count))
+    ]
 
 
 def mixed_requests(count: int) -> list[Request]:
     """The Solver asked `count` questions and the Questioner asked for `count`, in turn: answers are much shorter than questions."""
-    asking = [Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-mixed", i)) for i in range(count)]
+    asking = [
+        Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-mixed", i))
+        for i in range(count)
+    ]
     return [one for pair in zip(requests(count), asking, strict=True) for one in pair]
 
 
@@ -77,7 +88,9 @@ def answered(count: int) -> tuple[Answered, ...]:
     asked = requests(count)
     sampling = SamplingConfig(n=settings.group_size, max_new_tokens=settings.max_completion_tokens)
     rollouts = engine(subject(POCKET)).generate(asked, sampling)
-    return tuple(Answered(request, rollout.completions) for request, rollout in zip(asked, rollouts, strict=True))
+    return tuple(
+        Answered(request, rollout.completions) for request, rollout in zip(asked, rollouts, strict=True)
+    )
 
 
 def generation_batch(of: Subject, groups: Sequence[Answered], pictures: bool) -> dict[str, Any]:

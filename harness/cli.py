@@ -11,7 +11,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import audit, check, doctor, evaluate, export, fetch, plan, pocket, profile, reproduce, score, seeds, table, train
+from harness.commands import (
+    audit,
+    check,
+    doctor,
+    evaluate,
+    export,
+    fetch,
+    plan,
+    pocket,
+    profile,
+    reproduce,
+    score,
+    seeds,
+    table,
+    train,
+)
 from vzero import __version__
 from vzero.errors import InterruptedRun, VZeroError
 
@@ -57,11 +72,16 @@ def explain(error: Exception) -> int:
             return 2
         return _say(f"error: {message.rstrip('.')} (see --help)", 2)
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output left; Python's last flush must not complain
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # the reader of our output left; Python's last flush must not complain
         return INTERRUPTED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
-        return _say(f"No space left on the disk{where}; free some, then run the same command again to resume.", INTERRUPTED)
+        return _say(
+            f"No space left on the disk{where}; free some, then run the same command again to resume.",
+            INTERRUPTED,
+        )
     if isinstance(error, OSError):
         return _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", 1)
     return _say(
@@ -72,7 +92,9 @@ def explain(error: Exception) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    line = " ".join(sentence.split())  # what it quotes may hold anything: nothing in it may reach the terminal as a control sequence
+    line = " ".join(
+        sentence.split()
+    )  # what it quotes may hold anything: nothing in it may reach the terminal as a control sequence
     print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     return code
 
@@ -84,14 +106,23 @@ def _show_version(wanted: bool) -> None:
 
 
 app = typer.Typer(
-    cls=OneSentence, name="vzero-harness", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    cls=OneSentence,
+    name="vzero-harness",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, also those of the stages.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks, also those of the stages.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Label-free self-improvement of a vision-language model, and the evidence for or against its gain.
 

@@ -28,9 +28,21 @@ def reply(body: dict[str, Any]) -> dict[str, Any]:
         drawn = hashlib.sha256(f"{body['seed']} {index}".encode()).digest()
         ids = [WORD + byte % 8 for byte in drawn[:3]] + [EOS]
         cut = ids[: body["max_completion_tokens"]]
-        choices.append({"index": index, "finish_reason": "stop" if cut == ids else "length", "token_ids": cut, "message": {"content": "x"}})
+        choices.append(
+            {
+                "index": index,
+                "finish_reason": "stop" if cut == ids else "length",
+                "token_ids": cut,
+                "message": {"content": "x"},
+            }
+        )
     prompt = [1] * (4 if "image_url" not in json.dumps(body["messages"]) else 13)
-    return {"model": body["model"], "choices": choices[::-1], "prompt_token_ids": prompt, "usage": {"prompt_tokens": len(prompt)}}
+    return {
+        "model": body["model"],
+        "choices": choices[::-1],
+        "prompt_token_ids": prompt,
+        "usage": {"prompt_tokens": len(prompt)},
+    }
 
 
 def send(handler: BaseHTTPRequestHandler, value: Any, status: int = 200) -> None:
@@ -42,7 +54,9 @@ def send(handler: BaseHTTPRequestHandler, value: Any, status: int = 200) -> None
     handler.wfile.write(data)
 
 
-def handler_for(model: str, token: str, fault: Fault | None, seen: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
+def handler_for(
+    model: str, token: str, fault: Fault | None, seen: list[dict[str, Any]]
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -76,7 +90,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(model: str = "m", token: str = "t", fault: Fault | None = None, port: int = 0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def serving(
+    model: str = "m", token: str = "t", fault: Fault | None = None, port: int = 0
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server in a thread: its address and the bodies it was sent."""
     seen: list[dict[str, Any]] = []
     server = Server(("127.0.0.1", port), handler_for(model, token, fault, seen))
@@ -93,4 +109,6 @@ def serving(model: str = "m", token: str = "t", fault: Fault | None = None, port
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         time.sleep(float(sys.argv[3]))
-    Server(("127.0.0.1", int(sys.argv[2])), handler_for(sys.argv[1], os.environ["VLLM_API_KEY"], None, [])).serve_forever()
+    Server(
+        ("127.0.0.1", int(sys.argv[2])), handler_for(sys.argv[1], os.environ["VLLM_API_KEY"], None, [])
+    ).serve_forever()

@@ -1,4 +1,4 @@
-"""A tiny Idefics3 (SmolVLM's architecture) with its real processor, taught in seconds to write in the natural dialect.
+"""A tiny Idefics3 (SmolVLM's architecture) with its real processor, taught in seconds to write in the natural prompt_format.
 
 Another family than Qwen's in every part that could be welded: Llama layers with one-dimensional positions, a SigLIP-like vision tower,
 one tile of fixed size a picture, image tokens between tags of text, another chat template.
@@ -12,7 +12,14 @@ from typing import Any
 
 from PIL import Image
 
-SPECIAL = ("<pad>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>")
+SPECIAL = (
+    "<pad>",
+    "<|im_start|>",
+    "<end_of_utterance>",
+    "<fake_token_around_image>",
+    "<image>",
+    "<global-img>",
+)
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}:{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
@@ -24,12 +31,14 @@ QUESTIONS = [
     f"A) one\nB) two\nC) three\nD) four</question>\n<answer>{letter}</answer>"
     for thing, letter in (("cat", "A"), ("dog", "B"), ("tree", "C"))
 ]
-ANSWERS = [f"<think>I count and add one.</think> \\boxed{{{letter}}}" for letter in "ABBBCD"]  # a majority that is not sure
+ANSWERS = [
+    f"<think>I count and add one.</think> \\boxed{{{letter}}}" for letter in "ABBBCD"
+]  # a majority that is not sure
 
 
 def processor(texts: list[str]) -> Any:
     """Idefics3's own processor over a byte-level BPE learnt from `texts`, so that prompts stay short."""
-    from vzero import compat
+    from vzero.runtime import compat
 
     compat.install()
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,12 +48,18 @@ def processor(texts: list[str]) -> Any:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False))
+    raw.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False)
+    )
     raw.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end_of_utterance>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", eos_token="<end_of_utterance>", padding_side="left"
+    )
     size = {"longest_edge": SIDE}
     images = Idefics3ImageProcessor(do_image_splitting=False, size=size, max_image_size=size)
-    return Idefics3Processor(images, tokenizer, image_seq_len=(SIDE // PATCH // SCALE) ** 2, chat_template=TEMPLATE)
+    return Idefics3Processor(
+        images, tokenizer, image_seq_len=(SIDE // PATCH // SCALE) ** 2, chat_template=TEMPLATE
+    )
 
 
 def model(tokenizer: Any) -> Any:
@@ -81,7 +96,10 @@ def model(tokenizer: Any) -> Any:
     )
     torch.manual_seed(0)
     made = Idefics3ForConditionalGeneration(config)
-    made.generation_config.eos_token_id, made.generation_config.pad_token_id = ends["eos_token_id"], ends["pad_token_id"]
+    made.generation_config.eos_token_id, made.generation_config.pad_token_id = (
+        ends["eos_token_id"],
+        ends["pad_token_id"],
+    )
     return made
 
 
@@ -93,8 +111,12 @@ def build(folder: Path, photographs: list[Image.Image], steps: int = 150) -> Pat
     from vzero.questioner import read_question
 
     known = [read_question(text, "stop", "natural").text for text in QUESTIONS]
-    asked = [(questioner_messages("natural"), QUESTIONS)] + [(solver_messages("natural", text), ANSWERS) for text in known]
-    its = processor([message.text for messages, _ in asked for message in messages] + QUESTIONS * 20 + ANSWERS * 20)
+    asked = [(questioner_messages("natural"), QUESTIONS)] + [
+        (solver_messages("natural", text), ANSWERS) for text in known
+    ]
+    its = processor(
+        [message.text for messages, _ in asked for message in messages] + QUESTIONS * 20 + ANSWERS * 20
+    )
     made = model(its.tokenizer)
     optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
     rng = random.Random(0)
@@ -115,7 +137,10 @@ def _batch(its: Any, asked: list[Any], photographs: list[Image.Image], rng: rand
     from vzero.rollout.encoding import conversation
 
     chosen = [rng.choice((asked[0], rng.choice(asked[1:]))) for _ in range(8)]
-    prompts = [its.apply_chat_template(conversation(messages, True), add_generation_prompt=True, tokenize=False) for messages, _ in chosen]
+    prompts = [
+        its.apply_chat_template(conversation(messages, True), add_generation_prompt=True, tokenize=False)
+        for messages, _ in chosen
+    ]
     replies = [rng.choice(texts) + "<end_of_utterance>" for _, texts in chosen]
     batch = its(
         text=[prompt + reply for prompt, reply in zip(prompts, replies, strict=True)],

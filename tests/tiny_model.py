@@ -8,7 +8,26 @@ import numpy as np
 from PIL import Image
 
 SPECIAL = ("<pad>", "<unk>", "<eos>", "<img>", "<vid>", "<vs>", "<ve>", "<sys>", "<user>", "<go>")
-WORDS = ("ask", "solve", "how", "many", "red", "circle", "square", "A)", "B)", "C)", "D)", "?", "\\boxed{", "}", "A", "B", "C", "D")
+WORDS = (
+    "ask",
+    "solve",
+    "how",
+    "many",
+    "red",
+    "circle",
+    "square",
+    "A)",
+    "B)",
+    "C)",
+    "D)",
+    "?",
+    "\\boxed{",
+    "}",
+    "A",
+    "B",
+    "C",
+    "D",
+)
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'system' %}<sys> {% elif m['role'] == 'user' %}<user> {% else %}<go> {% endif %}"
     "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for part in m['content'] %}"
@@ -25,11 +44,16 @@ def vocabulary(size: int = 144) -> list[str]:
 
 def processor(words: list[str]):
     """Qwen2.5-VL's own processor over a tokenizer of whitespace-separated words."""
-    from vzero import compat
+    from vzero.runtime import compat
 
     compat.install()
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -51,7 +75,13 @@ def processor(words: list[str]):
             "go_token": "<go>",
         },
     )
-    pixels = {"patch_size": 7, "merge_size": 2, "temporal_patch_size": 2, "min_pixels": 14 * 14, "max_pixels": 42 * 42}
+    pixels = {
+        "patch_size": 7,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "min_pixels": 14 * 14,
+        "max_pixels": 42 * 42,
+    }
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),
         tokenizer=tokenizer,

@@ -16,8 +16,8 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from vzero import artefacts
-from vzero.stage import read_preset, stage_folder
+from vzero.runtime import artefacts
+from vzero.runtime.stage import read_preset, stage_folder
 
 
 def compare(alone: Path, other: Path, stage: str) -> dict[str, Any]:
@@ -41,7 +41,9 @@ def compare(alone: Path, other: Path, stage: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compare trainings of several processes with the one of a single process.")
+    parser = argparse.ArgumentParser(
+        description="Compare trainings of several processes with the one of a single process."
+    )
     parser.add_argument("alone", type=Path)
     parser.add_argument("others", type=Path, nargs="+")
     parser.add_argument("--stage", required=True)
@@ -49,10 +51,20 @@ def main() -> int:
     given = parser.parse_args()
     rows = [compare(given.alone, other, given.stage) for other in (given.alone, *given.others)]
     for row in rows:
-        print(" ".join(f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()))
+        print(
+            " ".join(
+                f"{name}={value:.2g}" if isinstance(value, float) else f"{name}={value}"
+                for name, value in row.items()
+            )
+        )
     if given.out:
         preset = read_preset(given.alone)
-        facts = {"preset": preset.name, "stage": given.stage, "seed": preset.seed, "threads": preset.engine.threads}
+        facts = {
+            "preset": preset.name,
+            "stage": given.stage,
+            "seed": preset.seed,
+            "threads": preset.engine.threads,
+        }
         artefacts.write_json(given.out, {**facts, "rows": rows, "provenance": artefacts.provenance()})
     return 0
 

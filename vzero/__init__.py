@@ -4,7 +4,7 @@ The method and nothing else: prompts, votes, rewards, GRPO stages, the self-play
 evaluation suite and no report; those live in `harness`, which imports this package and never the other way round.
 """
 
-from vzero.compat import install as _install_compat
+from vzero.runtime.compat import install as _install_compat
 
 __version__ = "0.1.0"
 

@@ -42,7 +42,13 @@ _LONGEST_CONTROL = 64
 _PLAIN_CONTROL = (
     *("<pad>", "<bos>", "<eos>", "<unk>", "<s>", "</s>", "<img>", "</img>", "<image>", "<video>"),
     *("<end_of_utterance>", "<fake_token_around_image>", "<global-img>"),  # Idefics3, SmolVLM
-    *("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),  # Gemma 3
+    *(
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
+    ),  # Gemma 3
     "<IMG_CONTEXT>",  # InternVL
 )
 _POCKET_ROLES = frozenset({"ask", "solve"})
@@ -98,15 +104,15 @@ def parse_answer(text: str) -> str | None:
     return None if end is None else _option(text[start:end])
 
 
-def has_control_tokens(text: str, dialect: str = "natural") -> bool:
+def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
     """Whether `text` holds what would break the next prompt, so that a question with it counts as invalid.
 
     That is: a chat or vision token such as `<|im_end|>`, `<|image_pad|>`, `<image>` or `<eos>`, and a lone surrogate (it cannot be encoded,
-    hence not tokenised). With dialect "pocket" also the role words "ask" and "solve", which are ordinary words in the natural one.
+    hence not tokenised). With prompt_format "pocket" also the role words "ask" and "solve", which are ordinary words in the natural one.
     """
     if any(token in text for token in _PLAIN_CONTROL) or _has_piped_token(text) or _has_surrogate(text):
         return True
-    return dialect == "pocket" and not _POCKET_ROLES.isdisjoint(text.split())
+    return prompt_format == "pocket" and not _POCKET_ROLES.isdisjoint(text.split())
 
 
 def _first_block(text: str, tag: str) -> str | None:
@@ -164,7 +170,9 @@ def _skip_head(box: str) -> tuple[int, bool]:
             cursor += 1
         elif character == "(" and not bracketed:
             cursor, bracketed = cursor + 1, True
-        elif character == "\\" and (command := next((each for each in _WRAPPERS if box.startswith(each, cursor)), None)):
+        elif character == "\\" and (
+            command := next((each for each in _WRAPPERS if box.startswith(each, cursor)), None)
+        ):
             cursor += len(command)
         else:
             break

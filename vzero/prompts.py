@@ -1,6 +1,6 @@
 """What each role is told, and (from `vzero.parsing`) how its reply is read.
 
-Two dialects: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's vocabulary of words between spaces.
+Two prompt_formats: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's vocabulary of words between spaces.
 The request's image stands before the text of the user turn (see `vzero.rollout.protocol`).
 """
 
@@ -45,7 +45,9 @@ C) third option
 D) fourth option</question>
 <answer>one capital letter: A, B, C or D</answer>"""
 
-_EXPERT = "You are an expert problem solver. You look carefully, reason step by step and commit to one answer."
+_EXPERT = (
+    "You are an expert problem solver. You look carefully, reason step by step and commit to one answer."
+)
 
 _SOLVE = """\
 Answer the multiple-choice question below about the image. First gather from the image whatever bears on the question, then reason step by \
@@ -57,31 +59,31 @@ Question:
 """
 
 
-def questioner_messages(dialect: str) -> tuple[Message, ...]:
+def questioner_messages(prompt_format: str) -> tuple[Message, ...]:
     """The conversation that asks for one question about the request's image.
 
     Raises:
-        InputError: unknown `dialect`.
+        InputError: unknown `prompt_format`.
     """
-    if _is_pocket(dialect):
+    if _is_pocket(prompt_format):
         return Message("system", "ask"), Message("user", "")
     return Message("system", _DESIGNER), Message("user", _DESIGN)
 
 
-def solver_messages(dialect: str, question: str) -> tuple[Message, ...]:
+def solver_messages(prompt_format: str, question: str) -> tuple[Message, ...]:
     """The conversation that asks `question` (its options included) about the request's image.
 
     The question comes last and verbatim, so that all questions share one prompt prefix and none is altered on the way.
 
     Raises:
-        InputError: unknown `dialect`.
+        InputError: unknown `prompt_format`.
     """
-    if _is_pocket(dialect):
+    if _is_pocket(prompt_format):
         return Message("system", "solve"), Message("user", question)
     return Message("system", _EXPERT), Message("user", _SOLVE + question)
 
 
-def _is_pocket(dialect: str) -> bool:
-    if dialect not in DIALECTS:
-        raise InputError(f"There is no dialect {dialect!r}; choose one of {', '.join(DIALECTS)}.")
-    return dialect == "pocket"
+def _is_pocket(prompt_format: str) -> bool:
+    if prompt_format not in DIALECTS:
+        raise InputError(f"There is no prompt_format {prompt_format!r}; choose one of {', '.join(DIALECTS)}.")
+    return prompt_format == "pocket"

@@ -92,7 +92,11 @@ def group_majority(answers: Sequence[str | None]) -> list[float]:
 
 
 def self_consistency(
-    answers: Sequence[str | None], words: Sequence[int], softness: float = 0.7, weight: float = 0.10, target: int = 6
+    answers: Sequence[str | None],
+    words: Sequence[int],
+    softness: float = 0.7,
+    weight: float = 0.10,
+    target: int = 6,
 ) -> list[float]:
     """p^softness (1 - weight * over) for each of a group's `answers`: EvoLMM's continuous reward of its Solver, with its constants.
 

@@ -44,7 +44,7 @@ class Stage:
         name: folder name below `stages/`, e.g. "02-train-questioner-1".
         kind: which program runs it.
         iteration: 1..T; 0 before the first.
-        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model", "openings") -> name
+        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model", "prefills") -> name
             of the stage that made it, or "base" for the preset's model.
         config: the part of the preset that determines this stage's output.
     """
@@ -79,9 +79,11 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
             names[kind] = f"{len(stages):02d}-{kind}-{t}"
             stages.append(Stage(names[kind], kind, t, found, own))
         sources |= {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
-    if words := preset.evaluation.opening_words:
-        inputs, own = {"model": "base", "openings": stages[-1].name}, {**evaluation, "opening_words": words}
-        stages.append(Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own))
+    if words := preset.evaluation.prefill_words:
+        inputs, own = {"model": "base", "prefills": stages[-1].name}, {**evaluation, "prefill_words": words}
+        stages.append(
+            Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own)
+        )
     return tuple(stages)
 
 
@@ -92,13 +94,20 @@ def training(preset: Preset) -> tuple[Stage, ...]:
 
 def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
     """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose content is among the settings."""
-    evaluation = {name: value for name, value in config["evaluation"].items() if name not in ("opening_words", "data")}
+    evaluation = {
+        name: value for name, value in config["evaluation"].items() if name not in ("prefill_words", "data")
+    }
     return {**_common(preset, config), "evaluation": evaluation}
 
 
 def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
     engine = {name: value for name, value in config.get("engine", {}).items() if name not in OPERATIONAL}
-    return {"seed": preset.seed, "model": preset.model, "dialect": preset.dialect, **({"engine": engine} if engine else {})}
+    return {
+        "seed": preset.seed,
+        "model": preset.model,
+        "prompt_format": preset.prompt_format,
+        **({"engine": engine} if engine else {}),
+    }
 
 
 def processes_of(preset: Preset, kind: Kind) -> int:
@@ -139,13 +148,21 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
         policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
         yield "train-questioner", inputs, {**common, **own, **policy}
     writer = "train-questioner" if preset.questioner.trained else "base"
-    yield "write-questions", {"images": IMAGES, "questioner": writer}, {**common, **_pick(asked, "write", "per_image")}
+    yield (
+        "write-questions",
+        {"images": IMAGES, "questioner": writer},
+        {**common, **_pick(asked, "write", "per_image")},
+    )
     voted = preset.solver.labels != "none"
     if voted:
         inputs = {"images": IMAGES, "questions": "write-questions", "solver": "solver"}
         yield "label", inputs, {**common, **keep, **_pick(solved, "votes"), **_pick(config, "defects")}
     if preset.solver.answerable:
-        yield "check-options", {"images": IMAGES, "labels": "label", "solver": "solver"}, {**common, **_pick(solved, "votes")}
+        yield (
+            "check-options",
+            {"images": IMAGES, "labels": "label", "solver": "solver"},
+            {**common, **_pick(solved, "votes")},
+        )
     labels = "label"
     if selects(preset):
         labels, source = "select", {"labels": "label"} if voted else {"questions": "write-questions"}
@@ -162,10 +179,15 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
 def selects(preset: Preset) -> bool:
     """Whether the Solver trains on another choice or labelling of the questions than the votes and the filter make by themselves."""
     solver = preset.solver
-    return solver.labels != "majority" or solver.filter != "confidence" or solver.answerable or preset.matched is not None
+    return (
+        solver.labels != "majority"
+        or solver.filter != "confidence"
+        or solver.answerable
+        or preset.step_matched is not None
+    )
 
 
 def _selection(preset: Preset, solved: dict[str, Any], t: int) -> dict[str, Any]:
-    limits = preset.matched or ()
+    limits = preset.step_matched or ()
     at_most = {"at_most": limits[t - 1]} if t <= len(limits) else {}
     return {"seed": preset.seed, "iteration": t, **_pick(solved, "labels", "filter"), **at_most}

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vzero import artefacts, bulk, voting
+from vzero import voting
 from vzero.arms import defects
+from vzero.arms.objectives import label_reward, reward_of
 from vzero.arms.own_reward import solver_reward
 from vzero.config import SolverConfig
-from vzero.images import load_records, open_image
-from vzero.objectives import label_reward, reward_of
+from vzero.images.records import load_records, open_image
 from vzero.prompts import solver_messages
+from vzero.rollout import bulk
 from vzero.rollout.protocol import Request
-from vzero.seeding import derive
-from vzero.stage import StageContext
+from vzero.runtime import artefacts
+from vzero.runtime.seeding import derive
+from vzero.runtime.stage import StageContext
 
 __all__ = ["label_reward", "run_labelling", "run_training"]
 
@@ -33,7 +35,7 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
 
     def request(question: dict[str, Any]) -> Request:
         return Request(
-            solver_messages(preset.dialect, question["text"]),
+            solver_messages(preset.prompt_format, question["text"]),
             open_image(records[question["image_id"]]),
             derive(preset.seed, "label", iteration, question["question_id"]),
         )
@@ -51,7 +53,10 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     )
     read, count = defects.reader(preset.defects), defects.counter(preset.defects)
     answers = [[read(reply.text) for reply in given] for given in replies]
-    labels = [_label(question, cast, count(cast), preset.solver) for question, cast in zip(questions, answers, strict=True)]
+    labels = [
+        _label(question, cast, count(cast), preset.solver)
+        for question, cast in zip(questions, answers, strict=True)
+    ]
     artefacts.write_jsonl(
         ctx.folder / "votes.jsonl",
         [
@@ -77,7 +82,9 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _label(question: dict[str, Any], votes: Sequence[str | None], tally: voting.Tally, config: SolverConfig) -> dict[str, Any]:
+def _label(
+    question: dict[str, Any], votes: Sequence[str | None], tally: voting.Tally, config: SolverConfig
+) -> dict[str, Any]:
     return {
         **{name: question[name] for name in ("question_id", "image_id", "text", "intuitive")},
         "votes": list(votes),
@@ -97,16 +104,24 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     preset = ctx.preset
     torch.set_num_threads(preset.engine.threads)
     if preset.solver.objective == "sft":
-        from vzero import sft
+        from vzero.arms import sft
 
         return sft.run_training(ctx)
     records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
     kept = [row for row in artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
     prompts = [
-        Prompt(row["question_id"], solver_messages(preset.dialect, row["text"]), records[row["image_id"]], row["answer"]) for row in kept
+        Prompt(
+            row["question_id"],
+            solver_messages(preset.prompt_format, row["text"]),
+            records[row["image_id"]],
+            row["answer"],
+        )
+        for row in kept
     ]
     if preset.solver.reward_source is not None:
-        reward = solver_reward(preset.solver.reward_source, {row["question_id"]: row.get("votes", ()) for row in kept})
+        reward = solver_reward(
+            preset.solver.reward_source, {row["question_id"]: row.get("votes", ()) for row in kept}
+        )
     else:
         reward = reward_of(preset.solver.objective, preset.seed, ctx.stage.iteration)
     return train(

@@ -36,7 +36,9 @@ def tally(votes: Sequence[str | None]) -> Tally:
             counts[vote] = counts.get(vote, 0) + 1
     if not counts:
         return Tally(None, 0.0, counts, len(votes))
-    answer = max(counts, key=counts.__getitem__)  # the first of equals: dicts keep insertion order, max keeps the earliest
+    answer = max(
+        counts, key=counts.__getitem__
+    )  # the first of equals: dicts keep insertion order, max keeps the earliest
     return Tally(answer, counts[answer] / len(votes), counts, len(votes))
 
 

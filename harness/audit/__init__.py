@@ -15,7 +15,19 @@ from harness.audit.measure import VOTES, Row, measure
 from harness.audit.players import PLAYERS, SOLVERS
 from harness.audit.rules import RULES, Rules, of_arms
 
-__all__ = ["PLAYERS", "RULES", "SOLVERS", "Audit", "Damage", "Exploit", "Row", "Rules", "audit", "damages", "of_arms"]
+__all__ = [
+    "PLAYERS",
+    "RULES",
+    "SOLVERS",
+    "Audit",
+    "Damage",
+    "Exploit",
+    "Row",
+    "Rules",
+    "audit",
+    "damages",
+    "of_arms",
+]
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,12 @@ class Audit:
     exploits: tuple[Exploit, ...]
 
 
-def audit(rules: Sequence[Rules] = tuple(RULES.values()), votes: int = VOTES, draws: int | None = None, seed: int = 0) -> Audit:
+def audit(
+    rules: Sequence[Rules] = tuple(RULES.values()),
+    votes: int = VOTES,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Audit:
     """Play every scripted Questioner against every scripted Solver under each of `rules`.
 
     Args:

@@ -90,21 +90,39 @@ def _article() -> Damage:
     rules = RULES["dual_track"]
     faulty = replace(rules, read_label=DEFECTS["article-votes"].read)
     measure_ = "pseudo-labels right, of the kept; hard questions, four replies in ten without an answer"
-    return _of("article-votes", measure_, rules, faulty, lambda one: _row(one, "honest, hard", RAMBLING).label_accuracy or 0.0)
+    return _of(
+        "article-votes",
+        measure_,
+        rules,
+        faulty,
+        lambda one: _row(one, "honest, hard", RAMBLING).label_accuracy or 0.0,
+    )
 
 
 def _dropped() -> Damage:
     rules = RULES["dual_track"]
     measure_ = "mean confidence of hard questions, four replies in ten without an answer"
     faulty = replace(rules, count=DEFECTS["unparsed-dropped"].count or rules.count)
-    return _of("unparsed-dropped", measure_, rules, faulty, lambda one: _row(one, "honest, hard", RAMBLING).confidence or 0.0)
+    return _of(
+        "unparsed-dropped",
+        measure_,
+        rules,
+        faulty,
+        lambda one: _row(one, "honest, hard", RAMBLING).confidence or 0.0,
+    )
 
 
 def _three_prompts() -> Damage:
     rules = RULES["dual_track"]
     faulty = replace(rules, read_label=DEFECTS["three-prompts"].read)
     measure_ = 'pseudo-labels right, of the kept; hard questions, every answer boxed, half of them after "As a result"'
-    return _of("three-prompts", measure_, rules, faulty, lambda one: _row(one, "honest, hard", WORDY).label_accuracy or 0.0)
+    return _of(
+        "three-prompts",
+        measure_,
+        rules,
+        faulty,
+        lambda one: _row(one, "honest, hard", WORDY).label_accuracy or 0.0,
+    )
 
 
 def _label_selection() -> Damage:
@@ -123,4 +141,8 @@ def _label_selection() -> Damage:
 def _chosen(right: float, answers: int = VOTES) -> float:
     """Chance that between a tenth and nine tenths of `answers` independent answers are right."""
     low, high = answers / 10, 9 * answers / 10
-    return sum(comb(answers, k) * right**k * (1 - right) ** (answers - k) for k in range(answers + 1) if low <= k <= high)
+    return sum(
+        comb(answers, k) * right**k * (1 - right) ** (answers - k)
+        for k in range(answers + 1)
+        if low <= k <= high
+    )

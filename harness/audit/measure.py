@@ -17,7 +17,7 @@ from harness.audit.players import GUESSING, Draft, Player, Solver
 from harness.audit.rules import Rules
 from vzero.parsing import OPTIONS
 from vzero.rewards import INVALID
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 VOTES = 10
 DRAWS = 2_000  # replies of a player where it must be simulated
@@ -72,7 +72,12 @@ class Effects:
 
 
 def measure(
-    rules: Rules, players: Sequence[Player], solvers: Sequence[Solver], votes: int = VOTES, draws: int | None = None, seed: int = 0
+    rules: Rules,
+    players: Sequence[Player],
+    solvers: Sequence[Solver],
+    votes: int = VOTES,
+    draws: int | None = None,
+    seed: int = 0,
 ) -> list[Row]:
     """A row for each Solver and player: exact, unless `draws` is given or enumerating is impossible."""
     exact = draws is None and rules.order_free and math.comb(votes + len(OPTIONS), len(OPTIONS)) <= ENUMERABLE
@@ -91,7 +96,9 @@ def measure(
 
 
 def _row(rules: Rules, solver: Solver, player: Player, mean: Effects, rewards: np.ndarray | None) -> Row:
-    accepted = tuple(d.fault for d in player.drafts if d.fault and rules.read_question(d.text, d.finish_reason) is not None)
+    accepted = tuple(
+        d.fault for d in player.drafts if d.fault and rules.read_question(d.text, d.finish_reason) is not None
+    )
     half = None if rewards is None else 1.96 * float(rewards.std(ddof=1)) / math.sqrt(len(rewards))
     return Row(
         rules=rules.name,
@@ -251,7 +258,11 @@ def simulate(rules: Rules, player: Player, solver: Solver, votes: int, draws: in
             found[index, 0] = INVALID
             continue
         cast = _cast(rules.read_label or rules.read_answer, solver, draft, votes, generator)
-        paid = _cast(rules.read_answer, GUESSING if rules.blind else solver, draft, votes, generator) if rules.apart else cast
+        paid = (
+            _cast(rules.read_answer, GUESSING if rules.blind else solver, draft, votes, generator)
+            if rules.apart
+            else cast
+        )
         intuitive = _intuition(rules, question.intuitive, solver, draft)
         counted = rules.count(cast)
         kept = rules.keep(counted) and not (rules.labels == "truth" and draft.gold is None)
@@ -260,11 +271,24 @@ def simulate(rules: Rules, player: Player, solver: Solver, votes: int, draws: in
             kept = again.answer == counted.answer
         label = _label(rules, counted.answer, draft, generator)
         usable = kept and draft.gold is not None and label == draft.gold
-        found[index] = (rules.reward(paid, intuitive), 1.0, counted.confidence, counted.answer == intuitive, kept, usable)
+        found[index] = (
+            rules.reward(paid, intuitive),
+            1.0,
+            counted.confidence,
+            counted.answer == intuitive,
+            kept,
+            usable,
+        )
     return found
 
 
-def _cast(read: Callable[[str], str | None], solver: Solver, draft: Draft, votes: int, generator: np.random.Generator) -> list[str | None]:
+def _cast(
+    read: Callable[[str], str | None],
+    solver: Solver,
+    draft: Draft,
+    votes: int,
+    generator: np.random.Generator,
+) -> list[str | None]:
     """Votes drawn one by one."""
     replies = solver.replies(draft.kind, draft.gold)
     shares = np.array(list(replies.values()))

@@ -69,7 +69,9 @@ class Solver:
             meant = dict.fromkeys(OPTIONS, (1 - self.unreadable) / 4)
         else:
             right = self.easy if kind == "easy" else self.hard
-            meant = {letter: right if letter == gold else (1 - self.unreadable - right) / 3 for letter in OPTIONS}
+            meant = {
+                letter: right if letter == gold else (1 - self.unreadable - right) / 3 for letter in OPTIONS
+            }
         found = {UNREADABLE: self.unreadable} if self.unreadable else {}
         for letter, share in meant.items():
             for style in _BOXES:
@@ -80,7 +82,9 @@ class Solver:
 _REASONING = "<think>I look at each shape in turn, then I compare the options.</think>\n"
 _BOXES = ("\\boxed{{{upper}}}", "\\boxed{{{lower}}}", "\\boxed{{\\text{{{upper}}}}}", "\\boxed{{({upper})}}")
 # Prose with an article and a letter that is no vote: a reader that guesses from prose takes it for one.
-UNREADABLE = "<think>I look at each shape in turn.</think>\nIt is a circle next to point B, so I cannot choose."
+UNREADABLE = (
+    "<think>I look at each shape in turn.</think>\nIt is a circle next to point B, so I cannot choose."
+)
 
 GUESSING = Solver("guessing", easy=0.25, hard=0.25)  # also what a Solver is that never gets the image
 SOLVERS = (
@@ -90,9 +94,14 @@ SOLVERS = (
     GUESSING,
 )
 
-_BODIES: Mapping[Kind, tuple[str, int]] = {  # the question and its right value; the options count up around it
+_BODIES: Mapping[
+    Kind, tuple[str, int]
+] = {  # the question and its right value; the options count up around it
     "easy": ("How many red circles are in the picture?", 4),
-    "hard": ("Add the digits on the blue tiles, then subtract the height of the tallest bar. What is left?", 17),
+    "hard": (
+        "Add the digits on the blue tiles, then subtract the height of the tallest bar. What is left?",
+        17,
+    ),
     "unanswerable": ("How many coins lie behind the wall?", 6),
 }
 
@@ -129,7 +138,9 @@ def _broken() -> Iterator[Draft]:
         "no answer": good[: good.index("<answer>")],
         "empty answer": _reply("easy", "B", ""),
         "lower-case answer": _reply("easy", "B", "b"),
-        "answer inside the question": good.replace("</question>\n<answer>B</answer>", "\n<answer>B</answer></question>"),
+        "answer inside the question": good.replace(
+            "</question>\n<answer>B</answer>", "\n<answer>B</answer></question>"
+        ),
         "chat token": good.replace("circles", "circles<|im_end|>"),
         "cut off": good,
     }
@@ -138,8 +149,18 @@ def _broken() -> Iterator[Draft]:
 
 
 PLAYERS = (
-    Player("honest, hard", "hard questions; first thought right 60 %", "", tuple(_leaning("hard", INTUITION["hard"]))),
-    Player("honest, easy", "easy questions; first thought right 90 %", "", tuple(_leaning("easy", INTUITION["easy"]))),
+    Player(
+        "honest, hard",
+        "hard questions; first thought right 60 %",
+        "",
+        tuple(_leaning("hard", INTUITION["hard"])),
+    ),
+    Player(
+        "honest, easy",
+        "easy questions; first thought right 90 %",
+        "",
+        tuple(_leaning("easy", INTUITION["easy"])),
+    ),
     Player(
         "constant letter",
         'easy questions; always answers "B"',
@@ -158,5 +179,10 @@ PLAYERS = (
         "a question that has no right option",
         tuple(Draft(0.25, "unanswerable", None, _reply("unanswerable", None, letter)) for letter in OPTIONS),
     ),
-    Player("format-breaking", "easy questions in eight broken formats", "a reply in a broken format", tuple(_broken())),
+    Player(
+        "format-breaking",
+        "easy questions in eight broken formats",
+        "a reply in a broken format",
+        tuple(_broken()),
+    ),
 )

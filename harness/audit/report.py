@@ -24,14 +24,24 @@ def as_json(audit: Audit, defects: Sequence[Damage] = (), notes: Sequence[str] =
         "format": FORMAT,
         "votes": audit.votes,
         "rewards": [
-            {"name": r.name, "formula": r.formula, "source": r.source, "intended": _six(audit.intended[r.name])} for r in audit.rules
+            {
+                "name": r.name,
+                "formula": r.formula,
+                "source": r.source,
+                "intended": _six(audit.intended[r.name]),
+            }
+            for r in audit.rules
         ],
         "questioners": [{"name": player.name, "does": player.says} for player in PLAYERS],
         "solvers": [asdict(solver) for solver in SOLVERS],
         "intuition_right": dict(INTUITION),
-        "rows": [{**{key: _six(value) for key, value in asdict(row).items()}, "exact": row.draws is None} for row in audit.rows],
+        "rows": [
+            {**{key: _six(value) for key, value in asdict(row).items()}, "exact": row.draws is None}
+            for row in audit.rows
+        ],
         "exploits": [
-            {**{key: _six(value) for key, value in asdict(one).items()}, "beats_intended": one.beats_intended} for one in audit.exploits
+            {**{key: _six(value) for key, value in asdict(one).items()}, "beats_intended": one.beats_intended}
+            for one in audit.exploits
         ],
         "findings": list(findings(audit)),
         "defects": [{key.rstrip("_"): _six(value) for key, value in asdict(one).items()} for one in defects],
@@ -84,14 +94,25 @@ def show_defects(defects: Sequence[Damage], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text("Known defects of public code", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text("Known defects of public code", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("defect", no_wrap=True)
     table.add_column("what is wrong")
     table.add_column("measured on")
     table.add_column("without", justify="right", no_wrap=True)
     table.add_column("with", justify="right", no_wrap=True)
     for one in defects:
-        table.add_row(one.name, Text(one.says), Text(one.measure), f"{one.without:.3f}", Text(f"{one.with_:.3f}", style="red"))
+        table.add_row(
+            one.name,
+            Text(one.says),
+            Text(one.measure),
+            f"{one.without:.3f}",
+            Text(f"{one.with_:.3f}", style="red"),
+        )
     console.print(table)
 
 
@@ -112,7 +133,8 @@ def show(audit: Audit, console: Console) -> None:
     tricked = {one.rules for one in audit.exploits}
     for sentence in findings(audit):
         console.print(
-            Text(f"- {sentence}", style="red" if sentence.split(":")[0] in tricked else "green"), soft_wrap=not console.is_terminal
+            Text(f"- {sentence}", style="red" if sentence.split(":")[0] in tricked else "green"),
+            soft_wrap=not console.is_terminal,
         )
 
 
@@ -122,7 +144,9 @@ def _table(audit: Audit, name: str, formula: str) -> Table:
     from rich.text import Text
 
     title = Text(f"{name}: {formula}", style="bold")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for column in ("Solver", "Questioner"):
         table.add_column(column, no_wrap=True)
     for column in ("reward", "valid\n%", "mean\nc", "kept\n%", "label\nright %", "usable\n%"):
@@ -131,7 +155,11 @@ def _table(audit: Audit, name: str, formula: str) -> Table:
     for solver, rows in groupby([row for row in audit.rows if row.rules == name], key=lambda row: row.solver):
         for index, row in enumerate(list(rows)):
             style = "red" if (row.solver, row.player) in tricked else ""
-            table.add_row(*_cells(row, solver if index == 0 else ""), style=style, end_section=row.player == PLAYERS[-1].name)
+            table.add_row(
+                *_cells(row, solver if index == 0 else ""),
+                style=style,
+                end_section=row.player == PLAYERS[-1].name,
+            )
     return table
 
 
@@ -141,14 +169,35 @@ def _cells(row: Row, solver: str) -> list[str]:
 
     reward = f"{row.reward:.3f}" if row.high is None else f"{row.reward:.3f} ±{row.high - row.reward:.3f}"
     confidence = "-" if row.confidence is None else f"{row.confidence:.2f}"
-    return [solver, row.player, reward, percent(row.valid), confidence, percent(row.kept), percent(row.label_accuracy), percent(row.usable)]
+    return [
+        solver,
+        row.player,
+        reward,
+        percent(row.valid),
+        confidence,
+        percent(row.kept),
+        percent(row.label_accuracy),
+        percent(row.usable),
+    ]
 
 
 def _legend(audit: Audit) -> str:
     skills = "; ".join(f"{s.name} {100 * s.easy:.0f} / {100 * s.hard:.0f}" for s in SOLVERS)
     drawn = sorted({row.draws for row in audit.rows if row.draws is not None})
-    exact = ["Exact: every outcome of the votes is summed."] if any(row.draws is None for row in audit.rows) else []
-    how = " ".join([*exact, *(f"{'With ±' if exact else 'Simulated'}: {draws} replies a row, 95 % intervals." for draws in drawn)])
+    exact = (
+        ["Exact: every outcome of the votes is summed."]
+        if any(row.draws is None for row in audit.rows)
+        else []
+    )
+    how = " ".join(
+        [
+            *exact,
+            *(
+                f"{'With ±' if exact else 'Simulated'}: {draws} replies a row, 95 % intervals."
+                for draws in drawn
+            ),
+        ]
+    )
     return (
         f"{audit.votes} votes a question. {how} Solvers, right votes in % on easy / hard questions: {skills}.\n"
         "kept: replies that survive the filter; label right: of the kept, majority is the right option; usable: both. Red: an exploit."

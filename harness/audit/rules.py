@@ -13,7 +13,7 @@ from typing import Literal
 
 from vzero.arms import Arm, defects
 from vzero.arms.own_reward import reward_of
-from vzero.arms.questioner_rewards import Asked
+from vzero.arms.questioner_rewards import ScoredQuestion
 from vzero.config import OWN, Preset
 from vzero.parsing import Question, parse_answer
 from vzero.presets import changed, load_preset
@@ -46,7 +46,7 @@ class Rules:
         count: how the votes for the label are counted.
         blind: whether the votes inside the reward come from a Solver that never gets the image. The label's votes always see it.
         intuition: "writer" for the answer in the reply; "solver" for the one the Solver thinks likeliest, as a frozen model would say.
-        twice: whether a question is kept only if a second set of votes has the same majority, as `vzero.answerability` asks for.
+        twice: whether a question is kept only if a second set of votes has the same majority, as `vzero.arms.answerability` asks for.
         labels: what a kept question is labelled with.
     """
 
@@ -77,7 +77,12 @@ RULES: dict[str, Rules] = {
     rules.name: rules
     for rules in (
         Rules("dual_track", _DUAL_TRACK, "V-Zero, arXiv 2601.10094", dual_track),
-        Rules("uncertainty", "min(c, 1-c), whatever the intuition", "V-Zero's ablation", lambda votes, _: uncertainty(votes)),
+        Rules(
+            "uncertainty",
+            "min(c, 1-c), whatever the intuition",
+            "V-Zero's ablation",
+            lambda votes, _: uncertainty(votes),
+        ),
     )
 }
 
@@ -102,8 +107,10 @@ def of_arm(arm: Arm) -> Rules | None:
         name=arm.name,
         formula=formula + _beyond(preset),
         source=arm.source,
-        reward=lambda votes, intuitive: reward.single(Asked("", intuitive, tuple(votes))),
-        keep=any_majority if solver.filter == "none" else partial(keep, low=solver.keep_low, high=solver.keep_high),
+        reward=lambda votes, intuitive: reward.single(ScoredQuestion("", intuitive, tuple(votes))),
+        keep=any_majority
+        if solver.filter == "none"
+        else partial(keep, low=solver.keep_low, high=solver.keep_high),
         order_free=reward.name != OWN,
         read_label=defects.reader(preset.defects) if preset.defects else None,
         count=defects.counter(preset.defects),
@@ -122,7 +129,8 @@ def _beyond(preset: Preset) -> str:
         "votes without the image": preset.questioner.votes_see == "nothing",
         "intuition of a frozen model": preset.questioner.intuition == "base",
         "no filter": solver.filter == "none",
-        f"kept: {solver.keep_low:g} <= c <= {solver.keep_high:g}": solver.filter != "none" and bounds != (0.3, 0.8),
+        f"kept: {solver.keep_low:g} <= c <= {solver.keep_high:g}": solver.filter != "none"
+        and bounds != (0.3, 0.8),
         "options checked": solver.answerable,
         f"{solver.labels} labels": solver.labels in ("random", "truth"),
         f"defects: {', '.join(preset.defects)}": bool(preset.defects),
@@ -143,7 +151,15 @@ def of_arms(arms: Sequence[Arm]) -> tuple[list[Rules], list[str]]:
         preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
         asked, solver = preset.questioner, preset.solver
         kept = (solver.filter, solver.keep_low, solver.keep_high, solver.answerable)
-        key = (asked.reward, asked.reward_source, asked.votes_see, asked.intuition, kept, rules.labels, preset.defects)
+        key = (
+            asked.reward,
+            asked.reward_source,
+            asked.votes_see,
+            asked.intuition,
+            kept,
+            rules.labels,
+            preset.defects,
+        )
         if key in found:
             notes.append(f"{arm.name}: the same reward, filter and labels as {found[key].name}.")
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.check import formulas
 from harness.check.finding import Finding, all_of
-from harness.sealed import Run, SealedStage
+from harness.runs.sealed import Run, SealedStage
 
 Row = Mapping[str, Any]
 ROLLOUTS = "rollouts.jsonl"
@@ -31,7 +31,11 @@ def findings(run: Run) -> list[Finding]:
             continue
         rows = stage.rows(ROLLOUTS)
         found += [_groups(run, stage, rows), _advantages(stage, rows)]
-        found += [_questioner(run, stage, rows)] if stage.stage.kind == "train-questioner" else _solver(run, stage, rows)
+        found += (
+            [_questioner(run, stage, rows)]
+            if stage.stage.kind == "train-questioner"
+            else _solver(run, stage, rows)
+        )
     return found
 
 
@@ -47,15 +51,30 @@ def _labels(run: Run, stage: SealedStage) -> list[Finding]:
         return [Finding("labels-are-majorities", name, None, "this arm labels otherwise")]
     wrong_label = [row["question_id"] for row in labels if not _is_majority(row)]
     found = [all_of("labels-are-majorities", name, "labels", len(labels), wrong_label)]
-    if not (_switched(config, "filter", "confidence") or _switched(config, "answerable", False) or _switched(run.preset, "matched", None)):
-        odd = [row["question_id"] for row in labels if row["kept"] != formulas.kept(row["votes"], config.keep_low, config.keep_high)]
+    if not (
+        _switched(config, "filter", "confidence")
+        or _switched(config, "answerable", False)
+        or _switched(run.preset, "step_matched", None)
+    ):
+        odd = [
+            row["question_id"]
+            for row in labels
+            if row["kept"] != formulas.kept(row["votes"], config.keep_low, config.keep_high)
+        ]
         found.append(all_of("filter-keeps-the-band", name, "filter decisions", len(labels), odd))
     votes = stage.rows("votes.jsonl")
     misread = [
-        f"{row['question_id']} vote {row['index']}" for row in votes if (letter := _letter(row)) is not None and letter != row["answer"]
+        f"{row['question_id']} vote {row['index']}"
+        for row in votes
+        if (letter := _letter(row)) is not None and letter != row["answer"]
     ]
-    cast = {key: [vote["answer"] for vote in group] for key, group in groupby(votes, key=lambda row: row["question_id"])}
-    lost = [row["question_id"] for row in labels if votes and cast.get(row["question_id"]) != list(row["votes"])]
+    cast = {
+        key: [vote["answer"] for vote in group]
+        for key, group in groupby(votes, key=lambda row: row["question_id"])
+    }
+    lost = [
+        row["question_id"] for row in labels if votes and cast.get(row["question_id"]) != list(row["votes"])
+    ]
     found.append(all_of("votes-are-what-was-said", name, "votes", len(votes), [*misread, *lost]))
     return found
 
@@ -88,7 +107,9 @@ def _advantages(stage: SealedStage, rows: Sequence[Row]) -> Finding:
     for (generation, prompt), group in groupby(rows, key=lambda row: (row["generation"], row["prompt"])):
         members = list(group)
         count += len(members)
-        for row, expected in zip(members, formulas.advantages([one["reward"] for one in members]), strict=True):
+        for row, expected in zip(
+            members, formulas.advantages([one["reward"] for one in members]), strict=True
+        ):
             if abs(row["advantage"] - expected) > CLOSE * max(1.0, abs(expected)):
                 said = f"generation {generation}, {prompt}, completion {row['index']}: {row['advantage']:+.3f} instead of {expected:+.3f}"
                 wrong.append(said)
@@ -100,12 +121,15 @@ def _questioner(run: Run, stage: SealedStage, rows: Sequence[Row]) -> Finding:
     formula = formulas.QUESTIONER_REWARDS.get(run.preset.questioner.reward)
     name = stage.stage.name
     if formula is None or any("votes" not in row for row in rows):
-        return Finding("reward-formula", name, None, f"the reward {run.preset.questioner.reward} is not recomputed here")
+        return Finding(
+            "reward-formula", name, None, f"the reward {run.preset.questioner.reward} is not recomputed here"
+        )
     n = run.preset.questioner.votes.n
     wrong = [
         f"{row['prompt']}/{row['index']}: {row['reward']:g}"
         for row in rows
-        if abs(row["reward"] - formula(row["votes"], row["intuitive"])) > 1e-9 or (row["votes"] is not None and len(row["votes"]) != n)
+        if abs(row["reward"] - formula(row["votes"], row["intuitive"])) > 1e-9
+        or (row["votes"] is not None and len(row["votes"]) != n)
     ]
     return all_of("reward-formula", name, "rewards", len(rows), wrong)
 
@@ -121,12 +145,20 @@ def _solver(run: Run, stage: SealedStage, rows: Sequence[Row]) -> list[Finding]:
         for row in paid
         if row["reward"] != (1.0 if formulas.boxed(row["text"]) == row["label"] else 0.0)
     ]
-    wrong += [f"{row['prompt']}/{row['index']} paid without a box" for row in rows if "boxed" not in row["text"] and row["reward"] != 0]
+    wrong += [
+        f"{row['prompt']}/{row['index']} paid without a box"
+        for row in rows
+        if "boxed" not in row["text"] and row["reward"] != 0
+    ]
     found = [all_of("reward-formula", name, "rewards", len(rows), wrong)]
     labelled = run.of_iteration("label", stage.stage.iteration)
     if labelled is not None and not _switched(config, "labels", "majority"):
         labels = {row["question_id"]: row for row in labelled.rows("labels.jsonl")}
         prompts = {row["prompt"]: row["label"] for row in rows}
-        odd = [key for key, label in prompts.items() if key not in labels or not labels[key]["kept"] or labels[key]["answer"] != label]
+        odd = [
+            key
+            for key, label in prompts.items()
+            if key not in labels or not labels[key]["kept"] or labels[key]["answer"] != label
+        ]
         found.append(all_of("trained-on-its-labels", name, "training questions", len(prompts), odd))
     return found

@@ -31,4 +31,6 @@ def all_of(rule: str, stage: str, what: str, checked: int, wrong: Sequence[str])
     if not wrong:
         return Finding(rule, stage, True, f"{checked:,} {what} as they should be")
     more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-    return Finding(rule, stage, False, f"{len(wrong):,} of {checked:,} {what} are not: {'; '.join(wrong[:SHOWN])}{more}")
+    return Finding(
+        rule, stage, False, f"{len(wrong):,} of {checked:,} {what} are not: {'; '.join(wrong[:SHOWN])}{more}"
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.check.finding import Finding
-from harness.claims import MAX_CUT_OFF, MIN_PARSED
-from harness.sealed import Run
+from harness.claims.judge import MAX_TRUNCATED, MIN_PARSED
+from harness.runs.sealed import Run
 
 Results = Mapping[str, Any]
 
@@ -38,10 +38,30 @@ def _missing_items(results: Results, model: str, suite: str) -> float | None:
 
 
 RULES = (
-    Rule("greedy-answers-parsed", "of the greedy answers could not be read", 1 - MIN_PARSED, _share("unparsed", "greedy")),
-    Rule("sampled-answers-parsed", "of the sampled answers could not be read", 1 - MIN_PARSED, _share("unparsed", "sampled")),
-    Rule("greedy-answers-whole", "of the greedy answers were cut off", MAX_CUT_OFF, _share("cut_off", "greedy")),
-    Rule("sampled-answers-whole", "of the sampled answers were cut off", MAX_CUT_OFF, _share("cut_off", "sampled")),
+    Rule(
+        "greedy-answers-parsed",
+        "of the greedy answers could not be read",
+        1 - MIN_PARSED,
+        _share("unparsed", "greedy"),
+    ),
+    Rule(
+        "sampled-answers-parsed",
+        "of the sampled answers could not be read",
+        1 - MIN_PARSED,
+        _share("unparsed", "sampled"),
+    ),
+    Rule(
+        "greedy-answers-whole",
+        "of the greedy answers were cut off",
+        MAX_TRUNCATED,
+        _share("truncated", "greedy"),
+    ),
+    Rule(
+        "sampled-answers-whole",
+        "of the sampled answers were cut off",
+        MAX_TRUNCATED,
+        _share("truncated", "sampled"),
+    ),
     Rule("suites-whole", "of the items were not scored", 0.0, _missing_items),
 )
 
@@ -50,7 +70,14 @@ def findings(run: Run, results: Results) -> list[Finding]:
     """Every rule on every model and suite, then completeness and provenance of the stages."""
     found = [_judged(rule, results) for rule in RULES]
     missing = ", ".join(f"{name} ({why})" for name, why in run.missing.items())
-    found.append(Finding("run-complete", "", not missing, f"missing: {missing}" if missing else f"{len(run.stages)} stages sealed"))
+    found.append(
+        Finding(
+            "run-complete",
+            "",
+            not missing,
+            f"missing: {missing}" if missing else f"{len(run.stages)} stages sealed",
+        )
+    )
     return [*found, _provenance(run)]
 
 
@@ -60,7 +87,11 @@ def _judged(rule: Rule, results: Results) -> Finding:
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         return Finding(rule.name, "", None, "not measured")
-    broken = [f"{name}: {100 * value:.1f} % {rule.says}" for name, value in known.items() if value > rule.most + 1e-9]
+    broken = [
+        f"{name}: {100 * value:.1f} % {rule.says}"
+        for name, value in known.items()
+        if value > rule.most + 1e-9
+    ]
     if broken:
         return Finding(rule.name, "", False, f"{'; '.join(broken)} (at most {100 * rule.most:.0f} %)")
     return Finding(rule.name, "", True, f"at most {100 * max(known.values()):.1f} % {rule.says}")
@@ -72,7 +103,9 @@ def _provenance(run: Run) -> Finding:
     silent = [name for name, state in states.items() if not state.get("packages") or not state.get("python")]
     if silent:
         return Finding("provenance", "", False, f"no record of the software behind {', '.join(silent)}")
-    packages = {tuple(sorted((key, value) for key, value in state["packages"].items())) for state in states.values()}
+    packages = {
+        tuple(sorted((key, value) for key, value in state["packages"].items())) for state in states.values()
+    }
     if len(packages) > 1:
         return Finding("provenance", "", False, "the stages were made by different versions of the libraries")
     return Finding("provenance", "", True, "every stage names the software that made it")

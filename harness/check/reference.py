@@ -13,11 +13,11 @@ from typing import Any
 
 from scipy.special import ndtr
 
+from harness.analysis.ground_truth import pocket_truths
+from harness.analysis.outcomes import decode
 from harness.check.exact import ROLLOUTS
 from harness.check.finding import Finding
-from harness.outcomes import decode
-from harness.sealed import Run
-from harness.shadow import pocket_truths
+from harness.runs.sealed import Run
 from harness.stats import holm, mcnemar
 
 RINGS = 1e-3
@@ -32,7 +32,10 @@ def measure(run: Run, results: Results) -> dict[str, Any]:
         "preset": run.preset.model_dump(mode="json"),
         "made_by": next((one.manifest.get("provenance") for one in run.stages.values()), None),
         "items": results["items"],
-        "samples": {key: {"n": len(values), "mean": fmean(values), "variance": _variance(values)} for key, values in _samples(run).items()},
+        "samples": {
+            key: {"n": len(values), "mean": fmean(values), "variance": _variance(values)}
+            for key, values in _samples(run).items()
+        },
     }
 
 
@@ -49,15 +52,25 @@ def _samples(run: Run) -> dict[str, list[float]]:
         rows = stage.rows("labels.jsonl")
         found[f"confidence of votes, {stage.stage.name}"] = [row["confidence"] for row in rows]
         truths = pocket_truths(images.folder, [{**row, "valid": True} for row in rows]) if images else None
-        found[f"votes that are right, {stage.stage.name}"] = _right(rows, truths, lambda row: row["question_id"])
+        found[f"votes that are right, {stage.stage.name}"] = _right(
+            rows, truths, lambda row: row["question_id"]
+        )
     for stage in run.of_kind("train-questioner"):
         rows = [row for row in stage.rows(ROLLOUTS) if row.get("votes")]
         asked = [
-            {**row, "question_id": f"{index}", "image_id": row["prompt"], "text": _question(row["text"]), "valid": True}
+            {
+                **row,
+                "question_id": f"{index}",
+                "image_id": row["prompt"],
+                "text": _question(row["text"]),
+                "valid": True,
+            }
             for index, row in enumerate(rows)
         ]
         truths = pocket_truths(images.folder, asked) if images else None
-        found[f"votes that are right, {stage.stage.name}"] = _right(asked, truths, lambda row: row["question_id"])
+        found[f"votes that are right, {stage.stage.name}"] = _right(
+            asked, truths, lambda row: row["question_id"]
+        )
         found[f"reward, {stage.stage.name}"] = [row["reward"] for row in stage.rows(ROLLOUTS)]
     for stage in run.of_kind("train-solver"):
         found[f"reward, {stage.stage.name}"] = [row["reward"] for row in stage.rows(ROLLOUTS)]
@@ -69,20 +82,36 @@ def _question(text: str) -> str:
     return text.partition("<question>")[2].partition("</question>")[0].strip()
 
 
-def _right(rows: Sequence[Mapping[str, Any]], truths: Mapping[str, Any] | None, name: Callable[[Mapping[str, Any]], str]) -> list[float]:
+def _right(
+    rows: Sequence[Mapping[str, Any]],
+    truths: Mapping[str, Any] | None,
+    name: Callable[[Mapping[str, Any]], str],
+) -> list[float]:
     """Share of right votes of each well-posed question."""
     known = [(row, truths[name(row)]) for row in rows] if truths else []
-    return [sum(vote == truth.answer for vote in row["votes"]) / len(row["votes"]) for row, truth in known if truth.well_posed]
+    return [
+        sum(vote == truth.answer for vote in row["votes"]) / len(row["votes"])
+        for row, truth in known
+        if truth.well_posed
+    ]
 
 
 def findings(run: Run, results: Results, reference: Results) -> list[Finding]:
     """Every test against `reference`, an object that `measure` made."""
     if (other := _other_preset(run, reference)) is not None:
-        return [Finding("beside-reference", "", None, f"the reference is of another preset ({other}); nothing is compared")]
+        return [
+            Finding(
+                "beside-reference",
+                "",
+                None,
+                f"the reference is of another preset ({other}); nothing is compared",
+            )
+        ]
     tests = {**_accuracies(results, reference), **_means(run, reference)}
     corrected = holm({name: p for name, (p, _) in tests.items()})
     return [
-        Finding("beside-reference", "", corrected[name] >= RINGS, f"{says} (p {_p(corrected[name])})") for name, (_, says) in tests.items()
+        Finding("beside-reference", "", corrected[name] >= RINGS, f"{says} (p {_p(corrected[name])})")
+        for name, (_, says) in tests.items()
     ]
 
 
@@ -116,7 +145,10 @@ def _accuracies(results: Results, reference: Results) -> dict[str, tuple[float, 
             for item in old[model]
             if item in new[model]
         ]
-        wins, losses = sum(now and not then for then, now in pairs), sum(then and not now for then, now in pairs)
+        wins, losses = (
+            sum(now and not then for then, now in pairs),
+            sum(then and not now for then, now in pairs),
+        )
         if pairs:
             there, here = sum(then for then, _ in pairs), sum(now for _, now in pairs)
             says = f"{model} answers {here} of {len(pairs)} items right, the reference {there}"
@@ -133,5 +165,8 @@ def _means(run: Run, reference: Results) -> dict[str, tuple[float, str]]:
         error = math.sqrt(_variance(values) / len(values) + there["variance"] / there["n"])
         mean = fmean(values)
         z = 0.0 if mean == there["mean"] else math.inf if error == 0 else abs(mean - there["mean"]) / error
-        found[key] = float(2 * ndtr(-z)), f"{key}: mean {mean:.3f} over {len(values)}, the reference {there['mean']:.3f}"
+        found[key] = (
+            float(2 * ndtr(-z)),
+            f"{key}: mean {mean:.3f} over {len(values)}, the reference {there['mean']:.3f}",
+        )
     return found

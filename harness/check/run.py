@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.results import build
 from harness.check import exact, learning, protocol, reference
 from harness.check.finding import Finding
-from harness.results import build
-from harness.sealed import read_run
-from vzero import artefacts
+from harness.runs.sealed import read_run
 from vzero.errors import InputError
+from vzero.runtime import artefacts
 
 
 def check(path: Path, beside: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -31,7 +31,10 @@ def check(path: Path, beside: Mapping[str, Any] | None) -> dict[str, Any]:
         found.append(Finding("beside-reference", "", None, "no reference was given"))
     else:
         found += reference.findings(run, results, beside)
-    counts = {key: sum(one.passed is value for one in found) for key, value in (("failed", False), ("not_checked", None))}
+    counts = {
+        key: sum(one.passed is value for one in found)
+        for key, value in (("failed", False), ("not_checked", None))
+    }
     return {"passed": counts["failed"] == 0, **counts, "findings": [asdict(one) for one in found]}
 
 
@@ -43,7 +46,9 @@ def make_reference(path: Path) -> dict[str, Any]:
     """
     run = read_run(path)
     if run.missing:
-        raise InputError(f"{path} is not finished (missing: {', '.join(run.missing)}); a reference is made from a whole run.")
+        raise InputError(
+            f"{path} is not finished (missing: {', '.join(run.missing)}); a reference is made from a whole run."
+        )
     return reference.measure(run, build(run))
 
 
@@ -62,5 +67,7 @@ def read_reference(path: Path) -> dict[str, Any]:
             f"There is no reference {path}; make one from a good run with --write-reference, or give --no-reference."
         ) from None
     except (ValueError, KeyError, TypeError, OSError):
-        raise InputError(f"{path} is no reference of this version; make it anew with --write-reference.") from None
+        raise InputError(
+            f"{path} is no reference of this version; make it anew with --write-reference."
+        ) from None
     return found

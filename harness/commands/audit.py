@@ -12,16 +12,28 @@ from vzero.errors import InputError
 
 
 def audit(
-    reward: Annotated[list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")] = None,
+    reward: Annotated[
+        list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")
+    ] = None,
     arm: Annotated[
         str | None,
         typer.Option(
-            "--arm", metavar="ARMS", help="Audit what arms pay and keep: all, a group, names, or files of your own, with commas between."
+            "--arm",
+            metavar="ARMS",
+            help="Audit what arms pay and keep: all, a group, names, or files of your own, with commas between.",
         ),
     ] = None,
-    votes: Annotated[int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver a question.")] = 10,
+    votes: Annotated[
+        int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver a question.")
+    ] = 10,
     draws: Annotated[
-        int | None, typer.Option("--draws", min=100, max=20_000, help="Simulate so many replies of each player instead of enumerating.")
+        int | None,
+        typer.Option(
+            "--draws",
+            min=100,
+            max=20_000,
+            help="Simulate so many replies of each player instead of enumerating.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of a simulation.")] = 0,
     json: options.Json = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import options
-from harness.run.signals import interruptible
+from harness.runs.signals import interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,10 +18,19 @@ REFERENCE = Path(__file__).resolve().parents[2] / "results" / "smoke" / "referen
 
 
 def check(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A finished run; default: run the preset smoke now.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="Reference to compare with; default: results/smoke.")] = None,
-    no_reference: Annotated[bool, typer.Option("--no-reference", help="Compare with nothing; the exact rules alone.")] = False,
-    write_reference: Annotated[Path | None, typer.Option("--write-reference", help="Make this file from the run, if it passes.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="A finished run; default: run the preset smoke now."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Reference to compare with; default: results/smoke.")
+    ] = None,
+    no_reference: Annotated[
+        bool, typer.Option("--no-reference", help="Compare with nothing; the exact rules alone.")
+    ] = False,
+    write_reference: Annotated[
+        Path | None, typer.Option("--write-reference", help="Make this file from the run, if it passes.")
+    ] = None,
     out: options.Out = None,
     plain: options.Plain = False,
     json: options.Json = False,
@@ -34,8 +43,8 @@ def check(
     """
     from harness.check import check as hold
     from harness.check.run import make_reference, read_reference
-    from vzero import artefacts
     from vzero.errors import VZeroError
+    from vzero.runtime import artefacts
 
     terminal = options.console(json)
     with interruptible():
@@ -56,9 +65,9 @@ def check(
 
 def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
     """The preset smoke, run to its end; the same folder is resumed or, when finished, looked at again."""
-    from harness.run.directory import opened
-    from harness.run.display import shown
-    from harness.run.orchestrate import run_plan
+    from harness.runs.directory import opened
+    from harness.runs.display import shown
+    from harness.runs.orchestrate import run_plan
     from vzero.presets import load_preset
     from vzero.selfplay import plan
 
@@ -72,12 +81,17 @@ def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
 def _show(found: dict[str, Any], terminal: Console) -> None:
     from rich.text import Text
 
-    from harness.report.words import visible
+    from harness.tables.words import visible
 
     marks = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("  - ", "dim")}
     for one in found["findings"]:
         mark, style = marks[one["passed"]]
         where = f" [{one['stage']}]" if one["stage"] else ""
-        terminal.print(Text(mark, style=style) + Text(f" {one['rule']}{where}: {visible(one['says'], 2000)}"), soft_wrap=True)
+        terminal.print(
+            Text(mark, style=style) + Text(f" {one['rule']}{where}: {visible(one['says'], 2000)}"),
+            soft_wrap=True,
+        )
     said = "training did what it says" if found["passed"] else f"{found['failed']} findings against this run"
-    terminal.print(Text(f"{said}; {found['not_checked']} rules had nothing to look at", style="bold"), soft_wrap=True)
+    terminal.print(
+        Text(f"{said}; {found['not_checked']} rules had nothing to look at", style="bold"), soft_wrap=True
+    )

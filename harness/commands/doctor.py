@@ -23,7 +23,9 @@ _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "b
 def doctor(
     preset: options.PresetName = "pocket",
     out: Annotated[Path, typer.Option("--out", help="Where the run would write.")] = Path("runs"),
-    quick: Annotated[bool, typer.Option("--quick", help="Only what takes no time: no torch, no GPU query, no network.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only what takes no time: no torch, no GPU query, no network.")
+    ] = False,
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
@@ -47,8 +49,8 @@ def doctor(
 def _benchmarks(preset: Preset) -> list[Finding]:
     from harness.doctor import Finding
     from harness.doctor.checks import benchmarks
-    from harness.evaluation.benchmarks import named
-    from harness.suites.data import absent
+    from harness.evals.benchmarks import named
+    from harness.evals.rows import absent
 
     try:
         suites, place = named(preset.evaluation), preset.evaluation.data
@@ -61,7 +63,11 @@ def _benchmarks(preset: Preset) -> list[Finding]:
 def _as_json(findings: list[Finding], quick: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"healthy": not any(one.level == "fail" for one in findings), "quick": quick, "checks": [asdict(one) for one in findings]}
+    return {
+        "healthy": not any(one.level == "fail" for one in findings),
+        "quick": quick,
+        "checks": [asdict(one) for one in findings],
+    }
 
 
 def _show(findings: list[Finding], terminal: Console) -> None:
@@ -77,4 +83,6 @@ def _show(findings: list[Finding], terminal: Console) -> None:
         table.add_row(Text(mark, style=style), Text(finding.name), told)
     terminal.print(table)
     worst = [sum(one.level == level for one in findings) for level in ("fail", "warn")]
-    terminal.print(f"\n{worst[0]} to mend, {worst[1]} to know of, {len(findings) - sum(worst)} in order", highlight=False)
+    terminal.print(
+        f"\n{worst[0]} to mend, {worst[1]} to know of, {len(findings) - sum(worst)} in order", highlight=False
+    )

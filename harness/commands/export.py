@@ -21,17 +21,24 @@ class Role(StrEnum):
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    to: Annotated[str, typer.Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub."),
+    ],
     role: Annotated[Role, typer.Option("--role", help="Whose checkpoint.")] = Role.solver,
-    iteration: Annotated[int | None, typer.Option("--iteration", min=1, help="After which iteration; default: the last.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a new hub repository public; default: private.")] = False,
+    iteration: Annotated[
+        int | None, typer.Option("--iteration", min=1, help="After which iteration; default: the last.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new hub repository public; default: private.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Write a trained checkpoint as a plain Hugging Face folder with a model card: method, data, run, findings, limits.
 
     Example: vzero-harness export runs/seed-0 --to exported/solver
     """
-    from harness.export import prepare, to_folder, to_hub
+    from harness.report.export import prepare, to_folder, to_hub
 
     found = prepare(run, role.value, iteration)
     if to.startswith("hub:"):

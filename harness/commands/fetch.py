@@ -9,18 +9,30 @@ from typing import Annotated
 import typer
 
 from harness.commands import options
-from harness.run.signals import interruptible
+from harness.runs.signals import interruptible
 
 
 def fetch(
-    suites: Annotated[str, typer.Option("--suites", help="Suites or groups (math, logic, vision, all), with commas between them.")],
-    data: Annotated[Path, typer.Option("--data", metavar="PATH", help="Folder to put them in; give it to `evaluate`.")] = Path("runs/data"),
+    suites: Annotated[
+        str,
+        typer.Option(
+            "--suites", help="Suites or groups (math, logic, vision, all), with commas between them."
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="PATH", help="Folder to put them in; give it to `evaluate`.")
+    ] = Path("runs/data"),
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="PATH", help="A local copy instead of the hub: an authors' repository or a `datasets` folder."),
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="A local copy instead of the hub: an authors' repository or a `datasets` folder.",
+        ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option("--revision", help="Of the dataset on the hub; default: the newest, which is pinned.")
+        str | None,
+        typer.Option("--revision", help="Of the dataset on the hub; default: the newest, which is pinned."),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -29,8 +41,8 @@ def fetch(
     Example: vzero-harness fetch --suites math,vision --data runs/data
     """
     with interruptible():
-        from harness.suites.catalogue import choose
-        from harness.suites.fetch import fetch as bring
+        from harness.evals.catalogue import choose
+        from harness.evals.fetch import fetch as bring
 
         terminal = options.console(json)
         say = lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
@@ -39,6 +51,8 @@ def fetch(
             done.append(bring(suite, data, source, revision, say))
             told = done[-1]
             gold = f"{told['with_gold']} with gold; {told['rows_expected']} rows are expected"
-            say(f"{told['suite']}: {told['state']}, {told['rows']} rows ({gold}), sha256 {told['sha256'][:16]}")
+            say(
+                f"{told['suite']}: {told['state']}, {told['rows']} rows ({gold}), sha256 {told['sha256'][:16]}"
+            )
         if json:
             print(json_format.dumps(done, indent=2))

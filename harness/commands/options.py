@@ -24,7 +24,9 @@ def path_option(text: str) -> Path:
     return Path(text)
 
 
-PresetName = Annotated[str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")]
+PresetName = Annotated[
+    str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")
+]
 Images = Annotated[
     Path | None,
     typer.Option(
@@ -36,28 +38,46 @@ Images = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", parser=path_option, metavar="PATH", help="Run directory; default: runs/<preset>. The same command resumes it."),
+    typer.Option(
+        "--out",
+        parser=path_option,
+        metavar="PATH",
+        help="Run directory; default: runs/<preset>. The same command resumes it.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. solver.grpo.learning_rate=2e-6; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting, e.g. solver.grpo.learning_rate=2e-6; may be repeated.",
+    ),
 ]
 SolverUrl = Annotated[
     list[str] | None,
     typer.Option(
-        "--solver-url", metavar="URL", help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
+        "--solver-url",
+        metavar="URL",
+        help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several.",
     ),
 ]
 SuiteData = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="PATH", help="Where `fetch` put the benchmark suites, or a local copy; default: evaluation.data of the preset."
+        "--data",
+        metavar="PATH",
+        help="Where `fetch` put the benchmark suites, or a local copy; default: evaluation.data of the preset.",
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
+Plain = Annotated[
+    bool,
+    typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")
+]
 NodeRank = Annotated[
     int | None,
     typer.Option(
@@ -67,10 +87,18 @@ NodeRank = Annotated[
         help="Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, JOB_COMPLETION_INDEX or 0.",
     ),
 ]
-Show = Annotated[bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")]
+Show = Annotated[
+    bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
+]
 
 
-def resolve(preset: str, images: Path | None, seed: int | None, changes: list[str] | None, solver_urls: list[str] | None = None) -> Preset:
+def resolve(
+    preset: str,
+    images: Path | None,
+    seed: int | None,
+    changes: list[str] | None,
+    solver_urls: list[str] | None = None,
+) -> Preset:
     """The validated preset of one command line. An image folder becomes absolute, so a resume may start anywhere.
 
     Raises:
@@ -100,13 +128,19 @@ def _located(source: str) -> str:
     try:
         next(path.iterdir(), None)
     except OSError as error:
-        raise InputError(f"Cannot read the image folder {path}: {error.strerror}; name another with --images.") from None
+        raise InputError(
+            f"Cannot read the image folder {path}: {error.strerror}; name another with --images."
+        ) from None
     return str(path.absolute())
 
 
 def run_folder(out: Path | None, preset: Preset) -> Path:
     """Where the run goes: `out`, or runs/<name of the preset>."""
-    return out if out is not None else Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
+    return (
+        out
+        if out is not None
+        else Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
+    )
 
 
 def other_node(rank: int | None, preset: Preset) -> int | None:
@@ -120,7 +154,9 @@ def other_node(rank: int | None, preset: Preset) -> int | None:
         said = os.environ.get("SLURM_NODEID") or os.environ.get("JOB_COMPLETION_INDEX") or "0"
         rank = int(said) if said.isdecimal() else 0
     if rank is not None and rank >= nodes:
-        raise InputError(f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; mend --node-rank, or --set launch.nodes=N.")
+        raise InputError(
+            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; mend --node-rank, or --set launch.nodes=N."
+        )
     return rank or None
 
 
@@ -128,12 +164,17 @@ def take_part(rank: int, preset: Preset, out: Path | None, json: bool) -> None:
     """Be node `rank` of the run that the same command leads on node 0, until it ends.
 
     Raises:
-        VZeroError: as `harness.run.agent.serve`.
+        VZeroError: as `harness.runs.agent.serve`.
     """
-    from harness.run.agent import serve
+    from harness.runs.agent import serve
 
     terminal = console(json)
-    serve(run_folder(out, preset), preset, rank, lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True))
+    serve(
+        run_folder(out, preset),
+        preset,
+        rank,
+        lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True),
+    )
 
 
 def console(json: bool) -> Console:

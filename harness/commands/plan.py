@@ -15,12 +15,25 @@ from vzero.errors import InputError
 def plan(
     preset: options.PresetName = "pocket",
     gpus: Annotated[
-        int | None, typer.Option("--gpus", min=0, help="GPUs of a node that are there; default: what the preset asks for.")
+        int | None,
+        typer.Option(
+            "--gpus", min=0, help="GPUs of a node that are there; default: what the preset asks for."
+        ),
     ] = None,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")] = None,
-    gpu_memory: Annotated[float | None, typer.Option("--gpu-memory", min=1, help="GB of one, in place of the kind's.")] = None,
-    picture: Annotated[str | None, typer.Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 640x480.")] = None,
-    completion: Annotated[int, typer.Option("--completion", min=1, help="Mean tokens of a completion, where that many are allowed.")] = 400,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option("--gpu-memory", min=1, help="GB of one, in place of the kind's.")
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 640x480."),
+    ] = None,
+    completion: Annotated[
+        int,
+        typer.Option("--completion", min=1, help="Mean tokens of a completion, where that many are allowed."),
+    ] = 400,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds you mean to run.")] = 3,
     set_: options.Set = None,
     json: options.Json = False,
@@ -29,9 +42,9 @@ def plan(
 
     Example: vzero-harness plan --preset qwen2.5-vl-7b --gpus 8 --gpu h100
     """
-    from harness.planning import plan as planning
-    from harness.planning import render
-    from harness.planning.work import Assumptions
+    from harness.perf.plan import plan as planning
+    from harness.perf.plan import render
+    from harness.perf.plan.work import Assumptions
     from vzero.presets import load_preset
 
     wanted = load_preset(preset, set_ or [])

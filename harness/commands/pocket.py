@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The pocket world: a small drawn world and its small model.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The pocket world: a small drawn world and its small model.",
+)
 
 
 @app.callback()
@@ -17,10 +21,19 @@ def root() -> None:
 
 @app.command("build")
 def build(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")] = Path("runs/pocket-checkpoint"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")] = Path(
+        "runs/pocket-checkpoint"
+    ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the data and the weights.")] = 0,
-    scale: Annotated[float, typer.Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model stays weak.")] = 1.0,
-    processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that pretrain together.")] = 2,
+    scale: Annotated[
+        float,
+        typer.Option(
+            "--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model stays weak."
+        ),
+    ] = 1.0,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes that pretrain together.")
+    ] = 2,
 ) -> None:
     """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder.
 

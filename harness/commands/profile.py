@@ -13,7 +13,7 @@ from harness.commands import options
 from vzero.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.profiling.workload import Options
+    from harness.perf.profile.workload import Options
     from vzero.config import Preset
 
 
@@ -33,23 +33,44 @@ class Against(StrEnum):
 
 
 def profile(
-    target: Annotated[Target, typer.Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all.")],
+    target: Annotated[
+        Target,
+        typer.Argument(
+            help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all."
+        ),
+    ],
     preset: options.PresetName = "pocket",
     images: options.Images = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for profile.json, profile.md and profile.html; default: none written.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for profile.json, profile.md and profile.html; default: none written."
+        ),
     ] = None,
     against: Annotated[
-        Against | None, typer.Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process.")
+        Against | None,
+        typer.Option(
+            "--against", help="Measure stock transformers and TRL in turn with ours, in this process."
+        ),
     ] = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")] = 5,
+    repetitions: Annotated[
+        int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")
+    ] = 5,
     prompts: Annotated[
-        int | None, typer.Option("--prompts", min=2, help="Pictures to ask about; default: one generation batch of the preset.")
+        int | None,
+        typer.Option(
+            "--prompts", min=2, help="Pictures to ask about; default: one generation batch of the preset."
+        ),
     ] = None,
     stock_batch: Annotated[
-        int | None, typer.Option("--stock-batch", min=1, help="Sequences that stock generation decodes together; default: as ours.")
+        int | None,
+        typer.Option(
+            "--stock-batch", min=1, help="Sequences that stock generation decodes together; default: as ours."
+        ),
     ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")
+    ] = False,
     seed: options.Seed = None,
     set_: options.Set = None,
     json: options.Json = False,
@@ -67,9 +88,13 @@ def profile(
         raise InputError("--trace writes a file; say where with --out FOLDER.")
     if out is not None:
         _make(out)
-    from harness.profiling.workload import Options
+    from harness.perf.profile.workload import Options
 
-    found = _measure(resolved, Options(target.value, against is not None, repetitions, prompts, stock_batch), out if trace else None)
+    found = _measure(
+        resolved,
+        Options(target.value, against is not None, repetitions, prompts, stock_batch),
+        out if trace else None,
+    )
     _report(found, out, json)
 
 
@@ -87,7 +112,7 @@ def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str,
     import sys
     from contextlib import redirect_stdout
 
-    from harness.profiling.profile import TRACE, measure
+    from harness.perf.profile.profile import TRACE, measure
 
     terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
@@ -101,9 +126,9 @@ def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str,
 
 
 def _report(found: dict[str, Any], out: Path | None, json: bool) -> None:
-    from harness.profiling import page, render
-    from harness.profiling.profile import JSON, MARKDOWN, PAGE
-    from vzero import artefacts
+    from harness.perf.profile import page, render
+    from harness.perf.profile.profile import JSON, MARKDOWN, PAGE
+    from vzero.runtime import artefacts
 
     if out is not None:
         artefacts.write_text(out / MARKDOWN, render.markdown(found))

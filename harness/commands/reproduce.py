@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import options
-from harness.run.signals import interruptible
+from harness.runs.signals import interruptible
 from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report import Finished
-    from harness.run.store import Store
+    from harness.runs.shared_stages import Store
     from vzero.config import Preset
 
 ArmNames = Annotated[
@@ -28,7 +28,10 @@ ArmNames = Annotated[
         help="Run a grid: paper, controls, rivals, repairs, all, names of arms, or your own files (docs/extending.md); commas between.",
     ),
 ]
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1."),
+]
 
 
 def reproduce(
@@ -55,7 +58,7 @@ def reproduce(
 
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
-    from harness.capabilities import require
+    from harness.doctor.capabilities import require
     from vzero.presets import changed
 
     with interruptible():
@@ -68,8 +71,18 @@ def reproduce(
             if show:
                 raise InputError("--show is about one run; leave out --arms and --seeds.")
             if resolved.launch.nodes > 1:
-                raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one without --arms and --seeds.")
-            _grid(_pinned(resolved), arms, [resolved.seed] if seeds is None else list(range(seeds)), out, fresh, plain, json)
+                raise InputError(
+                    "A grid runs on one node; set launch.nodes = 1, or start its runs one by one without --arms and --seeds."
+                )
+            _grid(
+                _pinned(resolved),
+                arms,
+                [resolved.seed] if seeds is None else list(range(seeds)),
+                out,
+                fresh,
+                plain,
+                json,
+            )
             return
         if show:
             _show(resolved, json)
@@ -93,7 +106,7 @@ def _pinned(resolved: Preset) -> Preset:
     """The preset with its benchmark data found, read and pinned: before anything starts, so that what is missing is said now."""
     from tempfile import TemporaryDirectory
 
-    from harness.evaluation.benchmarks import pinned
+    from harness.evals.benchmarks import pinned
 
     with TemporaryDirectory(prefix="vzero-suites-") as scratch:
         return pinned(resolved, Path(scratch))
@@ -106,8 +119,10 @@ def _show(resolved: Preset, json: bool) -> None:
     print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
 
 
-def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fresh: bool, plain: bool, json: bool) -> None:
-    from harness.run.grid import cells, run_grid
+def _grid(
+    base: Preset, arms: str | None, seeds: list[int], out: Path | None, fresh: bool, plain: bool, json: bool
+) -> None:
+    from harness.runs.grid import cells, run_grid
     from vzero.arms import REFERENCE, chosen
 
     single, terminal = options.run_folder(None, base), options.console(json)
@@ -119,12 +134,14 @@ def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fr
     def say(text: str) -> None:
         terminal.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    index = run_grid(folder, base, cells(chosen(REFERENCE if arms is None else arms), seeds), run_one, say, fresh)
+    index = run_grid(
+        folder, base, cells(chosen(REFERENCE if arms is None else arms), seeds), run_one, say, fresh
+    )
     failed = {name: entry["reason"] for name, entry in index["runs"].items() if entry["state"] == "failed"}
     if json:
         print(json_format.dumps(index, indent=2))
     else:
-        from harness.run.grid_display import show_grid
+        from harness.runs.grid_display import show_grid
 
         show_grid(folder, index, terminal)
     if failed:
@@ -133,12 +150,14 @@ def _grid(base: Preset, arms: str | None, seeds: list[int], out: Path | None, fr
         )
 
 
-def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console, store: Store | None = None) -> Finished:
+def _run(
+    resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console, store: Store | None = None
+) -> Finished:
     from harness.report import finish
-    from harness.run import ledger
-    from harness.run.directory import opened
-    from harness.run.display import shown
-    from harness.run.orchestrate import run_plan
+    from harness.runs import ledger
+    from harness.runs.directory import opened
+    from harness.runs.display import shown
+    from harness.runs.orchestrate import run_plan
     from vzero.selfplay import plan
 
     stages = plan(resolved)

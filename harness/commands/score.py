@@ -15,30 +15,49 @@ if TYPE_CHECKING:
 
     from harness.scoring.items import Extraction, Item
 
-Url = Annotated[str | None, typer.Option("--extractor-url", metavar="URL", help="OpenAI-compatible server that reads the answers, .../v1.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--extractor-url", metavar="URL", help="OpenAI-compatible server that reads the answers, .../v1."
+    ),
+]
 Model = Annotated[str | None, typer.Option("--extractor-model", metavar="NAME", help="Model on that server.")]
 
 
 def score(
-    responses: Annotated[Path, typer.Argument(metavar="RESPONSES", help='JSON lines: {"id": ..., "response": ...}.')],
-    suite: Annotated[str, typer.Option("--suite", help="Suite that was answered, e.g. mathvista or logicvista.")],
-    data: Annotated[Path, typer.Option("--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data.")],
+    responses: Annotated[
+        Path, typer.Argument(metavar="RESPONSES", help='JSON lines: {"id": ..., "response": ...}.')
+    ],
+    suite: Annotated[
+        str, typer.Option("--suite", help="Suite that was answered, e.g. mathvista or logicvista.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."
+        ),
+    ],
     json: options.Json = False,
     extractor_url: Url = None,
     extractor_model: Model = None,
     extractor_out: Annotated[
-        Path | None, typer.Option("--extractor-out", help="File that keeps each extraction; default: RESPONSES.extractions.jsonl.")
+        Path | None,
+        typer.Option(
+            "--extractor-out", help="File that keeps each extraction; default: RESPONSES.extractions.jsonl."
+        ),
     ] = None,
-    extractor_remote: Annotated[bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")] = False,
+    extractor_remote: Annotated[
+        bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
+    ] = False,
 ) -> None:
     """Score a file of responses by two lenses: the suite's published rules, and strictly.
 
     Example: vzero-harness score answers.jsonl --suite mathvista --data data/mathvista
     """
+    from harness.evals.sources import find
     from harness.scoring import responses as source
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
-    from harness.scoring.sources import find
     from harness.scoring.view import show
 
     found = find(suite)
@@ -51,12 +70,16 @@ def score(
         print(dumps(as_json(scored), indent=2, allow_nan=False))
         if scored.unanswered:
             answered = len(scored.verdicts)
-            terminal.print(f"incomplete: {answered} of {answered + len(scored.unanswered)} answered", markup=False)
+            terminal.print(
+                f"incomplete: {answered} of {answered + len(scored.unanswered)} answered", markup=False
+            )
     else:
         show(scored, terminal)
 
 
-def _extractor(url: str | None, model: str | None, remote: bool, kept: Path) -> Callable[[Item, str], Extraction]:
+def _extractor(
+    url: str | None, model: str | None, remote: bool, kept: Path
+) -> Callable[[Item, str], Extraction]:
     """The rules, or a checked model on a server."""
     from vzero.errors import InputError
 

@@ -9,7 +9,11 @@ from typing import Any
 
 def as_toml(tree: Mapping[str, Any], prefix: str = "") -> str:
     """Nested settings as TOML, plain values before tables; settings that are None (TOML has none) are left out."""
-    plain = [f"{key} = {_value(value)}" for key, value in tree.items() if not isinstance(value, Mapping) and value is not None]
+    plain = [
+        f"{key} = {_value(value)}"
+        for key, value in tree.items()
+        if not isinstance(value, Mapping) and value is not None
+    ]
     parts = ["\n".join(plain)] if plain else []
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -24,18 +24,29 @@ class Format(StrEnum):
 
 
 def table(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, evaluations, or folders with runs below them.")],
-    against: Annotated[str, typer.Option("--against", help="What gains are over: base, an arm, or another run's folder.")] = "base",
-    metric: Annotated[str | None, typer.Option("--metric", help="greedy, sampled, maj@10 or pass@10; default: the runs' first.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Runs, evaluations, or folders with runs below them."),
+    ],
+    against: Annotated[
+        str, typer.Option("--against", help="What gains are over: base, an arm, or another run's folder.")
+    ] = "base",
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="greedy, sampled, maj@10 or pass@10; default: the runs' first."),
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.rich,
-    out: Annotated[Path | None, typer.Option("--out", help="Write it into this file instead of on the terminal.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it into this file instead of on the terminal.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Compare arms and checkpoints by suite: gain, interval, corrected p, and what could not be read. No model is loaded.
 
     Example: vzero-harness table runs/grid --against frozen-questioner --format latex
     """
-    from harness.comparison import compare, load
+    from harness.analysis.comparison import compare
+    from harness.analysis.load import load
     from harness.report import formats
 
     chosen = Format.json if json else format_
@@ -49,7 +60,9 @@ def table(
         formats.show(comparison, options.console(False))
         return
     if chosen is Format.rich:
-        raise InputError("The format rich is for the terminal; choose --format md, latex, csv, json or html for a file.")
+        raise InputError(
+            "The format rich is for the terminal; choose --format md, latex, csv, json or html for a file."
+        )
     text = formats.render(comparison, chosen.value, [run.folder for run in (*found, *reference)])
     if out is None:
         print(text, end="")

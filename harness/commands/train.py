@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands import options
-from harness.run.signals import interruptible
+from harness.runs.signals import interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ def train(
 
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
-    from harness.capabilities import require
+    from harness.doctor.capabilities import require
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
@@ -49,12 +49,12 @@ def train(
 
 
 def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console) -> dict[str, str]:
-    from harness.run import ledger
-    from harness.run.directory import opened
-    from harness.run.display import shown
-    from harness.run.orchestrate import run_plan
+    from harness.runs import ledger
+    from harness.runs.directory import opened
+    from harness.runs.display import shown
+    from harness.runs.orchestrate import run_plan
+    from vzero.runtime.stage import stage_folder
     from vzero.selfplay import training
-    from vzero.stage import stage_folder
 
     stages = training(resolved)
     with opened(folder, resolved, "train", fresh) as run:
@@ -62,7 +62,9 @@ def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Con
             run_plan(run, resolved, stages, display)
         ledger.append(folder, {"event": "run-finished", "command": "train"})
     return {
-        f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(stage_folder(folder, stage.name) / "checkpoint")
+        f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(
+            stage_folder(folder, stage.name) / "checkpoint"
+        )
         for stage in stages
         if stage.kind in ("train-questioner", "train-solver")
     }

@@ -45,7 +45,10 @@ class Needs:
 
 def needs_of(preset: Preset) -> Needs:
     """What `preset` asks."""
-    asked = [f"{name}={value}" for name, value in (("engine.name", preset.engine.name), ("rollouts.engine", preset.rollouts.engine))]
+    asked = [
+        f"{name}={value}"
+        for name, value in (("engine.name", preset.engine.name), ("rollouts.engine", preset.rollouts.engine))
+    ]
     return Needs(
         gpus=preset.launch.gpus + preset.launch.solver_gpus,
         model=preset.model,
@@ -59,7 +62,12 @@ def benchmarks(place: str, wanted: int, absent: tuple[str, ...]) -> Finding | No
         return None
     if absent:
         fetch = f"vzero-harness fetch --suites {','.join(absent)} --data {place}"
-        return Finding("benchmarks", "fail", f"no {', '.join(absent)} in {place}", f"Fetch them where there is a network: `{fetch}`.")
+        return Finding(
+            "benchmarks",
+            "fail",
+            f"no {', '.join(absent)} in {place}",
+            f"Fetch them where there is a network: `{fetch}`.",
+        )
     return Finding("benchmarks", "ok", f"{wanted} in {place}")
 
 
@@ -77,7 +85,10 @@ def python(facts: Facts, needs: Needs) -> Finding:
         return Finding("Python", "fail", version, "Install Python 3.11 or 3.12 and run `make` again.")
     if facts.optimized:
         return Finding(
-            "Python", "warn", f"{version}, without assertions", "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions."
+            "Python",
+            "warn",
+            f"{version}, without assertions",
+            "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions.",
         )
     return Finding("Python", "ok", version)
 
@@ -85,32 +96,56 @@ def python(facts: Facts, needs: Needs) -> Finding:
 def system(facts: Facts, needs: Needs) -> Finding:
     found = f"{facts.system} {facts.machine}" + (", in a container" if facts.container else "")
     if facts.system != "Linux":
-        return Finding("system", "fail", found, "Use Linux, or the container image: runs rely on its process control.")
+        return Finding(
+            "system", "fail", found, "Use Linux, or the container image: runs rely on its process control."
+        )
     if facts.machine != "x86_64":
-        return Finding("system", "warn", found, "Only x86-64 has been tested; if something fails, try it there.")
+        return Finding(
+            "system", "warn", found, "Only x86-64 has been tested; if something fails, try it there."
+        )
     return Finding("system", "ok", found)
 
 
 def packages(facts: Facts, needs: Needs) -> Finding:
     if not facts.packages:
         return Finding("packages", "ok", "all as declared")
-    named = [f"{name} {'is absent' if found is None else found} ({wanted})" for name, (wanted, found) in sorted(facts.packages.items())]
+    named = [
+        f"{name} {'is absent' if found is None else found} ({wanted})"
+        for name, (wanted, found) in sorted(facts.packages.items())
+    ]
     shown = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
-    return Finding("packages", "fail", shown, "Run `make install`, or install requirements/cpu.txt with --no-deps.")
+    return Finding(
+        "packages", "fail", shown, "Run `make install`, or install requirements/cpu.txt with --no-deps."
+    )
 
 
 def torch(facts: Facts, needs: Needs) -> Finding:
     if facts.torch is None:
-        return Finding("torch", "fail", "not installed", "Run `make install`; it fetches the build that fits.")
+        return Finding(
+            "torch", "fail", "not installed", "Run `make install`; it fetches the build that fits."
+        )
     build = f"{facts.torch}, built for {f'CUDA {facts.torch_cuda}' if facts.torch_cuda else 'the CPU'}"
     if facts.import_error is not None:
         return Finding(
-            "torch", "fail", f"{build}: {facts.import_error}", "Run `make clean install`, so that torch and torchvision fit together."
+            "torch",
+            "fail",
+            f"{build}: {facts.import_error}",
+            "Run `make clean install`, so that torch and torchvision fit together.",
         )
     if facts.torch_cuda is None and needs.gpus:
-        return Finding("torch", "fail", build, "Install requirements/cuda.txt, or use the gpu image: this build cannot use a GPU.")
+        return Finding(
+            "torch",
+            "fail",
+            build,
+            "Install requirements/cuda.txt, or use the gpu image: this build cannot use a GPU.",
+        )
     if facts.torch_cuda is None and facts.driver is not None:
-        return Finding("torch", "warn", build, "A GPU is here; install requirements/cuda.txt, or use the gpu image, to train on it.")
+        return Finding(
+            "torch",
+            "warn",
+            build,
+            "A GPU is here; install requirements/cuda.txt, or use the gpu image, to train on it.",
+        )
     return Finding("torch", "ok", build)
 
 
@@ -118,8 +153,15 @@ def vllm(facts: Facts, needs: Needs) -> Finding | None:
     """Looked for where a preset has it answer for frozen models, or draw from the policy in training, or both."""
     if not needs.vllm:
         return None
-    asked, without = " and ".join(needs.vllm), " ".join(f"--set {one.split('=')[0]}=transformers" for one in needs.vllm)
-    mend = 'Install it: pip install "vzero-harness[cuda]".' if needs.gpus else f"Run `make vllm`, or go without it: {without}."
+    asked, without = (
+        " and ".join(needs.vllm),
+        " ".join(f"--set {one.split('=')[0]}=transformers" for one in needs.vllm),
+    )
+    mend = (
+        'Install it: pip install "vzero-harness[cuda]".'
+        if needs.gpus
+        else f"Run `make vllm`, or go without it: {without}."
+    )
     if facts.vllm is None:
         return Finding("vLLM", "fail", f"not installed; {asked} asks for it", mend)
     found = f"{' '.join(facts.vllm)}, for {asked}"
@@ -151,7 +193,10 @@ def driver(facts: Facts, needs: Needs) -> Finding | None:
         )
     if facts.torch_cuda is not None and facts.cuda_works is False:
         return Finding(
-            "CUDA driver", "fail", f"{facts.driver}, but torch sees no GPU", "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi."
+            "CUDA driver",
+            "fail",
+            f"{facts.driver}, but torch sees no GPU",
+            "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi.",
         )
     return Finding("CUDA driver", "ok", facts.driver)
 
@@ -164,21 +209,31 @@ def gpus(facts: Facts, needs: Needs) -> Finding | None:
     found = f"{len(cards)} ({', '.join(kinds)})" if cards else "none"
     if len(cards) < needs.gpus:
         return Finding(
-            "GPUs", "fail", f"{found}; the preset asks for {needs.gpus}", "Choose another preset, or fewer GPUs with --set launch.gpus=N."
+            "GPUs",
+            "fail",
+            f"{found}; the preset asks for {needs.gpus}",
+            "Choose another preset, or fewer GPUs with --set launch.gpus=N.",
         )
     busy = [gpu for gpu in cards if gpu.used > gpu.total / 10]
     if busy:
         return Finding(
-            "GPUs", "warn", f"{found}; {len(busy)} in use by another process", "Look at nvidia-smi and end what holds their memory."
+            "GPUs",
+            "warn",
+            f"{found}; {len(busy)} in use by another process",
+            "Look at nvidia-smi and end what holds their memory.",
         )
     return Finding("GPUs", "ok", found)
 
 
 def processors(facts: Facts, needs: Needs) -> Finding:
     cores = facts.cpus if facts.cpu_quota is None else min(facts.cpus, facts.cpu_quota)
-    found = f"{facts.cpus}" + (f", limited to the time of {facts.cpu_quota:g}" if facts.cpu_quota is not None else "")
+    found = f"{facts.cpus}" + (
+        f", limited to the time of {facts.cpu_quota:g}" if facts.cpu_quota is not None else ""
+    )
     if cores < 2:
-        return Finding("CPU cores", "warn", found, "Grant two cores (docker run --cpus 2), or expect twice the time.")
+        return Finding(
+            "CPU cores", "warn", found, "Grant two cores (docker run --cpus 2), or expect twice the time."
+        )
     return Finding("CPU cores", "ok", found)
 
 
@@ -192,15 +247,28 @@ def memory(facts: Facts, needs: Needs) -> Finding | None:
     if size < needs.memory:
         return Finding("memory", "fail", found, f"{more}: {_size(needs.memory)} are needed.")
     if size < 1.5 * needs.memory:
-        return Finding("memory", "warn", found, f"{more}, or end other programs: {_size(int(1.5 * needs.memory))} are comfortable.")
+        return Finding(
+            "memory",
+            "warn",
+            found,
+            f"{more}, or end other programs: {_size(int(1.5 * needs.memory))} are comfortable.",
+        )
     return Finding("memory", "ok", found)
 
 
 def shared_memory(facts: Facts, needs: Needs) -> Finding | None:
     if facts.shared_memory is None:
-        return Finding("shared memory", "fail", "no /dev/shm", "Mount it: processes hand each other data there.") if needs.gpus else None
+        return (
+            Finding("shared memory", "fail", "no /dev/shm", "Mount it: processes hand each other data there.")
+            if needs.gpus
+            else None
+        )
     found = _size(facts.shared_memory)
-    mend = "Start the container with --shm-size=16g." if facts.container else "Enlarge it: mount -o remount,size=16G /dev/shm."
+    mend = (
+        "Start the container with --shm-size=16g."
+        if facts.container
+        else "Enlarge it: mount -o remount,size=16G /dev/shm."
+    )
     if needs.gpus > 1 and facts.shared_memory < 1 * GIB:
         return Finding("shared memory", "fail", found, mend)
     if needs.gpus and facts.shared_memory < 8 * GIB:
@@ -210,12 +278,22 @@ def shared_memory(facts: Facts, needs: Needs) -> Finding | None:
 
 def disk(facts: Facts, needs: Needs) -> Finding | None:
     if facts.run_refused is not None:
-        return Finding("disk", "fail", facts.run_refused, "Mount a volume this user may write to, or choose another folder with --out.")
+        return Finding(
+            "disk",
+            "fail",
+            facts.run_refused,
+            "Mount a volume this user may write to, or choose another folder with --out.",
+        )
     if facts.run_free is None:
         return None
     found = f"{_size(facts.run_free)} free for {facts.run_folder}"
     if facts.run_free < needs.disk:
-        return Finding("disk", "fail", found, f"Free {_size(needs.disk - facts.run_free)}, or choose a folder on another disk with --out.")
+        return Finding(
+            "disk",
+            "fail",
+            found,
+            f"Free {_size(needs.disk - facts.run_free)}, or choose a folder on another disk with --out.",
+        )
     if facts.run_free < 2 * needs.disk:
         return Finding("disk", "warn", found, f"Free some: a run is expected to write {_size(needs.disk)}.")
     return Finding("disk", "ok", found)
@@ -226,16 +304,24 @@ def cache(facts: Facts, needs: Needs) -> Finding | None:
         return None
     if facts.cache_refused is not None:
         level: Level = "warn" if needs.model == "pocket" else "fail"
-        return Finding("cache", level, facts.cache_refused, "Point HF_HOME to a folder this user may write to.")
+        return Finding(
+            "cache", level, facts.cache_refused, "Point HF_HOME to a folder this user may write to."
+        )
     return Finding("cache", "ok", facts.cache_folder)
 
 
 def files(facts: Facts, needs: Needs) -> Finding:
     soft, hard = facts.open_files
-    wanted = 65536 if needs.gpus else 1024  # each vLLM engine and rank holds sockets and shared memory by the thousand
+    wanted = (
+        65536 if needs.gpus else 1024
+    )  # each vLLM engine and rank holds sockets and shared memory by the thousand
     if 0 <= soft < wanted:
         level: Level = "fail" if soft < 256 else "warn"
-        how = f"ulimit -n {wanted}" if not 0 <= hard < wanted else f"a hard limit of {wanted} (docker run --ulimit nofile={wanted})"
+        how = (
+            f"ulimit -n {wanted}"
+            if not 0 <= hard < wanted
+            else f"a hard limit of {wanted} (docker run --ulimit nofile={wanted})"
+        )
         return Finding("open files", level, f"at most {soft}", f"Raise the limit before starting: {how}.")
     return Finding("open files", "ok", f"at most {soft}" if soft >= 0 else "no limit")
 
@@ -243,7 +329,12 @@ def files(facts: Facts, needs: Needs) -> Finding:
 def ports(facts: Facts, needs: Needs) -> Finding:
     if facts.loopback_refused is not None:
         mend = "Allow it: the frozen Solver is served, and processes meet, on 127.0.0.1."
-        return Finding("ports", "fail" if needs.gpus else "warn", f"127.0.0.1 cannot be listened on: {facts.loopback_refused}", mend)
+        return Finding(
+            "ports",
+            "fail" if needs.gpus else "warn",
+            f"127.0.0.1 cannot be listened on: {facts.loopback_refused}",
+            mend,
+        )
     return Finding("ports", "ok", "127.0.0.1 can be listened on")
 
 
@@ -253,7 +344,10 @@ def compiler(facts: Facts, needs: Needs) -> Finding:
     if facts.compiler is None or not facts.headers:
         found = "none" if facts.compiler is None else f"{facts.compiler}, but no Python.h"
         return Finding(
-            "C compiler", "fail", found, "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time."
+            "C compiler",
+            "fail",
+            found,
+            "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time.",
         )
     return Finding("C compiler", "ok", facts.compiler)
 
@@ -267,7 +361,11 @@ def model(facts: Facts, needs: Needs) -> Finding | None:
         return Finding("model", "ok", f"{needs.model} is on disk")
     if facts.hub == "reached":
         return Finding("model", "ok", f"{needs.model} will be fetched from the hub")
-    told = "and the hub is switched off (HF_HUB_OFFLINE)" if facts.hub == "switched off" else f"and the hub cannot be reached: {facts.hub}"
+    told = (
+        "and the hub is switched off (HF_HUB_OFFLINE)"
+        if facts.hub == "switched off"
+        else f"and the hub cannot be reached: {facts.hub}"
+    )
     mend = "Connect, or fetch the model elsewhere (hf download) and give its folder with --set model=FOLDER."
     return Finding("model", "fail", f"{needs.model} is not on disk, {told}", mend)
 

@@ -95,7 +95,10 @@ def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) 
     """Look at this machine for a run of `model` that writes to `run_folder`."""
     version, cuda = _torch_build()
     error, works = (None, None) if quick else _import_torch()
-    cache = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
+    cache = Path(
+        os.environ.get("HF_HOME")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    )
     return Facts(
         quick=quick,
         python=sys.version_info[:3],
@@ -119,13 +122,16 @@ def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) 
         cache_folder=str(cache),
         cache_free=_free(cache),
         cache_refused=_refused(cache),
-        compiler=next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "cc", "clang")))), None),
+        compiler=next(
+            filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "cc", "clang")))), None
+        ),
         headers=(Path(_include_folder()) / "Python.h").is_file(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         loopback_refused=_listen(0),
         hub=None if quick or model == "pocket" else _hub(),
         model_on_disk=None if quick else _on_disk(model),
-        container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")) or "container" in os.environ,
+        container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+        or "container" in os.environ,
         optimized=not __debug__,
         vllm=_vllm(),
     )
@@ -173,7 +179,7 @@ def _vllm() -> tuple[str, str] | None:
 def _import_torch() -> tuple[str | None, bool | None]:
     """Why torch or torchvision cannot be imported, and whether torch sees a GPU."""
     try:
-        from vzero import compat
+        from vzero.runtime import compat
 
         compat.install()
         import torch
@@ -195,7 +201,9 @@ def _gpus() -> tuple[Gpu, ...] | None:
     if program is None:
         return None
     command = [program, "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader,nounits"]
-    answer = _or_none(lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout)
+    answer = _or_none(
+        lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    )
     return None if answer is None else parse_gpus(answer)
 
 

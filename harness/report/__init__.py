@@ -34,12 +34,12 @@ def finish(run: Path) -> Finished:
     Raises:
         InputError: `run` is no run directory, or a sealed file in it was changed.
     """
-    from harness.record import record
+    from harness.analysis.record import record
+    from harness.analysis.results import build
     from harness.report import html, markdown
     from harness.report.collect import collect
-    from harness.results import build
-    from harness.sealed import read_run
-    from vzero import artefacts
+    from harness.runs.sealed import read_run
+    from vzero.runtime import artefacts
 
     found = read_run(run)
     results = build(found)
@@ -58,8 +58,8 @@ def print_summary(run: Path, console: Console) -> None:
         InputError: there is no results.json yet.
     """
     from harness.report import terminal
-    from vzero import artefacts
     from vzero.errors import InputError
+    from vzero.runtime import artefacts
 
     try:
         results = artefacts.read_json(run / RESULTS)

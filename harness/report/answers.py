@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import MINUS, NBSP, number, percent
+from harness.tables.table import Cell, Results, Table
+from harness.tables.words import MINUS, NBSP, number, percent
 
 
 def by_samples(results: Results) -> Table | None:
@@ -16,11 +16,22 @@ def by_samples(results: Results) -> Table | None:
     rows, breaks = [], set()
     for model, one in found.items():
         for index, (key, label) in enumerate((("majority", "maj@k"), ("passed", "pass@k"))):
-            rows.append((Cell(model if index == 0 else ""), Cell(label), *(Cell(percent(one[key][ks.index(k)])) for k in chosen)))
+            rows.append(
+                (
+                    Cell(model if index == 0 else ""),
+                    Cell(label),
+                    *(Cell(percent(one[key][ks.index(k)])) for k in chosen),
+                )
+            )
         breaks.add(len(rows) - 1)
     note = f"In{NBSP}%, mean of the suites. maj@1 is one sampled answer; greedy accuracies stand above."
     return Table(
-        "Accuracy by number of samples", ("model", "measure", *(f"k = {k}" for k in chosen)), tuple(rows), 2, (note,), frozenset(breaks)
+        "Accuracy by number of samples",
+        ("model", "measure", *(f"k = {k}" for k in chosen)),
+        tuple(rows),
+        2,
+        (note,),
+        frozenset(breaks),
     )
 
 
@@ -43,4 +54,6 @@ def flips(results: Results) -> Table | None:
     if not rows:
         return None
     columns = ("suite", "model", "items", "right \u2192 wrong", "wrong \u2192 right", "net")
-    return Table("Greedy answers that changed sides", columns, tuple(rows), 2, ("Against the base, item by item.",))
+    return Table(
+        "Greedy answers that changed sides", columns, tuple(rows), 2, ("Against the base, item by item.",)
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import NBSP, NOTHING, number, percent
+from harness.tables.table import Cell, Results, Table
+from harness.tables.words import NBSP, NOTHING, number, percent
 
 SHADOW_ROWS = (
     ("valid", "questions in the right form"),
-    ("cut_off", "questions cut off"),
+    ("truncated", "questions cut off"),
     ("distinct", "distinct among the valid"),
     ("duplicates", "repeat another question"),
     ("letter_entropy_intuitive", "entropy of intuitive letters, nats (of 1.39)"),
@@ -35,7 +35,7 @@ SHADOW_ROWS = (
 
 def iterations(results: Results) -> Table | None:
     """Shadow measures, one column an iteration."""
-    found = results["shadow"]
+    found = results["ground_truth"]
     if not found:
         return None
     rows = []
@@ -44,12 +44,24 @@ def iterations(results: Results) -> Table | None:
         if all(value is None for value in values):
             continue
         rows.append((Cell(label), *(_measure_cell(name, value) for value in values)))
-    notes = [f"In{NBSP}% unless said otherwise, with the number of cases. Accuracies are among well-posed questions."]
+    notes = [
+        f"In{NBSP}% unless said otherwise, with the number of cases. Accuracies are among well-posed questions."
+    ]
     if all(one["well_posed"] is None for one in found.values()):
-        notes.append("These images have no known truth: how many questions are well-posed and how many labels are right is not measured.")
-    notes += [f"Incomplete: iteration {t} has no questions yet." for t in range(1, results["iterations"] + 1) if str(t) not in found]
+        notes.append(
+            "These images have no known truth: how many questions are well-posed and how many labels are right is not measured."
+        )
+    notes += [
+        f"Incomplete: iteration {t} has no questions yet."
+        for t in range(1, results["iterations"] + 1)
+        if str(t) not in found
+    ]
     return Table(
-        "What was asked, and what the labels were worth", ("measure", *(f"iteration {t}" for t in found)), tuple(rows), 1, tuple(notes)
+        "What was asked, and what the labels were worth",
+        ("measure", *(f"iteration {t}" for t in found)),
+        tuple(rows),
+        1,
+        tuple(notes),
     )
 
 
@@ -65,14 +77,23 @@ def _measure_cell(name: str, value: Any) -> Cell:
 
 def calibration(results: Results) -> Table | None:
     """How often the pseudo-label is right at each confidence."""
-    found = {t: {row["c"]: row for row in one["calibration"]} for t, one in results["shadow"].items() if one.get("calibration")}
+    found = {
+        t: {row["c"]: row for row in one["calibration"]}
+        for t, one in results["ground_truth"].items()
+        if one.get("calibration")
+    }
     if not found:
         return None
     levels = sorted({c for rows in found.values() for c in rows})
     rows = tuple(
         (
             Cell(f"{c:.1f}"),
-            *(Cell(percent(rows[c]["value"]), "", f"n {rows[c]['n']:,}") if c in rows else Cell(NOTHING, "dim") for rows in found.values()),
+            *(
+                Cell(percent(rows[c]["value"]), "", f"n {rows[c]['n']:,}")
+                if c in rows
+                else Cell(NOTHING, "dim")
+                for rows in found.values()
+            ),
         )
         for c in levels
     )
@@ -87,7 +108,7 @@ def calibration(results: Results) -> Table | None:
 
 def asked_families(results: Results) -> Table | None:
     """Which families the Questioner asks about."""
-    found = {t: one["families"] for t, one in results["shadow"].items() if one.get("families")}
+    found = {t: one["families"] for t, one in results["ground_truth"].items() if one.get("families")}
     if not found:
         return None
     names = sorted(
@@ -98,7 +119,11 @@ def asked_families(results: Results) -> Table | None:
         (
             Cell(name, "", "hard" if name in results["hard_families"] else ""),
             *(
-                Cell(number(families.get(name, 0)), "", f"{percent(families.get(name, 0) / sum(families.values()))}{NBSP}%")
+                Cell(
+                    number(families.get(name, 0)),
+                    "",
+                    f"{percent(families.get(name, 0) / sum(families.values()))}{NBSP}%",
+                )
                 for families in found.values()
             ),
         )

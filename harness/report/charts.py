@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.report.words import metric_label, number, points, visible
+from harness.tables.words import metric_label, number, points, visible
 
 Point = tuple[float, float]
 
@@ -41,16 +41,25 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Centred running mean over `window` values, shorter at the ends."""
     half = window // 2
-    return [math.fsum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
+    return [
+        math.fsum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1])
+        for i in range(len(values))
+    ]
 
 
 def svg(width: int, height: int, label: str, *parts: str) -> Markup:
     body = Markup("").join(Markup(part) for part in parts)
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, visible(label)) + body + Markup("</svg>")
+    return (
+        Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, visible(label))
+        + body
+        + Markup("</svg>")
+    )
 
 
 def text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(visible(text))}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(visible(text))}</text>'
+    )
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -75,24 +84,41 @@ def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
     across, up = Scale(min(x for x, _ in everything), last, left, right), Scale(low, high, bottom, top)
     parts = []
     for value in ticks(low, high):
-        parts += [line(left, up(value), right, up(value), "rule"), text(left - 5, up(value) + 3.5, f"{value:g}", "end")]
-    parts += [text(left, bottom + 15, f"{everything[0][0]:g}"), text(right, bottom + 15, f"step {last:g}", "end")]
+        parts += [
+            line(left, up(value), right, up(value), "rule"),
+            text(left - 5, up(value) + 3.5, f"{value:g}", "end"),
+        ]
+    parts += [
+        text(left, bottom + 15, f"{everything[0][0]:g}"),
+        text(right, bottom + 15, f"step {last:g}", "end"),
+    ]
     for t, given in finite.items():
         if given:
             parts.append(path([(across(x), up(y)) for x, y in given], f"faint i{t % 4}"))
             means = smooth([y for _, y in given], max(1, len(given) // 8))
-            parts.append(path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{t % 4}"))
+            parts.append(
+                path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{t % 4}")
+            )
     return svg(width, height, f"{label} by step", *parts)
 
 
 def forest(results: Mapping[str, Any], metric: str) -> Markup:
     """Every paired gain over the base with its interval, suites below each other, the average last. One scale for all measures."""
     gains = results["gains"]
-    suites = [suite for suite in (*results["suites"], "average") if any(suite in one for one in gains.values())]
-    rows = [(suite, model, gains[model][suite][metric]) for suite in suites for model in gains if suite in gains[model]]
+    suites = [
+        suite for suite in (*results["suites"], "average") if any(suite in one for one in gains.values())
+    ]
+    rows = [
+        (suite, model, gains[model][suite][metric])
+        for suite in suites
+        for model in gains
+        if suite in gains[model]
+    ]
     if not rows:
         return Markup("")
-    shown = [one[name] for one in _all_gains(gains) for name in ("gain", "low", "high") if one[name] is not None]
+    shown = [
+        one[name] for one in _all_gains(gains) for name in ("gain", "low", "high") if one[name] is not None
+    ]
     margin = 0.06 * (max(*shown, 0) - min(*shown, 0)) or 0.01
     width, left, right, step, top = 300, 28, 252, 17, 30
     height = top + step * len(rows) + 24 * len(suites) + 14

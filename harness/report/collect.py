@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.ground_truth import TruthLike, pocket_truths
 from harness.report import flips
 from harness.report.pictures import data_uri
-from harness.sealed import Run, SealedStage
-from harness.shadow import TruthLike, pocket_truths
+from harness.runs.sealed import Run, SealedStage
 from vzero.errors import InputError
-from vzero.images import ImageRecord, load_records, open_image
+from vzero.images.records import ImageRecord, load_records, open_image
 
 SAMPLES = 20
 PHASES = ("rollout", "votes", "logprobs", "update")
@@ -49,9 +49,14 @@ class Material:
 def collect(run: Run) -> Material:
     """Gather the material of `run`'s finished stages."""
     curves = {
-        (role, one.stage.iteration): one.rows("metrics.jsonl") for role in ("questioner", "solver") for one in run.of_kind(f"train-{role}")
+        (role, one.stage.iteration): one.rows("metrics.jsonl")
+        for role in ("questioner", "solver")
+        for one in run.of_kind(f"train-{role}")
     }
-    stages = tuple({"name": name, "manifest": one.digest, "spec": one.manifest["spec_digest"]} for name, one in run.stages.items())
+    stages = tuple(
+        {"name": name, "manifest": one.digest, "spec": one.manifest["spec_digest"]}
+        for name, one in run.stages.items()
+    )
     cost = tuple(_cost(one) for one in run.stages.values())
     return Material(curves, cost, stages, _software(run), tuple(choose_samples(run)), flips.choose(run))
 
@@ -63,7 +68,12 @@ def _cost(stage: SealedStage) -> dict[str, Any]:
         for name in PHASES
         if any(isinstance(row.get(name), int | float) for row in rows)
     }
-    drawn = sum(value for row in rows for name, value in row.items() if name.endswith("tokens") and isinstance(value, int))
+    drawn = sum(
+        value
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("tokens") and isinstance(value, int)
+    )
     tokens = facts.get("tokens") or drawn or None
     return {"name": stage.stage.name, "seconds": facts.get("seconds"), "phases": phases, "tokens": tokens}
 
@@ -73,7 +83,9 @@ def _software(run: Run) -> tuple[dict[str, Any], ...]:
     found: dict[str, dict[str, Any]] = {}
     for name, one in run.stages.items():
         state = one.manifest["provenance"]
-        found.setdefault(repr(sorted(state.items(), key=lambda pair: pair[0])), {**state, "stages": []})["stages"].append(name)
+        found.setdefault(repr(sorted(state.items(), key=lambda pair: pair[0])), {**state, "stages": []})[
+            "stages"
+        ].append(name)
     return tuple(found.values())
 
 
@@ -92,14 +104,16 @@ def choose_samples(run: Run, count: int = SAMPLES) -> list[Sample]:
     return found
 
 
-def _of_iteration(run: Run, stage: SealedStage, images: SealedStage, records: Mapping[str, ImageRecord], quota: int) -> list[Sample]:
+def _of_iteration(
+    run: Run, stage: SealedStage, images: SealedStage, records: Mapping[str, ImageRecord], quota: int
+) -> list[Sample]:
     questions = stage.rows("questions.jsonl")
     labelled = run.of_iteration("label", stage.stage.iteration)
     labels = {row["question_id"]: row for row in labelled.rows("labels.jsonl")} if labelled else {}
     states = {row["question_id"]: _state(row, labels.get(row["question_id"])) for row in questions}
     chosen = spread(states, quota)
     rows = [row for row in questions if row["question_id"] in chosen]
-    truths = (pocket_truths(images.folder, rows) if images.has("shadow.jsonl") else None) or {}
+    truths = (pocket_truths(images.folder, rows) if images.has("ground_truth.jsonl") else None) or {}
     votes: dict[str, list[Mapping[str, Any]]] = {}
     for vote in labelled.rows("votes.jsonl") if labelled else []:
         if vote["question_id"] in chosen:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.report.table import Cell, Table
-from harness.report.words import MINUS, NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
+from harness.tables.table import Cell, Table
+from harness.tables.words import MINUS, NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -25,7 +25,10 @@ _ORDER = ("REPRODUCED", "CONTRADICTED", "PROTOCOL DEVIATION", "INCONCLUSIVE", "N
 
 def arms(comparison: Comparison, suites: Sequence[str] | None = None) -> Table:
     """Arms and checkpoints x suites. `suites` chooses the columns of one of several tables of a narrow page; all of them by default."""
-    places = [*(comparison["suites"] if suites is None else suites), *([AVERAGE] if len(comparison["suites"]) > 1 else [])]
+    places = [
+        *(comparison["suites"] if suites is None else suites),
+        *([AVERAGE] if len(comparison["suites"]) > 1 else []),
+    ]
     rows = tuple(_row(row, places, comparison["metric"]) for row in comparison["rows"])
     kinds = [row["kind"] for row in comparison["rows"]]
     breaks = frozenset(index for index in range(len(kinds) - 1) if kinds[index] != kinds[index + 1])
@@ -48,14 +51,18 @@ def columns(table: Table, kept: Sequence[int]) -> Table:
 def _row(row: Row, places: Sequence[str], metric: str) -> tuple[Cell, ...]:
     if row["kind"] != "measured":
         cells = (_printed(row["cells"].get(place, [])) for place in places)
-        return (Cell(f"{row['kind']}: {row['name']}", PRINTED), *cells, *(Cell(NOTHING, "dim") for _ in range(4)))
+        return (
+            Cell(f"{row['kind']}: {row['name']}", PRINTED),
+            *cells,
+            *(Cell(NOTHING, "dim") for _ in range(4)),
+        )
     kind = "greedy" if metric == "greedy" else "sampled"
     seeds = f"{len(row['seeds'])} seeds" if len(row["seeds"]) > 1 else f"seed {row['seeds'][0]}"
     return (
         Cell(row["name"], "", seeds),
         *(_measured(row["cells"].get(place)) for place in places),
         _scored(row),
-        *(_share(row[f"{what}_{kind}"]) for what in ("unparsed", "cut_off")),
+        *(_share(row[f"{what}_{kind}"]) for what in ("unparsed", "truncated")),
         Cell(compute(row), "" if row["compute_note"] is None else "bad"),
     )
 
@@ -84,7 +91,9 @@ def _printed(numbers: Sequence[Mapping[str, Any]]) -> Cell:
     if not numbers:
         return Cell(NOTHING, "dim")
     return Cell(
-        " / ".join(percent(one["value"]) for one in numbers), PRINTED, " / ".join(dict.fromkeys(one["certainty"] for one in numbers))
+        " / ".join(percent(one["value"]) for one in numbers),
+        PRINTED,
+        " / ".join(dict.fromkeys(one["certainty"] for one in numbers)),
     )
 
 
@@ -114,12 +123,22 @@ def notes(comparison: Comparison) -> list[str]:
         "average uncorrected). Several seeds: intervals hold seeds and images to be draws from many."
     ]
     if any(row["kind"] != "measured" for row in comparison["rows"]):
-        said.append("Published and third-party rows are numbers as printed, with how they were read; they were not measured here.")
+        said.append(
+            "Published and third-party rows are numbers as printed, with how they were read; they were not measured here."
+        )
     if comparison["pooled_from_sums"]:
-        said.append(f"Without single items, from each run's own sums: {', '.join(comparison['pooled_from_sums'])}.")
+        said.append(
+            f"Without single items, from each run's own sums: {', '.join(comparison['pooled_from_sums'])}."
+        )
         if comparison["against"] != "base":
-            said.append("Gains over an arm need single items: give the command that made those runs again, and results.json holds them.")
-    said += [f"Not finished: {run['name']} (missing {', '.join(run['missing'])})." for run in comparison["runs"] if run["missing"]]
+            said.append(
+                "Gains over an arm need single items: give the command that made those runs again, and results.json holds them."
+            )
+    said += [
+        f"Not finished: {run['name']} (missing {', '.join(run['missing'])})."
+        for run in comparison["runs"]
+        if run["missing"]
+    ]
     return said
 
 
@@ -133,10 +152,16 @@ def losses(comparison: Comparison) -> list[str]:
         fell = [(place, gain) for place, gain in gains if points(gain["gain"]).startswith(MINUS)]
         if fell:
             where = ", ".join(
-                f"{place} ({points(gain['gain'])}{', told from zero' if gain['direction'] == 'negative' else ''})" for place, gain in fell
+                f"{place} ({points(gain['gain'])}{', told from zero' if gain['direction'] == 'negative' else ''})"
+                for place, gain in fell
             )
             said.append(f"{row['name']} loses on {where}.")
-    trained = any(cell and cell["gain"] for row in comparison["rows"] if row["kind"] == "measured" for cell in row["cells"].values())
+    trained = any(
+        cell and cell["gain"]
+        for row in comparison["rows"]
+        if row["kind"] == "measured"
+        for cell in row["cells"].values()
+    )
     return said or (["No row loses on any suite."] if trained else [])
 
 
@@ -186,7 +211,11 @@ def cards(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _needed(settle: Mapping[str, Any]) -> str:
     ways = [f"{settle[what]:,} {what}" for what in ("items", "seeds") if settle[what] is not None]
-    would = f"{' or '.join(ways)} would settle it ({settle['to']})" if ways else "neither more items nor more seeds alone would settle it"
+    would = (
+        f"{' or '.join(ways)} would settle it ({settle['to']})"
+        if ways
+        else "neither more items nor more seeds alone would settle it"
+    )
     return f"If {settle['supposing']} is the true one, {would}."
 
 

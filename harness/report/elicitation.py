@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.report.table import Cell, Table
-from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, percent, points
+from harness.tables.table import Cell, Table
+from harness.tables.words import NBSP, NOTHING, TONES, interval, metric_label, percent, points
 
 Results = Mapping[str, Any]
 
@@ -30,14 +30,25 @@ def elicitation(results: Results) -> Table | None:
                     Cell(suite if index == 0 else ""),
                     Cell(metric_label(metric)),
                     *(Cell(percent(one["value"])) if one else Cell(NOTHING, "dim") for one in measured),
-                    *(Cell(points(one["gain"]), TONES[one["direction"]], interval(one["low"], one["high"])) for one in gains),
+                    *(
+                        Cell(points(one["gain"]), TONES[one["direction"]], interval(one["low"], one["high"]))
+                        for one in gains
+                    ),
                 )
             )
         breaks.add(len(rows) - 1)
     words = f"{probe['words']}{NBSP}word{'s' if probe['words'] > 1 else ''}"
     return Table(
         "Elicited or learned",
-        ("suite", "measure", "base", "base, begun", last, f"begun{NBSP}\u2212{NBSP}base", f"{last}{NBSP}\u2212{NBSP}begun"),
+        (
+            "suite",
+            "measure",
+            "base",
+            "base, begun",
+            last,
+            f"begun{NBSP}\u2212{NBSP}base",
+            f"{last}{NBSP}\u2212{NBSP}begun",
+        ),
         tuple(rows),
         2,
         (

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from harness.accuracies import model_name
-from harness.evaluation.metrics import greedy_correct
+from harness.analysis.accuracies import model_name
+from harness.evals.metrics import greedy_correct
 from harness.report.pictures import data_uri
-from harness.sealed import Run
+from harness.runs.sealed import Run
 
 EXAMPLES = 12  # half of them lost, half gained, where there are enough
 
@@ -41,7 +41,9 @@ def choose(run: Run, count: int = EXAMPLES) -> tuple[Flip, ...]:
         return ()
     after = {(row["suite"], row["item_id"]): row for row in rows[trained[-1]]}
     pairs = [(row, after[key]) for row in rows["base"] if (key := (row["suite"], row["item_id"])) in after]
-    changed = sorted(((one, two) for one, two in pairs if greedy_correct(one) != greedy_correct(two)), key=_rank)
+    changed = sorted(
+        ((one, two) for one, two in pairs if greedy_correct(one) != greedy_correct(two)), key=_rank
+    )
     lost = [pair for pair in changed if greedy_correct(pair[0])]
     gained = [pair for pair in changed if not greedy_correct(pair[0])]
     half = count // 2

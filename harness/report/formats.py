@@ -12,7 +12,7 @@ from harness.report import compared
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.report.table import Table
+    from harness.tables.table import Table
 
 SUITE_WIDTH, ARM_WIDTH = 16, 16  # columns of a terminal
 BESIDE = 4  # the last columns, which stand in a table of their own in a terminal
@@ -29,14 +29,21 @@ def render(comparison: Mapping[str, Any], name: str, folders: Sequence[Path] = (
     if name == "latex":
         from harness.report import latex
 
-        return "\n".join(latex.table(one) for one in (compared.arms(comparison), compared.claims(comparison["claims"])))
+        return "\n".join(
+            latex.table(one) for one in (compared.arms(comparison), compared.claims(comparison["claims"]))
+        )
     if name == "html":
         from harness.report import page
 
         return page.render(comparison, page.curves_of(comparison, folders))
     from harness.report import markdown
 
-    return "\n\n".join(markdown.table(one) for one in (compared.arms(comparison), compared.claims(comparison["claims"]))) + "\n"
+    return (
+        "\n\n".join(
+            markdown.table(one) for one in (compared.arms(comparison), compared.claims(comparison["claims"]))
+        )
+        + "\n"
+    )
 
 
 def write(text: str, path: Path) -> None:
@@ -45,8 +52,8 @@ def write(text: str, path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    from vzero import artefacts
     from vzero.errors import FULL_DISK, InputError
+    from vzero.runtime import artefacts
 
     try:
         artefacts.write_text(path, text)
@@ -65,7 +72,9 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
     for start in range(0, len(suites), each):
         whole = compared.arms(comparison, suites[start : start + each])
         console.print(_stacked(compared.columns(whole, [*range(len(whole.columns) - BESIDE)])))
-    console.print(_stacked(compared.columns(whole, [0, *range(len(whole.columns) - BESIDE, len(whole.columns))])))
+    console.print(
+        _stacked(compared.columns(whole, [0, *range(len(whole.columns) - BESIDE, len(whole.columns))]))
+    )
     for sentence in compared.notes(comparison):
         terminal.say(sentence, console, "dim")
     for sentence in compared.losses(comparison):
@@ -73,7 +82,11 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
     entries = [one for one in comparison["claims"] if one["verdict"] != "NOT RUN"]
     for one in entries:
         terminal.say(f"{one['says']}: {one['sentence']}", console, "bold")
-    terminal.say(f"{len(comparison['claims']) - len(entries)} published claims were not run (--format md says why).", console, "dim")
+    terminal.say(
+        f"{len(comparison['claims']) - len(entries)} published claims were not run (--format md says why).",
+        console,
+        "dim",
+    )
 
 
 def _stacked(table: Table) -> Any:
@@ -83,11 +96,15 @@ def _stacked(table: Table) -> Any:
     from rich.text import Text
 
     from harness.report.terminal import STYLES
-    from harness.report.words import visible
+    from harness.tables.words import visible
 
-    found = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    found = RichTable(
+        title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, column in enumerate(table.columns):
-        found.add_column(Text(column), justify="left" if index < table.text_columns else "right", overflow="fold")
+        found.add_column(
+            Text(column), justify="left" if index < table.text_columns else "right", overflow="fold"
+        )
     for index, row in enumerate(table.rows):
         cells = []
         for cell in row:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, number, p_value, percent, points
+from harness.tables.table import Cell, Results, Table
+from harness.tables.words import (
+    NBSP,
+    NOTHING,
+    TONES,
+    interval,
+    metric_label,
+    number,
+    p_value,
+    percent,
+    points,
+)
 
 
 def _missing_note(results: Results) -> tuple[str, ...]:
@@ -62,7 +72,10 @@ def _gain_cell(results: Results, model: str, suite: str, metric: str) -> Cell:
 def tests(results: Results) -> Table | None:
     """Gains with the cross-check interval and p-values: what stands behind the headline table."""
     rows, breaks = [], set()
-    for key, over in (("gains", lambda _: "base"), ("gains_over_previous", lambda model: f"S{int(model[1:]) - 1}")):
+    for key, over in (
+        ("gains", lambda _: "base"),
+        ("gains_over_previous", lambda model: f"S{int(model[1:]) - 1}"),
+    ):
         for model, suites in results[key].items():
             for suite, gains in suites.items():
                 for metric, gain in gains.items():
@@ -85,7 +98,18 @@ def tests(results: Results) -> Table | None:
         return None
     return Table(
         "Paired tests",
-        ("comparison", "suite", "measure", "gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (Holm)", "test", "items"),
+        (
+            "comparison",
+            "suite",
+            "measure",
+            "gain",
+            f"bootstrap 95{NBSP}%",
+            f"t 95{NBSP}%",
+            "p",
+            "p (Holm)",
+            "test",
+            "items",
+        ),
         tuple(rows),
         3,
         (
@@ -101,13 +125,20 @@ def counts(results: Results) -> Table | None:
     rows, breaks = [], set()
     for suite, models in results["suites"].items():
         for index, (model, measures) in enumerate(models.items()):
-            entries = [measures[f"{what}_{kind}"] for what in ("unparsed", "cut_off") for kind in ("greedy", "sampled")]
+            entries = [
+                measures[f"{what}_{kind}"]
+                for what in ("unparsed", "truncated")
+                for kind in ("greedy", "sampled")
+            ]
             rows.append(
                 (
                     Cell(suite if index == 0 else ""),
                     Cell(model),
                     Cell(number(measures["greedy"]["n"])),
-                    *(Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "") for one in entries),
+                    *(
+                        Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "")
+                        for one in entries
+                    ),
                 )
             )
         breaks.add(len(rows) - 1)
@@ -115,10 +146,21 @@ def counts(results: Results) -> Table | None:
         return None
     return Table(
         "Answers that could not be read, or were cut off",
-        ("suite", "model", "items", "unparsed, greedy", "unparsed, T = 1", "cut off, greedy", "cut off, T = 1"),
+        (
+            "suite",
+            "model",
+            "items",
+            "unparsed, greedy",
+            "unparsed, T = 1",
+            "cut off, greedy",
+            "cut off, T = 1",
+        ),
         tuple(rows),
         2,
-        (*_missing_note(results), f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item."),
+        (
+            *_missing_note(results),
+            f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item.",
+        ),
         frozenset(breaks),
     )
 
@@ -139,7 +181,9 @@ def lenses(results: Results) -> Table | None:
         ("suite", "model", "official", "strict", "read", "cut off", "gain, official", "gain, strict"),
         tuple(rows),
         2,
-        ("Official: the suite's published scoring. The other tables show it. Strict: an answer that cannot be read is wrong.",),
+        (
+            "Official: the suite's published scoring. The other tables show it. Strict: an answer that cannot be read is wrong.",
+        ),
         frozenset(breaks),
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training, words
+from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training
 from harness.report.collect import Material
+from harness.tables import words
 
 PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),
@@ -66,7 +67,11 @@ def render(results: Mapping[str, Any], material: Material) -> str:
 def template() -> tuple[Environment, str]:
     """The environment of every page (what is not a chart is escaped), and the style sheet."""
     environment = Environment(
-        loader=PackageLoader("harness.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         visible=words.visible,
@@ -82,14 +87,21 @@ def template() -> tuple[Environment, str]:
 def _calibrations(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         (f"iteration {t}", charts.calibration(one["calibration"], tuple(results["keep"]), int(t)))
-        for t, one in results["shadow"].items()
+        for t, one in results["ground_truth"].items()
         if one["calibration"]
     ]
 
 
 def _by_samples(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    kinds = (("majority", "maj@k: the majority of k answers is right"), ("passed", "pass@k: any of k answers is right"))
-    return [(label, chart) for which, label in kinds if (chart := plots.by_samples(results["k_curves"], which, label))]
+    kinds = (
+        ("majority", "maj@k: the majority of k answers is right"),
+        ("passed", "pass@k: any of k answers is right"),
+    )
+    return [
+        (label, chart)
+        for which, label in kinds
+        if (chart := plots.by_samples(results["k_curves"], which, label))
+    ]
 
 
 def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:
@@ -99,9 +111,15 @@ def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:
         runs = {t: rows for (kind, t), rows in material.curves.items() if kind == role}
         for name in names:
             series = {
-                t: [(float(row["step"]), float(row[name])) for row in rows if isinstance(row.get(name), int | float)]
+                t: [
+                    (float(row["step"]), float(row[name]))
+                    for row in rows
+                    if isinstance(row.get(name), int | float)
+                ]
                 for t, rows in runs.items()
             }
             if any(series.values()):
-                found.setdefault(role, []).append((PANEL_LABELS[name], charts.curve(PANEL_LABELS[name], series)))
+                found.setdefault(role, []).append(
+                    (PANEL_LABELS[name], charts.curve(PANEL_LABELS[name], series))
+                )
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.report.table import Cell, Table
-from harness.report.words import visible
+from harness.tables.table import Cell, Table
+from harness.tables.words import visible
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -51,7 +51,9 @@ def table(table: Table) -> str:
         r"\hline",
     ]
     for index, row in enumerate(table.rows):
-        lines.append(" & ".join(_cell(cell) for cell in row) + r" \\" + (r" \hline" if index in table.breaks else ""))
+        lines.append(
+            " & ".join(_cell(cell) for cell in row) + r" \\" + (r" \hline" if index in table.breaks else "")
+        )
     lines += [r"\hline", r"\end{tabular}", *(rf"\par {escape(note)}" for note in table.notes), r"\end{table}"]
     return "\n".join(lines) + "\n"
 

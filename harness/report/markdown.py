@@ -9,8 +9,8 @@ from typing import Any
 from harness.report import answers, asked, compared, elicitation, held_out, training
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
-from harness.report.table import Table
-from harness.report.words import alarms, caveats, findings, not_run, number, run_name, visible
+from harness.tables.table import Table
+from harness.tables.words import alarms, caveats, findings, not_run, number, run_name, visible
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
@@ -66,10 +66,18 @@ def table(table: Table) -> str:
         f"## {plain(table.title)}",
         "",
         "| " + " | ".join(plain(column) for column in table.columns) + " |",
-        "|" + "|".join("---" if index < table.text_columns else "--:" for index in range(len(table.columns))) + "|",
+        "|"
+        + "|".join("---" if index < table.text_columns else "--:" for index in range(len(table.columns)))
+        + "|",
     ]
     for row in table.rows:
-        lines.append("| " + " | ".join(plain(cell.text) + (f" ({plain(cell.detail)})" if cell.detail else "") for cell in row) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                plain(cell.text) + (f" ({plain(cell.detail)})" if cell.detail else "") for cell in row
+            )
+            + " |"
+        )
     return "\n".join([*lines, *(f"\n{plain(note)}" for note in table.notes)])
 
 
@@ -102,10 +110,16 @@ def _provenance(results: Mapping[str, Any], material: Material) -> str:
         f"{plain(results['model'])}, {results['split']} split"
     ]
     if images:
-        lines.append(f"- images: {number(images['used'])} used, {number(images['skipped'])} skipped ({images['source']})")
+        lines.append(
+            f"- images: {number(images['used'])} used, {number(images['skipped'])} skipped ({images['source']})"
+        )
     for state in material.software:
         git = state["git"]
-        commit = "no git" if git is None else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+        commit = (
+            "no git"
+            if git is None
+            else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+        )
         packages = ", ".join(f"{name} {version}" for name, version in state["packages"].items() if version)
         lines.append(
             f"- {len(state['stages'])} stages by commit {commit}; Python {state['python']}, {state['system']} {state['machine']}; "

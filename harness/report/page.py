@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.report import charts, compared, plots
 from harness.report.html import template
-from harness.report.words import metric_label
-from vzero import artefacts
+from harness.tables.words import metric_label
+from vzero.runtime import artefacts
 
 CURVES = {"reward": "reward", "kl": "KL", "would_keep": "would be kept"}
 _STAGE = re.compile(r"\d+-train-(questioner|solver)-(\d+)")
@@ -41,7 +41,14 @@ def curves_of(comparison: Mapping[str, Any], folders: Sequence[Path]) -> list[tu
             if found := _STAGE.fullmatch(path.parent.name):
                 rows = artefacts.read_jsonl(path)
                 for name, label in CURVES.items():
-                    points = [(float(row["step"]), float(row[name])) for row in rows if isinstance(row.get(name), int | float)]
+                    points = [
+                        (float(row["step"]), float(row[name]))
+                        for row in rows
+                        if isinstance(row.get(name), int | float)
+                    ]
                     if points:
                         series.setdefault((run["arm"], found[1], found[2], label), {})[run["seed"]] = points
-    return [(f"{arm}: {role} {t}, {label}", charts.curve(label, lines)) for (arm, role, t, label), lines in series.items()]
+    return [
+        (f"{arm}: {role} {t}, {label}", charts.curve(label, lines))
+        for (arm, role, t, label), lines in series.items()
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.report.charts import Scale, line, path, svg, text, ticks
-from harness.report.words import TONES, percent, points
+from harness.tables.words import TONES, percent, points
 
 KIND = {"good": "good", "bad": "bad", "": "none"}
 LONGEST_NAME, CHARACTER = 40, 6.2  # letters of a row's name that are shown, and how wide one is
@@ -19,11 +19,20 @@ def arms_forest(comparison: Mapping[str, Any], place: str) -> Markup:
 
     The scale is that of the gains: an interval of two seeds can be ten times as wide as all of them, and ends in an arrow at the edge.
     """
-    rows = [(row["name"], cell["gain"]) for row in comparison["rows"] if row["kind"] == "measured" if (cell := row["cells"].get(place))]
+    rows = [
+        (row["name"], cell["gain"])
+        for row in comparison["rows"]
+        if row["kind"] == "measured"
+        if (cell := row["cells"].get(place))
+    ]
     rows = [(name, gain) for name, gain in rows if gain]
     if not rows:
         return Markup("")
-    top, step, left = 30, 22, max(158, 12 + round(CHARACTER * min(LONGEST_NAME, max(len(name) for name, _ in rows))))
+    top, step, left = (
+        30,
+        22,
+        max(158, 12 + round(CHARACTER * min(LONGEST_NAME, max(len(name) for name, _ in rows)))),
+    )
     right, width, height = left + 246, left + 302, top + step * len(rows) + 22
     across = _scale_of([gain for _, gain in rows], left, right)
     parts = [text(0, 12, place, "start", "title")]
@@ -36,7 +45,11 @@ def arms_forest(comparison: Mapping[str, Any], place: str) -> Markup:
     for index, (name, gain) in enumerate(rows):
         y, kind = top + step * index + 4.0, KIND[TONES[gain["direction"]]]
         parts += _bar(gain, across, y, kind)
-        parts += [line(across(one), y + 5, across(one), y + 9, f"bar {kind}") for one in gain["by_seed"] if len(gain["by_seed"]) > 1]
+        parts += [
+            line(across(one), y + 5, across(one), y + 9, f"bar {kind}")
+            for one in gain["by_seed"]
+            if len(gain["by_seed"]) > 1
+        ]
         parts += [
             f'<circle cx="{across(gain["gain"]):.1f}" cy="{y:.1f}" r="3.6" class="dot {kind}"/>',
             text(
@@ -79,7 +92,9 @@ def by_samples(curves: Mapping[str, Any], which: str, label: str) -> Markup:
     if not shown:
         return Markup("")
     greedy = which == "majority"  # the level that voting is compared with
-    values = [value for one in shown.values() for value in (*one[which], *([one["greedy"]] if greedy else []))]
+    values = [
+        value for one in shown.values() for value in (*one[which], *([one["greedy"]] if greedy else []))
+    ]
     low, high = min(values), max(values)
     low, high = (low - 0.02, high + 0.02) if high - low < 0.02 else (low, high)
     width, left, right, top, bottom = 300, 38, 262, 12, 140
@@ -87,19 +102,29 @@ def by_samples(curves: Mapping[str, Any], which: str, label: str) -> Markup:
     across, up = Scale(ks[0], ks[-1], left, right), Scale(low, high, bottom, top)
     parts = []
     for value in ticks(100 * low, 100 * high):
-        parts += [line(left, up(value / 100), right, up(value / 100), "rule"), text(left - 5, up(value / 100) + 3.5, f"{value:g}", "end")]
+        parts += [
+            line(left, up(value / 100), right, up(value / 100), "rule"),
+            text(left - 5, up(value / 100) + 3.5, f"{value:g}", "end"),
+        ]
     parts += [text(left, bottom + 15, f"k = {ks[0]}"), text(right, bottom + 15, f"{ks[-1]}", "end")]
     heights = sorted(((up(one[which][-1]), model) for model, one in shown.items()))
     labels = _apart([y for y, _ in heights])
     for index, (model, one) in enumerate(shown.items()):
         if greedy:
-            parts.append(line(left, up(one["greedy"]), right, up(one["greedy"]), f"level i{_colour(model, index)}"))
+            parts.append(
+                line(left, up(one["greedy"]), right, up(one["greedy"]), f"level i{_colour(model, index)}")
+            )
         parts.append(
-            path([(across(k), up(value)) for k, value in zip(one["k"], one[which], strict=True)], f"bold i{_colour(model, index)}")
+            path(
+                [(across(k), up(value)) for k, value in zip(one["k"], one[which], strict=True)],
+                f"bold i{_colour(model, index)}",
+            )
         )
     for (_, model), y in zip(heights, labels, strict=True):
         parts.append(text(right + 4, y + 3.5, model, "start", f"i{_colour(model, list(shown).index(model))}"))
-    ends = ", ".join(f"{model} {percent(one[which][0])} to {percent(one[which][-1])} %" for model, one in shown.items())
+    ends = ", ".join(
+        f"{model} {percent(one[which][0])} to {percent(one[which][-1])} %" for model, one in shown.items()
+    )
     return svg(width, bottom + 20, f"{label}: {ends}", *parts)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.table import Cell, Table
-from harness.report.words import MINUS, NBSP, TONES, interval, metric_label, percent, points
+from harness.tables.table import Cell, Table
+from harness.tables.words import MINUS, NBSP, TONES, interval, metric_label, percent, points
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,12 +17,18 @@ Summary = Mapping[str, Any]
 
 def findings(summary: Summary) -> list[str]:
     """What the seeds say together, the last Solver first: its average gain, greedy and at T = 1."""
-    return [_finding(summary, model, metric) for model in reversed(list(summary["gains"])) for metric in ("greedy", "sampled")]
+    return [
+        _finding(summary, model, metric)
+        for model in reversed(list(summary["gains"]))
+        for metric in ("greedy", "sampled")
+    ]
 
 
 def _finding(summary: Summary, model: str, metric: str) -> str:
     gain, seeds = summary["gains"][model]["average"][metric], len(summary["seeds"])
-    by_seed = [(one["sign"].replace("-", MINUS), one["direction"] != "unclear") for one in gain["by_seed"].values()]
+    by_seed = [
+        (one["sign"].replace("-", MINUS), one["direction"] != "unclear") for one in gain["by_seed"].values()
+    ]
     verdict = {
         "positive": f"{model} answers more held-out questions right than the base",
         "negative": f"{model} answers fewer held-out questions right than the base",
@@ -48,10 +54,18 @@ def gains(summary: Summary, places: Sequence[str] | None = None) -> Table:
                         Cell(place if index == 0 else ""),
                         Cell(metric_label(metric)),
                         *(
-                            Cell(points(one["gain"]), TONES[one["direction"]], interval(one["low"], one["high"]))
+                            Cell(
+                                points(one["gain"]),
+                                TONES[one["direction"]],
+                                interval(one["low"], one["high"]),
+                            )
                             for one in gain["by_seed"].values()
                         ),
-                        Cell(points(gain["mean"]), TONES[gain["direction"]], interval(gain["low"], gain["high"])),
+                        Cell(
+                            points(gain["mean"]),
+                            TONES[gain["direction"]],
+                            interval(gain["low"], gain["high"]),
+                        ),
                         Cell(interval(gain["t_low"], gain["t_high"])),
                     )
                 )
@@ -80,7 +94,10 @@ def accuracy(summary: Summary, places: Sequence[str] | None = None) -> Table:
                 (
                     Cell(place if index == 0 else ""),
                     Cell(metric_label(metric)),
-                    *(Cell(percent(one["mean"]), "", f"{percent(one['min'])} to {percent(one['max'])}") for one in levels),
+                    *(
+                        Cell(percent(one["mean"]), "", f"{percent(one['min'])} to {percent(one['max'])}")
+                        for one in levels
+                    ),
                 )
             )
         breaks.add(len(rows) - 1)
@@ -89,7 +106,9 @@ def accuracy(summary: Summary, places: Sequence[str] | None = None) -> Table:
         ("suite", "measure", *summary["models"]),
         tuple(rows),
         2,
-        (f"In{NBSP}%: mean over the seeds, with the lowest and the highest seed. {summary['questions']:,} questions in all.",),
+        (
+            f"In{NBSP}%: mean over the seeds, with the lowest and the highest seed. {summary['questions']:,} questions in all.",
+        ),
         frozenset(breaks),
     )
 
@@ -108,7 +127,9 @@ def markdown(summary: Summary) -> str:
     """seeds.md."""
     from harness.report.markdown import plain, table
 
-    parts = [f"# V-Zero: {plain(summary['preset'])}, seeds {', '.join(map(str, summary['seeds']))} ({summary['split']} split)"]
+    parts = [
+        f"# V-Zero: {plain(summary['preset'])}, seeds {', '.join(map(str, summary['seeds']))} ({summary['split']} split)"
+    ]
     parts += [f"- {plain(sentence)}" for sentence in findings(summary)]
     parts += [table(gains(summary)), table(accuracy(summary)), "## Where the numbers come from"]
     for seed, run in summary["runs"].items():
@@ -123,8 +144,8 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     Raises:
         InputError: `folder` cannot be written.
     """
-    from vzero import artefacts
     from vzero.errors import FULL_DISK, InputError
+    from vzero.runtime import artefacts
 
     paths = [folder / "seeds.json", folder / "seeds.md"]
     try:

@@ -29,11 +29,23 @@ COLUMNS = (
     "direction",
     "detectable",
     "unparsed",
-    "cut_off",
+    "truncated",
     "compute",
     "source",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full-width forms, read alike
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # the last four: full-width forms, read alike
 
 
 def guarded(value: Any) -> Any:
@@ -62,14 +74,37 @@ def _lines(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if row["kind"] != "measured":
             for suite, numbers in row["cells"].items():
                 for one in numbers:
-                    printed = {"metric": one["metric"], "value": one["value"], "n": one["n"], "source": row["source"]}
+                    printed = {
+                        "metric": one["metric"],
+                        "value": one["value"],
+                        "n": one["n"],
+                        "source": row["source"],
+                    }
                     yield {**common, "suite": suite, **printed}
             continue
-        common |= {"arm": row["arm"], "checkpoint": row["checkpoint"], "seeds": " ".join(map(str, row["seeds"])), "metric": metric}
-        common |= {"unparsed": row[f"unparsed_{kind}"], "cut_off": row[f"cut_off_{kind}"], "compute": row["compute_note"]}
+        common |= {
+            "arm": row["arm"],
+            "checkpoint": row["checkpoint"],
+            "seeds": " ".join(map(str, row["seeds"])),
+            "metric": metric,
+        }
+        common |= {
+            "unparsed": row[f"unparsed_{kind}"],
+            "truncated": row[f"truncated_{kind}"],
+            "compute": row["compute_note"],
+        }
         for suite, cell in row["cells"].items():
             if cell is not None:
                 gain = cell["gain"] or {}
                 numbers = {key: cell[key] for key in ("value", "low", "high", "n", "expected")}
-                numbers |= {"gain": gain.get("gain"), "gain_low": gain.get("low"), "gain_high": gain.get("high")}
-                yield {**common, "suite": suite, **numbers, **{key: gain.get(key) for key in ("p", "p_holm", "direction", "detectable")}}
+                numbers |= {
+                    "gain": gain.get("gain"),
+                    "gain_low": gain.get("low"),
+                    "gain_high": gain.get("high"),
+                }
+                yield {
+                    **common,
+                    "suite": suite,
+                    **numbers,
+                    **{key: gain.get(key) for key in ("p", "p_holm", "direction", "detectable")},
+                }

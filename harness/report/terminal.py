@@ -12,8 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.report import asked, held_out
-from harness.report.table import Cell, Table
-from harness.report.words import caveats, findings, visible
+from harness.tables.table import Cell, Table
+from harness.tables.words import caveats, findings, visible
 
 STYLES = {"good": "green", "bad": "red", "dim": "dim", "printed": "italic cyan", "": ""}
 WIDE = 108  # columns needed for a gain beside every Solver
@@ -25,7 +25,12 @@ def show(results: Mapping[str, Any], console: Console) -> None:
         say(sentence, console, "bold" if index == 0 else "")
     solvers = [model for model in held_out.expected_models(results) if model != "base"]
     gain_models = solvers if console.width >= WIDE + 24 * (len(solvers) - 2) else solvers[-1:]
-    for table in (held_out.accuracy(results, gain_models), held_out.lenses(results), held_out.counts(results), asked.iterations(results)):
+    for table in (
+        held_out.accuracy(results, gain_models),
+        held_out.lenses(results),
+        held_out.counts(results),
+        asked.iterations(results),
+    ):
         if table is not None:
             console.print(render(table))
     for warning in results["warnings"]:
@@ -51,7 +56,10 @@ def render(table: Table) -> RichTable:
     )
     for index, column in enumerate(table.columns):
         found.add_column(
-            Text(column), justify="left" if index < table.text_columns else "right", overflow="fold", no_wrap=index < table.text_columns
+            Text(column),
+            justify="left" if index < table.text_columns else "right",
+            overflow="fold",
+            no_wrap=index < table.text_columns,
         )
     for index, row in enumerate(table.rows):
         found.add_row(*(_cell(cell) for cell in row), end_section=index in table.breaks)

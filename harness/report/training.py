@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import NOTHING, duration, number
+from harness.tables.table import Cell, Results, Table
+from harness.tables.words import NOTHING, duration, number
 
 TRAINING = (("reward", 3), ("kl", 4), ("grad_norm", 2), ("completion_tokens", 1), ("truncated", 3))
 
@@ -21,7 +21,11 @@ def training(results: Results) -> Table | None:
         cells = []
         for metric, digits in TRAINING:
             ends = one.get(metric)
-            cells.append(Cell(f"{number(ends['first'], digits)} \u2192 {number(ends['last'], digits)}") if ends else Cell(NOTHING, "dim"))
+            cells.append(
+                Cell(f"{number(ends['first'], digits)} \u2192 {number(ends['last'], digits)}")
+                if ends
+                else Cell(NOTHING, "dim")
+            )
         rows.append((Cell(name), Cell(number(one["steps"])), *cells))
     return Table(
         "Training",
@@ -41,7 +45,10 @@ def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
         (
             Cell(one["name"]),
             Cell(duration(one["seconds"])),
-            *(Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else "dim") for name in phases),
+            *(
+                Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else "dim")
+                for name in phases
+            ),
             Cell(number(one["tokens"]), "" if one["tokens"] else "dim"),
         )
         for one in stages

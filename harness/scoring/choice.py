@@ -7,22 +7,46 @@ from collections import deque
 from collections.abc import Iterable
 
 from harness.scoring import layout, meaning
-from harness.scoring.cues import ANNOUNCED, CANNOT_TELL, CHOSEN, CONCLUSION, JUDGED, MOST_CUES, NAMED, NEGATED, NO_OPTION, OTHER, REFUSAL
+from harness.scoring.cues import (
+    ANNOUNCED,
+    CANNOT_TELL,
+    CHOSEN,
+    CONCLUSION,
+    JUDGED,
+    MOST_CUES,
+    NAMED,
+    NEGATED,
+    NO_OPTION,
+    OTHER,
+    REFUSAL,
+)
 from harness.scoring.items import Extraction, Item
 from harness.scoring.options import label_set
 from harness.scoring.polar import polar
 from harness.scoring.spans import answer_tag, boxes
 from harness.scoring.text import ends, sentences, without_latex
 
-_OF_OPTIONS = re.compile(r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE)
-_ENDING = re.compile(r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$")
-_MENTION = re.compile(r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))")
+_OF_OPTIONS = re.compile(
+    r"(?:option|choice|figure|diagram|shape|box|label|letter|piece|cube|set|group)s? ", re.IGNORECASE
+)
+_ENDING = re.compile(
+    r"\b(?:is|are|be|to|as) (?:therefore |thus |hence )?[\"']?([A-I])[\"']?(?: ?\([^()]{0,80}\))?[.!]?$"
+)
+_MENTION = re.compile(
+    r"(?<![\w'.^])(?:([B-H])(?![\w'^=])|(?<=[a-z] )(A)(?= (?:is|are|was|will|would|has|can|does|and)\b|[,.;:)]|$))"
+)
 _CLOSING_LABEL = re.compile(r"[^()]{1,40} \(([A-I])\)\.?")  # "155 (A)"
-_GAP_LABEL = re.compile(r" ?\(?[A-I]\)?(?: ?[-:,.(].{0,90})?")  # of "option B - its text is", "answer B is true"
-_GAP_SUBJECT = re.compile(r"\b(?:option|choice) \(?([A-I])\)?$")  # of "answer your question, option C would be"
+_GAP_LABEL = re.compile(
+    r" ?\(?[A-I]\)?(?: ?[-:,.(].{0,90})?"
+)  # of "option B - its text is", "answer B is true"
+_GAP_SUBJECT = re.compile(
+    r"\b(?:option|choice) \(?([A-I])\)?$"
+)  # of "answer your question, option C would be"
 _HEDGE = re.compile(r", but\b|, not\b|, although\b")
 _THAT = re.compile(r"^(?:that|as follows:?) ", re.IGNORECASE)
-_ADDED = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL)
+_ADDED = re.compile(
+    r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)(?!.{0,400}\n\()|([B-HJ])(?:[.:]|$))", re.DOTALL
+)
 _BEFORE_LIST = re.compile(r"[\"']?([A-I])[\"']? ?\(A\)")
 
 
@@ -41,7 +65,9 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
             break
         if labels := _chosen(item, rule(item, text)):
             return Extraction(labels=labels, parsed=True, how=how)
-    return Extraction(how="no option fits" if NO_OPTION.search(text) else "refused" if REFUSAL.search(text) else "nothing")
+    return Extraction(
+        how="no option fits" if NO_OPTION.search(text) else "refused" if REFUSAL.search(text) else "nothing"
+    )
 
 
 def resolve(item: Item, phrase: str) -> tuple[str, ...]:
@@ -63,7 +89,11 @@ def _chosen(item: Item, labels: Iterable[str]) -> tuple[str, ...]:
     found = tuple(sorted(set(labels)))
     if len(found) > 1:
         said = [label.lower() for label in found]
-        whole = [label for label in item.labels if [one for one in meaning.words(meaning.text_of(item, label)) if one != "and"] == said]
+        whole = [
+            label
+            for label in item.labels
+            if [one for one in meaning.words(meaning.text_of(item, label)) if one != "and"] == said
+        ]
         if len(whole) == 1:
             return (whole[0],)
     return () if item.kind == "choice" and len(found) > 1 else found
@@ -103,20 +133,32 @@ def _leading(item: Item, text: str) -> Iterable[str]:
     if first[:1] in "([" or first[1:2] in (")", ".", ":"):
         return label_set(first, item)
     label = meaning.same_text(first, item) if not layout.copies_options(item, text) else None
-    return (label,) if label and not meaning.same_text(layout.unnumbered(rest).partition("\n")[0], item) else ()
+    return (
+        (label,) if label and not meaning.same_text(layout.unnumbered(rest).partition("\n")[0], item) else ()
+    )
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
     """For questions that may have several answers: a response that is nothing but labels, or options' texts, listed."""
     if item.kind != "multi-choice":
         return ()
-    lines = [layout.unnumbered(line) for line in (text.split("\n") if "\n" in text else text.split(", ")) if line.strip(layout.ORNAMENTS)]
+    lines = [
+        layout.unnumbered(line)
+        for line in (text.split("\n") if "\n" in text else text.split(", "))
+        if line.strip(layout.ORNAMENTS)
+    ]
     named = [meaning.same_text(line, item) for line in lines[:20]]
     if len(named) > 1 and all(named):
         return [label for label in named if label]
     bare = layout.NUMBERED.sub(" ", text)
-    if len(bare) <= 400 and not (set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}):
-        return [label for label in re.findall(r"(?<![A-Z])[A-I1-9](?![A-Z])", bare.upper()) if label in item.labels]
+    if len(bare) <= 400 and not (
+        set(re.findall(r"[A-Za-z]{2,}", bare)) - {"and", "or", "select", "Select", "Set", "option", "Option"}
+    ):
+        return [
+            label
+            for label in re.findall(r"(?<![A-Z])[A-I1-9](?![A-Z])", bare.upper())
+            if label in item.labels
+        ]
     labels = [found.upper() for found in layout.BRACKETED.findall(text)]
     if text[:1] == "(" and len(labels) > 1 and labels == sorted(set(labels)):
         return [label for label in labels if label in item.labels]
@@ -135,7 +177,11 @@ def _cued(item: Item, text: str) -> Iterable[str]:
     by_words: Iterable[str] = ()
     for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
         gap = match["gap"] or ""
-        if _negates(item, match[0]) or OTHER.search(match[0]) or OTHER.search(text[max(0, match.start() - 24) : match.start()]):
+        if (
+            _negates(item, match[0])
+            or OTHER.search(match[0])
+            or OTHER.search(text[max(0, match.start() - 24) : match.start()])
+        ):
             continue
         if _GAP_LABEL.fullmatch(gap):  # "answer B is true" is a judgement
             continue
@@ -152,7 +198,11 @@ def _cued(item: Item, text: str) -> Iterable[str]:
         sentence = _HEDGE.split(sentence)[0]
         if not by_words and not _negates(item, sentence) and not REFUSAL.search(sentence):
             by_words = _chosen(item, resolve(item, sentence))
-            if by_words and meaning.starts_with(_THAT.sub("", sentence), meaning.text_of(item, by_words[0])) and len(sentence.split()) > 2:
+            if (
+                by_words
+                and meaning.starts_with(_THAT.sub("", sentence), meaning.text_of(item, by_words[0]))
+                and len(sentence.split()) > 2
+            ):
                 return by_words  # an option's own words say as much as its label
     for match in reversed(deque(CHOSEN.finditer(text), MOST_CUES)):
         if labels := _chosen(item, label_set(text[match.end() : match.end() + 60], item)):
@@ -171,7 +221,13 @@ def _foreign(item: Item, text: str) -> str | None:
     if item.kind != "choice":
         return None
     last = deque(ANNOUNCED.finditer(text), 1)
-    said = _phrase(text, last[0].end()) if last and not _negates(item, last[0][0]) else text if len(text) < 60 else ""
+    said = (
+        _phrase(text, last[0].end())
+        if last and not _negates(item, last[0][0])
+        else text
+        if len(text) < 60
+        else ""
+    )
     found = _ADDED.match(said)
     letter = (found[1] or found[2]) if found else None
     return letter if letter and letter not in item.labels else None
@@ -215,7 +271,9 @@ def _restated(item: Item, text: str) -> Iterable[str]:
 def _denied(item: Item, sentence: str, start: int) -> bool:
     """Whether the label at `start` is rejected: by a word of its clause before it, or right after it."""
     clause = max(sentence.rfind(mark, 0, start) for mark in ",;:") + 1
-    return _negates(item, sentence[max(clause, start - 80) : start]) or _negates(item, sentence[start : start + 24])
+    return _negates(item, sentence[max(clause, start - 80) : start]) or _negates(
+        item, sentence[start : start + 24]
+    )
 
 
 def _negates(item: Item, text: str) -> bool:
@@ -251,7 +309,9 @@ def _words(item: Item, text: str) -> Iterable[str]:
         if label := polar(sentence, item):
             return (label,)
     for sentence in _answering(item, text):
-        label = polar(sentence, item) or meaning.by_meaning(sentence, item) or meaning.by_number(sentence, item)
+        label = (
+            polar(sentence, item) or meaning.by_meaning(sentence, item) or meaning.by_number(sentence, item)
+        )
         if label:
             return (label,)
     return ()
@@ -275,14 +335,21 @@ def _answering(item: Item, text: str) -> list[str]:
                 return []
             continue
         overlap = len(asked.intersection(meaning.words(line))) / max(1, len(asked))
-        rating = overlap + 0.8 * bool(CONCLUSION.search(line)) + 0.4 * (position == len(lines) - 1) + 0.3 * (position == 0)
+        rating = (
+            overlap
+            + 0.8 * bool(CONCLUSION.search(line))
+            + 0.4 * (position == len(lines) - 1)
+            + 0.3 * (position == 0)
+        )
         rated.append((rating, position, line))
     return [line for _, _, line in sorted(rated, reverse=True)[:3]]
 
 
 def _cannot_tell(item: Item, text: str) -> Iterable[str]:
     """A refusal chooses the option that says one cannot tell, where there is one."""
-    offered = [label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)]
+    offered = [
+        label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)
+    ]
     own = "\n".join(line for line in sentences(text) if not layout.copies_option(item, line))
     return offered if len(offered) == 1 and REFUSAL.search(own) else ()
 

@@ -10,10 +10,16 @@ import re
 
 def _any(words: str) -> str:
     """Alternatives, one a line or separated by ` | `."""
-    return "(?:" + "|".join(part for line in words.strip().split("\n") for part in line.strip().split(" | ")) + ")"
+    return (
+        "(?:"
+        + "|".join(part for line in words.strip().split("\n") for part in line.strip().split(" | "))
+        + ")"
+    )
 
 
-_WORD_VERB = _any("is | are | was | would be | will be | should be | must be | could be | has to be | becomes | be")
+_WORD_VERB = _any(
+    "is | are | was | would be | will be | should be | must be | could be | has to be | becomes | be"
+)
 _VERB = rf"(?:(?<!\w){_WORD_VERB}(?!\w)|:|=|->)"
 _THING = _any("""answers? | choice | option | solution | conclusion
               (?:correct|right|final|best|missing|next) (?:\\w{1,20} ){0,2}?(?:one|\\w{3,20})""")
@@ -36,7 +42,9 @@ NOUNS = (
     "labell?ed|marked|position|gear|cog|pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"
 )
 # "Figure B", "is A,", "选项 B"
-NAMED = re.compile(rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|\b(?:is|are) (?=(?-i:[A-H])[,.])|选项 ?(?=[A-I])", re.IGNORECASE)
+NAMED = re.compile(
+    rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|\b(?:is|are) (?=(?-i:[A-H])[,.])|选项 ?(?=[A-I])", re.IGNORECASE
+)
 # "(B) is correct", "选项A正确"
 JUDGED = re.compile(
     r"(?P<label>\( ?[A-Ia-i] ?\)|\b[A-I]\b\)?)(?P<gap>[^.\n;?!]{0,60}?) (?:is|are|would be|seems to be|appears to be)"
@@ -52,14 +60,19 @@ _CANNOT = _any("""can ?not | can't | unable to | could not | couldn't | not able
 _DO = _any("""be\\s | see | view | provid | determin | answer | give | specif | tell | access | calculat | measur | solve | analy | assist
            help | find | offer | identif | state | process | interpret | say | draw | conclude | select | choose | compare | physical
            visual | make""")
-_LACKS = _any("don't | doesn't | does not | do not | did not | didn't | haven't | have not | hasn't | has not | not")
+_LACKS = _any(
+    "don't | doesn't | does not | do not | did not | didn't | haven't | have not | hasn't | has not | not"
+)
 _NEEDED = _any("""provid | specif | includ | contain | mention | enough | given | sufficient | access | clear | visible | valid
                the ability | information | determinable | definitive | conclusive""")
 _PLAIN_REFUSAL = _any("""\\bimpossible to | insufficient | is missing | \\bunknown\\b | not applicable | \\bn/a\\b | \\bsorry\\b | unclear
                       ambiguous | incomplete | inconclusive | nonsensical | language model | \\bas an? (?:\\w{1,12}-?\\w{0,12} )?ai\\b
                       (?:more|additional|necessary|missing|complete) (?:information|context|details|specific|data)
                       please (?:provide|give|clarif|specif|share|note that i) | 无法 | 不能确定 | 信息不足""")
-REFUSAL = re.compile(rf"{_CANNOT} (?:\w{{1,20}} ){{0,2}}{_DO}|{_LACKS} (?:\w{{1,20}} ){{0,2}}{_NEEDED}|{_PLAIN_REFUSAL}", re.IGNORECASE)
+REFUSAL = re.compile(
+    rf"{_CANNOT} (?:\w{{1,20}} ){{0,2}}{_DO}|{_LACKS} (?:\w{{1,20}} ){{0,2}}{_NEEDED}|{_PLAIN_REFUSAL}",
+    re.IGNORECASE,
+)
 NO_OPTION = re.compile(
     r"none of the (?:options|choices|answers|given|provided|above (?:options|choices))"
     r"|(?:is|are|was) not (?:in|among|one of|listed|available|given)[^.\n]{0,40}(?:options|choices)"

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from harness.scoring.extract import extract
 from harness.scoring.items import LETTERS, Extraction, Item
-from vzero import artefacts
 from vzero.errors import InputError, VZeroError
+from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
     import httpx
@@ -58,10 +58,15 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[
 
     token = os.environ.get(TOKEN, "")
     client = httpx.Client(
-        headers={"Authorization": f"Bearer {token}"} if token else {}, timeout=_SECONDS, follow_redirects=False, trust_env=False
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        timeout=_SECONDS,
+        follow_redirects=False,
+        trust_env=False,
     )
     if extract(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).labels != ("B",):
-        raise ExtractorFailed(f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; use another model.")
+        raise ExtractorFailed(
+            f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; use another model."
+        )
     known = _kept(kept, model)
 
     def read(item: Item, response: str) -> Extraction:
@@ -99,14 +104,21 @@ def _read(item: Item, reply: str) -> Extraction:
 def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str) -> str:
     import httpx
 
-    body = {"model": model, "messages": [{"role": "user", "content": _prompt(item, response)}], "temperature": 0, "max_tokens": 64}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": _prompt(item, response)}],
+        "temperature": 0,
+        "max_tokens": 64,
+    }
     try:
         with client.stream("POST", f"{base}/chat/completions", json=body) as stream:
             data = b""
             for chunk in stream.iter_bytes():
                 data += chunk
                 if len(data) > _LARGEST:
-                    raise ExtractorFailed(f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it an OpenAI-compatible server?")
+                    raise ExtractorFailed(
+                        f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it an OpenAI-compatible server?"
+                    )
             status = stream.status_code
     except httpx.HTTPError as error:
         raise ExtractorFailed(
@@ -114,7 +126,9 @@ def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str)
             "extractions are kept."
         ) from None
     if status != 200:
-        raise ExtractorFailed(f"The extractor at {base} answered with status {status}; check the model's name {model!r} and {TOKEN}.")
+        raise ExtractorFailed(
+            f"The extractor at {base} answered with status {status}; check the model's name {model!r} and {TOKEN}."
+        )
     return _content(base, data)
 
 
@@ -126,7 +140,9 @@ def _content(base: str, data: bytes) -> str:
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if not isinstance(content, str) or not content.strip():
-        raise ExtractorFailed(f"The extractor at {base} sent no chat completion; is it an OpenAI-compatible server?")
+        raise ExtractorFailed(
+            f"The extractor at {base} sent no chat completion; is it an OpenAI-compatible server?"
+        )
     return content
 
 
@@ -149,13 +165,21 @@ def _checked(url: str, remote: bool) -> str:
         host = parts.hostname or ""
         _ = parts.port
     except ValueError:
-        raise InputError(f"--extractor-url {url!r} is no address; give one like http://127.0.0.1:8000/v1.") from None
+        raise InputError(
+            f"--extractor-url {url!r} is no address; give one like http://127.0.0.1:8000/v1."
+        ) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise InputError(f"--extractor-url {url!r} is no http address; give one like http://127.0.0.1:8000/v1.")
+        raise InputError(
+            f"--extractor-url {url!r} is no http address; give one like http://127.0.0.1:8000/v1."
+        )
     if parts.username or parts.password or parts.query:
-        raise InputError(f"--extractor-url may hold no password or query; put a token into the environment variable {TOKEN}.")
+        raise InputError(
+            f"--extractor-url may hold no password or query; put a token into the environment variable {TOKEN}."
+        )
     if not remote and not _loopback(host):
-        raise InputError(f"The extractor's host {host!r} is not this machine; add --extractor-remote to send responses there.")
+        raise InputError(
+            f"The extractor's host {host!r} is not this machine; add --extractor-remote to send responses there."
+        )
     return url.rstrip("/")
 
 
@@ -174,4 +198,6 @@ def _kept(path: Path, model: str) -> dict[str, str]:
     try:
         return {row["key"]: row["reply"] for row in artefacts.read_jsonl(path) if row["model"] == model}
     except (ValueError, KeyError, TypeError, OSError):
-        raise InputError(f"{path} does not hold extractions; name another file with --extractor-out.") from None
+        raise InputError(
+            f"{path} does not hold extractions; name another file with --extractor-out."
+        ) from None

@@ -56,11 +56,17 @@ def _of_another_question(item: Item, text: str) -> str:
 def _concluding_words(answer: str) -> str:
     """`24` of "Therefore, a cube has 24 edges.", `1 and 4` of "So the solutions are 1 and 4."; nothing where no sentence concludes."""
     lines = list(sentences(answer))
-    concluding = [place for place, line in enumerate(lines) if CONCLUSION.search(line) or ANNOUNCED.search(line)]
+    concluding = [
+        place for place, line in enumerate(lines) if CONCLUSION.search(line) or ANNOUNCED.search(line)
+    ]
     if not concluding:
         return ""
     last = len(lines) - 1 if lines[-1].endswith(".") else concluding[-1]
-    line = f"{lines[last]} {lines[last + 1]}" if lines[last].endswith(":") and last + 1 < len(lines) else lines[last]
+    line = (
+        f"{lines[last]} {lines[last + 1]}"
+        if lines[last].endswith(":") and last + 1 < len(lines)
+        else lines[last]
+    )
     said = _SAID.split(line)[-1].strip(" .:")
     if listed := _NUMBERS.match(said):
         return re.sub(r",? and ?", ", ", listed[0])

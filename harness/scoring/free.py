@@ -14,7 +14,10 @@ from harness.scoring.text import ends, sentences, without_latex
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
 _NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
-_THERE_ARE_NO = re.compile(r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)", re.IGNORECASE)
+_THERE_ARE_NO = re.compile(
+    r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)",
+    re.IGNORECASE,
+)
 _NO_VALUE = re.compile(r"\bundefined\b|does not exist|no solution|infinite", re.IGNORECASE)
 _COUNTED = re.compile(r"\bhow many (?:\w{1,12} ){0,2}?(\w{4,20})", re.IGNORECASE)
 _UNIT = re.compile(r"\(unit: (\w{3,20})\)", re.IGNORECASE)
@@ -42,7 +45,11 @@ def extract(item: Item, text: str, thinking: bool) -> Extraction:
 def _found(item: Item, value: str, how: str) -> Extraction:
     """`14.0` is written `14` where an integer is asked for."""
     whole, point, rest = value.partition(".")
-    return Extraction(value=whole if item.kind == "integer" and point and not rest.strip("0") else value, parsed=True, how=how)
+    return Extraction(
+        value=whole if item.kind == "integer" and point and not rest.strip("0") else value,
+        parsed=True,
+        how=how,
+    )
 
 
 def _value(item: Item, phrase: str) -> str | None:
@@ -111,7 +118,9 @@ def _pick(item: Item, sentence: str) -> str | None:
             return counts[-1][0]
         if _THERE_ARE_NO.search(sentence):
             return "0"
-    if _YEAR.search(item.question) and (years := [one for one in found if len(one[0]) == 4 and one[0].isdigit()]):
+    if _YEAR.search(item.question) and (
+        years := [one for one in found if len(one[0]) == 4 and one[0].isdigit()]
+    ):
         return years[-1][0]
     given = {value for value, _, _ in numbers(item.question)}
     fresh = [one for one in found if one[0] not in given]

@@ -12,7 +12,9 @@ ALONE = re.compile(r"(?:^|\n)\W{0,4}[A-I1-9]\W{0,4}(?:\n|$)")
 LINE = re.compile(r"(?:^|\n)[\"'>*# ]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:])(?= ?[^\s])")
 NUMBERED = re.compile(r"(?:^|(?<=[\s,]))(?:\d{1,2}[.)]|[①-⑨]) ?")
 _COUNTED = re.compile(r"(\d{1,2})[.)] ?")
-ORNAMENTS = " \n#>*-~|" + "".join(map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF))))
+ORNAMENTS = " \n#>*-~|" + "".join(
+    map(chr, (*range(0x2022, 0x2024), *range(0x25A0, 0x2800), *range(0x1F300, 0x1FAFF)))
+)
 
 
 def unnumbered(text: str) -> str:
@@ -34,7 +36,9 @@ def copies_option(item: Item, line: str) -> bool:
         label = item.labels[int(mark[1]) - 1]
     else:
         return False
-    return label in item.labels and meaning.words(line[mark.end() :]) == list(meaning.option_words(meaning.text_of(item, label)))
+    return label in item.labels and meaning.words(line[mark.end() :]) == list(
+        meaning.option_words(meaning.text_of(item, label))
+    )
 
 
 def copies_options(item: Item, text: str) -> bool:

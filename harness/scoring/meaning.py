@@ -13,11 +13,18 @@ from harness.scoring.text import plain, without_latex
 _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+/√²³-]")
 # Too common to count in the middle of a sentence: an option made of one of them must begin it.
 _SIDES = {"left", "right", "up", "down"}
-_EMPTY = frozenset({"yes", "no", "true", "false", "none", "nothing", "same", "all", "other", "neither", "both", "na"})
+_EMPTY = frozenset(
+    {"yes", "no", "true", "false", "none", "nothing", "same", "all", "other", "neither", "both", "na"}
+)
 _COMMON = _EMPTY | _SIDES
-_ARTICLES = "the a an of in to is are it its would will be also and or that this there for on at by with do does they"
+_ARTICLES = (
+    "the a an of in to is are it its would will be also and or that this there for on at by with do does they"
+)
 _LIGHT = frozenset(_ARTICLES.split(" "))
-_CONDITION = re.compile(r"\b(?:if|when|since|as|because)\b[^,.;]{0,160},|\b(?:if|because|since|due to|when)\b[^,.;]{0,200}", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"\b(?:if|when|since|as|because)\b[^,.;]{0,160},|\b(?:if|because|since|due to|when)\b[^,.;]{0,200}",
+    re.IGNORECASE,
+)
 _CONTRAST = re.compile(r"\b(?:not|rather than|instead of|unlike) [^,.;]{0,80}", re.IGNORECASE)
 _SHORT = 60
 
@@ -49,13 +56,23 @@ def same_text(text: str, item: Item) -> str | None:
     """The option that `text` is, word for word or but for a slip of spelling."""
     said = words(text[:2000])
     exact = [label for label, wanted in _options(item) if said and list(wanted) == said]
-    if not exact and len(text) < 40 and (digits := _bare_digits(text)):  # "38 33": a decimal point or a comma got lost
-        exact = [label for label, choice in zip(item.labels, item.choices, strict=False) if _bare_digits(choice) == digits]
+    if (
+        not exact and len(text) < 40 and (digits := _bare_digits(text))
+    ):  # "38 33": a decimal point or a comma got lost
+        exact = [
+            label
+            for label, choice in zip(item.labels, item.choices, strict=False)
+            if _bare_digits(choice) == digits
+        ]
     if exact or len(text) > 60 or any(map(str.isdigit, text)):
         return exact[0] if len(exact) == 1 else None
     from Levenshtein import ratio
 
-    near = [label for label, wanted in _options(item) if ratio(" ".join(said), " ".join(wanted), score_cutoff=0.88) > 0]
+    near = [
+        label
+        for label, wanted in _options(item)
+        if ratio(" ".join(said), " ".join(wanted), score_cutoff=0.88) > 0
+    ]
     return near[0] if len(near) == 1 and len(text) > 5 else None
 
 
@@ -80,19 +97,31 @@ def by_meaning(phrase: str, item: Item) -> str | None:
     A condition ("if the eggs are eaten, ...") restates the question and is left out.
     """
     if _repeated(phrase, item):
-        return by_text(phrase, item) or by_text(_CONDITION.sub(" ", phrase), item) or by_text(_CONTRAST.sub(" ", phrase), item)
+        return (
+            by_text(phrase, item)
+            or by_text(_CONDITION.sub(" ", phrase), item)
+            or by_text(_CONTRAST.sub(" ", phrase), item)
+        )
     said = set(words(_CONDITION.sub(" ", phrase)))
     options = [(label, [one for one in wanted if one not in _LIGHT]) for label, wanted in _options(item)]
     shared = set.intersection(*(set(wanted) for _, wanted in options)) if len(options) > 1 else set()
     named = []
     for label, wanted in options:
         own = [one for one in wanted if one not in shared]
-        if own and not set(own) <= _EMPTY and all(len(one) > 1 and any(_same_word(one, other) for other in said) for one in own):
+        if (
+            own
+            and not set(own) <= _EMPTY
+            and all(len(one) > 1 and any(_same_word(one, other) for other in said) for one in own)
+        ):
             named.append((label, len(own)))
     longest = max((length for _, length in named), default=0)
     best = [label for label, length in named if length == longest]
     if not best and len(phrase) <= _SHORT:  # "Paris" for "Paris, France"
-        best = [label for label, wanted in options if any(len(one) > 3 and one not in shared | _COMMON and one in said for one in wanted)]
+        best = [
+            label
+            for label, wanted in options
+            if any(len(one) > 3 and one not in shared | _COMMON and one in said for one in wanted)
+        ]
     return best[0] if len(best) == 1 else None
 
 
@@ -110,7 +139,11 @@ def by_number(phrase: str, item: Item) -> str | None:
 
 
 def _options(item: Item) -> Sequence[tuple[str, tuple[str, ...]]]:
-    return [(label, wanted) for label, choice in zip(item.labels, item.choices, strict=False) if (wanted := option_words(choice))]
+    return [
+        (label, wanted)
+        for label, choice in zip(item.labels, item.choices, strict=False)
+        if (wanted := option_words(choice))
+    ]
 
 
 def _repeated(phrase: str, item: Item) -> list[tuple[str, str]]:
@@ -123,7 +156,11 @@ def _repeated(phrase: str, item: Item) -> list[tuple[str, str]]:
             continue
         if (said[: len(wanted)] == list(wanted)) if text in _COMMON else f" {text} " in joined:
             named.append((label, text))
-    return [one for one in named if not any(one[1] != other[1] and f" {one[1]} " in f" {other[1]} " for other in named)]
+    return [
+        one
+        for one in named
+        if not any(one[1] != other[1] and f" {one[1]} " in f" {other[1]} " for other in named)
+    ]
 
 
 def _same_word(wanted: str, said: str) -> bool:
@@ -131,7 +168,11 @@ def _same_word(wanted: str, said: str) -> bool:
     if wanted == said:
         return True
     stem = wanted.rstrip("s") if len(wanted) > 4 else wanted
-    if len(stem) > 3 and stem.isalpha() and said.startswith(stem[:-1] if stem.endswith("e") and len(stem) > 4 else stem):
+    if (
+        len(stem) > 3
+        and stem.isalpha()
+        and said.startswith(stem[:-1] if stem.endswith("e") and len(stem) > 4 else stem)
+    ):
         return True
     if len(wanted) < 6 or wanted[0] != said[0] or abs(len(wanted) - len(said)) > 2:
         return False

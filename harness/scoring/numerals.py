@@ -8,7 +8,9 @@ from fractions import Fraction
 
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-WORD_VALUES = {word: index for index, word in enumerate(_UNITS.split())} | {word: 20 + 10 * i for i, word in enumerate(_TENS.split())}
+WORD_VALUES = {word: index for index, word in enumerate(_UNITS.split())} | {
+    word: 20 + 10 * i for i, word in enumerate(_TENS.split())
+}
 _WORD = "|".join(sorted(WORD_VALUES, key=len, reverse=True))
 NUMBER = re.compile(
     r"\\[dt]?frac ?\{? ?(-?\d{1,12}) ?\}? ?\{ ?(\d{1,12}) ?\}"  # \frac{1}{2}

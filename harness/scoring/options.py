@@ -13,10 +13,16 @@ from harness.scoring.items import Item
 from harness.scoring.meaning import starts_with, text_of
 
 _FILLERS = "the|is|be|clearly|definitely|likely|probably|therefore|indeed|both|only|either|simply|just|actually|most|correct|right|in|to|by"
-_LEAD = re.compile(rf"[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE)
+_LEAD = re.compile(
+    rf"[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE
+)
 _RUNS_INTO = r"[A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?="  # a word, a number, a formula: no label
-_ONE = re.compile(rf"[\"'\[]?(?:\( ?([A-Za-z1-9]) ?\)|\[([A-Za-z1-9])\]|([A-Za-z1-9])(?!{_RUNS_INTO}))[\"'\]]?")
-_JOIN = re.compile(rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()", re.IGNORECASE)
+_ONE = re.compile(
+    rf"[\"'\[]?(?:\( ?([A-Za-z1-9]) ?\)|\[([A-Za-z1-9])\]|([A-Za-z1-9])(?!{_RUNS_INTO}))[\"'\]]?"
+)
+_JOIN = re.compile(
+    rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()", re.IGNORECASE
+)
 _AFTER = re.compile(r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]")
 # After a capital letter that a cue led to, these go on with the sentence: "the answer is A because".
 _RUNS_ON = re.compile(r" (?:because|since|as|is|are|from|would|will|has|was|which|in)\b")
@@ -34,7 +40,9 @@ def label_set(phrase: str, item: Item, noun: bool = False) -> tuple[str, ...]:
     if noun and (capital := _CAPITAL_A.match(phrase)) and "A" in item.labels:
         return _rest_of_list(phrase, ("A", capital.end()), item)
     if item.kind == "multi-choice" and (spread := _RANGE.match(phrase.strip(" ."))):
-        first, last = (item.labels.index(spread[side]) if spread[side] in item.labels else -1 for side in (1, 2))
+        first, last = (
+            item.labels.index(spread[side]) if spread[side] in item.labels else -1 for side in (1, 2)
+        )
         return item.labels[first : last + 1] if 0 <= first < last else ()
     phrase = _BRACKETED_LIST.sub("", phrase, count=1)
     start = _LEAD.match(phrase)
@@ -79,4 +87,6 @@ def _stands_alone(phrase: str, match: re.Match[str], item: Item, letter: str) ->
         return False
     if starts_with(phrase[end:], text_of(item, letter)):
         return True
-    return written.isupper() and (written not in "AI" or (written == "A" and bool(_RUNS_ON.match(phrase, end))))
+    return written.isupper() and (
+        written not in "AI" or (written == "A" and bool(_RUNS_ON.match(phrase, end)))
+    )

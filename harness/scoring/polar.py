@@ -9,16 +9,18 @@ from harness.scoring.items import Item
 from harness.scoring.meaning import words
 
 _YES, _NO = ("yes", "true"), ("no", "false")
-_MORE = frozenset({"more", "greater", "larger", "bigger", "higher", "longer", "taller", "wider", "exceeds", "above"})
+_MORE = frozenset(
+    {"more", "greater", "larger", "bigger", "higher", "longer", "taller", "wider", "exceeds", "above"}
+)
 _LESS = frozenset({"less", "fewer", "smaller", "lower", "shorter", "narrower", "below"})
 _EQUAL = frozenset({"same", "equal", "equals", "identical"})
-_ARTICLES = (
-    "the a an of in to is are was were there do does did it its that this have has at on for and or than be not as both all image based"
-)
+_ARTICLES = "the a an of in to is are was were there do does did it its that this have has at on for and or than be not as both all image based"
 _LIGHT = frozenset(_ARTICLES.split(" "))
 _VERB = "is|are|was|statement|answer is|would be"
 _ADVERB = "therefore |also |indeed |clearly "
-_JUDGED = re.compile(rf"\b(?:{_VERB})[ :]{{1,3}}(?:{_ADVERB})?(true|false|correct|incorrect)\b", re.IGNORECASE)
+_JUDGED = re.compile(
+    rf"\b(?:{_VERB})[ :]{{1,3}}(?:{_ADVERB})?(true|false|correct|incorrect)\b", re.IGNORECASE
+)
 _SAID = re.compile(r"^(?:sure[,!.] )?(yes|no|true|false)\b", re.IGNORECASE)
 _ENOUGH = 0.5  # share of the question's own words that make a sentence its restatement
 
@@ -32,7 +34,8 @@ def polar(sentence: str, item: Item) -> str | None:
         return labels[said[1].lower() in _NO]
     if judged := _JUDGED.search(sentence):
         return labels[
-            (judged[1].lower() in ("false", "incorrect")) != bool(NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()]))
+            (judged[1].lower() in ("false", "incorrect"))
+            != bool(NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()]))
         ]
     asked, told = words(item.question), words(sentence)
     own = set(asked) - _LIGHT - _MORE - _LESS

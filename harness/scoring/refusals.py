@@ -47,6 +47,8 @@ def words_instead(text: str) -> str:
 def _closing_words(closing: re.Match[str]) -> str:
     if closing["lack"]:
         return closing["lack"].capitalize()
-    if closing["manner"] and ("image" in closing["manner"] or (closing["verb"] == "answered" and " based on " in closing["manner"])):
+    if closing["manner"] and (
+        "image" in closing["manner"] or (closing["verb"] == "answered" and " based on " in closing["manner"])
+    ):
         return "N/A"
     return "Cannot be determined" if closing["manner"] else f"Cannot be {closing['verb'].lower()}"

@@ -23,7 +23,9 @@ def read(path: Path, items: Sequence[Item]) -> dict[str, str]:
             continue
         name, response = _row(path, number, line)
         if name not in known:
-            raise InputError(f"Line {number} of {path} answers {name[:60]!r}, which the suite does not have; check --suite and the ids.")
+            raise InputError(
+                f"Line {number} of {path} answers {name[:60]!r}, which the suite does not have; check --suite and the ids."
+            )
         if name in found:
             raise InputError(f"Line {number} of {path} answers {name[:60]!r} again; keep one response an id.")
         found[name] = response
@@ -38,19 +40,27 @@ def _lines(path: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"Cannot read the responses {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); write the responses as JSON lines in UTF-8.") from None
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); write the responses as JSON lines in UTF-8."
+        ) from None
 
 
 def _row(path: Path, number: int, line: str) -> tuple[str, str]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        raise InputError(f'Line {number} of {path} is not JSON; give one {{"id": ..., "response": ...}} a line.') from None
+        raise InputError(
+            f'Line {number} of {path} is not JSON; give one {{"id": ..., "response": ...}} a line.'
+        ) from None
     if not isinstance(row, Mapping) or "id" not in row:
-        raise InputError(f'Line {number} of {path} has no "id"; give one {{"id": ..., "response": ...}} a line.')
+        raise InputError(
+            f'Line {number} of {path} has no "id"; give one {{"id": ..., "response": ...}} a line.'
+        )
     name = row["id"]
     if isinstance(name, bool) or not isinstance(name, str | int):
-        raise InputError(f'The "id" in line {number} of {path} is neither text nor a number; give the id the suite has.')
+        raise InputError(
+            f'The "id" in line {number} of {path} is neither text nor a number; give the id the suite has.'
+        )
     if not isinstance(row.get("response"), str):
         raise InputError(
             f'Line {number} of {path} ({str(name)[:60]!r}) has no "response" text; leave the line out, or give what was answered.'

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.evals.sources import Suite
 from harness.scoring.extract import extract
 from harness.scoring.items import Extraction, Item
-from harness.scoring.sources import Suite
 from harness.scoring.total import Total, Verdict, by_group, judge, total
 
 Extractor = Callable[[Item, str], Extraction]
@@ -31,9 +31,13 @@ class Score:
         return not self.unanswered
 
 
-def score(suite: Suite, items: Sequence[Item], responses: Mapping[str, str], extractor: Extractor = extract) -> Score:
+def score(
+    suite: Suite, items: Sequence[Item], responses: Mapping[str, str], extractor: Extractor = extract
+) -> Score:
     """Both lenses on each response. Items without one are named, not scored."""
-    verdicts = tuple(judge(item, extractor(item, responses[item.id])) for item in items if item.id in responses)
+    verdicts = tuple(
+        judge(item, extractor(item, responses[item.id])) for item in items if item.id in responses
+    )
     return Score(suite, verdicts, tuple(item.id for item in items if item.id not in responses))
 
 
@@ -61,7 +65,10 @@ def as_json(scored: Score) -> dict[str, Any]:
         "strict_all": over_all(scored, found.strict),
         "official_given_parsed": found.official_given_parsed,
         "strict_given_parsed": found.strict_given_parsed,
-        "groups": {name: {value: asdict(one) for value, one in values.items()} for name, values in by_group(scored.verdicts).items()},
+        "groups": {
+            name: {value: asdict(one) for value, one in values.items()}
+            for name, values in by_group(scored.verdicts).items()
+        },
     }
 
 

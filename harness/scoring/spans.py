@@ -17,7 +17,9 @@ def boxes(text: str) -> list[str]:
     start = limit = max(text.rfind(mark) for mark in _BOXES)
     while start >= 0 and len(found) < _MOST:
         inside, end = _inside(text, start)
-        if found and (end > limit or text[end:limit].strip(" \n,;$\\()[].") not in ("", "and", "&", "\\text{ and }")):
+        if found and (
+            end > limit or text[end:limit].strip(" \n,;$\\()[].") not in ("", "and", "&", "\\text{ and }")
+        ):
             break
         found.append(inside)
         limit = start

@@ -19,7 +19,10 @@ _NEXT_TURN = re.compile(
 # So does a model that numbers questions of its own: "2. Which set is a reflection of it?", each with an answer.
 _NEXT_NUMBERED = re.compile(r"\n[ \t]{0,8}(?:[2-9]|1\d)[.)] ?[^\n?]{12,400}\?(?=\n)")
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
-_HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>", re.IGNORECASE)
+_HTML = re.compile(
+    r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>",
+    re.IGNORECASE,
+)
 _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 _FONTS = "text|mathrm|textbf|mathbf|textrm|mbox|textit|mathit|textsf|mathsf|texttt|mathtt|textnormal|boldsymbol|bf|bm"
@@ -32,13 +35,21 @@ _SIGNS = {"sqrt": "√", "pi": "π", "times": "\u00d7", "approx": "≈", "cdot":
 _ROOT = re.compile(r"\\sqrt ?\{ ?([\w.]{1,12}) ?\}")
 _FRACTION = re.compile(r"\\[dt]?frac ?\{ ?(-?[\w.√π]{1,12}) ?\} ?\{ ?([\w.√π]{1,12}) ?\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。!?]|\n+")
-_FOLDED: dict[int, str | None] = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)}
+_FOLDED: dict[int, str | None] = {
+    code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFF5F)
+}
 _FOLDED |= {0x24B6 + index: f"({chr(65 + index)})" for index in range(26)}  # circled letters
-_FOLDED |= dict.fromkeys(map(ord, "\u2018\u2019\u2032"), "'") | dict.fromkeys(map(ord, "\u201c\u201d\u2033"), '"')
-_FOLDED |= dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-") | dict.fromkeys(map(ord, "\u00a0\u3000"), " ")
+_FOLDED |= dict.fromkeys(map(ord, "\u2018\u2019\u2032"), "'") | dict.fromkeys(
+    map(ord, "\u201c\u201d\u2033"), '"'
+)
+_FOLDED |= dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-") | dict.fromkeys(
+    map(ord, "\u00a0\u3000"), " "
+)
 _FOLDED |= dict(zip(map(ord, "\u3010\u3011\u3014\u3015\u3002"), "[]().", strict=True))
 _FOLDED |= dict.fromkeys((*range(1, 9), *range(14, 32), *range(127, 160)), " ")  # controls
-_FOLDED |= dict.fromkeys((0, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, 0xFFFD, *range(0xD800, 0xE000)))
+_FOLDED |= dict.fromkeys(
+    (0, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, 0xFFFD, *range(0xD800, 0xE000))
+)
 
 
 def answer_part(response: str) -> tuple[str, bool]:
@@ -54,7 +65,13 @@ def plain(text: str) -> str:
     text = _SPECIAL.sub(" ", text)
     text = _HTML.sub(" ", text)
     text = text.replace("**", "").replace("__", "").replace("`", "").replace("$", " ")
-    text = text.replace("\\(", " ").replace("\\)", " ").replace("\\[", " ").replace("\\]", " ").replace("\\$", "")
+    text = (
+        text.replace("\\(", " ")
+        .replace("\\)", " ")
+        .replace("\\[", " ")
+        .replace("\\]", " ")
+        .replace("\\$", "")
+    )
     text = _SPACES.sub(" ", text)
     return _LINES.sub("\n", text).strip()
 

@@ -69,7 +69,9 @@ def by_group(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Total]]:
     for verdict in verdicts:
         for name, value in dict.fromkeys(verdict.item.group):
             members.setdefault(name, {}).setdefault(value, []).append(verdict)
-    return {name: {value: total(group) for value, group in values.items()} for name, values in members.items()}
+    return {
+        name: {value: total(group) for value, group in values.items()} for name, values in members.items()
+    }
 
 
 def _share(flags: Iterable[bool]) -> float | None:

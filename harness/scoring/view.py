@@ -30,7 +30,9 @@ def _table(scored: Score, found: Total):  # type: ignore[no-untyped-def]
     from rich.text import Text
 
     title = Text(f"{scored.suite.title}, %", style="bold")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column(scored.suite.table, no_wrap=True)
     for column in ("n", "official", "strict", "parsed", "strict\nif read"):
         table.add_column(column, justify="right", no_wrap=True)

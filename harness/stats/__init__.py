@@ -6,7 +6,7 @@
     tests    McNemar, Wilson, Holm
     limits   equivalence of what was measured, and the smallest gain it could have shown
 
-Sizes and powers of planned comparisons are in `harness.power`.
+Sizes and powers of planned comparisons are in `harness.stats.power`.
 """
 
 from harness.stats.images import RESAMPLES, bootstrap_interval, by_image, clustered_t

@@ -23,7 +23,9 @@ def by_image(values: np.ndarray, images: Sequence[Hashable]) -> tuple[np.ndarray
     return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
 
 
-def bootstrap_interval(clustered: Sequence[Clustered], seed: int, level: float, resamples: int) -> tuple[float | None, float | None]:
+def bootstrap_interval(
+    clustered: Sequence[Clustered], seed: int, level: float, resamples: int
+) -> tuple[float | None, float | None]:
     """Percentile interval of the mean over suites of (sum of sums / sum of sizes), images drawn with replacement within each suite.
 
     Images with equal (sum, size) are interchangeable, so how often each *kind* is drawn is multinomial: the same distribution as drawing
@@ -41,7 +43,9 @@ def bootstrap_interval(clustered: Sequence[Clustered], seed: int, level: float, 
     return float(low), float(high)
 
 
-def clustered_t(clustered: Sequence[Clustered], level: float) -> tuple[float | None, float | None, float | None]:
+def clustered_t(
+    clustered: Sequence[Clustered], level: float
+) -> tuple[float | None, float | None, float | None]:
     """(low, high, two-sided p of zero) from the linearised, image-clustered standard error.
 
     For a suite with G images: var(mean) = G / (G - 1) * sum_g (sum_g - mean * size_g)^2 / n^2, which is s^2 / n when each image has one
@@ -73,7 +77,9 @@ def mean_variance(sums: np.ndarray, sizes: np.ndarray, suites: int) -> tuple[flo
     return groups / (groups - 1) * spread / n**2 / suites**2, groups - 1
 
 
-def t_interval(mean: float, variances: Sequence[tuple[float, int]], level: float) -> tuple[float | None, float | None, float | None]:
+def t_interval(
+    mean: float, variances: Sequence[tuple[float, int]], level: float
+) -> tuple[float | None, float | None, float | None]:
     """(low, high, p of zero) from independent (variance, degrees of freedom), whose sum is the variance of `mean`."""
     variance = sum(one for one, _ in variances)
     if variance < 1e-24:  # everything moved alike: no spread to test against

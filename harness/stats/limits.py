@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from scipy.special import ndtri
 
-from harness.power import ALPHA, POWER, tost_p
 from harness.stats.images import by_image, mean_and_variance
 from harness.stats.paired import Pairs, differences
+from harness.stats.power import ALPHA, POWER, tost_p
 
 
 def equivalence(suites: Sequence[Pairs], low: float, high: float) -> float | None:
@@ -24,7 +24,9 @@ def equivalence(suites: Sequence[Pairs], low: float, high: float) -> float | Non
     return tost_p(mean, variance**0.5, low, high, freedom)
 
 
-def detectable(low: float | None, high: float | None, level: float = 0.95, alpha: float = ALPHA, power: float = POWER) -> float | None:
+def detectable(
+    low: float | None, high: float | None, level: float = 0.95, alpha: float = ALPHA, power: float = POWER
+) -> float | None:
     """The smallest true gain that an interval this wide leaves zero out of with this power: (z_(1 - alpha/2) + z_power) standard errors.
 
     The standard error is the interval's half width over z; None without an interval.

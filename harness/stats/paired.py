@@ -91,7 +91,11 @@ def paired_gain(suites: Sequence[Pairs], seed: int, level: float = 0.95, resampl
     gain = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
     low, high = bootstrap_interval(clustered, seed, level, resamples)
     normal_low, normal_high, p = clustered_t(clustered, level)
-    n, images, test = sum(len(one.base) for one in suites), sum(len(sizes) for _, sizes in clustered), "clustered-t"
+    n, images, test = (
+        sum(len(one.base) for one in suites),
+        sum(len(sizes) for _, sizes in clustered),
+        "clustered-t",
+    )
     if len(suites) == 1 and images == n and _binary(suites[0].base) and _binary(suites[0].other):
         wins = sum(1 for b, o in zip(suites[0].base, suites[0].other, strict=True) if o > b)
         losses = sum(1 for b, o in zip(suites[0].base, suites[0].other, strict=True) if o < b)
@@ -100,7 +104,10 @@ def paired_gain(suites: Sequence[Pairs], seed: int, level: float = 0.95, resampl
 
 
 def mean_interval(
-    suites: Sequence[tuple[Sequence[float], Sequence[Hashable]]], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+    suites: Sequence[tuple[Sequence[float], Sequence[Hashable]]],
+    seed: int,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Mean outcome of (values, images) with an interval: Wilson's for 0/1 outcomes of one suite with one item an image, else bootstrap."""
     clustered = [by_image(np.asarray(values, dtype=np.float64), images) for values, images in suites]

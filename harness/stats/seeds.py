@@ -50,7 +50,9 @@ class Spread:
         return "negative" if max(self.high, self.t_high) < 0 else "unclear"
 
 
-def gain_over_seeds(suites: Sequence[Sequence[Pairs]], seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Spread:
+def gain_over_seeds(
+    suites: Sequence[Sequence[Pairs]], seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> Spread:
     """The gain over one or several suites (their unweighted mean) and over seeds: ``suites[suite][seed]``, the same items in each seed.
 
     One seed, or a suite with a single image, gives no interval.
@@ -59,7 +61,11 @@ def gain_over_seeds(suites: Sequence[Sequence[Pairs]], seed: int, level: float =
         ValueError: the seeds of a suite do not hold the same items, or the suites not the same number of seeds.
     """
     count = {len(seeds) for seeds in suites}
-    if len(count) != 1 or 0 in count or any(list(one.images) != list(seeds[0].images) for seeds in suites for one in seeds):
+    if (
+        len(count) != 1
+        or 0 in count
+        or any(list(one.images) != list(seeds[0].images) for seeds in suites for one in seeds)
+    ):
         raise ValueError("seeds can only be compared on the same items of the same suites")
     seeds = count.pop()
     clustered = []  # for each suite: sums (seeds, images), sizes (images,)
@@ -74,9 +80,13 @@ def gain_over_seeds(suites: Sequence[Sequence[Pairs]], seed: int, level: float =
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     means = np.zeros(resamples)
     for sums, sizes in clustered:
-        kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)  # as in bootstrap_interval
+        kinds, counts = np.unique(
+            np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True
+        )  # as in bootstrap_interval
         drawn = generator.multinomial(len(sizes), counts / counts.sum(), size=resamples)
-        means += ((drawn @ kinds[:-1].T) * drawn_seeds).sum(1) / (seeds * (drawn @ kinds[-1])) / len(clustered)
+        means += (
+            ((drawn @ kinds[:-1].T) * drawn_seeds).sum(1) / (seeds * (drawn @ kinds[-1])) / len(clustered)
+        )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     between_images = [mean_variance(sums.mean(0), sizes, len(clustered)) for sums, sizes in clustered]
     variances = [(float(gains.var(ddof=1)) / seeds, seeds - 1), *between_images]

@@ -17,17 +17,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness import cli
-from harness.suites import catalogue
-from vzero.checkpoints import POCKET
+from harness.evals import catalogue
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.runtime.checkpoints import POCKET
 
 ROOT = Path(sys.argv[1])
 DATA = ROOT / "data"
 GOLD: dict[str, list[str]] = json.loads((ROOT / "gold.json").read_text())
-Speaker = Callable[[int, Request], str]  # (how many requests were answered before, the request) -> what is said
+Speaker = Callable[
+    [int, Request], str
+]  # (how many requests were answered before, the request) -> what is said
 report: dict[str, dict[str, object]] = {}
 
 
@@ -42,7 +44,11 @@ class Scripted:
         for request in requests:
             said = []
             for index in range(sampling.n):
-                text = self.speaker(len(self.asked), request) if sampling.n == 1 else f"\\boxed{{{'AAB'[index % 3]}}}"
+                text = (
+                    self.speaker(len(self.asked), request)
+                    if sampling.n == 1
+                    else f"\\boxed{{{'AAB'[index % 3]}}}"
+                )
                 said.append(Completion(text, (1, 2, 3), (0.0,) * 3, self.finish))
             self.asked.append(request)
             rollouts.append(Rollout(10, tuple(said)))
@@ -62,7 +68,14 @@ def scenario(name: str, speaker: Speaker, *words: str, finish: str = "stop") -> 
             code = end.code
     sizes = sorted({request.image.size for request in engine.asked})
     texts = ["\n".join(message.text for message in request.messages) for request in engine.asked]
-    report[name] = {"code": code, "out": out.getvalue(), "err": err.getvalue(), "asked": len(engine.asked), "sizes": sizes, "texts": texts}
+    report[name] = {
+        "code": code,
+        "out": out.getvalue(),
+        "err": err.getvalue(),
+        "asked": len(engine.asked),
+        "sizes": sizes,
+        "texts": texts,
+    }
     return engine
 
 
@@ -90,7 +103,7 @@ def fail() -> None:
 ALL = [suite.name for suite in catalogue.choose(["all"])]
 STOCK_BARE = ["blink", "cv_bench_2d", "cv_bench_3d", "mmstar", "mmvp", "realworldqa", "vstar", "mmmu_val"]
 STOCK_BOXED = ["dynamath", "logicvista", "wemath"]
-BOTH = ("--dialect", "natural", "--data", str(DATA))
+BOTH = ("--prompt_format", "natural", "--data", str(DATA))
 
 
 def run(name: str) -> str:
@@ -113,7 +126,18 @@ scenario("again", fail, "pocket", "--suites", "all", *BOTH, "--out", run("gold")
 before = (ROOT / "gold" / "results.json").read_bytes()
 scenario("rescored", fail, "--rescore", run("gold"))
 report["rescored"]["same"] = before == (ROOT / "gold" / "results.json").read_bytes()
-scenario("bare", says(STOCK_BARE, "{0}"), "pocket", "--suites", ",".join(STOCK_BARE), "--profile", "stock", *BOTH, "--out", run("bare"))
+scenario(
+    "bare",
+    says(STOCK_BARE, "{0}"),
+    "pocket",
+    "--suites",
+    ",".join(STOCK_BARE),
+    "--profile",
+    "stock",
+    *BOTH,
+    "--out",
+    run("bare"),
+)
 scenario(
     "tags",
     says(STOCK_BOXED, "\\boxed{{{0}}}"),
@@ -127,7 +151,18 @@ scenario(
     run("tags"),
 )
 for suite in ("mathvista", "hallusionbench", "visulogic"):
-    scenario(f"stock {suite}", fail, "pocket", "--suites", suite, "--profile", "stock", *BOTH, "--out", run("refused"))
+    scenario(
+        f"stock {suite}",
+        fail,
+        "pocket",
+        "--suites",
+        suite,
+        "--profile",
+        "stock",
+        *BOTH,
+        "--out",
+        run("refused"),
+    )
 scenario(
     "sampled",
     lambda number, request: "\\boxed{B}",
@@ -159,15 +194,33 @@ scenario("mine, changed", at(9, fail), *MINE, "--out", run("mine"))
 theirs = (ROOT / "mine" / "responses" / "logicvista.jsonl").read_bytes()
 scenario("mine, anew", at(9, fail), *MINE, "--out", run("mine"), "--fresh")
 shutil.rmtree(ROOT / "mine" / "lmms_eval")
-(ROOT / "mine" / "responses" / "logicvista.jsonl").write_bytes(theirs)  # the first checkpoint's answers, put where they do not belong
+(ROOT / "mine" / "responses" / "logicvista.jsonl").write_bytes(
+    theirs
+)  # the first checkpoint's answers, put where they do not belong
 scenario("mine, with theirs", at(9, fail), *MINE, "--out", run("mine"))
-scenario("limits", at(9, fail), *LOGIC, "--out", run("limits"), "--min-pixels", "100", "--max-pixels", "1000", "--limit", "2")
+scenario(
+    "limits",
+    at(9, fail),
+    *LOGIC,
+    "--out",
+    run("limits"),
+    "--min-pixels",
+    "100",
+    "--max-pixels",
+    "1000",
+    "--limit",
+    "2",
+)
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m **bold** | \\boxed{ </think> " + "B " * 9000 + "\x00\ud800"
 scenario("hostile", lambda number, request: HOSTILE, *LOGIC, "--out", run("hostile"), finish="length")
-scenario("silent", lambda number, request: "", "pocket", "--suites", "mathvista", *BOTH, "--out", run("silent"))
+scenario(
+    "silent", lambda number, request: "", "pocket", "--suites", "mathvista", *BOTH, "--out", run("silent")
+)
 published = ROOT / "Qwen2.5-VL-3B-Instruct"
 shutil.copytree(POCKET, published)
-scenario("base", lambda number, request: "", str(published), "--suites", "logicvista", *BOTH, "--out", run("base"))
+scenario(
+    "base", lambda number, request: "", str(published), "--suites", "logicvista", *BOTH, "--out", run("base")
+)
 
 (ROOT / "report.json").write_text(json.dumps(report))

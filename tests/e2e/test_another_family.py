@@ -1,4 +1,4 @@
-"""The whole loop with a model of another family than Qwen's, in the natural dialect, on a folder of ordinary pictures."""
+"""The whole loop with a model of another family than Qwen's, in the natural prompt_format, on a folder of ordinary pictures."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import torch
 from PIL import Image, ImageFilter
 
 from tests import tiny_idefics3
-from vzero import artefacts, checkpoints
 from vzero.config import Preset
 from vzero.presets import load_preset
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.stage import _programs, run_stage, stage_folder
 from vzero.selfplay import plan
-from vzero.stage import _programs, run_stage, stage_folder
 
 
 def photograph(seed: int) -> Image.Image:
     """Soft blobs of colour with grain, in a size of its own."""
     rng = np.random.default_rng(seed)
     size = (int(rng.integers(90, 240)), int(rng.integers(90, 240)))
-    small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return Image.blend(small, Image.effect_noise(size, 60).convert("RGB"), 0.15).filter(ImageFilter.GaussianBlur(1))
+    small = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
+    return Image.blend(small, Image.effect_noise(size, 60).convert("RGB"), 0.15).filter(
+        ImageFilter.GaussianBlur(1)
+    )
 
 
 def preset(model: Path, images: Path, count: int) -> Preset:
@@ -35,9 +39,21 @@ def preset(model: Path, images: Path, count: int) -> Preset:
         "max_generations": 1,
         "learning_rate": 1e-4,
     }
-    changes = {"model": str(model), "dialect": "natural", "images.source": str(images), "images.count": count, "engine.threads": 1}
-    changes |= {f"{role}.grpo.{name}": value for role in ("questioner", "solver") for name, value in grpo.items()}
-    changes |= {"questioner.grpo.max_completion_tokens": 96, "questioner.write.max_new_tokens": 96, "solver.keep_high": 0.9}
+    changes = {
+        "model": str(model),
+        "prompt_format": "natural",
+        "images.source": str(images),
+        "images.count": count,
+        "engine.threads": 1,
+    }
+    changes |= {
+        f"{role}.grpo.{name}": value for role in ("questioner", "solver") for name, value in grpo.items()
+    }
+    changes |= {
+        "questioner.grpo.max_completion_tokens": 96,
+        "questioner.write.max_new_tokens": 96,
+        "solver.keep_high": 0.9,
+    }
     return load_preset("smoke", changes=changes)
 
 
@@ -52,7 +68,9 @@ def run(folder: Path, settings: Preset) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_idefics3.build(tmp_path_factory.mktemp("idefics3") / "base", [photograph(i) for i in range(100, 104)])
+    return tiny_idefics3.build(
+        tmp_path_factory.mktemp("idefics3") / "base", [photograph(i) for i in range(100, 104)]
+    )
 
 
 def test_idefics3_goes_through_the_loop(base: Path, tmp_path: Path) -> None:
@@ -70,10 +88,14 @@ def test_idefics3_goes_through_the_loop(base: Path, tmp_path: Path) -> None:
     for kind in ("train-questioner", "train-solver"):
         steps = artefacts.read_jsonl(made[kind] / "metrics.jsonl")
         assert len(steps) == 2 and any(row["grad_norm"] > 0 for row in steps)
-        before, after = (checkpoints.load_model(folder).state_dict() for folder in (base, made[kind] / "checkpoint"))
+        before, after = (
+            checkpoints.load_model(folder).state_dict() for folder in (base, made[kind] / "checkpoint")
+        )
         moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
         assert before.keys() == after.keys()
-        assert any("text_model" in name for name in moved) and not any("vision_model" in name for name in moved)  # frozen there
+        assert any("text_model" in name for name in moved) and not any(
+            "vision_model" in name for name in moved
+        )  # frozen there
 
 
 def test_real_photographs_and_charts_are_images_like_any(base: Path, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import results
-from harness.evaluation import benchmarks
-from harness.run.directory import opened
-from harness.sealed import read_run
+from harness.analysis import results
+from harness.evals import benchmarks
+from harness.runs.directory import opened
+from harness.runs.sealed import read_run
 from tests.fixtures import suite_rows
-from vzero import artefacts
 from vzero.config import Preset
 from vzero.presets import load_preset
+from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
@@ -31,15 +31,25 @@ SUITES = ("logicvista", "mathvista", "mmstar")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     folder = tmp_path_factory.mktemp("benchmarks")
     suite_rows.write(folder / "data")
-    changes = [f"evaluation.suites={list(SUITES)}", f"evaluation.data={folder / 'data'}", "engine.batch_sequences=1"]
-    small = ["evaluation.greedy.max_new_tokens=12", "evaluation.sampled.max_new_tokens=12", "evaluation.sampled.n=3"]
+    changes = [
+        f"evaluation.suites={list(SUITES)}",
+        f"evaluation.data={folder / 'data'}",
+        "engine.batch_sequences=1",
+    ]
+    small = [
+        "evaluation.greedy.max_new_tokens=12",
+        "evaluation.sampled.max_new_tokens=12",
+        "evaluation.sampled.n=3",
+    ]
     return benchmarks.pinned(load_preset("smoke", [*changes, *small, "engine.threads=1"]), folder / "scratch")
 
 
 def stage(run: Path) -> subprocess.Popen[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness.evaluation.stage", str(run), STAGE]
-    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "harness.evals.stage", str(run), STAGE]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def whole(run: Path) -> Path:
@@ -54,12 +64,18 @@ def begun(run: Path, preset: Preset) -> Path:
         return run
 
 
-def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(preset: Preset, tmp_path: Path) -> None:
+def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(
+    preset: Preset, tmp_path: Path
+) -> None:
     calm, killed = begun(tmp_path / "calm", preset), begun(tmp_path / "killed", preset)
     kept = killed / "stages" / STAGE / "work" / "evaluation" / "responses" / "logicvista.jsonl"
     process = stage(killed)
     end = time.monotonic() + 300
-    while process.poll() is None and not (kept.exists() and kept.read_text().count("\n") >= 2) and time.monotonic() < end:
+    while (
+        process.poll() is None
+        and not (kept.exists() and kept.read_text().count("\n") >= 2)
+        and time.monotonic() < end
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -102,7 +118,9 @@ def _speaks_as_the_rest_does(run: Path, rows: list[dict]) -> None:
 
 
 def test_data_that_changed_meanwhile_is_refused(preset: Preset, tmp_path: Path) -> None:
-    other = preset.model_copy(update={"evaluation": preset.evaluation.model_copy(update={"data_sha256": "0" * 64})})
+    other = preset.model_copy(
+        update={"evaluation": preset.evaluation.model_copy(update={"data_sha256": "0" * 64})}
+    )
     done = stage(begun(tmp_path / "run", other))
     _, err = done.communicate(timeout=600)
     assert done.returncode == 2 and "has changed since this run began" in err and "Traceback" not in err

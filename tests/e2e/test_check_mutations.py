@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from harness.analysis.results import build
 from harness.check import check, reference
-from harness.results import build
-from harness.sealed import read_run
-from vzero import artefacts, rewards, solver, voting
-from vzero.checkpoints import POCKET
+from harness.runs.sealed import read_run
+from vzero import rewards, solver, voting
 from vzero.presets import load_preset
-from vzero.stage import _programs, run_stage
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
+from vzero.runtime.stage import _programs, run_stage
 
 PRESET = load_preset(
     "smoke",
@@ -41,7 +42,13 @@ PRESET = load_preset(
     ],
 )
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES, QUESTIONER, WRITE, LABEL, SOLVER = "00-images", "02-train-questioner-1", "03-write-questions-1", "04-label-1", "05-train-solver-1"
+IMAGES, QUESTIONER, WRITE, LABEL, SOLVER = (
+    "00-images",
+    "02-train-questioner-1",
+    "03-write-questions-1",
+    "04-label-1",
+    "05-train-solver-1",
+)
 pytestmark = pytest.mark.skipif(not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint")
 
 
@@ -82,7 +89,9 @@ def broken(healthy: Path, beside: dict[str, Any], tmp_path: Path) -> Callable[..
 def failures(folder: Path, beside: dict[str, Any]) -> dict[str, str]:
     """Broken rules but for completeness: nothing is evaluated here."""
     found = check(folder, beside)["findings"]
-    return {one["rule"]: one["says"] for one in found if one["passed"] is False and one["rule"] != "run-complete"}
+    return {
+        one["rule"]: one["says"] for one in found if one["passed"] is False and one["rule"] != "run-complete"
+    }
 
 
 def test_an_undisturbed_run_breaks_no_rule(healthy: Path, beside: dict[str, Any]) -> None:
@@ -124,7 +133,9 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     assert broken == {"reward-formula", "advantages-follow-rewards", "run-complete"}
 
 
-def test_a_flipped_advantage_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_advantage_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vzero.grpo.trainer import GroupTrainer
 
     score = GroupTrainer._generate_and_score_completions
@@ -137,17 +148,23 @@ def test_a_flipped_advantage_is_caught(broken: Callable[..., dict[str, str]], mo
     assert "instead of" in broken(QUESTIONER)["advantages-follow-rewards"]
 
 
-def test_a_sign_flipped_in_the_loss_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sign_flipped_in_the_loss_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vzero.grpo.trainer import GroupTrainer
 
     loss = GroupTrainer._compute_loss
     monkeypatch.setattr(
-        GroupTrainer, "_compute_loss", lambda self, model, inputs: loss(self, model, {**inputs, "advantages": -inputs["advantages"]})
+        GroupTrainer,
+        "_compute_loss",
+        lambda self, model, inputs: loss(self, model, {**inputs, "advantages": -inputs["advantages"]}),
     )
     assert "wrong sign" in broken(QUESTIONER)["loss-is-the-objective"]
 
 
-def test_a_dropped_kl_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_kl_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vzero.grpo import train
 
     configured = train.trl_config
@@ -161,13 +178,21 @@ def test_a_dropped_kl_is_caught(broken: Callable[..., dict[str, str]], monkeypat
     assert "not measured" in broken(QUESTIONER)["kl-bounded"]
 
 
-def test_a_vote_in_place_of_the_label_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vote_in_place_of_the_label_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     label = solver._label
-    monkeypatch.setattr(solver, "_label", lambda question, votes, *rest: {**label(question, votes, *rest), "answer": votes[-1]})
+    monkeypatch.setattr(
+        solver,
+        "_label",
+        lambda question, votes, *rest: {**label(question, votes, *rest), "answer": votes[-1]},
+    )
     assert "labels are not" in broken(LABEL)["labels-are-majorities"]
 
 
-def test_a_reward_of_single_votes_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reward_of_single_votes_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = voting.tally
     monkeypatch.setattr(rewards, "tally", lambda votes: count(votes[:1]))
     assert "rewards are not" in broken(QUESTIONER)["reward-formula"]
@@ -191,7 +216,9 @@ def test_labels_that_are_not_the_voted_ones_are_caught(
     assert "training questions are not" in failures(folder, beside)["trained-on-its-labels"]
 
 
-def test_a_blind_solver_is_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blind_solver_is_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vzero.rollout import engines
 
     opened = engines.open_engine
@@ -210,7 +237,9 @@ def test_a_blind_solver_is_caught(broken: Callable[..., dict[str, str]], monkeyp
     assert "votes that are right" in broken(QUESTIONER)["beside-reference"]
 
 
-def test_frozen_weights_are_caught(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_weights_are_caught(
+    broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vzero.grpo import train
 
     configured = train.trl_config

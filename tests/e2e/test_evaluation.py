@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from vzero import artefacts
 from vzero.config import EngineConfig
 from vzero.parsing import parse_answer
 from vzero.pocket.suites import SUITES, items
 from vzero.presets import load_preset
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Request
-from vzero.seeding import derive
+from vzero.runtime import artefacts
+from vzero.runtime.seeding import derive
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
@@ -27,10 +27,10 @@ OUTPUTS = ("samples.jsonl", "lmms_eval.json", "sampling.json")
 # The real stage around the real engine, whose call number argv[3] fails by argv[4].
 FAULTY = """
 import os, signal, sys
-from harness.evaluation.stage import run
+from harness.evals.stage import run
 from vzero.errors import RolloutError
 from vzero.rollout import engines
-from vzero.stage import main
+from vzero.runtime.stage import main
 opened, calls = engines.open_engine, []
 class Faulty:
     def __init__(self, engine):
@@ -71,7 +71,7 @@ def new_run(folder: Path, checkpoint: Path) -> Path:
 
 
 def attempt(run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
-    program = ["-c", FAULTY] if fault else ["-m", "harness.evaluation.stage"]
+    program = ["-c", FAULTY] if fault else ["-m", "harness.evals.stage"]
     return subprocess.run(
         [sys.executable, *program, str(run), STAGE, *fault],
         cwd=ROOT,
@@ -98,7 +98,16 @@ def test_every_item_has_all_its_answers(evaluated):
         (suite, item.item_id) for suite in SUITES for item in items(suite, "test", 1)
     ]
     for row in rows:
-        assert list(row) == ["suite", "item_id", "family", "image_sha256", "prompt_sha256", "gold", "greedy", "sampled"]
+        assert list(row) == [
+            "suite",
+            "item_id",
+            "family",
+            "image_sha256",
+            "prompt_sha256",
+            "gold",
+            "greedy",
+            "sampled",
+        ]
         assert len(row["sampled"]) == 10
         for answer in [row["greedy"], *row["sampled"]]:
             assert answer["answer"] == parse_answer(answer["text"])
@@ -112,15 +121,21 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
     from vzero.rollout.engines import open_engine
 
     evaluation = artefacts.read_json(evaluated / "sampling.json")["sent"]
-    preset = load_preset("smoke", changes={"evaluation.greedy": evaluation["greedy"], "evaluation.sampled": evaluation["sampled"]})
+    preset = load_preset(
+        "smoke",
+        changes={"evaluation.greedy": evaluation["greedy"], "evaluation.sampled": evaluation["sampled"]},
+    )
     assert preset.evaluation.greedy.max_new_tokens == preset.evaluation.sampled.max_new_tokens == 6
     item = items("pocket_logic", "test", 1)[0]
-    row = next(one for one in artefacts.read_jsonl(evaluated / "samples.jsonl") if one["item_id"] == item.item_id)
+    row = next(
+        one for one in artefacts.read_jsonl(evaluated / "samples.jsonl") if one["item_id"] == item.item_id
+    )
     engine = open_engine(EngineConfig(batch_sequences=30), checkpoint)
     for purpose in ("greedy", "sampled"):
         seed = derive(0, "evaluate", "pocket_logic", item.item_id, purpose)
         (rollout,) = engine.generate(
-            [Request(solver_messages("pocket", item.question), item.image, seed)], getattr(preset.evaluation, purpose)
+            [Request(solver_messages("pocket", item.question), item.image, seed)],
+            getattr(preset.evaluation, purpose),
         )
         stored = [row["greedy"]] if purpose == "greedy" else row["sampled"]
         assert [one.text for one in rollout.completions] == [answer["text"] for answer in stored]
@@ -135,7 +150,12 @@ def test_lmms_eval_scored_all_ten_answers(evaluated):
     rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
     for suite, families in SUITES.items():
         golds = {row["item_id"]: row["gold"] for row in rows if row["suite"] == suite}
-        texts = [(row["item_id"], answer["text"]) for row in rows if row["suite"] == suite for answer in row["sampled"]]
+        texts = [
+            (row["item_id"], answer["text"])
+            for row in rows
+            if row["suite"] == suite
+            for answer in row["sampled"]
+        ]
         assert len(golds) == len(families) and len(texts) == 10 * len(families)
         right = Counter(item_id for item_id, text in texts if parse_answer(text) == golds[item_id])
         of_sampled = reported[f"vzero_{suite}_sampled"]

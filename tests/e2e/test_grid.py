@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vzero import artefacts
-from vzero.checkpoints import POCKET
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("VZERO_TEST_MODEL", "pocket")
@@ -31,7 +31,9 @@ SETTINGS = (
     "engine.threads=1",
     f"model={MODEL}",
 )
-pytestmark = pytest.mark.skipif(MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet")
+pytestmark = pytest.mark.skipif(
+    MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet"
+)
 
 
 def start(out: Path, *words: str) -> subprocess.Popen[str]:
@@ -51,7 +53,13 @@ def start(out: Path, *words: str) -> subprocess.Popen[str]:
         str(out),
         "--plain",
     ]
-    return subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [*command, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def events(out: Path) -> list[tuple[str, str, str]]:
@@ -86,18 +94,33 @@ def test_three_arms_share_stages_and_survive_a_kill(tmp_path: Path) -> None:
     # V-Zero's seven stages ran once; one iteration is all of them; random labels add select, train and evaluate.
     assert ran == {("v-zero", "stage-finished"): 7, ("random-label", "stage-finished"): 3}
     assert counts["stage-shared"] == 7 + 5 and counts["stage-started"] == 7 + 3 + 1  # one was begun twice
-    assert Counter(stage for arm, stage, event in events(out) if event == "stage-started" and arm == "v-zero").most_common(1)[0][1] == 1
+    assert (
+        Counter(
+            stage for arm, stage, event in events(out) if event == "stage-started" and arm == "v-zero"
+        ).most_common(1)[0][1]
+        == 1
+    )
 
     runs = {arm: out / arm / "seed-0" for arm in ARMS}
     results = {arm: json.loads((run / "results.json").read_text()) for arm, run in runs.items()}
-    assert {arm: (one["arm"], one["seed"], one["complete"]) for arm, one in results.items()} == {arm: (arm, 0, True) for arm in ARMS}
-    assert results["one-iteration"]["gains"] == results["v-zero"]["gains"] and results["random-label"]["compute_differs"] == {}
-    labels = {arm: artefacts.read_jsonl(next(run.glob("stages/*-label-1/labels.jsonl"))) for arm, run in runs.items()}
+    assert {arm: (one["arm"], one["seed"], one["complete"]) for arm, one in results.items()} == {
+        arm: (arm, 0, True) for arm in ARMS
+    }
+    assert (
+        results["one-iteration"]["gains"] == results["v-zero"]["gains"]
+        and results["random-label"]["compute_differs"] == {}
+    )
+    labels = {
+        arm: artefacts.read_jsonl(next(run.glob("stages/*-label-1/labels.jsonl")))
+        for arm, run in runs.items()
+    }
     assert labels["random-label"] == labels["v-zero"]
     drawn = artefacts.read_jsonl(next(runs["random-label"].glob("stages/*-select-1/labels.jsonl")))
     assert [row["votes"] for row in drawn] == [row["votes"] for row in labels["v-zero"]]
     assert [row["answer"] for row in drawn] != [row["answer"] for row in labels["v-zero"]]
-    same = (run / "stages" / "02-train-questioner-1" / "checkpoint" / "model.safetensors" for run in runs.values())
+    same = (
+        run / "stages" / "02-train-questioner-1" / "checkpoint" / "model.safetensors" for run in runs.values()
+    )
     assert len({path.stat().st_ino for path in same}) == 1
     for run in runs.values():
         assert (run / "report.html").stat().st_size > 1000 and not list(run.glob("stages/*/work"))

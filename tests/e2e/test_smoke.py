@@ -16,22 +16,37 @@ from pathlib import Path
 
 import pytest
 
-from vzero.checkpoints import POCKET
 from vzero.presets import load_preset
+from vzero.runtime.checkpoints import POCKET
+from vzero.runtime.stage import finished
 from vzero.selfplay import plan
-from vzero.stage import finished
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("VZERO_TEST_MODEL", "pocket")
 PRESET = load_preset("smoke", [f"model={MODEL}"])
 STAGES = plan(PRESET)
-pytestmark = pytest.mark.skipif(MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet")
+pytestmark = pytest.mark.skipif(
+    MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet"
+)
 
 
 def start(run: Path, *words: str) -> subprocess.Popen[str]:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
     return subprocess.Popen(
-        [sys.executable, "-c", program, "reproduce", "--preset", "smoke", "--set", f"model={MODEL}", "--out", str(run), "--plain", *words],
+        [
+            sys.executable,
+            "-c",
+            program,
+            "reproduce",
+            "--preset",
+            "smoke",
+            "--set",
+            f"model={MODEL}",
+            "--out",
+            str(run),
+            "--plain",
+            *words,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +60,9 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     return out, err
 
 
-def kill_when(run: Path, process: subprocess.Popen[str], condition: Callable[[], bool], number: signal.Signals) -> None:
+def kill_when(
+    run: Path, process: subprocess.Popen[str], condition: Callable[[], bool], number: signal.Signals
+) -> None:
     """Wait for `condition`, then end the runner by `number`; the run must not be over before."""
     limit = time.monotonic() + 1500
     while not condition():
@@ -82,7 +99,9 @@ def test_smoke_runs_from_images_to_the_report(calm: tuple[Path, str, str]) -> No
     for name in ("report.md", "report.html"):
         assert (run / name).stat().st_size > 1000
     events = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
-    assert [row["stage"] for row in events if row["event"] == "stage-finished"] == [stage.name for stage in STAGES]
+    assert [row["stage"] for row in events if row["event"] == "stage-finished"] == [
+        stage.name for stage in STAGES
+    ]
     assert events[0]["event"] == "run-started" and events[-1]["event"] == "run-finished"
 
 
@@ -98,14 +117,30 @@ def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Pat
 @pytest.mark.skipif(MODEL != "pocket", reason="the committed reference is of the shipped model")
 def test_the_run_passes_its_own_check(calm: tuple[Path, str, str]) -> None:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
-    done = subprocess.run([sys.executable, "-c", program, "check", str(calm[0]), "--json"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check", str(calm[0]), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     found = json.loads(done.stdout)
-    assert done.returncode == 0 and found["passed"] is True, [one for one in found["findings"] if one["passed"] is False]
+    assert done.returncode == 0 and found["passed"] is True, [
+        one for one in found["findings"] if one["passed"] is False
+    ]
     passed = {one["rule"] for one in found["findings"] if one["passed"]}
-    assert passed >= {"reward-formula", "loss-is-the-objective", "kl-in-the-loss", "weights-moved", "beside-reference", "run-complete"}
+    assert passed >= {
+        "reward-formula",
+        "loss-is-the-objective",
+        "kl-in-the-loss",
+        "weights-moved",
+        "beside-reference",
+        "run-complete",
+    }
 
 
-def test_a_run_killed_in_three_stages_ends_in_the_same_results(calm: tuple[Path, str, str], tmp_path: Path) -> None:
+def test_a_run_killed_in_three_stages_ends_in_the_same_results(
+    calm: tuple[Path, str, str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     for stage, rows, number in (
         ("01-evaluate-base", 2, signal.SIGKILL),

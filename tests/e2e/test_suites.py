@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.suites import catalogue
+from harness.evals import catalogue
 from tests.fixtures import suite_rows
-from vzero import artefacts
+from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,9 @@ def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     for name in ("OPENAI_API_KEY", "OPENAI_API_URL"):
         env.pop(name, None)
-    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, env=env, check=False)
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, env=env, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +54,23 @@ def test_right_answers_to_every_suite_are_right_in_both_lenses(ran, report):
         assert suite["status"] == "complete"
         assert (suite["n"], suite["rows"]) == (len([gold for gold in golds if gold]), len(golds)), name
         greedy = suite["greedy"]
-        assert (greedy["official"], greedy["strict"], greedy["parsed"], greedy["truncated"]) == (1, 1, 1, 0), name
+        assert (greedy["official"], greedy["strict"], greedy["parsed"], greedy["truncated"]) == (
+            1,
+            1,
+            1,
+            0,
+        ), name
         assert all(one["official"] == one["strict"] == 1 for one in suite["together"].values()), name
         assert all(one == {"official": 1, "strict": 1} for one in suite["extra"].values()), name
-        assert any("rows" in deviation for deviation in suite["deviations"])  # a handful of rows is no benchmark
+        assert any(
+            "rows" in deviation for deviation in suite["deviations"]
+        )  # a handful of rows is no benchmark
     assert set(found["suites"]["wemath"]["extra"]) == {"strict score", "loose score"}
     assert found["suites"]["logicvista"]["without_gold"] == ["v1_2"]
-    assert found["groups"]["math"]["members"] == catalogue.members("math") and found["groups"]["math"]["missing"] == []
+    assert (
+        found["groups"]["math"]["members"] == catalogue.members("math")
+        and found["groups"]["math"]["missing"] == []
+    )
     assert len(found["suites"]["blink"]["lmms_eval"]["results"]) == 14
 
 
@@ -83,13 +95,25 @@ def test_lmms_evals_own_scoring_agrees_where_it_can_read_the_answer(ran, report)
     assert report["bare"]["code"] == 0, report["bare"]["err"]
     assert report["tags"]["code"] == 0, report["tags"]["err"]
     own = {
-        name: {key.split(",")[0]: value for values in suite["lmms_eval"]["results"].values() for key, value in values.items()}
+        name: {
+            key.split(",")[0]: value
+            for values in suite["lmms_eval"]["results"].values()
+            for key, value in values.items()
+        }
         for run in ("bare", "tags")
         for name, suite in results(ran, run)["suites"].items()
     }
     assert own["mmstar"]["average"] == own["realworldqa"]["exact_match"] == own["blink"]["blink_acc"] == 1
-    assert own["cv_bench_2d"]["cv_bench_acc"] == own["cv_bench_3d"]["cv_bench_acc"] == own["mmmu_val"]["mmmu_acc"] == 1
-    assert own["vstar"]["vstar_overall_acc"] == 100 and own["dynamath"]["dynamath_worst"] == own["wemath"]["acc_score"] == 1
+    assert (
+        own["cv_bench_2d"]["cv_bench_acc"]
+        == own["cv_bench_3d"]["cv_bench_acc"]
+        == own["mmmu_val"]["mmmu_acc"]
+        == 1
+    )
+    assert (
+        own["vstar"]["vstar_overall_acc"] == 100
+        and own["dynamath"]["dynamath_worst"] == own["wemath"]["acc_score"] == 1
+    )
     assert own["mmvp"]["mmvp_pair_accuracy"] in (1, 100)
     # lmms-eval counts the row without gold, and an empty box there as right; ours scores two of the three.
     assert own["logicvista"]["acc_score"] == 1 and results(ran, "tags")["suites"]["logicvista"]["n"] == 2
@@ -103,7 +127,12 @@ def test_lmms_evals_own_scoring_agrees_where_it_can_read_the_answer(ran, report)
 
 
 @pytest.mark.parametrize(
-    ("suite", "why"), [("mathvista", "asks a judge model"), ("hallusionbench", "no --profile stock"), ("visulogic", "no --profile stock")]
+    ("suite", "why"),
+    [
+        ("mathvista", "asks a judge model"),
+        ("hallusionbench", "no --profile stock"),
+        ("visulogic", "no --profile stock"),
+    ],
 )
 def test_a_stock_task_that_would_score_nonsense_is_refused(report, suite, why):
     told = report[f"stock {suite}"]
@@ -125,7 +154,11 @@ def test_a_server_that_dies_midway_scores_nothing_and_loses_nothing(ran, report)
     told = report["dying"]
     assert told["code"] == 1 and "hung up" in told["err"] and "Traceback" not in told["err"]
     looked = report["dying, looked at"]
-    assert looked["code"] == 0 and "incomplete" in looked["out"] and "2 of 3 items answered; not scored" in looked["out"]
+    assert (
+        looked["code"] == 0
+        and "incomplete" in looked["out"]
+        and "2 of 3 items answered; not scored" in looked["out"]
+    )
     assert report["dying, resumed"]["code"] == 0 and report["dying, resumed"]["asked"] == 1
     assert results(ran, "dying")["suites"]["logicvista"]["status"] == "complete"
 
@@ -133,7 +166,9 @@ def test_a_server_that_dies_midway_scores_nothing_and_loses_nothing(ran, report)
 def test_an_evaluation_that_is_asked_to_end_resumes_at_the_item(report):
     assert report["ended"]["code"] == 75 and "resume" in report["ended"]["err"]
     assert report["ended, resumed"]["code"] == 0 and report["ended, resumed"]["asked"] == 2
-    assert report["other settings"]["code"] == 2 and "greedy.max_new_tokens" in report["other settings"]["err"]
+    assert (
+        report["other settings"]["code"] == 2 and "greedy.max_new_tokens" in report["other settings"]["err"]
+    )
 
 
 def test_another_checkpoint_is_never_answered_by_the_responses_of_the_first(report):
@@ -159,7 +194,10 @@ def test_hostile_and_cut_off_answers_are_counted(ran, report):
     assert suite["greedy"]["truncated"] == 1 and any("cut off" in one for one in suite["deviations"])
     for text in (told["out"], told["err"], (ran / "hostile" / "results.md").read_text()):
         assert "\x1b" not in text and "<script>" not in text
-    assert len(artefacts.read_jsonl(ran / "hostile" / "responses" / "logicvista.jsonl")[0]["answers"][0]["text"]) > 18_000
+    assert (
+        len(artefacts.read_jsonl(ran / "hostile" / "responses" / "logicvista.jsonl")[0]["answers"][0]["text"])
+        > 18_000
+    )
 
 
 def test_an_empty_answer_is_unparsed_and_strictly_wrong(ran, report):
@@ -193,7 +231,18 @@ class Killed:
 engines.open_engine = lambda config, checkpoint: Killed(opened(config, checkpoint))
 cli.app(sys.argv[1:])
 """
-    words = ["evaluate", "pocket", "--suites", "logicvista", "--data", str(ran / "data"), "--batch", "1", "--max-new-tokens", "8"]
+    words = [
+        "evaluate",
+        "pocket",
+        "--suites",
+        "logicvista",
+        "--data",
+        str(ran / "data"),
+        "--batch",
+        "1",
+        "--max-new-tokens",
+        "8",
+    ]
     killed = python("-c", program, *words, "--out", str(tmp_path / "run"))
     assert killed.returncode == -9, killed.stderr
     first = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")

@@ -21,10 +21,10 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rich.console import Console
 from harness.cli import explain
-from harness.run.directory import opened
-from harness.run.display import shown
-from harness.run.orchestrate import run_plan
-from harness.run.signals import interruptible
+from harness.runs.directory import opened
+from harness.runs.display import shown
+from harness.runs.orchestrate import run_plan
+from harness.runs.signals import interruptible
 from vzero.presets import load_preset
 from vzero.selfplay import plan
 folder, preset = Path(sys.argv[1]), load_preset("smoke", sys.argv[2:])
@@ -62,7 +62,9 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -
 @pytest.fixture
 def tools() -> SimpleNamespace:
     """The helpers above, for the tests (test modules cannot import a conftest)."""
-    return SimpleNamespace(COMMAND=COMMAND, IMAGES_ONLY=IMAGES_ONLY, processes_of=processes_of, wait_for=wait_for)
+    return SimpleNamespace(
+        COMMAND=COMMAND, IMAGES_ONLY=IMAGES_ONLY, processes_of=processes_of, wait_for=wait_for
+    )
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, begun, seal_made
-    from vzero.stage import _programs, run_stage
+    from vzero.runtime.stage import _programs, run_stage
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("alone")

@@ -19,7 +19,9 @@ from vzero.errors import InputError
 
 ITEM = Item("v1_0", "Which one?", ("left", "right"), LETTERS[:2], ("B",), "choice")
 COUNT = Item("7", "How many?", (), (), ("4",), "integer", rule="nearest")
-Reply = Callable[[int, dict[str, Any]], tuple[int, bytes]]  # (number of the request, its body) -> status, body
+Reply = Callable[
+    [int, dict[str, Any]], tuple[int, bytes]
+]  # (number of the request, its body) -> status, body
 
 
 def completion(text: str) -> tuple[int, bytes]:
@@ -75,8 +77,13 @@ def test_the_model_is_asked_and_its_extractions_are_kept(tmp_path: Path) -> None
         assert (first.labels, first.parsed, first.how) == (("A",), True, "model")
         assert read(COUNT, "Four of them.").value == "4"
         assert not read(ITEM, " \n").parsed  # nothing to ask about
-        assert len(bodies) == 3 and all(body["temperature"] == 0 and body["model"] == "judge" for body in bodies)
-        assert "I believe it is on the left." in bodies[1]["messages"][0]["content"] and "(B) right" in bodies[1]["messages"][0]["content"]
+        assert len(bodies) == 3 and all(
+            body["temperature"] == 0 and body["model"] == "judge" for body in bodies
+        )
+        assert (
+            "I believe it is on the left." in bodies[1]["messages"][0]["content"]
+            and "(B) right" in bodies[1]["messages"][0]["content"]
+        )
         again = connect(url, "judge", kept)
         assert again(ITEM, "I believe it is on the left.") == first
         assert len(bodies) == 4  # the known case alone
@@ -147,14 +154,18 @@ def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:
         (lambda number, body: completion("As an AI I like fruit."), "did not read the answer B"),
     ],
 )
-def test_an_unhealthy_server_is_refused_before_anything_is_scored(tmp_path: Path, reply: Reply, sentence: str) -> None:
+def test_an_unhealthy_server_is_refused_before_anything_is_scored(
+    tmp_path: Path, reply: Reply, sentence: str
+) -> None:
     with server(reply) as (url, _, _), pytest.raises(ExtractorFailed, match=sentence):
         connect(url, "judge", tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
 def test_a_reply_that_is_no_extraction_is_an_error_and_is_not_kept(tmp_path: Path) -> None:
-    with server(lambda number, body: completion("B" if number == 1 else "what a lovely \x1b[31m picture")) as (url, _, _):
+    with server(
+        lambda number, body: completion("B" if number == 1 else "what a lovely \x1b[31m picture")
+    ) as (url, _, _):
         read = connect(url, "judge", tmp_path / "kept")
         with pytest.raises(ExtractorFailed, match="neither an answer nor NONE"):
             read(ITEM, "It is left.")
@@ -180,11 +191,29 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_command_uses_it_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"question": "Select from A-D", "answer": "A", "skill": ["spatial"], "imagename": "v1_0.png", "broad_capability": ["diagram"]}
+    row = {
+        "question": "Select from A-D",
+        "answer": "A",
+        "skill": ["spatial"],
+        "imagename": "v1_0.png",
+        "broad_capability": ["diagram"],
+    }
     (tmp_path / "dataset.json").write_text(json.dumps({"v1_0": row, "v1_1": row}))
     answers = tmp_path / "answers.jsonl"
-    answers.write_text("".join(json.dumps({"id": f"v1_{n}", "response": "The left one."}) + "\n" for n in range(2)))
-    words = ["score", str(answers), "--suite", "logicvista", "--data", str(tmp_path), "--json", "--extractor-model", "judge"]
+    answers.write_text(
+        "".join(json.dumps({"id": f"v1_{n}", "response": "The left one."}) + "\n" for n in range(2))
+    )
+    words = [
+        "score",
+        str(answers),
+        "--suite",
+        "logicvista",
+        "--data",
+        str(tmp_path),
+        "--json",
+        "--extractor-model",
+        "judge",
+    ]
     for reply, code in ((lambda number, body: well(number, body) if number < 3 else (0, b""), 1), (well, 0)):
         with server(reply) as (url, bodies, _), pytest.raises(SystemExit) as stop:
             cli.app([*words, "--extractor-url", url], prog_name="vzero-harness")
@@ -192,6 +221,10 @@ def test_the_command_uses_it_from_end_to_end(tmp_path: Path, capsys: pytest.Capt
         out, err = capsys.readouterr()
         assert (out == "") == (code == 1) and ("does not answer" in err) == (code == 1)
     found = json.loads(out)
-    assert (found["n"], found["strict"], [item["how"] for item in found["items"]]) == (2, 1.0, ["model", "model"])
+    assert (found["n"], found["strict"], [item["how"] for item in found["items"]]) == (
+        2,
+        1.0,
+        ["model", "model"],
+    )
     assert len((tmp_path / "answers.jsonl.extractions.jsonl").read_text().splitlines()) == 2
     assert len(bodies) == 2  # the known case and the answer the first server owed

@@ -16,7 +16,13 @@ import pytest
 Launch = Callable[..., "subprocess.Popen[str]"]  # fixture `launch`: program, words -> process
 Tools = SimpleNamespace
 STAGE = Path("stages/00-images")
-LONG = ("train", "--preset", "smoke", "--set", "images.count=30000")  # minutes of drawing: nobody waits for its end
+LONG = (
+    "train",
+    "--preset",
+    "smoke",
+    "--set",
+    "images.count=30000",
+)  # minutes of drawing: nobody waits for its end
 
 
 def events(run: Path) -> list[str]:
@@ -63,7 +69,9 @@ def test_kill_9_leaves_no_orphan_and_no_stale_lock(launch: Launch, tools: Tools,
     assert code == 2 and "(images.count)" in err
 
 
-def test_kills_at_any_moment_end_in_the_undisturbed_result(launch: Launch, tools: Tools, tmp_path: Path) -> None:
+def test_kills_at_any_moment_end_in_the_undisturbed_result(
+    launch: Launch, tools: Tools, tmp_path: Path
+) -> None:
     settings = ("images.count=300",)
     assert finish(launch, tools, tmp_path / "calm", *settings)[0] == 0
     run = tmp_path / "killed"
@@ -73,12 +81,15 @@ def test_kills_at_any_moment_end_in_the_undisturbed_result(launch: Launch, tools
         lambda: (run / "logs").exists(),
         lambda: (run / STAGE / "work" / "spec.json").exists(),
         drawing(run),
-        lambda: (run / STAGE / "shadow.jsonl").exists(),
+        lambda: (run / STAGE / "ground_truth.jsonl").exists(),
         lambda: (run / STAGE / "manifest.json").exists(),
     ]
     for moment in moments:
         process = launch(tools.IMAGES_ONLY, str(run), *settings)
-        tools.wait_for(lambda moment=moment, process=process: moment() or process.poll() is not None, "the moment to kill")
+        tools.wait_for(
+            lambda moment=moment, process=process: moment() or process.poll() is not None,
+            "the moment to kill",
+        )
         process.kill()
         process.wait()
     (run / STAGE / ".images.jsonl.99.tmp").write_text("torn")  # as a kill inside an atomic write leaves it
@@ -100,11 +111,18 @@ def test_finished_stages_are_kept(launch: Launch, tools: Tools, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("harm", ["change", "delete", "add", "manifest"])
-def test_a_finished_stage_that_was_tampered_with_is_done_again(launch: Launch, tools: Tools, tmp_path: Path, harm: str) -> None:
+def test_a_finished_stage_that_was_tampered_with_is_done_again(
+    launch: Launch, tools: Tools, tmp_path: Path, harm: str
+) -> None:
     run = tmp_path / "run"
     finish(launch, tools, run, "images.count=3")
     before = manifest(run)["files"]
-    name = {"change": "images.jsonl", "delete": "shadow.jsonl", "add": "extra.txt", "manifest": "manifest.json"}[harm]
+    name = {
+        "change": "images.jsonl",
+        "delete": "ground_truth.jsonl",
+        "add": "extra.txt",
+        "manifest": "manifest.json",
+    }[harm]
     path = run / STAGE / name
     path.unlink(missing_ok=True)
     if harm != "delete":
@@ -114,7 +132,9 @@ def test_a_finished_stage_that_was_tampered_with_is_done_again(launch: Launch, t
     assert manifest(run)["files"] == before and not (run / STAGE / "extra.txt").exists()
 
 
-def test_a_second_run_in_one_directory_is_refused_with_the_first_ones_pid(launch: Launch, tools: Tools, tmp_path: Path) -> None:
+def test_a_second_run_in_one_directory_is_refused_with_the_first_ones_pid(
+    launch: Launch, tools: Tools, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     first = launch(tools.COMMAND, *LONG, "--out", str(run))
     tools.wait_for(drawing(run), "the first run to draw")
@@ -122,7 +142,10 @@ def test_a_second_run_in_one_directory_is_refused_with_the_first_ones_pid(launch
         second = launch(tools.COMMAND, *LONG, "--out", str(run), *words)
         _, err = second.communicate(timeout=120)
         assert second.returncode == 2
-        assert err == f"error: Another run (process {first.pid}) is working in {run}; wait for it or choose another --out.\n"
+        assert (
+            err
+            == f"error: Another run (process {first.pid}) is working in {run}; wait for it or choose another --out.\n"
+        )
     assert first.poll() is None and drawing(run)()
 
 
@@ -131,7 +154,7 @@ def test_a_stage_killed_for_memory_is_resumable(launch: Launch, tools: Tools, tm
     process = launch(tools.COMMAND, *LONG, "--out", str(run))
     tools.wait_for(drawing(run), "the stage to draw")
     stage = max(tools.processes_of(run))
-    assert b"vzero.stage" in Path(f"/proc/{stage}/cmdline").read_bytes()
+    assert b"vzero.runtime.stage" in Path(f"/proc/{stage}/cmdline").read_bytes()
     subprocess.run(["kill", "-9", str(stage)], check=True)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75
@@ -139,13 +162,23 @@ def test_a_stage_killed_for_memory_is_resumable(launch: Launch, tools: Tools, tm
     assert tools.processes_of(run) == []
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_resumes(launch: Launch, tools: Tools, tmp_path: Path) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+def test_a_full_disk_is_one_sentence_and_the_run_resumes(
+    launch: Launch, tools: Tools, tmp_path: Path
+) -> None:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode
+    ):
         pytest.skip("a small file system needs unprivileged mounts (unshare -rm)")
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=300k tmpfs {disk} && "$@"; code=$?; cp -r {disk}/run {tmp_path}/saved; exit $code'
-    process = launch(tools.IMAGES_ONLY, str(disk / "run"), "images.count=300", prefix=("unshare", "-rm", "sh", "-c", script, "sh"))
+    process = launch(
+        tools.IMAGES_ONLY,
+        str(disk / "run"),
+        "images.count=300",
+        prefix=("unshare", "-rm", "sh", "-c", script, "sh"),
+    )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert err.count("\n") == 1 and "No space left" in err and "run the same command again" in err

@@ -22,19 +22,29 @@ from tests import fake_server, tiny_model
 from vzero.config import SamplingConfig
 from vzero.errors import InterruptedRun
 from vzero.rollout import Message, Request, server
-from vzero.rollout.client import Patience, ServedEngine
+from vzero.rollout.client import RetryPolicy, ServedEngine
 from vzero.rollout.server import Launch, LocalServer, start_all, stop_all
 from vzero.rollout.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=10, max_new_tokens=8)
-PATIENCE = Patience(attempt_seconds=60, retries=3, pause_seconds=0.01)
+PATIENCE = RetryPolicy(attempt_seconds=60, retries=3, pause_seconds=0.01)
 
 
 def fake(tmp_path: Path, *more: str) -> Launch:
     """The fake as a process; the folder on its command line is what tests find it by."""
-    return Launch(lambda name, port: [sys.executable, fake_server.__file__, name, str(port), *(more or ("0",)), str(tmp_path)], {})
+    return Launch(
+        lambda name, port: [
+            sys.executable,
+            fake_server.__file__,
+            name,
+            str(port),
+            *(more or ("0",)),
+            str(tmp_path),
+        ],
+        {},
+    )
 
 
 @pytest.fixture
@@ -62,24 +72,37 @@ def of_fake(tools: SimpleNamespace, folder: Path) -> list[int]:
 
 def fakes(tools: SimpleNamespace, folder: Path) -> list[int]:
     """Without the watchdogs."""
-    return [pid for pid in of_fake(tools, folder) if b"watchdog" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid for pid in of_fake(tools, folder) if b"watchdog" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
-def test_two_servers_on_loopback_with_tokens_of_their_own(servers: list[LocalServer], vocabulary: Vocabulary) -> None:
+def test_two_servers_on_loopback_with_tokens_of_their_own(
+    servers: list[LocalServer], vocabulary: Vocabulary
+) -> None:
     one, other = (each.endpoint for each in servers)
-    assert one.url.startswith("http://127.0.0.1:") and one.url != other.url and one.model != other.model and one.token != other.token
+    assert (
+        one.url.startswith("http://127.0.0.1:")
+        and one.url != other.url
+        and one.model != other.model
+        and one.token != other.token
+    )
     assert httpx.get(one.url + "/v1/models", trust_env=False).status_code == 401
     assert httpx.get(one.url + "/v1/models", headers=other.headers, trust_env=False).status_code == 401
     assert len(ServedEngine(servers, vocabulary, PATIENCE).generate(requests(), VOTES)) == 6
 
 
-def test_the_token_is_on_no_command_line(servers: list[LocalServer], tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_token_is_on_no_command_line(
+    servers: list[LocalServer], tools: SimpleNamespace, tmp_path: Path
+) -> None:
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in of_fake(tools, tmp_path)]
     assert len(lines) == 4
     assert not any(each.endpoint.token.encode() in line for each in servers for line in lines)
 
 
-@pytest.mark.parametrize(("number", "together"), [(signal.SIGKILL, 64), (signal.SIGKILL, 1), (signal.SIGSTOP, 64)])
+@pytest.mark.parametrize(
+    ("number", "together"), [(signal.SIGKILL, 64), (signal.SIGKILL, 1), (signal.SIGSTOP, 64)]
+)
 def test_a_server_that_dies_or_freezes_is_started_again(
     servers: list[LocalServer],
     vocabulary: Vocabulary,
@@ -89,19 +112,28 @@ def test_a_server_that_dies_or_freezes_is_started_again(
     together: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "DEAF", 0.5)
+    monkeypatch.setattr(server, "HEALTH_TIMEOUT", 0.5)
     monkeypatch.setattr(server, "GRACE", 0.5)
-    engine = ServedEngine(servers[:1], vocabulary, Patience(1, 3, 0.01, together=together))
+    engine = ServedEngine(servers[:1], vocabulary, RetryPolicy(1, 3, 0.01, together=together))
     before = engine.generate(requests(), VOTES)
-    (pid,) = [pid for pid in fakes(tools, tmp_path) if servers[0].endpoint.model in Path(f"/proc/{pid}/cmdline").read_text()]
+    (pid,) = [
+        pid
+        for pid in fakes(tools, tmp_path)
+        if servers[0].endpoint.model in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
     place = servers[0].endpoint
     os.kill(pid, number)
     assert engine.generate(requests(), VOTES) == before  # the same draws, from the new process
     assert servers[0].endpoint != place
-    tools.wait_for(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(), "the old one's end")
+    tools.wait_for(
+        lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(),
+        "the old one's end",
+    )
 
 
-def test_restarts_are_bounded(vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restarts_are_bounded(
+    vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "RESTARTS", 1)
     once = LocalServer(fake(tmp_path), start_seconds=60)
     once.start()
@@ -119,7 +151,9 @@ def test_restarts_are_bounded(vocabulary: Vocabulary, tmp_path: Path, monkeypatc
 
 
 def test_a_server_that_ends_before_it_answers_is_one_sentence(tmp_path: Path) -> None:
-    broken = LocalServer(Launch(lambda name, port: [sys.executable, "-c", "raise SystemExit(7)"], {}), start_seconds=60)
+    broken = LocalServer(
+        Launch(lambda name, port: [sys.executable, "-c", "raise SystemExit(7)"], {}), start_seconds=60
+    )
     with pytest.raises(InterruptedRun, match="ended with code 7"):
         start_all([broken])
 
@@ -131,7 +165,9 @@ def test_a_server_that_never_gets_ready_is_ended(tools: SimpleNamespace, tmp_pat
     assert not of_fake(tools, tmp_path)
 
 
-def test_servers_end_with_the_engine(servers: list[LocalServer], vocabulary: Vocabulary, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_servers_end_with_the_engine(
+    servers: list[LocalServer], vocabulary: Vocabulary, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     engine = ServedEngine(servers, vocabulary, PATIENCE)
     weakref.finalize(engine, stop_all, servers)
     assert len(of_fake(tools, tmp_path)) == 4
@@ -155,7 +191,10 @@ time.sleep(120)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_servers_end_with_their_parent(
-    launch: Callable[..., subprocess.Popen[str]], tools: SimpleNamespace, tmp_path: Path, number: signal.Signals
+    launch: Callable[..., subprocess.Popen[str]],
+    tools: SimpleNamespace,
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     parent = launch(PARENT, str(tmp_path))
     assert parent.stdout.readline() == "ready\n"
@@ -197,7 +236,13 @@ processes.wait()
 
 
 def test_two_processes_share_the_servers_of_the_first(tools: SimpleNamespace, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+    }
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         environment["MASTER_PORT"] = str(probe.getsockname()[1])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.run import ledger
+from harness.runs import ledger
 from tests.faults.trainings import (
     LABELS,
     ONE_STAGE,
@@ -25,8 +25,8 @@ from tests.faults.trainings import (
     ranks_of,
     seal_made,
 )
-from vzero import artefacts
-from vzero.stage import stage_folder
+from vzero.runtime import artefacts
+from vzero.runtime.stage import stage_folder
 
 NODES = [*SMALL, "launch.nodes=2", "launch.node_seconds=8"]
 
@@ -36,17 +36,23 @@ def meeting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
 
 
-def both(launch: Launch, tools: SimpleNamespace, run: Path, stage: str, words: list[str]) -> tuple[subprocess.Popen[str], ...]:
+def both(
+    launch: Launch, tools: SimpleNamespace, run: Path, stage: str, words: list[str]
+) -> tuple[subprocess.Popen[str], ...]:
     """Node 0, which does `stage` alone, and node 1 by the command line."""
     settings = [word for one in words for word in ("--set", one)]
     head = launch(ONE_STAGE, str(run), stage)
-    return head, launch(tools.COMMAND, "train", "--preset", "smoke", "--out", str(run), "--node-rank", "1", *settings)
+    return head, launch(
+        tools.COMMAND, "train", "--preset", "smoke", "--out", str(run), "--node-rank", "1", *settings
+    )
 
 
 def assert_done(run: Path, stage: str, *nodes: subprocess.Popen[str]) -> None:
     for node in nodes:
         out, err = node.communicate(timeout=300)
-        assert node.returncode == 0, f"{out}\n{err}\n" + "\n".join(log.read_text() for log in (run / "logs").glob(f"{stage}*"))
+        assert node.returncode == 0, f"{out}\n{err}\n" + "\n".join(
+            log.read_text() for log in (run / "logs").glob(f"{stage}*")
+        )
 
 
 def assert_resumable(node: subprocess.Popen[str], sentence: str) -> None:
@@ -54,13 +60,17 @@ def assert_resumable(node: subprocess.Popen[str], sentence: str) -> None:
     assert (node.returncode, err.count("\n")) == (75, 1) and sentence in err, err
 
 
-def test_a_node_and_then_the_head_are_killed(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_node_and_then_the_head_are_killed(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     """The Questioner, a copy of the weights a node. Whichever node is killed, the other ends its part within the time said, nothing goes on
     running, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=ddp"]
     begun(tmp_path, words)
     head, other = both(launch, tools, tmp_path, QUESTIONER, words)
-    tools.wait_for(lambda: len(ranks_of(tools, tmp_path)) == 2 or head.poll() is not None, "both nodes to train", 400)
+    tools.wait_for(
+        lambda: len(ranks_of(tools, tmp_path)) == 2 or head.poll() is not None, "both nodes to train", 400
+    )
     head.send_signal(signal.SIGKILL)
     assert_resumable(other, "Node 0 has given no sign of life for")
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the head")
@@ -78,7 +88,9 @@ def test_a_node_and_then_the_head_are_killed(alone: Path, launch: Launch, tools:
     assert [row["generation"] for row in timings] == [1, 2]  # the first was kept from before the kill
 
 
-def test_split_weights_of_which_another_node_lost_a_process(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_split_weights_of_which_another_node_lost_a_process(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     """The Solver, its weights split over the nodes. kill -9 of the other node's process: node 0 says what happened there, node 1 ends with
     it, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=fsdp2"]

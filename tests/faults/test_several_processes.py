@@ -21,10 +21,12 @@ from tests.faults.trainings import (
     lose_one,
     seal_made,
 )
-from vzero.stage import stage_folder
+from vzero.runtime.stage import stage_folder
 
 
-def test_copies_whose_runner_was_killed(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_copies_whose_runner_was_killed(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     """The Questioner, a copy of the weights a process. kill -9 of the runner after a checkpoint: nothing goes on running, and the same
     command resumes and ends where one process does."""
     begun(tmp_path, [*TWO, "launch.strategy=ddp"])
@@ -39,7 +41,9 @@ def test_copies_whose_runner_was_killed(alone: Path, launch: Launch, tools: Simp
     assert_equal_trainings(alone, tmp_path, QUESTIONER)
 
 
-def test_split_weights_that_lost_a_process(alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_split_weights_that_lost_a_process(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends, the reason is told, and the same
     command resumes and ends where one process does."""
     preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])

@@ -21,14 +21,18 @@ from tests.faults.trainings import (
     finish,
     lose_one,
 )
-from vzero import artefacts
-from vzero.stage import stage_folder
+from vzero.runtime import artefacts
+from vzero.runtime.stage import stage_folder
 
-pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it")
+pytestmark = pytest.mark.skipif(
+    find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it"
+)
 VLLM = ["rollouts.engine=vllm", "engine.batch_sequences=64"]
 
 
-def test_each_process_draws_by_an_engine_of_its_own(launch: Launch, tools: SimpleNamespace, tmp_path: Path) -> None:
+def test_each_process_draws_by_an_engine_of_its_own(
+    launch: Launch, tools: SimpleNamespace, tmp_path: Path
+) -> None:
     """The Questioner: copies of the weights undisturbed, and split weights with a process killed on the way. Either ends where one process
     with one engine does, and every engine drew by the weights of the moment."""
     runs = {name: tmp_path / name for name in ("single", "ddp", "fsdp2")}
@@ -37,7 +41,10 @@ def test_each_process_draws_by_an_engine_of_its_own(launch: Launch, tools: Simpl
         if name == "fsdp2":
             lose_one(launch, tools, run, QUESTIONER, seconds=600)
         finish(launch, run, QUESTIONER)
-        gaps = [row["logprob_gap"] for row in artefacts.read_jsonl(stage_folder(run, QUESTIONER) / "metrics.jsonl")]
+        gaps = [
+            row["logprob_gap"]
+            for row in artefacts.read_jsonl(stage_folder(run, QUESTIONER) / "metrics.jsonl")
+        ]
         assert max(gaps) < 1e-3  # old weights after two steps: .015 (results/vllm-cpu)
     for name in ("ddp", "fsdp2"):
         assert_equal_trainings(runs["single"], runs[name], QUESTIONER)

@@ -11,15 +11,17 @@ import pytest
 
 from tests import fake_server
 from tests.fixtures import synthetic_run
-from vzero import artefacts
-from vzero.checkpoints import POCKET
 from vzero.errors import InterruptedRun
 from vzero.rollout.server import model_name
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
-from vzero.stage import _programs, run_stage
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
+from vzero.runtime.stage import _programs, run_stage
 
 STAGE = "04-label-1"
-pytestmark = pytest.mark.skipif(not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet")
+pytestmark = pytest.mark.skipif(
+    not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet"
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def ask(run: Path, url: str) -> Path:
     """Run the stage against `url`, as a resume with another address would."""
     stored = artefacts.read_json(run / "run.json")
-    stored["preset"]["engine"] |= {"urls": [url], "retries": 0, "batch_sequences": 40}  # chunks of four questions
+    stored["preset"]["engine"] |= {
+        "urls": [url],
+        "retries": 0,
+        "batch_sequences": 40,
+    }  # chunks of four questions
     artefacts.write_json(run / "run.json", stored)
     run_stage(run, STAGE, _programs())
     return run / "stages" / STAGE
@@ -47,10 +53,15 @@ def ask(run: Path, url: str) -> Path:
 def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_server.Fault:
     """Answers `\\boxed{ B }` seven times and `\\boxed{ C }` three times, from the pocket vocabulary; then, if asked to, breaks down."""
     tokenizer, (eos,) = vocabulary.processor.tokenizer, sorted(vocabulary.eos)
-    boxes = [[*tokenizer(f"\\boxed{{ {letter} }}", add_special_tokens=False)["input_ids"], eos] for letter in "BBBBBBBCCC"]
+    boxes = [
+        [*tokenizer(f"\\boxed{{ {letter} }}", add_special_tokens=False)["input_ids"], eos]
+        for letter in "BBBBBBBCCC"
+    ]
     probe = tokenizer(
         vocabulary.processor.apply_chat_template(
-            [{"role": "user", "content": [{"type": "text", "text": "A"}]}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": [{"type": "text", "text": "A"}]}],
+            tokenize=False,
+            add_generation_prompt=True,
         )
     )["input_ids"]
     asked: list[int] = []
@@ -59,7 +70,13 @@ def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_serve
         if body["n"] == 1:  # the check
             choices = [{"index": 0, "finish_reason": "stop", "token_ids": [eos]}]
             fake_server.send(
-                handler, {"model": body["model"], "choices": choices, "prompt_token_ids": probe, "usage": {"prompt_tokens": len(probe)}}
+                handler,
+                {
+                    "model": body["model"],
+                    "choices": choices,
+                    "prompt_token_ids": probe,
+                    "usage": {"prompt_tokens": len(probe)},
+                },
             )
             return True
         asked.append(1)
@@ -67,7 +84,9 @@ def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_serve
             fake_server.send(handler, {"model": body["model"], "choices": []})
             return True
         value = fake_server.reply(body)
-        value["choices"] = [{"index": i, "finish_reason": "stop", "token_ids": ids} for i, ids in enumerate(boxes)]
+        value["choices"] = [
+            {"index": i, "finish_reason": "stop", "token_ids": ids} for i, ids in enumerate(boxes)
+        ]
         fake_server.send(handler, value)
         return True
 
@@ -77,7 +96,10 @@ def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_serve
 def test_votes_are_what_the_server_answered(run: Path, vocabulary: Vocabulary) -> None:
     with fake_server.serving(model=model_name(POCKET), fault=solver(vocabulary)) as (url, seen):
         labels = artefacts.read_jsonl(ask(run, url) / "labels.jsonl")
-    assert labels and all(row["votes"] == list("BBBBBBBCCC") and row["answer"] == "B" and row["confidence"] == 0.7 for row in labels)
+    assert labels and all(
+        row["votes"] == list("BBBBBBBCCC") and row["answer"] == "B" and row["confidence"] == 0.7
+        for row in labels
+    )
     assert len(seen) == 1 + len(labels)
     assert {body["model"] for body in seen} == {model_name(POCKET)}
 
@@ -94,7 +116,9 @@ def test_a_dead_server_leaves_nothing_and_a_live_one_goes_on(run: Path, vocabula
         assert artefacts.read_jsonl(ask(run, url) / "labels.jsonl")
 
 
-def test_a_server_that_breaks_down_midway_is_resumed_from_and_not_counted(run: Path, vocabulary: Vocabulary) -> None:
+def test_a_server_that_breaks_down_midway_is_resumed_from_and_not_counted(
+    run: Path, vocabulary: Vocabulary
+) -> None:
     with (
         fake_server.serving(model=model_name(POCKET), fault=solver(vocabulary, fails_after=9)) as (url, _),
         pytest.raises(InterruptedRun, match="0 completions where 10"),
@@ -112,6 +136,9 @@ def test_a_server_of_another_checkpoint_is_not_asked_to_vote(run: Path, vocabula
         fake_server.send(handler, {**fake_server.reply(body), "model": "vzero-last-iteration"})
         return True
 
-    with fake_server.serving(fault=other) as (url, seen), pytest.raises(InterruptedRun, match="vzero-last-iteration"):
+    with (
+        fake_server.serving(fault=other) as (url, seen),
+        pytest.raises(InterruptedRun, match="vzero-last-iteration"),
+    ):
         ask(run, url)
     assert len(seen) == 1

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
-from vzero import artefacts
 from vzero.config import Preset
 from vzero.presets import load_preset
+from vzero.runtime import artefacts
+from vzero.runtime.stage import _programs, run_stage, spec_of, stage_folder
 from vzero.selfplay import plan
-from vzero.stage import _programs, run_stage, spec_of, stage_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, QUESTIONER, WRITTEN, LABELS, SOLVER = (
@@ -28,7 +28,11 @@ SMALL = [
     "images.count=20",
     "engine.threads=1",
     "questioner.votes.n=4",
-    *(f"{role}.grpo.{word}" for role in ("questioner", "solver") for word in ("prompts_per_generation=8", "prompts_per_step=4")),
+    *(
+        f"{role}.grpo.{word}"
+        for role in ("questioner", "solver")
+        for word in ("prompts_per_generation=8", "prompts_per_step=4")
+    ),
     *(f"{role}.grpo.max_generations=2" for role in ("questioner", "solver")),
     "questioner.grpo.micro_batch=4",
     "solver.grpo.micro_batch=10",
@@ -40,12 +44,12 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rich.console import Console
 from harness.cli import explain
-from harness.run.directory import opened
-from harness.run.display import shown
-from harness.run.orchestrate import run_plan
-from harness.run.signals import interruptible
+from harness.runs.directory import opened
+from harness.runs.display import shown
+from harness.runs.orchestrate import run_plan
+from harness.runs.signals import interruptible
 from vzero.selfplay import plan
-from vzero.stage import read_preset
+from vzero.runtime.stage import read_preset
 folder = Path(sys.argv[1])
 preset = read_preset(folder)
 stages = [one for one in plan(preset) if one.name == sys.argv[2]]
@@ -94,7 +98,7 @@ def ranks_of(tools: SimpleNamespace, run: Path) -> list[int]:
             words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        return words[1:4] == [b"-P", b"-m", b"vzero.stage"]
+        return words[1:4] == [b"-P", b"-m", b"vzero.runtime.stage"]
 
     return [process for process in tools.processes_of(run) if trains(process)]
 
@@ -120,19 +124,25 @@ def lose_one(launch: Launch, tools: SimpleNamespace, run: Path, stage: str, seco
 
 def assert_equal_trainings(alone: Path, together: Path, stage: str) -> None:
     one, two = (stage_folder(run, stage) for run in (alone, together))
-    assert (one / "rollouts.jsonl").read_text() == (two / "rollouts.jsonl").read_text()  # every completion, vote, reward and advantage
+    assert (one / "rollouts.jsonl").read_text() == (
+        two / "rollouts.jsonl"
+    ).read_text()  # every completion, vote, reward and advantage
     rows = [artefacts.read_jsonl(folder / "metrics.jsonl") for folder in (one, two)]
     assert [row["step"] for row in rows[1]] == [1, 2, 3, 4]
     for expected, found in zip(*rows, strict=True):
         assert found.keys() == expected.keys()
         for name in ("loss", "reward", "completion_tokens", "truncated", "unanimous"):
             assert found[name] == pytest.approx(expected[name], abs=1e-5), name
-        assert found["kl"] == pytest.approx(expected["kl"], rel=0.1, abs=1e-5)  # averaged over micro-batches, and these are others
+        assert found["kl"] == pytest.approx(
+            expected["kl"], rel=0.1, abs=1e-5
+        )  # averaged over micro-batches, and these are others
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
     assert any(abs(row["loss"]) > 1e-3 for row in rows[0])
     before, after = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (one, two))
     assert before.keys() == after.keys()
-    assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-5  # steps are 1e-4 long
+    assert (
+        max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-5
+    )  # steps are 1e-4 long
     timings = [artefacts.read_jsonl(folder / "timings.jsonl") for folder in (one, two)]
     for name in ("generation", "rollout_tokens", "vote_tokens"):
         assert [row[name] for row in timings[0]] == [row[name] for row in timings[1]]

@@ -17,7 +17,6 @@ from tests.unit.test_grpo_training import SETTINGS, Killed, even_tokens, job_for
 from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
 from tests.unit.test_packing import batch_of, one_at_a_time
-from vzero import checkpoints
 from vzero.config import LoraConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, log_probs
@@ -27,10 +26,19 @@ from vzero.grpo.train import train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.presets import load_preset
 from vzero.rollout.transformers_engine import unwrap
+from vzero.runtime import checkpoints
 from vzero.selfplay import plan
 
 LORA = LoraConfig(rank=2, alpha=6)
-LAYERS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+LAYERS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
 ADAPTED = {f"language_model.layers.{i}.{layer}" for i in range(2) for layer in LAYERS}
 
 
@@ -48,7 +56,9 @@ def adapted_model(filled: bool):
 
 def packed_log_probs(model, batch: dict) -> torch.Tensor:
     pixels, grids = torch.cat(batch["pixels"]), torch.cat(batch["grids"])
-    return log_probs.completion_log_probs(model, batch["ids"], batch["mask"], batch["own"], batch["pictures"], pixels, grids)[0]
+    return log_probs.completion_log_probs(
+        model, batch["ids"], batch["mask"], batch["own"], batch["pictures"], pixels, grids
+    )[0]
 
 
 def test_every_linear_layer_of_the_language_model_and_no_other() -> None:
@@ -56,20 +66,28 @@ def test_every_linear_layer_of_the_language_model_and_no_other() -> None:
     targets = adapters.peft_config(qwen, LORA).target_modules
     assert {name.removeprefix("model.") for name in targets} == ADAPTED
     trained = {name for name, one in adapted_model(False).named_parameters() if one.requires_grad}
-    assert trained == {f"base_model.model.model.{name}.lora_{side}.default.weight" for name in ADAPTED for side in "AB"}
+    assert trained == {
+        f"base_model.model.model.{name}.lora_{side}.default.weight" for name in ADAPTED for side in "AB"
+    }
 
 
 def test_another_family_has_its_language_model_found() -> None:
     model = tiny_idefics3.model(tiny_idefics3.processor(["a"]).tokenizer)
     targets = adapters.peft_config(model, LORA).target_modules
     layers = model.config.text_config.num_hidden_layers
-    assert len(targets) == layers * len(LAYERS) and all(name.startswith("model.text_model.layers.") for name in targets)
+    assert len(targets) == layers * len(LAYERS) and all(
+        name.startswith("model.text_model.layers.") for name in targets
+    )
 
 
 def test_packed_log_probabilities_through_adapters() -> None:
     """New adapters change nothing; filled ones give what weights merged by hand give, one unpadded sequence at a time; off, the base."""
     torch.set_num_threads(1)
-    plain, new, filled = tiny_model.model(tiny_model.vocabulary(144)), adapted_model(False), adapted_model(True)
+    plain, new, filled = (
+        tiny_model.model(tiny_model.vocabulary(144)),
+        adapted_model(False),
+        adapted_model(True),
+    )
     batch = batch_of(plain, torch.Generator().manual_seed(4), [3, 2])
     with torch.no_grad():
         expected = one_at_a_time(plain, batch)[0]
@@ -89,7 +107,9 @@ def test_packed_log_probabilities_through_adapters() -> None:
         with filled.disable_adapter():
             assert torch.allclose(packed_log_probs(filled, batch), expected, atol=1e-5)
     packed_log_probs(filled, batch).sum().backward()
-    assert {name for name, one in filled.named_parameters() if one.grad is not None} == {name for name in factors if "lora_" in name}
+    assert {name for name, one in filled.named_parameters() if one.grad is not None} == {
+        name for name in factors if "lora_" in name
+    }
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +128,13 @@ def undisturbed(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GroupTrainer, "_prepare_inputs", watched)
-        train(replace(job_for(folder, base, prompts), lora=LORA, settings=SETTINGS.model_copy(update={"learning_rate": 0.03})))
+        train(
+            replace(
+                job_for(folder, base, prompts),
+                lora=LORA,
+                settings=SETTINGS.model_copy(update={"learning_rate": 0.03}),
+            )
+        )
     return folder, batches, logits(models[-1])
 
 
@@ -122,7 +148,9 @@ def test_the_checkpoint_is_whole_and_is_the_adapted_model(undisturbed: tuple, ba
     before, after = load_file(base / "model.safetensors"), weights(folder)
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert len(moved) == len(ADAPTED) and all(name.endswith(tuple(f"{layer}.weight" for layer in LAYERS)) for name in moved)
+    assert len(moved) == len(ADAPTED) and all(
+        name.endswith(tuple(f"{layer}.weight" for layer in LAYERS)) for name in moved
+    )
     assert not any("visual" in name for name in moved)
     merged = logits(checkpoints.load_model(folder / "checkpoint"))
     assert (merged - trained).abs().max() <= 1e-5 * merged.abs().max()
@@ -138,40 +166,62 @@ def test_the_reference_is_the_base(undisturbed: tuple, base: Path) -> None:
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     log_probs.prepare(model)
     last = batches[-1]
-    ids, mask = (torch.cat([last[f"prompt_{name}"], last[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+    ids, mask = (
+        torch.cat([last[f"prompt_{name}"], last[f"completion_{name}"]], 1) for name in ("ids", "mask")
+    )
     with torch.no_grad():
         expected = log_probs.completion_log_probs(
-            model, ids, mask, last["completion_ids"].shape[1], last["num_images"], last["pixel_values"], last["image_grid_thw"]
+            model,
+            ids,
+            mask,
+            last["completion_ids"].shape[1],
+            last["num_images"],
+            last["pixel_values"],
+            last["image_grid_thw"],
         )[0]
     kept = last["completion_mask"].bool()
     assert torch.allclose(last["ref_per_token_logps"][kept], expected[kept], atol=1e-5)
     assert (last["old_per_token_logps"] - last["ref_per_token_logps"])[kept].abs().max() > 0.01
 
 
-def test_killed_training_ends_in_the_same_bits(undisturbed: tuple, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+def test_killed_training_ends_in_the_same_bits(
+    undisturbed: tuple, base: Path, prompts: list[Prompt], tmp_path: Path
+) -> None:
     def dies(groups: Sequence[Group], generation: int) -> Scores:
         if generation == 1:
             raise Killed
         return even_tokens(groups, generation)
 
-    job = replace(job_for(tmp_path, base, prompts), lora=LORA, settings=SETTINGS.model_copy(update={"learning_rate": 0.03}))
+    job = replace(
+        job_for(tmp_path, base, prompts),
+        lora=LORA,
+        settings=SETTINGS.model_copy(update={"learning_rate": 0.03}),
+    )
     with pytest.raises(Killed):
         train(replace(job, reward=dies))
     saved = list((tmp_path / "work" / "trainer").glob("checkpoint-*/*.safetensors"))
-    assert [path.name for path in saved] == ["adapter_model.safetensors"]  # what is frozen is not written again and again
+    assert [path.name for path in saved] == [
+        "adapter_model.safetensors"
+    ]  # what is frozen is not written again and again
     train(job)
     whole = undisturbed[0]
     assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
-    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (whole / "checkpoint" / "model.safetensors").read_bytes()
+    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (
+        whole / "checkpoint" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_adapters_come_back_whole_or_not_at_all(tmp_path: Path) -> None:
     model, other = adapted_model(True), adapted_model(False)
     model.save_pretrained(tmp_path)
     adapters.load(other, tmp_path)
-    assert all(torch.equal(one, dict(other.named_parameters())[name]) for name, one in model.named_parameters())
+    assert all(
+        torch.equal(one, dict(other.named_parameters())[name]) for name, one in model.named_parameters()
+    )
     saved = load_file(tmp_path / adapters.FILE)
-    save_file({name: one for i, (name, one) in enumerate(sorted(saved.items())) if i}, tmp_path / adapters.FILE)
+    save_file(
+        {name: one for i, (name, one) in enumerate(sorted(saved.items())) if i}, tmp_path / adapters.FILE
+    )
     with pytest.raises(InputError, match="other adapters"):
         adapters.load(other, tmp_path)
 
@@ -183,10 +233,15 @@ def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("objective", ["labels", "sft"])
-def test_adapters_and_the_engine_that_draws_are_part_of_training_stages_where_they_are_set(objective: str) -> None:
+def test_adapters_and_the_engine_that_draws_are_part_of_training_stages_where_they_are_set(
+    objective: str,
+) -> None:
     objectives = [f"solver.objective={objective}"]
     changes = ["lora={rank=4, alpha=8}", "rollouts.engine=vllm", "rollouts.gpu_memory=0.5"]
-    without, with_both = plan(load_preset("smoke", objectives)), plan(load_preset("smoke", [*objectives, *changes]))
+    without, with_both = (
+        plan(load_preset("smoke", objectives)),
+        plan(load_preset("smoke", [*objectives, *changes])),
+    )
     lora, rollouts = {"lora": {"rank": 4, "alpha": 8.0}}, {"rollouts": {"engine": "vllm"}}
     for one, other in zip(without, with_both, strict=True):
         assert not {"lora", "rollouts"} & one.config.keys()

@@ -49,9 +49,17 @@ def test_answers_are_given_in_the_background_and_each_request_is_made_once() -> 
     ahead.begin([request(3)], SAMPLING)
     ahead.begin([request(5)], SAMPLING)
     engine.let.set()
-    assert texts(ahead.generate([request(4), request(5), request(3), request(1), request(2)], SAMPLING)) == ["4", "5", "3", "1", "2"]
+    assert texts(ahead.generate([request(4), request(5), request(3), request(1), request(2)], SAMPLING)) == [
+        "4",
+        "5",
+        "3",
+        "1",
+        "2",
+    ]
     assert engine.calls == [[1, 2], [3, 5], [4]]  # what came while it answered is asked together
-    assert texts(ahead.generate([request(1)], SAMPLING)) == ["1"]  # taken answers are gone: nothing is remembered between batches
+    assert texts(ahead.generate([request(1)], SAMPLING)) == [
+        "1"
+    ]  # taken answers are gone: nothing is remembered between batches
     assert engine.calls[3:] == [[1]]
 
 

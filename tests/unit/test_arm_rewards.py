@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vzero import objectives, rewards
-from vzero.arms import defects
-from vzero.arms.questioner_rewards import REWARDS, Asked
+from vzero import rewards
+from vzero.arms import defects, objectives
+from vzero.arms.questioner_rewards import REWARDS, ScoredQuestion
 from vzero.arms.repetition import bleu, cluster_shares
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
-from vzero.images import ImageRecord
-from vzero.questioner import Pay, VoteReward
+from vzero.images.records import ImageRecord
+from vzero.questioner import RewardSpec, VoteReward
 from vzero.rollout.protocol import Completion, Request, Rollout
 
 SIX_FOUR = [*"AAAAAA", *"BBB", None]  # c = .6
@@ -35,7 +35,9 @@ def test_zero_sum_by_hand() -> None:
     assert rewards.zero_sum([None] * 10) == 0.0 and rewards.zero_sum([]) == 0.0
 
 
-@pytest.mark.parametrize(("top", "mismatch"), [(3, 0.15), (5, 0.25), (6, 0.30), (7, 0.30), (8, 0.20), (9, 0.10), (10, 0.0)])
+@pytest.mark.parametrize(
+    ("top", "mismatch"), [(3, 0.15), (5, 0.25), (6, 0.30), (7, 0.30), (8, 0.20), (9, 0.10), (10, 0.0)]
+)
 def test_capped_mismatch_by_hand(top: int, mismatch: float) -> None:
     votes = ["A"] * top + [None] * (10 - top)
     assert rewards.capped_mismatch(votes, "B") == pytest.approx(mismatch, abs=1e-15)
@@ -63,7 +65,9 @@ def test_the_entropy_band_by_hand() -> None:
     assert rewards.entropy_band(list("AABB")) == pytest.approx(math.exp(-((math.log(2) - 0.9) ** 2) / 0.245))
     assert rewards.entropy_band(list("AAAA")) == pytest.approx(math.exp(-0.81 / 0.245))
     entropy = -(0.6 * math.log(0.6) + 2 * 0.2 * math.log(0.2))
-    assert rewards.entropy_band(["A", "A", "A", "B", None]) == pytest.approx(math.exp(-((entropy - 0.9) ** 2) / 0.245))
+    assert rewards.entropy_band(["A", "A", "A", "B", None]) == pytest.approx(
+        math.exp(-((entropy - 0.9) ** 2) / 0.245)
+    )
     assert rewards.entropy_band([]) == 0.0
 
 
@@ -77,7 +81,24 @@ def test_group_rewards_by_hand() -> None:
 
 def sentences(count: int) -> list[str]:
     rng = random.Random(0)
-    words = ["how", "many", "red", "blue", "circles", "what", "is", "the", "A)", "B)", "C)", "1", "2", "3", "4", "?"]
+    words = [
+        "how",
+        "many",
+        "red",
+        "blue",
+        "circles",
+        "what",
+        "is",
+        "the",
+        "A)",
+        "B)",
+        "C)",
+        "1",
+        "2",
+        "3",
+        "4",
+        "?",
+    ]
     return [" ".join(rng.choices(words, k=rng.randint(0, 14))) for _ in range(count)]
 
 
@@ -93,9 +114,20 @@ def test_bleu_is_nltks() -> None:
 
 def test_clusters_are_scikit_learns() -> None:
     cluster = pytest.importorskip("sklearn.cluster")
-    texts = [*sentences(50), *["how many red circles ? A) 1 B) 2 C) 3 D) 4"] * 6, "how many red circles ? A) 1 B) 2 C) 3 D) 5", "", ""]
-    between = [[0.0 if i == j else 1 - bleu(texts[max(i, j)], texts[min(i, j)]) for j in range(len(texts))] for i in range(len(texts))]
-    model = cluster.AgglomerativeClustering(n_clusters=None, distance_threshold=0.5, metric="precomputed", linkage="average")
+    texts = [
+        *sentences(50),
+        *["how many red circles ? A) 1 B) 2 C) 3 D) 4"] * 6,
+        "how many red circles ? A) 1 B) 2 C) 3 D) 5",
+        "",
+        "",
+    ]
+    between = [
+        [0.0 if i == j else 1 - bleu(texts[max(i, j)], texts[min(i, j)]) for j in range(len(texts))]
+        for i in range(len(texts))
+    ]
+    model = cluster.AgglomerativeClustering(
+        n_clusters=None, distance_threshold=0.5, metric="precomputed", linkage="average"
+    )
     labels = model.fit_predict(between).tolist()
     sizes = Counter(labels)
     assert cluster_shares(texts) == pytest.approx([sizes[label] / len(texts) for label in labels])
@@ -103,18 +135,25 @@ def test_clusters_are_scikit_learns() -> None:
 
 
 def test_rewards_less_repetition() -> None:
-    same = Asked("how many red circles are there ? A) 1 B) 2 C) 3 D) 4", "A", tuple(SIX_FOUR))
-    other = Asked("which colour is at c5 ? A) red B) blue C) green D) yellow", "B", tuple(SIX_FOUR))
+    same = ScoredQuestion("how many red circles are there ? A) 1 B) 2 C) 3 D) 4", "A", tuple(SIX_FOUR))
+    other = ScoredQuestion("which colour is at c5 ? A) red B) blue C) green D) yellow", "B", tuple(SIX_FOUR))
     # Three of five alike; the invalid one and the odd one stand alone.
     batch = [same, same, same, other, None]
     assert REWARDS["visplay"].score(batch) == pytest.approx([-0.2, -0.2, -0.2, 0.2, -1.2])
-    assert REWARDS["r-zero"].score(batch) == pytest.approx([-0.2, -0.2, -0.2, -0.2, -1.2])  # `other` is not answered as its writer would
+    assert REWARDS["r-zero"].score(batch) == pytest.approx(
+        [-0.2, -0.2, -0.2, -0.2, -1.2]
+    )  # `other` is not answered as its writer would
     assert REWARDS["dual-track"].score(batch) == pytest.approx([0.4, 0.4, 0.4, 0.3, -1.0])
 
 
 def test_no_intuition_is_never_better_than_a_right_one() -> None:
     for name in ("dual-track", "capped-mismatch"):
-        assert REWARDS[name].score([Asked("q", None, tuple("AAAAAAAAAA")), Asked("q", "B", tuple("AAAAA"))])[0] == 0.0
+        assert (
+            REWARDS[name].score(
+                [ScoredQuestion("q", None, tuple("AAAAAAAAAA")), ScoredQuestion("q", "B", tuple("AAAAA"))]
+            )[0]
+            == 0.0
+        )
 
 
 def group(*texts: str, key: str = "q0", label: str | None = "B") -> Group:
@@ -156,49 +195,70 @@ class Answering:
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
         self.asked.append((list(requests), sampling))
-        return [Rollout(3, tuple(Completion(text, (1, 2, 3), (0.0,) * 3, "stop") for text in self.texts)) for _ in requests]
+        return [
+            Rollout(3, tuple(Completion(text, (1, 2, 3), (0.0,) * 3, "stop") for text in self.texts))
+            for _ in requests
+        ]
 
 
 WRITTEN = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
 
 
-def reward_with(engine: Answering, pay: Pay):
+def reward_with(engine: Answering, pay: RewardSpec):
     sampling = SamplingConfig(n=10, temperature=1.0, top_k=40, max_new_tokens=8)
-    return VoteReward(engine, sampling, "pocket", lambda record: PICTURE, lambda generation, key, index: 7, (0.3, 0.8), pay)
+    return VoteReward(
+        engine, sampling, "pocket", lambda record: PICTURE, lambda generation, key, index: 7, (0.3, 0.8), pay
+    )
 
 
 def test_a_blind_solver_is_shown_no_image() -> None:
     engine = Answering(*["\\boxed{ B }"] * 6, *["x"] * 4)
-    scores = reward_with(engine, Pay(votes_see_image=False))([group(WRITTEN.format("B"))], 0)
+    scores = reward_with(engine, RewardSpec(votes_see_image=False))([group(WRITTEN.format("B"))], 0)
     [(requests, _)] = engine.asked
     assert [one.image for one in requests] == [None] and "how many" in requests[0].messages[-1].text
     assert scores.rewards == [[0.4]]
     sighted = Answering("\\boxed{ B }")
-    reward_with(sighted, Pay())([group(WRITTEN.format("B"))], 0)
+    reward_with(sighted, RewardSpec())([group(WRITTEN.format("B"))], 0)
     assert sighted.asked[0][0][0].image is PICTURE
 
 
 def test_the_intuition_of_a_frozen_model_replaces_the_writers() -> None:
     voters, base = Answering(*["\\boxed{ B }"] * 10), Answering("\\boxed{ B }")
     wrong_on_purpose = [group(WRITTEN.format("C"), "nonsense")]
-    assert reward_with(Answering(*["\\boxed{ B }"] * 10), Pay())(wrong_on_purpose, 0).rewards == [[0.5, -1.0]]
-    scores = reward_with(voters, Pay(intuition=base))(wrong_on_purpose, 0)
+    assert reward_with(Answering(*["\\boxed{ B }"] * 10), RewardSpec())(wrong_on_purpose, 0).rewards == [
+        [0.5, -1.0]
+    ]
+    scores = reward_with(voters, RewardSpec(intuition=base))(wrong_on_purpose, 0)
     assert scores.rewards == [[0.0, -1.0]]  # c = 1 and the base says B as well
     assert scores.metrics["agreement"] == 1.0 and scores.vote_tokens == 11 * 3
     [(requests, sampling)] = base.asked
-    assert (sampling.n, sampling.temperature, sampling.top_k, sampling.max_new_tokens) == (1, 0.0, 0, 8) and requests[0].image is PICTURE
+    assert (sampling.n, sampling.temperature, sampling.top_k, sampling.max_new_tokens) == (
+        1,
+        0.0,
+        0,
+        8,
+    ) and requests[0].image is PICTURE
 
 
 def test_defective_readers_by_hand() -> None:
     prose = "The figure shows a circle.\nSo the answer is C."
     assert defects.read_prose("<think> x </think> \\boxed{ C }") == "C" and defects.read_prose(prose) == "C"
-    assert defects.read_prose("The figure shows a circle, so the answer is C.") == "A"  # the article comes first in its line
-    assert defects.read_prose("truncated reasoning about a line BD and a chord") == "A" and defects.read_prose("nothing here") is None
+    assert (
+        defects.read_prose("The figure shows a circle, so the answer is C.") == "A"
+    )  # the article comes first in its line
+    assert (
+        defects.read_prose("truncated reasoning about a line BD and a chord") == "A"
+        and defects.read_prose("nothing here") is None
+    )
     assert defects.read_tags("so <answer> b </answer>") == "B"
     assert defects.read_tags("As a result \\boxed{C}") == "A" and defects.read_tags("\\boxed{C}") == "C"
-    assert defects.read_prose("\n".join(["it is B", *["none of these"] * 5])) is None  # only the last five lines are read
+    assert (
+        defects.read_prose("\n".join(["it is B", *["none of these"] * 5])) is None
+    )  # only the last five lines are read
     counted = defects.tally_parsed(["A", None, None, None])
-    assert (counted.answer, counted.confidence, counted.n) == ("A", 1.0, 1) and defects.tally_parsed([None]).answer is None
+    assert (counted.answer, counted.confidence, counted.n) == ("A", 1.0, 1) and defects.tally_parsed(
+        [None]
+    ).answer is None
     both = ("article-votes", "unparsed-dropped")
     assert defects.reader(both) is defects.read_prose and defects.counter(both) is defects.tally_parsed
     assert defects.reader(())("a") is None

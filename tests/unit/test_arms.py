@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from vzero import artefacts
 from vzero.arms import ARMS, GROUPS, changes_of, chosen
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import changed, load_preset
+from vzero.runtime import artefacts
 from vzero.selfplay import plan
 
 BASE = load_preset("pocket")
@@ -22,7 +22,7 @@ def preset_of(name: str, **more: Any) -> Preset:
 
 
 def specs(name: str, **more: Any) -> dict[str, str]:
-    """Stage name -> digest of what determines it, the inputs by their own digests: what `vzero.stage.spec_of` finds once they are done."""
+    """Stage name -> digest of what determines it, the inputs by their own digests: what `vzero.runtime.stage.spec_of` finds once they are done."""
     found: dict[str, str] = {"base": "base"}
     for stage in plan(preset_of(name, **more)):
         inputs = {role: found[source] for role, source in stage.inputs.items()}
@@ -93,13 +93,32 @@ def test_the_base_is_evaluated_once_for_all_arms() -> None:
 
 def test_which_stages_two_arms_share() -> None:
     before = {"images", "evaluate-base", "train-questioner-1", "write-questions-1", "label-1"}
-    for name in ("no-filter", "random-label", "random-reward", "format-only", "supervised", "sft-votes", "answerable"):
+    for name in (
+        "no-filter",
+        "random-label",
+        "random-reward",
+        "format-only",
+        "supervised",
+        "sft-votes",
+        "answerable",
+    ):
         assert shared(name, "v-zero") == before, name
     assert shared("one-iteration", "v-zero") == before | {"train-solver-1", "evaluate-1"}
     whole = {stage.name.split("-", 1)[1] for stage in plan(BASE)}
-    assert shared("shuffled-images", "v-zero") == {name for name in whole if not name.startswith(("evaluate", "probe"))}
+    assert shared("shuffled-images", "v-zero") == {
+        name for name in whole if not name.startswith(("evaluate", "probe"))
+    }
     assert shared("majority-voting", "frozen-questioner") >= {"write-questions-1", "write-questions-2"}
-    for name in ("single-uncertainty", "zero-sum", "blind-solver", "r-zero", "visplay", "evolmm", "frozen-intuition", "capped-mismatch"):
+    for name in (
+        "single-uncertainty",
+        "zero-sum",
+        "blind-solver",
+        "r-zero",
+        "visplay",
+        "evolmm",
+        "frozen-intuition",
+        "capped-mismatch",
+    ):
         assert shared(name, "v-zero") == {"images", "evaluate-base"}, name
     assert shared("frozen-twice", "frozen-questioner") == {"images", "evaluate-base"}
     assert shared("three-prompts", "v-zero") == before - {"label-1"}
@@ -118,7 +137,9 @@ def test_a_setting_at_its_default_is_no_part_of_a_spec() -> None:
 def test_names_and_groups() -> None:
     assert [arm.name for arm in chosen("random-label, v-zero,random-label")] == ["v-zero", "random-label"]
     assert {arm.group for arm in chosen("paper,rivals")} == {"paper", "rivals"}
-    assert {arm.name for arm in chosen("all")} == {name for name, arm in ARMS.items() if arm.group != "defects"}
+    assert {arm.name for arm in chosen("all")} == {
+        name for name, arm in ARMS.items() if arm.group != "defects"
+    }
     for text in ("nonsense", "", ",", "v-zero,nonsense"):
         with pytest.raises(InputError, match="choose among all, paper"):
             chosen(text)

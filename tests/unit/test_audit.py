@@ -59,7 +59,12 @@ def test_two_votes_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("player", "dual", "single"),
-    [("honest, easy", 0.1 * 0.5, 0.0), ("constant letter", 0.75 * 0.5, 0.0), ("wrong on easy", 0.5, 0.0), ("format-breaking", -1.0, -1.0)],
+    [
+        ("honest, easy", 0.1 * 0.5, 0.0),
+        ("constant letter", 0.75 * 0.5, 0.0),
+        ("wrong on easy", 0.5, 0.0),
+        ("format-breaking", -1.0, -1.0),
+    ],
 )
 @pytest.mark.parametrize("votes", [1, 3, 10])
 def test_a_flawless_solver_by_hand(player: str, dual: float, single: float, votes: int) -> None:
@@ -95,8 +100,14 @@ def test_the_known_hole_is_found(whole: Audit) -> None:
     hole = named["dual_track", "able", "wrong on easy"]
     assert hole.beats_intended and hole.kept < 0.1 and "deliberately wrong" in hole.trick
     assert ("uncertainty", "able", "wrong on easy") not in named
-    assert ("uncertainty", "able", "unanswerable") in named  # the single reward pays for questions nobody can answer
-    assert not [one for one in whole.exploits if one.player in ("honest, hard", "honest, easy", "format-breaking")]
+    assert (
+        "uncertainty",
+        "able",
+        "unanswerable",
+    ) in named  # the single reward pays for questions nobody can answer
+    assert not [
+        one for one in whole.exploits if one.player in ("honest, hard", "honest, easy", "format-breaking")
+    ]
 
 
 def test_every_row_is_possible(whole: Audit) -> None:
@@ -123,13 +134,23 @@ def test_simulation_agrees_with_enumeration(rules: Rules, name: str) -> None:
     exact, drawn = row(rules, name, weak, 10), row(rules, name, weak, 10, draws=4000)
     assert drawn.low is not None and drawn.high is not None
     assert abs(drawn.reward - exact.reward) < 2.1 * (drawn.high - drawn.low) / 2  # 4 standard errors
-    assert drawn.kept == pytest.approx(exact.kept, abs=0.02) and drawn.agreement == pytest.approx(exact.agreement, abs=0.04)
+    assert drawn.kept == pytest.approx(exact.kept, abs=0.02) and drawn.agreement == pytest.approx(
+        exact.agreement, abs=0.04
+    )
     assert row(rules, name, weak, 10, draws=4000) == drawn
 
 
 def test_what_cannot_be_enumerated_is_simulated() -> None:
-    assert row(DUAL, "wrong on easy", EVEN, 30).draws and row(DUAL, "wrong on easy", EVEN, 30).reward == pytest.approx(0.5)
-    last = Rules("last vote", "1 if last vote agrees", "none", lambda votes, intuitive: float(votes[-1] == intuitive), order_free=False)
+    assert row(DUAL, "wrong on easy", EVEN, 30).draws and row(
+        DUAL, "wrong on easy", EVEN, 30
+    ).reward == pytest.approx(0.5)
+    last = Rules(
+        "last vote",
+        "1 if last vote agrees",
+        "none",
+        lambda votes, intuitive: float(votes[-1] == intuitive),
+        order_free=False,
+    )
     found = row(last, "unanswerable", EVEN, 3)
     assert found.draws and found.reward == pytest.approx(0.25, abs=0.03)
 
@@ -141,7 +162,9 @@ class Scripted:
         self.texts = texts
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        return [Rollout(1, tuple(Completion(text, (1,), (0.0,), "stop") for text in self.texts)) for _ in requests]
+        return [
+            Rollout(1, tuple(Completion(text, (1,), (0.0,), "stop") for text in self.texts)) for _ in requests
+        ]
 
 
 @pytest.mark.parametrize("player", PLAYERS, ids=lambda player: player.name)
@@ -153,7 +176,7 @@ def test_the_trainer_pays_what_the_audit_says(player: Player) -> None:
     reward = VoteReward(
         engine=Scripted(cast),
         votes=SamplingConfig(n=len(cast), temperature=1.0, max_new_tokens=8),
-        dialect="natural",
+        prompt_format="natural",
         opener=lambda record: None,
         seed_of=lambda generation, key, index: 0,
         keep=(0.3, 0.8),
@@ -177,7 +200,9 @@ def test_scripted_replies_are_read_as_they_are_meant() -> None:
         for text, share in solver.replies("hard", "C").items():
             read[parse_answer(text)] = read.get(parse_answer(text), 0) + share
         assert sum(read.values()) == pytest.approx(1)
-        assert read["C"] == pytest.approx(solver.hard) and read.get(None, 0) == pytest.approx(solver.unreadable)
+        assert read["C"] == pytest.approx(solver.hard) and read.get(None, 0) == pytest.approx(
+            solver.unreadable
+        )
     right = {d.gold for d in BY_NAME["wrong on easy"].drafts if f"{d.gold}) 4" in d.text}
     assert right == set("ABCD")  # the easy question's right value stands at the right option
 
@@ -186,7 +211,9 @@ def test_a_lax_reader_of_questions_is_named() -> None:
     lax = replace(DUAL, name="lax", read_question=lambda text, finish_reason: parse_question(text))
     rows = measure(lax, PLAYERS, SOLVERS)
     broken = [one for one in rows if one.player == "format-breaking"]
-    assert all(one.accepted == ("chat token", "cut off") and one.valid == pytest.approx(0.25) for one in broken)
+    assert all(
+        one.accepted == ("chat token", "cut off") and one.valid == pytest.approx(0.25) for one in broken
+    )
     named = [one for one in find(rows, {"lax": 0.4}) if one.player == "format-breaking"]
     assert len(named) == len(SOLVERS) and "chat token, cut off" in named[0].trick
 
@@ -197,7 +224,10 @@ def test_a_reader_that_guesses_from_prose_shows_its_damage() -> None:
         return parse_answer(text) or (letters[0].upper() if letters else None)
 
     mute = Solver("mute", easy=0.0, hard=0.0, unreadable=1.0)
-    strict, lax = row(DUAL, "constant letter", mute, 10), row(replace(DUAL, read_answer=guess), "constant letter", mute, 10)
+    strict, lax = (
+        row(DUAL, "constant letter", mute, 10),
+        row(replace(DUAL, read_answer=guess), "constant letter", mute, 10),
+    )
     assert (strict.confidence, strict.reward) == (0.0, 0.0)
     assert (lax.confidence, lax.reward) == pytest.approx((1.0, 0.5))  # one voice, from nobody
 
@@ -216,14 +246,24 @@ def test_intended_by_hand() -> None:
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
-    return subprocess.run([sys.executable, "-c", program, "audit", *words], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", program, "audit", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
 
 
 def test_the_command_prints_what_was_found(whole: Audit) -> None:
     printed = command("--json")
-    assert printed.returncode == 0 and json.loads(printed.stdout) == json.loads(json.dumps(as_json(whole, damages())))
+    assert printed.returncode == 0 and json.loads(printed.stdout) == json.loads(
+        json.dumps(as_json(whole, damages()))
+    )
     shown = command("--reward", "dual_track")
-    assert shown.returncode == 0 and "earns 0.475 to 0.500, more than the intended 0.40" in " ".join(shown.stdout.split())
+    assert shown.returncode == 0 and "earns 0.475 to 0.500, more than the intended 0.40" in " ".join(
+        shown.stdout.split()
+    )
     assert "uncertainty" not in shown.stdout
     assert "Example: vzero-harness audit" in command("--help").stdout
 
@@ -248,7 +288,9 @@ def test_each_known_defect_shows_its_damage() -> None:
     for drop in (False, True):
         total = 0.0
         for _ in range(20_000):
-            cast = list(generator.choices(["right", "x", "y", "z", None], [0.4, 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.4], k=10))
+            cast = list(
+                generator.choices(["right", "x", "y", "z", None], [0.4, 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.4], k=10)
+            )
             readable = [v for v in cast if v is not None]
             top = max((readable.count(v) for v in set(readable)), default=0)
             total += top / (len(readable) or 1) if drop else top / 10
@@ -262,15 +304,25 @@ def test_each_known_defect_shows_its_damage() -> None:
 
 
 def test_the_repairs_close_the_known_hole() -> None:
-    rules, notes = of_arms(chosen("v-zero,frozen-intuition,capped-mismatch,answerable,repaired,one-iteration,frozen-questioner"))
-    assert [one.name for one in rules] == ["v-zero", "frozen-intuition", "capped-mismatch", "answerable", "repaired"]
+    rules, notes = of_arms(
+        chosen("v-zero,frozen-intuition,capped-mismatch,answerable,repaired,one-iteration,frozen-questioner")
+    )
+    assert [one.name for one in rules] == [
+        "v-zero",
+        "frozen-intuition",
+        "capped-mismatch",
+        "answerable",
+        "repaired",
+    ]
     assert [note.split(":")[0] for note in notes] == ["frozen-questioner", "one-iteration"]
     able = SOLVERS[1]
     by = {one.name: one for one in rules}
     # The wrong guess on an easy question, c = .95: .5c; with a frozen intuition it is right, so 1-c; capped min(.5c, 1-c).
     earned = {name: row(one, "wrong on easy", able, 10).reward for name, one in by.items()}
     assert earned["v-zero"] == pytest.approx(0.475, abs=1e-3) and earned["answerable"] == earned["v-zero"]
-    assert earned["frozen-intuition"] == pytest.approx(0.05, abs=0.001) and earned["capped-mismatch"] == pytest.approx(0.05, abs=0.001)
+    assert earned["frozen-intuition"] == pytest.approx(0.05, abs=0.001) and earned[
+        "capped-mismatch"
+    ] == pytest.approx(0.05, abs=0.001)
     # A question without a right option: four even chances, so another set of votes follows the majority one time in four.
     kept = {name: row(one, "unanswerable", able, 10).kept for name, one in by.items()}
     assert kept["answerable"] == pytest.approx(kept["v-zero"] / 4) and kept["repaired"] == kept["answerable"]
@@ -279,14 +331,18 @@ def test_the_repairs_close_the_known_hole() -> None:
     assert after.kept > 0.6 * before.kept and before.label_accuracy < 0.82 and after.label_accuracy > 0.98
 
 
-@pytest.mark.parametrize("name", ["blind-solver", "answerable", "frozen-intuition", "random-label", "supervised", "article-votes"])
+@pytest.mark.parametrize(
+    "name", ["blind-solver", "answerable", "frozen-intuition", "random-label", "supervised", "article-votes"]
+)
 def test_simulated_arms_agree_with_enumerated_ones(name: str) -> None:
     [rules], _ = of_arms(chosen(name))
     weak = SOLVERS[2]
     for player in ("honest, hard", "unanswerable"):
         exact, drawn = row(rules, player, weak, 10), row(rules, player, weak, 10, draws=4000)
         assert abs(drawn.reward - exact.reward) < 2.1 * (drawn.high - drawn.low) / 2
-        assert drawn.kept == pytest.approx(exact.kept, abs=0.03) and drawn.usable == pytest.approx(exact.usable, abs=0.03)
+        assert drawn.kept == pytest.approx(exact.kept, abs=0.03) and drawn.usable == pytest.approx(
+            exact.usable, abs=0.03
+        )
 
 
 def test_labels_that_are_not_the_majority_by_hand() -> None:

@@ -9,11 +9,28 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.baselines import Book, GainClaim, claims, load, numbers
+from harness.claims.published import Book, GainClaim, claims, load, numbers
 
-NUMBER = {"id": "a", "method": "base", "model": "m", "suite": "s", "metric": "accuracy", "value": 50.0, "n": 10}
+NUMBER = {
+    "id": "a",
+    "method": "base",
+    "model": "m",
+    "suite": "s",
+    "metric": "accuracy",
+    "value": 50.0,
+    "n": 10,
+}
 NUMBER |= {"source": "x", "table": "1", "certainty": "read"}
-GAIN = {"id": "c", "kind": "gain", "says": "it gains", "method": "v", "model": None, "suite": "s", "metric": "accuracy", "n": None}
+GAIN = {
+    "id": "c",
+    "kind": "gain",
+    "says": "it gains",
+    "method": "v",
+    "model": None,
+    "suite": "s",
+    "metric": "accuracy",
+    "n": None,
+}
 GAIN |= {"value": 2.0, "tolerance": 1.0, "source": "x", "table": "1", "certainty": "read"}
 SOURCE = {"id": "x", "title": "t", "where": "w", "kind": "paper"}
 
@@ -63,7 +80,9 @@ def test_the_shipped_book_is_whole() -> None:
     used = {one.source for one in (*whole.numbers, *whole.claims)}
     assert used == {one.id for one in whole.sources}
     assert {"vzero", "evolmm", "mm-upt", "r-zero", "base"} <= {one.method for one in whole.numbers}
-    assert all(one.value is None for one in whole.numbers if one.missing) and any(one.missing for one in whole.numbers)
+    assert all(one.value is None for one in whole.numbers if one.missing) and any(
+        one.missing for one in whole.numbers
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +103,9 @@ def test_the_shipped_book_is_whole() -> None:
         ("base.7b.cv-bench", None, None, "inferred"),
     ],
 )
-def test_numbers_are_those_of_their_sources(id_: str, value: float | None, n: int | None, certainty: str) -> None:
+def test_numbers_are_those_of_their_sources(
+    id_: str, value: float | None, n: int | None, certainty: str
+) -> None:
     [found] = [one for one in load().numbers if one.id == id_]
     assert (found.value, found.n, found.certainty) == (value, n, certainty)
 

@@ -15,9 +15,9 @@ import torch
 from benchmarks import generation, hostile, results, scoring, training, workload
 from benchmarks.case import Case, count, padding_factor
 from benchmarks.shapes import POCKET, subject
-from harness.profiling.cost.training import OURS, STOCK, Group, forward
-from harness.profiling.counts import Counts
-from harness.profiling.flops import computed_work, shape_of
+from harness.perf.profile.cost.training import OURS, STOCK, Group, forward
+from harness.perf.profile.counts import Counts
+from harness.perf.profile.flops import computed_work, shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,10 +75,15 @@ def test_refilled_slots_take_fewer_steps_than_batches_that_wait() -> None:
     lengths = [len(one.completions[0].token_ids) for one in rollouts]
     (drawn, ours), (again, stock) = count(case, case.ours), count(case, case.stock)
     assert drawn == again == sum(lengths)  # the same tokens on both sides
-    waits = sum(max(lengths[start : start + generation.SLOTS]) - 1 for start in range(0, len(lengths), generation.SLOTS))
+    waits = sum(
+        max(lengths[start : start + generation.SLOTS]) - 1
+        for start in range(0, len(lengths), generation.SLOTS)
+    )
     assert stock.decode_calls == waits
     assert (sum(lengths) - len(lengths)) / generation.SLOTS <= ours.decode_calls < 0.75 * stock.decode_calls
-    assert ours.decode_positions == stock.decode_positions == sum(lengths) - len(lengths)  # rows that ended leave on either side
+    assert (
+        ours.decode_positions == stock.decode_positions == sum(lengths) - len(lengths)
+    )  # rows that ended leave on either side
 
 
 def test_packing_computes_prompts_and_pictures_once_and_keeps_the_loss() -> None:
@@ -90,9 +95,11 @@ def test_packing_computes_prompts_and_pictures_once_and_keeps_the_loss() -> None
     assert ours.positions == ours.real == sum(prompts[::group]) - len(prompts) // group + sum(completions)
     assert stock.positions == len(prompts) * (max(prompts) + max(completions))
     assert (ours.images, stock.images) == (len(prompts) // group, len(prompts))
-    of_model = shape_of(subject(POCKET).model)  # what harness.profiling.cost expects of either side
+    of_model = shape_of(subject(POCKET).model)  # what harness.perf.profile.cost expects of either side
     picture = stock.patches // stock.images
-    groups = [Group(prompts[i], picture, tuple(completions[i : i + group])) for i in range(0, len(prompts), group)]
+    groups = [
+        Group(prompts[i], picture, tuple(completions[i : i + group])) for i in range(0, len(prompts), group)
+    ]
     for counts, way in ((ours, OURS), (stock, STOCK)):
         assert forward(groups, way, (max(prompts), max(completions)), of_model) == computed_work(counts)
     assert padding_factor(ours) == 1 and padding_factor(stock) > 1.1
@@ -163,10 +170,15 @@ def test_ratio_is_of_medians_by_unit() -> None:
 
 def test_files_are_written_whole_and_name_no_machine(tmp_path: Path) -> None:
     timed = [(0.5, 10.0)] * 5
-    rows = [results.row("votes", "pocket", a_case(), timed, [(1.5, 10.0)] * 5, None), results.skipped("votes", "7B slice", "needs a GPU")]
+    rows = [
+        results.row("votes", "pocket", a_case(), timed, [(1.5, 10.0)] * 5, None),
+        results.skipped("votes", "7B slice", "needs a GPU"),
+    ]
     result = results.document(rows)
     path = results.write(tmp_path, result)
-    assert path.name == f"{result['machine']['class']}.json" and {one.suffix for one in tmp_path.iterdir()} == {".json", ".md"}
+    assert path.name == f"{result['machine']['class']}.json" and {
+        one.suffix for one in tmp_path.iterdir()
+    } == {".json", ".md"}
     assert json.loads(path.read_text())["benchmarks"][0]["ratio"] == pytest.approx(3)
     table = path.with_suffix(".md").read_text()
     assert "| votes | pocket | 500 ms | 1.50 s | 3.00 (3.00 to 3.00) |  |  | 5 |" in table
@@ -176,7 +188,11 @@ def test_files_are_written_whole_and_name_no_machine(tmp_path: Path) -> None:
 
 
 def test_plain_pytest_collects_no_benchmark() -> None:
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
     assert options["testpaths"] == ["tests"] and "python_files" not in options
     names = [path.name for path in (ROOT / "benchmarks").iterdir()]
-    assert "bench_all.py" in names and not [name for name in names if name.startswith("test_") or name.endswith("_test.py")]
+    assert "bench_all.py" in names and not [
+        name for name in names if name.startswith("test_") or name.endswith("_test.py")
+    ]

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from harness import accuracies, curves, lenses, outcomes
-from harness.comparison import groups as comparison
-from harness.comparison.load import Loaded
-from harness.comparison.verdicts import verdicts
-from harness.evaluation import benchmarks, metrics
-from harness.planning import gains
+from harness.analysis import accuracies, curves, lenses, outcomes
+from harness.analysis import groups as comparison
+from harness.analysis.load import Loaded
+from harness.analysis.verdicts import verdicts
+from harness.evals import benchmarks, metrics
+from harness.perf.plan import gains
 from tests.fixtures import suite_rows
 from vzero.config import EvaluationConfig
 from vzero.errors import InputError
@@ -39,7 +39,7 @@ def test_mixed_and_unknown_lists_are_refused_in_one_sentence() -> None:
         (['evaluation.suites=["pocket_math", "mmstar"]'], "mixes suites of the pocket world"),
         (['evaluation.suites=["mmstar", "nosuch"]'], "no suite 'nosuch'"),
         ([MMSTAR, "evaluation.images=shuffled"], "shuffled"),
-        ([MMSTAR, "evaluation.opening_words=2"], "opening_words"),
+        ([MMSTAR, "evaluation.prefill_words=2"], "prefill_words"),
     ):
         with pytest.raises(InputError, match=words):
             benchmarks.named(load_preset("smoke", changes).evaluation)
@@ -56,14 +56,20 @@ def test_the_data_is_pinned_by_content_and_its_place_determines_nothing(rows: Pa
     one = benchmarks.pinned(asked, tmp_path / "scratch")
     moved = tmp_path / "moved"
     shutil.copytree(rows / "mmstar", moved / "mmstar")
-    other = benchmarks.pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={moved}"]), tmp_path / "scratch")
+    other = benchmarks.pinned(
+        load_preset("smoke", [MMSTAR, f"evaluation.data={moved}"]), tmp_path / "scratch"
+    )
     assert one.evaluation.data_sha256 == other.evaluation.data_sha256 is not None
     assert one.evaluation.data != other.evaluation.data
     assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
     assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
     assert benchmarks.pinned(one, tmp_path / "scratch") == one
-    assert content_differences(asked.model_dump(mode="json"), one.model_dump(mode="json")) == [], "trained first, evaluated later"
-    assert content_differences(one.model_dump(mode="json"), asked.model_dump(mode="json")) == ["evaluation.data_sha256"]
+    assert content_differences(asked.model_dump(mode="json"), one.model_dump(mode="json")) == [], (
+        "trained first, evaluated later"
+    )
+    assert content_differences(one.model_dump(mode="json"), asked.model_dump(mode="json")) == [
+        "evaluation.data_sha256"
+    ]
 
 
 def test_other_rows_are_another_stage_and_refused_where_they_are_stated(rows: Path, tmp_path: Path) -> None:
@@ -79,12 +85,28 @@ def test_other_rows_are_another_stage_and_refused_where_they_are_stated(rows: Pa
     assert plan(one)[1].config != plan(other)[1].config
     assert plan(one)[2].config == plan(other)[2].config  # training does not depend on it
     with pytest.raises(InputError, match="not those of"):
-        benchmarks.pinned(load_preset("smoke", [MMSTAR, place, f"evaluation.data_sha256={one.evaluation.data_sha256}"]), tmp_path)
+        benchmarks.pinned(
+            load_preset("smoke", [MMSTAR, place, f"evaluation.data_sha256={one.evaluation.data_sha256}"]),
+            tmp_path,
+        )
 
 
 def test_missing_data_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness", "reproduce", "--preset", "smoke", "--set", MMSTAR, "--data", str(tmp_path / "none")]
-    answer = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "reproduce",
+        "--preset",
+        "smoke",
+        "--set",
+        MMSTAR,
+        "--data",
+        str(tmp_path / "none"),
+    ]
+    answer = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert answer.returncode == 2
     assert answer.stderr.startswith("error: There is no mmstar in") and len(answer.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
@@ -138,13 +160,22 @@ def row(item: str, greedy: dict[str, Any], *sampled: dict[str, Any]) -> dict[str
 
 def test_stored_verdicts_decide_and_not_the_letters() -> None:
     """A nearest-option gift is right without an answer; an answer may be right under another name than the gold one's."""
-    one = row("1", answer(None, True, False), answer("1.0", True), answer("1.0", True), answer(None, True, False), answer("B", False))
+    one = row(
+        "1",
+        answer(None, True, False),
+        answer("1.0", True),
+        answer("1.0", True),
+        answer(None, True, False),
+        answer("B", False),
+    )
     assert metrics.greedy_correct(one) and metrics.right_samples(one) == 3
     assert metrics.majority_correct(one)
     assert metrics.score([one]).unparsed_greedy == 1 and metrics.score([one]).unparsed_sampled == 1
     block = outcomes.encode({"base": {"mmstar": [one]}}, ["mmstar"])["mmstar"]["outcomes"]["base"]
     assert block == {"greedy": "1", "majority": "1", "right": "3"}
-    lost = row("2", answer("B", False), answer(None, True, False), answer("B", False), answer(None, True, False))
+    lost = row(
+        "2", answer("B", False), answer(None, True, False), answer("B", False), answer(None, True, False)
+    )
     assert not metrics.majority_correct(lost), "answers that cannot be read do not vote"
     assert not metrics.majority_correct(row("3", answer(None, False), answer(None, True, False)))
 
@@ -164,48 +195,94 @@ def test_majorities_of_fewer_samples_by_enumeration() -> None:
 
 
 def test_a_gain_in_reading_alone_is_a_format_gain() -> None:
-    base = [row(str(i), answer(None, i % 4 == 0, False) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)]
+    base = [
+        row(str(i), answer(None, i % 4 == 0, False) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)
+    ]
     after = [row(str(i), answer("A", i % 4 == 0) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)]
     found = lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": after}}, 0)["mmstar"]
     assert found["base"] == {"official": 30 / 80, "strict": 20 / 80, "parsed": 0.5, "truncated": 0.0}
-    assert found["S1"]["gain_official"]["gain"] == 0 and found["S1"]["gain_strict"]["gain"] == pytest.approx(10 / 80)
+    assert found["S1"]["gain_official"]["gain"] == 0 and found["S1"]["gain_strict"]["gain"] == pytest.approx(
+        10 / 80
+    )
     assert found["S1"]["format_gain"] is True and "FORMAT GAIN" in lenses.warnings({"mmstar": found})[0]
     learnt = [row(str(i), answer("A", True)) for i in range(80)]
-    assert lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]["S1"]["format_gain"] is False
-    pocket = [{**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "strict"}} for one in base]
+    assert (
+        lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]["S1"]["format_gain"]
+        is False
+    )
+    pocket = [
+        {**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "strict"}}
+        for one in base
+    ]
     assert lenses.measure({"base": {"pocket_math": pocket}}, 0) == {}
 
 
 def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
     """A claim about MathVista and the 7B model, from stored verdicts of a whole suite and of a part of it."""
     names = accuracies.metric_names(1)
-    base = [{**row(str(i), answer("A", i % 2 == 0), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
-    after = [{**row(str(i), answer("A", i % 2 == 0 or i < 40), answer("A", i % 2 == 0)), "suite": "mathvista"} for i in range(1000)]
+    base = [
+        {**row(str(i), answer("A", i % 2 == 0), answer("A", i % 2 == 0)), "suite": "mathvista"}
+        for i in range(1000)
+    ]
+    after = [
+        {**row(str(i), answer("A", i % 2 == 0 or i < 40), answer("A", i % 2 == 0)), "suite": "mathvista"}
+        for i in range(1000)
+    ]
     verdict = {}
     for n in (1000, 100):
         by_model = {"base": {"mathvista": base[:n]}, "S1": {"mathvista": after[:n]}}
         scores = {
             model: {
                 "mathvista": {
-                    one["item_id"]: accuracies.Item(one["image_sha256"], accuracies.outcomes(one, 1), one) for one in its["mathvista"]
+                    one["item_id"]: accuracies.Item(one["image_sha256"], accuracies.outcomes(one, 1), one)
+                    for one in its["mathvista"]
                 }
             }
             for model, its in by_model.items()
         }
-        suites = {"mathvista": {model: accuracies.measures(scores[model]["mathvista"], names, 0) for model in scores}}
-        found = {"preset": "x", "arm": "evolmm", "seed": 0, "model": "Qwen/Qwen2.5-VL-7B-Instruct", "split": "test", "samples": 1}
-        found |= {"models": ["base", "S1"], "metrics": list(names), "suites": suites, "missing": {}, "expected": {"mathvista": 1000}}
+        suites = {
+            "mathvista": {
+                model: accuracies.measures(scores[model]["mathvista"], names, 0) for model in scores
+            }
+        }
+        found = {
+            "preset": "x",
+            "arm": "evolmm",
+            "seed": 0,
+            "model": "Qwen/Qwen2.5-VL-7B-Instruct",
+            "split": "test",
+            "samples": 1,
+        }
+        found |= {
+            "models": ["base", "S1"],
+            "metrics": list(names),
+            "suites": suites,
+            "missing": {},
+            "expected": {"mathvista": 1000},
+        }
         items = outcomes.decode(outcomes.encode(by_model, ["mathvista"]))
         groups = comparison.groups([Loaded("run", "evolmm", 0, found, items, Path())])
-        told = next(one for one in verdicts(groups, ["mathvista"], "greedy") if one["id"] == "evolmm.7b.mathvista")
+        told = next(
+            one for one in verdicts(groups, ["mathvista"], "greedy") if one["id"] == "evolmm.7b.mathvista"
+        )
         assert told["verdict"] != "NOT RUN"
         verdict[n] = told
-    assert verdict[1000]["verdict"] == "REPRODUCED" and verdict[1000]["measured"]["gain"] == pytest.approx(0.02)
+    assert verdict[1000]["verdict"] == "REPRODUCED" and verdict[1000]["measured"]["gain"] == pytest.approx(
+        0.02
+    )
     assert verdict[100]["verdict"] == "PROTOCOL DEVIATION" and "100 of 1000 items" in verdict[100]["sentence"]
 
 
 def test_a_base_outside_its_published_band_is_a_warning() -> None:
-    told = {"suites": {"mathvista": {"published": {"outside": [{"text": "41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)"}]}}}}
+    told = {
+        "suites": {
+            "mathvista": {
+                "published": {
+                    "outside": [{"text": "41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)"}]
+                }
+            }
+        }
+    }
     assert lenses.outside(told) == [
         "PROTOCOL DEVIATION: base on mathvista is outside its published band: 41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)."
     ]

@@ -35,7 +35,9 @@ def test_both_sets_of_formulas_agree(votes: list[str | None], intuitive: str | N
     assert formulas.uncertainty(votes, intuitive) == pytest.approx(rewards.uncertainty(votes))
 
 
-@given(st.lists(st.sampled_from(["\\boxed{", " A }", "B}", "</think>", "AB}", "x ", "\\boxed{ C }"]), max_size=8))
+@given(
+    st.lists(st.sampled_from(["\\boxed{", " A }", "B}", "</think>", "AB}", "x ", "\\boxed{ C }"]), max_size=8)
+)
 @settings(max_examples=300)
 def test_a_plain_box_is_read_alike_and_any_other_is_left_to_the_parser(parts: list[str]) -> None:
     text = "".join(parts)
@@ -92,7 +94,9 @@ def test_the_loss_is_recomputed_by_hand() -> None:
     assert losses(without)["kl-in-the-loss"] is False
     flipped = [{**row, "loss": -row["loss"]} for row in METRICS]
     assert losses(flipped)["loss-is-the-objective"] is False
-    assert losses([{**row, "kl": 0.0} for row in without])["kl-in-the-loss"] is None, "nothing to see is not a pass"
+    assert losses([{**row, "kl": 0.0} for row in without])["kl-in-the-loss"] is None, (
+        "nothing to see is not a pass"
+    )
 
 
 def test_kl_has_to_be_there_to_grow_and_to_end() -> None:
@@ -105,9 +109,16 @@ def test_kl_has_to_be_there_to_grow_and_to_end() -> None:
 def test_advantages_of_another_sign_or_scale_are_found() -> None:
     assert exact._advantages(stage("train-solver"), ROWS).passed is True
     for factor in (-1.0, 2.0):
-        assert exact._advantages(stage("train-solver"), [{**row, "advantage": factor * row["advantage"]} for row in ROWS]).passed is False
+        assert (
+            exact._advantages(
+                stage("train-solver"), [{**row, "advantage": factor * row["advantage"]} for row in ROWS]
+            ).passed
+            is False
+        )
     # a mean over the batch instead of the group
-    assert exact._advantages(stage("train-solver"), [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
+    assert (
+        exact._advantages(stage("train-solver"), [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
+    )
 
 
 def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
@@ -115,7 +126,11 @@ def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
 
     def trend(change: float) -> bool | None:
         rows = [
-            {"generation": generation, "prompt": f"{generation}-{prompt}", "reward": float(rng.random() < 0.6 + change * generation)}
+            {
+                "generation": generation,
+                "prompt": f"{generation}-{prompt}",
+                "reward": float(rng.random() < 0.6 + change * generation),
+            }
             for generation in range(1, 10)
             for prompt in range(30)
             for _ in range(4)
@@ -127,9 +142,17 @@ def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
 
 
 def results(unparsed: int = 0, scored: int = 100) -> dict[str, Any]:
-    counts = {f"{what}_{kind}": {"value": 0, "n": 100} for what in ("unparsed", "cut_off") for kind in ("greedy", "sampled")}
+    counts = {
+        f"{what}_{kind}": {"value": 0, "n": 100}
+        for what in ("unparsed", "truncated")
+        for kind in ("greedy", "sampled")
+    }
     counts["unparsed_greedy"] = {"value": unparsed, "n": 100}
-    return {"models": ["base"], "expected": {"s": 100}, "suites": {"s": {"base": {"greedy": {"n": scored}, **counts}}}}
+    return {
+        "models": ["base"],
+        "expected": {"s": 100},
+        "suites": {"s": {"base": {"greedy": {"n": scored}, **counts}}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,7 +174,9 @@ def test_a_reference_rings_for_a_loss_and_rarely_by_chance(monkeypatch: pytest.M
 
     def rings(shift: float) -> bool:
         there = list(rng.normal(0.7, 0.3, 60))
-        monkeypatch.setattr(reference, "_samples", lambda _: {"votes": list(rng.normal(0.7 + shift, 0.3, 60))})
+        monkeypatch.setattr(
+            reference, "_samples", lambda _: {"votes": list(rng.normal(0.7 + shift, 0.3, 60))}
+        )
         kept = {"votes": {"n": 60, "mean": fmean(there), "variance": stdev(there) ** 2}}
         return reference._means(None, {"samples": kept})["votes"][0] < reference.RINGS
 
@@ -180,5 +205,8 @@ def test_the_committed_reference_is_of_the_shipped_smoke_preset() -> None:
     found = read_reference(Path(__file__).parents[2] / "results" / "smoke" / "reference.json")
     run = SimpleNamespace(preset=load_preset("smoke"))
     assert reference._other_preset(run, found) is None
-    assert reference._other_preset(SimpleNamespace(preset=load_preset("smoke", ["images.count=5"])), found) == "images.count"
+    assert (
+        reference._other_preset(SimpleNamespace(preset=load_preset("smoke", ["images.count=5"])), found)
+        == "images.count"
+    )
     assert json.dumps(found).count("votes that are right") == 2

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests import tiny_model
-from vzero import checkpoints
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.rollout import Message, Request
 from vzero.rollout.engines import open_engine
+from vzero.runtime import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,18 @@ def test_saved_and_loaded_again_is_the_same(folder: Path, tmp_path: Path) -> Non
         checkpoints.save(model, processor, target)
     assert [path.name for path in target.parent.iterdir()] == ["checkpoint"]
     again = checkpoints.load_model(target)
-    for (name, one), (other_name, other) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
+    for (name, one), (other_name, other) in zip(
+        model.state_dict().items(), again.state_dict().items(), strict=True
+    ):
         assert name == other_name and torch.equal(one, other)
     reloaded = checkpoints.load_processor(target)
     assert reloaded.tokenizer.padding_side == "left"
     assert reloaded.image_token == "<img>"
     picture = tiny_model.picture(0)
-    one, other = (p(text=["<vs><img><ve> red <go>"], images=[[picture]], return_tensors="pt") for p in (processor, reloaded))
+    one, other = (
+        p(text=["<vs><img><ve> red <go>"], images=[[picture]], return_tensors="pt")
+        for p in (processor, reloaded)
+    )
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -68,7 +73,12 @@ def test_nothing_is_pickled(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(pickle, "Unpickler", refuse)
     model = checkpoints.load_model(folder)
     checkpoints.save(model, checkpoints.load_processor(folder), tmp_path / "out")
-    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} <= {".json", ".safetensors", ".jinja", ".txt"}
+    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} <= {
+        ".json",
+        ".safetensors",
+        ".jinja",
+        ".txt",
+    }
 
 
 def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -90,10 +100,14 @@ def test_folders_resolve_to_themselves(folder: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./nowhere", "nonsense", "a/b/c", "", "../x/y"])
-def test_what_is_neither_folder_nor_hub_id_is_refused_without_a_network(model: str, monkeypatch, tmp_path: Path) -> None:
+def test_what_is_neither_folder_nor_hub_id_is_refused_without_a_network(
+    model: str, monkeypatch, tmp_path: Path
+) -> None:
     import huggingface_hub
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *args, **kwargs: pytest.fail("the hub was asked")
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"folder|config\.json"):
         checkpoints.resolve(model)
@@ -129,7 +143,11 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folder: Path, tmp_path: Path
     checkpoints.save(checkpoints.load_model(folder), checkpoints.load_processor(folder), bad)
     weights = load_file(bad / "model.safetensors")
     name = next(key for key in weights if "visual" in key)
-    save_file({key: value for key, value in weights.items() if key != name}, bad / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: value for key, value in weights.items() if key != name},
+        bad / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(InputError, match="lacks 1 of"):
         checkpoints.load_model(bad)
 

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.baselines import GainClaim, OrderClaim
-from harness.baselines.schema import Protocol
-from harness.claims import Measurement, Settle, Verdict, band, judge, sentence
+from harness.claims.judge import Measurement, Settle, Verdict, band, judge, sentence
+from harness.claims.published import GainClaim, OrderClaim
+from harness.claims.schema import Protocol
 
-COMMON = {"model": None, "suite": "s", "metric": "accuracy", "n": None, "source": "x", "table": "1", "certainty": "read"}
+COMMON = {
+    "model": None,
+    "suite": "s",
+    "metric": "accuracy",
+    "n": None,
+    "source": "x",
+    "table": "1",
+    "certainty": "read",
+}
 CLAIM = GainClaim(id="g", kind="gain", says="two points", method="v", value=2.0, tolerance=1.0, **COMMON)
 ORDER = OrderClaim(id="o", kind="order", says="v above w", better="v", worse="w", **COMMON)
 SEEDS = (0.018, 0.020, 0.022)
@@ -100,11 +108,16 @@ def test_deviations_come_first_and_keep_what_the_numbers_say(changes: dict[str, 
     found = judge(CLAIM, measured(0.02, 0.005, **changes))
     assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.numbers_say is Verdict.REPRODUCED
     assert len(found.deviations) == 1 and reason in found.deviations[0]
-    assert sentence(found).startswith("PROTOCOL DEVIATION: ") and "the numbers alone: REPRODUCED" in sentence(found)
+    assert sentence(found).startswith("PROTOCOL DEVIATION: ") and "the numbers alone: REPRODUCED" in sentence(
+        found
+    )
 
 
 def test_the_limits_themselves_are_no_deviation() -> None:
-    assert judge(CLAIM, measured(0.02, 0.005, parse_rate=0.95, truncation_rate=0.05)).verdict is Verdict.REPRODUCED
+    assert (
+        judge(CLAIM, measured(0.02, 0.005, parse_rate=0.95, truncation_rate=0.05)).verdict
+        is Verdict.REPRODUCED
+    )
 
 
 def test_another_number_of_items_than_claimed_is_a_deviation() -> None:
@@ -117,7 +130,9 @@ def test_another_harness_is_a_caveat() -> None:
     stated = CLAIM.model_copy(update={"protocol": Protocol(harness="VLMEvalKit")})
     assert judge(stated, measured(0.02, 0.005, protocol={"harness": "VLMEvalKit"})).caveats == ()
     found = judge(stated, measured(0.02, 0.005, protocol={"harness": "lmms-eval"}))
-    assert found.verdict is Verdict.REPRODUCED and found.caveats == ("harness: VLMEvalKit in the claim, lmms-eval here",)
+    assert found.verdict is Verdict.REPRODUCED and found.caveats == (
+        "harness: VLMEvalKit in the claim, lmms-eval here",
+    )
     assert "not recorded" in judge(stated, measured(0.02, 0.005)).caveats[0]
 
 
@@ -139,8 +154,13 @@ def test_what_would_settle_a_gain_by_hand() -> None:
     # Error .02 / 1.96 = .010204. If zero is true: the band is .01 away, needs .01 / 2.8016 = .0035694: 8.1728 times the items.
     # If the claim is true: the middle of a band of half width .01 needs .01 / 2.9264 = .0034172: 8.9174 times the items.
     found = judge(CLAIM, measured(0.0, 0.02, by_seed=()))
-    assert [(one.to, one.items) for one in found.settle] == [(Verdict.CONTRADICTED, 8173), (Verdict.REPRODUCED, 8918)]
-    assert judge(CLAIM, measured(0.04, 0.02, by_seed=())).settle == found.settle  # as far above the band as zero is below
+    assert [(one.to, one.items) for one in found.settle] == [
+        (Verdict.CONTRADICTED, 8173),
+        (Verdict.REPRODUCED, 8918),
+    ]
+    assert (
+        judge(CLAIM, measured(0.04, 0.02, by_seed=())).settle == found.settle
+    )  # as far above the band as zero is below
 
 
 def test_items_cannot_settle_what_the_seeds_leave_open() -> None:
@@ -159,9 +179,13 @@ def test_few_seeds_do_not_make_the_items_look_uncertain() -> None:
     by_seed, freedom = (0.03 - math.sqrt(0.0003), 0.03, 0.03 + math.sqrt(0.0003)), 2.5
     half = float(scipy_stats.t.ppf(0.975, freedom)) * math.hypot(0.01, 0.005)
     found, target = judge(ORDER, measured(0.03, half, by_seed=by_seed, freedom=freedom)), (0.03 / 2.8016) ** 2
-    assert found.verdict is Verdict.INCONCLUSIVE and found.settle[0].seeds == 4 == math.ceil(3 * 0.0001 / (target - 0.000025))
+    assert found.verdict is Verdict.INCONCLUSIVE and found.settle[0].seeds == 4 == math.ceil(
+        3 * 0.0001 / (target - 0.000025)
+    )
     assert found.settle[0].items == pytest.approx(1000 * 0.000025 / (target - 0.0001), rel=0.01)
-    assert judge(ORDER, measured(0.03, half, by_seed=by_seed)).settle[0].seeds is None, "as if the interval were a normal one"
+    assert judge(ORDER, measured(0.03, half, by_seed=by_seed)).settle[0].seeds is None, (
+        "as if the interval were a normal one"
+    )
 
 
 def test_votes_are_not_the_single_answers_a_claim_is_about() -> None:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
-    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; from harness.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
         "print([m for m in ('torch', 'transformers', 'pydantic', 'PIL', 'numpy', 'trl', 'lmms_eval') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert result.stdout.splitlines()[-1] == "[]"
 
 
@@ -90,7 +94,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_shown_presets_can_be_given_back(tmp_path: Path) -> None:
-    result = harness("reproduce", "--preset", "smoke", "--seed", "5", "--set", "solver.grpo.learning_rate=2e-6", "--show")
+    result = harness(
+        "reproduce", "--preset", "smoke", "--seed", "5", "--set", "solver.grpo.learning_rate=2e-6", "--show"
+    )
     assert result.returncode == 0
     (tmp_path / "mine.toml").write_text(result.stdout)
     expected = load_preset("smoke", ["seed=5", "solver.grpo.learning_rate=2e-6"])
@@ -112,7 +118,9 @@ def test_an_image_folder_without_pictures_is_one_sentence(tmp_path: Path) -> Non
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "broken.png").write_text("no picture")
-    result = harness("reproduce", "--preset", "smoke", "--images", "pictures", "--out", "run", "--plain", cwd=tmp_path)
+    result = harness(
+        "reproduce", "--preset", "smoke", "--images", "pictures", "--out", "run", "--plain", cwd=tmp_path
+    )
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
     assert "No usable picture in" in line and "(1 skipped)" in line and "00-images.log" in line
@@ -120,11 +128,20 @@ def test_an_image_folder_without_pictures_is_one_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("preset", ["pocket", "smoke"])
-def test_a_training_needs_no_stage_that_it_leaves_out(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_needs_no_stage_that_it_leaves_out(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The probe reads the last evaluation, which `train` does not run."""
     taken: list[Stage] = []
-    monkeypatch.setattr("harness.run.orchestrate.run_plan", lambda run, preset, stages, display: taken.extend(stages))
-    assert CliRunner().invoke(app, ["train", "--preset", preset, "--out", str(tmp_path / "run"), "--plain"]).exit_code == 0
+    monkeypatch.setattr(
+        "harness.runs.orchestrate.run_plan", lambda run, preset, stages, display: taken.extend(stages)
+    )
+    assert (
+        CliRunner()
+        .invoke(app, ["train", "--preset", preset, "--out", str(tmp_path / "run"), "--plain"])
+        .exit_code
+        == 0
+    )
     names = {one.name for one in taken} | {"base"}
     assert all(source in names for one in taken for source in one.inputs.values())
     assert [one.kind for one in taken].count("train-solver") == load_preset(preset).iterations

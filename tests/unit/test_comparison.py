@@ -17,15 +17,18 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.comparison import compare, load
-from harness.comparison.verdicts import verdicts
-from harness.outcomes import decode, encode
+from harness.analysis.comparison import compare
+from harness.analysis.load import load
+from harness.analysis.outcomes import decode, encode
+from harness.analysis.verdicts import verdicts
 from harness.report import compared, formats, plots
 from harness.report.sheet import guarded
-from vzero import artefacts
 from vzero.errors import InputError
+from vzero.runtime import artefacts
 
-HOSTILE = "=cmd|'/c calc'!A1 <script>alert(1)</script> \\input{/etc/passwd} & % $x_1^2$ #~ {\u202e} | `x` \x1b[31m"
+HOSTILE = (
+    "=cmd|'/c calc'!A1 <script>alert(1)</script> \\input{/etc/passwd} & % $x_1^2$ #~ {\u202e} | `x` \x1b[31m"
+)
 
 
 def row(suite: str, item: int, right: bool, image: str | None = None) -> dict[str, Any]:
@@ -40,14 +43,21 @@ def row(suite: str, item: int, right: bool, image: str | None = None) -> dict[st
     }
 
 
-def results(arm: str, seed: int, answers: Mapping[str, Mapping[str, Sequence[int]]], **more: Any) -> dict[str, Any]:
+def results(
+    arm: str, seed: int, answers: Mapping[str, Mapping[str, Sequence[int]]], **more: Any
+) -> dict[str, Any]:
     """A results object with items: `answers[model][suite]` are 0 or 1."""
     rows = {
-        model: {suite: [row(suite, i, bool(v)) for i, v in enumerate(values)] for suite, values in suites.items()}
+        model: {
+            suite: [row(suite, i, bool(v)) for i, v in enumerate(values)] for suite, values in suites.items()
+        }
         for model, suites in answers.items()
     }
     suites = list(next(iter(answers.values())))
-    counts = {name: {"value": 0, "n": 1} for name in ("unparsed_greedy", "unparsed_sampled", "cut_off_greedy", "cut_off_sampled")}
+    counts = {
+        name: {"value": 0, "n": 1}
+        for name in ("unparsed_greedy", "unparsed_sampled", "truncated_greedy", "truncated_sampled")
+    }
     return {
         "preset": "p",
         "arm": arm,
@@ -59,7 +69,13 @@ def results(arm: str, seed: int, answers: Mapping[str, Mapping[str, Sequence[int
         "metrics": ["greedy", "sampled"],
         "suites": {
             suite: {
-                model: {"greedy": {"value": float(np.mean(answers[model][suite])), "n": len(answers[model][suite])}, **counts}
+                model: {
+                    "greedy": {
+                        "value": float(np.mean(answers[model][suite])),
+                        "n": len(answers[model][suite]),
+                    },
+                    **counts,
+                }
                 for model in answers
             }
             for suite in suites
@@ -85,7 +101,9 @@ def runs(tmp_path: Path) -> Path:
     base = {suite: draw(rng, 0.5) for suite in ("a", "b")}
     for arm, gain in (("v-zero", 0.3), ("rival", 0.05)):
         for seed in range(3):
-            after = {suite: [max(v, int(rng.random() < gain)) for v in values] for suite, values in base.items()}
+            after = {
+                suite: [max(v, int(rng.random() < gain)) for v in values] for suite, values in base.items()
+            }
             after["b"] = [v if arm == "v-zero" else v * int(rng.random() < 0.8) for v in after["b"]]
             write(tmp_path / arm / f"seed-{seed}", results(arm, seed, {"base": base, "S1": after}))
     return tmp_path
@@ -97,7 +115,11 @@ def test_items_survive_the_file_and_missing_ones_stay_missing() -> None:
         "S1": {"a": [row("a", 1, True, "shared")]},
     }
     found = decode(json.loads(json.dumps(encode(rows, ["a"]))))
-    assert {item: one.greedy for item, one in found["a"]["base"].items()} == {"a-0": True, "a-1": False, "a-2": True}
+    assert {item: one.greedy for item, one in found["a"]["base"].items()} == {
+        "a-0": True,
+        "a-1": False,
+        "a-2": True,
+    }
     assert list(found["a"]["S1"]) == ["a-1"] and found["a"]["S1"]["a-1"].right == 2
     images = [one.image for one in found["a"]["base"].values()]
     assert images[1] == images[2] != images[0]
@@ -110,13 +132,18 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
     loaded = [artefacts.read_json(runs / "v-zero" / f"seed-{seed}" / "results.json") for seed in range(3)]
     differences = np.array(
         [
-            [one.greedy - decode(r["items"])["a"]["base"][item].greedy for item, one in decode(r["items"])["a"]["S1"].items()]
+            [
+                one.greedy - decode(r["items"])["a"]["base"][item].greedy
+                for item, one in decode(r["items"])["a"]["S1"].items()
+            ]
             for r in loaded
         ],
         dtype=float,
     )
     gain = rows["v-zero S1"]["cells"]["a"]["gain"]
-    assert gain["gain"] == pytest.approx(differences.mean()) and gain["by_seed"] == pytest.approx(list(differences.mean(1)))
+    assert gain["gain"] == pytest.approx(differences.mean()) and gain["by_seed"] == pytest.approx(
+        list(differences.mean(1))
+    )
     seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 60
     freedom = (seeds + images) ** 2 / (seeds**2 / 2 + images**2 / 59)
     half = scipy_stats.t.ppf(0.975, freedom) * np.sqrt(seeds + images)
@@ -128,17 +155,23 @@ def test_gains_over_an_arm_or_another_run_are_paired_with_it(runs: Path) -> None
     over_base = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]))["rows"]}
     found = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]), against="rival")["rows"]}
     assert found["rival S1"] is None
-    assert found["v-zero S1"]["gain"] == pytest.approx(over_base["v-zero S1"]["gain"] - over_base["rival S1"]["gain"])
+    assert found["v-zero S1"]["gain"] == pytest.approx(
+        over_base["v-zero S1"]["gain"] - over_base["rival S1"]["gain"]
+    )
     assert found["base"]["gain"] == pytest.approx(-over_base["rival S1"]["gain"])
     beside = compare(load([runs / "v-zero"]), reference=load([runs / "rival"]))
-    assert {one["name"]: one["cells"]["a"]["gain"] for one in beside["rows"]}["v-zero S1"] == found["v-zero S1"]
+    assert {one["name"]: one["cells"]["a"]["gain"] for one in beside["rows"]}["v-zero S1"] == found[
+        "v-zero S1"
+    ]
     with pytest.raises(InputError, match="choose base"):
         compare(load([runs]), against="nobody")
 
 
 def test_losses_are_always_said(runs: Path) -> None:
     said = compared.losses(compare(load([runs])))
-    assert any(one.startswith("rival S1 loses on b") for one in said) and not any(one.startswith("v-zero") for one in said)
+    assert any(one.startswith("rival S1 loses on b") for one in said) and not any(
+        one.startswith("v-zero") for one in said
+    )
     for name in ("md", "latex", "html"):
         assert "loses on b" in formats.render(compare(load([runs])), name, [Path("/nowhere")] * 6)
 
@@ -148,7 +181,9 @@ def test_a_loss_is_said_only_where_its_number_shows_one(runs: Path) -> None:
     (row,) = (one for one in found["rows"] if one["name"] == "rival S1")
     for gain, said in ((-0.00004, False), (-0.0004, True)):
         row["cells"]["b"]["gain"]["gain"] = gain
-        assert any(one.startswith("rival S1 loses on b (\u22120.04") for one in compared.losses(found)) is said
+        assert (
+            any(one.startswith("rival S1 loses on b (\u22120.04") for one in compared.losses(found)) is said
+        )
         for name in ("md", "latex", "html"):
             text = formats.render(found, name, [Path("/nowhere")] * 6)
             assert not any("loses" in line and "(0.0" in line for line in text.splitlines())
@@ -160,7 +195,11 @@ def test_many_losses_are_counted_at_the_top_and_named_below(runs: Path) -> None:
     assert compared.headline(found) == compared.losses(found)
     found["rows"] += [{**row, "name": f"arm {i}"} for i in range(30)]
     head = compared.headline(found)
-    assert head[0].startswith("31 of 32 rows lose on some suite") and "arm 29 on b (" in head[1] and "v-zero" not in head[1]
+    assert (
+        head[0].startswith("31 of 32 rows lose on some suite")
+        and "arm 29 on b (" in head[1]
+        and "v-zero" not in head[1]
+    )
     page = formats.render(found, "html", [Path("/nowhere")] * 6)
     assert page.index("31 of 32 rows") < page.index("<h2>Claims") < page.index("arm 29 loses on b")
 
@@ -185,7 +224,7 @@ def test_one_endless_interval_does_not_squeeze_the_others(runs: Path) -> None:
 def test_names_that_differ_at_their_end_differ_in_the_forest(runs: Path) -> None:
     found = compare(load([runs]))
     for row, end in zip(found["rows"], ("S1", "S2", "S3"), strict=True):
-        row["name"] = f"single-uncertainty-matched {end}"
+        row["name"] = f"single-uncertainty-step-matched {end}"
     chart = str(plots.arms_forest(found, "a"))
     assert all(f"matched {end}<" in chart for end in ("S2", "S3"))
 
@@ -197,8 +236,14 @@ def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> Non
     found = {one["id"]: one for one in compare(load([runs]))["claims"]}
     assert found["vzero.order.frozen-questioner"]["verdict"] == "REPRODUCED"
     assert found["vzero.order.frozen-questioner"]["measured"]["gain"] > 0.1
-    assert found["vzero.order.no-filter"]["verdict"] == "NOT RUN" and "no-filter" in found["vzero.order.no-filter"]["reason"]
-    assert found["vzero.7b.math"]["verdict"] == "NOT RUN" and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"]["reason"]
+    assert (
+        found["vzero.order.no-filter"]["verdict"] == "NOT RUN"
+        and "no-filter" in found["vzero.order.no-filter"]["reason"]
+    )
+    assert (
+        found["vzero.7b.math"]["verdict"] == "NOT RUN"
+        and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"]["reason"]
+    )
 
 
 def test_what_would_settle_a_claim_follows_from_the_two_variances(tmp_path: Path) -> None:
@@ -212,12 +257,15 @@ def test_what_would_settle_a_claim_follows_from_the_two_variances(tmp_path: Path
     differences = np.array(after, dtype=float) - np.array(base)
     seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 2000
     target = (differences.mean() / (scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8))) ** 2
-    assert claim["verdict"] == "INCONCLUSIVE" and claim["settle"][0]["seeds"] == int(np.ceil(3 * seeds / (target - images)))
+    assert claim["verdict"] == "INCONCLUSIVE" and claim["settle"][0]["seeds"] == int(
+        np.ceil(3 * seeds / (target - images))
+    )
     assert claim["settle"][0]["items"] is None and seeds > target
 
 
 @pytest.mark.parametrize(
-    ("metric", "verdict"), [("greedy", "REPRODUCED"), ("sampled", "PROTOCOL DEVIATION"), ("maj@2", "PROTOCOL DEVIATION")]
+    ("metric", "verdict"),
+    [("greedy", "REPRODUCED"), ("sampled", "PROTOCOL DEVIATION"), ("maj@2", "PROTOCOL DEVIATION")],
 )
 def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, verdict: str) -> None:
     """Sampled answers that cannot be read are no fault of greedy ones; votes are not what the claim is about."""
@@ -226,11 +274,21 @@ def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, v
         found["metrics"] = ["greedy", "sampled", "maj@2"]
         for models in found["suites"].values():
             for one in models.values():
-                one |= {"sampled": one["greedy"], "maj@2": one["greedy"], "unparsed_sampled": {"value": int(metric == "sampled"), "n": 2}}
+                one |= {
+                    "sampled": one["greedy"],
+                    "maj@2": one["greedy"],
+                    "unparsed_sampled": {"value": int(metric == "sampled"), "n": 2},
+                }
         artefacts.write_json(path, found)
-    (claim,) = (one for one in compare(load([runs / "v-zero"]), metric=metric)["claims"] if one["id"] == "vzero.order.base")
+    (claim,) = (
+        one
+        for one in compare(load([runs / "v-zero"]), metric=metric)["claims"]
+        if one["id"] == "vzero.order.base"
+    )
     assert claim["verdict"] == ("REPRODUCED" if metric == "greedy" else "PROTOCOL DEVIATION")
-    assert {"sampled": "could be read", "maj@2": "measured by maj@2"}.get(metric, "") in " ".join(claim["deviations"])
+    assert {"sampled": "could be read", "maj@2": "measured by maj@2"}.get(metric, "") in " ".join(
+        claim["deviations"]
+    )
 
 
 def test_arms_are_compared_on_the_seeds_that_both_have(runs: Path) -> None:
@@ -242,7 +300,10 @@ def test_arms_are_compared_on_the_seeds_that_both_have(runs: Path) -> None:
         return gain["gain"], gain["low"], gain["high"], len(gain["by_seed"])
 
     before, after = [difference("v-zero", "rival")], []
-    write(runs / "v-zero" / "seed-7", {**artefacts.read_json(runs / "rival" / "seed-0" / "results.json"), "arm": "v-zero", "seed": 7})
+    write(
+        runs / "v-zero" / "seed-7",
+        {**artefacts.read_json(runs / "rival" / "seed-0" / "results.json"), "arm": "v-zero", "seed": 7},
+    )
     after.append(difference("v-zero", "rival"))
     assert after == before and before[0][3] == 3
     gain, low, high, seeds = difference("rival", "v-zero")
@@ -263,13 +324,19 @@ def test_a_shortened_suite_is_a_protocol_deviation(runs: Path) -> None:
     found = compare(load([runs]))
     claim = next(one for one in found["claims"] if one["id"] == "vzero.order.base")
     assert claim["verdict"] == "PROTOCOL DEVIATION" and "120 of 160" in claim["deviations"][0]
-    assert any(cell.tone == "bad" and cell.text == "120 of 160" for line in compared.arms(found).rows for cell in line)
+    assert any(
+        cell.tone == "bad" and cell.text == "120 of 160"
+        for line in compared.arms(found).rows
+        for cell in line
+    )
 
 
 def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtracted(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     answers = {"base": {"mmstar": draw(rng, 0.6), "mathvista_testmini": draw(rng, 0.6)}}
-    write(tmp_path, {**results("none", 0, answers), "model": "Qwen/Qwen2.5-VL-7B-Instruct"})  # a checkpoint never trained here
+    write(
+        tmp_path, {**results("none", 0, answers), "model": "Qwen/Qwen2.5-VL-7B-Instruct"}
+    )  # a checkpoint never trained here
     found = compare(load([tmp_path]))
     kinds = [one["kind"] for one in found["rows"]]
     assert (
@@ -278,25 +345,44 @@ def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtract
         and kinds[-1] == "third-party"
         and kinds == sorted(kinds, key=["measured", "published", "third-party"].index)
     )
-    third = [one for one in found["rows"] if one["kind"] == "third-party" and "internvl-report" in one["source"]]
+    third = [
+        one for one in found["rows"] if one["kind"] == "third-party" and "internvl-report" in one["source"]
+    ]
     assert third[0]["cells"]["mmstar"][0]["value"] == pytest.approx(0.639)
     table = compared.arms(found)
-    assert all(line[0].tone == "printed" for line, one in zip(table.rows, found["rows"], strict=True) if one["kind"] != "measured")
-    assert not [cell for one in found["rows"] if one["kind"] == "measured" for cell in one["cells"].values() if cell["gain"]]
+    assert all(
+        line[0].tone == "printed"
+        for line, one in zip(table.rows, found["rows"], strict=True)
+        if one["kind"] != "measured"
+    )
+    assert not [
+        cell
+        for one in found["rows"]
+        if one["kind"] == "measured"
+        for cell in one["cells"].values()
+        if cell["gain"]
+    ]
 
 
 def test_older_results_without_items_are_pooled_from_their_sums() -> None:
     committed = Path(__file__).parents[2] / "results" / "pocket" / "arms" / "v-zero"
     folders = list(committed.glob("seed-*"))
     stripped = [dict(artefacts.read_json(one / "results.json"), items={}) for one in folders]
-    from harness.comparison.load import Loaded
+    from harness.analysis.load import Loaded
 
-    found = compare([Loaded(one.name, "v-zero", r["seed"], r, {}, one) for one, r in zip(folders, stripped, strict=True)])
+    found = compare(
+        [Loaded(one.name, "v-zero", r["seed"], r, {}, one) for one, r in zip(folders, stripped, strict=True)]
+    )
     gain = next(one for one in found["rows"] if one["name"] == "v-zero S2")["cells"]["average"]["gain"]
     stated = [r["gains"]["S2"]["average"]["greedy"]["gain"] for r in stripped]
-    seeds_alone = np.std(stated, ddof=1) / np.sqrt(len(stated))  # what the images add, and Student's t, can only widen it
+    seeds_alone = np.std(stated, ddof=1) / np.sqrt(
+        len(stated)
+    )  # what the images add, and Student's t, can only widen it
     assert gain["gain"] == pytest.approx(np.mean(stated)) and found["pooled_from_sums"]
-    assert gain["low"] < np.mean(stated) - 1.96 * seeds_alone and gain["high"] > np.mean(stated) + 1.96 * seeds_alone
+    assert (
+        gain["low"] < np.mean(stated) - 1.96 * seeds_alone
+        and gain["high"] > np.mean(stated) + 1.96 * seeds_alone
+    )
 
 
 def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, runs: Path) -> None:
@@ -318,7 +404,10 @@ def hostile(tmp_path: Path) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     for seed in range(2):
         answers = {"base": {HOSTILE: draw(rng, 0.4)}, "S1": {HOSTILE: draw(rng, 0.6)}}
-        write(tmp_path / f"{seed}", results(HOSTILE, seed, answers, warnings=[HOSTILE], missing={HOSTILE: HOSTILE}))
+        write(
+            tmp_path / f"{seed}",
+            results(HOSTILE, seed, answers, warnings=[HOSTILE], missing={HOSTILE: HOSTILE}),
+        )
     return compare(load([tmp_path]))
 
 
@@ -342,9 +431,15 @@ def test_html_escapes_and_needs_nothing(hostile: dict[str, Any]) -> None:
     parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))  # type: ignore[method-assign]
     parser.feed(page)
     assert not {"script", "link", "iframe", "img"} & {tag for tag, _ in tags}
-    assert not [attributes for _, attributes in tags if any(name.startswith("on") or name == "href" for name in attributes)]
+    assert not [
+        attributes
+        for _, attributes in tags
+        if any(name.startswith("on") or name == "href" for name in attributes)
+    ]
     assert "\x1b" not in page and "\u202e" not in page and "alert(1)" in page
-    assert all(attributes.get("tabindex") == "0" for _, attributes in tags if attributes.get("class") == "scroll")
+    assert all(
+        attributes.get("tabindex") == "0" for _, attributes in tags if attributes.get("class") == "scroll"
+    )
 
 
 def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Path, tmp_path: Path) -> None:
@@ -356,7 +451,9 @@ def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Pa
         assert depth >= 0
     assert depth == 0
     if shutil.which("pdflatex"):
-        (tmp_path / "doc.tex").write_text("\\documentclass{article}\\begin{document}" + text + "\\end{document}")
+        (tmp_path / "doc.tex").write_text(
+            "\\documentclass{article}\\begin{document}" + text + "\\end{document}"
+        )
         done = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
             cwd=tmp_path,
@@ -384,11 +481,21 @@ def test_verdicts_of_nothing_are_all_not_run() -> None:
 def evaluation(folder: Path, model: str, right: Sequence[int], status: str = "complete") -> Path:
     """An evaluation's folder as `evaluate` writes it, as far as a table reads it."""
     greedy = {"official": float(np.mean(right)), "parsed": 0.95, "truncated": 0.1}
-    suite = {"status": status, "n": len(right), "rows": len(right), "rows_expected": len(right), "greedy": greedy}
+    suite = {
+        "status": status,
+        "n": len(right),
+        "rows": len(right),
+        "rows_expected": len(right),
+        "greedy": greedy,
+    }
     broken = {"status": "incomplete", "rows": 3}
-    artefacts.write_json(folder / "results.json", {"evaluation": {"model": model, "seed": 0}, "suites": {"mmstar": suite, "mmvp": broken}})
+    artefacts.write_json(
+        folder / "results.json",
+        {"evaluation": {"model": model, "seed": 0}, "suites": {"mmstar": suite, "mmvp": broken}},
+    )
     artefacts.write_jsonl(
-        folder / "items.scored.jsonl", [{"suite": "mmstar", "id": str(i), "official": float(v)} for i, v in enumerate(right)]
+        folder / "items.scored.jsonl",
+        [{"suite": "mmstar", "id": str(i), "official": float(v)} for i, v in enumerate(right)],
     )
     return folder
 
@@ -403,8 +510,14 @@ def test_evaluations_alone_are_compared_item_by_item(tmp_path: Path) -> None:
     rows = {one["name"]: one for one in found["rows"] if one["kind"] == "measured"}
     gain = rows["ours"]["cells"]["mmstar"]["gain"]
     wins = sum(now > then for then, now in zip(base, after, strict=True))
-    assert gain["gain"] == pytest.approx(wins / 200) and gain["p"] == pytest.approx(2 * 0.5**wins) and gain["test"] == "mcnemar"
-    assert rows["ours"]["unparsed_greedy"] == pytest.approx(0.05) and rows["ours"]["cut_off_greedy"] == pytest.approx(0.1)
+    assert (
+        gain["gain"] == pytest.approx(wins / 200)
+        and gain["p"] == pytest.approx(2 * 0.5**wins)
+        and gain["test"] == "mcnemar"
+    )
+    assert rows["ours"]["unparsed_greedy"] == pytest.approx(0.05) and rows["ours"][
+        "truncated_greedy"
+    ] == pytest.approx(0.1)
     assert "mmvp" not in found["suites"] and any("mmvp" in one for one in compared.notes(found))
     assert [one for one in found["rows"] if one["kind"] == "third-party"]
     assert rows["ours"]["cells"]["mmstar"]["low"] is not None
@@ -415,11 +528,19 @@ def test_compute_is_compared_where_both_say_it(runs: Path) -> None:
         found = artefacts.read_json(path)
         rival = found["arm"] == "rival"
         steps = {"questioner": 0 if rival else 8, "solver": 4}
-        compute = {"images": 96, "rollouts": {"solver": 80}, "steps": steps, "tokens": 1000 + found["seed"], "votes": {"label": 5}}
+        compute = {
+            "images": 96,
+            "rollouts": {"solver": 80},
+            "steps": steps,
+            "tokens": 1000 + found["seed"],
+            "votes": {"label": 5},
+        }
         artefacts.write_json(path, {**found, "compute": compute})
     rows = {one["name"]: one for one in compare(load([runs]))["rows"]}
     assert rows["v-zero S1"]["compute_note"] is None and rows["base"]["compute"] == {}
-    assert rows["rival S1"]["compute_note"] == "questioner steps 0 (v-zero: 8)", "tokens and votes are outcomes, not a budget"
+    assert rows["rival S1"]["compute_note"] == "questioner steps 0 (v-zero: 8)", (
+        "tokens and votes are outcomes, not a budget"
+    )
 
 
 def test_another_run_of_the_same_arm_and_seed_is_a_row_of_its_own(runs: Path) -> None:
@@ -428,7 +549,13 @@ def test_another_run_of_the_same_arm_and_seed_is_a_row_of_its_own(runs: Path) ->
     for columns in (block["outcomes"]["S1"] for block in found["items"].values()):
         columns["greedy"] = "0" * len(columns["greedy"])
     write(twin, found)
-    rows = {one["name"]: one for one in compare(load([runs / "v-zero" / "seed-0"]), reference=load([twin]))["rows"]}
+    rows = {
+        one["name"]: one
+        for one in compare(load([runs / "v-zero" / "seed-0"]), reference=load([twin]))["rows"]
+    }
     ours = rows["v-zero S1"]["cells"]["a"]
     assert list(rows) == ["base", "v-zero S1", "v-zero of theirs S1"]
-    assert ours["gain"]["gain"] == pytest.approx(ours["value"]) and rows["v-zero of theirs S1"]["cells"]["a"]["gain"] is None
+    assert (
+        ours["gain"]["gain"] == pytest.approx(ours["value"])
+        and rows["v-zero of theirs S1"]["cells"]["a"]["gain"] is None
+    )

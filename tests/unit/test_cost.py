@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.planning.plan import choose_machine
-from harness.planning.work import Assumptions
-from harness.profiling.cost.assumptions import Card, Lengths, Role, Workload, said
-from harness.profiling.cost.drawing import Drawing, makespan, separate, shared
-from harness.profiling.cost.iteration import WAYS, drawing_cost, estimate
-from harness.profiling.cost.models import NAMES, shape_named
-from harness.profiling.cost.report import TOGETHER, markdown, summary
-from harness.profiling.cost.training import ALONE, OURS, STOCK, Group, forward, micro_batches, passes
-from harness.profiling.flops import Shape, Work
+from harness.perf.plan.plan import choose_machine
+from harness.perf.plan.work import Assumptions
+from harness.perf.profile.cost.assumptions import Card, Lengths, Role, Workload, said
+from harness.perf.profile.cost.drawing import Drawing, makespan, separate, shared
+from harness.perf.profile.cost.iteration import WAYS, drawing_cost, estimate
+from harness.perf.profile.cost.models import NAMES, shape_named
+from harness.perf.profile.cost.report import TOGETHER, markdown, summary
+from harness.perf.profile.cost.training import ALONE, OURS, STOCK, Group, forward, micro_batches, passes
+from harness.perf.profile.flops import Shape, Work
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape(
@@ -32,7 +32,10 @@ MICRO = [Group(3, 4, (2, 1)), Group(2, 0, (4,))]
 @pytest.mark.parametrize(
     ("way", "expected"),
     [
-        (STOCK, Work(3 * 11, 3 * 11**2, 7, 4 + 4, 16 + 16)),  # three rows of 5 + 6, the longest of the generation batch
+        (
+            STOCK,
+            Work(3 * 11, 3 * 11**2, 7, 4 + 4, 16 + 16),
+        ),  # three rows of 5 + 6, the longest of the generation batch
         (ALONE["trim to the micro-batch"], Work(3 * 7, 3 * 7**2, 7, 8, 32)),  # of 3 + 4, the longest here
         (ALONE["pack (no padding)"], Work(5 + 4 + 6, 25 + 16 + 36, 7, 8, 32)),
         # two prompts of 5 without their last token, three completions of 6 with it in front, each seeing its prompt and itself
@@ -46,7 +49,10 @@ def test_a_forward_pass_by_hand(way: object, expected: Work) -> None:
 
 
 def test_old_policy_scores_later_steps_only() -> None:
-    batch = [Group(3, 0, (1, 1)), Group(5, 0, (1, 1))]  # a step each; packed and shared: 2 + 2 and 4 + 2 positions
+    batch = [
+        Group(3, 0, (1, 1)),
+        Group(5, 0, (1, 1)),
+    ]  # a step each; packed and shared: 2 + 2 and 4 + 2 positions
     logprobs, update = passes(batch, 2, 2, OURS, SHAPE)
     assert (update.positions, logprobs.positions) == (10, 10 + 6)
     logprobs, update = passes(batch, 2, 2, STOCK, SHAPE)
@@ -59,7 +65,10 @@ def test_a_group_may_be_cut_by_a_micro_batch() -> None:
     batch = [Group(3, 4, (1, 2, 3)), Group(4, 0, (5,))]
     assert list(micro_batches(batch, 2)) == [[Group(3, 4, (1, 2))], [Group(3, 4, (3,)), Group(4, 0, (5,))]]
     _, update = passes(batch, 2, 1, OURS, SHAPE)
-    assert (update.positions, update.patches) == (2 + 3 + 2 + 3 + 3 + 5, 8)  # its prompt and picture are computed in both
+    assert (update.positions, update.patches) == (
+        2 + 3 + 2 + 3 + 3 + 5,
+        8,
+    )  # its prompt and picture are computed in both
 
 
 # --- drawing
@@ -96,7 +105,10 @@ def test_seconds_are_those_of_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("name", "layers", "h", "own", "i", "vocabulary", "kv"),
-    [("Qwen2.5-VL-3B", 36, 2048, 256, 11008, 151936, 36), ("Qwen2.5-VL-7B", 28, 3584, 512, 18944, 152064, 56)],
+    [
+        ("Qwen2.5-VL-3B", 36, 2048, 256, 11008, 151936, 36),
+        ("Qwen2.5-VL-7B", 28, 3584, 512, 18944, 152064, 56),
+    ],
 )
 def test_shapes_by_hand(name: str, layers: int, h: int, own: int, i: int, vocabulary: int, kv: int) -> None:
     shape = shape_named(name)
@@ -141,7 +153,9 @@ def test_an_iteration_by_hand() -> None:
     assert found.phases["Questioner: votes"].ours.flops == 16 * vote + 8 * prompt + 4 * vision
     assert found.phases["Questioner: votes"].stock.flops == 16 * (vote + prompt + vision)
     assert found.phases["Votes for labels"].ours.flops == 10 * vote + 5 * (prompt + vision)
-    assert found.phases["Questions written"].stock.flops == found.phases["Questions written"].ours.flops  # nothing to share, none waits
+    assert (
+        found.phases["Questions written"].stock.flops == found.phases["Questions written"].ours.flops
+    )  # nothing to share, none waits
     trained = [one for name, one in found.phases.items() if name.endswith(("update", "log-probabilities"))]
     assert found.levers["stock"] == pytest.approx(sum(one.stock.flops for one in trained))
     assert found.levers["ours"] == pytest.approx(sum(one.ours.flops for one in trained))
@@ -149,7 +163,12 @@ def test_an_iteration_by_hand() -> None:
 
 
 def test_every_lever_saves_and_all_save_most() -> None:
-    work = Workload(images=8, prompts=4, questioner=Role(2, 4, Lengths(20, 0.5, 99)), solver=Role(2, 4, Lengths(20, 0.5, 99)))
+    work = Workload(
+        images=8,
+        prompts=4,
+        questioner=Role(2, 4, Lengths(20, 0.5, 99)),
+        solver=Role(2, 4, Lengths(20, 0.5, 99)),
+    )
     levers = estimate(SHAPE, work, Card(slots=4)).levers
     assert all(levers["ours"] < levers[name] < levers["stock"] for name in ALONE)
 
@@ -157,7 +176,9 @@ def test_every_lever_saves_and_all_save_most() -> None:
 def test_gpus_share_requests_by_picture() -> None:
     """Another number of GPUs changes who computes, not what: a picture's questions stay together."""
     one, three = (estimate(SHAPE, SMALL, Card(slots=100, trainers=cards, voters=cards)) for cards in (1, 3))
-    assert [row.ours.flops for row in one.phases.values()] == pytest.approx([row.ours.flops for row in three.phases.values()])
+    assert [row.ours.flops for row in one.phases.values()] == pytest.approx(
+        [row.ours.flops for row in three.phases.values()]
+    )
 
 
 def test_report_says_that_it_is_an_estimate_and_all_it_assumes() -> None:
@@ -166,12 +187,18 @@ def test_report_says_that_it_is_an_estimate_and_all_it_assumes() -> None:
     assert found[2]["tiny"].total("ours").seconds > found[1]["tiny"].total("ours").seconds
     text = markdown(found[1], {2.0: found[2]}, work, card)
     hours = [one["tiny"].total("stock").seconds / one["tiny"].total("ours").seconds for one in found.values()]
-    assert f"| {hours[1]:.1f}x |" in next(line for line in text.splitlines() if line.startswith("| 2 times as long"))
+    assert f"| {hours[1]:.1f}x |" in next(
+        line for line in text.splitlines() if line.startswith("| 2 times as long")
+    )
     assert "estimate" in text.splitlines()[0] and "Nothing here was measured" in text
-    assert all(f"- {line}" in text for line in said(work, card)) and all(f"| {name}" in text for name in ALONE)
+    assert all(f"- {line}" in text for line in said(work, card)) and all(
+        f"| {name}" in text for name in ALONE
+    )
     assert len(WAYS) == len(ALONE) + 2
     committed = (ROOT / "results" / "cost" / "qwen2.5-vl.md").read_text(encoding="utf-8")
-    assert all(f"- {line}" in committed for line in said(Workload(), Card())), "made under other assumptions; run the command in it again"
+    assert all(f"- {line}" in committed for line in said(Workload(), Card())), (
+        "made under other assumptions; run the command in it again"
+    )
 
 
 def test_plan_and_estimate_assume_the_same_and_the_docs_say_it() -> None:
@@ -187,7 +214,9 @@ def test_plan_and_estimate_assume_the_same_and_the_docs_say_it() -> None:
 def test_the_docs_hold_the_committed_summary() -> None:
     page = (ROOT / "results" / "cost" / "qwen2.5-vl.md").read_text(encoding="utf-8")
     table = page.split("## In short\n\n")[1].split("\n\n")[0]
-    assert table.count("\n") == 2 + len(TOGETHER) and table in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert table.count("\n") == 2 + len(TOGETHER) and table in (ROOT / "docs" / "performance.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_summary_adds_up() -> None:
@@ -197,5 +226,8 @@ def test_the_summary_adds_up() -> None:
         spent.flops, spent.seconds = 2e15, 3600.0
     rows = summary({"tiny-1B": found}).splitlines()
     assert rows[0] == "| | 1B, PFLOP: stock, ours | 1B, GPU-h: stock, ours |"
-    assert rows[3:5] == ["| Questioner: votes | 2, 2 | 1.0, 1.0 |", "| Questioner: log-probabilities and update | 4, 4 | 2.0, 2.0 |"]
+    assert rows[3:5] == [
+        "| Questioner: votes | 2, 2 | 1.0, 1.0 |",
+        "| Questioner: log-probabilities and update | 4, 4 | 2.0, 2.0 |",
+    ]
     assert rows[-1] == "| **all** | **18, 18** | **9.0, 9.0** |"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import collapse, curves
-from harness.evaluation.metrics import majority_correct
+from harness.analysis import alarms, curves
+from harness.evals.metrics import majority_correct
 
 
 def row(answers: str, gold: str = "A", item: str = "i") -> dict[str, Any]:
@@ -25,32 +25,50 @@ def test_majority_at_k_by_hand() -> None:
     # windows of three of A B A B (cyclic): ABA -> A, BAB -> B, ABA -> A, BAB -> B
     assert curves.majority_at(row("ABAB"), 3) == 0.5
     assert curves.majority_at(row("ABAB"), 1) == 0.5
-    assert curves.majority_at(row("ABAB"), 4) == 1.0 == majority_correct(row("ABAB")), "ties go to the answer seen first"
+    assert curves.majority_at(row("ABAB"), 4) == 1.0 == majority_correct(row("ABAB")), (
+        "ties go to the answer seen first"
+    )
     assert curves.majority_at(row("----"), 2) == 0
 
 
 def test_majority_at_three_is_unbiased() -> None:
     rng = np.random.default_rng(4)
     rows = [row("".join(rng.choice(list("AB"), 9, p=[0.7, 0.3]))) for _ in range(4000)]
-    assert np.mean([curves.majority_at(one, 3) for one in rows]) == pytest.approx(0.7**3 + 3 * 0.7**2 * 0.3, abs=0.01)
+    assert np.mean([curves.majority_at(one, 3) for one in rows]) == pytest.approx(
+        0.7**3 + 3 * 0.7**2 * 0.3, abs=0.01
+    )
 
 
 def test_passed_is_the_share_of_subsets_with_a_right_answer() -> None:
     found = curves.by_k({"s": [row("ABBA")], "t": [row("BBBB")]}, 4)
-    expected = [np.mean([0 in chosen or 3 in chosen for chosen in combinations(range(4), k)]) / 2 for k in (1, 2, 3, 4)]
+    expected = [
+        np.mean([0 in chosen or 3 in chosen for chosen in combinations(range(4), k)]) / 2
+        for k in (1, 2, 3, 4)
+    ]
     assert found["passed"] == pytest.approx(expected) and found["greedy"] == 0.5
     assert curves.by_k({"s": [row("A")], "t": []}, 1) is None
 
 
 def test_flips_by_hand() -> None:
-    base = [row("A", item="kept"), row("A", item="lost"), row("B", item="gained"), row("B", item="never"), row("A", item="gone")]
+    base = [
+        row("A", item="kept"),
+        row("A", item="lost"),
+        row("B", item="gained"),
+        row("B", item="never"),
+        row("A", item="gone"),
+    ]
     other = [row("A", item="kept"), row("B", item="lost"), row("A", item="gained"), row("C", item="never")]
     assert curves.flips(base, other) == {"items": 4, "gained": ["gained"], "lost": ["lost"]}
 
 
 def measures(**changes: Any) -> dict[str, Any]:
     even = {"A": 25, "B": 25, "C": 25, "D": 25}
-    healthy = {"valid": {"value": 1.0, "n": 100}, "letters_intuitive": even, "letters_majority": even, "effective_families": 10.0}
+    healthy = {
+        "valid": {"value": 1.0, "n": 100},
+        "letters_intuitive": even,
+        "letters_majority": even,
+        "effective_families": 10.0,
+    }
     rates = {"duplicates": 0.1, "kept": 0.5, "mean_dual_track": 0.2, "intuitive_accuracy": 0.7}
     return {**healthy, **{name: {"value": value} for name, value in rates.items()}, **changes}
 
@@ -70,12 +88,18 @@ def measures(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_each_rule_rings_where_it_should(rule: str, now: dict[str, Any]) -> None:
-    assert collapse.alarms({"1": measures(), "2": measures()}) == []
-    assert rule in {one["rule"] for one in collapse.alarms({"1": measures(), "2": measures(**now)})}
-    assert {one.name for one in collapse.RULES} >= {rule}
+    assert alarms.alarms({"1": measures(), "2": measures()}) == []
+    assert rule in {one["rule"] for one in alarms.alarms({"1": measures(), "2": measures(**now)})}
+    assert {one.name for one in alarms.RULES} >= {rule}
 
 
 def test_no_rule_speaks_of_what_was_not_measured_or_of_a_handful() -> None:
-    unknown = {"duplicates": {"value": None}, "kept": None, "mean_dual_track": None, "intuitive_accuracy": None, "effective_families": None}
-    assert collapse.alarms({"1": measures(), "2": measures(**unknown)}) == []
-    assert collapse.alarms({"1": measures(valid={"value": 1.0, "n": 19}, effective_families=1.0)}) == []
+    unknown = {
+        "duplicates": {"value": None},
+        "kept": None,
+        "mean_dual_track": None,
+        "intuitive_accuracy": None,
+        "effective_families": None,
+    }
+    assert alarms.alarms({"1": measures(), "2": measures(**unknown)}) == []
+    assert alarms.alarms({"1": measures(valid={"value": 1.0, "n": 19}, effective_families=1.0)}) == []

@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.run.several import telling
-from vzero import processes
+from harness.runs.several import telling
 from vzero.config import GrpoSettings, Preset
 from vzero.errors import InputError
-from vzero.grpo.deal import Deal
+from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.settings import plan_batches
 from vzero.presets import load_preset
-from vzero.processes import World
+from vzero.runtime import processes
+from vzero.runtime.processes import World
 from vzero.selfplay import plan, processes_of
 
 
 def test_by_hand() -> None:
-    deal = [Deal(2, World(rank, 2, 2)) for rank in (0, 1)]
+    deal = [GroupSharding(2, World(rank, 2, 2)) for rank in (0, 1)]
     assert deal[0].own("01234567") == list("0145") and deal[1].own("01234567") == list("2367")
     assert deal[0].dealt("01234567") == list("01452367")
     assert deal[0].merged(["0145", "2367"]) == list("01234567")
@@ -30,21 +30,39 @@ def test_by_hand() -> None:
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
 @settings(deadline=None)
-def test_each_step_takes_the_prompts_of_one_process(steps: int, processes_: int, share: int, group: int) -> None:
+def test_each_step_takes_the_prompts_of_one_process(
+    steps: int, processes_: int, share: int, group: int
+) -> None:
     sequences = [(prompt, i) for prompt in range(steps * processes_ * share) for i in range(group)]
-    parts = [Deal(steps, World(rank, processes_, processes_)).own(sequences) for rank in range(processes_)]
+    parts = [
+        GroupSharding(steps, World(rank, processes_, processes_)).own(sequences) for rank in range(processes_)
+    ]
     assert sorted(one for part in parts for one in part) == sequences
-    assert Deal(steps, World(0, processes_, processes_)).merged(parts) == sequences
+    assert GroupSharding(steps, World(0, processes_, processes_)).merged(parts) == sequences
     for step in range(steps):
-        taken = {prompt for part in parts for prompt, _ in part[step * share * group : (step + 1) * share * group]}
+        taken = {
+            prompt for part in parts for prompt, _ in part[step * share * group : (step + 1) * share * group]
+        }
         assert taken == set(range(step * processes_ * share, (step + 1) * processes_ * share))
     for part in parts:  # completions of a prompt in a row and all of them, as packing needs
-        assert all(len({prompt for prompt, _ in part[start : start + group]}) == 1 for start in range(0, len(part), group))
+        assert all(
+            len({prompt for prompt, _ in part[start : start + group]}) == 1
+            for start in range(0, len(part), group)
+        )
 
 
-@given(st.integers(0, 300), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(2, 5), st.integers(1, 40))
+@given(
+    st.integers(0, 300),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(2, 5),
+    st.integers(1, 40),
+)
 @settings(deadline=None)
-def test_batches_of_several_processes(available: int, count: int, steps: int, share: int, group: int, micro: int) -> None:
+def test_batches_of_several_processes(
+    available: int, count: int, steps: int, share: int, group: int, micro: int
+) -> None:
     per_step = share * count
     role = GrpoSettings(
         prompts_per_generation=steps * per_step,
@@ -55,11 +73,20 @@ def test_batches_of_several_processes(available: int, count: int, steps: int, sh
     )
     shared, alone = plan_batches(role, available, count), plan_batches(role, available)
     assert shared.prompts_per_step * group == shared.micro_batch * shared.accumulation * count
-    assert shared.prompts_per_step % count == 0 and shared.prompts_per_generation % shared.prompts_per_step == 0
+    assert (
+        shared.prompts_per_step % count == 0 and shared.prompts_per_generation % shared.prompts_per_step == 0
+    )
     assert shared.micro_batch <= role.micro_batch
     assert (shared.steps > 0) == (available >= count)
-    if available == 0 or available >= role.prompts_per_generation:  # whole batches: as one process would train
-        assert (shared.prompts_per_generation, shared.prompts_per_step, shared.steps, shared.prompts_used) == (
+    if (
+        available == 0 or available >= role.prompts_per_generation
+    ):  # whole batches: as one process would train
+        assert (
+            shared.prompts_per_generation,
+            shared.prompts_per_step,
+            shared.steps,
+            shared.prompts_used,
+        ) == (
             alone.prompts_per_generation,
             alone.prompts_per_step,
             alone.steps,
@@ -74,8 +101,14 @@ def shared_by(count: int, *more: str) -> Preset:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["launch.processes=3", "launch.strategy=ddp"], "prompts_per_step = 8 must be a multiple of the 3 processes"),
-        (["launch.processes=2", "launch.strategy=ddp", "solver.grpo.loss=bnpo"], "micro_batch = 40 must divide the 20 sequences"),
+        (
+            ["launch.processes=3", "launch.strategy=ddp"],
+            "prompts_per_step = 8 must be a multiple of the 3 processes",
+        ),
+        (
+            ["launch.processes=2", "launch.strategy=ddp", "solver.grpo.loss=bnpo"],
+            "micro_batch = 40 must divide the 20 sequences",
+        ),
         (["launch.processes=2"], '"single" is one process'),
         (["launch.strategy=ddp"], "at least two GPUs, or processes = 2 on the CPU"),
         (["launch.processes=2", "launch.gpus=2", "launch.strategy=ddp"], "one process a GPU"),
@@ -95,21 +128,38 @@ def test_only_trainings_by_grpo_are_several_processes() -> None:
 
 def test_the_number_of_processes_is_part_of_a_trainings_spec_and_of_no_other() -> None:
     alone, shared = plan(load_preset("smoke")), plan(shared_by(2))
-    assert [one.kind for one, two in zip(alone, shared, strict=True) if one != two] == ["train-questioner", "train-solver"]
+    assert [one.kind for one, two in zip(alone, shared, strict=True) if one != two] == [
+        "train-questioner",
+        "train-solver",
+    ]
     assert shared[2].config["launch"] == {"strategy": "ddp", "processes": 2}
 
 
 def test_a_process_without_a_launcher_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in processes.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert processes.world() == World() and processes.gathered("x") == ["x"] and processes.told(lambda: "y") == "y"
+    assert (
+        processes.world() == World()
+        and processes.gathered("x") == ["x"]
+        and processes.told(lambda: "y") == "y"
+    )
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert processes.world() == World(2, 4, 4, 2) and not processes.world().first
 
 
 @pytest.mark.parametrize(
-    ("codes", "code"), [([1, 75], 75), ([1, 137], 137), ([-9, 1], 137), ([1, 2], 2), ([1, 1], 1), ([0, 3], 3), ([], 1), ([0], 1)]
+    ("codes", "code"),
+    [
+        ([1, 75], 75),
+        ([1, 137], 137),
+        ([-9, 1], 137),
+        ([1, 2], 2),
+        ([1, 1], 1),
+        ([0, 3], 3),
+        ([], 1),
+        ([0], 1),
+    ],
 )
 def test_the_exit_code_is_the_one_that_says_most(codes: list[int], code: int) -> None:
     assert telling(codes) == code

@@ -31,7 +31,11 @@ def test_the_dockerfile_keeps_to_what_every_builder_reads() -> None:
 
 
 def test_everything_the_dockerfile_copies_enters_its_context() -> None:
-    let_in = {line[1:].split("/")[0] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    let_in = {
+        line[1:].split("/")[0]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M):
         for source in line.split()[:-1]:
             assert source == "." or (ROOT / source).exists(), source
@@ -39,14 +43,27 @@ def test_everything_the_dockerfile_copies_enters_its_context() -> None:
 
 
 def test_no_file_names_a_package_index() -> None:
-    for name in ("Dockerfile", "compose.yaml", "compose.cpu.yaml", "requirements/cuda.txt", "requirements/cuda.in", "tools/image_test.py"):
+    for name in (
+        "Dockerfile",
+        "compose.yaml",
+        "compose.cpu.yaml",
+        "requirements/cuda.txt",
+        "requirements/cuda.in",
+        "tools/image_test.py",
+    ):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert not re.search(r"https?://(?!127\.0\.0\.1|solver:)", text), name
 
 
 def test_the_cuda_lock_pins_what_the_cpu_lock_pins() -> None:
     pins = [
-        dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", (ROOT / "requirements" / name).read_text(encoding="utf-8"), re.M))
+        dict(
+            re.findall(
+                r"^([a-z0-9._-]+)==([^\s;\\]+)",
+                (ROOT / "requirements" / name).read_text(encoding="utf-8"),
+                re.M,
+            )
+        )
         for name in ("cpu.txt", "cuda.txt")
     ]
     cpu, cuda = pins
@@ -62,23 +79,36 @@ def test_services_have_no_rights_and_publish_nothing(name: str) -> None:
     for service in tree["services"].values():
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
         assert "ports" not in service and "privileged" not in service and service.get("ipc") is None
-        assert all(source.split(":")[0] in tree["volumes"] or source.endswith(":ro") for source in service["volumes"])
+        assert all(
+            source.split(":")[0] in tree["volumes"] or source.endswith(":ro") for source in service["volumes"]
+        )
 
 
 def test_the_solvers_network_leads_nowhere_else() -> None:
     (tree,) = read("compose.yaml")
-    assert tree["services"]["solver"]["networks"] == ["solver"] and tree["networks"]["solver"]["internal"] is True
-    devices = [tree["services"][name]["deploy"]["resources"]["reservations"]["devices"][0] for name in ("harness", "solver")]
+    assert (
+        tree["services"]["solver"]["networks"] == ["solver"]
+        and tree["networks"]["solver"]["internal"] is True
+    )
+    devices = [
+        tree["services"][name]["deploy"]["resources"]["reservations"]["devices"][0]
+        for name in ("harness", "solver")
+    ]
     assert devices[0]["device_ids"] != devices[1]["device_ids"]
 
 
 def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
     job = read("deploy/kubernetes.yaml")[1]
     rules = job["spec"]["podFailurePolicy"]["rules"]
-    actions = {code: rule["action"] for rule in rules for code in rule.get("onExitCodes", {}).get("values", ())}
+    actions = {
+        code: rule["action"] for rule in rules for code in rule.get("onExitCodes", {}).get("values", ())
+    }
     assert actions == {75: "Ignore", 1: "FailJob", 2: "FailJob"}
     pod = job["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"] and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    assert (
+        pod["securityContext"]["runAsNonRoot"]
+        and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+    )
 
 
 def test_accelerate_reads_the_launch_file() -> None:
@@ -114,14 +144,20 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("code", "requeued"), [("0", False), ("1", False), ("2", False), ("75", True)])
-def test_the_slurm_job_is_queued_again_when_it_can_be_resumed(tmp_path: Path, slurm: dict[str, str], code: str, requeued: bool) -> None:
-    done = subprocess.run(["bash", str(ROOT / "deploy" / "slurm.sh")], env={**slurm, "CODE": code}, cwd=tmp_path, check=False)
+def test_the_slurm_job_is_queued_again_when_it_can_be_resumed(
+    tmp_path: Path, slurm: dict[str, str], code: str, requeued: bool
+) -> None:
+    done = subprocess.run(
+        ["bash", str(ROOT / "deploy" / "slurm.sh")], env={**slurm, "CODE": code}, cwd=tmp_path, check=False
+    )
     assert done.returncode == int(code)
     assert (tmp_path / "requeued").exists() is requeued
 
 
 def test_the_slurm_job_hands_its_signal_on(tmp_path: Path, slurm: dict[str, str]) -> None:
-    running = subprocess.Popen(["bash", str(ROOT / "deploy" / "slurm.sh")], env={**slurm, "CODE": "wait"}, cwd=tmp_path)
+    running = subprocess.Popen(
+        ["bash", str(ROOT / "deploy" / "slurm.sh")], env={**slurm, "CODE": "wait"}, cwd=tmp_path
+    )
     while running.poll() is None and not (tmp_path / "started").exists():
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
@@ -130,7 +166,9 @@ def test_the_slurm_job_hands_its_signal_on(tmp_path: Path, slurm: dict[str, str]
 
 
 @pytest.mark.parametrize(("code", "requeued"), [("0", False), ("2", False), ("75", True)])
-def test_the_slurm_job_on_two_nodes_runs_one_command_on_each(tmp_path: Path, slurm: dict[str, str], code: str, requeued: bool) -> None:
+def test_the_slurm_job_on_two_nodes_runs_one_command_on_each(
+    tmp_path: Path, slurm: dict[str, str], code: str, requeued: bool
+) -> None:
     there = {**slurm, "CODE": code, "SLURM_NNODES": "2", "SLURMD_NODENAME": "n1"}
     words = ["bash", str(ROOT / "deploy" / "slurm.sh"), "--preset", "a b"]
     assert subprocess.run(words, env=there, cwd=tmp_path, check=False).returncode == int(code)
@@ -139,10 +177,14 @@ def test_the_slurm_job_on_two_nodes_runs_one_command_on_each(tmp_path: Path, slu
     assert sorted((tmp_path / "tasked").read_text().splitlines()) == [f"0 {command}", f"1 {command}"]
 
 
-def test_the_slurm_job_on_two_nodes_hands_its_signal_to_the_tasks(tmp_path: Path, slurm: dict[str, str]) -> None:
+def test_the_slurm_job_on_two_nodes_hands_its_signal_to_the_tasks(
+    tmp_path: Path, slurm: dict[str, str]
+) -> None:
     there = {**slurm, "CODE": "wait", "SLURM_NNODES": "2"}
     running = subprocess.Popen(["bash", str(ROOT / "deploy" / "slurm.sh")], env=there, cwd=tmp_path)
-    while running.poll() is None and not ((tmp_path / "started0").exists() and (tmp_path / "started1").exists()):
+    while running.poll() is None and not (
+        (tmp_path / "started0").exists() and (tmp_path / "started1").exists()
+    ):
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
     assert running.wait(25) == 75
@@ -155,7 +197,10 @@ def test_the_job_on_several_nodes_is_the_one_on_one_node_with_a_rank_each() -> N
     one = read("deploy/kubernetes.yaml")[1]
     spec = job["spec"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"] == load_preset(preset_of(job)).launch.nodes
+    assert (
+        spec["completionMode"] == "Indexed"
+        and spec["completions"] == spec["parallelism"] == load_preset(preset_of(job)).launch.nodes
+    )
     assert spec["podFailurePolicy"] == one["spec"]["podFailurePolicy"]
     own, other = spec["template"]["spec"], one["spec"]["template"]["spec"]
     assert own["securityContext"] == other["securityContext"] and not own["automountServiceAccountToken"]

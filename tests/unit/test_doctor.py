@@ -109,7 +109,12 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ({"memory": 3 * GIB}, POCKET, "memory", "fail"),
         ({"memory_limit": 2 * GIB}, POCKET, "memory", "fail"),
         ({"memory_limit": 5 * GIB}, POCKET, "memory", "warn"),
-        ({"shared_memory": 64 * 2**20}, POCKET, "shared memory", None),  # docker's default; the pocket world does not use it
+        (
+            {"shared_memory": 64 * 2**20},
+            POCKET,
+            "shared memory",
+            None,
+        ),  # docker's default; the pocket world does not use it
         ({"shared_memory": 64 * 2**20}, EIGHT, "shared memory", "fail"),
         ({"shared_memory": 2 * GIB}, EIGHT, "shared memory", "warn"),
         ({"run_free": GIB // 2}, POCKET, "disk", "fail"),
@@ -135,11 +140,15 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ({"vllm": ("vllm", "0.310.0")}, EIGHT, "vLLM", "fail"),
     ],
 )
-def test_one_thing_wrong_is_found_and_nothing_else(change: dict, needs: Needs, name: str, level: str | None) -> None:
+def test_one_thing_wrong_is_found_and_nothing_else(
+    change: dict, needs: Needs, name: str, level: str | None
+) -> None:
     found = levels(replace(NODE, **change), needs)
     assert found == ({} if level is None else {name: level})
     for finding in diagnose(replace(NODE, **change), needs):
-        assert (finding.level == "ok") == (finding.mend == ""), "whatever is not in order has its mend, and nothing else has"
+        assert (finding.level == "ok") == (finding.mend == ""), (
+            "whatever is not in order has its mend, and nothing else has"
+        )
         assert not finding.mend or (finding.mend.endswith(".") and "\n" not in finding.mend)
 
 
@@ -166,7 +175,10 @@ def test_vllm_is_looked_for_wherever_a_setting_asks_for_it(words: list[str], ask
 
 def test_gpus_are_read_as_nvidia_smi_prints_them() -> None:
     answer = "NVIDIA A800-SXM4-80GB, 81920, 3\nTesla, the second, 16384, 0\nNVIDIA GB10, [N/A], [N/A]\n\n"
-    assert parse_gpus(answer) == (Gpu("NVIDIA A800-SXM4-80GB", 80 * GIB, 3 << 20), Gpu("Tesla, the second", 16 * GIB, 0))
+    assert parse_gpus(answer) == (
+        Gpu("NVIDIA A800-SXM4-80GB", 80 * GIB, 3 << 20),
+        Gpu("Tesla, the second", 16 * GIB, 0),
+    )
 
 
 def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> None:
@@ -174,7 +186,10 @@ def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> No
 
     facts = gather(quick=True, run_folder=tmp_path / "not" / "yet")
     assert facts.python == sys.version_info[:3]
-    assert (facts.torch, facts.torch_cuda) == (torch.__version__, torch.version.cuda)  # read from a file there, imported here
+    assert (facts.torch, facts.torch_cuda) == (
+        torch.__version__,
+        torch.version.cuda,
+    )  # read from a file there, imported here
     assert facts.run_refused is None and facts.run_free is not None and facts.run_free > 0
     assert not (tmp_path / "not").exists()
     assert facts.packages == {}
@@ -187,7 +202,13 @@ def test_a_file_where_the_run_should_go_is_told(tmp_path: Path) -> None:
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "harness", "doctor", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "doctor", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
 
 
 def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
@@ -203,5 +224,7 @@ def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
 
 def test_the_quick_look_imports_nothing_heavy() -> None:
     code = "import sys; from harness.doctor import gather; gather(True); print([n for n in ('torch', 'transformers') if n in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert answer.stdout.strip() == "[]"

@@ -33,7 +33,9 @@ def processor():
 @pytest.fixture(scope="module")
 def model():
     made = tiny_model.model(WORDS, seed=1)
-    with torch.no_grad():  # turns should end now and then; the input embedding of <eos> is tied, and no prompt holds it
+    with (
+        torch.no_grad()
+    ):  # turns should end now and then; the input embedding of <eos> is tied, and no prompt holds it
         made.lm_head.weight[WORDS.index("<eos>")] *= 1.6
     return made
 
@@ -41,7 +43,11 @@ def model():
 def request(seed: int, words: int = 5, image: int | None = 0, size: tuple[int, int] = (42, 42)) -> Request:
     rng = random.Random(words * 1000 + (image or 0))
     text = " ".join(rng.choice(WORDS[10:]) for _ in range(words))
-    return Request((Message("system", "solve"), Message("user", text)), None if image is None else tiny_model.picture(image, size), seed)
+    return Request(
+        (Message("system", "solve"), Message("user", text)),
+        None if image is None else tiny_model.picture(image, size),
+        seed,
+    )
 
 
 def several() -> list[Request]:
@@ -62,7 +68,10 @@ def inputs_of(processor, one: Request):
     content = [{"type": "image", "image": one.image}] if one.image else []
     content += [{"type": "text", "text": one.messages[1].text}] if one.messages[1].text else []
     return processor.apply_chat_template(
-        [{"role": "system", "content": [{"type": "text", "text": one.messages[0].text}]}, {"role": "user", "content": content}],
+        [
+            {"role": "system", "content": [{"type": "text", "text": one.messages[0].text}]},
+            {"role": "user", "content": content},
+        ],
         tokenize=True,
         add_generation_prompt=True,
         return_dict=True,
@@ -73,18 +82,26 @@ def inputs_of(processor, one: Request):
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
 def test_greedy_equals_hugging_face_generate(model, processor, penalty: float) -> None:
     engine = TransformersEngine(model, processor, 64)
-    answers = engine.generate(several(), SamplingConfig(temperature=0.0, repetition_penalty=penalty, max_new_tokens=12))
+    answers = engine.generate(
+        several(), SamplingConfig(temperature=0.0, repetition_penalty=penalty, max_new_tokens=12)
+    )
     lengths = set()
     for one, answer in zip(several(), answers, strict=True):
         inputs = inputs_of(processor, one)
         width = inputs["input_ids"].shape[1]
         expected = model.generate(
-            **inputs, do_sample=False, max_new_tokens=12, repetition_penalty=penalty, suppress_tokens=sorted(engine.forbidden)
+            **inputs,
+            do_sample=False,
+            max_new_tokens=12,
+            repetition_penalty=penalty,
+            suppress_tokens=sorted(engine.forbidden),
         )[0, width:].tolist()
         assert answer.completions[0].token_ids == tuple(expected)
         assert answer.prompt_tokens == width
         lengths.add(len(expected))
-    assert len({answer.completions[0].token_ids for answer in answers}) == 6  # images and words matter: only the repeated prompt agrees
+    assert (
+        len({answer.completions[0].token_ids for answer in answers}) == 6
+    )  # images and words matter: only the repeated prompt agrees
     assert min(lengths) < max(lengths) == 12
 
 
@@ -94,7 +111,9 @@ def test_a_request_does_not_depend_on_its_neighbours(model, processor, sampling:
     alone = [TransformersEngine(model, processor, 64).generate([one], sampling)[0] for one in requests]
     order = random.Random(0).sample(range(len(requests)), len(requests))
     for batch_sequences in (64, 7, 1):
-        together = TransformersEngine(model, processor, batch_sequences).generate([requests[i] for i in order], sampling)
+        together = TransformersEngine(model, processor, batch_sequences).generate(
+            [requests[i] for i in order], sampling
+        )
         for i, rollout in zip(order, together, strict=True):
             assert [c.token_ids for c in rollout.completions] == [c.token_ids for c in alone[i].completions]
             assert [c.text for c in rollout.completions] == [c.text for c in alone[i].completions]
@@ -106,7 +125,10 @@ def test_ten_completions_begin_with_those_of_fewer_and_differ_by_index_and_seed(
     engine = TransformersEngine(model, processor, 64)
     sampling = SamplingConfig(n=10, temperature=1.0, max_new_tokens=8)
     ten = [c.token_ids for c in engine.generate([request(5)], sampling)[0].completions]
-    three = [c.token_ids for c in engine.generate([request(5)], sampling.model_copy(update={"n": 3}))[0].completions]
+    three = [
+        c.token_ids
+        for c in engine.generate([request(5)], sampling.model_copy(update={"n": 3}))[0].completions
+    ]
     other = [c.token_ids for c in engine.generate([request(6)], sampling)[0].completions]
     assert ten[:3] == three
     assert len(set(ten)) == 10
@@ -115,7 +137,9 @@ def test_ten_completions_begin_with_those_of_fewer_and_differ_by_index_and_seed(
 
 @pytest.mark.parametrize("sampling", SAMPLINGS[:2])
 @pytest.mark.parametrize("room", [64, 3])
-def test_logprobs_are_those_of_the_distribution_drawn_from(model, processor, sampling: SamplingConfig, room: int, monkeypatch) -> None:
+def test_logprobs_are_those_of_the_distribution_drawn_from(
+    model, processor, sampling: SamplingConfig, room: int, monkeypatch
+) -> None:
     monkeypatch.setattr(kv_cache, "_SPARE_TOKENS", room)  # with 3, the cache grows anew while rows leave it
     engine = TransformersEngine(model, processor, 64)
     forbidden = torch.tensor([i in engine.forbidden for i in range(len(WORDS))])
@@ -128,17 +152,26 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(model, processor, sam
             types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, drawn.shape[1]))
             pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw") if key in inputs}
             with torch.no_grad():
-                logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), mm_token_type_ids=types, **pictures).logits[0]
+                logits = model(
+                    input_ids=whole,
+                    attention_mask=torch.ones_like(whole),
+                    mm_token_type_ids=types,
+                    **pictures,
+                ).logits[0]
             for t, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
                 seen = torch.zeros(1, len(WORDS), dtype=torch.bool)
                 seen[0, whole[0, : width + t]] = True
                 scores = adjust(logits[None, width + t - 1], sampling, forbidden, seen) / sampling.temperature
-                expected = torch.log_softmax(keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1)[0, token]
+                expected = torch.log_softmax(
+                    keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1
+                )[0, token]
                 assert logprob == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_ends_are_told_apart_and_the_end_token_is_kept_out_of_the_text(model, processor) -> None:
-    rollouts = TransformersEngine(model, processor, 64).generate(several(), SamplingConfig(n=8, max_new_tokens=10))
+    rollouts = TransformersEngine(model, processor, 64).generate(
+        several(), SamplingConfig(n=8, max_new_tokens=10)
+    )
     eos = WORDS.index("<eos>")
     completions = [c for rollout in rollouts for c in rollout.completions]
     assert {c.finish_reason for c in completions} == {"stop", "length"}
@@ -173,13 +206,17 @@ def test_every_end_token_of_the_generation_config_ends_a_turn(model, processor, 
         completions = engine.generate([request(1), request(2, 9)], sampling)[0].completions
         assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == engine.eos
         alone = engine.generate([request(1)], sampling)[0].completions
-        assert [c.token_ids for c in completions] == [c.token_ids for c in alone]  # padding beside a longer prompt is not "seen"
+        assert [c.token_ids for c in completions] == [
+            c.token_ids for c in alone
+        ]  # padding beside a longer prompt is not "seen"
 
 
 def test_images_are_encoded_once_and_prompts_computed_once(model, processor) -> None:
     pictures, prompts = [], []
     hooks = [
-        model.model.visual.register_forward_pre_hook(lambda _, args, kwargs: pictures.append(len(kwargs["grid_thw"])), with_kwargs=True),
+        model.model.visual.register_forward_pre_hook(
+            lambda _, args, kwargs: pictures.append(len(kwargs["grid_thw"])), with_kwargs=True
+        ),
         model.model.language_model.register_forward_pre_hook(
             lambda _, args, kwargs: prompts.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
         ),
@@ -200,7 +237,9 @@ def test_finished_rows_leave_the_batch(model, processor) -> None:
         lambda _, args, kwargs: rows.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True
     )
     try:
-        rollout = TransformersEngine(model, processor, 64).generate([request(1)], SamplingConfig(n=40, max_new_tokens=12))[0]
+        rollout = TransformersEngine(model, processor, 64).generate(
+            [request(1)], SamplingConfig(n=40, max_new_tokens=12)
+        )[0]
     finally:
         hook.remove()
     alive = [sum(len(c.token_ids) > step for c in rollout.completions) for step in range(1, 12)]
@@ -229,8 +268,13 @@ def test_free_slots_are_filled_while_others_decode(model, processor, room: int, 
             assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
     alive = [count for count, width in rows if width == 1]
     lengths = [len(c.token_ids) for rollout in found for c in rollout.completions]
-    assert max(alive) <= 12 and sum(alive) == sum(lengths) - len(lengths)  # each token but a completion's last is fed once
-    in_turn = sum(max(len(c.token_ids) for r in found[i : i + 4] for c in r.completions) - 1 for i in range(0, len(found), 4))
+    assert max(alive) <= 12 and sum(alive) == sum(lengths) - len(
+        lengths
+    )  # each token but a completion's last is fed once
+    in_turn = sum(
+        max(len(c.token_ids) for r in found[i : i + 4] for c in r.completions) - 1
+        for i in range(0, len(found), 4)
+    )
     assert len(alive) < 0.8 * in_turn  # four requests of three fill twelve slots
 
 
@@ -239,7 +283,9 @@ def test_long_completions_outgrow_the_room_first_given(model, processor, monkeyp
     engine = TransformersEngine(model, processor, 64)
     engine.eos = frozenset()
     inputs = inputs_of(processor, request(1))
-    expected = model.generate(**inputs, do_sample=False, max_new_tokens=150, suppress_tokens=sorted(engine.forbidden))
+    expected = model.generate(
+        **inputs, do_sample=False, max_new_tokens=150, suppress_tokens=sorted(engine.forbidden)
+    )
     rollout = engine.generate([request(1)], SamplingConfig(temperature=0.0, max_new_tokens=150))[0]
     assert rollout.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1] :].tolist())
     assert len(rollout.completions[0].token_ids) == 150
@@ -253,9 +299,13 @@ def test_any_architecture_by_its_own_forward(model, processor, architecture: str
         model = _qwen3_vl()
     engine = TransformersEngine(model, processor, 64)
     requests = several()
-    for one, answer in zip(requests, engine.generate(requests, SamplingConfig(temperature=0.0, max_new_tokens=10)), strict=True):
+    for one, answer in zip(
+        requests, engine.generate(requests, SamplingConfig(temperature=0.0, max_new_tokens=10)), strict=True
+    ):
         inputs = inputs_of(processor, one)
-        expected = model.generate(**inputs, do_sample=False, max_new_tokens=10, suppress_tokens=sorted(engine.forbidden))
+        expected = model.generate(
+            **inputs, do_sample=False, max_new_tokens=10, suppress_tokens=sorted(engine.forbidden)
+        )
         assert answer.completions[0].token_ids == tuple(expected[0, inputs["input_ids"].shape[1] :].tolist())
     sampling = SamplingConfig(n=3, max_new_tokens=10)
     alone = [engine.generate([one], sampling)[0] for one in requests]
@@ -371,7 +421,12 @@ def test_no_requests_no_rollouts(model, processor) -> None:
 
 
 def test_the_image_stands_before_the_text_of_the_first_user_turn(processor) -> None:
-    messages = (Message("system", ""), Message("user", "ask"), Message("assistant", "red"), Message("user", "solve"))
+    messages = (
+        Message("system", ""),
+        Message("user", "ask"),
+        Message("assistant", "red"),
+        Message("user", "solve"),
+    )
     assert encoding.conversation(messages, True) == [
         {"role": "system", "content": []},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "ask"}]},

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from harness.evaluation.answers import Answerer, image_sha256, prompt_sha256, request_of, sampling_of
+from harness.evals.answers import Answerer, image_sha256, prompt_sha256, request_of, sampling_of
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError, VZeroError
 from vzero.rollout.protocol import Completion, Message, Request, Rollout
@@ -30,7 +30,9 @@ class CountingEngine:
             Rollout(
                 1,
                 tuple(
-                    Completion(f"{one.messages[-1].text} {one.seed} {i} \ud800", (1, 2, 3), (0.0,) * 3, "length")
+                    Completion(
+                        f"{one.messages[-1].text} {one.seed} {i} \ud800", (1, 2, 3), (0.0,) * 3, "length"
+                    )
                     for i in range(sampling.n - self.owed)
                 ),
             )
@@ -39,12 +41,16 @@ class CountingEngine:
 
 
 def request(text: str = "how many ?", seed: int = 1, colour: int = 0) -> Request:
-    return Request((Message("system", "solve"), Message("user", text)), Image.new("RGB", (4, 4), (colour, 0, 0)), seed)
+    return Request(
+        (Message("system", "solve"), Message("user", text)), Image.new("RGB", (4, 4), (colour, 0, 0)), seed
+    )
 
 
 def answerer(engine, folder, **identity) -> tuple[Answerer, list]:
     reports: list = []
-    return Answerer(engine, folder, identity or {"checkpoint": "1"}, 10, lambda *row: reports.append(row)), reports
+    return Answerer(
+        engine, folder, identity or {"checkpoint": "1"}, 10, lambda *row: reports.append(row)
+    ), reports
 
 
 def test_answers_are_kept_and_not_drawn_again(tmp_path):
@@ -79,7 +85,14 @@ def test_another_checkpoint_or_sampling_is_drawn(tmp_path):
     engine = CountingEngine()
     answerer(engine, tmp_path)[0].draw([request()], SAMPLING)
     answerer(engine, tmp_path, checkpoint="2")[0].draw([request()], SAMPLING)
-    for change in ({"temperature": 0.5}, {"top_p": 0.5}, {"top_k": 3}, {"repetition_penalty": 1.2}, {"max_new_tokens": 9}, {"n": 3}):
+    for change in (
+        {"temperature": 0.5},
+        {"top_p": 0.5},
+        {"top_k": 3},
+        {"repetition_penalty": 1.2},
+        {"max_new_tokens": 9},
+        {"n": 3},
+    ):
         answerer(engine, tmp_path)[0].draw([request()], SAMPLING.model_copy(update=change))
     assert len(engine.calls) == 8
 
@@ -111,7 +124,9 @@ def test_every_sampling_parameter_arrives_and_until_does_not():
     assert sampling_of({**GIVEN, "until": ["\n\n"]}, 4).model_dump() == {**GIVEN, "n": 4}
 
 
-@pytest.mark.parametrize("given", [{**GIVEN, "min_p": 0.1}, {key: value for key, value in GIVEN.items() if key != "top_p"}])
+@pytest.mark.parametrize(
+    "given", [{**GIVEN, "min_p": 0.1}, {key: value for key, value in GIVEN.items() if key != "top_p"}]
+)
 def test_parameters_that_would_be_lost_or_defaulted_are_refused(given):
     with pytest.raises(VZeroError, match="sampling parameters"):
         sampling_of(given, 1)
@@ -120,7 +135,12 @@ def test_parameters_that_would_be_lost_or_defaulted_are_refused(given):
 def chat(*parts, role="user"):
     return {
         "role": role,
-        "content": [{"type": "image", "url": part} if isinstance(part, Image.Image) else {"type": "text", "text": part} for part in parts],
+        "content": [
+            {"type": "image", "url": part}
+            if isinstance(part, Image.Image)
+            else {"type": "text", "text": part}
+            for part in parts
+        ],
     }
 
 

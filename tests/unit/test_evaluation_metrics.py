@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evaluation import metrics
+from harness.evals import metrics
 
 
 def answer(letter: str | None, finish: str = "stop") -> dict:
     return {"text": "", "answer": letter, "finish_reason": finish, "tokens": 3}
 
 
-def row(gold: str, greedy: str | None, sampled: list[str | None], suite: str = "s", family: str = "f") -> dict:
+def row(
+    gold: str, greedy: str | None, sampled: list[str | None], suite: str = "s", family: str = "f"
+) -> dict:
     return {
         "suite": suite,
         "item_id": "1",
@@ -90,7 +92,7 @@ def test_score_by_hand():
     assert scores.greedy == 0.5
     assert scores.sampled == pytest.approx((1 + 0.5 + 0 + 0.5) / 4)
     assert scores.majority == 0.25  # A A | B first | B | B first
-    assert scores.room == -0.25
+    assert scores.headroom == -0.25
     assert scores.pass_at == {1: pytest.approx(0.5), 2: 0.75}
     assert (scores.unparsed_greedy, scores.unparsed_sampled) == (1, 1)
 
@@ -100,15 +102,21 @@ def test_cut_off_answers_are_counted_apart_from_unparsed_ones():
     rows[0]["greedy"] = answer("A", "length")  # cut off after its box: cut off, yet parsed and right
     rows[1]["sampled"] = [answer(None, "length"), answer("A", "length")]
     scores = metrics.score(rows)
-    assert (scores.cut_off_greedy, scores.cut_off_sampled) == (1, 2)
+    assert (scores.truncated_greedy, scores.truncated_sampled) == (1, 2)
     assert (scores.unparsed_greedy, scores.unparsed_sampled) == (1, 2)
     assert scores.greedy == 0.5
 
 
 def test_scores_by_suite():
     suites = metrics.by_suite(rows_of_two_suites(), {"math": 3, "logic": 9})
-    assert [(name, scores.scored, scores.expected) for name, scores in suites.items()] == [("math", 3, 3), ("logic", 1, 9)]
-    assert {name: scores.greedy for name, scores in suites.items()} == {"math": pytest.approx(1 / 3), "logic": 1}
+    assert [(name, scores.scored, scores.expected) for name, scores in suites.items()] == [
+        ("math", 3, 3),
+        ("logic", 1, 9),
+    ]
+    assert {name: scores.greedy for name, scores in suites.items()} == {
+        "math": pytest.approx(1 / 3),
+        "logic": 1,
+    }
 
 
 @pytest.mark.parametrize("rows", [[], [row("A", "A", [])], [row("A", "A", ["A"]), row("A", "A", ["A", "A"])]])
@@ -120,7 +128,9 @@ def test_rows_that_cannot_be_scored_together(rows):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from("ABCD"), st.sampled_from(["A", "B", None]), st.lists(st.sampled_from(["A", "B", None]), min_size=3, max_size=3)
+            st.sampled_from("ABCD"),
+            st.sampled_from(["A", "B", None]),
+            st.lists(st.sampled_from(["A", "B", None]), min_size=3, max_size=3),
         ),
         min_size=1,
         max_size=12,

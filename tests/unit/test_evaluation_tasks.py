@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from harness.evaluation import runner, scoring, stage, suites, tasks
+from harness.evals import pocket_hooks, pocket_suites, pocket_tasks, runner, stage
 from vzero.config import EvaluationConfig, SamplingConfig
 from vzero.errors import InputError, VZeroError
 
@@ -24,18 +24,26 @@ class Item:
 
 
 def item(number: int, gold: str = "A") -> Item:
-    return Item(f"i{number}", "count", Image.new("RGB", (8, 6), (number, 20, 30)), f"how many {number} ? A) 1 B) 2 C) 3 D) 4", gold)
+    return Item(
+        f"i{number}",
+        "count",
+        Image.new("RGB", (8, 6), (number, 20, 30)),
+        f"how many {number} ? A) 1 B) 2 C) 3 D) 4",
+        gold,
+    )
 
 
 def test_the_pocket_suites_load_balanced_and_the_same_each_time():
-    for name in suites.SUITES:
-        one, two = suites.load(name, "test", 2), suites.load(name, "test", 2)
+    for name in pocket_suites.SUITES:
+        one, two = pocket_suites.load(name, "test", 2), pocket_suites.load(name, "test", 2)
         families = [entry.family for entry in one]
         assert {families.count(family) for family in families} == {2}
         assert [(a.item_id, a.question, a.gold, a.image.tobytes()) for a in one] == [
             (b.item_id, b.question, b.gold, b.image.tobytes()) for b in two
         ]
-        assert {entry.item_id for entry in one}.isdisjoint(entry.item_id for entry in suites.load(name, "dev", 2))
+        assert {entry.item_id for entry in one}.isdisjoint(
+            entry.item_id for entry in pocket_suites.load(name, "dev", 2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -49,19 +57,19 @@ def test_the_pocket_suites_load_balanced_and_the_same_each_time():
 )
 def test_a_faulty_suite_is_refused(found, sentence):
     with pytest.raises(InputError, match=sentence):
-        suites.load("mine", "test", 2, {"mine": lambda split, per_family: found})
+        pocket_suites.load("mine", "test", 2, {"mine": lambda split, per_family: found})
 
 
 def test_an_unknown_suite_names_the_known_ones():
     with pytest.raises(InputError, match="pocket_logic, pocket_math, pocket_vision"):
-        suites.load("mathvista", "test", 2)
+        pocket_suites.load("mathvista", "test", 2)
 
 
 def test_a_dataset_keeps_pixels_and_fields(tmp_path):
     import datasets
 
     for _ in range(2):  # a killed attempt left one behind
-        tasks.write_dataset([item(1), item(2, "D")], tmp_path / "data")
+        pocket_tasks.write_dataset([item(1), item(2, "D")], tmp_path / "data")
     ((split, rows),) = datasets.load_from_disk(str(tmp_path / "data")).items()
     assert split == "test" and len(rows) == 2
     assert rows[1]["image"].convert("RGB").tobytes() == item(2).image.tobytes()
@@ -76,17 +84,24 @@ def test_a_dataset_keeps_pixels_and_fields(tmp_path):
 def test_a_sampled_task_hands_all_its_answers_to_the_scorer(tmp_path):
     given = {"temperature": 0.5, "top_p": 0.00001, "top_k": 3, "repetition_penalty": 1.1, "max_new_tokens": 9}
     sampling = SamplingConfig(n=7, **given)
-    name = tasks.write_task("mine", "sampled", sampling, "natural", tmp_path / "data", tmp_path)
+    name = pocket_tasks.write_task("mine", "sampled", sampling, "natural", tmp_path / "data", tmp_path)
     written = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
     assert written["task"] == name == "vzero_mine_sampled"
     assert written["generation_kwargs"] == given
     assert written["repeats"] == 7
     assert written["filter_list"] == [{"name": "all", "filter": [{"function": "take_first_k", "k": 7}]}]
-    assert written["lmms_eval_specific_kwargs"] == {"dialect": "natural"}
+    assert written["lmms_eval_specific_kwargs"] == {"prompt_format": "natural"}
 
 
 def test_a_greedy_task_asks_once(tmp_path):
-    name = tasks.write_task("mine", "greedy", SamplingConfig(temperature=0.0, max_new_tokens=9), "pocket", tmp_path / "data", tmp_path)
+    name = pocket_tasks.write_task(
+        "mine",
+        "greedy",
+        SamplingConfig(temperature=0.0, max_new_tokens=9),
+        "pocket",
+        tmp_path / "data",
+        tmp_path,
+    )
     written = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
     assert "repeats" not in written and "filter_list" not in written
     assert written["generation_kwargs"]["temperature"] == 0.0
@@ -95,7 +110,7 @@ def test_a_greedy_task_asks_once(tmp_path):
 def test_the_image_comes_before_the_question():
     one = item(3)
     doc = {"image": one.image, "question": one.question, "gold": "A"}
-    system, user = scoring.doc_to_messages(doc, {"dialect": "pocket"})
+    system, user = pocket_hooks.doc_to_messages(doc, {"prompt_format": "pocket"})
     assert system == {"role": "system", "content": [{"type": "text", "text": "solve"}]}
     assert [part["type"] for part in user["content"]] == ["image", "text"]
     assert user["content"][1]["text"] == one.question
@@ -104,11 +119,24 @@ def test_the_image_comes_before_the_question():
 
 def test_scores_of_answers_by_hand():
     doc = {"gold": "B"}
-    assert scoring.score_greedy(doc, ["<think> \\boxed{ A } </think> \\boxed{ B }"]) == {"greedy": 1.0, "parsed": 1.0}
-    assert scoring.score_greedy(doc, ["the answer is B"]) == {"greedy": 0.0, "parsed": 0.0}
+    assert pocket_hooks.score_greedy(doc, ["<think> \\boxed{ A } </think> \\boxed{ B }"]) == {
+        "greedy": 1.0,
+        "parsed": 1.0,
+    }
+    assert pocket_hooks.score_greedy(doc, ["the answer is B"]) == {"greedy": 0.0, "parsed": 0.0}
     texts = [r"\boxed{B}", r"\boxed{C}", "B", r"\boxed{B}", r"\boxed{E}"]
-    assert scoring.score_sampled(doc, texts) == {"sampled": 0.4, "majority": 1.0, "any_correct": 1.0, "parsed": 0.6}
-    assert scoring.score_sampled(doc, ["", "B"]) == {"sampled": 0.0, "majority": 0.0, "any_correct": 0.0, "parsed": 0.0}
+    assert pocket_hooks.score_sampled(doc, texts) == {
+        "sampled": 0.4,
+        "majority": 1.0,
+        "any_correct": 1.0,
+        "parsed": 0.6,
+    }
+    assert pocket_hooks.score_sampled(doc, ["", "B"]) == {
+        "sampled": 0.0,
+        "majority": 0.0,
+        "any_correct": 0.0,
+        "parsed": 0.0,
+    }
 
 
 def rows() -> list[dict]:
@@ -132,16 +160,30 @@ def results() -> dict:
     """What lmms-eval would return for `rows`, with the things that change from run to run."""
     return {
         "results": {
-            "vzero_mine_greedy": {"alias": "x", "greedy,none": 1 / 3, "parsed,none": 2 / 3, "greedy_stderr,none": "N/A"},
-            "vzero_mine_sampled": {"sampled,all": 0.5, "majority,all": 2 / 3, "any_correct,all": 2 / 3, "parsed,all": 1.0},
+            "vzero_mine_greedy": {
+                "alias": "x",
+                "greedy,none": 1 / 3,
+                "parsed,none": 2 / 3,
+                "greedy_stderr,none": "N/A",
+            },
+            "vzero_mine_sampled": {
+                "sampled,all": 0.5,
+                "majority,all": 2 / 3,
+                "any_correct,all": 2 / 3,
+                "parsed,all": 1.0,
+            },
         },
-        "n-samples": {f"vzero_mine_{purpose}": {"original": 3, "effective": 3} for purpose in tasks.PURPOSES},
+        "n-samples": {
+            f"vzero_mine_{purpose}": {"original": 3, "effective": 3} for purpose in pocket_tasks.PURPOSES
+        },
         "higher_is_better": {"vzero_mine_greedy": {"greedy": True}},
         "versions": {"vzero_mine_greedy": 1},
         "date": "20990101",
         "git_hash": "abc",
         "config": {"model": SimpleNamespace()},
-        "configs": {"vzero_mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}},
+        "configs": {
+            "vzero_mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}
+        },
     }
 
 
@@ -212,4 +254,6 @@ GREEDY, SAMPLED = {"temperature": 0.0, "max_new_tokens": 9}, {"n": 2, "max_new_t
 def test_settings_that_would_mean_something_else_are_refused(change):
     stage._check(EvaluationConfig(items_per_family=1, greedy=GREEDY, sampled=SAMPLED))
     with pytest.raises(InputError, match=r"^evaluation\."):
-        stage._check(EvaluationConfig(**{"items_per_family": 1, "greedy": GREEDY, "sampled": SAMPLED, **change}))
+        stage._check(
+            EvaluationConfig(**{"items_per_family": 1, "greedy": GREEDY, "sampled": SAMPLED, **change})
+        )

@@ -11,11 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.export import prepare, to_folder
 from harness.report import finish
+from harness.report.export import prepare, to_folder
 from tests.fixtures import synthetic_run
-from vzero import artefacts
 from vzero.errors import InputError
+from vzero.runtime import artefacts
 
 
 @pytest.fixture
@@ -25,7 +25,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def rows(card: str) -> dict[tuple[str, str], list[str]]:
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("| pocket")]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in card.splitlines()
+        if line.startswith("| pocket")
+    ]
     return {(row[0], row[1]): row[2:] for row in cells}
 
 
@@ -45,15 +49,21 @@ def test_the_card_repeats_the_results(run: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     card = prepare(run, "solver", 1).card
     header = yaml.safe_load(card.split("---")[1])
-    assert header["library_name"] == "transformers" and "base_model" not in header  # the pocket base is on no hub
+    assert (
+        header["library_name"] == "transformers" and "base_model" not in header
+    )  # the pocket base is on no hub
     table = rows(card)
     for suite in results["suites"]:
         found = results["gains"]["S1"][suite]["greedy"]
         base = results["suites"][suite]["base"]["greedy"]["value"]
         said = table[(suite, "greedy")]
         assert float(said[0]) == pytest.approx(100 * base, abs=0.05)
-        assert float(said[2].replace("\u2212", "-").replace("+", "")) == pytest.approx(100 * found["gain"], abs=0.051)
-        assert {"positive": "gain", "negative": "loss", "unclear": "not distinguishable from zero"}[found["direction"]] == said[4]
+        assert float(said[2].replace("\u2212", "-").replace("+", "")) == pytest.approx(
+            100 * found["gain"], abs=0.051
+        )
+        assert {"positive": "gain", "negative": "loss", "unclear": "not distinguishable from zero"}[
+            found["direction"]
+        ] == said[4]
     assert str(run) not in card and "/" not in card.split("Images:")[1].split("\n")[0]
 
 
@@ -83,7 +93,12 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path) -> N
 
 
 def test_the_command(run: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["export", str(run), "--to", str(tmp_path / "out"), "--iteration", "1", "--json"])
-    assert result.exit_code == 0 and json.loads(result.output) == {"stage": "05-train-solver-1", "to": str(tmp_path / "out")}
+    result = CliRunner().invoke(
+        app, ["export", str(run), "--to", str(tmp_path / "out"), "--iteration", "1", "--json"]
+    )
+    assert result.exit_code == 0 and json.loads(result.output) == {
+        "stage": "05-train-solver-1",
+        "to": str(tmp_path / "out"),
+    }
     assert artefacts.folder_hashes(tmp_path / "out").keys() >= {"README.md"}
     assert CliRunner().invoke(app, ["export", str(run), "--to", "hub:no-slash"]).exit_code == 2

@@ -10,57 +10,85 @@ from typing import Any
 
 import pytest
 
-from harness.compute import compute, differences
-from harness.run import grid, lock, orchestrate
-from harness.run.directory import opened
-from harness.run.display import Lines
-from harness.run.grid import Cell, cells, run_grid
-from harness.run.store import Store
-from harness.sealed import read_run
-from vzero import artefacts
+from harness.analysis.compute import compute, differences
+from harness.runs import grid, lock, orchestrate
+from harness.runs.directory import opened
+from harness.runs.display import Lines
+from harness.runs.grid import Cell, cells, run_grid
+from harness.runs.sealed import read_run
+from harness.runs.shared_stages import Store
 from vzero.arms import ARMS, chosen
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import load_preset
+from vzero.runtime import artefacts
+from vzero.runtime.stage import StageContext, run_stage
 from vzero.selfplay import plan
-from vzero.stage import StageContext, run_stage
 
 BASE = load_preset("smoke", ["iterations=2"])
-KINDS = ("images", "evaluate", "train-questioner", "write-questions", "label", "check-options", "select", "train-solver")
+KINDS = (
+    "images",
+    "evaluate",
+    "train-questioner",
+    "write-questions",
+    "label",
+    "check-options",
+    "select",
+    "train-solver",
+)
 
 
 def settle(ctx: StageContext, kept: int) -> dict[str, Any]:
     """Write something that depends on the spec, as every stage does, and facts of the right names."""
-    read = {role: artefacts.folder_hashes(folder) for role, folder in ctx.inputs.items() if folder.is_relative_to(ctx.folder.parent)}
+    read = {
+        role: artefacts.folder_hashes(folder)
+        for role, folder in ctx.inputs.items()
+        if folder.is_relative_to(ctx.folder.parent)
+    }
     text = json.dumps([ctx.stage.kind, ctx.stage.iteration, ctx.stage.config, read], sort_keys=True)
     target = "checkpoint/weights.txt" if ctx.stage.kind.startswith("train") else "rows.txt"
     artefacts.write_text(ctx.folder / target, text)
     if ctx.stage.kind in ("label", "select"):
         artefacts.write_jsonl(ctx.folder / "labels.jsonl", [])
     if ctx.stage.kind == "train-questioner":
-        artefacts.write_jsonl(ctx.folder / "metrics.jsonl", [{"generation": g, "valid": 0.75} for g in (1, 1, 2, 2)])
+        artefacts.write_jsonl(
+            ctx.folder / "metrics.jsonl", [{"generation": g, "valid": 0.75} for g in (1, 1, 2, 2)]
+        )
         return {"prompts": 32, "prompts_used": 32, "generations": 2, "steps": 4}
     if ctx.stage.kind == "train-solver":
-        return {"prompts": kept, "prompts_used": kept - kept % 16, "generations": kept // 16, "steps": kept // 8}
+        return {
+            "prompts": kept,
+            "prompts_used": kept - kept % 16,
+            "generations": kept // 16,
+            "steps": kept // 8,
+        }
     return {"images": 96, "questions": 96, "valid": 90, "checked": 20, "tokens": 1000}
 
 
 class Runner:
     """`run_one` of a grid: the real `run_plan`, its stages done in this process; `ran` is what was not shared."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, break_at: Callable[[str, str], None] = lambda run, stage: None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, break_at: Callable[[str, str], None] = lambda run, stage: None
+    ) -> None:
         self.ran: list[tuple[str, str]] = []
         self.break_at = break_at
         monkeypatch.setattr(orchestrate, "_execute", self.execute)
         monkeypatch.setattr(grid, "PAUSE", 0.01)
-        monkeypatch.setattr(artefacts, "provenance", lambda: {"git": None})  # two calls of git for each of many stages
+        monkeypatch.setattr(
+            artefacts, "provenance", lambda: {"git": None}
+        )  # two calls of git for each of many stages
 
     def execute(self, run: Any, preset: Preset, stage: Any, display: Any) -> None:
         name = f"{run.folder.parent.name}/{run.folder.name}"
         self.break_at(name, stage.name)
         self.ran.append((name, stage.name))
         kept = 40 if stage.iteration == 1 else 20
-        kept = preset.matched[stage.iteration - 1] if preset.matched else kept + (preset.arm == "frozen-questioner") * 16
+        kept = (
+            preset.step_matched[stage.iteration - 1]
+            if preset.step_matched
+            else kept + (preset.arm == "frozen-questioner") * 16
+        )
         run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
 
     def __call__(self, folder: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
@@ -85,13 +113,23 @@ def test_cells_are_arm_by_arm_with_the_reference_first() -> None:
         "random-label/seed-0",
         "random-label/seed-1",
     ]
-    assert [cell.name for cell in cells(chosen("no-filter"), [2])] == ["v-zero/seed-2", "no-filter/seed-2"]  # it is matched to v-zero
+    assert [cell.name for cell in cells(chosen("no-filter"), [2])] == [
+        "v-zero/seed-2",
+        "no-filter/seed-2",
+    ]  # it is matched to v-zero
     assert [cell.name for cell in cells(chosen("zero-sum"), [0])] == ["zero-sum/seed-0"]
 
 
-def test_every_stage_runs_once_and_every_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_runs_once_and_every_run_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = Runner(monkeypatch)
-    index = go(tmp_path, runner, "v-zero,frozen-questioner,one-iteration,random-label,shuffled-images,majority-voting", 2)
+    index = go(
+        tmp_path,
+        runner,
+        "v-zero,frozen-questioner,one-iteration,random-label,shuffled-images,majority-voting",
+        2,
+    )
     assert {entry["state"] for entry in index["runs"].values()} == {"done"} and len(index["runs"]) == 12
     digests = Counter()
     for name, stage in runner.ran:
@@ -104,14 +142,21 @@ def test_every_stage_runs_once_and_every_run_is_whole(tmp_path: Path, monkeypatc
     assert of["majority-voting/seed-0"] == 6  # both sets of questions are the frozen Questioner's
     for name in index["runs"]:
         run = read_run(tmp_path / name)
-        assert not run.missing and json.loads((tmp_path / name / "run.json").read_text())["preset"]["arm"] == name.split("/")[0]
+        assert (
+            not run.missing
+            and json.loads((tmp_path / name / "run.json").read_text())["preset"]["arm"] == name.split("/")[0]
+        )
     assert json.loads((tmp_path / "grid.json").read_text()) == index
     again = Runner(monkeypatch)
     assert go(tmp_path, again, "v-zero,frozen-questioner", 2) == index and again.ran == []
 
 
 def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = go(tmp_path, Runner(monkeypatch), "v-zero,frozen-questioner,one-iteration,frozen-intuition,no-filter,sft-votes")
+    index = go(
+        tmp_path,
+        Runner(monkeypatch),
+        "v-zero,frozen-questioner,one-iteration,frozen-intuition,no-filter,sft-votes",
+    )
     runs = {name.split("/")[0]: entry for name, entry in index["runs"].items()}
     # Two trainings of the Questioner: 2 generations x 16 prompts x 4 completions, three in four valid, 10 votes each; labels 2 x 90 x 10.
     assert runs["v-zero"]["compute"] == {
@@ -128,17 +173,28 @@ def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.Mon
     frozen = runs["frozen-questioner"]["compute_differs"]
     assert frozen["rollouts.questioner"] == {"value": 0, "reference": 256, "ratio": 0.0}
     assert frozen["steps.solver"] == {"value": 7 + 4, "reference": 7, "ratio": round(11 / 7, 4)}
-    assert "steps.solver" not in runs["no-filter"]["compute_differs"]  # matched: (40, 20) questions, as v-zero's
-    assert runs["one-iteration"]["compute_differs"]["written"] == {"value": 96, "reference": 192, "ratio": 0.5}
+    assert (
+        "steps.solver" not in runs["no-filter"]["compute_differs"]
+    )  # step_matched: (40, 20) questions, as v-zero's
+    assert runs["one-iteration"]["compute_differs"]["written"] == {
+        "value": 96,
+        "reference": 192,
+        "ratio": 0.5,
+    }
     assert runs["sft-votes"]["compute"]["rollouts"]["solver"] == 0
     stored = json.loads((tmp_path / "frozen-questioner" / "seed-0" / "results.json").read_text())
     assert stored["compute_differs"] == frozen
-    assert json.loads((tmp_path / "no-filter" / "seed-0" / "run.json").read_text())["preset"]["matched"] == [40, 20]
+    assert json.loads((tmp_path / "no-filter" / "seed-0" / "run.json").read_text())["preset"][
+        "step_matched"
+    ] == [40, 20]
 
 
 def test_differences_by_hand() -> None:
     found = differences({"a": 3, "b": {"c": 0, "d": 5}}, {"a": 2, "b": {"c": 0, "d": 0}})
-    assert found == {"a": {"value": 3, "reference": 2, "ratio": 1.5}, "b.d": {"value": 5, "reference": 0, "ratio": None}}
+    assert found == {
+        "a": {"value": 3, "reference": 2, "ratio": 1.5},
+        "b.d": {"value": 5, "reference": 0, "ratio": None},
+    }
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +213,9 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     assert {entry["state"] for entry in mended["runs"].values()} == {"done"} and len(mended["runs"]) == 3
 
 
-def test_what_is_matched_to_a_failed_reference_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_matched_to_a_failed_reference_fails_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def breaks(run: str, stage: str) -> None:
         raise VZeroError("no") if run.startswith("v-zero") else None
 

@@ -18,19 +18,19 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny_model
-from vzero import artefacts, checkpoints
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, train
 from vzero.grpo.trainer import GroupTrainer
-from vzero.images import ImageRecord, load_records, open_image
+from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.pocket.images import write
-from vzero.progress import Progress
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.progress import Progress
 
 QUESTION = "how many red ? A) 1 B) 2 C) 3 D) 4"
 
@@ -53,16 +53,27 @@ def train_on(folder: Path, base: Path, prompts: list[Prompt], settings: GrpoSett
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:
         drawn.extend(groups)
-        return Scores([[0.3 if i == 0 else even_tokens(one) for one in group.completions] for i, group in enumerate(groups)], {})
+        return Scores(
+            [
+                [0.3 if i == 0 else even_tokens(one) for one in group.completions]
+                for i, group in enumerate(groups)
+            ],
+            {},
+        )
 
-    engine, progress = EngineConfig(batch_sequences=64, threads=1), Progress(folder / "work" / "progress.jsonl")
+    engine, progress = (
+        EngineConfig(batch_sequences=64, threads=1),
+        Progress(folder / "work" / "progress.jsonl"),
+    )
     train(Job("solver", 1, 3, settings, engine, base, prompts, reward, folder, folder / "work", progress))
     return drawn
 
 
 def log_probabilities(model, processor, prompt: Prompt, completion: Completion) -> torch.Tensor:
     """(tokens,) of one completion."""
-    text = processor.apply_chat_template(conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True)
+    text = processor.apply_chat_template(
+        conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True
+    )
     inputs = processor(text=[text], images=[open_image(prompt.image)], return_tensors="pt")
     width, drawn = inputs["input_ids"].shape[1], torch.tensor([completion.token_ids])
     inputs["input_ids"] = torch.cat([inputs["input_ids"], drawn], 1)
@@ -72,7 +83,11 @@ def log_probabilities(model, processor, prompt: Prompt, completion: Completion) 
 
 
 def token_losses(
-    new: torch.Tensor, old: torch.Tensor, advantage: float, settings: GrpoSettings, weight: torch.Tensor | float = 1.0
+    new: torch.Tensor,
+    old: torch.Tensor,
+    advantage: float,
+    settings: GrpoSettings,
+    weight: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
     """Per token: clipped surrogate, dual clip where the advantage is negative, its weight, k3 against the initial policy (here also the
     old one)."""
@@ -84,13 +99,18 @@ def token_losses(
     return loss * weight + settings.kl_coefficient * ((old - new).exp() - (old - new) - 1)
 
 
-def another_engine(requests: Sequence[Request], sampling: SamplingConfig, whole: Callable[..., list[Rollout]]) -> list[Rollout]:
+def another_engine(
+    requests: Sequence[Request], sampling: SamplingConfig, whole: Callable[..., list[Rollout]]
+) -> list[Rollout]:
     """The same draws by an engine that finds a third of the tokens likelier than the policy does, and some of them much less likely."""
     return [
         replace(
             rollout,
             completions=tuple(
-                replace(one, logprobs=tuple(value + (0.5, -0.2, -1.5)[i % 3] for i, value in enumerate(one.logprobs)))
+                replace(
+                    one,
+                    logprobs=tuple(value + (0.5, -0.2, -1.5)[i % 3] for i, value in enumerate(one.logprobs)),
+                )
                 for one in rollout.completions
             ),
         )
@@ -100,10 +120,15 @@ def another_engine(requests: Sequence[Request], sampling: SamplingConfig, whole:
 
 @pytest.mark.parametrize("correction", ["none", "token-truncate"])
 def test_two_optimizer_steps_by_hand(
-    records: list[ImageRecord], tmp_path: Path, correction: Literal["none", "token-truncate"], monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord],
+    tmp_path: Path,
+    correction: Literal["none", "token-truncate"],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = TransformersEngine.generate
-    monkeypatch.setattr(TransformersEngine, "generate", lambda self, *words: another_engine(*words, partial(whole, self)))
+    monkeypatch.setattr(
+        TransformersEngine, "generate", lambda self, *words: another_engine(*words, partial(whole, self))
+    )
     settings = GrpoSettings(
         prompts_per_generation=4,
         prompts_per_step=2,
@@ -118,7 +143,10 @@ def test_two_optimizer_steps_by_hand(
         importance_correction=correction,
     )
     base = tiny_model.build(tmp_path / "base")
-    prompts = [Prompt(record.image_id, solver_messages("pocket", QUESTION + " circle" * i), record) for i, record in enumerate(records[:4])]
+    prompts = [
+        Prompt(record.image_id, solver_messages("pocket", QUESTION + " circle" * i), record)
+        for i, record in enumerate(records[:4])
+    ]
     groups = train_on(tmp_path / "stage", base, prompts, settings)
     rows = artefacts.read_jsonl(tmp_path / "stage" / "metrics.jsonl")
     assert len(groups) == 4 and len(rows) == 2
@@ -129,10 +157,14 @@ def test_two_optimizer_steps_by_hand(
     plain = [weight for name, weight in weights if "norm" in name or name.endswith("bias")]
     decayed = [weight for name, weight in weights if not ("norm" in name or name.endswith("bias"))]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=settings.learning_rate
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
     )
     with torch.no_grad():
-        old = [[log_probabilities(model, processor, group.prompt, one) for one in group.completions] for group in groups]
+        old = [
+            [log_probabilities(model, processor, group.prompt, one) for one in group.completions]
+            for group in groups
+        ]
     tokens = sum(len(one) for group in old for one in group)
     clipped, truncated = {"low": 0, "high": 0, "dual": 0}, []
     for row, at in zip(rows, (0, 2), strict=True):
@@ -142,9 +174,15 @@ def test_two_optimizer_steps_by_hand(
             for reward, one, old_one in zip(rewards, group.completions, before, strict=True):
                 advantage = (reward - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4)
                 new = log_probabilities(model, processor, group.prompt, one)
-                weight = (old_one - torch.tensor(one.logprobs)).exp() if correction == "token-truncate" else torch.ones(len(old_one))
+                weight = (
+                    (old_one - torch.tensor(one.logprobs)).exp()
+                    if correction == "token-truncate"
+                    else torch.ones(len(old_one))
+                )
                 truncated += (weight > 2).tolist()
-                loss = loss + token_losses(new, old_one, advantage, settings, weight.clamp(max=2)).sum() / (tokens / 2)
+                loss = loss + token_losses(new, old_one, advantage, settings, weight.clamp(max=2)).sum() / (
+                    tokens / 2
+                )
                 ratio = (new - old_one).exp()
                 clipped["low"] += int((ratio < 0.8).sum()) if advantage < 0 else 0
                 clipped["high"] += int((ratio > 1.2).sum()) if advantage > 0 else 0
@@ -158,9 +196,15 @@ def test_two_optimizer_steps_by_hand(
     assert all(clipped.values()), clipped  # else the second step proves nothing
     assert correction == "none" or 0 < sum(truncated) < len(truncated)
     checkpoints.save(model, processor, tmp_path / "by_hand")
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stage" / "checkpoint", tmp_path / "by_hand"))
+    ours, theirs = (
+        load_file(folder / "model.safetensors")
+        for folder in (tmp_path / "stage" / "checkpoint", tmp_path / "by_hand")
+    )
     assert ours.keys() == theirs.keys()
-    for name, weight in ours.items():  # single weights with a gradient near zero may step either way; a tensor may not
+    for (
+        name,
+        weight,
+    ) in ours.items():  # single weights with a gradient near zero may step either way; a tensor may not
         assert (weight - theirs[name]).abs().mean() < 0.01 * settings.learning_rate, name
 
 
@@ -175,17 +219,28 @@ def test_engine_and_trainer_agree_on_the_shipped_policy(
     """
     batches = []
     prepare = GroupTrainer._prepare_inputs
-    monkeypatch.setattr(GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1])
+    monkeypatch.setattr(
+        GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1]
+    )
     settings = GrpoSettings(
-        prompts_per_generation=8, prompts_per_step=4, group_size=4, micro_batch=4, learning_rate=1e-4, max_completion_tokens=48
+        prompts_per_generation=8,
+        prompts_per_step=4,
+        group_size=4,
+        micro_batch=4,
+        learning_rate=1e-4,
+        max_completion_tokens=48,
     )
     messages = questioner_messages("pocket") if role == "questioner" else solver_messages("pocket", QUESTION)
     prompts = [Prompt(record.image_id, messages, record) for record in records]
     groups = train_on(tmp_path, checkpoints.POCKET, prompts, settings)
-    assert [("old_per_token_logps" in batch) for batch in batches] == [i >= 4 for i in range(8)]  # the ratio of the first step is one
+    assert [("old_per_token_logps" in batch) for batch in batches] == [
+        i >= 4 for i in range(8)
+    ]  # the ratio of the first step is one
     # In its first generation the policy is the reference.
     scored = [batch.get("old_per_token_logps", batch["ref_per_token_logps"]) for batch in batches]
-    trainer = torch.cat([values[batch["completion_mask"].bool()] for values, batch in zip(scored, batches, strict=True)])
+    trainer = torch.cat(
+        [values[batch["completion_mask"].bool()] for values, batch in zip(scored, batches, strict=True)]
+    )
     engine = torch.tensor([value for group in groups for one in group.completions for value in one.logprobs])
     assert len(engine) == len(trainer) > 32 * 8
     assert (engine - trainer).abs().mean() < 1e-4

@@ -74,7 +74,9 @@ OURS = {
 
 
 @pytest.mark.parametrize(("role", "sequences", "tokens"), [(QUESTIONER, 4, 2048), (SOLVER, 5, 4096)])
-def test_every_field_is_the_public_codes(role: GrpoSettings, sequences: int, tokens: int, tmp_path: Path) -> None:
+def test_every_field_is_the_public_codes(
+    role: GrpoSettings, sequences: int, tokens: int, tmp_path: Path
+) -> None:
     config = trl_config(role, plan_batches(role, 4000), tmp_path, seed=7, cuda=False)
     for name, value in {**PUBLIC_CODE, **OURS}.items():
         assert getattr(config, name) == value, name
@@ -182,9 +184,18 @@ def test_limits() -> None:
     assert plan_batches(SOLVER.model_copy(update={"max_generations": 3, "epochs": 2}), 64).generations == 2
 
 
-@given(st.integers(0, 300), st.integers(1, 6), st.integers(1, 5), st.integers(2, 5), st.integers(1, 40), st.integers(1, 3))
+@given(
+    st.integers(0, 300),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.integers(2, 5),
+    st.integers(1, 40),
+    st.integers(1, 3),
+)
 @settings(deadline=None)
-def test_batches_divide_and_train_on_something(available: int, steps: int, per_step: int, group: int, micro: int, epochs: int) -> None:
+def test_batches_divide_and_train_on_something(
+    available: int, steps: int, per_step: int, group: int, micro: int, epochs: int
+) -> None:
     sequences = per_step * group
     role = GrpoSettings(
         prompts_per_generation=steps * per_step,
@@ -237,4 +248,8 @@ def test_torn_checkpoints_are_ignored(tmp_path: Path) -> None:
     os.truncate(tmp_path / "checkpoint-6" / "model.safetensors", 5)  # a disk that lost the end of a file
     (tmp_path / "checkpoint-tmp").mkdir()
     assert last_whole(tmp_path) == (tmp_path / "checkpoint-4", 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-tmp",
+    ]

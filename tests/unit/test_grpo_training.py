@@ -14,17 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests import tiny_model
-from vzero import artefacts, checkpoints
 from vzero.config import EngineConfig, GrpoSettings
 from vzero.errors import RolloutError, VZeroError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, full_disk_as_oserror, train
 from vzero.grpo.trainer import GroupTrainer
-from vzero.images import load_records, open_image
-from vzero.progress import Progress
+from vzero.images.records import load_records, open_image
 from vzero.prompts import solver_messages
 from vzero.rollout.encoding import conversation
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.progress import Progress
 
 SETTINGS = GrpoSettings(
     prompts_per_generation=4,
@@ -52,7 +52,15 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
     for i in range(9):
         path = folder / f"{i}.png"
         tiny_model.picture(i).save(path)
-        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+        rows.append(
+            {
+                "image_id": f"i{i}",
+                "path": path.name,
+                "sha256": artefacts.sha256_file(path),
+                "width": 42,
+                "height": 42,
+            }
+        )
     artefacts.write_jsonl(folder / "images.jsonl", rows)
     # prompts of different lengths, so that padding and its trimming matter
     texts = ["how many red ? A) w1 B) w2 C) w3 D) w4" + " circle" * (i % 3) for i in range(9)]
@@ -64,7 +72,10 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
 
 def even_tokens(groups: Sequence[Group], generation: int) -> Scores:
     """A reward that random models earn sometimes: the share of even token ids."""
-    rewards = [[sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions] for group in groups]
+    rewards = [
+        [sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions]
+        for group in groups
+    ]
     return Scores(rewards, {"generation_seen": float(generation)})
 
 
@@ -105,14 +116,23 @@ def test_rows_and_weights(undisturbed: Path, base: Path) -> None:
     assert [(row["step"], row["generation"]) for row in rows] == [(1, 1), (2, 1), (3, 2), (4, 2)]
     assert [row["generation_seen"] for row in rows] == [0, 0, 1, 1]
     for row in rows:
-        assert 0 <= row["reward"] <= 1 and row["grad_norm"] > 0 and 1 <= row["completion_tokens"] <= 5 and 0 <= row["truncated"] <= 1
-    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0  # starts at the reference, then leaves it
+        assert (
+            0 <= row["reward"] <= 1
+            and row["grad_norm"] > 0
+            and 1 <= row["completion_tokens"] <= 5
+            and 0 <= row["truncated"] <= 1
+        )
+    assert (
+        rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0
+    )  # starts at the reference, then leaves it
     assert rows[0]["clip_ratio"] == 0
     timings = artefacts.read_jsonl(undisturbed / "timings.jsonl")
     assert [row["generation"] for row in timings] == [1, 2]
     assert all(row["rollout"] > 0 and row["update"] > 0 and row["rollout_tokens"] > 0 for row in timings)
     progress = artefacts.read_jsonl(undisturbed / "work" / "progress.jsonl")
-    assert [(row["done"], row["total"], row["unit"]) for row in progress] == [(step, 4, "steps") for step in (1, 2, 3, 4)]
+    assert [(row["done"], row["total"], row["unit"]) for row in progress] == [
+        (step, 4, "steps") for step in (1, 2, 3, 4)
+    ]
     before, after = load_file(base / "model.safetensors"), weights(undisturbed)
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -121,13 +141,17 @@ def test_rows_and_weights(undisturbed: Path, base: Path) -> None:
 
 def test_rollouts_are_written_with_the_advantages_of_the_loss(undisturbed: Path) -> None:
     rows = artefacts.read_jsonl(undisturbed / "rollouts.jsonl")
-    assert [(row["generation"], row["index"]) for row in rows] == [(g, i) for g in (1, 2) for _ in range(4) for i in range(3)]
+    assert [(row["generation"], row["index"]) for row in rows] == [
+        (g, i) for g in (1, 2) for _ in range(4) for i in range(3)
+    ]
     for start in range(0, len(rows), 3):
         group = rows[start : start + 3]
         assert len({row["prompt"] for row in group}) == 1 and {row["label"] for row in group} == {"A"}
         rewards = [row["reward"] for row in group]
         mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
-        assert [row["advantage"] for row in group] == pytest.approx([(r - mean) / (spread + 1e-4) for r in rewards], abs=1e-3)
+        assert [row["advantage"] for row in group] == pytest.approx(
+            [(r - mean) / (spread + 1e-4) for r in rewards], abs=1e-3
+        )
     means = [statistics.mean(row["reward"] for row in rows if row["generation"] == g) for g in (1, 2)]
     metrics = artefacts.read_jsonl(undisturbed / "metrics.jsonl")
     assert means == pytest.approx([metrics[0]["reward"], metrics[2]["reward"]], abs=1e-6)
@@ -138,7 +162,11 @@ def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path
     checkpoints.save(checkpoints.load_model(base), checkpoints.load_processor(base), same)
     for name in ("config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
         assert (undisturbed / "checkpoint" / name).read_text() == (same / name).read_text(), name
-    assert {path.suffix for path in (undisturbed / "checkpoint").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert {path.suffix for path in (undisturbed / "checkpoint").iterdir()} <= {
+        ".json",
+        ".safetensors",
+        ".jinja",
+    }
 
 
 def test_the_trainer_differentiates_what_was_drawn(
@@ -147,7 +175,9 @@ def test_the_trainer_differentiates_what_was_drawn(
     """Whole prompts a step, and log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
     batches, drawn = [], []
     prepare = GroupTrainer._prepare_inputs
-    monkeypatch.setattr(GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1])
+    monkeypatch.setattr(
+        GroupTrainer, "_prepare_inputs", lambda self, rows: batches.append(prepare(self, rows)) or batches[-1]
+    )
 
     def watched(groups: Sequence[Group], generation: int) -> Scores:
         drawn.extend(groups)
@@ -161,7 +191,9 @@ def test_the_trainer_differentiates_what_was_drawn(
     model, processor = checkpoints.load_model(base), checkpoints.load_processor(base)
     assert [("old_per_token_logps" in batch) for batch in batches] == [False] * 3 + [True] * 3
     for (prompt_ids, completion_ids, *scored), (prompt, completion) in zip(rows, expected, strict=True):
-        text = processor.apply_chat_template(conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True)
+        text = processor.apply_chat_template(
+            conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True
+        )
         inputs = processor(text=[text], images=[open_image(prompt.image)], return_tensors="pt")
         assert prompt_ids == inputs["input_ids"][0].tolist()
         assert completion_ids == list(completion.token_ids)
@@ -170,12 +202,18 @@ def test_the_trainer_differentiates_what_was_drawn(
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == model.config.image_token_id).int()
         with torch.no_grad():
             logits = model(**inputs).logits[0]
-        logps = logits.log_softmax(-1)[len(prompt_ids) - 1 : -1].gather(1, torch.tensor(completion_ids)[:, None])[:, 0]
-        for values in scored:  # of the reference, and from the second step on of the old policy, which is the same model still
+        logps = logits.log_softmax(-1)[len(prompt_ids) - 1 : -1].gather(
+            1, torch.tensor(completion_ids)[:, None]
+        )[:, 0]
+        for values in (
+            scored
+        ):  # of the reference, and from the second step on of the old policy, which is the same model still
             assert torch.allclose(values, logps, atol=1e-4)
     widths = {(batch["prompt_ids"].shape[1], batch["completion_ids"].shape[1]) for batch in batches}
     assert len(widths) > 1  # padding was trimmed by micro-batch, so the comparison above covers it
-    assert artefacts.read_jsonl(tmp_path / "metrics.jsonl")[0]["loss"] == pytest.approx(_first_loss(drawn), abs=1e-5)
+    assert artefacts.read_jsonl(tmp_path / "metrics.jsonl")[0]["loss"] == pytest.approx(
+        _first_loss(drawn), abs=1e-5
+    )
 
 
 def _first_loss(groups: list[Group]) -> float:
@@ -183,10 +221,13 @@ def _first_loss(groups: list[Group]) -> float:
     tokens of the generation batch over its steps."""
     weighted = 0.0
     for group in groups[:2]:
-        rewards = [sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions]
+        rewards = [
+            sum(token % 2 == 0 for token in one.token_ids) / len(one.token_ids) for one in group.completions
+        ]
         mean, spread = statistics.mean(rewards), statistics.stdev(rewards)
         weighted += sum(
-            (reward - mean) / (spread + 1e-4) * len(one.token_ids) for reward, one in zip(rewards, group.completions, strict=True)
+            (reward - mean) / (spread + 1e-4) * len(one.token_ids)
+            for reward, one in zip(rewards, group.completions, strict=True)
         )
     return -weighted / (sum(len(one.token_ids) for group in groups for one in group.completions) / 2)
 
@@ -200,7 +241,10 @@ def _rows(batch: dict) -> list[tuple[list[int] | torch.Tensor, ...]]:
         *(batch[name] for name in ("ref_per_token_logps", "old_per_token_logps") if name in batch),
         strict=True,
     )
-    return [(ids[mask].tolist(), done[seen].tolist(), *(one[seen] for one in scored)) for ids, mask, done, seen, *scored in kept]
+    return [
+        (ids[mask].tolist(), done[seen].tolist(), *(one[seen] for one in scored))
+        for ids, mask, done, seen, *scored in kept
+    ]
 
 
 @pytest.mark.parametrize("killed_in", [1, 0])
@@ -225,10 +269,14 @@ def test_killed_training_ends_in_the_same_bits(
     train(job_for(tmp_path, base, prompts))
     for name in ("metrics.jsonl", "rollouts.jsonl"):
         assert (tmp_path / name).read_text() == (undisturbed / name).read_text()
-    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (undisturbed / "checkpoint" / "model.safetensors").read_bytes()
+    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == (
+        undisturbed / "checkpoint" / "model.safetensors"
+    ).read_bytes()
 
 
-def test_finished_training_is_only_saved_again(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+def test_finished_training_is_only_saved_again(
+    undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(undisturbed, folder)
     shutil.rmtree(folder / "checkpoint")
@@ -242,7 +290,9 @@ def test_finished_training_is_only_saved_again(undisturbed: Path, base: Path, pr
     assert (folder / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
 
 
-def test_groups_are_told_ahead_and_change_nothing(undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path) -> None:
+def test_groups_are_told_ahead_and_change_nothing(
+    undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
+) -> None:
     """Every group once, before the reward sees the batch, with the completions that the reward sees; and the same training to the bit."""
     told: list[tuple[int, Group]] = []
 

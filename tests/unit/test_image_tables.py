@@ -13,18 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vzero import artefacts, images
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
-from vzero.image_tables import is_table
-from vzero.images import load_records, open_image
+from vzero.images import stage
+from vzero.images.records import load_records, open_image
+from vzero.images.tables import is_table
+from vzero.runtime import artefacts
 
 LABEL = b"THE-ANSWER-IS-%d"
 
 
 def encoded(seed: int, size: tuple[int, int] = (20, 16)) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
@@ -34,7 +37,9 @@ def run(tmp_path: Path, source: Path, count: int = 100, **more: object) -> Path:
     folder = tmp_path / f"stage {len(list(tmp_path.iterdir()))}"
     folder.mkdir()
     progress = SimpleNamespace(update=lambda *_: None)
-    images.run(SimpleNamespace(preset=SimpleNamespace(images=config, seed=0), folder=folder, progress=progress))
+    stage.run(
+        SimpleNamespace(preset=SimpleNamespace(images=config, seed=0), folder=folder, progress=progress)
+    )
     return folder
 
 
@@ -42,7 +47,11 @@ def write(path: Path, rows: int = 6, labels: bool = True, **columns: list) -> Pa
     image = [{"bytes": encoded(i), "path": f"{i}.png"} for i in range(rows)]
     table = {"image": image, **columns}
     if labels:  # long enough that the column has pages of its own
-        table = {"answer": [(LABEL % i).decode() * 40 for i in range(rows)], **table, "question": ["which ?"] * rows}
+        table = {
+            "answer": [(LABEL % i).decode() * 40 for i in range(rows)],
+            **table,
+            "question": ["which ?"] * rows,
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(table), path, compression="none", use_dictionary=False, write_statistics=False)
     return path
@@ -66,7 +75,9 @@ def test_labels_are_never_read(tmp_path: Path) -> None:
     for i in range(layout.num_columns):
         column = layout.column(i)
         if not column.path_in_schema.startswith("image"):
-            data[column.data_page_offset : column.data_page_offset + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+            data[column.data_page_offset : column.data_page_offset + column.total_compressed_size] = (
+                b"\xff" * column.total_compressed_size
+            )
     assert LABEL % 0 in path.read_bytes() and LABEL[:10] not in data
     path.write_bytes(data)
     with pytest.raises(Exception, match=r".*"):
@@ -84,7 +95,12 @@ def test_the_same_pictures_with_other_labels_are_the_same_run(tmp_path: Path) ->
 def test_folders_lists_bytes_and_several_columns(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     write(folder / "test-0.parquet", rows=1)
-    pairs = pa.table({"images": [[{"bytes": encoded(7)}, {"bytes": encoded(8)}], [], [{"bytes": encoded(9)}]], "label": [1, 2, 3]})
+    pairs = pa.table(
+        {
+            "images": [[{"bytes": encoded(7)}, {"bytes": encoded(8)}], [], [{"bytes": encoded(9)}]],
+            "label": [1, 2, 3],
+        }
+    )
     pq.write_table(pairs, folder / "train-0.parquet")
     assert len(load_records(run(tmp_path, folder, split="train"))) == 3
     assert len(load_records(run(tmp_path, folder))) == 4
@@ -110,7 +126,12 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_skipped_by_name(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(encoded(50))
-    rows = [{"bytes": None, "path": str(secret)}, {"bytes": b"rubbish", "path": None}, None, {"bytes": encoded(1), "path": None}]
+    rows = [
+        {"bytes": None, "path": str(secret)},
+        {"bytes": b"rubbish", "path": None},
+        None,
+        {"bytes": encoded(1), "path": None},
+    ]
     rows.append(rows[-1])
     pq.write_table(pa.table({"image": rows}), tmp_path / "t.parquet")
     stage = run(tmp_path, tmp_path / "t.parquet")

@@ -13,15 +13,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vzero import images
 from vzero.errors import InputError
+from vzero.images import decoding, stage
+from vzero.images.records import load_records, open_image, seen_size
 from vzero.presets import load_preset
-from vzero.progress import Progress
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
-from vzero.stage import StageContext
 
 
-def picture(color: tuple[int, ...] | int = (10, 20, 30), size: tuple[int, int] = (8, 6), form: str = "PNG", mode: str = "RGB") -> bytes:
+def picture(
+    color: tuple[int, ...] | int = (10, 20, 30),
+    size: tuple[int, int] = (8, 6),
+    form: str = "PNG",
+    mode: str = "RGB",
+) -> bytes:
     stream = io.BytesIO()
     Image.new(mode, size, color).save(stream, form)
     return stream.getvalue()
@@ -50,7 +56,12 @@ def bomb(width: int, height: int) -> bytes:
 
 def context(tmp_path: Path, source: Path | str, count: int = 100, **changes: object) -> StageContext:
     preset = load_preset(
-        "smoke", changes={"images.source": str(source), "images.count": count, **{f"images.{key}": value for key, value in changes.items()}}
+        "smoke",
+        changes={
+            "images.source": str(source),
+            "images.count": count,
+            **{f"images.{key}": value for key, value in changes.items()},
+        },
     )
     folder = tmp_path / "stage"
     folder.mkdir(exist_ok=True)
@@ -58,7 +69,10 @@ def context(tmp_path: Path, source: Path | str, count: int = 100, **changes: obj
 
 
 def skipped(tmp_path: Path) -> dict[str, str]:
-    return {Path(row["path"]).name: row["reason"] for row in json.loads((tmp_path / "stage" / "skipped.json").read_text())["skipped"]}
+    return {
+        Path(row["path"]).name: row["reason"]
+        for row in json.loads((tmp_path / "stage" / "skipped.json").read_text())["skipped"]
+    }
 
 
 @pytest.fixture
@@ -73,9 +87,13 @@ def test_a_folder_is_read_in_path_order_and_recursively(tmp_path: Path, folder: 
     (folder / "c.png").write_bytes(picture((1, 1, 1)))
     (folder / "b" / "z.JPG").write_bytes(picture((2, 2, 2), form="JPEG"))
     (folder / "a.webp").write_bytes(picture((3, 3, 3), form="WEBP"))
-    facts = images.run(context(tmp_path, folder))
-    records = images.load_records(tmp_path / "stage")
-    assert [record.path for record in records] == [folder / "a.webp", folder / "b" / "z.JPG", folder / "c.png"]
+    facts = stage.run(context(tmp_path, folder))
+    records = load_records(tmp_path / "stage")
+    assert [record.path for record in records] == [
+        folder / "a.webp",
+        folder / "b" / "z.JPG",
+        folder / "c.png",
+    ]
     assert facts == {"images": 3, "skipped": 0}
     data = (folder / "c.png").read_bytes()
     assert records[2].sha256 == hashlib.sha256(data).hexdigest()
@@ -93,99 +111,114 @@ def test_broken_files_are_named_and_the_good_one_is_used(tmp_path: Path, folder:
     (folder / "narrow.png").write_bytes(picture(size=(1, 201)))
     (folder / "gone.png").symlink_to(folder / "nowhere")
     os.mkfifo(folder / "pipe.png")
-    facts = images.run(context(tmp_path, folder))
+    facts = stage.run(context(tmp_path, folder))
     reasons = skipped(tmp_path)
-    assert [record.path.name for record in images.load_records(tmp_path / "stage")] == ["good.png"]
-    assert set(reasons) == {"zcopy.png", "text.jpg", "empty.png", "half.jpg", "half.png", "narrow.png", "gone.png", "pipe.png"}
+    assert [record.path.name for record in load_records(tmp_path / "stage")] == ["good.png"]
+    assert set(reasons) == {
+        "zcopy.png",
+        "text.jpg",
+        "empty.png",
+        "half.jpg",
+        "half.png",
+        "narrow.png",
+        "gone.png",
+        "pipe.png",
+    }
     assert facts == {"images": 1, "skipped": 8}
-    assert "good.png" in reasons["zcopy.png"] and "truncated" in reasons["half.jpg"] and "200" in reasons["narrow.png"]
+    assert (
+        "good.png" in reasons["zcopy.png"]
+        and "truncated" in reasons["half.jpg"]
+        and "200" in reasons["narrow.png"]
+    )
 
 
 def test_size_is_judged_from_the_header(tmp_path: Path, folder: Path) -> None:
     (folder / "a.png").write_bytes(bomb(1000, 1001))
     (folder / "b.png").write_bytes(bomb(60_000, 60_000))
     (folder / "c.png").write_bytes(picture())
-    images.run(context(tmp_path, folder, max_megapixels=1.0))
+    stage.run(context(tmp_path, folder, max_megapixels=1.0))
     reasons = skipped(tmp_path)
     assert "over the limit of 1 megapixels" in reasons["a.png"] and "too large" in reasons["b.png"]
-    assert [record.path.name for record in images.load_records(tmp_path / "stage")] == ["c.png"]
+    assert [record.path.name for record in load_records(tmp_path / "stage")] == ["c.png"]
 
 
 def test_pillows_bomb_guard_stands_even_when_our_limit_is_generous(tmp_path: Path, folder: Path) -> None:
     (folder / "a.png").write_bytes(bomb(10_000, 10_000))  # 100 megapixels: Pillow only warns at this size
     (folder / "b.png").write_bytes(picture())
-    images.run(context(tmp_path, folder, max_megapixels=1e6))
+    stage.run(context(tmp_path, folder, max_megapixels=1e6))
     assert "bomb" in skipped(tmp_path)["a.png"]
 
 
-def test_pictures_without_a_telling_name_are_found_and_other_files_are_not_reported(tmp_path: Path, folder: Path) -> None:
+def test_pictures_without_a_telling_name_are_found_and_other_files_are_not_reported(
+    tmp_path: Path, folder: Path
+) -> None:
     (folder / "0001").write_bytes(picture())
     (folder / "labels.json").write_text("{}")
     (folder / "README.txt").write_text("words")
-    images.run(context(tmp_path, folder))
-    assert [record.path.name for record in images.load_records(tmp_path / "stage")] == ["0001"]
+    stage.run(context(tmp_path, folder))
+    assert [record.path.name for record in load_records(tmp_path / "stage")] == ["0001"]
     assert skipped(tmp_path) == {}
 
 
 def test_at_most_count_are_used(tmp_path: Path, folder: Path) -> None:
     for index in range(5):
         (folder / f"{index}.png").write_bytes(picture((index, 0, 0)))
-    assert images.run(context(tmp_path, folder, count=3)) == {"images": 3, "skipped": 0}
+    assert stage.run(context(tmp_path, folder, count=3)) == {"images": 3, "skipped": 0}
 
 
 def test_nothing_usable_is_one_sentence(tmp_path: Path, folder: Path) -> None:
     (folder / "x.png").write_text("no")
     with pytest.raises(InputError, match=r"No usable picture in .* \(1 skipped\)") as caught:
-        images.run(context(tmp_path, folder))
+        stage.run(context(tmp_path, folder))
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
     with pytest.raises(InputError, match="Cannot read the image folder"):
-        images.run(context(tmp_path, tmp_path / "absent"))
+        stage.run(context(tmp_path, tmp_path / "absent"))
 
 
 def test_large_pictures_are_shrunk_whenever_they_are_opened(tmp_path: Path, folder: Path) -> None:
     """400 x 300 to 30,000 pixels is half of each side. The record keeps the file's own size and bytes; small ones stay as they are."""
     (folder / "a.png").write_bytes(picture(size=(400, 300)))
     (folder / "b.png").write_bytes(picture(size=(200, 150)))
-    images.run(context(tmp_path, folder, shrink_megapixels=0.03))
-    large, small = images.load_records(tmp_path / "stage")
+    stage.run(context(tmp_path, folder, shrink_megapixels=0.03))
+    large, small = load_records(tmp_path / "stage")
     assert (large.width, large.height, large.seen, small.seen) == (400, 300, (200, 150), None)
     assert large.sha256 == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
-    assert images.open_image(large).size == images.open_image(small).size == (200, 150)
-    assert images.seen_size(10_000, 60, 1000) == (408, 2) and images.seen_size(3, 2, 1) == (1, 1)
+    assert open_image(large).size == open_image(small).size == (200, 150)
+    assert seen_size(10_000, 60, 1000) == (408, 2) and seen_size(3, 2, 1) == (1, 1)
 
 
 def test_a_linked_folder_is_not_entered(tmp_path: Path, folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
     (folder / "a.png").write_bytes(picture())
-    images.run(context(tmp_path, folder))
+    stage.run(context(tmp_path, folder))
     assert list(skipped(tmp_path)) == ["loop"]
 
 
 def test_hostile_names_survive_the_round_trip(tmp_path: Path, folder: Path) -> None:
     name = os.fsdecode(b"a\xff\n\x1b[2J.png")
     (folder / name).write_bytes(picture())
-    images.run(context(tmp_path, folder))
-    [record] = images.load_records(tmp_path / "stage")
-    assert images.open_image(record).size == (8, 6)
+    stage.run(context(tmp_path, folder))
+    [record] = load_records(tmp_path / "stage")
+    assert open_image(record).size == (8, 6)
     record.path.write_bytes(picture((0, 0, 0)))
     with pytest.raises(InputError) as caught:
-        images.open_image(record)
+        open_image(record)
     assert str(caught.value).isprintable() and str(caught.value).isascii()
 
 
 def test_open_image_refuses_what_changed(tmp_path: Path, folder: Path) -> None:
     path = folder / "a.png"
     path.write_bytes(picture((200, 100, 50)))
-    images.run(context(tmp_path, folder))
-    [record] = images.load_records(tmp_path / "stage")
-    image = images.open_image(record)
+    stage.run(context(tmp_path, folder))
+    [record] = load_records(tmp_path / "stage")
+    image = open_image(record)
     assert image.mode == "RGB" and image.getpixel((0, 0)) == (200, 100, 50)
     path.write_bytes(picture((200, 100, 51)))
     with pytest.raises(InputError, match=r"a\.png changed"):
-        images.open_image(record)
+        open_image(record)
     path.unlink()
     with pytest.raises(InputError, match=r"Cannot read the picture .*a\.png"):
-        images.open_image(record)
+        open_image(record)
 
 
 @pytest.mark.parametrize(
@@ -199,19 +232,21 @@ def test_open_image_refuses_what_changed(tmp_path: Path, folder: Path) -> None:
     ],
 )
 def test_modes_become_rgb(data: bytes, expected: tuple[int, int, int]) -> None:
-    assert images.decode(data, 1e6).getpixel((3, 3)) == expected
+    assert decoding.decode(data, 1e6).getpixel((3, 3)) == expected
 
 
-def test_truncated_pictures_stay_refused_after_another_library_allowed_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_pictures_stay_refused_after_another_library_allowed_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(images.Unusable):
-        images.decode(noisy("JPEG")[:2000], 1e6)
+    with pytest.raises(decoding.Unusable):
+        decoding.decode(noisy("JPEG")[:2000], 1e6)
 
 
 def test_the_pocket_world_gives_the_pictures_it_lists(tmp_path: Path) -> None:
-    assert images.run(context(tmp_path, "pocket", count=3)) == {"images": 3, "skipped": 0}
-    records = images.load_records(tmp_path / "stage")
+    assert stage.run(context(tmp_path, "pocket", count=3)) == {"images": 3, "skipped": 0}
+    records = load_records(tmp_path / "stage")
     assert len({record.image_id for record in records}) == 3
     for record in records:
-        assert images.open_image(record).size == (record.width, record.height)
+        assert open_image(record).size == (record.width, record.height)
         assert record.path.is_relative_to(tmp_path / "stage")

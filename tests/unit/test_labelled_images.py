@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from vzero import artefacts, labelled_images
+from vzero.arms import labelled_images
 from vzero.errors import InputError
-from vzero.images import load_records
+from vzero.images.records import load_records
 from vzero.pocket import images
-from vzero.pocket.shadow import truth
+from vzero.pocket.ground_truth import truth
 from vzero.pocket.world import scene_from_json
 from vzero.presets import changed, load_preset
-from vzero.progress import Progress
 from vzero.rollout.protocol import Completion, Rollout
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
-from vzero.stage import StageContext
 
 PRESET = changed(load_preset("smoke"), {"defects": ["label-selection"]})
 
@@ -47,8 +48,13 @@ class RightTimes:
 
 def test_every_annotated_question_is_true_in_its_picture(source: Path) -> None:
     annotated = labelled_images.annotate(source, 3)
-    scenes = {row["image_id"]: scene_from_json(row["scene"]) for row in artefacts.read_jsonl(source / "shadow.jsonl")}
-    assert set(annotated) == set(scenes) and annotated == labelled_images.annotate(source, 3) != labelled_images.annotate(source, 4)
+    scenes = {
+        row["image_id"]: scene_from_json(row["scene"])
+        for row in artefacts.read_jsonl(source / "ground_truth.jsonl")
+    }
+    assert set(annotated) == set(scenes) and annotated == labelled_images.annotate(
+        source, 3
+    ) != labelled_images.annotate(source, 4)
     judged = {name: truth(question, scenes[name]) for name, (question, _) in annotated.items()}
     assert all(one.well_posed and one.answer == annotated[name][1] for name, one in judged.items())
     assert {one.hard for one in judged.values()} == {True, False}
@@ -61,12 +67,16 @@ def test_images_are_kept_where_the_base_is_right_one_to_nine_times_of_ten(source
     folder = source.parent / "02-choose-images"
     (folder / artefacts.WORK).mkdir(parents=True)
     inputs = {"images": source, "solver": Path("base")}
-    context = StageContext(plan(PRESET)[2], PRESET, folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl"))
+    context = StageContext(
+        plan(PRESET)[2], PRESET, folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl")
+    )
     facts = labelled_images.run(context)
     graded = artefacts.read_jsonl(context.folder / "graded.jsonl")
     assert [round(10 * row["right"]) for row in graded[:12]] == [*range(11), 0]
     records = load_records(context.folder)
-    assert [record.image_id for record in records] == [row["image_id"] for row in graded if 1 <= round(10 * row["right"]) <= 9]
+    assert [record.image_id for record in records] == [
+        row["image_id"] for row in graded if 1 <= round(10 * row["right"]) <= 9
+    ]
     assert facts["chosen"] == len(records) < facts["graded"] == 40
     assert all(record.path.is_file() for record in records)
 
@@ -79,5 +89,9 @@ def test_images_without_truth_are_refused(tmp_path: Path) -> None:
 def test_every_stage_but_the_choice_reads_the_chosen_images() -> None:
     stages = {stage.name: stage for stage in plan(PRESET)}
     assert stages["02-choose-images"].inputs == {"images": "00-images", "solver": "base"}
-    readers = [stage.inputs["images"] for stage in stages.values() if "images" in stage.inputs and stage.kind != "choose-images"]
+    readers = [
+        stage.inputs["images"]
+        for stage in stages.values()
+        if "images" in stage.inputs and stage.kind != "choose-images"
+    ]
     assert readers and set(readers) == {"02-choose-images"}

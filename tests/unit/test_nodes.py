@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from harness.commands.options import other_node
-from harness.run import agent, head, network, nodes, process
-from harness.run.head import Head, leading
-from harness.run.nodes import Answer, Ear, End, State, Voice
-from harness.run.several import Meeting
-from vzero import artefacts, processes
+from harness.runs import agent, head, network, nodes, supervise
+from harness.runs.head import Head, leading
+from harness.runs.nodes import Answer, Ear, End, State, Voice
+from harness.runs.several import Meeting
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import load_preset
-from vzero.processes import World
+from vzero.runtime import artefacts, processes
+from vzero.runtime.processes import World
 from vzero.selfplay import Stage, plan
 
 STAGE = "02-train-questioner-1"
@@ -83,7 +83,9 @@ class Puppet:
     """Another node's file alone: says what a test wants."""
 
     def __init__(self, run: Path, leader: Head, rank: int = 1) -> None:
-        self.state = State(session=leader._voice.state.session, agent="a", identity=leader._voice.state.identity)
+        self.state = State(
+            session=leader._voice.state.session, agent="a", identity=leader._voice.state.identity
+        )
         self.voice = Voice(run, rank, self.state, 0.1)
         self.say()
 
@@ -141,8 +143,12 @@ def test_all_join_and_end_with_the_run(tmp_path: Path) -> None:
     assert set(asked) <= {1, 2, 3}
 
 
-@pytest.mark.parametrize(("error", "kind"), [(InterruptedRun("stopped"), InterruptedRun), (InputError("bad"), InputError)])
-def test_a_run_that_failed_ends_the_others_alike(tmp_path: Path, error: VZeroError, kind: type[VZeroError]) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind"), [(InterruptedRun("stopped"), InterruptedRun), (InputError("bad"), InputError)]
+)
+def test_a_run_that_failed_ends_the_others_alike(
+    tmp_path: Path, error: VZeroError, kind: type[VZeroError]
+) -> None:
     other = Other(tmp_path, shared_by(2))
     with pytest.raises(kind), leading(tmp_path, shared_by(2)) as leader:
         assert leader is not None
@@ -156,7 +162,10 @@ def test_other_settings_are_refused_on_both_sides_by_name(tmp_path: Path) -> Non
     preset = shared_by(2)
     artefacts.write_json(tmp_path / "run.json", {"preset": preset.model_dump(mode="json")})
     other = Other(tmp_path, shared_by(2, 20.0, 20.0, "seed=7", "evaluation.items_per_family=9"))
-    with pytest.raises(InputError, match="Node 1 left: Node 1 and node 0 differ in seed;"), leading(tmp_path, preset) as leader:
+    with (
+        pytest.raises(InputError, match="Node 1 left: Node 1 and node 0 differ in seed;"),
+        leading(tmp_path, preset) as leader,
+    ):
         assert leader is not None
         leader.gather(nobody)
     other.join(30)
@@ -203,7 +212,9 @@ def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) ->
     assert asked == [[1, 2, 3]]
 
 
-def test_a_head_that_does_not_come_and_one_of_an_earlier_run_are_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_a_head_that_does_not_come_and_one_of_an_earlier_run_are_not_waited_for_for_ever(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(InterruptedRun, match="No run began"):
         agent.serve(tmp_path, shared_by(2, join=0.2), 1, print)
     assert list(tmp_path.iterdir()) == []  # nothing is written where no run is
@@ -213,7 +224,9 @@ def test_a_head_that_does_not_come_and_one_of_an_earlier_run_are_not_waited_for_
         agent.serve(tmp_path, shared_by(2, join=0.2), 1, print)
 
 
-def test_a_run_that_was_finished_before_a_node_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_finished_before_a_node_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agent, "LINGER", 0.1)
     with leading(tmp_path, shared_by(2)):
         pass
@@ -283,7 +296,9 @@ def test_a_part_that_failed_here_is_not_blamed_on_others(pair: tuple[Head, Puppe
         ({"end": End(exit_code=75, reason="Stopped by SIGTERM.")}, "Node 1 left: Stopped by SIGTERM"),
     ],
 )
-def test_a_node_that_is_no_longer_the_one_it_was(pair: tuple[Head, Puppet], change: dict[str, Any], sentence: str) -> None:
+def test_a_node_that_is_no_longer_the_one_it_was(
+    pair: tuple[Head, Puppet], change: dict[str, Any], sentence: str
+) -> None:
     leader, puppet = pair
     leader.call(training(shared_by(2)))
     puppet.say(**change)
@@ -347,12 +362,12 @@ def test_a_nodes_part_of_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     preset = shared_by(2, 20.0, 20.0, "launch.processes=2", "engine.threads=4")
     meeting = Meeting(2, 1, "127.0.0.1", 29511)
-    found = process.environment(preset, training(preset), meeting)
+    found = supervise.environment(preset, training(preset), meeting)
     assert found["OMP_NUM_THREADS"] == "2" and found["GLOO_SOCKET_IFNAME"] == "lo"
-    words = process.command_of(tmp_path, preset, training(preset), meeting)
+    words = supervise.command_of(tmp_path, preset, training(preset), meeting)
     assert words[4:9] == ["4", "2", "1", "127.0.0.1", "29511"]
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
-    assert process.environment(preset, training(preset), meeting)["GLOO_SOCKET_IFNAME"] == "ib0"
+    assert supervise.environment(preset, training(preset), meeting)["GLOO_SOCKET_IFNAME"] == "ib0"
 
 
 def test_the_first_process_of_each_machine_answers_its_others(monkeypatch: pytest.MonkeyPatch) -> None:

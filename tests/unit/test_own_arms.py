@@ -15,12 +15,12 @@ from harness.audit.rules import of_arm
 from harness.commands.show import as_toml
 from vzero.arms import ARMS, changes_of, chosen
 from vzero.arms.own_reward import reward_of, solver_reward
-from vzero.arms.questioner_rewards import Asked
+from vzero.arms.questioner_rewards import ScoredQuestion
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
-from vzero.images import ImageRecord
+from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
 from vzero.rollout.protocol import Completion
 from vzero.selfplay import plan
@@ -51,10 +51,19 @@ def preset_of(path: Path) -> Preset:
 def test_a_file_of_python_is_an_arm_that_pays_what_it_says(tmp_path: Path) -> None:
     path = written(tmp_path, "long-ones.py", LENGTH)
     (arm,) = chosen(str(path))
-    assert (arm.name, arm.group, arm.says, arm.matched) == ("long-ones", "own", "Pays long questions.", False)
+    assert (arm.name, arm.group, arm.says, arm.step_matched) == (
+        "long-ones",
+        "own",
+        "Pays long questions.",
+        False,
+    )
     assert hashlib.sha256(path.read_bytes()).hexdigest()[:12] in arm.source
     reward = reward_of(preset_of(path).questioner)
-    batch = [Asked("x" * 50, "A", ("A", "A", "B")), None, Asked("x" * 10, "B", ("A", "A", "B"))]
+    batch = [
+        ScoredQuestion("x" * 50, "A", ("A", "A", "B")),
+        None,
+        ScoredQuestion("x" * 10, "B", ("A", "A", "B")),
+    ]
     assert reward.score(batch) == [-0.5, -1.0, 0.1]
 
 
@@ -64,11 +73,17 @@ def test_a_file_may_hold_classes_and_does_not_paint_the_terminal(tmp_path: Path)
         "@dataclass\nclass Weight:\n    of: float = 0.25\n\n\ndef reward(asked):\n    return Weight().of\n"
     )
     (arm,) = chosen(str(written(tmp_path, "red.py", text)))
-    assert arm.says == "[31mRed." and reward_of(changed(BASE, changes_of(arm)).questioner).single(Asked("q", "A", ())) == 0.25
+    assert (
+        arm.says == "[31mRed."
+        and reward_of(changed(BASE, changes_of(arm)).questioner).single(ScoredQuestion("q", "A", ())) == 0.25
+    )
 
 
 def test_the_reward_is_part_of_the_training_and_of_nothing_before_it(tmp_path: Path) -> None:
-    one, other = preset_of(written(tmp_path, "one.py", LENGTH)), preset_of(written(tmp_path, "other.py", LENGTH.replace("100", "99")))
+    one, other = (
+        preset_of(written(tmp_path, "one.py", LENGTH)),
+        preset_of(written(tmp_path, "other.py", LENGTH.replace("100", "99"))),
+    )
     configs = [{stage.name: stage.config for stage in plan(preset)} for preset in (BASE, one, other)]
     differing = {name for name in configs[0] if configs[0][name] != configs[1][name]}
     assert differing == {"02-train-questioner-1", "07-train-questioner-2"}
@@ -81,7 +96,7 @@ def test_a_run_keeps_the_reward_though_its_file_is_gone(tmp_path: Path) -> None:
     shown = as_toml(preset_of(path).model_dump(mode="json"))
     path.unlink()
     again = load_preset(str(written(tmp_path, "shown.toml", shown)))
-    assert reward_of(again.questioner).single(Asked("x" * 50, "A", ("B",))) == 0.5
+    assert reward_of(again.questioner).single(ScoredQuestion("x" * 50, "A", ("B",))) == 0.5
 
 
 def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
@@ -89,13 +104,13 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "narrow.toml",
-        'says = "a narrow filter, another reward"\nmatched = true\nreward = "doubt.py"\n'
+        'says = "a narrow filter, another reward"\nstep_matched = true\nreward = "doubt.py"\n'
         "[changes]\nsolver.keep_low = 0.4\nlora.rank = 4\nlora.alpha = 8\n[changes.questioner]\nper_image = 2\n",
     )
     arms = chosen(f"random-label,{path},v-zero")
-    assert [arm.name for arm in arms] == ["v-zero", "random-label", "narrow"] and arms[-1].matched
+    assert [arm.name for arm in arms] == ["v-zero", "random-label", "narrow"] and arms[-1].step_matched
     preset = changed(BASE, changes_of(arms[-1], [7, 5]))
-    assert (preset.solver.keep_low, preset.questioner.per_image, preset.matched) == (0.4, 2, (7, 5))
+    assert (preset.solver.keep_low, preset.questioner.per_image, preset.step_matched) == (0.4, 2, (7, 5))
     assert preset.lora is not None and preset.lora.rank == 4
     assert (preset.questioner.reward, preset.questioner.reward_source) == ("own", LENGTH)
 
@@ -120,10 +135,12 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         ("stray.toml", "says = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
         ("torn.toml", "says = 'x\n", "not valid TOML"),
         ("lost.toml", "says = 'x'\nreward = 'nowhere.py'\n", "nowhere.py"),
-        ("typed.toml", "says = 'x'\nmatched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
+        ("typed.toml", "says = 'x'\nstep_matched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
     ],
 )
-def test_what_is_no_arm_is_refused_in_one_sentence(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+def test_what_is_no_arm_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
     path = tmp_path / name if text is None else written(tmp_path, name, text)
     with pytest.raises(InputError, match=said) as found:
         chosen(str(path))
@@ -151,9 +168,11 @@ def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_reward_that_fails_ends_the_training_and_is_never_a_number(body: str, said: str) -> None:
     source = f"def reward(asked):\n    {body}\n"
-    reward = reward_of(changed(BASE, {"questioner.reward": "own", "questioner.reward_source": source}).questioner)
+    reward = reward_of(
+        changed(BASE, {"questioner.reward": "own", "questioner.reward_source": source}).questioner
+    )
     with pytest.raises(InputError, match=said):
-        reward.score([Asked("q", "A", ("A",))])
+        reward.score([ScoredQuestion("q", "A", ("A",))])
 
 
 SOFT = """def solver_reward(one):
@@ -171,15 +190,29 @@ def test_a_solver_paid_by_a_file() -> None:
 
 
 def test_a_file_may_pay_either_role_or_both(tmp_path: Path) -> None:
-    soft, both = preset_of(written(tmp_path, "soft.py", SOFT)), preset_of(written(tmp_path, "both.py", LENGTH + SOFT))
-    assert (soft.questioner.reward, soft.solver.objective, soft.solver.reward_source) == ("dual-track", "own", SOFT)
+    soft, both = (
+        preset_of(written(tmp_path, "soft.py", SOFT)),
+        preset_of(written(tmp_path, "both.py", LENGTH + SOFT)),
+    )
+    assert (soft.questioner.reward, soft.solver.objective, soft.solver.reward_source) == (
+        "dual-track",
+        "own",
+        SOFT,
+    )
     assert (both.questioner.reward, both.solver.objective) == ("own", "own")
     configs = [{stage.name: stage.config for stage in plan(preset)} for preset in (BASE, soft)]
-    assert {name for name in configs[0] if configs[0][name] != configs[1][name]} == {"05-train-solver-1", "10-train-solver-2"}
+    assert {name for name in configs[0] if configs[0][name] != configs[1][name]} == {
+        "05-train-solver-1",
+        "10-train-solver-2",
+    }
 
 
 def test_source_and_name_go_together() -> None:
-    for changes in ({"questioner.reward": "own"}, {"questioner.reward_source": LENGTH}, {"solver.objective": "own"}):
+    for changes in (
+        {"questioner.reward": "own"},
+        {"questioner.reward_source": LENGTH},
+        {"solver.objective": "own"},
+    ):
         with pytest.raises(InputError, match="reward_source"):
             changed(BASE, changes)
 
@@ -197,18 +230,26 @@ def test_the_audit_plays_against_a_reward_of_ones_own(tmp_path: Path) -> None:
     exact = of_arm(ARMS["v-zero"])
     assert rules is not None and exact is not None
     mine = {(row.solver, row.player): row for row in audit([rules], 10, 500, 0).rows}
-    wanted = {key: row.reward for row in audit([exact], 10, None, 0).rows if (key := (row.solver, row.player))}
+    wanted = {
+        key: row.reward for row in audit([exact], 10, None, 0).rows if (key := (row.solver, row.player))
+    }
     outside = [
-        key for key, row in mine.items() if row.low is not None and abs(row.reward - wanted[key]) > 2 * (row.high - row.reward) + 1e-9
+        key
+        for key, row in mine.items()
+        if row.low is not None and abs(row.reward - wanted[key]) > 2 * (row.high - row.reward) + 1e-9
     ]
     assert len(mine) == len(wanted) and not outside
 
 
 def test_the_audit_keeps_what_the_arm_keeps(tmp_path: Path) -> None:
-    path = written(tmp_path, "narrow.toml", "says = 'x'\n[changes]\nsolver.keep_low = 0.5\nsolver.keep_high = 0.5\n")
+    path = written(
+        tmp_path, "narrow.toml", "says = 'x'\n[changes]\nsolver.keep_low = 0.5\nsolver.keep_high = 0.5\n"
+    )
     rules, whole = of_arm(chosen(str(path))[0]), of_arm(ARMS["v-zero"])
     assert rules is not None and whole is not None
-    kept, more = ({(r.solver, r.player): r.kept for r in audit([one], 10, None, 0).rows} for one in (rules, whole))
+    kept, more = (
+        {(r.solver, r.player): r.kept for r in audit([one], 10, None, 0).rows} for one in (rules, whole)
+    )
     guessing = ("guessing", "unanswerable")
     assert kept[guessing] == pytest.approx(_chance_of_top(5)) and kept[guessing] < more[guessing]
     assert "0.5 <= c <= 0.5" in rules.formula
@@ -216,7 +257,10 @@ def test_the_audit_keeps_what_the_arm_keeps(tmp_path: Path) -> None:
 
 def _chance_of_top(most: int) -> float:
     """That the fullest of four cells gets `most` of ten balls: 10! [x^10] (sum x^k / k!)^4 / 4^10, up to `most` less up to one less."""
-    up_to = [np.polynomial.Polynomial([1 / math.factorial(k) for k in range(top + 1)]) ** 4 for top in (most, most - 1)]
+    up_to = [
+        np.polynomial.Polynomial([1 / math.factorial(k) for k in range(top + 1)]) ** 4
+        for top in (most, most - 1)
+    ]
     return (up_to[0].coef[10] - up_to[1].coef[10]) * math.factorial(10) / 4**10
 
 

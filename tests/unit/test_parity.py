@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from tests import tiny_model
-from vzero import artefacts
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo import parity
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, train
-from vzero.images import ImageRecord
-from vzero.progress import Progress
+from vzero.images.records import ImageRecord
 from vzero.prompts import solver_messages
 from vzero.rollout import Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
 
 
 def test_the_gap_is_the_mean_over_drawn_tokens_of_all_micro_batches() -> None:
@@ -44,19 +44,28 @@ def ones(groups: Sequence[Group], generation: int) -> Scores:
 def gaps(folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str]) -> tuple[list[float], str]:
     tiny_model.picture(0).save(folder / "0.png")
     record = ImageRecord("i", folder / "0.png", artefacts.sha256_file(folder / "0.png"), 42, 42)
-    prompts = [Prompt(f"p{i}", solver_messages("pocket", "how many red ?" + " circle" * i), record) for i in range(4)]
+    prompts = [
+        Prompt(f"p{i}", solver_messages("pocket", "how many red ?" + " circle" * i), record) for i in range(4)
+    ]
     settings = GrpoSettings(
-        prompts_per_generation=4, prompts_per_step=4 // steps, group_size=2, micro_batch=2, max_completion_tokens=6, learning_rate=1e-6
+        prompts_per_generation=4,
+        prompts_per_step=4 // steps,
+        group_size=2,
+        micro_batch=2,
+        max_completion_tokens=6,
+        learning_rate=1e-6,
     )
     engine, progress = EngineConfig(batch_sequences=16, threads=1), Progress(folder / "progress.jsonl")
     train(Job("solver", 1, 0, settings, engine, base, prompts, ones, folder, folder / "work", progress))
-    return [row["logprob_gap"] for row in artefacts.read_jsonl(folder / "metrics.jsonl")], capsys.readouterr().err
+    return [
+        row["logprob_gap"] for row in artefacts.read_jsonl(folder / "metrics.jsonl")
+    ], capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights with next to no mass on tokens that are never drawn, as a trained model has."""
-    from vzero import checkpoints
+    from vzero.runtime import checkpoints
 
     words = tiny_model.vocabulary()
     made = tiny_model.model(words, spread=0.05)
@@ -69,15 +78,26 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_rollouts_of_another_distribution_are_seen_and_our_own_are_not(
-    base: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: Path,
+    tmp_path: Path,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = TransformersEngine.generate
     floor = -torch.log(torch.tensor(1 - 9 / 144)).item()  # of next to uniform draws from 135 of 144 tokens
 
-    def shifted(self: TransformersEngine, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+    def shifted(
+        self: TransformersEngine, requests: Sequence[Request], sampling: SamplingConfig
+    ) -> list[Rollout]:
         drawn = whole(self, requests, sampling)
         return [
-            replace(one, completions=tuple(replace(c, logprobs=tuple(v - 0.7 for v in c.logprobs)) for c in one.completions))
+            replace(
+                one,
+                completions=tuple(
+                    replace(c, logprobs=tuple(v - 0.7 for v in c.logprobs)) for c in one.completions
+                ),
+            )
             for one in drawn
         ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.directory import opened as open_run
-from harness.suites.folder import opened as open_evaluation
+from harness.evals.folder import opened as open_evaluation
+from harness.runs.directory import opened as open_run
 from vzero.errors import InputError
 from vzero.presets import load_preset
 
@@ -44,7 +44,9 @@ def test_a_folder_of_others_is_refused_and_left(begin: Callable[..., None], tmp_
 
 
 @pytest.mark.parametrize(("first", "second"), [(run, evaluation), (evaluation, run)])
-def test_neither_takes_the_other_for_its_own(first: Callable[..., None], second: Callable[..., None], tmp_path: Path) -> None:
+def test_neither_takes_the_other_for_its_own(
+    first: Callable[..., None], second: Callable[..., None], tmp_path: Path
+) -> None:
     first(tmp_path)
     before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(InputError):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning import gains, memory, work
-from harness.planning.plan import FILL, Plan, choose_machine, make
-from harness.planning.shapes import ModelSize, image_tokens, size_of
-from harness.planning.work import Assumptions
+from harness.perf.plan import gains, memory, work
+from harness.perf.plan.plan import FILL, Plan, choose_machine, make
+from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
+from harness.perf.plan.work import Assumptions
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
 
@@ -32,10 +32,18 @@ def seven() -> ModelSize:
     return size_of(SEVEN)
 
 
-def planned(name: str, gpus: int | None = None, kind: str | None = "a100-80", gigabytes: float | None = None, **sets: object) -> Plan:
+def planned(
+    name: str,
+    gpus: int | None = None,
+    kind: str | None = "a100-80",
+    gigabytes: float | None = None,
+    **sets: object,
+) -> Plan:
     preset = load_preset(name, changes={key.replace("__", "."): value for key, value in sets.items()})
     there = preset.launch.gpus + preset.launch.solver_gpus if gpus is None else gpus
-    return make(preset, there, choose_machine(there, kind if there else None, gigabytes), PICTURE, 3, Assumptions())
+    return make(
+        preset, there, choose_machine(there, kind if there else None, gigabytes), PICTURE, 3, Assumptions()
+    )
 
 
 def test_full_size_shapes_have_the_known_numbers_of_parameters(three: ModelSize, seven: ModelSize) -> None:
@@ -49,7 +57,9 @@ def test_keys_and_values_of_a_token(three: ModelSize, seven: ModelSize) -> None:
 
 def test_adapters_sit_on_every_linear_layer_of_the_language_model(three: ModelSize) -> None:
     h, kv, i = 2048, 256, 11008
-    per_layer = 2 * (h + h) + 2 * (h + kv) + 3 * (h + i)  # queries and output, keys and values, gate, up and down
+    per_layer = (
+        2 * (h + h) + 2 * (h + kv) + 3 * (h + i)
+    )  # queries and output, keys and values, gate, up and down
     assert three.adapters == 36 * per_layer
     assert memory.trained(load_preset("qwen2.5-vl-3b-lora-1gpu"), three) == 64 * 36 * per_layer
 
@@ -70,11 +80,13 @@ def test_tokens_of_a_picture(three: ModelSize, width: int, height: int, tokens: 
 def test_tokens_are_those_of_the_real_processor() -> None:
     from PIL import Image
 
-    from vzero.checkpoints import POCKET, load_processor
+    from vzero.runtime.checkpoints import POCKET, load_processor
 
     pocket, processor = size_of("pocket"), load_processor(POCKET)
     for pixels in ((42, 42), (20, 70), (200, 100)):
-        grid = processor.image_processor(images=[Image.new("RGB", pixels)], return_tensors="pt")["image_grid_thw"][0].tolist()
+        grid = processor.image_processor(images=[Image.new("RGB", pixels)], return_tensors="pt")[
+            "image_grid_thw"
+        ][0].tolist()
         assert image_tokens(pocket, *pixels) == math.prod(grid) // 4
 
 
@@ -110,9 +122,13 @@ def test_fsdp_splits_the_states_over_the_gpus_that_train_and_ddp_does_not() -> N
 
 
 def test_keys_and_values_of_the_papers_rollouts() -> None:
-    drawn = parts(planned("qwen2.5-vl-7b-paper", rollouts__engine="transformers"), "questioner: rollout")["keys and values"]
+    drawn = parts(planned("qwen2.5-vl-7b-paper", rollouts__engine="transformers"), "questioner: rollout")[
+        "keys and values"
+    ]
     prompt = 391 + 512
-    assert drawn == pytest.approx(64 * 4 / 4 * 56 * 1024 * (prompt / 4 + 2048))  # 256 sequences on four GPUs, a prompt for each four
+    assert drawn == pytest.approx(
+        64 * 4 / 4 * 56 * 1024 * (prompt / 4 + 2048)
+    )  # 256 sequences on four GPUs, a prompt for each four
 
 
 def test_layer_inputs_with_gradient_checkpointing() -> None:
@@ -143,20 +159,34 @@ def test_every_preset_fits_the_cards_its_first_lines_name(name: str) -> None:
 
 def test_a_share_for_vllm_that_cannot_hold_the_model_is_refused() -> None:
     assert "engine.gpu_memory" in planned("qwen2.5-vl-7b-lora-1gpu", engine__gpu_memory=0.1).refusals[0]
-    assert "rollouts.gpu_memory = 0.1" in planned("qwen2.5-vl-7b-lora-1gpu", rollouts__gpu_memory=0.1).refusals[0]
-    drawn = next(one for one in planned("qwen2.5-vl-7b-lora-1gpu", gigabytes=80.0).phases if one.name == "solver: rollout")
-    assert drawn.parts[memory.POLICY_SHARE] == pytest.approx(0.3 * 80e9) and "keys and values" not in drawn.parts
+    assert (
+        "rollouts.gpu_memory = 0.1"
+        in planned("qwen2.5-vl-7b-lora-1gpu", rollouts__gpu_memory=0.1).refusals[0]
+    )
+    drawn = next(
+        one
+        for one in planned("qwen2.5-vl-7b-lora-1gpu", gigabytes=80.0).phases
+        if one.name == "solver: rollout"
+    )
+    assert (
+        drawn.parts[memory.POLICY_SHARE] == pytest.approx(0.3 * 80e9) and "keys and values" not in drawn.parts
+    )
 
 
 def test_steps_of_the_paper() -> None:
     found = {part.name: part for part in planned("qwen2.5-vl-7b-paper").parts}
-    assert found["train the Questioner"].steps == 2 * 62 * 2  # 4,000 pictures are 62 batches of 64, two steps each, two iterations
+    assert (
+        found["train the Questioner"].steps == 2 * 62 * 2
+    )  # 4,000 pictures are 62 batches of 64, two steps each, two iterations
     assert found["votes in its reward"].tokens == pytest.approx(2 * 62 * 64 * 4 * 0.9 * 10 * 400)
     assert found["votes for labels"].tokens == pytest.approx(2 * 3600 * 10 * 400)
 
 
 def test_further_nodes_train_and_do_nothing_else() -> None:
-    one, two = ({part.name: part.hours for part in planned("qwen2.5-vl-7b", launch__nodes=nodes).parts} for nodes in (1, 2))
+    one, two = (
+        {part.name: part.hours for part in planned("qwen2.5-vl-7b", launch__nodes=nodes).parts}
+        for nodes in (1, 2)
+    )
     shared = {"train the Questioner", "votes in its reward", "train the Solver"}
     assert {name for name in one if two[name] < one[name]} == shared
     assert {name for name in one if two[name] == one[name]} == one.keys() - shared
@@ -164,7 +194,9 @@ def test_further_nodes_train_and_do_nothing_else() -> None:
 
 def test_hours_scale_as_work_does() -> None:
     one, two = planned("qwen2.5-vl-7b", seed=0), planned("qwen2.5-vl-7b", images__count=8000)
-    trained = [next(part.hours for part in plan.parts if part.name == "train the Questioner") for plan in (one, two)]
+    trained = [
+        next(part.hours for part in plan.parts if part.name == "train the Questioner") for plan in (one, two)
+    ]
     assert trained[1] / trained[0] == pytest.approx(125 / 62)
     assert planned("qwen2.5-vl-7b", kind="h100").hours < one.hours
     assert one.hours == pytest.approx(sum(part.hours for part in one.parts))
@@ -179,7 +211,9 @@ def test_rollouts_take_the_time_of_the_engine_that_draws_them() -> None:
     assert before.items() - after.items() == {(name, before[name]) for name in (trained, "train the Solver")}
 
 
-def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it_is_recomputed(three: ModelSize) -> None:
+def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it_is_recomputed(
+    three: ModelSize,
+) -> None:
     machine = choose_machine(1, "h200", None)
     clock = work._Clock(load_preset("qwen2.5-vl-3b-1gpu"), three, machine, Assumptions(), 0)
     seconds = clock.computing(work.Work(1000, 0, 0), backward=True)
@@ -194,7 +228,9 @@ def test_disk_holds_checkpoints_and_what_a_training_resumes_from(seven: ModelSiz
 
 def test_gains_that_suites_and_seeds_resolve() -> None:
     rows = {row.suite: row for row in gains.resolvable(load_preset("qwen2.5-vl-7b").evaluation, 3)}
-    assert rows["mathvista"].smallest == pytest.approx(2.80 * math.sqrt(0.15 / 1000), rel=0.02)  # 2.80 standard errors: .05, 80 %
+    assert rows["mathvista"].smallest == pytest.approx(
+        2.80 * math.sqrt(0.15 / 1000), rel=0.02
+    )  # 2.80 standard errors: .05, 80 %
     sizes = (1000, 304, 447, 900, 1500)
     variance = (sum(0.15 / n for n in sizes) / 25 + 0.01**2) / 3
     assert rows["average, 3 seeds"].smallest == pytest.approx(2.80 * math.sqrt(variance), rel=0.01)

@@ -23,7 +23,12 @@ def chat(messages):
     parts = []
     for message in messages:
         content = [{"type": "image"}] if message.role == "user" else []
-        parts.append({"role": message.role, "content": [*content, *([{"type": "text", "text": message.text}] if message.text else [])]})
+        parts.append(
+            {
+                "role": message.role,
+                "content": [*content, *([{"type": "text", "text": message.text}] if message.text else [])],
+            }
+        )
     return parts
 
 
@@ -31,7 +36,11 @@ def chat(messages):
     ("messages", "role", "text"),
     [
         (questioner_messages("pocket"), ASK, ""),
-        (solver_messages("pocket", "how many red ? A) 1 B) 2 C) 3 D) 4"), SOLVE, "how many red ? A) 1 B) 2 C) 3 D) 4"),
+        (
+            solver_messages("pocket", "how many red ? A) 1 B) 2 C) 3 D) 4"),
+            SOLVE,
+            "how many red ? A) 1 B) 2 C) 3 D) 4",
+        ),
     ],
 )
 def test_pretraining_sees_the_prompts_that_rollouts_send(processor, messages, role, text):
@@ -42,7 +51,9 @@ def test_pretraining_sees_the_prompts_that_rollouts_send(processor, messages, ro
     torch.testing.assert_close(inputs["pixel_values"], patches(np.asarray(image)[None]), atol=1e-5, rtol=0)
     model = build_model(0)
     positions, _ = model.model.get_rope_index(
-        inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+        inputs["input_ids"],
+        mm_token_type_ids=inputs["mm_token_type_ids"],
+        image_grid_thw=inputs["image_grid_thw"],
     )
     assert torch.equal(positions, position_ids(1, inputs["input_ids"].shape[1], True))
 
@@ -51,7 +62,9 @@ def test_learner_computes_what_the_model_computes(processor):
     image, _ = draw(0, 1)
     learner = Learner(0)
     learner.model.eval()
-    rendered = processor.apply_chat_template(chat(solver_messages("pocket", "how many red ?")), add_generation_prompt=True)
+    rendered = processor.apply_chat_template(
+        chat(solver_messages("pocket", "how many red ?")), add_generation_prompt=True
+    )
     inputs = processor(text=[rendered], images=[image], return_tensors="pt")
     with torch.no_grad():
         expected = learner.model(**inputs).logits
@@ -73,7 +86,11 @@ def test_every_annotated_text_is_in_the_vocabulary_and_reads_back(processor):
         assert set(written.split()) <= words and set(answered.split()) <= words
         ids = processor.tokenizer(answered)["input_ids"]
         assert processor.tokenizer.decode(ids, skip_special_tokens=True) == answered
-        total, valid, boxed = total + 1, valid + (parse_question(written) is not None), boxed + (parse_answer(answered) is not None)
+        total, valid, boxed = (
+            total + 1,
+            valid + (parse_question(written) is not None),
+            boxed + (parse_answer(answered) is not None),
+        )
     assert 0.86 < valid / total < 0.96, "three malformed kinds of 3 % each"
     assert 0.95 < boxed / total < 1.0
 

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 
 from vzero.pocket import annotators, suites
 from vzero.pocket.families import FAMILIES, LETTERS, ask
+from vzero.pocket.ground_truth import truth
 from vzero.pocket.images import write
-from vzero.pocket.shadow import truth
-from vzero.pocket.world import Bar, Digit, Shape, draw, render, sample_scene, scene_from_json, scene_to_json, split_of
+from vzero.pocket.world import (
+    Bar,
+    Digit,
+    Shape,
+    draw,
+    render,
+    sample_scene,
+    scene_from_json,
+    scene_to_json,
+    split_of,
+)
 
 SHAPES_SCENE = (
     Shape("red", "circle"),
@@ -70,8 +80,12 @@ def test_truth_by_hand(scene, question, answer):
 def test_written_questions_are_judged():
     good = truth("how many red ? A) 1 B) 2 C) 3 D) 0", SHAPES_SCENE)
     assert (good.family, good.answer, good.well_posed, good.hard) == ("count_color", "B", True, True)
-    assert not truth("how many red ? A) 1 B) 4 C) 3 D) 0", SHAPES_SCENE).well_posed, "the right number is not offered"
-    assert not truth("how many red ? A) 2 B) 2 C) 3 D) 0", SHAPES_SCENE).well_posed, "two options are the same"
+    assert not truth("how many red ? A) 1 B) 4 C) 3 D) 0", SHAPES_SCENE).well_posed, (
+        "the right number is not offered"
+    )
+    assert not truth("how many red ? A) 2 B) 2 C) 3 D) 0", SHAPES_SCENE).well_posed, (
+        "two options are the same"
+    )
     assert not truth("how many red ? B) 2 A) 1 C) 3 D) 0", SHAPES_SCENE).well_posed, "options out of order"
     assert truth("why ? A) 1 B) 2 C) 3 D) 0", SHAPES_SCENE).family is None
 
@@ -139,11 +153,16 @@ def test_evaluation_is_balanced_and_stable():
     for suite, families in suites.SUITES.items():
         found = suites.items(suite, "dev", 4)
         assert [item.family for item in found] == [family for family in families for _ in range(4)]
-        longer = {item.item_id: (item.question, item.gold, item.image.tobytes()) for item in suites.items(suite, "dev", 6)}
-        assert all(longer[item.item_id] == (item.question, item.gold, item.image.tobytes()) for item in found), (
-            "a prefix, not another sample"
-        )
-    assert {i.question for i in suites.items("pocket_math", "dev", 3)} != {i.question for i in suites.items("pocket_math", "test", 3)}
+        longer = {
+            item.item_id: (item.question, item.gold, item.image.tobytes())
+            for item in suites.items(suite, "dev", 6)
+        }
+        assert all(
+            longer[item.item_id] == (item.question, item.gold, item.image.tobytes()) for item in found
+        ), "a prefix, not another sample"
+    assert {i.question for i in suites.items("pocket_math", "dev", 3)} != {
+        i.question for i in suites.items("pocket_math", "test", 3)
+    }
 
 
 def test_drawing_depends_on_seed_and_index_alone():
@@ -166,4 +185,6 @@ def test_images_and_their_truth_lie_apart(tmp_path):
     rows = write(tmp_path, 0, 3)
     assert [row["image_id"] for row in rows] == ["pocket-0-00000", "pocket-0-00001", "pocket-0-00002"]
     assert not any("scene" in row for row in rows)
-    assert (tmp_path / "shadow.jsonl").read_text().count("\n") == 3 and len(list((tmp_path / "images").iterdir())) == 3
+    assert (tmp_path / "ground_truth.jsonl").read_text().count("\n") == 3 and len(
+        list((tmp_path / "images").iterdir())
+    ) == 3

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import power
-from harness.stats import mcnemar
+from harness.stats import mcnemar, power
 
 Z95, Z975, Z80 = 1.6448536, 1.9599640, 0.8416212  # normal quantiles, from a printed table
 
@@ -27,12 +26,16 @@ Z95, Z975, Z80 = 1.6448536, 1.9599640, 0.8416212  # normal quantiles, from a pri
         (1.0, 0.0, -1.0, 1.0, math.inf, 1.0),  # the band is open
     ],
 )
-def test_equivalence_by_hand(value: float, error: float, low: float, high: float, freedom: float, p: float) -> None:
+def test_equivalence_by_hand(
+    value: float, error: float, low: float, high: float, freedom: float, p: float
+) -> None:
     assert power.tost_p(value, error, low, high, freedom) == pytest.approx(p, abs=1e-6)
 
 
 @given(st.floats(-3, 3), st.floats(0.05, 3), st.floats(0.1, 4))
-def test_equivalence_is_the_90_percent_interval_inside_the_band(value: float, error: float, half: float) -> None:
+def test_equivalence_is_the_90_percent_interval_inside_the_band(
+    value: float, error: float, half: float
+) -> None:
     inside = -half < value - Z95 * error and value + Z95 * error < half
     margin = min(abs(value - Z95 * error + half), abs(value + Z95 * error - half))
     if margin > 1e-6:
@@ -77,7 +80,9 @@ def test_error_for_exclusion() -> None:
         (0.01, 3, 0.0003, 0.0, 9),
     ],
 )
-def test_sizes_by_hand(target: float, items: int, item_variance: float, seed_variance: float, expected: int | None) -> None:
+def test_sizes_by_hand(
+    target: float, items: int, item_variance: float, seed_variance: float, expected: int | None
+) -> None:
     assert power.items_for_error(target, items, item_variance, seed_variance) == expected
     assert power.seeds_for_error(target, items, item_variance, seed_variance) == expected
 
@@ -102,7 +107,9 @@ def test_items_for_gain_when_every_change_is_a_win() -> None:
 def test_items_for_gain_give_the_promised_power() -> None:
     gain, changed = 0.05, 0.2
     items = power.items_for_gain(gain, changed)
-    drawn = np.random.default_rng(3).multinomial(items, [(changed + gain) / 2, (changed - gain) / 2, 1 - changed], size=3000)
+    drawn = np.random.default_rng(3).multinomial(
+        items, [(changed + gain) / 2, (changed - gain) / 2, 1 - changed], size=3000
+    )
     shown = np.mean([mcnemar(int(wins), int(losses)) <= 0.05 for wins, losses, _ in drawn])
     assert 0.74 <= shown <= 0.83  # the exact test is a little conservative
 

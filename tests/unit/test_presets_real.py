@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import capabilities
-from harness.run import process
+from harness.doctor import capabilities
+from harness.runs import supervise
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
 from vzero.selfplay import plan
@@ -19,24 +19,52 @@ REAL = [name for name in preset_names() if name.startswith("qwen2.5-vl")]
 
 
 def test_the_presets_that_are_promised_are_there() -> None:
-    assert {"qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2.5-vl-7b-paper", "qwen2.5-vl-3b-lora-1gpu", "qwen2.5-vl-7b-lora-1gpu"} <= set(REAL)
+    assert {
+        "qwen2.5-vl-3b",
+        "qwen2.5-vl-7b",
+        "qwen2.5-vl-7b-paper",
+        "qwen2.5-vl-3b-lora-1gpu",
+        "qwen2.5-vl-7b-lora-1gpu",
+    } <= set(REAL)
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_numbers_are_the_papers(name: str) -> None:
     preset = load_preset(name)
     assert preset.name == name
-    assert (preset.iterations, preset.images.count, preset.dialect) == (2, 4000, "natural")
+    assert (preset.iterations, preset.images.count, preset.prompt_format) == (2, 4000, "natural")
     assert (preset.solver.keep_low, preset.solver.keep_high) == (0.3, 0.8)
     for grpo, group, tokens in ((preset.questioner.grpo, 4, 2048), (preset.solver.grpo, 5, 4096)):
         assert (grpo.prompts_per_generation, grpo.prompts_per_step, grpo.group_size) == (64, 32, group)
-        assert (grpo.kl_coefficient, grpo.clip_epsilon, grpo.dual_clip, grpo.weight_decay) == (0.01, 0.2, 3.0, 0.01)
-        assert (grpo.max_completion_tokens, grpo.epochs, grpo.max_generations, grpo.freeze_vision) == (tokens, 1, None, False)
+        assert (grpo.kl_coefficient, grpo.clip_epsilon, grpo.dual_clip, grpo.weight_decay) == (
+            0.01,
+            0.2,
+            3.0,
+            0.01,
+        )
+        assert (grpo.max_completion_tokens, grpo.epochs, grpo.max_generations, grpo.freeze_vision) == (
+            tokens,
+            1,
+            None,
+            False,
+        )
         assert grpo.learning_rate == (1e-5 if preset.lora else 1e-6)
     inside = preset.questioner.votes
-    assert (inside.n, inside.temperature, inside.top_p, inside.top_k, inside.max_new_tokens) == (10, 1.0, 1.0, 40, 2048)
+    assert (inside.n, inside.temperature, inside.top_p, inside.top_k, inside.max_new_tokens) == (
+        10,
+        1.0,
+        1.0,
+        40,
+        2048,
+    )
     labels = preset.solver.votes
-    assert (labels.n, labels.temperature, labels.top_p, labels.repetition_penalty, labels.max_new_tokens) == (10, 1.0, 0.9, 1.1, 2048)
+    assert (labels.n, labels.temperature, labels.top_p, labels.repetition_penalty, labels.max_new_tokens) == (
+        10,
+        1.0,
+        0.9,
+        1.1,
+        2048,
+    )
     write = preset.questioner.write
     assert (write.temperature, write.repetition_penalty, write.max_new_tokens) == (1.0, 1.1, 1024)
 
@@ -47,15 +75,23 @@ def test_the_batches_divide_over_the_gpus(name: str) -> None:
     ranks = max(1, preset.launch.gpus) * preset.launch.nodes
     for grpo in (preset.questioner.grpo, preset.solver.grpo):
         sequences = grpo.prompts_per_step * grpo.group_size
-        assert sequences % (grpo.micro_batch * ranks) == 0, "an optimizer step is whole micro-batches on every GPU"
+        assert sequences % (grpo.micro_batch * ranks) == 0, (
+            "an optimizer step is whole micro-batches on every GPU"
+        )
 
 
 def test_the_topologies_are_as_named() -> None:
     shapes = {name: load_preset(name).launch for name in REAL}
     assert (shapes["qwen2.5-vl-7b-paper"].gpus, shapes["qwen2.5-vl-7b-paper"].solver_gpus) == (4, 2)
-    assert (shapes["qwen2.5-vl-7b"].gpus, shapes["qwen2.5-vl-7b"].solver_gpus, shapes["qwen2.5-vl-7b"].nodes) == (4, 4, 1)
+    assert (
+        shapes["qwen2.5-vl-7b"].gpus,
+        shapes["qwen2.5-vl-7b"].solver_gpus,
+        shapes["qwen2.5-vl-7b"].nodes,
+    ) == (4, 4, 1)
     assert shapes["qwen2.5-vl-7b-2nodes"].nodes == 2
-    assert all(shapes[name].gpus == 1 and shapes[name].solver_gpus == 0 for name in REAL if name.endswith("1gpu"))
+    assert all(
+        shapes[name].gpus == 1 and shapes[name].solver_gpus == 0 for name in REAL if name.endswith("1gpu")
+    )
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -64,8 +100,13 @@ def test_rollouts_of_another_engine_are_corrected_and_the_papers_are_not(name: s
     preset = load_preset(name)
     for grpo in (preset.questioner.grpo, preset.solver.grpo):
         assert (grpo.loss == "bnpo") == name.endswith("-paper")
-        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (not name.endswith("-paper"), 2.0)
-        assert preset.engine.max_model_len >= 1024 + grpo.max_completion_tokens  # the paper filters prompts at 1,024 tokens
+        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (
+            not name.endswith("-paper"),
+            2.0,
+        )
+        assert (
+            preset.engine.max_model_len >= 1024 + grpo.max_completion_tokens
+        )  # the paper filters prompts at 1,024 tokens
     assert preset.rollouts.engine == "vllm"
 
 
@@ -86,13 +127,17 @@ def test_servers_take_the_gpus_after_the_training_ones() -> None:
             load_preset("qwen2.5-vl-7b", [change])
 
 
-@pytest.mark.parametrize(("visible", "own", "every"), [(None, "0,1", "0,1,2,3"), ("4,5,6,7", "4,5", "4,5,6,7")])
-def test_a_training_sees_its_own_gpus_only(monkeypatch: pytest.MonkeyPatch, visible: str | None, own: str, every: str) -> None:
+@pytest.mark.parametrize(
+    ("visible", "own", "every"), [(None, "0,1", "0,1,2,3"), ("4,5,6,7", "4,5", "4,5,6,7")]
+)
+def test_a_training_sees_its_own_gpus_only(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, own: str, every: str
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     preset = load_preset("qwen2.5-vl-3b", ["launch.strategy=ddp"])
-    found = {stage.kind: process.environment(preset, stage) for stage in plan(preset)}
+    found = {stage.kind: supervise.environment(preset, stage) for stage in plan(preset)}
     for kind in ("train-questioner", "train-solver"):
         assert (found[kind]["CUDA_VISIBLE_DEVICES"], found[kind]["VZERO_ALL_GPUS"]) == (own, every)
         assert found[kind]["OMP_NUM_THREADS"] == "4"  # engine.threads = 8, for two processes
@@ -103,7 +148,7 @@ def test_a_launcher_around_the_runner_is_not_the_stages(monkeypatch: pytest.Monk
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "3")
     preset = load_preset("smoke")
-    assert not {"WORLD_SIZE", "RANK"} & process.environment(preset, plan(preset)[0]).keys()
+    assert not {"WORLD_SIZE", "RANK"} & supervise.environment(preset, plan(preset)[0]).keys()
 
 
 def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
@@ -131,9 +176,20 @@ def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
 def test_a_preset_that_cannot_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    command = [sys.executable, "-m", "harness", "reproduce", "--preset", "qwen2.5-vl-7b-2nodes", "--images", str(pictures)]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "reproduce",
+        "--preset",
+        "qwen2.5-vl-7b-2nodes",
+        "--images",
+        str(pictures),
+    ]
     command += ["--set", "lora={rank=4, alpha=8}"]
-    answer = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False)
+    answer = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert answer.returncode == 2
     assert answer.stderr.startswith("error: The preset qwen2.5-vl-7b-2nodes cannot be run")
     assert len(answer.stderr.splitlines()) == 1

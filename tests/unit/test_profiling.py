@@ -7,29 +7,37 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.profiling import clock, memory
-from harness.profiling.counts import Counts, Scope, counting
-from harness.profiling.flops import Shape, Work, flops, generation_work, shape_of, training_work
-from harness.profiling.generation import Drawing
-from harness.profiling.generation import measure as measure_drawing
-from harness.profiling.rows import OURS, STOCK, Measured, ratios, row
-from harness.profiling.stock import overridden, replaced
-from harness.profiling.training import TRAINED, Bench, Training, build, logprob_gap
-from harness.profiling.training import measure as measure_training
-from harness.profiling.workload import questions
+from harness.perf.profile import clock, memory
+from harness.perf.profile.counts import Counts, Scope, counting
+from harness.perf.profile.flops import Shape, Work, flops, generation_work, shape_of, training_work
+from harness.perf.profile.generation import Drawing
+from harness.perf.profile.generation import measure as measure_drawing
+from harness.perf.profile.rows import OURS, STOCK, Measured, ratios, row
+from harness.perf.profile.stock import overridden, replaced
+from harness.perf.profile.training import TRAINED, Bench, Training, build, logprob_gap
+from harness.perf.profile.training import measure as measure_training
+from harness.perf.profile.workload import questions
 from tests import tiny_model
-from vzero import artefacts
-from vzero.checkpoints import load_model, load_processor
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Scores
-from vzero.images import load_records
+from vzero.images.records import load_records
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import load_model, load_processor
 
 SHAPE = Shape(
-    text_weights=10, head_weights=6, layers=2, width=4, kv_bytes=8, weight_bytes=64, vision_weights=1.5, vision_width=2, full_layers=1
+    text_weights=10,
+    head_weights=6,
+    layers=2,
+    width=4,
+    kv_bytes=8,
+    weight_bytes=64,
+    vision_weights=1.5,
+    vision_width=2,
+    full_layers=1,
 )
 MACHINE = {"matmul_tflops": 1e-9, "bandwidth_gbs": 1e-6}  # 1000 operations and 1000 bytes a second
 N = 3
@@ -60,7 +68,9 @@ def test_needed_work_by_hand() -> None:
     assert generation_work([3], [(3, 2), (3, 1)], 36, 72) == Work(4, 10, 2, 36, 72)
     assert generation_work([2], [(2, 4)], 0, 0) == Work(2 + 3, 3 + 3 + 4 + 5, 1 + 3)
     # A prompt of 3: two tokens before its last (1 + 2 pairs), completions of 2 and 1 see 3 + 4 and 3; a prompt of 1: 1 pair. Twice.
-    assert training_work([(3, [2, 1]), (1, [1])], 10, 20, passes=2) == Work(2 * 6, 2 * (3 + 7 + 3 + 1), 2 * 4, 20, 40)
+    assert training_work([(3, [2, 1]), (1, [1])], 10, 20, passes=2) == Work(
+        2 * 6, 2 * (3 + 7 + 3 + 1), 2 * 4, 20, 40
+    )
 
 
 def test_shape_by_hand(base: Path) -> None:
@@ -71,7 +81,9 @@ def test_shape_by_hand(base: Path) -> None:
     assert shape.weight_bytes == 4 * (2 * layer + 144 * 64)
     block = 32 * 96 + 32 * 32 + 3 * 32 * 64
     assert shape.vision_weights == 32 * 3 * 2 * 7 * 7 + 2 * block + (128 * 128 + 128 * 64) / 4
-    assert shape.vision_pairs(36) == 36 * 36 + 36 * 16  # one layer sees all, one sees windows of 4 x 4 patches
+    assert (
+        shape.vision_pairs(36) == 36 * 36 + 36 * 16
+    )  # one layer sees all, one sees windows of 4 x 4 patches
     assert shape.vision_trained
 
 
@@ -98,17 +110,31 @@ def drawing(base: Path) -> Drawing:
     texts = ["how many red ?", "how many red circle ? A) w1", "how many ?"]
     requests = [Request(solver_messages("pocket", text), pictures[i // 2], i) for i, text in enumerate(texts)]
     engine = TransformersEngine(model, processor, 64)
-    return Drawing("votes", "solver", engine, model, processor, shape_of(model), requests, SamplingConfig(n=N, max_new_tokens=6), 0)
+    return Drawing(
+        "votes",
+        "solver",
+        engine,
+        model,
+        processor,
+        shape_of(model),
+        requests,
+        SamplingConfig(n=N, max_new_tokens=6),
+        0,
+    )
 
 
 def test_generation_counts_of_both_sides(base: Path) -> None:
-    (ours, stock), rollouts = measure_drawing(drawing(base), stock_batch=64, repetitions=2, say=lambda step: None)
+    (ours, stock), rollouts = measure_drawing(
+        drawing(base), stock_batch=64, repetitions=2, say=lambda step: None
+    )
     prompts = [rollout.prompt_tokens for rollout in rollouts]
     drawn = [len(one.token_ids) for rollout in rollouts for one in rollout.completions]
     # 9 image tokens and 2 around them, <sys> solve <user> <go>, then the question's words
     assert prompts == [15 + 4, 15 + 7, 15 + 3]
     assert ours.counts.images == ours.pictures == 2 and ours.counts.patches == 2 * 36
-    assert ours.counts.positions == 3 * 22 + sum(drawn) - 9  # prompts padded to the longest, then only rows still alive
+    assert (
+        ours.counts.positions == 3 * 22 + sum(drawn) - 9
+    )  # prompts padded to the longest, then only rows still alive
     assert ours.real == sum(prompts) + sum(drawn) - 9
     assert ours.counts.scored == 3 + sum(drawn) - 9
     assert (ours.prompt_tokens, ours.completion_tokens) == (sum(prompts), sum(drawn))
@@ -139,7 +165,13 @@ def bench(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     for i in range(4):
         tiny_model.picture(i).save(folder / f"{i}.png")
         rows.append(
-            {"image_id": f"i{i}", "path": f"{i}.png", "sha256": artefacts.sha256_file(folder / f"{i}.png"), "width": 42, "height": 42}
+            {
+                "image_id": f"i{i}",
+                "path": f"{i}.png",
+                "sha256": artefacts.sha256_file(folder / f"{i}.png"),
+                "width": 42,
+                "height": 42,
+            }
         )
     artefacts.write_jsonl(folder / "images.jsonl", rows)
     prompts = [
@@ -176,16 +208,28 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     real, sequences = N * sum(prompts) + sum(drawn), 4 * N
 
     stock = rows["update", STOCK]
-    assert stock.counts.positions == sequences * (max(prompts) + max(drawn))  # TRL pads the whole generation batch
+    assert stock.counts.positions == sequences * (
+        max(prompts) + max(drawn)
+    )  # TRL pads the whole generation batch
     assert (stock.real, stock.counts.scored) == (real, sum(drawn))
     assert (stock.counts.images, stock.pictures) == (sequences, 4)
     logprobs = rows["logprobs", STOCK]  # of the old policy and of the reference
-    assert (logprobs.counts.positions, logprobs.real, logprobs.counts.images) == (2 * stock.counts.positions, 2 * real, 2 * sequences)
+    assert (logprobs.counts.positions, logprobs.real, logprobs.counts.images) == (
+        2 * stock.counts.positions,
+        2 * real,
+        2 * sequences,
+    )
 
-    ours = rows["update", OURS]  # each prompt but its last token, and each completion with that token in place of its own last: no padding
-    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn) and ours.counts.scored == sum(drawn)
+    ours = rows[
+        "update", OURS
+    ]  # each prompt but its last token, and each completion with that token in place of its own last: no padding
+    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn) and ours.counts.scored == sum(
+        drawn
+    )
     assert ours.counts.images == ours.pictures == 4
-    later = sum(prompts[2:]) - 2 + sum(drawn[2 * N :])  # the old policy is asked only about the second of two optimizer steps
+    later = (
+        sum(prompts[2:]) - 2 + sum(drawn[2 * N :])
+    )  # the old policy is asked only about the second of two optimizer steps
     assert rows["logprobs", OURS].counts.positions == ours.counts.positions + later
     assert rows["logprobs", OURS].counts.images == 4 + 2
     assert (ours.completion_tokens, stock.completion_tokens) == (sum(drawn), sum(drawn))
@@ -197,14 +241,20 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     # A random model gives tokens that must not be drawn up to a quarter of its probability, which the engine divides among the others.
     assert gap["tokens"] == sum(drawn) and 0 <= gap["mean"] <= gap["max"] < 0.5
     assert set(parts) == {OURS, STOCK} and parts[OURS]["reference"] > 0 and parts[OURS]["images"] > 0
-    replaced_by_us = {"_prepare_inputs", "_get_per_token_logps_and_entropies", "_generate_and_score_completions"}
+    replaced_by_us = {
+        "_prepare_inputs",
+        "_get_per_token_logps_and_entropies",
+        "_generate_and_score_completions",
+    }
     assert not replaced_by_us & vars(bench.trainer).keys()  # every method is the class's own again
     after = bench.trainer.model.state_dict()  # repetitions repeat: no weight has changed
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-9) for name in before)
 
 
 def test_logprob_gap_by_hand() -> None:
-    rollouts = [Rollout(3, (Completion("", (7, 8), (-1.0, -2.0), "stop"), Completion("", (9,), (-0.5,), "stop")))]
+    rollouts = [
+        Rollout(3, (Completion("", (7, 8), (-1.0, -2.0), "stop"), Completion("", (9,), (-0.5,), "stop")))
+    ]
     first = {"completion_ids": torch.tensor([[7, 8]]), "ref_per_token_logps": torch.tensor([[-1.0, -2.25]])}
     other = {
         "completion_ids": torch.tensor([[9]]),
@@ -260,13 +310,20 @@ def test_spread() -> None:
     assert clock.summary([3.0, 1.0, 2.0])["median"] == 2.0
 
 
-def measured(side: str, seconds: list[float], tokens: int, positions: int, images: int, peak: float | None) -> Measured:
+def measured(
+    side: str, seconds: list[float], tokens: int, positions: int, images: int, peak: float | None
+) -> Measured:
     counts = Counts(calls=3, decode_calls=2, positions=positions, kv_tokens=10, images=images)
-    return Measured("votes", "votes", "solver", side, seconds, 20, tokens, counts, 40, 2, 500.0, 1000.0, SHAPE, peak)
+    return Measured(
+        "votes", "votes", "solver", side, seconds, 20, tokens, counts, 40, 2, 500.0, 1000.0, SHAPE, peak
+    )
 
 
 def test_rows_and_ratios_by_hand() -> None:
-    rows = [row(measured(OURS, [1, 2, 3], 50, 44, 2, 10.0), MACHINE), row(measured(STOCK, [4, 8, 6], 100, 88, 20, None), MACHINE)]
+    rows = [
+        row(measured(OURS, [1, 2, 3], 50, 44, 2, 10.0), MACHINE),
+        row(measured(STOCK, [4, 8, 6], 100, 88, 20, None), MACHINE),
+    ]
     ours = rows[0]
     assert (ours["prompt_tokens_per_second"], ours["completion_tokens_per_second"]) == (10, 25)
     assert ours["padding_factor"] == 1.1 and ours["encoder_passes_per_picture"] == 1
@@ -286,7 +343,9 @@ def test_rows_and_ratios_by_hand() -> None:
     ]
     assert ratios(rows[:1]) == []
     elsewhere = [{**one, "target": "grpo", "seconds": {**one["seconds"], "median": 100.0}} for one in rows]
-    assert [one["speedup"] for one in ratios([*rows, elsewhere[0]])] == [1.5]  # our votes of another batch are not these votes
+    assert [one["speedup"] for one in ratios([*rows, elsewhere[0]])] == [
+        1.5
+    ]  # our votes of another batch are not these votes
 
 
 def test_memory_of_the_phase_that_holds_it() -> None:

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def harness(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
-    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
 
 
 def test_help_has_an_example_and_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -25,7 +27,9 @@ def test_help_has_an_example_and_loads_nothing_heavy(tmp_path: Path) -> None:
         "try: app(['profile', '--help'])\nexcept SystemExit: pass\n"
         "print([m for m in ('torch', 'transformers', 'PIL', 'numpy', 'trl') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert result.stdout.splitlines()[-1] == "[]"
 
 
@@ -54,12 +58,29 @@ def test_wrong_use_is_one_sentence_and_exit_2(words: list[str], sentence: str, t
 
 
 def test_json_and_files_are_the_same_profile(tmp_path: Path) -> None:
-    words = ["rollout", "--preset", "smoke", "--prompts", "2", "--repetitions", "1", "--set", "engine.threads=1", "--out", "out", "--json"]
+    words = [
+        "rollout",
+        "--preset",
+        "smoke",
+        "--prompts",
+        "2",
+        "--repetitions",
+        "1",
+        "--set",
+        "engine.threads=1",
+        "--out",
+        "out",
+        "--json",
+    ]
     result = harness("profile", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     profile = json.loads(result.stdout)
     assert json.loads((tmp_path / "out" / "profile.json").read_text()) == profile
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["profile.html", "profile.json", "profile.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "profile.html",
+        "profile.json",
+        "profile.md",
+    ]
     [row] = profile["phases"]
     assert (row["phase"], row["encoder_passes_per_picture"], row["pictures"]) == ("rollout", 1, 2)
     assert profile["provenance"]["packages"]["torch"]

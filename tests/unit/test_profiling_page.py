@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.profiling import charts, page
-from harness.profiling.charts import Part
-from harness.profiling.rows import OURS, STOCK, ratios
+from harness.perf.profile import charts, page
+from harness.perf.profile.charts import Part
+from harness.perf.profile.rows import OURS, STOCK, ratios
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e&\"'"
 
@@ -43,7 +43,13 @@ def profile() -> dict:
         "preset": HOSTILE,
         "model": {"name": HOSTILE, "parameters": 5e5},
         "options": {"repetitions": 3},
-        "machine": {"device": HOSTILE, "threads": 2, "matmul_tflops": 0.2, "bandwidth_gbs": 50.0, "dtype": "float32"},
+        "machine": {
+            "device": HOSTILE,
+            "threads": 2,
+            "matmul_tflops": 0.2,
+            "bandwidth_gbs": 50.0,
+            "dtype": "float32",
+        },
         "provenance": {"git": None, "python": "3.11.7", "packages": {"torch": "2.13.0"}},
         "workload": {"pictures": 4, "questions": 16, "questions_written": 12},
         "phases": phases,
@@ -61,7 +67,12 @@ def drawn(markup: str) -> list[ElementTree.Element]:
 
 def test_parts_of_stock_are_measured_scaled_or_borrowed(profile: dict) -> None:
     sides = charts.batches(profile)["questioner"]
-    assert [(one.phase, one.seconds) for one in sides[OURS]] == [("rollout", 2), ("votes", 1), ("logprobs", 1), ("update", 4)]
+    assert [(one.phase, one.seconds) for one in sides[OURS]] == [
+        ("rollout", 2),
+        ("votes", 1),
+        ("logprobs", 1),
+        ("update", 4),
+    ]
     assert sides[STOCK] == [
         Part("rollout", 6.0, charts.SCALED),  # 2 s in the batch, three times as slow when measured alone
         Part("votes", 1.0, charts.BORROWED),  # votes were not measured alone
@@ -85,7 +96,9 @@ def test_ratio_bars_start_at_one_on_a_logarithmic_scale(profile: dict) -> None:
     found = [one for one in profile["ratios"] if one["target"] == "grpo"]
     assert [(one["phase"], one["speedup"]) for one in found] == [("logprobs", 5.0), ("update", 0.5)]
     up, down = drawn(charts.ratios(found, "speedup"))
-    assert float(up.get("width")) / float(down.get("width")) == pytest.approx(math.log(5) / math.log(2), rel=0.01)
+    assert float(up.get("width")) / float(down.get("width")) == pytest.approx(
+        math.log(5) / math.log(2), rel=0.01
+    )
     assert float(down.get("x")) + float(down.get("width")) == pytest.approx(float(up.get("x")), abs=0.2)
     assert "i1" in up.get("class") and "i2" in down.get("class")
     assert charts.ratios(found, "peak_memory") == ""  # nothing was measured

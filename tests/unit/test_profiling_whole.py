@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from harness.profiling import render, tables
-from harness.profiling.profile import TRACE, _warnings, measure
-from harness.profiling.rows import OURS, STOCK
-from harness.profiling.training import TRAINED
-from harness.profiling.workload import Options
+from harness.perf.profile import render, tables
+from harness.perf.profile.profile import TRACE, _warnings, measure
+from harness.perf.profile.rows import OURS, STOCK
+from harness.perf.profile.training import TRAINED
+from harness.perf.profile.workload import Options
 from vzero.presets import load_preset
 
 
@@ -24,7 +24,9 @@ from vzero.presets import load_preset
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     trace = tmp_path_factory.mktemp("profile") / TRACE
     preset = load_preset("smoke", ["engine.threads=1"])
-    return SimpleNamespace(profile=measure(preset, Options("all", True, 1, 4, None), trace, lambda step: None), trace=trace)
+    return SimpleNamespace(
+        profile=measure(preset, Options("all", True, 1, 4, None), trace, lambda step: None), trace=trace
+    )
 
 
 ROW = {
@@ -47,14 +49,25 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
     rows = {(one["target"], one["phase"], one["role"], one["side"]): one for one in profile["phases"]}
     assert len(rows) == len(profile["phases"])
     roles, sides = ("questioner", "solver"), (OURS, STOCK)
-    trained = [("grpo", phase, role, side) for role in roles for phase in ("logprobs", "update", TRAINED) for side in sides]
-    drawn = [(phase, phase, role, side) for phase, role in (("rollout", "questioner"), ("votes", "solver")) for side in sides]
+    trained = [
+        ("grpo", phase, role, side)
+        for role in roles
+        for phase in ("logprobs", "update", TRAINED)
+        for side in sides
+    ]
+    drawn = [
+        (phase, phase, role, side)
+        for phase, role in (("rollout", "questioner"), ("votes", "solver"))
+        for side in sides
+    ]
     ours = [("grpo", "rollout", role, OURS) for role in roles]
     assert set(rows) == {*drawn, *trained, *ours, ("grpo", "votes", "questioner", OURS)}
     compared = [(one["target"], one["phase"], one["role"]) for one in profile["ratios"]]
     assert sorted(compared) == sorted({one[:3] for one in (*drawn, *trained)})
     assert rows["votes", "votes", "solver", OURS]["encoder_passes_per_picture"] == 1
-    assert rows["votes", "votes", "solver", STOCK]["encoder_passes_per_picture"] == 40  # 4 questions a picture, 10 votes each
+    assert (
+        rows["votes", "votes", "solver", STOCK]["encoder_passes_per_picture"] == 40
+    )  # 4 questions a picture, 10 votes each
     assert rows["rollout", "rollout", "questioner", STOCK]["encoder_passes_per_picture"] == 4
     assert all(one["padding_factor"] >= 1 for one in rows.values())
     assert all(profile["logprob_gap"][role]["max"] < 1e-2 for role in ("questioner", "solver"))
@@ -94,7 +107,10 @@ def test_wide_numbers_fit_eighty_columns(whole: SimpleNamespace) -> None:
         "bandwidth_use": 0.999,
     }
     stream = io.StringIO()
-    render.show({**whole.profile, "phases": [{**one, **wide} for one in whole.profile["phases"]]}, Console(file=stream, width=80))
+    render.show(
+        {**whole.profile, "phases": [{**one, **wide} for one in whole.profile["phases"]]},
+        Console(file=stream, width=80),
+    )
     text = stream.getvalue()
     assert "\u2026" not in text
     assert all(word in text for word in ("12,346?", "123,456", "81,234", "13.37", " 999 ", "147%", "99.9%"))
@@ -123,10 +139,18 @@ def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
 
 def test_warnings_name_what_is_shaky_and_the_load() -> None:
     def row(phase: str, stable: bool) -> dict:
-        return {"target": phase, "phase": phase, "role": "solver", "side": OURS, "seconds": {"stable": stable, "values": [1, 2]}}
+        return {
+            "target": phase,
+            "phase": phase,
+            "role": "solver",
+            "side": OURS,
+            "seconds": {"stable": stable, "values": [1, 2]},
+        }
 
     assert _warnings([row("votes", True)], 0.1) == []
     [disturbed] = _warnings([{**row("votes", True), "hfu": 1.2}], 0.1)
     assert "over 100%" in disturbed
     busy, shaky = _warnings([row("votes", True), row("update", False)], 1.9)
-    assert "1.9 cores" in busy and shaky.startswith("1 of 2 times may be unstable (update: update (solver, vzero))")
+    assert "1.9 cores" in busy and shaky.startswith(
+        "1 of 2 times may be unstable (update: update (solver, vzero))"
+    )

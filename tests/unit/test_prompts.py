@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzero.errors import InputError
-from vzero.prompts import Question, has_control_tokens, parse_answer, parse_question, questioner_messages, solver_messages
+from vzero.prompts import (
+    Question,
+    has_control_tokens,
+    parse_answer,
+    parse_question,
+    questioner_messages,
+    solver_messages,
+)
 
 ASKED = "how many red ? A) 1 B) 2 C) 3 D) 4"
 GOOD = f"<description> shapes red circle </description> <question> {ASKED} </question> <answer> 2 B </answer>"
@@ -25,17 +32,29 @@ def reply(question=f"Q {OPTIONS}", answer="C", description="d"):
         (GOOD, PARSED),
         (f"Sure! {GOOD} Hope that helps.", PARSED),
         (reply(f"\n What?\n{OPTIONS}\n", " (C) "), Question("d", f"What?\n{OPTIONS}", "C")),
-        (f"<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),  # no description: still a question
+        (
+            f"<question>Q {OPTIONS}</question><answer>D</answer>",
+            Question("", f"Q {OPTIONS}", "D"),
+        ),  # no description: still a question
         (f"<answer>D</answer><question>Q {OPTIONS}</question>", Question("", f"Q {OPTIONS}", "D")),
-        (f"<description>open<question>Q {OPTIONS}</question><answer>D</answer>", Question("", f"Q {OPTIONS}", "D")),
-        (reply("Which (A) x (B) y (C) z (D) w", "the answer is B or A"), Question("d", "Which (A) x (B) y (C) z (D) w", "B")),
+        (
+            f"<description>open<question>Q {OPTIONS}</question><answer>D</answer>",
+            Question("", f"Q {OPTIONS}", "D"),
+        ),
+        (
+            reply("Which (A) x (B) y (C) z (D) w", "the answer is B or A"),
+            Question("d", "Which (A) x (B) y (C) z (D) w", "B"),
+        ),
         (reply("D) 4 C) 3 B) 2 A) 1"), Question("d", "D) 4 C) 3 B) 2 A) 1", "C")),
         (reply(answer="E F G then D"), Question("d", f"Q {OPTIONS}", "D")),
         (reply(description="a < b > c"), Question("a < b > c", f"Q {OPTIONS}", "C")),
         (reply(f"\0 {OPTIONS} \ud800"), Question("d", f"\0 {OPTIONS} \ud800", "C")),
         (GOOD + reply("other " + OPTIONS, "D", "e"), PARSED),  # the first complete block of each kind counts
         (f"</question></answer>{GOOD}</question>", PARSED),
-        (f"<question><question> {ASKED} </question></question><answer><answer>A</answer>", Question("", ASKED, "A")),
+        (
+            f"<question><question> {ASKED} </question></question><answer><answer>A</answer>",
+            Question("", ASKED, "A"),
+        ),
     ],
 )
 def test_questions_that_can_be_asked(text, expected):
@@ -181,7 +200,9 @@ def test_boxes_that_name_an_option(inside, letter):
 )
 def test_boxes_that_do_not(inside):
     assert parse_answer(f"\\boxed{{{inside}}}") is None
-    assert parse_answer(f"\\boxed{{C}} \\boxed{{{inside}}}") is None  # an earlier box does not stand in for the last
+    assert (
+        parse_answer(f"\\boxed{{C}} \\boxed{{{inside}}}") is None
+    )  # an earlier box does not stand in for the last
 
 
 @pytest.mark.parametrize(
@@ -442,17 +463,26 @@ def test_control_tokens(text, natural, pocket):
     assert has_control_tokens(text, "pocket") is pocket
 
 
-def test_the_pocket_dialect_is_bare_words():
+def test_the_pocket_prompt_format_is_bare_words():
     assert [(m.role, m.text) for m in questioner_messages("pocket")] == [("system", "ask"), ("user", "")]
-    assert [(m.role, m.text) for m in solver_messages("pocket", ASKED)] == [("system", "solve"), ("user", ASKED)]
+    assert [(m.role, m.text) for m in solver_messages("pocket", ASKED)] == [
+        ("system", "solve"),
+        ("user", ASKED),
+    ]
 
 
-def test_the_natural_dialect_names_what_the_parsers_need():
+def test_the_natural_prompt_format_names_what_the_parsers_need():
     system, user = questioner_messages("natural")
     assert (system.role, user.role) == ("system", "user") and "question designer" in system.text
-    places = [user.text.index(tag) for tag in ("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>")]
+    places = [
+        user.text.index(tag)
+        for tag in ("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>")
+    ]
     assert places == sorted(places)
-    assert all(f"\n{mark} " in user.text for mark in ("A)", "B)", "C)", "D)")) and "without thinking" in user.text
+    assert (
+        all(f"\n{mark} " in user.text for mark in ("A)", "B)", "C)", "D)"))
+        and "without thinking" in user.text
+    )
     system, user = solver_messages("natural", ASKED)
     assert (system.role, user.role) == ("system", "user") and "expert problem solver" in system.text
     assert all(token in user.text for token in ("<think>", "</think>", "\\boxed{}"))
@@ -464,12 +494,12 @@ def test_a_question_reaches_the_solver_verbatim_and_last(question):
     assert first[1].text == second[1].text + question and first[0] == second[0]
 
 
-@pytest.mark.parametrize("dialect", ["", "Pocket", "klingon"])
-def test_an_unknown_dialect_is_refused(dialect):
-    with pytest.raises(InputError, match="dialect"):
-        questioner_messages(dialect)
-    with pytest.raises(InputError, match="dialect"):
-        solver_messages(dialect, "q")
+@pytest.mark.parametrize("prompt_format", ["", "Pocket", "klingon"])
+def test_an_unknown_prompt_format_is_refused(prompt_format):
+    with pytest.raises(InputError, match="prompt_format"):
+        questioner_messages(prompt_format)
+    with pytest.raises(InputError, match="prompt_format"):
+        solver_messages(prompt_format, "q")
 
 
 def test_the_examples_in_a_prompt_are_no_answers():

@@ -9,17 +9,18 @@ import pytest
 from PIL import Image
 
 from tests import tiny_model
-from vzero import artefacts, questioner, selfplay
+from vzero import questioner, selfplay
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
-from vzero.images import ImageRecord
+from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
-from vzero.progress import Progress
 from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Completion, Request, Rollout
-from vzero.stage import StageContext
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 
 GOOD = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
 PICTURE = Image.new("RGB", (2, 2))
@@ -63,13 +64,23 @@ def test_rewards_by_hand() -> None:
     engine = Scripted(votes("BBBBBBACD-"), votes("CCCCCCCCCC"), votes("----------"))
     scores = reward_of(engine)(
         [
-            group("i0", completion(GOOD.format("B")), completion("nonsense"), completion(GOOD.format("B"), "length")),
-            group("i1", completion(GOOD.format("A")), completion(GOOD.format("D")), completion(GOOD.format("x"))),
+            group(
+                "i0",
+                completion(GOOD.format("B")),
+                completion("nonsense"),
+                completion(GOOD.format("B"), "length"),
+            ),
+            group(
+                "i1", completion(GOOD.format("A")), completion(GOOD.format("D")), completion(GOOD.format("x"))
+            ),
         ],
         4,
     )
     # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no letter: -1
-    assert [list(row) for row in scores.rewards] == [[pytest.approx(0.4), -1.0, -1.0], [pytest.approx(0.5), 0.0, -1.0]]
+    assert [list(row) for row in scores.rewards] == [
+        [pytest.approx(0.4), -1.0, -1.0],
+        [pytest.approx(0.5), 0.0, -1.0],
+    ]
     assert scores.metrics == {
         "valid": 0.5,
         "confidence": pytest.approx((0.6 + 1.0 + 0.0) / 3),
@@ -104,7 +115,9 @@ def test_votes_begun_ahead_are_the_same_votes() -> None:
     found = reward(groups, 4)
     assert found == expected
     made = sorted(request.seed for requests, _ in engine.calls for request in requests)
-    assert made == sorted(request.seed for requests, _ in plain.calls for request in requests) and len(made) == 3
+    assert (
+        made == sorted(request.seed for requests, _ in plain.calls for request in requests) and len(made) == 3
+    )
     reward_of(plain).begin(groups, 4)  # a Solver that cannot be asked ahead is not asked
     assert len(plain.calls) == 1
 
@@ -132,7 +145,9 @@ def test_fewer_answers_than_questions_is_an_error() -> None:
             return super().generate(requests, sampling)[:-1]
 
     with pytest.raises(ValueError, match="zip"):
-        reward_of(Short(votes("A" * 10), votes("A" * 10)))([group("i0", completion(GOOD.format("A")), completion(GOOD.format("B")))], 0)
+        reward_of(Short(votes("A" * 10), votes("A" * 10)))(
+            [group("i0", completion(GOOD.format("A")), completion(GOOD.format("B")))], 0
+        )
 
 
 @pytest.fixture()
@@ -143,9 +158,19 @@ def context(tmp_path: Path) -> StageContext:
         path = tmp_path / "images" / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         tiny_model.picture(i).save(path)
-        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+        rows.append(
+            {
+                "image_id": f"i{i}",
+                "path": path.name,
+                "sha256": artefacts.sha256_file(path),
+                "width": 42,
+                "height": 42,
+            }
+        )
     artefacts.write_jsonl(tmp_path / "images" / "images.jsonl", rows)
-    preset = load_preset("smoke", ["engine.batch_sequences=3", "engine.threads=1", "questioner.write.max_new_tokens=6"])
+    preset = load_preset(
+        "smoke", ["engine.batch_sequences=3", "engine.threads=1", "questioner.write.max_new_tokens=6"]
+    )
     stage = next(one for one in selfplay.plan(preset) if one.kind == "write-questions")
     model = tiny_model.build(tmp_path / "model")
     return StageContext(
@@ -162,7 +187,11 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
     whole = (context.folder / "questions.jsonl").read_text()
     rows = artefacts.read_jsonl(context.folder / "questions.jsonl")
     assert [row["question_id"] for row in rows] == [f"1-i{i}" for i in range(5)]
-    assert facts["questions"] == 5 and facts["valid"] == 0 and facts["tokens"] == sum(row["tokens"] for row in rows)
+    assert (
+        facts["questions"] == 5
+        and facts["valid"] == 0
+        and facts["tokens"] == sum(row["tokens"] for row in rows)
+    )
     assert all(row["text"] is None and not row["valid"] and row["raw"] for row in rows)
     assert [row["done"] for row in artefacts.read_jsonl(context.progress.path)] == [3, 5]
 
@@ -171,18 +200,27 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
     log.write_text(first + '\n{"replies": [[{"te')  # killed while writing the second chunk
     opened: list[str] = []
     real = questioner.open_image
-    monkeypatch.setattr(questioner, "open_image", lambda record: opened.append(record.image_id) or real(record))
+    monkeypatch.setattr(
+        questioner, "open_image", lambda record: opened.append(record.image_id) or real(record)
+    )
     questioner.run_writing(context)
     assert opened == ["i3", "i4"]
     assert (context.folder / "questions.jsonl").read_text() == whole
 
 
-def test_a_training_pays_by_the_reward_of_its_preset(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_pays_by_the_reward_of_its_preset(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The job that training is handed, with votes 9 to 1 against the writer's own answer: .5c, min(c, 1-c), or what a file says."""
     jobs = []
-    monkeypatch.setattr("vzero.rollout.engines.open_solver", lambda config, checkpoint: Scripted(votes("A" * 9 + "B")))
+    monkeypatch.setattr(
+        "vzero.rollout.engines.open_solver", lambda config, checkpoint: Scripted(votes("A" * 9 + "B"))
+    )
     monkeypatch.setattr("vzero.grpo.train.train", lambda job: jobs.append(job) or {})
-    own = {"questioner.reward": "own", "questioner.reward_source": "def reward(asked): return len(asked.votes) + (asked.intuitive == 'B')"}
+    own = {
+        "questioner.reward": "own",
+        "questioner.reward_source": "def reward(asked): return len(asked.votes) + (asked.intuitive == 'B')",
+    }
     for changes in ({}, {"questioner.reward": "uncertainty"}, own):
         preset = changed(context.preset, changes)
         stage = next(one for one in selfplay.plan(preset) if one.kind == "train-questioner")
@@ -193,7 +231,7 @@ def test_a_training_pays_by_the_reward_of_its_preset(context: StageContext, monk
 
 
 def test_rows_of_valid_and_invalid_questions() -> None:
-    from vzero.bulk import Reply
+    from vzero.rollout.bulk import Reply
 
     row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9), "pocket")
     assert row == {

@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from harness.report import charts, finish, held_out, markdown, print_summary, words
+from harness.analysis.results import build
+from harness.report import charts, finish, held_out, markdown, print_summary
 from harness.report.collect import spread
 from harness.report.flips import choose as choose_flips
-from harness.results import build
-from harness.sealed import read_run
-from vzero import artefacts
+from harness.runs.sealed import read_run
+from harness.tables import words
 from vzero.errors import InputError
+from vzero.runtime import artefacts
 
 
 def _load(name: str):
@@ -55,8 +56,15 @@ def page(whole) -> str:
 
 
 def test_a_report_says_which_arm_it_is_of(results: dict, page: str) -> None:
-    assert words.run_name(results) == [results["preset"], f"seed {results['seed']}"] and "arm v-zero" not in page.split("</h1>")[0]
-    assert words.run_name({**results, "arm": "r-zero"}) == [results["preset"], "arm r-zero", f"seed {results['seed']}"]
+    assert (
+        words.run_name(results) == [results["preset"], f"seed {results['seed']}"]
+        and "arm v-zero" not in page.split("</h1>")[0]
+    )
+    assert words.run_name({**results, "arm": "r-zero"}) == [
+        results["preset"],
+        "arm r-zero",
+        f"seed {results['seed']}",
+    ]
 
 
 def rows_of(run: Path, stage: str) -> list[dict]:
@@ -76,21 +84,31 @@ def test_accuracies_are_the_counts_in_the_samples(whole, results):
     for suite in results["suites"]:
         rows = [row for row in rows_of(whole, "01-evaluate-base") if row["suite"] == suite]
         found = results["suites"][suite]["base"]
-        assert found["greedy"]["value"] == pytest.approx(sum(r["greedy"]["answer"] == r["gold"] for r in rows) / len(rows))
+        assert found["greedy"]["value"] == pytest.approx(
+            sum(r["greedy"]["answer"] == r["gold"] for r in rows) / len(rows)
+        )
         right = [[one["answer"] == r["gold"] for one in r["sampled"]] for r in rows]
         assert found["sampled"]["value"] == pytest.approx(sum(map(sum, right)) / (10 * len(rows)))
         assert found["pass@10"]["value"] == pytest.approx(sum(map(any, right)) / len(rows))
         assert found["greedy"]["n"] == len(rows)
-        assert found["unparsed_sampled"] == {"value": sum(one["answer"] is None for r in rows for one in r["sampled"]), "n": 10 * len(rows)}
-        assert found["cut_off_greedy"]["value"] == sum(r["greedy"]["finish_reason"] == "length" for r in rows)
+        assert found["unparsed_sampled"] == {
+            "value": sum(one["answer"] is None for r in rows for one in r["sampled"]),
+            "n": 10 * len(rows),
+        }
+        assert found["truncated_greedy"]["value"] == sum(
+            r["greedy"]["finish_reason"] == "length" for r in rows
+        )
         room = found["maj@10"]["value"] - found["greedy"]["value"]
-        assert results["room"][suite] == pytest.approx(room)
+        assert results["headroom"][suite] == pytest.approx(room)
 
 
 def test_gains_are_paired_differences_and_the_average_is_their_mean(results):
     for model in ("S1", "S2"):
         for metric in results["metrics"]:
-            differences = [models[model][metric]["value"] - models["base"][metric]["value"] for models in results["suites"].values()]
+            differences = [
+                models[model][metric]["value"] - models["base"][metric]["value"]
+                for models in results["suites"].values()
+            ]
             gains = [results["gains"][model][suite][metric]["gain"] for suite in results["suites"]]
             assert gains == pytest.approx(differences)
             assert results["gains"][model]["average"][metric]["gain"] == pytest.approx(sum(differences) / 3)
@@ -100,15 +118,23 @@ def test_gains_are_paired_differences_and_the_average_is_their_mean(results):
 
 def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, results):
     right = {
-        stage: [row["greedy"]["answer"] == row["gold"] for row in rows_of(whole, stage) if row["suite"] == "pocket_math"]
+        stage: [
+            row["greedy"]["answer"] == row["gold"]
+            for row in rows_of(whole, stage)
+            if row["suite"] == "pocket_math"
+        ]
         for stage in ("01-evaluate-base", "11-evaluate-2", "12-probe-2")
     }
     share = {stage: sum(found) / len(found) for stage, found in right.items()}
     probe = results["elicitation"]
     assert (probe["words"], probe["model"]) == (2, "S2")
     assert probe["suites"]["pocket_math"]["greedy"]["value"] == pytest.approx(share["12-probe-2"], abs=1e-6)
-    assert probe["elicited"]["pocket_math"]["greedy"]["gain"] == pytest.approx(share["12-probe-2"] - share["01-evaluate-base"], abs=1e-6)
-    assert probe["beyond"]["pocket_math"]["greedy"]["gain"] == pytest.approx(share["11-evaluate-2"] - share["12-probe-2"], abs=1e-6)
+    assert probe["elicited"]["pocket_math"]["greedy"]["gain"] == pytest.approx(
+        share["12-probe-2"] - share["01-evaluate-base"], abs=1e-6
+    )
+    assert probe["beyond"]["pocket_math"]["greedy"]["gain"] == pytest.approx(
+        share["11-evaluate-2"] - share["12-probe-2"], abs=1e-6
+    )
     (said,) = (one for one in words.findings(results) if one.startswith("Elicited or learned?"))
     assert f"{words.points(probe['elicited']['average']['greedy']['gain'])} points" in said
     assert set(results["models"]) == {"base", "S1", "S2"}
@@ -149,7 +175,11 @@ def test_every_number_is_in_the_ledger_once_with_its_stages(whole, results):
     before = len(ledger)
     finish(whole)
     assert len(artefacts.read_jsonl(whole / "ledger.jsonl")) == before
-    held = {(row["what"], row.get("suite"), row.get("model"), row.get("over")): row for row in ledger if row["event"] == "result"}
+    held = {
+        (row["what"], row.get("suite"), row.get("model"), row.get("over")): row
+        for row in ledger
+        if row["event"] == "result"
+    }
     for suite, models in results["suites"].items():
         for model, values in models.items():
             assert held["accuracy", suite, model, None]["values"] == values
@@ -157,9 +187,14 @@ def test_every_number_is_in_the_ledger_once_with_its_stages(whole, results):
         for suite, values in suites.items():
             row = held["gain", suite, model, "base"]
             assert row["values"] == values
-            assert set(row["stages"]) == {"01-evaluate-base", f"{1 + 5 * int(model[1:]):02d}-evaluate-{model[1:]}"}
+            assert set(row["stages"]) == {
+                "01-evaluate-base",
+                f"{1 + 5 * int(model[1:]):02d}-evaluate-{model[1:]}",
+            }
     assert held["gain", "average", "S2", "S1"]["values"] == results["gains_over_previous"]["S2"]["average"]
-    digest = hashlib.sha256((whole / "stages" / "01-evaluate-base" / "manifest.json").read_bytes()).hexdigest()
+    digest = hashlib.sha256(
+        (whole / "stages" / "01-evaluate-base" / "manifest.json").read_bytes()
+    ).hexdigest()
     assert held["accuracy", "pocket_math", "base", None]["stages"] == {"01-evaluate-base": digest}
 
 
@@ -170,8 +205,8 @@ def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
     found = finish(run).results
-    assert not found["complete"] and found["missing"]["08-write-questions-2"] == "not begun"
-    assert found["models"] == ["base", "S1"] and set(found["shadow"]) == {"1"}
+    assert not found["complete"] and found["missing"]["08-write-questions-2"] == "not started"
+    assert found["models"] == ["base", "S1"] and set(found["ground_truth"]) == {"1"}
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
     for shown in (page, text, summary(run)):
         assert "incomplete" in shown and "08-write-questions-2" in shown
@@ -185,7 +220,9 @@ def test_very_early_reports_claim_no_gain(tmp_path, stop):
     synthetic.make(run, stop_after=stop)
     found = finish(run)
     assert found.results["gains"] == {}
-    assert "no gain to judge yet" in (run / "report.html").read_text() and "no gain to judge yet" in summary(run)
+    assert "no gain to judge yet" in (run / "report.html").read_text() and "no gain to judge yet" in summary(
+        run
+    )
 
 
 def test_a_run_without_any_stage_still_reports(tmp_path):
@@ -202,7 +239,9 @@ def test_stages_made_from_other_inputs_do_not_count(whole, tmp_path):
     folder = run / "stages" / "04-label-1"
     labels = artefacts.read_jsonl(folder / "labels.jsonl")
     artefacts.write_jsonl(folder / "labels.jsonl", labels[:-1])
-    artefacts.seal(folder, artefacts.sealed(folder)["spec"])  # labels made again, the Solver below them was not
+    artefacts.seal(
+        folder, artefacts.sealed(folder)["spec"]
+    )  # labels made again, the Solver below them was not
     found = build(read_run(run))
     assert found["missing"]["05-train-solver-1"] == "made from other inputs than the ones here"
     assert found["models"] == ["base"]
@@ -231,22 +270,45 @@ def test_words_never_claim_more_than_the_direction():
     assert words.verdict("S1", "the base", ("unclear", "unclear")) == "S1 cannot be told from the base"
     assert "more" in words.verdict("S1", "the base", ("positive", "positive"))
     assert "fewer" in words.verdict("S1", "the base", ("negative", "negative"))
-    assert "at T = 1; with greedy answers the difference is not" in words.verdict("S1", "the base", ("unclear", "positive"))
-    assert "better than the base in one measure and worse" in words.verdict("S1", "the base", ("positive", "negative"))
+    assert "at T = 1; with greedy answers the difference is not" in words.verdict(
+        "S1", "the base", ("unclear", "positive")
+    )
+    assert "better than the base in one measure and worse" in words.verdict(
+        "S1", "the base", ("positive", "negative")
+    )
 
 
 def test_numbers_are_written_the_same_way_everywhere():
-    shown = {0.189: "+18.9", -0.0231: "\u22122.3", 0.0004: "+0.04", -0.0004: "\u22120.04", 0.00004: "0.0", -0.00004: "0.0", None: "\u2013"}
+    shown = {
+        0.189: "+18.9",
+        -0.0231: "\u22122.3",
+        0.0004: "+0.04",
+        -0.0004: "\u22120.04",
+        0.00004: "0.0",
+        -0.00004: "0.0",
+        None: "\u2013",
+    }
     assert {x: words.points(x) for x in shown} == shown
     assert [words.percent(x) for x in (0.6124, 0, 1, None)] == ["61.2", "0.0", "100.0", "\u2013"]
     assert [words.p_value(x) for x in (0.0004, 0.0412, 1.0, None)] == ["<.001", ".041", "1.000", "\u2013"]
-    assert [words.duration(x) for x in (48.2, 185, 7620, None)] == ["48 s", "3 min 05 s", "2 h 07 min", "\u2013"]
+    assert [words.duration(x) for x in (48.2, 185, 7620, None)] == [
+        "48 s",
+        "3 min 05 s",
+        "2 h 07 min",
+        "\u2013",
+    ]
 
 
 def test_hostile_text_becomes_visible_and_bounded():
     assert words.visible("a\x1b[31m\u202eb\ud800\x00\n") == "a\\x1b[31m\\u202eb\\ud800\\x00\n"
     assert words.visible("x" * 1000, 10) == "xxxxxxxxxx \u2026 (+990 characters)"
-    assert words.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == ["how many ?", "A) 1", "B) 2", "C) 3", "D) 4"]
+    assert words.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == [
+        "how many ?",
+        "A) 1",
+        "B) 2",
+        "C) 3",
+        "D) 4",
+    ]
 
 
 # HTML
@@ -288,7 +350,12 @@ def test_html_shows_twenty_questions_of_all_states_with_real_pictures(page):
     found = parsed(page)
     classes = [attributes.get("class", "") for tag, attributes in found.tags if tag == "span"]
     counts = {state: classes.count(f"tag {state}") for state in ("kept", "dropped", "invalid")}
-    assert sum(counts.values()) == 20 and counts["kept"] >= 8 and counts["dropped"] >= 6 and counts["invalid"] == 2
+    assert (
+        sum(counts.values()) == 20
+        and counts["kept"] >= 8
+        and counts["dropped"] >= 6
+        and counts["invalid"] == 2
+    )
     pictures = [attributes["src"] for tag, attributes in found.tags if tag == "img"]
     assert len(pictures) == 20 + 12, "twelve changed answers have theirs too"
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0].split(",")[1])))
@@ -322,11 +389,17 @@ def test_html_holds_every_part(page):
 def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, results, page):
     from vzero.pocket.suites import items
 
-    base, after = ({row["item_id"]: row for row in rows_of(whole, stage)} for stage in ("01-evaluate-base", "11-evaluate-2"))
+    base, after = (
+        {row["item_id"]: row for row in rows_of(whole, stage)}
+        for stage in ("01-evaluate-base", "11-evaluate-2")
+    )
     for suite, found in results["flips"]["S2"].items():
         own = [name for name, row in base.items() if row["suite"] == suite]
         right = {
-            name: (base[name]["greedy"]["answer"] == base[name]["gold"], after[name]["greedy"]["answer"] == base[name]["gold"])
+            name: (
+                base[name]["greedy"]["answer"] == base[name]["gold"],
+                after[name]["greedy"]["answer"] == base[name]["gold"],
+            )
             for name in own
         }
         assert sorted(found["lost"]) == sorted(name for name in own if right[name] == (True, False))
@@ -335,7 +408,10 @@ def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, res
     assert sorted(one.gained for one in chosen) == [False] * 6 + [True] * 6
     drawn = {item.item_id: item for item in items(chosen[0].suite, "test", 12)}
     shown = Image.open(io.BytesIO(base64.b64decode(chosen[0].picture.split(",")[1])))
-    assert shown.tobytes() == drawn[chosen[0].item_id].image.tobytes() and chosen[0].question == drawn[chosen[0].item_id].question
+    assert (
+        shown.tobytes() == drawn[chosen[0].item_id].image.tobytes()
+        and chosen[0].question == drawn[chosen[0].item_id].question
+    )
     assert len(page.encode()) < 8_000_000
 
 
@@ -345,7 +421,9 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     for number in range(6):
         secret = Image.Exif()
         secret[0x010E] = "SECRET CAPTION"
-        Image.effect_noise((900, 600), 40 + number).convert("RGB").save(folder / f"p{number}.jpg", exif=secret)
+        Image.effect_noise((900, 600), 40 + number).convert("RGB").save(
+            folder / f"p{number}.jpg", exif=secret
+        )
     run = tmp_path / "run"
     synthetic.make(run, images=folder)
     (folder / "p3.jpg").write_bytes(b"changed")
@@ -355,7 +433,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
     assert max(Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).size) == 384
     assert "The picture is no longer there, or changed." in page
-    assert found["shadow"]["1"]["label_accuracy"] is None and "no known truth" in page
+    assert found["ground_truth"]["1"]["label_accuracy"] is None and "no known truth" in page
     assert found["images"] == {"source": "folder", "used": 6, "skipped": 1}
     for name in ("report.html", "report.md", "results.json"):
         assert str(folder) not in (run / name).read_text()
@@ -379,11 +457,16 @@ def test_markdown_tables_keep_their_columns_and_text_stays_text(whole):
     for line in hostile:
         assert line.startswith("- **"), "one item, one line"
         body = line.split("**", 2)[2]
-        assert not re.search(r"[<>]", body) and not re.search(r"(?<!\\)[`*_\[\]]", body) and "https\\:" in body
+        assert (
+            not re.search(r"[<>]", body) and not re.search(r"(?<!\\)[`*_\[\]]", body) and "https\\:" in body
+        )
 
 
 def test_markdown_escape_by_hand():
-    assert markdown.escape("a|b `c` <d> [e](f)\n# g &lt;") == "a&#124;b \\`c\\` &lt;d&gt; \\[e\\]\\(f\\) \\# g &amp;lt\\;"
+    assert (
+        markdown.escape("a|b `c` <d> [e](f)\n# g &lt;")
+        == "a&#124;b \\`c\\` &lt;d&gt; \\[e\\]\\(f\\) \\# g &amp;lt\\;"
+    )
 
 
 # terminal
@@ -394,7 +477,15 @@ def test_summary_shows_findings_tables_and_paths(whole, results):
     flat = " ".join(shown.split())
     gain = results["gains"]["S2"]["average"]["greedy"]
     assert f"{words.points(gain['gain'])} ({words.interval(gain['low'], gain['high'])})" in flat
-    for part in ("S2 answers more", "pseudo-label right", "unparsed, greedy", "maj@10", "report.html", "report.md", "results.json"):
+    for part in (
+        "S2 answers more",
+        "pseudo-label right",
+        "unparsed, greedy",
+        "maj@10",
+        "report.html",
+        "report.md",
+        "results.json",
+    ):
         assert part in flat
     assert f"{words.percent(results['average']['S1']['sampled']['value'])}" in flat
 
@@ -470,7 +561,9 @@ def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand():
     )
     nothing = {name: {**one, "direction": "unclear"} for name, one in average.items()}
     found = words.findings({**value, "gains": {"S2": {"average": nothing}}})
-    assert len(found) == 1 and found[0].startswith("After 2 iterations, S2 cannot be told from the base: greedy from 79.9")
+    assert len(found) == 1 and found[0].startswith(
+        "After 2 iterations, S2 cannot be told from the base: greedy from 79.9"
+    )
 
 
 def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
@@ -509,7 +602,9 @@ def test_charts_survive_odd_numbers():
     assert "nan" not in chart and "a &lt;b&gt;" in chart
     assert charts.curve("x", {1: [(1, float("inf"))]}) == ""
     flat = str(charts.curve("share", {1: [(1, 0.0), (2, 0.0)]}))
-    assert ">0</text>" in flat and ">-" not in flat  # nothing below zero on the axis of a share that stayed zero
+    assert (
+        ">0</text>" in flat and ">-" not in flat
+    )  # nothing below zero on the axis of a share that stayed zero
     assert "&lt;i&gt;" in str(charts.votes(["<i>", None], "<i>", "A"))
 
 

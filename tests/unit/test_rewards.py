@@ -33,7 +33,9 @@ def ten(top):
     ],
 )
 def test_ten_votes(top, agree, disagree):
-    assert dual_track(ten(top), "A") == agree  # equal to the last bit: rewards equal on paper must not spread a group
+    assert (
+        dual_track(ten(top), "A") == agree
+    )  # equal to the last bit: rewards equal on paper must not spread a group
     assert dual_track(ten(top), "B") == pytest.approx(disagree, abs=1e-15)
     assert uncertainty(ten(top)) == agree
 
@@ -59,7 +61,10 @@ def test_dual_track_by_hand(votes, intuitive, reward):
     assert dual_track(votes, intuitive) == pytest.approx(reward, abs=1e-15)
 
 
-@pytest.mark.parametrize(("votes", "reward"), [([], 0.0), ([None, None], 0.0), (list("AB"), 0.5), (list("AAAB"), 0.25), (["A", None], 0.5)])
+@pytest.mark.parametrize(
+    ("votes", "reward"),
+    [([], 0.0), ([None, None], 0.0), (list("AB"), 0.5), (list("AAAB"), 0.25), (["A", None], 0.5)],
+)
 def test_uncertainty_by_hand(votes, reward):
     assert uncertainty(votes) == reward
 
@@ -103,7 +108,9 @@ def test_order_matters_for_ties_alone(votes, intuitive, random):
 @given(VOTES, LETTERS, st.permutations("ABCD"))
 def test_options_are_only_names(votes, intuitive, names):
     renamed = dict(zip("ABCD", names, strict=True))
-    assert dual_track([renamed.get(vote) for vote in votes], renamed[intuitive]) == dual_track(votes, intuitive)
+    assert dual_track([renamed.get(vote) for vote in votes], renamed[intuitive]) == dual_track(
+        votes, intuitive
+    )
 
 
 @given(VOTES)

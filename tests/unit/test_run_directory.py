@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import ledger
-from harness.run.directory import opened
+from harness.runs import ledger
+from harness.runs.directory import opened
 from vzero.errors import InputError
 from vzero.presets import load_preset
 
@@ -53,7 +53,9 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("content", [{"thesis.tex": "x"}, {"run.json": "[]"}, {"run.json": "{torn"}, {"run.json": '{"name": 1}'}])
+@pytest.mark.parametrize(
+    "content", [{"thesis.tex": "x"}, {"run.json": "[]"}, {"run.json": "{torn"}, {"run.json": '{"name": 1}'}]
+)
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, content: dict[str, str], fresh: bool) -> None:
     for name, text in content.items():
         (tmp_path / name).write_text(text)
@@ -78,8 +80,10 @@ def test_fresh_does_not_follow_a_link_out_of_the_run(tmp_path: Path) -> None:
     assert (outside / "precious").exists() and not (tmp_path / "run" / "stages").exists()
 
 
-def test_a_second_opening_is_refused_while_the_first_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.lock.PATIENCE", 0.0)
+def test_a_second_opening_is_refused_while_the_first_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runs.lock.PATIENCE", 0.0)
     with opened(tmp_path, SMOKE, "reproduce"):
         for fresh in (False, True):
             with pytest.raises(InputError, match="Another run"), opened(tmp_path, SMOKE, "reproduce", fresh):
@@ -117,7 +121,11 @@ def test_a_run_from_before_a_setting_existed_is_resumed(tmp_path: Path) -> None:
     start(tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     stored = json.loads(path.read_text())
-    for section, name in ((stored["preset"], "arm"), (stored["preset"], "matched"), (stored["preset"]["solver"], "objective")):
+    for section, name in (
+        (stored["preset"], "arm"),
+        (stored["preset"], "step_matched"),
+        (stored["preset"]["solver"], "objective"),
+    ):
         del section[name]
     path.write_text(json.dumps(stored))
     assert start(tmp_path / "run") is False

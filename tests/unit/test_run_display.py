@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.run import display
-from harness.run.watch import Position, Watch
+from harness.runs import display
+from harness.runs.watch import Position, Watch
 from vzero.presets import load_preset
-from vzero.progress import Progress
+from vzero.runtime.progress import Progress
 from vzero.selfplay import plan
 
 STAGES = plan(load_preset("smoke"))
@@ -21,7 +21,12 @@ STAGES = plan(load_preset("smoke"))
 def write(path: Path, *rows: tuple[float, int, int, str]) -> None:
     with open(path, "a") as stream:
         for time, done, total, unit in rows:
-            stream.write(json.dumps({"time": time, "done": done, "total": total, "unit": unit, "metrics": {"reward": 0.25}}) + "\n")
+            stream.write(
+                json.dumps(
+                    {"time": time, "done": done, "total": total, "unit": unit, "metrics": {"reward": 0.25}}
+                )
+                + "\n"
+            )
 
 
 def test_time_left_follows_from_this_attempt_only(tmp_path: Path) -> None:
@@ -38,7 +43,13 @@ def test_time_left_follows_from_this_attempt_only(tmp_path: Path) -> None:
 
 def test_another_unit_begins_a_rate_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
-    write(path, (1.0, 0, 10, "questions"), (2.0, 10, 10, "questions"), (50.0, 0, 100, "votes"), (60.0, 50, 100, "votes"))
+    write(
+        path,
+        (1.0, 0, 10, "questions"),
+        (2.0, 10, 10, "questions"),
+        (50.0, 0, 100, "votes"),
+        (60.0, 50, 100, "votes"),
+    )
     assert Watch(path, begin=0.0).refresh().eta == pytest.approx(10.0)
 
 
@@ -59,14 +70,18 @@ def test_torn_hostile_and_restarted_files_are_harmless(tmp_path: Path) -> None:
 
 def test_it_reads_what_a_stage_writes(tmp_path: Path) -> None:
     Progress(tmp_path / "work" / "p.jsonl").update(2, 7, "images", {"reward": 0.5})
-    assert Watch(tmp_path / "work" / "p.jsonl", begin=0.0).refresh() == Position(2, 7, "images", {"reward": 0.5}, None)
+    assert Watch(tmp_path / "work" / "p.jsonl", begin=0.0).refresh() == Position(
+        2, 7, "images", {"reward": 0.5}, None
+    )
 
 
 def test_lines_are_few_and_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("harness.run.display.time.monotonic", lambda: now)
+    monkeypatch.setattr("harness.runs.display.time.monotonic", lambda: now)
     stream = io.StringIO()
-    with display.shown(STAGES, Console(file=stream, width=40), plain=False) as view:  # a StringIO is no terminal
+    with display.shown(
+        STAGES, Console(file=stream, width=40), plain=False
+    ) as view:  # a StringIO is no terminal
         view.reused(STAGES[0], 2.0)
         view.started(STAGES[1], 1)
         for quarter in range(100):  # 25 seconds of polling
@@ -105,11 +120,14 @@ def test_the_panel_shows_every_stage_and_the_time_left() -> None:
     text = last.getvalue()
     assert all(stage.name in text for stage in stages)
     assert "1/2 steps, reward 0.5, 30 s left" in text
-    assert "stage 8 of 12" in text and "about 4 min 30 s left" in text  # 30 s here, then four stages of known kinds, a minute each
+    assert (
+        "stage 8 of 12" in text and "about 4 min 30 s left" in text
+    )  # 30 s here, then four stages of known kinds, a minute each
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7620, "2 h 07 min")]
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7620, "2 h 07 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert display.duration(seconds) == text

@@ -73,13 +73,17 @@ def test_forbidden_is_masked_before_everything() -> None:
 
 
 def test_greedy_takes_the_lowest_id_of_equals() -> None:
-    tokens, logprobs = s.draw(torch.tensor([[0.0, 2.0, 2.0, 1.0]]), config(temperature=0), torch.zeros(1, dtype=torch.float64), NONE)
+    tokens, logprobs = s.draw(
+        torch.tensor([[0.0, 2.0, 2.0, 1.0]]), config(temperature=0), torch.zeros(1, dtype=torch.float64), NONE
+    )
     assert (tokens.tolist(), logprobs.tolist()) == ([1], [0.0])
 
 
 def test_tiny_temperature_does_not_overflow() -> None:
     logits = torch.tensor([[1e4, 2e4, -1e4, 0.0]])
-    tokens, logprobs = s.draw(logits, config(temperature=1e-36), torch.tensor([0.999], dtype=torch.float64), NONE)
+    tokens, logprobs = s.draw(
+        logits, config(temperature=1e-36), torch.tensor([0.999], dtype=torch.float64), NONE
+    )
     assert (tokens.tolist(), logprobs.tolist()) == ([1], [0.0])
 
 
@@ -87,7 +91,12 @@ def test_tiny_temperature_does_not_overflow() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_no_numbers_are_an_error(bad: float, temperature: float) -> None:
     with pytest.raises(FloatingPointError):
-        s.draw(torch.tensor([LOG, [0.0, bad, 0.0, 0.0]]), config(temperature=temperature), torch.zeros(2, dtype=torch.float64), NONE)
+        s.draw(
+            torch.tensor([LOG, [0.0, bad, 0.0, 0.0]]),
+            config(temperature=temperature),
+            torch.zeros(2, dtype=torch.float64),
+            NONE,
+        )
 
 
 def test_nothing_left_to_draw_is_an_error() -> None:
@@ -96,7 +105,17 @@ def test_nothing_left_to_draw_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (math.nextafter(1, 0), 3)]
+    ("number", "token"),
+    [
+        (0.0, 0),
+        (0.0999, 0),
+        (0.1001, 1),
+        (0.4999, 1),
+        (0.5001, 2),
+        (0.6999, 2),
+        (0.7001, 3),
+        (math.nextafter(1, 0), 3),
+    ],
 )
 def test_inverse_of_the_cumulative_distribution(number: float, token: int) -> None:
     assert s.invert(torch.tensor([LOG]), torch.tensor([number], dtype=torch.float64)).tolist() == [token]
@@ -104,7 +123,9 @@ def test_inverse_of_the_cumulative_distribution(number: float, token: int) -> No
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=12), st.floats(0, math.nextafter(1, 0)), st.data())
 @settings(deadline=None)
-def test_a_token_of_probability_zero_is_never_drawn(row: list[float], number: float, data: st.DataObject) -> None:
+def test_a_token_of_probability_zero_is_never_drawn(
+    row: list[float], number: float, data: st.DataObject
+) -> None:
     dropped = data.draw(st.sets(st.integers(0, len(row) - 1), max_size=len(row) - 1))
     logits = torch.tensor([[-math.inf if i in dropped else x for i, x in enumerate(row)]])
     token = s.invert(torch.log_softmax(logits, -1), torch.tensor([number], dtype=torch.float64)).item()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness.scoring.agreement import measure
-from harness.scoring.agreement_page import markdown, pooled
-from harness.scoring.sources import load
+from harness.evals.agreement import measure
+from harness.evals.agreement_page import markdown, pooled
+from harness.evals.sources import load
 
 DATA = os.environ.get("VZERO_DATA", "")
 pytestmark = pytest.mark.skipif(not DATA, reason="VZERO_DATA names no folder with the real benchmark data")
@@ -31,7 +31,11 @@ def measured() -> Mapping[str, Any]:
 def test_the_real_suites_load() -> None:
     logic = load("logicvista", Path(DATA))
     assert len(logic) == 448 and [item.id for item in logic if not item.gold] == ["v1_382"]
-    assert {item.id: item.gold for item in logic if len(item.gold) > 1} == {"v1_1": ("A", "C"), "v1_2": ("B", "D"), "v1_5": ("B", "D")}
+    assert {item.id: item.gold for item in logic if len(item.gold) > 1} == {
+        "v1_1": ("A", "C"),
+        "v1_2": ("B", "D"),
+        "v1_5": ("B", "D"),
+    }
     assert {label for item in logic for label in item.gold} == set("ABCDEFG3")
     assert all(set(item.gold) <= set(item.labels) for item in logic)
     vista = load("mathvista", Path(DATA))

@@ -9,21 +9,47 @@ from typing import Any
 import pytest
 
 from harness import cli
+from harness.evals.sources import find, load, written_options
 from harness.scoring.responses import read
 from harness.scoring.score import as_json, score
-from harness.scoring.sources import find, load, written_options
 from vzero.errors import InputError
 
 
 def logic(name: str, question: str, answer: str, skill: str = "spatial") -> dict[str, Any]:
-    return {"question": question, "answer": answer, "skill": [skill], "imagename": f"{name}.png", "broad_capability": ["diagram"]}
+    return {
+        "question": question,
+        "answer": answer,
+        "skill": [skill],
+        "imagename": f"{name}.png",
+        "broad_capability": ["diagram"],
+    }
 
 
-def problem(pid: str, choices: list[str] | None, answer: str, kind: str, precision: int | None = None) -> dict[str, Any]:
-    meta = {"skills": ["arithmetic reasoning"], "task": "math word problem", "category": "math-targeted-vqa", "context": "table"}
-    shared = {"question": "How much?", "image": f"images/{pid}.jpg", "unit": None, "pid": pid, "metadata": meta}
+def problem(
+    pid: str, choices: list[str] | None, answer: str, kind: str, precision: int | None = None
+) -> dict[str, Any]:
+    meta = {
+        "skills": ["arithmetic reasoning"],
+        "task": "math word problem",
+        "category": "math-targeted-vqa",
+        "context": "table",
+    }
+    shared = {
+        "question": "How much?",
+        "image": f"images/{pid}.jpg",
+        "unit": None,
+        "pid": pid,
+        "metadata": meta,
+    }
     form = "multi_choice" if choices else "free_form"
-    return {**shared, "choices": choices, "precision": precision, "answer": answer, "question_type": form, "answer_type": kind}
+    return {
+        **shared,
+        "choices": choices,
+        "precision": precision,
+        "answer": answer,
+        "question_type": form,
+        "answer_type": kind,
+    }
 
 
 ROWS = {
@@ -66,8 +92,16 @@ def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: P
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert list(found)[:6] == ["suite", "n", "official", "strict", "parsed", "items"]
-    assert (found["suite"], found["n"], found["official"], found["strict"], found["parsed"]) == ("logicvista", 3, 2 / 3, 2 / 3, 2 / 3)
-    assert [{key: item[key] for key in ("id", "extracted", "official", "strict")} for item in found["items"]] == [
+    assert (found["suite"], found["n"], found["official"], found["strict"], found["parsed"]) == (
+        "logicvista",
+        3,
+        2 / 3,
+        2 / 3,
+        2 / 3,
+    )
+    assert [
+        {key: item[key] for key in ("id", "extracted", "official", "strict")} for item in found["items"]
+    ] == [
         {"id": "v1_0", "extracted": ["C"], "official": True, "strict": True},
         {"id": "v1_1", "extracted": ["A", "C"], "official": True, "strict": True},
         {"id": "v1_2", "extracted": ["A"], "official": False, "strict": False},
@@ -78,11 +112,18 @@ def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: P
     assert found["groups"]["skill"]["spatial"]["n"] == 2
 
 
-def test_free_answers_are_one_value_and_ids_may_be_numbers(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
-    path = answers(tmp_path / "r.jsonl", [{"id": 1, "response": "It is 1.23 m."}, {"id": 2, "response": "no idea", "model": "x"}])
+def test_free_answers_are_one_value_and_ids_may_be_numbers(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
+    path = answers(
+        tmp_path / "r.jsonl",
+        [{"id": 1, "response": "It is 1.23 m."}, {"id": 2, "response": "no idea", "model": "x"}],
+    )
     code, out, _ = run(capsys, "score", str(path), "--suite", "mathvista", "--data", str(data), "--json")
     items = {item["id"]: item for item in json.loads(out)["items"]}
-    assert code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["strict"]
+    assert (
+        code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["strict"]
+    )
 
 
 def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
@@ -92,10 +133,17 @@ def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Pa
     code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
     found = json.loads(out)
     assert "incomplete: 1 of 4 answered" in err
-    assert (found["n"], found["official"], found["complete"], found["unanswered"]) == (1, 1.0, False, ["v1_1", "v1_2", "v1_3"])
+    assert (found["n"], found["official"], found["complete"], found["unanswered"]) == (
+        1,
+        1.0,
+        False,
+        ["v1_1", "v1_2", "v1_3"],
+    )
 
 
-def test_the_table_shows_both_counts_of_rows(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+def test_the_table_shows_both_counts_of_rows(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
     path = answers(tmp_path / "r.jsonl", LOGIC)
     _, out, _ = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data))
     assert "inductive" in out and "3 of the 4 answered rows have a gold answer" in out and "50.0 %" in out
@@ -139,7 +187,10 @@ SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
     ("words", "sentence"),
     [
         (["nowhere.jsonl", "--suite", "logicvista", "--data", "DATA"], "Cannot read the responses"),
-        (["R", "--suite", "mathvisat", "--data", "DATA"], "There is no suite 'mathvisat' to score; choose one of"),
+        (
+            ["R", "--suite", "mathvisat", "--data", "DATA"],
+            "There is no suite 'mathvisat' to score; choose one of",
+        ),
         (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no dataset.json in nowhere"),
         (["R", "--suite", "logicvista", "--data", ""], "is empty"),
         (["R", "--suite", "logicvista"], "Missing option '--data'"),
@@ -150,7 +201,9 @@ SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
         ([*SCORED, "--extractor-url", "http://[/v1", "--extractor-model", "m"], "no address"),
     ],
 )
-def test_wrong_use_is_refused(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
+def test_wrong_use_is_refused(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, words: list[str], sentence: str
+) -> None:
     path = answers(tmp_path / "r.jsonl", LOGIC)
     given = [str(path) if word == "R" else str(data) if word == "DATA" else word for word in words]
     code, out, err = run(capsys, "score", *given)
@@ -194,7 +247,10 @@ def test_hostile_responses_are_scored_and_can_be_written(data: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("question", "options"),
     [
-        ("Which? (A) True (B)False (C)Insufficient Information", ("True", "False", "Insufficient Information")),
+        (
+            "Which? (A) True (B)False (C)Insufficient Information",
+            ("True", "False", "Insufficient Information"),
+        ),
         ("Which? \n A) 10 B) 12 C) 14", ("10", "12", "14")),
         ("Select from (A), (B). (A) Use a spanner, (B) Use a saw, ", ("Use a spanner", "Use a saw")),
         ("Which figure?", ()),
@@ -210,7 +266,7 @@ def test_scoring_loads_nothing_heavy() -> None:
     import sys
 
     program = (
-        "import sys; import harness.scoring.score, harness.scoring.view, harness.scoring.endpoint, harness.scoring.agreement\n"
+        "import sys; import harness.scoring.score, harness.scoring.view, harness.scoring.endpoint, harness.evals.agreement\n"
         "print([m for m in ('torch', 'transformers', 'lmms_eval', 'numpy', 'pandas', 'PIL', 'httpx', 'rich') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

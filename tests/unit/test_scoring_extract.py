@@ -10,11 +10,35 @@ from harness.scoring.extract import extract
 from harness.scoring.items import DIGITS, LETTERS, Item
 
 FRUITS = Item(
-    "f", "Which fruit is on the table?", ("apple", "banana", "cherry", "a red apple"), tuple("ABCD"), ("B",), "choice", rule="nearest"
+    "f",
+    "Which fruit is on the table?",
+    ("apple", "banana", "cherry", "a red apple"),
+    tuple("ABCD"),
+    ("B",),
+    "choice",
+    rule="nearest",
 )
-NUMBERS = Item("n", "Find $x$.", ("12", "1,200", "\\frac{3}{4}", "0.5 cm"), tuple("ABCD"), ("B",), "choice", rule="nearest")
-YES_NO = Item("y", "Is the red bar higher than the blue bar?", ("Yes", "No"), tuple("AB"), ("A",), "choice", rule="nearest")
-FIGURES = Item("l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi-choice")
+NUMBERS = Item(
+    "n",
+    "Find $x$.",
+    ("12", "1,200", "\\frac{3}{4}", "0.5 cm"),
+    tuple("ABCD"),
+    ("B",),
+    "choice",
+    rule="nearest",
+)
+YES_NO = Item(
+    "y",
+    "Is the red bar higher than the blue bar?",
+    ("Yes", "No"),
+    tuple("AB"),
+    ("A",),
+    "choice",
+    rule="nearest",
+)
+FIGURES = Item(
+    "l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi-choice"
+)
 TELL = Item("t", "Which is heavier?", ("A", "B", "Impossible to tell"), LETTERS, ("C",), "multi-choice")
 INTEGER = Item("i", "How many of the 7 objects are left?", (), (), ("4",), "integer", rule="nearest")
 FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2, rule="nearest")
@@ -22,7 +46,8 @@ LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]
 
 LONG = (
     "Let me look. (A) might fit, since its edge is red. A closer look at option A shows a stem, so (A) is not right. "
-    "What about C? C would need a stone. I first thought the answer is (C). However, on reflection it is yellow.\n" * 60
+    "What about C? C would need a stone. I first thought the answer is (C). However, on reflection it is yellow.\n"
+    * 60
 )
 
 CHOSEN = [
@@ -102,7 +127,9 @@ CHOSEN = [
 ]
 
 
-@pytest.mark.parametrize(("item", "response"), CHOSEN, ids=lambda value: value[:40] if isinstance(value, str) else value.id)
+@pytest.mark.parametrize(
+    ("item", "response"), CHOSEN, ids=lambda value: value[:40] if isinstance(value, str) else value.id
+)
 def test_the_chosen_labels_are_read(item: Item, response: str) -> None:
     found = extract(item, response)
     assert set(found.labels) == set(item.gold), found
@@ -198,16 +225,20 @@ def test_free_answers(item: Item, response: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "response", ["", "I cannot tell how many of the 7 objects are left.", "Please provide the image.", "None of this helps"]
+    "response",
+    [
+        "",
+        "I cannot tell how many of the 7 objects are left.",
+        "Please provide the image.",
+        "None of this helps",
+    ],
 )
 def test_no_number_is_guessed(response: str) -> None:
     assert not extract(INTEGER, response).parsed
 
 
 ITEMS = (FRUITS, NUMBERS, YES_NO, FIGURES, TELL, INTEGER, FLOAT, LIST)
-_WORDS = (
-    "A|b|(C)|\\boxed{|}|{|<think>|</think>|<answer>|</answer>|\\frac{1}{0}|1,2|3/0|-|.|\n| |Answer:|the answer is |Question:|\ud800|\x00"
-)
+_WORDS = "A|b|(C)|\\boxed{|}|{|<think>|</think>|<answer>|</answer>|\\frac{1}{0}|1,2|3/0|-|.|\n| |Answer:|the answer is |Question:|\ud800|\x00"
 _MORE_WORDS = "\u200b|答案是|not |than |no |9999999999999999999999999999999999999999999999|1e999|x10^99|<b>|&|$|\\(|\\|ß|İ"
 PIECES = st.sampled_from([*_WORDS.split("|"), *_MORE_WORDS.split("|")])
 
@@ -223,8 +254,14 @@ def test_any_text_gives_an_extraction(response: str, item: Item) -> None:
 @pytest.mark.parametrize(
     ("further", "handed_on"),
     [
-        ("What color is the bus?\nSolution: I can see that it is red. Therefore, the color of the bus is red.", "red"),
-        ("How many edges does a cube have?\nSolution: 6 faces x 4 = 24 edges. Therefore, a cube has 24 edges.", "24"),
+        (
+            "What color is the bus?\nSolution: I can see that it is red. Therefore, the color of the bus is red.",
+            "red",
+        ),
+        (
+            "How many edges does a cube have?\nSolution: 6 faces x 4 = 24 edges. Therefore, a cube has 24 edges.",
+            "24",
+        ),
         ("What is the range of [1, 10]?\nSolution: Therefore, the range is 1, 10.", "1, 10"),
         ("Which are the roots?\nSolution: x = 1 or x = 4. So the solutions are 1 and 4.", "1, 4"),
         ("What is 45 + 2?\nSolution: The answer is C.", "C"),
@@ -239,7 +276,10 @@ def test_the_official_lens_reads_on_into_a_question_of_the_models_own(further: s
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [
-        ("The question does not provide enough information.", "The question does not provide enough information."),
+        (
+            "The question does not provide enough information.",
+            "The question does not provide enough information.",
+        ),
         ("The image does not provide information about fruit.", "N/A"),
         ("The question is not clear. Therefore, it cannot be answered with the given options.", "N/A"),
         ("The image shows no table. Therefore, the answer cannot be determined.", "Cannot be determined"),

@@ -12,8 +12,19 @@ from harness.scoring.items import DIGITS, LETTERS, Extraction, Item
 from harness.scoring.lenses import normalise, official, published, strict
 from harness.scoring.total import by_group, judge, total
 
-CHOICE = Item("c", "?", ("yes", "no", "perhaps"), tuple("ABC"), ("B",), "choice", rule="nearest", group=(("skill", "x"), ("skill", "y")))
-TWICE = Item("w", "?", ("18", "9", "18"), tuple("ABC"), ("A", "C"), "choice", rule="nearest", group=(("skill", "x"),))
+CHOICE = Item(
+    "c",
+    "?",
+    ("yes", "no", "perhaps"),
+    tuple("ABC"),
+    ("B",),
+    "choice",
+    rule="nearest",
+    group=(("skill", "x"), ("skill", "y")),
+)
+TWICE = Item(
+    "w", "?", ("18", "9", "18"), tuple("ABC"), ("A", "C"), "choice", rule="nearest", group=(("skill", "x"),)
+)
 INTEGER = Item("i", "?", (), (), ("14",), "integer", rule="nearest")
 FLOAT = Item("f", "?", (), (), ("1.2",), "float", 1, rule="nearest")
 LIST = Item("l", "?", (), (), ("[1, 2]",), "list", rule="nearest")
@@ -110,15 +121,29 @@ def test_a_float_is_compared_after_rounding(number: Decimal) -> None:
 
 
 def test_totals_and_groups() -> None:
-    verdicts = [judge(CHOICE, labels("B")), judge(CHOICE, Extraction()), judge(TWICE, labels("B")), judge(NOGOLD, labels("A"))]
+    verdicts = [
+        judge(CHOICE, labels("B")),
+        judge(CHOICE, Extraction()),
+        judge(TWICE, labels("B")),
+        judge(NOGOLD, labels("A")),
+    ]
     found = total(verdicts)
     assert (found.n, found.without_gold) == (3, 1)
     assert (found.official, found.strict, found.parsed) == (2 / 3, 1 / 3, 2 / 3)
     assert (found.official_given_parsed, found.strict_given_parsed) == (1 / 2, 1 / 2)
     groups = by_group(verdicts)["skill"]
-    assert {name: (one.n, one.without_gold, one.official) for name, one in groups.items()} == {"x": (3, 1, 2 / 3), "y": (2, 0, 1.0)}
+    assert {name: (one.n, one.without_gold, one.official) for name, one in groups.items()} == {
+        "x": (3, 1, 2 / 3),
+        "y": (2, 0, 1.0),
+    }
 
 
 def test_nothing_to_divide_by() -> None:
     found = total([judge(NOGOLD, Extraction())])
-    assert (found.n, found.official, found.strict, found.parsed, found.strict_given_parsed) == (0, None, None, None, None)
+    assert (found.n, found.official, found.strict, found.parsed, found.strict_given_parsed) == (
+        0,
+        None,
+        None,
+        None,
+        None,
+    )

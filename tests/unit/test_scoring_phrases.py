@@ -8,18 +8,46 @@ import pytest
 from harness.scoring.extract import extract
 from harness.scoring.items import LETTERS, Item
 
-FIGURE = Item("figure", "What choice (A, B, C, or D) should be in place of the question mark?", (), LETTERS, ("C",), "multi-choice")
+FIGURE = Item(
+    "figure",
+    "What choice (A, B, C, or D) should be in place of the question mark?",
+    (),
+    LETTERS,
+    ("C",),
+    "multi-choice",
+)
 TRUTH = Item(
-    "truth", "The watch shows noon. Select from A, B and C.", ("True", "False", "Insufficient Information"), LETTERS, ("B",), "multi-choice"
+    "truth",
+    "The watch shows noon. Select from A, B and C.",
+    ("True", "False", "Insufficient Information"),
+    LETTERS,
+    ("B",),
+    "multi-choice",
 )
 PRICES = ("€25.00", "€25.20", "€12.68", "€12.90", "€12.86")
-PRICE = Item("price", "The price rose by 40%. What was it a month ago?", PRICES, LETTERS, ("E",), "multi-choice")
+PRICE = Item(
+    "price", "The price rose by 40%. What was it a month ago?", PRICES, LETTERS, ("E",), "multi-choice"
+)
 ANGLE = Item(
-    "angle", "In the figure, what is x?", ("30°", "45°", "60°", "\\frac{\\sqrt{3}}{2}"), LETTERS[:4], ("C",), "choice", rule="nearest"
+    "angle",
+    "In the figure, what is x?",
+    ("30°", "45°", "60°", "\\frac{\\sqrt{3}}{2}"),
+    LETTERS[:4],
+    ("C",),
+    "choice",
+    rule="nearest",
 )
 CITIES = ("Paris, France", "London", "New York", "none of the above")
 CITY = Item("city", "Which city is larger?", CITIES, LETTERS[:4], ("C",), "choice", rule="nearest")
-YEARS = Item("years", "What is the age gap between the two people? (Unit: years)", (), (), ("7",), "integer", rule="nearest")
+YEARS = Item(
+    "years",
+    "What is the age gap between the two people? (Unit: years)",
+    (),
+    (),
+    ("7",),
+    "integer",
+    rule="nearest",
+)
 
 WRITTEN = [
     (FIGURE, "The figure that comes next is option B, since the dot moves.", "B"),
@@ -35,11 +63,19 @@ WRITTEN = [
     (FIGURE, "Choice A completes the pattern. Choice B does not.", "A"),
     (FIGURE, "The correct choice should be C. Choices A, B and D do not follow the pattern.", "C"),
     (FIGURE, "Among the options A, B, C, and D, the one that fits is C.", "C"),
-    (FIGURE, "Looking at A: no dot. Looking at B: two dots. Looking at C: one dot, correct. Looking at D: none.\n\nFinal Answer: C", "C"),
+    (
+        FIGURE,
+        "Looking at A: no dot. Looking at B: two dots. Looking at C: one dot, correct. Looking at D: none.\n\nFinal Answer: C",
+        "C",
+    ),
     (FIGURE, "The final answer is $\\boxed{\\text{C}}$.", "C"),
     (FIGURE, "The final answer is: $\\boxed{C}$", "C"),
     (FIGURE, "I'm sorry, I can't assist with that.", ""),
-    (FIGURE, "Without the image I can't determine the answer. However, if I had to guess, I would select option B.", "B"),
+    (
+        FIGURE,
+        "Without the image I can't determine the answer. However, if I had to guess, I would select option B.",
+        "B",
+    ),
     (FIGURE, "A", "A"),
     (FIGURE, " A ", "A"),
     (FIGURE, "(A)", "A"),
@@ -93,7 +129,11 @@ WRITTEN = [
     (YEARS, "$45-38=\\boxed{7}$", "7"),
     (YEARS, "\\boxed{7\\text{ years}}", "7"),
     (YEARS, "Approximately 7", "7"),
-    (YEARS, "The person on the left was born in 1920 and the other in 1927. Therefore, the age gap is 7 years.", "7"),
+    (
+        YEARS,
+        "The person on the left was born in 1920 and the other in 1927. Therefore, the age gap is 7 years.",
+        "7",
+    ),
     (YEARS, "**7**", "7"),
     (YEARS, "Answer: 7", "7"),
     (YEARS, "The answer is seven.", "7"),
@@ -104,13 +144,20 @@ WRITTEN = [
 ]
 
 
-@pytest.mark.parametrize(("item", "response", "answer"), WRITTEN, ids=lambda value: value[:40] if isinstance(value, str) else value.id)
+@pytest.mark.parametrize(
+    ("item", "response", "answer"),
+    WRITTEN,
+    ids=lambda value: value[:40] if isinstance(value, str) else value.id,
+)
 def test_it_is_read_as_a_person_reads_it(item: Item, response: str, answer: str) -> None:
     found = extract(item, response)
     assert "".join(found.labels) + (found.value or "") == answer, found
 
 
-@pytest.mark.parametrize("piece", ["Answer: ", "(A) ", "\\boxed{", "<think>", "1/", "the answer is not (A). ", "A ", "\ud800\x00", "9"])
+@pytest.mark.parametrize(
+    "piece",
+    ["Answer: ", "(A) ", "\\boxed{", "<think>", "1/", "the answer is not (A). ", "A ", "\ud800\x00", "9"],
+)
 @pytest.mark.parametrize("item", [FIGURE, CITY, YEARS], ids=lambda item: item.id)
 def test_long_hostile_text_ends(item: Item, piece: str) -> None:
     extract(item, piece * (60_000 // len(piece)))

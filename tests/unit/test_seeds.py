@@ -15,16 +15,18 @@ from statistics import fmean, stdev
 import numpy as np
 import pytest
 
+from harness.analysis.results import build
+from harness.analysis.seeds import summarise
 from harness.report import seeds as report
-from harness.results import build
-from harness.sealed import read_run
-from harness.seeds import summarise
+from harness.runs.sealed import read_run
 from harness.stats import Pairs, Spread, gain_over_seeds
-from vzero import artefacts
 from vzero.errors import InputError
+from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location("synthetic_run", ROOT / "tests" / "fixtures" / "synthetic_run.py")
+_spec = importlib.util.spec_from_file_location(
+    "synthetic_run", ROOT / "tests" / "fixtures" / "synthetic_run.py"
+)
 synthetic = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(synthetic)
 
@@ -38,7 +40,9 @@ def test_two_levels_by_hand():
     """Two seeds, two images: 4 x 4 equally likely draws of (seeds, images); seed 0 gains on image 0 only, seed 1 on both."""
     table = [[1.0, 0.0], [1.0, 1.0]]
     draws = list(itertools.product(range(2), repeat=2))
-    values = sorted(fmean(table[seed][image] for seed in seeds for image in images) for seeds in draws for images in draws)
+    values = sorted(
+        fmean(table[seed][image] for seed in seeds for image in images) for seeds in draws for images in draws
+    )
     assert values == [0.0] + [0.5] * 4 + [0.75] * 4 + [1.0] * 7
     found = gain_over_seeds([gains_of(table)], seed=3, level=0.7, resamples=40_000)
     assert found.mean == 0.75
@@ -58,9 +62,13 @@ def test_both_levels_widen_the_interval():
     found = gain_over_seeds([gains_of(table)], seed=1)
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
     assert found.t_high - found.t_low == pytest.approx(2 * 1.97 * error, rel=0.02)
-    alone = gain_over_seeds([gains_of([list(items)] * 40)], seed=1)  # seeds without luck: the images' spread is left
+    alone = gain_over_seeds(
+        [gains_of([list(items)] * 40)], seed=1
+    )  # seeds without luck: the images' spread is left
     assert alone.high - alone.low == pytest.approx(2 * 1.96 * items.std(ddof=1) / math.sqrt(300), rel=0.05)
-    same = gain_over_seeds([gains_of([[shift] * 300 for shift in luck])], seed=1)  # images all alike: the seeds' luck is left
+    same = gain_over_seeds(
+        [gains_of([[shift] * 300 for shift in luck])], seed=1
+    )  # images all alike: the seeds' luck is left
     assert same.t_high - same.t_low == pytest.approx(2 * 2.0227 * luck.std(ddof=1) / math.sqrt(40), rel=1e-3)
 
 
@@ -107,7 +115,9 @@ def summary(runs) -> dict:
 
 
 def counted(run: Path, stage: str, suite: str) -> dict[str, float]:
-    rows = [row for row in artefacts.read_jsonl(run / "stages" / stage / "samples.jsonl") if row["suite"] == suite]
+    rows = [
+        row for row in artefacts.read_jsonl(run / "stages" / stage / "samples.jsonl") if row["suite"] == suite
+    ]
     right = [sum(one["answer"] == row["gold"] for one in row["sampled"]) for row in rows]
     return {
         "greedy": fmean(row["greedy"]["answer"] == row["gold"] for row in rows),
@@ -120,16 +130,25 @@ def test_gains_by_seed_are_counted_from_the_answers(runs, summary):
     assert summary["seeds"] == [0, 1, 2]
     for metric in ("greedy", "sampled", "pass@10"):
         by_suite = [
-            [counted(run, "11-evaluate-2", suite)[metric] - counted(run, "01-evaluate-base", suite)[metric] for suite in summary["suites"]]
+            [
+                counted(run, "11-evaluate-2", suite)[metric] - counted(run, "01-evaluate-base", suite)[metric]
+                for suite in summary["suites"]
+            ]
             for run in runs
         ]
         math_gain = summary["gains"]["S2"]["pocket_math"][metric]
-        assert [one["gain"] for one in math_gain["by_seed"].values()] == pytest.approx([row[0] for row in by_suite], abs=1e-8)
+        assert [one["gain"] for one in math_gain["by_seed"].values()] == pytest.approx(
+            [row[0] for row in by_suite], abs=1e-8
+        )
         average = summary["gains"]["S2"]["average"][metric]
         gains = [fmean(row) for row in by_suite]
-        assert [average[key] for key in ("mean", "min", "max")] == pytest.approx([fmean(gains), min(gains), max(gains)], abs=1e-8)
+        assert [average[key] for key in ("mean", "min", "max")] == pytest.approx(
+            [fmean(gains), min(gains), max(gains)], abs=1e-8
+        )
         assert average["positive"] == sum(gain > 0 for gain in gains)
-        assert [one["sign"] for one in average["by_seed"].values()] == ["+" if gain > 0 else "-" for gain in gains]
+        assert [one["sign"] for one in average["by_seed"].values()] == [
+            "+" if gain > 0 else "-" for gain in gains
+        ]
         assert average["t_high"] - average["mean"] > 1.96 * stdev(gains) / math.sqrt(3)
         assert average["low"] < average["mean"] < average["high"]
 
@@ -137,8 +156,14 @@ def test_gains_by_seed_are_counted_from_the_answers(runs, summary):
 def test_each_seed_is_as_in_its_own_results(runs, summary):
     own = build(read_run(runs[1]))
     for key in ("gain", "low", "high", "direction", "n"):
-        assert summary["gains"]["S1"]["average"]["maj@10"]["by_seed"]["1"][key] == own["gains"]["S1"]["average"]["maj@10"][key]
-    assert summary["accuracy"]["pocket_logic"]["base"]["greedy"]["by_seed"]["1"] == own["suites"]["pocket_logic"]["base"]["greedy"]["value"]
+        assert (
+            summary["gains"]["S1"]["average"]["maj@10"]["by_seed"]["1"][key]
+            == own["gains"]["S1"]["average"]["maj@10"][key]
+        )
+    assert (
+        summary["accuracy"]["pocket_logic"]["base"]["greedy"]["by_seed"]["1"]
+        == own["suites"]["pocket_logic"]["base"]["greedy"]["value"]
+    )
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
@@ -176,11 +201,19 @@ def test_words_follow_the_numbers(summary):
 def test_the_command_writes_both_files_whatever_the_order_of_the_runs(runs, summary, tmp_path):
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
     words = ["seeds", *map(str, runs), "--out", str(tmp_path / "out"), "--json"]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "seeds.json").read_text()) == json.loads(json.dumps(summary))
+    assert (
+        json.loads(done.stdout)
+        == json.loads((tmp_path / "out" / "seeds.json").read_text())
+        == json.loads(json.dumps(summary))
+    )
     text = (tmp_path / "out" / "seeds.md").read_text()
     assert "| S2\u00a0\u2212\u00a0base | average | greedy | +" in text and "seed 2, commit" in text
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["seeds.json", "seeds.md"]
-    failed = subprocess.run([sys.executable, "-c", program, "seeds", str(runs[0])], capture_output=True, text=True, timeout=120)
+    failed = subprocess.run(
+        [sys.executable, "-c", program, "seeds", str(runs[0])], capture_output=True, text=True, timeout=120
+    )
     assert (failed.returncode, failed.stdout) == (2, "") and failed.stderr.count("\n") == 1

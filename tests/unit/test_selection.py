@@ -12,34 +12,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_model
-from vzero import answerability, artefacts, selection
-from vzero.answerability import rotate_options
+from vzero.arms import answerability, selection
+from vzero.arms.answerability import rotate_options
 from vzero.config import SamplingConfig
 from vzero.errors import InputError
 from vzero.pocket.families import FAMILIES, ask
 from vzero.pocket.world import draw, scene_to_json
 from vzero.presets import changed, load_preset
-from vzero.progress import Progress
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
-from vzero.stage import StageContext
 
 TEXT = "how many ? A) 1 B) 2 C) 3 D) 4"
 
 
-def label(i: int, answer: str | None = "A", kept: bool = True, text: str = TEXT, image: str = "i0") -> dict[str, Any]:
+def label(
+    i: int, answer: str | None = "A", kept: bool = True, text: str = TEXT, image: str = "i0"
+) -> dict[str, Any]:
     row = {"question_id": f"1-{i}", "image_id": image, "text": text, "intuitive": "A", "votes": [answer] * 10}
     return {**row, "answer": answer, "confidence": 0.5, "kept": kept}
 
 
 def select(
-    folder: Path, labels: list[dict[str, Any]], changes: dict[str, Any], images: Path | None = None, **inputs: Path
+    folder: Path,
+    labels: list[dict[str, Any]],
+    changes: dict[str, Any],
+    images: Path | None = None,
+    **inputs: Path,
 ) -> list[dict[str, Any]]:
     artefacts.write_jsonl(folder / "labels" / "labels.jsonl", labels)
     preset = changed(load_preset("smoke"), changes)
     stage = next(one for one in plan(preset) if one.kind == "select")
-    given = {"images": images or folder, **({} if "questions" in inputs else {"labels": folder / "labels"}), **inputs}
+    given = {
+        "images": images or folder,
+        **({} if "questions" in inputs else {"labels": folder / "labels"}),
+        **inputs,
+    }
     selection.run(StageContext(stage, preset, folder / "out", given, Progress(folder / "progress.jsonl")))
     return artefacts.read_jsonl(folder / "out" / "labels.jsonl")
 
@@ -49,11 +60,17 @@ def test_random_labels_are_random_and_not_the_majority(tmp_path: Path) -> None:
     rows = select(tmp_path, labels, {"solver.labels": "random"})
     counts = Counter(row["answer"] for row in rows)
     assert set(counts) == set("ABCD")
-    assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 16.3  # chi-square, 3 degrees of freedom, p = .001
-    assert [row["votes"] for row in rows] == [row["votes"] for row in labels] and all(row["kept"] for row in rows)
+    assert (
+        sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 16.3
+    )  # chi-square, 3 degrees of freedom, p = .001
+    assert [row["votes"] for row in rows] == [row["votes"] for row in labels] and all(
+        row["kept"] for row in rows
+    )
     again = select(tmp_path, labels, {"solver.labels": "random"})
     other = select(tmp_path, labels, {"solver.labels": "random", "seed": 1})
-    assert again == rows and sum(a["answer"] == b["answer"] for a, b in zip(rows, other, strict=True)) < 1150  # a quarter by chance
+    assert (
+        again == rows and sum(a["answer"] == b["answer"] for a, b in zip(rows, other, strict=True)) < 1150
+    )  # a quarter by chance
 
 
 def test_random_labels_keep_the_filters_choice(tmp_path: Path) -> None:
@@ -72,15 +89,22 @@ def test_true_labels_are_the_worlds(tmp_path: Path) -> None:
         asked = next(found for family in FAMILIES.values() if (found := ask(rng, family, scene)) is not None)
         gold[f"1-{i}"] = asked.gold
         labels.append(label(i, "A", kept=i < 10, text=asked.text, image=f"i{i}"))
-    labels.append(label(40, "A", kept=True, text="what is this ? A) 1 B) 2 C) 3 D) 4", image="i0"))  # no question the world understands
-    artefacts.write_jsonl(tmp_path / "world" / "shadow.jsonl", scenes)
-    rows = {row["question_id"]: row for row in select(tmp_path, labels, {"solver.labels": "truth"}, tmp_path / "world")}
+    labels.append(
+        label(40, "A", kept=True, text="what is this ? A) 1 B) 2 C) 3 D) 4", image="i0")
+    )  # no question the world understands
+    artefacts.write_jsonl(tmp_path / "world" / "ground_truth.jsonl", scenes)
+    rows = {
+        row["question_id"]: row
+        for row in select(tmp_path, labels, {"solver.labels": "truth"}, tmp_path / "world")
+    }
     assert {name: rows[name]["answer"] for name in gold} == gold and rows["1-40"]["answer"] is None
     # Eleven were kept, one of them has no true answer: the other ten stay, and one that the filter dropped makes up the number.
     kept = [name for name, row in rows.items() if row["kept"]]
     assert len(kept) == 11 and set(kept) >= {f"1-{i}" for i in range(10)} and "1-40" not in kept
-    limited = select(tmp_path, labels, {"solver.labels": "truth", "matched": [4]}, tmp_path / "world")
-    assert sum(row["kept"] for row in limited) == 4 and all(int(row["question_id"][2:]) < 10 for row in limited if row["kept"])
+    limited = select(tmp_path, labels, {"solver.labels": "truth", "step_matched": [4]}, tmp_path / "world")
+    assert sum(row["kept"] for row in limited) == 4 and all(
+        int(row["question_id"][2:]) < 10 for row in limited if row["kept"]
+    )
 
 
 def test_true_labels_need_a_world_that_knows_them(tmp_path: Path) -> None:
@@ -92,18 +116,30 @@ def test_no_filter_and_its_limit(tmp_path: Path) -> None:
     labels = [label(i, None if i % 5 == 0 else "B", kept=i < 3) for i in range(20)]
     free = select(tmp_path, labels, {"solver.filter": "none"})
     assert [row["kept"] for row in free] == [i % 5 != 0 for i in range(20)]
-    limited = select(tmp_path, labels, {"solver.filter": "none", "matched": [7]})
+    limited = select(tmp_path, labels, {"solver.filter": "none", "step_matched": [7]})
     chosen = {row["question_id"] for row in limited if row["kept"]}
-    assert len(chosen) == 7 and chosen <= {row["question_id"] for row in free if row["kept"]} and chosen != {f"1-{i}" for i in range(1, 8)}
-    assert sum(row["kept"] for row in select(tmp_path, labels, {"solver.filter": "none", "matched": [0]})) == 0
+    assert (
+        len(chosen) == 7
+        and chosen <= {row["question_id"] for row in free if row["kept"]}
+        and chosen != {f"1-{i}" for i in range(1, 8)}
+    )
+    assert (
+        sum(row["kept"] for row in select(tmp_path, labels, {"solver.filter": "none", "step_matched": [0]}))
+        == 0
+    )
 
 
 def test_objectives_without_labels_take_the_valid_questions(tmp_path: Path) -> None:
-    rows = [{"question_id": f"1-{i}", "image_id": "i0", "text": TEXT, "intuitive": "A", "valid": i != 2} for i in range(4)]
+    rows = [
+        {"question_id": f"1-{i}", "image_id": "i0", "text": TEXT, "intuitive": "A", "valid": i != 2}
+        for i in range(4)
+    ]
     artefacts.write_jsonl(tmp_path / "questions" / "questions.jsonl", rows)
     settings = {"solver.labels": "none", "solver.filter": "none", "solver.objective": "group-majority"}
     found = select(tmp_path, [], settings, questions=tmp_path / "questions")
-    assert [(row["question_id"], row["answer"], row["kept"]) for row in found] == [(f"1-{i}", None, True) for i in (0, 1, 3)]
+    assert [(row["question_id"], row["answer"], row["kept"]) for row in found] == [
+        (f"1-{i}", None, True) for i in (0, 1, 3)
+    ]
 
 
 def test_checked_options_decide(tmp_path: Path) -> None:
@@ -116,8 +152,17 @@ def test_checked_options_decide(tmp_path: Path) -> None:
 
 def test_rotated_options_by_hand() -> None:
     assert rotate_options(TEXT) == "how many ? A) 4 B) 1 C) 2 D) 3"
-    assert rotate_options("Which?\nA) red fish\nB) blue\nC) one\nD) two.") == "Which?\nA) two.\nB) red fish\nC) blue\nD) one"
-    for text in ("A) 1 B) 2 D) 4 C) 3", "A) 1 B) 2 C) 3", "see A) in A) 1 B) 2 C) 3 D) 4", "A) B) 2 C) 3 D) 4", ""):
+    assert (
+        rotate_options("Which?\nA) red fish\nB) blue\nC) one\nD) two.")
+        == "Which?\nA) two.\nB) red fish\nC) blue\nD) one"
+    )
+    for text in (
+        "A) 1 B) 2 D) 4 C) 3",
+        "A) 1 B) 2 C) 3",
+        "see A) in A) 1 B) 2 C) 3 D) 4",
+        "A) B) 2 C) 3 D) 4",
+        "",
+    ):
         assert rotate_options(text) is None
 
 
@@ -126,7 +171,9 @@ WORDS = st.text("abc 12\n", min_size=1, max_size=6).filter(str.strip)
 
 @given(WORDS, st.lists(WORDS, min_size=4, max_size=4))
 def test_four_turns_are_none(stem: str, options: list[str]) -> None:
-    text = stem + "".join(f"{mark}{option}" for mark, option in zip(("A)", "B)", "C)", "D)"), options, strict=True))
+    text = stem + "".join(
+        f"{mark}{option}" for mark, option in zip(("A)", "B)", "C)", "D)"), options, strict=True)
+    )
     turned: str | None = text
     for _ in range(4):
         assert turned is not None
@@ -146,15 +193,31 @@ class Seeing:
         for request in requests:
             words = request.messages[-1].text.split()
             letter = words[words.index(self.value) - 1][0] if self.value in words else "A"
-            found.append(Rollout(1, tuple(Completion(f"\\boxed{{ {letter} }}", (1, 2), (0.0, 0.0), "stop") for _ in range(sampling.n))))
+            found.append(
+                Rollout(
+                    1,
+                    tuple(
+                        Completion(f"\\boxed{{ {letter} }}", (1, 2), (0.0, 0.0), "stop")
+                        for _ in range(sampling.n)
+                    ),
+                )
+            )
         return found
 
 
-def test_a_majority_that_follows_its_option_is_answerable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_majority_that_follows_its_option_is_answerable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "images").mkdir()
     path = tmp_path / "images" / "0.png"
     tiny_model.picture(0).save(path)
-    row = {"image_id": "i0", "path": "0.png", "sha256": artefacts.sha256_file(path), "width": 42, "height": 42}
+    row = {
+        "image_id": "i0",
+        "path": "0.png",
+        "sha256": artefacts.sha256_file(path),
+        "width": 42,
+        "height": 42,
+    }
     artefacts.write_jsonl(tmp_path / "images" / "images.jsonl", [row])
     labels = [
         label(0, "C"),  # 3 is the third option: found again at D
@@ -168,8 +231,15 @@ def test_a_majority_that_follows_its_option_is_answerable(tmp_path: Path, monkey
     seeing = Seeing("3")
     monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: seeing)
     inputs = {"images": tmp_path / "images", "labels": tmp_path / "labels", "solver": tmp_path}
-    facts = answerability.run(StageContext(stage, preset, tmp_path / "out", inputs, Progress(tmp_path / "progress.jsonl")))
+    facts = answerability.run(
+        StageContext(stage, preset, tmp_path / "out", inputs, Progress(tmp_path / "progress.jsonl"))
+    )
     rows = artefacts.read_jsonl(tmp_path / "out" / "checks.jsonl")
     assert [row["answerable"] for row in rows] == [True, False, False, False]
-    assert rows[0]["answer"] == "C" and rows[0]["votes"] == ["D"] * 10 and rows[1]["answer"] == "D" and rows[2]["votes"] is None
+    assert (
+        rows[0]["answer"] == "C"
+        and rows[0]["votes"] == ["D"] * 10
+        and rows[1]["answer"] == "D"
+        and rows[2]["votes"] is None
+    )
     assert seeing.asked == 2 and (facts["checked"], facts["answerable"]) == (2, 1)

@@ -19,16 +19,18 @@ from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, InterruptedRun, RolloutError
 from vzero.presets import content_differences, load_preset
 from vzero.rollout import Message, Request, serve, server
-from vzero.rollout.client import Elsewhere, Endpoint, Patience, ServedEngine, home_of
+from vzero.rollout.client import Endpoint, RemoteServer, RetryPolicy, ServedEngine, home_of
 from vzero.rollout.server import elsewhere, model_name
 from vzero.rollout.vocabulary import Vocabulary
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 from vzero.selfplay import plan
 
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=10, temperature=1.0, top_p=0.9, top_k=40, repetition_penalty=1.1, max_new_tokens=40)
-CALM = Patience(attempt_seconds=60, retries=1, pause_seconds=0.01)  # on a busy machine a good server may be slow
-HASTY = Patience(attempt_seconds=0.6, retries=1, pause_seconds=0.01)
+CALM = RetryPolicy(
+    attempt_seconds=60, retries=1, pause_seconds=0.01
+)  # on a busy machine a good server may be slow
+HASTY = RetryPolicy(attempt_seconds=0.6, retries=1, pause_seconds=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,14 @@ def request(image: int, seed: int, text: str = "how many red ?") -> Request:
     return Request((Message("system", "solve"), Message("user", text)), tiny_model.picture(image), seed)
 
 
-def engine(vocabulary: Vocabulary, *urls: str, model: str = "m", token: str | None = "t", patience: Patience = CALM) -> ServedEngine:
-    return ServedEngine([Elsewhere(Endpoint(url, model, token)) for url in urls], vocabulary, patience)
+def engine(
+    vocabulary: Vocabulary,
+    *urls: str,
+    model: str = "m",
+    token: str | None = "t",
+    patience: RetryPolicy = CALM,
+) -> ServedEngine:
+    return ServedEngine([RemoteServer(Endpoint(url, model, token)) for url in urls], vocabulary, patience)
 
 
 def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vocabulary) -> None:
@@ -51,8 +59,19 @@ def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vo
         rollouts = engine(vocabulary, url).generate([request(0, 5), request(1, 6)], VOTES)
     assert len(seen) == 2  # one request a question
     body = next(one for one in seen if one["seed"] == derive(5, "vllm"))
-    assert (body["n"], body["temperature"], body["top_p"], body["top_k"], body["repetition_penalty"]) == (10, 1.0, 0.9, 40, 1.1)
-    assert (body["max_completion_tokens"], body["model"], body["stream"], body["stop_token_ids"]) == (40, "m", False, [2])
+    assert (body["n"], body["temperature"], body["top_p"], body["top_k"], body["repetition_penalty"]) == (
+        10,
+        1.0,
+        0.9,
+        40,
+        1.1,
+    )
+    assert (body["max_completion_tokens"], body["model"], body["stream"], body["stop_token_ids"]) == (
+        40,
+        "m",
+        False,
+        [2],
+    )
     assert body["logit_bias"] == {str(i): -100.0 for i in range(10) if i != 2}
     system, user = body["messages"]
     assert system == {"role": "system", "content": [{"type": "text", "text": "solve"}]}
@@ -61,8 +80,13 @@ def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vo
     assert Image.open(io.BytesIO(data)).tobytes() == tiny_model.picture(0).tobytes()
     for one, rollout in zip((5, 6), rollouts, strict=True):
         assert rollout.prompt_tokens == 13
-        expected = sorted(fake_server.reply({**body, "seed": derive(one, "vllm")})["choices"], key=lambda choice: choice["index"])
-        assert [list(c.token_ids) for c in rollout.completions] == [choice["token_ids"] for choice in expected]
+        expected = sorted(
+            fake_server.reply({**body, "seed": derive(one, "vllm")})["choices"],
+            key=lambda choice: choice["index"],
+        )
+        assert [list(c.token_ids) for c in rollout.completions] == [
+            choice["token_ids"] for choice in expected
+        ]
         for completion in rollout.completions:
             assert completion.text == " ".join(WORDS[i] for i in completion.token_ids[:-1])
             assert completion.finish_reason == "stop" and completion.logprobs == ()
@@ -70,7 +94,9 @@ def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vo
 
 def test_greedy_asks_for_one_and_gives_n_alike(vocabulary: Vocabulary) -> None:
     with fake_server.serving() as (url, seen):
-        (rollout,) = engine(vocabulary, url).generate([request(0, 5)], SamplingConfig(n=3, temperature=0.0, max_new_tokens=2))
+        (rollout,) = engine(vocabulary, url).generate(
+            [request(0, 5)], SamplingConfig(n=3, temperature=0.0, max_new_tokens=2)
+        )
     assert seen[0]["n"] == 1 and len(rollout.completions) == 3
     assert len({c.token_ids for c in rollout.completions}) == 1
     assert {c.finish_reason for c in rollout.completions} == {"length"}
@@ -79,7 +105,10 @@ def test_greedy_asks_for_one_and_gives_n_alike(vocabulary: Vocabulary) -> None:
 def test_the_image_alone_chooses_the_server(vocabulary: Vocabulary) -> None:
     with fake_server.serving() as (one, seen_one), fake_server.serving() as (other, seen_other):
         engine(vocabulary, one, other).generate([request(i % 8, i) for i in range(32)], VOTES)
-    pictures = [{body["messages"][1]["content"][0]["image_url"]["url"] for body in seen} for seen in (seen_one, seen_other)]
+    pictures = [
+        {body["messages"][1]["content"][0]["image_url"]["url"] for body in seen}
+        for seen in (seen_one, seen_other)
+    ]
     assert len(seen_one) + len(seen_other) == 32 and all(pictures)
     assert not pictures[0] & pictures[1]
     assert all(home_of(url, 2) == 0 for url in pictures[0])
@@ -174,15 +203,24 @@ FAULTS = {
     "floods": (_flood, "more than .* bytes"),
     "no choices": (_changed(lambda reply: reply.update(choices=[])), "0 completions where 10"),
     "nine choices": (_changed(lambda reply: reply["choices"].pop()), "9 completions where 10"),
-    "one choice twice": (_changed(lambda reply: reply["choices"].append(_first(reply))), "11 completions where 10"),
+    "one choice twice": (
+        _changed(lambda reply: reply["choices"].append(_first(reply))),
+        "11 completions where 10",
+    ),
     "another model": (_changed(lambda reply: reply.update(model="other")), "from the model other where m"),
     "no model": (_changed(lambda reply: reply.pop("model")), "KeyError"),
     "a list": (_changed(lambda reply: [reply.pop(key) for key in list(reply)]), "KeyError"),
     "no token ids": (_changed(lambda reply: _first(reply).update(token_ids=None)), "without token ids"),
     "words for ids": (_changed(lambda reply: _first(reply).update(token_ids=["A"])), "without token ids"),
     "an empty completion": (_changed(lambda reply: _first(reply).update(token_ids=[])), "no end of a turn"),
-    "an end that is none": (_changed(lambda reply: _first(reply).update(finish_reason="abort")), "no end of a turn"),
-    "an end without its token": (_changed(lambda reply: _first(reply).update(token_ids=[20])), "no end of a turn"),
+    "an end that is none": (
+        _changed(lambda reply: _first(reply).update(finish_reason="abort")),
+        "no end of a turn",
+    ),
+    "an end without its token": (
+        _changed(lambda reply: _first(reply).update(token_ids=[20])),
+        "no end of a turn",
+    ),
     "cut off early": (_changed(lambda reply: _first(reply).update(finish_reason="length")), "max_model_len"),
     "too long": (_changed(lambda reply: _first(reply).update(token_ids=[20] * 41)), "41 tokens"),
     "an image token": (_changed(lambda reply: _first(reply).update(token_ids=[3, 2])), "forbidden"),
@@ -192,11 +230,15 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_faulty_server_ends_in_an_interruption_and_never_in_votes(vocabulary: Vocabulary, name: str) -> None:
+def test_a_faulty_server_ends_in_an_interruption_and_never_in_votes(
+    vocabulary: Vocabulary, name: str
+) -> None:
     fault, said = FAULTS[name]
     with fake_server.serving(fault=fault) as (url, seen):
         with pytest.raises(InterruptedRun, match=said) as caught:
-            engine(vocabulary, url, patience=HASTY if "within" in said else CALM).generate([request(0, 1)], VOTES)
+            engine(vocabulary, url, patience=HASTY if "within" in said else CALM).generate(
+                [request(0, 1)], VOTES
+            )
         assert 1 <= len(seen) <= 2  # bounded: one attempt and one retry
     assert caught.value.exit_code == 75
     assert url in str(caught.value) and "run the same command again" in str(caught.value)
@@ -219,13 +261,19 @@ def test_one_bad_request_among_many_leaves_no_partial_result(vocabulary: Vocabul
 
 @pytest.mark.parametrize("code", [400, 413, 422])
 def test_a_request_that_is_refused_is_not_repeated(vocabulary: Vocabulary, code: int) -> None:
-    with fake_server.serving(fault=_status(code)) as (url, seen), pytest.raises(RolloutError, match=f"HTTP {code}"):
+    with (
+        fake_server.serving(fault=_status(code)) as (url, seen),
+        pytest.raises(RolloutError, match=f"HTTP {code}"),
+    ):
         engine(vocabulary, url).generate([request(0, 1)], VOTES)
     assert len(seen) == 1
 
 
 def test_a_wrong_token_is_said_and_never_shown(vocabulary: Vocabulary) -> None:
-    with fake_server.serving(token="right") as (url, seen), pytest.raises(InterruptedRun, match="VZERO_SOLVER_TOKEN") as caught:
+    with (
+        fake_server.serving(token="right") as (url, seen),
+        pytest.raises(InterruptedRun, match="VZERO_SOLVER_TOKEN") as caught,
+    ):
         engine(vocabulary, url, token="very-wrong").generate([request(0, 1)], VOTES)
     assert len(seen) == 1
     assert "very-wrong" not in str(caught.value)
@@ -240,10 +288,14 @@ def test_a_server_that_comes_back_is_picked_up(vocabulary: Vocabulary) -> None:
         return len(failed) <= 2 and _status(503)(handler, body)
 
     with fake_server.serving(fault=fault) as (url, _):
-        (rollout,) = engine(vocabulary, url, patience=Patience(60, 3, 0.01)).generate([request(0, 1)], VOTES)
+        (rollout,) = engine(vocabulary, url, patience=RetryPolicy(60, 3, 0.01)).generate(
+            [request(0, 1)], VOTES
+        )
         assert len(failed) == 3
     with fake_server.serving() as (url, _):
-        assert engine(vocabulary, url).generate([request(0, 1)], VOTES) == [rollout]  # a retry draws what a first attempt draws
+        assert engine(vocabulary, url).generate([request(0, 1)], VOTES) == [
+            rollout
+        ]  # a retry draws what a first attempt draws
 
 
 class Restarting:
@@ -263,7 +315,9 @@ class Restarting:
         self._down = False
 
 
-def test_requests_that_wait_are_not_sent_to_a_server_that_is_being_brought_back(vocabulary: Vocabulary) -> None:
+def test_requests_that_wait_are_not_sent_to_a_server_that_is_being_brought_back(
+    vocabulary: Vocabulary,
+) -> None:
     asked: list[int] = []
 
     def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
@@ -272,7 +326,9 @@ def test_requests_that_wait_are_not_sent_to_a_server_that_is_being_brought_back(
 
     with fake_server.serving(fault=fault) as (url, _):
         server = Restarting(url)
-        rollouts = ServedEngine([server], vocabulary, Patience(60, 1, 0.01, together=1)).generate([request(0, i) for i in range(8)], VOTES)
+        rollouts = ServedEngine([server], vocabulary, RetryPolicy(60, 1, 0.01, together=1)).generate(
+            [request(0, i) for i in range(8)], VOTES
+        )
     assert len(rollouts) == 8 and len(asked) == 9 and server.recoveries == 1
 
 
@@ -286,19 +342,29 @@ def test_the_next_server_answers_for_a_dead_one(vocabulary: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize("text", ["what is <img> ?", "<vid> red"])
-def test_control_tokens_in_a_question_are_refused_before_anything_is_sent(vocabulary: Vocabulary, text: str) -> None:
+def test_control_tokens_in_a_question_are_refused_before_anything_is_sent(
+    vocabulary: Vocabulary, text: str
+) -> None:
     with fake_server.serving() as (url, seen), pytest.raises(RolloutError, match="control tokens"):
         engine(vocabulary, url).generate([request(0, 1, text)], VOTES)
     assert not seen
 
 
-def test_the_check_wants_the_checkpoints_own_template_and_a_model_that_is_there(vocabulary: Vocabulary) -> None:
+def test_the_check_wants_the_checkpoints_own_template_and_a_model_that_is_there(
+    vocabulary: Vocabulary,
+) -> None:
     # The fake says that it read four unknown tokens; the template makes three: <user> A <go>.
-    with fake_server.serving() as (url, seen), pytest.raises(InterruptedRun, match="another prompt than the checkpoint"):
+    with (
+        fake_server.serving() as (url, seen),
+        pytest.raises(InterruptedRun, match="another prompt than the checkpoint"),
+    ):
         engine(vocabulary, url).check()
     assert seen[0]["max_completion_tokens"] == 1 and "image_url" not in json.dumps(seen)
     swapped = _changed(lambda reply: reply.update(prompt_token_ids=[9, 24, 8], usage={"prompt_tokens": 3}))
-    with fake_server.serving(fault=swapped) as (url, _), pytest.raises(InterruptedRun, match="another prompt than the checkpoint"):
+    with (
+        fake_server.serving(fault=swapped) as (url, _),
+        pytest.raises(InterruptedRun, match="another prompt than the checkpoint"),
+    ):
         engine(vocabulary, url).check()
     good = _changed(lambda reply: reply.update(prompt_token_ids=[8, 24, 9], usage={"prompt_tokens": 3}))
     with fake_server.serving(fault=good) as (url, _):
@@ -313,7 +379,9 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
-def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VZERO_SOLVER_TOKEN", "hush")
     (one, other) = elsewhere(EngineConfig(urls=("http://a:8000/v1/", "https://b/x")).urls, checkpoint)
     assert (one.url, other.url) == ("http://a:8000", "https://b/x")
@@ -324,7 +392,9 @@ def test_servers_elsewhere_are_named_by_the_content_of_the_checkpoint(checkpoint
     assert model_name(checkpoint) != before
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://me:secret@a", "http://a?x=1", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://a", "http://", "http://me:secret@a", "http://a?x=1", ""]
+)
 def test_what_is_no_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InputError, match="http://HOST:PORT") as caught:
         load_preset("smoke", changes={"engine.urls": [url]})
@@ -337,7 +407,9 @@ def test_where_servers_are_does_not_determine_what_a_run_answers() -> None:
     assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
     assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
     third = load_preset("smoke", changes={"engine.name": "server", "engine.servers": 2})
-    assert content_differences(third.model_dump(mode="json"), other.model_dump(mode="json")) == ["engine.name"]
+    assert content_differences(third.model_dump(mode="json"), other.model_dump(mode="json")) == [
+        "engine.name"
+    ]
     assert plan(third)[1].config != plan(other)[1].config
 
 
@@ -357,7 +429,9 @@ def test_servers_stand_on_their_gpus(
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     config = EngineConfig(name="server", **settings)
-    assert [server._device(config, number, on_gpu=True)["CUDA_VISIBLE_DEVICES"] for number in (0, 1)] == devices
+    assert [
+        server._device(config, number, on_gpu=True)["CUDA_VISIBLE_DEVICES"] for number in (0, 1)
+    ] == devices
     if visible:
         with pytest.raises(InputError, match="are visible"):
             server._device(config.model_copy(update={"gpus": (7, 8)}), 0, on_gpu=True)

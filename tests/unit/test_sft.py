@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny_model
-from vzero import artefacts, checkpoints, sft
-from vzero.images import ImageRecord, load_records, open_image
+from vzero.arms import sft
+from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.presets import changed, load_preset
-from vzero.progress import Progress
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
-from vzero.stage import StageContext
 
 TEXT = "how many ? A) 1 B) 2 C) 3 D) 4"
 WORDS = tiny_model.vocabulary()
@@ -30,12 +31,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(4):
         path = folder / "images" / f"{i}.png"
         tiny_model.picture(i).save(path)
-        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+        rows.append(
+            {
+                "image_id": f"i{i}",
+                "path": path.name,
+                "sha256": artefacts.sha256_file(path),
+                "width": 42,
+                "height": 42,
+            }
+        )
         name = f"1-i{i}"
         labels.append({"question_id": name, "image_id": f"i{i}", "text": TEXT, "answer": "B", "kept": i != 3})
         for k in range(4):
             text = " ".join(plain[(i + k + j) % len(plain)] for j in range(2 + k))
-            votes.append({"question_id": name, "index": k, "text": text, "answer": "C" if k == 1 else "B", "finish_reason": "stop"})
+            votes.append(
+                {
+                    "question_id": name,
+                    "index": k,
+                    "text": text,
+                    "answer": "C" if k == 1 else "B",
+                    "finish_reason": "stop",
+                }
+            )
     votes[3]["finish_reason"] = "length"
     artefacts.write_jsonl(folder / "images" / "images.jsonl", rows)
     artefacts.write_jsonl(folder / "labels" / "labels.jsonl", labels)
@@ -52,7 +69,12 @@ def context(place: Path, out: Path, lora: dict[str, float] | None = None, **more
     changes = {f"solver.grpo.{key}": value for key, value in settings.items()}
     preset = changed(load_preset("smoke"), {"solver.objective": "sft", "lora": lora, **changes})
     stage = next(one for one in plan(preset) if one.kind == "train-solver")
-    inputs = {"images": place / "images", "labels": place / "labels", "votes": place / "votes", "solver": place / "model"}
+    inputs = {
+        "images": place / "images",
+        "labels": place / "labels",
+        "votes": place / "votes",
+        "solver": place / "model",
+    }
     return StageContext(stage, preset, out, inputs, Progress(out / "work" / "progress.jsonl"))
 
 
@@ -79,12 +101,17 @@ def test_the_gradient_is_that_of_the_mean_over_tokens(place: Path) -> None:
     total, count = torch.zeros(()), 0
     for lesson in given:
         prompt = processor.apply_chat_template(
-            [{"role": "system", "content": "solve"}, {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": TEXT}]}],
+            [
+                {"role": "system", "content": "solve"},
+                {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": TEXT}]},
+            ],
             tokenize=False,
             add_generation_prompt=True,
         )
         for text in lesson.replies:
-            whole = processor(text=[f"{prompt} {text} <eos>"], images=[[open_image(lesson.image)]], return_tensors="pt")
+            whole = processor(
+                text=[f"{prompt} {text} <eos>"], images=[[open_image(lesson.image)]], return_tensors="pt"
+            )
             length = len(text.split()) + 1
             log_probs = model(**whole).logits[0, -length - 1 : -1].log_softmax(-1)
             total = total - log_probs.gather(1, whole["input_ids"][0, -length:, None]).sum()
@@ -107,7 +134,9 @@ def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(
     assert facts == {"prompts": 3, "prompts_used": 6, "generations": 6, "steps": 6, "imitated": 12}
     rows = artefacts.read_jsonl(calm.folder / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert sum(row["loss"] for row in rows[3:]) < sum(row["loss"] for row in rows[:3])  # each epoch is all three lessons
+    assert sum(row["loss"] for row in rows[3:]) < sum(
+        row["loss"] for row in rows[:3]
+    )  # each epoch is all three lessons
 
     killed, gradient, steps = context(place, tmp_path / "killed", lora, **rate), sft._gradient, []
 
@@ -125,17 +154,26 @@ def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(
     torn.mkdir(parents=True)
     sft.run_training(killed)
     assert artefacts.read_jsonl(killed.folder / "metrics.jsonl") == rows
-    one, other = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (calm.folder, killed.folder))
+    one, other = (
+        load_file(folder / "checkpoint" / "model.safetensors") for folder in (calm.folder, killed.folder)
+    )
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_fine_tuned_adapters_leave_everything_but_linear_layers_as_it_was(place: Path, tmp_path: Path) -> None:
+def test_fine_tuned_adapters_leave_everything_but_linear_layers_as_it_was(
+    place: Path, tmp_path: Path
+) -> None:
     out = context(place, tmp_path / "out", {"rank": 2, "alpha": 8})
     sft.run_training(out)
-    before, after = load_file(place / "model" / "model.safetensors"), load_file(out.folder / "checkpoint" / "model.safetensors")
+    before, after = (
+        load_file(place / "model" / "model.safetensors"),
+        load_file(out.folder / "checkpoint" / "model.safetensors"),
+    )
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert len(moved) == 2 * 7 and all(name.endswith("_proj.weight") and "visual" not in name for name in moved)
+    assert len(moved) == 2 * 7 and all(
+        name.endswith("_proj.weight") and "visual" not in name for name in moved
+    )
 
 
 def test_nothing_to_imitate_leaves_the_model_as_it_is(place: Path, tmp_path: Path) -> None:
@@ -143,14 +181,20 @@ def test_nothing_to_imitate_leaves_the_model_as_it_is(place: Path, tmp_path: Pat
     artefacts.write_jsonl(tmp_path / "labels" / "labels.jsonl", [])
     empty.inputs["labels"] = tmp_path / "labels"
     assert sft.run_training(empty)["steps"] == 0
-    before, after = load_file(place / "model" / "model.safetensors"), load_file(empty.folder / "checkpoint" / "model.safetensors")
+    before, after = (
+        load_file(place / "model" / "model.safetensors"),
+        load_file(empty.folder / "checkpoint" / "model.safetensors"),
+    )
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_frozen_vision_tower_stays(place: Path, tmp_path: Path) -> None:
     out = context(place, tmp_path / "out", freeze_vision=True)
     sft.run_training(out)
-    before, after = load_file(place / "model" / "model.safetensors"), load_file(out.folder / "checkpoint" / "model.safetensors")
+    before, after = (
+        load_file(place / "model" / "model.safetensors"),
+        load_file(out.folder / "checkpoint" / "model.safetensors"),
+    )
     seen = [name for name in before if "visual" in name]
     assert seen and all(torch.equal(before[name], after[name]) for name in seen)
     assert any(not torch.equal(before[name], after[name]) for name in before if name not in seen)

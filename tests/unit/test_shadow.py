@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness import shadow
-from vzero import artefacts
+from harness.analysis import ground_truth
+from vzero.runtime import artefacts
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def question(name: str, text: str | None, finish: str = "stop") -> dict:
     }
 
 
-def label(name: str, votes: str, answer: str | None, confidence: float, kept: bool, intuitive: str = "A") -> dict:
+def label(
+    name: str, votes: str, answer: str | None, confidence: float, kept: bool, intuitive: str = "A"
+) -> dict:
     return {
         "question_id": name,
         "image_id": f"i{name}",
@@ -75,9 +77,9 @@ def value(found: dict, name: str) -> tuple[float | None, int]:
 
 
 def test_measures_without_truth_by_hand():
-    found = shadow.measure(QUESTIONS, LABELS, None)
+    found = ground_truth.measure(QUESTIONS, LABELS, None)
     assert value(found, "valid") == (pytest.approx(5 / 6), 6)
-    assert value(found, "cut_off") == (pytest.approx(1 / 6), 6)
+    assert value(found, "truncated") == (pytest.approx(1 / 6), 6)
     assert value(found, "distinct") == (pytest.approx(4 / 5), 5)
     assert value(found, "kept") == (pytest.approx(3 / 5), 5)
     assert value(found, "agreement") == (pytest.approx(1 / 5), 5)
@@ -88,9 +90,12 @@ def test_measures_without_truth_by_hand():
 
 
 def test_measures_with_truth_by_hand():
-    found = shadow.measure(QUESTIONS, LABELS, TRUTHS)
+    found = ground_truth.measure(QUESTIONS, LABELS, TRUTHS)
     assert value(found, "well_posed") == (pytest.approx(4 / 5), 5)
-    assert value(found, "label_accuracy") == (pytest.approx(2 / 4), 4)  # 1 and 3 right, 2 wrong, 4 has no majority
+    assert value(found, "label_accuracy") == (
+        pytest.approx(2 / 4),
+        4,
+    )  # 1 and 3 right, 2 wrong, 4 has no majority
     assert value(found, "label_accuracy_kept") == (pytest.approx(1 / 2), 2)  # 2 and 3
     assert value(found, "label_accuracy_kept_strict") == (pytest.approx(1 / 3), 3)  # and the ill-posed 6
     assert value(found, "intuitive_accuracy") == (pytest.approx(2 / 4), 4)
@@ -105,32 +110,38 @@ def test_measures_with_truth_by_hand():
 
 
 def test_before_the_votes_only_the_questions_are_measured():
-    found = shadow.measure(QUESTIONS, None, TRUTHS)
+    found = ground_truth.measure(QUESTIONS, None, TRUTHS)
     assert value(found, "well_posed")[1] == 5
     assert found["kept"] is found["label_accuracy"] is None
 
 
 def test_nothing_valid_measures_nothing():
-    found = shadow.measure([question("1", None)], [], {})
+    found = ground_truth.measure([question("1", None)], [], {})
     assert value(found, "valid") == (0.0, 1)
     assert value(found, "kept") == value(found, "label_accuracy") == (None, 0)
     assert found["entropy_nats"] is None and found["calibration"] == []
 
 
 def test_both_branches_measure_the_same_names():
-    names = set(shadow.measure(QUESTIONS, LABELS, TRUTHS))
-    assert names == set(shadow.measure(QUESTIONS, LABELS, None)) == set(shadow.measure(QUESTIONS, None, None))
+    names = set(ground_truth.measure(QUESTIONS, LABELS, TRUTHS))
+    assert (
+        names
+        == set(ground_truth.measure(QUESTIONS, LABELS, None))
+        == set(ground_truth.measure(QUESTIONS, None, None))
+    )
 
 
 def test_entropy_of_equal_shares_is_the_log_of_their_number():
-    assert shadow.entropy([5, 5, 5, 5, 0]) == pytest.approx(math.log(4))
-    assert shadow.entropy([7]) == pytest.approx(0)
-    assert shadow.entropy([]) is None
+    assert ground_truth.entropy([5, 5, 5, 5, 0]) == pytest.approx(math.log(4))
+    assert ground_truth.entropy([7]) == pytest.approx(0)
+    assert ground_truth.entropy([]) is None
 
 
 def test_confidences_of_other_vote_counts_fall_in_the_nearest_tenth():
-    rows = [(label("1", "", "A", c, False), Known("f", "A", True, None)) for c in (1 / 3, 0.35, 0.25, 0.7, 0.3)]
-    assert {row["c"]: row["n"] for row in shadow.calibration(rows)} == {0.3: 3, 0.4: 1, 0.7: 1}
+    rows = [
+        (label("1", "", "A", c, False), Known("f", "A", True, None)) for c in (1 / 3, 0.35, 0.25, 0.7, 0.3)
+    ]
+    assert {row["c"]: row["n"] for row in ground_truth.calibration(rows)} == {0.3: 3, 0.4: 1, 0.7: 1}
 
 
 def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
@@ -140,15 +151,17 @@ def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
     from vzero.pocket.world import draw, scene_to_json
 
     _, scene = draw(3, 0)
-    asked = next(found for family in FAMILIES.values() if (found := ask(random.Random(1), family, scene)) is not None)
+    asked = next(
+        found for family in FAMILIES.values() if (found := ask(random.Random(1), family, scene)) is not None
+    )
     rows = [
         {"question_id": "1-x", "image_id": "x", "valid": True, "text": asked.text},
         {"question_id": "1-y", "image_id": "x", "valid": True, "text": "no such words"},
         {"question_id": "1-z", "image_id": "x", "valid": False, "text": None},
     ]
-    assert shadow.pocket_truths(tmp_path, rows) is None
-    artefacts.write_jsonl(tmp_path / "shadow.jsonl", [{"image_id": "x", "scene": scene_to_json(scene)}])
-    found = shadow.pocket_truths(tmp_path, rows)
+    assert ground_truth.pocket_truths(tmp_path, rows) is None
+    artefacts.write_jsonl(tmp_path / "ground_truth.jsonl", [{"image_id": "x", "scene": scene_to_json(scene)}])
+    found = ground_truth.pocket_truths(tmp_path, rows)
     assert set(found) == {"1-x", "1-y"}
     assert (found["1-x"].answer, found["1-x"].well_posed) == (asked.gold, True)
     assert (found["1-y"].family, found["1-y"].well_posed) == (None, False)

@@ -12,10 +12,10 @@ from torch import distributed
 from torch.distributed.tensor import DTensor
 
 from tests import tiny_model
-from vzero import checkpoints
 from vzero.grpo import sharding
 from vzero.rollout.protocol import Message, Request
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import checkpoints
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def stepped(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
 
 
-def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(group: None, base: Path, tmp_path: Path) -> None:
+def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(
+    group: None, base: Path, tmp_path: Path
+) -> None:
     plain, parts = checkpoints.load_model(base), checkpoints.load_model(base)
     optimizers = []
     sharding.split(parts)
@@ -69,9 +71,15 @@ def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(gr
     for name, model, found in (("plain", plain, None), ("parts", parts, sharding.weights(parts))):
         checkpoints.save(model, checkpoints.load_processor(base), tmp_path / name, found)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "parts"))
-    assert one.keys() == other.keys() and all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
-    assert not all(torch.equal(one[name], value) for name, value in load_file(base / "model.safetensors").items())
-    assert (tmp_path / "plain" / "config.json").read_text() == (tmp_path / "parts" / "config.json").read_text()
+    assert one.keys() == other.keys() and all(
+        torch.allclose(one[name], other[name], atol=1e-6) for name in one
+    )
+    assert not all(
+        torch.equal(one[name], value) for name, value in load_file(base / "model.safetensors").items()
+    )
+    assert (tmp_path / "plain" / "config.json").read_text() == (
+        tmp_path / "parts" / "config.json"
+    ).read_text()
     # A third model goes on from what was saved, as the second does.
     torch.save(sharding.moments(parts, optimizers[1]), tmp_path / "moments")
     saved = torch.load(tmp_path / "moments", weights_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image
 
-from harness.evaluation.shuffled import deal
+from harness.evals.shuffled import deal
 from vzero.errors import InputError
 
 
@@ -21,14 +21,18 @@ class Item:
 
 
 def items(count: int) -> list[Item]:
-    return [Item(f"i{i}", "f", Image.new("RGB", (2, 2), (i, 0, 0)), f"q{i}", "ABCD"[i % 4]) for i in range(count)]
+    return [
+        Item(f"i{i}", "f", Image.new("RGB", (2, 2), (i, 0, 0)), f"q{i}", "ABCD"[i % 4]) for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])
 def test_every_picture_once_and_none_with_its_own_question(count: int) -> None:
     own = items(count)
     dealt = deal(own, "suite")
-    assert [(one.item_id, one.family, one.question, one.gold) for one in dealt] == [(o.item_id, o.family, o.question, o.gold) for o in own]
+    assert [(one.item_id, one.family, one.question, one.gold) for one in dealt] == [
+        (o.item_id, o.family, o.question, o.gold) for o in own
+    ]
     assert sorted(id(one.image) for one in dealt) == sorted(id(one.image) for one in own)
     assert all(one.image is not before.image for one, before in zip(dealt, own, strict=True))
     assert [id(one.image) for one in deal(own, "suite")] == [id(one.image) for one in dealt]

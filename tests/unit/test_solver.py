@@ -11,16 +11,17 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny_model
-from vzero import artefacts, selfplay, solver
+from vzero import selfplay, solver
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
-from vzero.images import ImageRecord
+from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
-from vzero.progress import Progress
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Request, Rollout
-from vzero.stage import StageContext
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
 
 TEXT = "how many ? A) 1 B) 2 C) 3 D) 4"
 
@@ -32,11 +33,21 @@ def context_for(tmp_path: Path, kind: str, questions: list[dict], labels: list[d
     for i in range(3):
         path = folder / f"{i}.png"
         tiny_model.picture(i).save(path)
-        rows.append({"image_id": f"i{i}", "path": path.name, "sha256": artefacts.sha256_file(path), "width": 42, "height": 42})
+        rows.append(
+            {
+                "image_id": f"i{i}",
+                "path": path.name,
+                "sha256": artefacts.sha256_file(path),
+                "width": 42,
+                "height": 42,
+            }
+        )
     artefacts.write_jsonl(folder / "images.jsonl", rows)
     artefacts.write_jsonl(tmp_path / "questions" / "questions.jsonl", questions)
     artefacts.write_jsonl(tmp_path / "labels" / "labels.jsonl", labels)
-    preset = load_preset("smoke", ["engine.batch_sequences=20", "engine.threads=1", "solver.grpo.max_completion_tokens=4"])
+    preset = load_preset(
+        "smoke", ["engine.batch_sequences=20", "engine.threads=1", "solver.grpo.max_completion_tokens=4"]
+    )
     stage = next(one for one in selfplay.plan(preset) if one.kind == kind)
     return StageContext(
         stage,
@@ -78,7 +89,8 @@ class Voters:
             Rollout(
                 5,
                 tuple(
-                    Completion(f"\\boxed{{ {one} }}" if one != "-" else "hm", (4, 5, 6), (0.0,) * 3, "stop") for one in self.script.pop(0)
+                    Completion(f"\\boxed{{ {one} }}" if one != "-" else "hm", (4, 5, 6), (0.0,) * 3, "stop")
+                    for one in self.script.pop(0)
                 ),
             )
             for _ in requests
@@ -101,10 +113,22 @@ def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "kept": True,
         "votes": ["C", "C", "C", "B", "B", "A", None, None, None, None],
     }
-    assert (second["question_id"], second["answer"], second["confidence"], second["kept"]) == ("1-i2", "D", 0.9, False)
+    assert (second["question_id"], second["answer"], second["confidence"], second["kept"]) == (
+        "1-i2",
+        "D",
+        0.9,
+        False,
+    )
     votes = artefacts.read_jsonl(context.folder / "votes.jsonl")
     assert len(votes) == 20
-    assert votes[0] == {"question_id": "1-i0", "index": 0, "text": "\\boxed{ C }", "answer": "C", "finish_reason": "stop", "tokens": 3}
+    assert votes[0] == {
+        "question_id": "1-i0",
+        "index": 0,
+        "text": "\\boxed{ C }",
+        "answer": "C",
+        "finish_reason": "stop",
+        "tokens": 3,
+    }
     assert facts == {"written": 3, "valid": 2, "kept": 1, "mean_confidence": pytest.approx(0.6), "tokens": 60}
     [asked] = voters.asked  # twenty sequences together: two questions a chunk
     assert asked[0][0] == TEXT and asked[0][1] != asked[1][1] and asked[0][2].n == 10
@@ -112,7 +136,9 @@ def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_labelling_resumes_at_the_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_for(tmp_path, "label", [question(0), question(1), question(2)], [])
-    monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: Voters("A" * 10, "B" * 10))  # dies in the second chunk
+    monkeypatch.setattr(
+        engines, "open_engine", lambda config, checkpoint: Voters("A" * 10, "B" * 10)
+    )  # dies in the second chunk
     with pytest.raises(IndexError):
         solver.run_labelling(context)
     rest = Voters("C" * 10)
@@ -125,14 +151,21 @@ def test_labelling_resumes_at_the_chunk(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_valid_question_labels_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_for(tmp_path, "label", [question(0, valid=False)], [])
     monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: Voters())
-    assert solver.run_labelling(context) == {"written": 1, "valid": 0, "kept": 0, "mean_confidence": None, "tokens": 0}
+    assert solver.run_labelling(context) == {
+        "written": 1,
+        "valid": 0,
+        "kept": 0,
+        "mean_confidence": None,
+        "tokens": 0,
+    }
     assert artefacts.read_jsonl(context.folder / "labels.jsonl") == []
 
 
 def test_label_reward_by_hand() -> None:
     texts = ("<think> w </think> \\boxed{ B }", "\\boxed{C}", "B", "\\boxed{ b }", "<think> \\boxed{B")
     group = Group(
-        Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), "B"), tuple(Completion(text, (1,), (0.0,), "stop") for text in texts)
+        Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), "B"),
+        tuple(Completion(text, (1,), (0.0,), "stop") for text in texts),
     )
     assert solver.label_reward([group], 0).rewards == [[1.0, 0.0, 0.0, 1.0, 0.0]]
 
@@ -177,7 +210,9 @@ def test_a_training_pays_by_a_reward_out_of_a_file(tmp_path: Path) -> None:
     preset = changed(context.preset, {"solver.objective": "own", "solver.reward_source": source})
     solver.run_training(replace(context, preset=preset))
     rows = artefacts.read_jsonl(context.folder / "rollouts.jsonl")
-    assert [row["reward"] for row in rows] == [row["text"].count("w") + 2.5 for row in rows] and len({row["reward"] for row in rows}) > 1
+    assert [row["reward"] for row in rows] == [row["text"].count("w") + 2.5 for row in rows] and len(
+        {row["reward"] for row in rows}
+    ) > 1
 
 
 def test_no_kept_question_leaves_the_solver_as_it_was(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from vzero import artefacts
-from vzero import stage as stages
 from vzero.errors import InputError
 from vzero.presets import load_preset
+from vzero.runtime import artefacts
+from vzero.runtime import stage as stages
+from vzero.runtime.stage import StageContext, finished, main, run_stage, spec_of
 from vzero.selfplay import plan
-from vzero.stage import StageContext, finished, main, run_stage, spec_of
 
 STAGE = "00-images"
 
@@ -62,7 +62,9 @@ def test_a_stage_is_sealed_once(tmp_path: Path) -> None:
     run_stage(run, STAGE, {"images": never})
 
 
-def test_a_kill_while_the_manifest_is_written_leaves_nothing_in_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_the_manifest_is_written_leaves_nothing_in_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, folder = new_run(tmp_path), tmp_path / "stages" / STAGE
 
     def half_a_manifest(*_: Any) -> None:
@@ -78,7 +80,9 @@ def test_a_kill_while_the_manifest_is_written_leaves_nothing_in_the_next_one(tmp
     assert list(files(run)) == ["images/one.txt"]
 
 
-def test_a_kill_after_the_seal_needs_no_second_run_and_leaves_no_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_after_the_seal_needs_no_second_run_and_leaves_no_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, folder = new_run(tmp_path), tmp_path / "stages" / STAGE
     killed_at(monkeypatch, stages.shutil, "rmtree", lambda *_: None)
     with pytest.raises(Killed):
@@ -95,7 +99,11 @@ def test_a_killed_attempt_is_resumed_from_the_same_spec_alone(tmp_path: Path) ->
         raise Killed
 
     def sees(context: StageContext) -> dict[str, Any]:
-        return {"rows": len(artefacts.read_jsonl(context.work / "log.jsonl")) if (context.work / "log.jsonl").exists() else 0}
+        return {
+            "rows": len(artefacts.read_jsonl(context.work / "log.jsonl"))
+            if (context.work / "log.jsonl").exists()
+            else 0
+        }
 
     def facts(run: Path) -> int:
         return artefacts.read_json(run / "stages" / STAGE / artefacts.MANIFEST)["facts"]["rows"]
@@ -149,7 +157,7 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_row_that_does_not_fit_the_disk_is_an_error(tmp_path: Path) -> None:
     """A write may be cut short without failing; a row lost so would shift all that follow it in a resumed stage."""
     code = (
-        "import resource, signal, sys; from pathlib import Path; from vzero.artefacts import append_jsonl\n"
+        "import resource, signal, sys; from pathlib import Path; from vzero.runtime.artefacts import append_jsonl\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "path = Path(sys.argv[1]); append_jsonl(path, {'row': 'x' * 60})\n"
         "try: append_jsonl(path, {'row': 'y' * 60})\n"

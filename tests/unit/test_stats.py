@@ -46,7 +46,9 @@ def test_wilson_by_hand_and_empty():
 
 def test_holm_by_hand():
     # sorted .01 .03 .04 -> .03, max(.03, .06), max(.06, .04)
-    assert holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": None}) == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06, "d": None})
+    assert holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": None}) == pytest.approx(
+        {"a": 0.06, "b": 0.03, "c": 0.06, "d": None}
+    )
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
@@ -92,7 +94,9 @@ def test_clustering_by_image_equals_a_t_test_on_image_means_when_sizes_are_equal
 
 def test_bootstrap_is_the_enumerated_distribution_for_three_images():
     # sums (1, 0, -1), one item each: 27 equally likely resamples, means in thirds
-    values = sorted(sum(draw) / 3 for draw in np.array(np.meshgrid([1, 0, -1], [1, 0, -1], [1, 0, -1])).reshape(3, -1).T)
+    values = sorted(
+        sum(draw) / 3 for draw in np.array(np.meshgrid([1, 0, -1], [1, 0, -1], [1, 0, -1])).reshape(3, -1).T
+    )
     found = paired_gain([pairs([0, 0, 1], [1, 0, 0])], seed=5, level=0.8, resamples=40_000)
     assert found.low == pytest.approx(values[int(0.1 * 27)]) == pytest.approx(-2 / 3)
     assert found.high == pytest.approx(2 / 3)
@@ -102,7 +106,9 @@ def test_bootstrap_agrees_with_scipys_and_is_seeded():
     rng = np.random.default_rng(6)
     difference = rng.choice([-1, 0, 0, 1, 1], 300).astype(float)
     mine = paired_gain([pairs([0.0] * 300, list(difference))], seed=7)
-    oracle = scipy_stats.bootstrap((difference,), np.mean, method="percentile", n_resamples=10_000, rng=rng).confidence_interval
+    oracle = scipy_stats.bootstrap(
+        (difference,), np.mean, method="percentile", n_resamples=10_000, rng=rng
+    ).confidence_interval
     assert (mine.low, mine.high) == pytest.approx((oracle.low, oracle.high), abs=0.012)
     assert mine == paired_gain([pairs([0.0] * 300, list(difference))], seed=7)
     assert mine != paired_gain([pairs([0.0] * 300, list(difference))], seed=8)
@@ -162,7 +168,9 @@ def test_coverage_of_a_known_difference():
     covered = covered_normal = blind = 0
     for trial in range(200):
         shift = np.repeat(rng.normal(0.1, 0.3, 40), 3) + rng.normal(0, 0.1, 120)
-        found = paired_gain([pairs([0.0] * 120, list(shift), [i // 3 for i in range(120)])], seed=trial, resamples=500)
+        found = paired_gain(
+            [pairs([0.0] * 120, list(shift), [i // 3 for i in range(120)])], seed=trial, resamples=500
+        )
         naive = paired_gain([pairs([0.0] * 120, list(shift))], seed=trial, resamples=500)
         covered += found.low <= 0.1 <= found.high
         covered_normal += found.normal_low <= 0.1 <= found.normal_high

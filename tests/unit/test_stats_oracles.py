@@ -16,13 +16,27 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from harness.stats import Pairs, detectable, equivalence, gain_over_seeds, holm, mcnemar, mean_interval, paired_gain, wilson
+from harness.stats import (
+    Pairs,
+    detectable,
+    equivalence,
+    gain_over_seeds,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_gain,
+    wilson,
+)
 
 WORLDS = 2000
 
 
 def pairs(difference: np.ndarray, images: list[int] | None = None) -> Pairs:
-    return Pairs([0.0] * len(difference), list(difference), images if images is not None else list(range(len(difference))))
+    return Pairs(
+        [0.0] * len(difference),
+        list(difference),
+        images if images is not None else list(range(len(difference))),
+    )
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -35,7 +49,9 @@ def test_mcnemar_is_statsmodels(wins: int, losses: int) -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 @settings(max_examples=15)
 def test_holm_is_statsmodels(values: list[float]) -> None:
-    assert list(holm({str(i): p for i, p in enumerate(values)}).values()) == pytest.approx(multipletests(values, method="holm")[1])
+    assert list(holm({str(i): p for i, p in enumerate(values)}).values()) == pytest.approx(
+        multipletests(values, method="holm")[1]
+    )
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (3, 11), (400, 1350)])
@@ -48,7 +64,9 @@ def test_the_clustered_error_is_that_of_a_regression_on_a_constant() -> None:
     images = np.sort(rng.integers(0, 30, 120))
     difference = rng.normal(0.1, 0.4, 30)[images] + rng.normal(0, 0.2, 120)
     found = paired_gain([pairs(difference, list(images))], 0)
-    fit = statsmodels.OLS(difference, np.ones(120)).fit(cov_type="cluster", cov_kwds={"groups": images}, use_t=True)
+    fit = statsmodels.OLS(difference, np.ones(120)).fit(
+        cov_type="cluster", cov_kwds={"groups": images}, use_t=True
+    )
     assert found.gain == pytest.approx(fit.params[0]) and found.p == pytest.approx(fit.pvalues[0])
     assert (found.normal_low, found.normal_high) == pytest.approx(tuple(fit.conf_int()[0]))
 
@@ -65,7 +83,9 @@ def test_equivalence_is_statsmodels_tost(shift: float) -> None:
 def test_detectable_is_the_effect_a_power_analysis_solves_for() -> None:
     n = 800
     half = 1.959964 * 0.4 / math.sqrt(n)
-    assert detectable(0.1 - half, 0.1 + half) == pytest.approx(0.4 * TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8), rel=3e-3)
+    assert detectable(0.1 - half, 0.1 + half) == pytest.approx(
+        0.4 * TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8), rel=3e-3
+    )
     assert detectable(None, None) is None
 
 
@@ -78,12 +98,16 @@ def test_the_t_over_seeds_by_hand() -> None:
     from scipy import stats
 
     half = stats.t.ppf(0.975, degrees) * math.sqrt(seeds + images)
-    assert (found.mean, found.t_low, found.t_high) == pytest.approx((0.375, 0.375 - half, 0.375 + half), abs=1e-6)
+    assert (found.mean, found.t_low, found.t_high) == pytest.approx(
+        (0.375, 0.375 - half, 0.375 + half), abs=1e-6
+    )
     assert found.p == pytest.approx(2 * stats.t.sf(0.375 / math.sqrt(seeds + images), degrees), abs=1e-6)
     assert found.wide == (min(found.low, found.t_low), max(found.high, found.t_high))
 
 
-def coverage(interval: Callable[[np.random.Generator], tuple[float, float]], truth: float, seed: int) -> float:
+def coverage(
+    interval: Callable[[np.random.Generator], tuple[float, float]], truth: float, seed: int
+) -> float:
     rng = np.random.default_rng(seed)
     found = np.array([interval(rng) for _ in range(WORLDS)])
     return float(np.mean((found[:, 0] <= truth) & (truth <= found[:, 1])))
@@ -124,7 +148,12 @@ def test_intervals_of_one_run_cover_what_they_say() -> None:
         found = mean_interval([(list(rng.binomial(1, 0.7, 300).astype(float)), list(range(300)))], 0)
         return found.low, found.high
 
-    worlds = {"bootstrap": (bootstrap, 0.06), "by image": (by_image, 0.1), "t": (students, 0.1), "wilson": (single, 0.7)}
+    worlds = {
+        "bootstrap": (bootstrap, 0.06),
+        "by image": (by_image, 0.1),
+        "t": (students, 0.1),
+        "wilson": (single, 0.7),
+    }
     found = {name: coverage(interval, truth, 11) for name, (interval, truth) in worlds.items()}
     assert all(0.93 <= share <= 0.97 for share in found.values()), found
 
@@ -138,14 +167,24 @@ def test_intervals_over_seeds_cover_what_they_say_and_the_bare_bootstrap_of_thre
             "two-level": np.transpose([(s.low, s.high) for s in spreads]),
         }.items():
             found[seeds, name] = float(np.mean((low <= 0.05) & (high >= 0.05)))
-    assert all(0.93 <= found[key] <= 0.97 for key in ((3, "wide"), (5, "wide"), (20, "wide"), (20, "two-level"))), found
+    assert all(
+        0.93 <= found[key] <= 0.97 for key in ((3, "wide"), (5, "wide"), (20, "wide"), (20, "two-level"))
+    ), found
     assert found[3, "two-level"] < 0.9, "three seeds show two thirds of their variance"
 
 
 def test_a_test_of_nothing_rejects_one_time_in_twenty() -> None:
     rng = np.random.default_rng(17)
-    exact = [paired_gain([pairs(rng.choice([1.0, -1.0, 0.0], 400, p=[0.1, 0.1, 0.8]))], 0, resamples=2) for _ in range(WORLDS)]
-    seeds = [gain_over_seeds([[pairs(rng.normal(luck, 0.4, 100)) for luck in rng.normal(0, 0.05, 4)]], 0, resamples=2) for _ in range(500)]
+    exact = [
+        paired_gain([pairs(rng.choice([1.0, -1.0, 0.0], 400, p=[0.1, 0.1, 0.8]))], 0, resamples=2)
+        for _ in range(WORLDS)
+    ]
+    seeds = [
+        gain_over_seeds(
+            [[pairs(rng.normal(luck, 0.4, 100)) for luck in rng.normal(0, 0.05, 4)]], 0, resamples=2
+        )
+        for _ in range(500)
+    ]
     assert np.mean([one.p <= 0.05 for one in seeds]) == pytest.approx(0.05, abs=0.025)
     doubled = [math.copysign(1, one.gain) for one in exact if one.p <= 0.05]
     assert 0.02 <= len(doubled) / WORLDS <= 0.06

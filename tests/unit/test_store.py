@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import store as stores
-from harness.run.store import Store
-from vzero import artefacts
+from harness.runs import shared_stages as stores
+from harness.runs.shared_stages import Store
+from vzero.runtime import artefacts
 
 
 def sealed_stage(folder: Path, text: str = "one", seed: int = 0) -> str:
@@ -29,9 +29,13 @@ def test_a_stage_is_linked_in_and_out(tmp_path: Path) -> None:
     artefacts.write_text(taken / "left over.txt", "from a killed attempt")
     manifest = store.fetch(digest, taken)
     assert manifest is not None and manifest["facts"] == {"seconds": 3.0}
-    assert artefacts.folder_hashes(taken) == artefacts.folder_hashes(made) and artefacts.sealed(taken) == artefacts.sealed(made)
+    assert artefacts.folder_hashes(taken) == artefacts.folder_hashes(made) and artefacts.sealed(
+        taken
+    ) == artefacts.sealed(made)
     assert (made / "rows.jsonl").stat().st_ino == (taken / "rows.jsonl").stat().st_ino
-    artefacts.write_jsonl(taken / "rows.jsonl", [{"x": 2}])  # a rewrite is a new file: the other run keeps its own
+    artefacts.write_jsonl(
+        taken / "rows.jsonl", [{"x": 2}]
+    )  # a rewrite is a new file: the other run keeps its own
     assert artefacts.read_jsonl(made / "rows.jsonl") == [{"x": 1}]
 
 
@@ -50,7 +54,11 @@ def test_a_damaged_stage_is_dropped_and_made_anew(tmp_path: Path, harm: str) -> 
         (entry / "more.txt").write_text("x")
     else:
         artefacts.write_text(entry / artefacts.MANIFEST, '{"spec": {')
-    assert store.fetch(digest, tmp_path / "taken") is None and not (tmp_path / "taken").exists() and not entry.exists()
+    assert (
+        store.fetch(digest, tmp_path / "taken") is None
+        and not (tmp_path / "taken").exists()
+        and not entry.exists()
+    )
     sealed_stage(tmp_path / "again")
     store.publish(tmp_path / "again")
     assert store.fetch(digest, tmp_path / "taken") is not None
@@ -64,7 +72,9 @@ def test_a_stage_of_another_spec_under_this_name_is_not_taken(tmp_path: Path) ->
     assert store.fetch(other, tmp_path / "taken") is None
 
 
-def test_a_kill_while_linking_leaves_nothing_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_linking_leaves_nothing_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, made, link, count = Store(tmp_path / "store"), tmp_path / "made", os.link, []
 
     def dies(*words: object, **more: object) -> None:
@@ -127,7 +137,10 @@ def test_two_processes_do_a_stage_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(stores, "POLL", 0.05)
     digest = sealed_stage(tmp_path / "scratch")
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_work, args=(tmp_path / "store", tmp_path / "log.jsonl", digest)) for _ in range(2)]
+    workers = [
+        context.Process(target=_work, args=(tmp_path / "store", tmp_path / "log.jsonl", digest))
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.suites import catalogue, data, local
-from harness.suites.fetch import fetch
-from harness.suites.pixels import Limits, one_picture, side_by_side
+from harness.evals import catalogue, local, rows
+from harness.evals.fetch import fetch
+from harness.evals.pictures import Limits, one_picture, side_by_side
 from tests.fixtures import suite_rows
-from vzero import artefacts
 from vzero.errors import InputError, VZeroError
+from vzero.runtime import artefacts
 
 SUITES = catalogue.suites()
 
@@ -40,7 +40,12 @@ def logicvista(folder: Path, rows: int = 3) -> Path:
     table = {}
     for number in range(rows):
         (folder / "images" / f"v1_{number}.png").write_bytes(suite_rows.picture(number))
-        about = {"question": f"Which? {number}", "answer": "B, a", "skill": ["spatial"], "broad_capability": ["diagram"]}
+        about = {
+            "question": f"Which? {number}",
+            "answer": "B, a",
+            "skill": ["spatial"],
+            "broad_capability": ["diagram"],
+        }
         table[f"v1_{number}"] = {"imagename": f"v1_{number}.png", **about}
     (folder / "dataset.json").write_text(json.dumps(table))
     return folder
@@ -48,31 +53,33 @@ def logicvista(folder: Path, rows: int = 3) -> Path:
 
 def test_every_suite_is_found_where_fetch_puts_it(saved, tmp_path):
     for name, suite in SUITES.items():
-        tables = data.open_tables(suite, saved, tmp_path)
-        assert [len(table.questions) for table in tables] == [len(rows) for (one, _), (_, rows) in suite_rows.SPLITS.items() if one == name]
+        tables = rows.open_tables(suite, saved, tmp_path)
+        assert [len(table.questions) for table in tables] == [
+            len(rows) for (one, _), (_, rows) in suite_rows.SPLITS.items() if one == name
+        ]
 
 
 def test_a_folder_of_datasets_may_be_given_itself(saved, tmp_path):
-    (table,) = data.open_tables(SUITES["mmstar"], saved / "mmstar", tmp_path)
+    (table,) = rows.open_tables(SUITES["mmstar"], saved / "mmstar", tmp_path)
     assert table.questions[0].item.gold == ("B",)
     with pytest.raises(InputError, match="no split 'train' of mmvp"):
-        data.open_tables(SUITES["mmvp"], saved / "mmstar", tmp_path)
+        rows.open_tables(SUITES["mmvp"], saved / "mmstar", tmp_path)
     with pytest.raises(InputError, match="There is no blink"):
-        data.open_tables(SUITES["blink"], saved / "mmstar", tmp_path)
+        rows.open_tables(SUITES["blink"], saved / "mmstar", tmp_path)
 
 
 def test_a_damaged_folder_is_one_sentence(mmstar, tmp_path):
     next((mmstar / "mmstar" / "val").glob("*.arrow")).write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a `datasets` folder"):
-        data.open_tables(SUITES["mmstar"], mmstar, tmp_path)
+        rows.open_tables(SUITES["mmstar"], mmstar, tmp_path)
 
 
 def test_the_public_layout_of_logicvista_becomes_rows(tmp_path):
     folder = logicvista(tmp_path / "copy")
-    (table,) = data.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+    (table,) = rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
     assert [question.item.id for question in table.questions] == ["v1_0", "v1_1", "v1_2"]
     assert {question.item.gold for question in table.questions} == {("A", "B")}
-    shown = data.pictures(SUITES["logicvista"], table.rows[1], "v1_1")
+    shown = rows.pictures(SUITES["logicvista"], table.rows[1], "v1_1")
     assert shown["image"].tobytes() == Image.open(folder / "images" / "v1_1.png").tobytes()
 
 
@@ -82,26 +89,31 @@ def test_a_broken_picture_is_named_before_anything_is_asked(tmp_path, content):
     path = folder / "images" / "v1_1.png"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=r"picture of item v1_1 of logicvista cannot be"):
-        data.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+        rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
     assert not (tmp_path / "scratch" / "logicvista").exists()
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"v1_0": {}}', '{"v1_0": 3}', '{"v1_0": {"imagename": 3, "question": "?", "answer": "A"}}']
+    "content",
+    ["{", "[]", '{"v1_0": {}}', '{"v1_0": 3}', '{"v1_0": {"imagename": 3, "question": "?", "answer": "A"}}'],
 )
 def test_a_file_that_is_not_the_benchmarks_is_one_sentence(tmp_path, content):
     folder = logicvista(tmp_path / "copy")
     (folder / "dataset.json").write_text(content)
     with pytest.raises(InputError, match=r"logicvista|LogicVista"):
-        data.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+        rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
 
 
 def test_mathvistas_json_with_pictures_becomes_rows(tmp_path):
     (tmp_path / "copy" / "images").mkdir(parents=True)
     (tmp_path / "copy" / "images" / "1.jpg").write_bytes(suite_rows.picture(1))
-    row = {key: value for key, value in suite_rows.SPLITS["mathvista", None][1][0].items() if key not in ("decoded_image", "query")}
+    row = {
+        key: value
+        for key, value in suite_rows.SPLITS["mathvista", None][1][0].items()
+        if key not in ("decoded_image", "query")
+    }
     (tmp_path / "copy" / "testmini.json").write_text(json.dumps({"1": row}))
-    (table,) = data.open_tables(SUITES["mathvista"], tmp_path / "copy", tmp_path / "scratch")
+    (table,) = rows.open_tables(SUITES["mathvista"], tmp_path / "copy", tmp_path / "scratch")
     assert table.questions[0].item.gold == ("B",) and table.part.split == "testmini"
 
 
@@ -109,7 +121,11 @@ def test_fetch_from_a_copy_pins_rows_and_pictures_and_is_done_once(tmp_path):
     folder = logicvista(tmp_path / "copy")
     told = fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
     assert (told["state"], told["rows"], told["rows_expected"], told["with_gold"]) == ("fetched", 3, 448, 3)
-    assert set(artefacts.read_json(tmp_path / "data" / "logicvista.pins.json")["rows"]) == {"v1_0", "v1_1", "v1_2"}
+    assert set(artefacts.read_json(tmp_path / "data" / "logicvista.pins.json")["rows"]) == {
+        "v1_0",
+        "v1_1",
+        "v1_2",
+    }
     shutil.rmtree(folder)
     again = fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
     assert again["state"] == "already there" and again["sha256"] == told["sha256"]
@@ -123,8 +139,10 @@ def test_a_changed_row_is_refused_and_named(tmp_path):
     table["v1_2"]["answer"] = "C"  # a gold answer
     (folder / "dataset.json").write_text(json.dumps(table))
     local.convert(SUITES["logicvista"], folder, tmp_path / "data")  # behind the pins' back
-    with pytest.raises(InputError, match=r"Rows of logicvista are not the ones that were pinned: v1_2, v1_4;"):
-        data.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
+    with pytest.raises(
+        InputError, match=r"Rows of logicvista are not the ones that were pinned: v1_2, v1_4;"
+    ):
+        rows.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
     with pytest.raises(InputError, match="v1_2, v1_4"):
         fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
 
@@ -135,13 +153,13 @@ def test_a_missing_row_is_refused(tmp_path):
     shutil.rmtree(folder)
     local.convert(SUITES["logicvista"], logicvista(tmp_path / "less", rows=2), tmp_path / "data")
     with pytest.raises(InputError, match="v1_2, v1_3, v1_4 and 1 more"):
-        data.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
+        rows.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
 
 
 def test_damaged_pins_are_one_sentence(mmstar, tmp_path):
-    data.pins_file(mmstar, SUITES["mmstar"]).write_text("{}")
+    rows.pins_file(mmstar, SUITES["mmstar"]).write_text("{}")
     with pytest.raises(InputError, match="not a file of pins"):
-        data.open_tables(SUITES["mmstar"], mmstar, tmp_path)
+        rows.open_tables(SUITES["mmstar"], mmstar, tmp_path)
 
 
 def test_without_a_hub_fetching_says_so_at_once(tmp_path, monkeypatch):
@@ -159,12 +177,12 @@ def test_rows_that_share_an_id_are_refused(saved, tmp_path):
     table = datasets.load_from_disk(str(saved / "mmstar"))["val"]
     local.save_table(datasets.concatenate_datasets([table, table]), "val", tmp_path / "data" / "mmstar")
     with pytest.raises(InputError, match="several rows called '0'"):
-        data.open_tables(SUITES["mmstar"], tmp_path / "data", tmp_path)
+        rows.open_tables(SUITES["mmstar"], tmp_path / "data", tmp_path)
 
 
 def test_an_item_without_a_picture_is_named():
     with pytest.raises(InputError, match="Item 7 of mmstar has no picture"):
-        data.pictures(SUITES["mmstar"], {"image": None}, "7")
+        rows.pictures(SUITES["mmstar"], {"image": None}, "7")
 
 
 def test_limits_keep_proportions_and_touch_nothing_that_fits():
@@ -191,9 +209,18 @@ def test_a_chat_becomes_one_picture_and_its_words():
     limits = Limits(1, 10**9)
     (message,), shown = one_picture([{"role": "user", "content": [picture, text]}], limits)
     assert message.text == "How many?" and shown.size == (40, 40)
-    (message,), shown = one_picture([{"role": "user", "content": [{"type": "text", "text": "In "}, picture, picture, text]}], limits)
-    assert message.text.endswith("In (image 1)(image 2)How many?") and "2 images side by side" in message.text and shown.size == (96, 40)
-    for chat in ([{"role": "user", "content": [text]}], [{"role": "system", "content": [picture]}, {"role": "user", "content": [text]}]):
+    (message,), shown = one_picture(
+        [{"role": "user", "content": [{"type": "text", "text": "In "}, picture, picture, text]}], limits
+    )
+    assert (
+        message.text.endswith("In (image 1)(image 2)How many?")
+        and "2 images side by side" in message.text
+        and shown.size == (96, 40)
+    )
+    for chat in (
+        [{"role": "user", "content": [text]}],
+        [{"role": "system", "content": [picture]}, {"role": "user", "content": [text]}],
+    ):
         with pytest.raises(VZeroError):
             one_picture(chat, limits)
 
@@ -202,7 +229,7 @@ def test_a_judge_that_is_down_or_refuses_is_said_before_anything_is_asked():
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
-    from harness.suites.judge import reachable
+    from harness.evals.judge import reachable
 
     class Judge(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.suites import catalogue, fields
+from harness.evals import catalogue, fields
 from tests.fixtures.suite_rows import GOLD, SPLITS
 from vzero.errors import InputError
 
@@ -13,7 +13,10 @@ SUITES = catalogue.suites()
 
 def questions(name: str) -> list[fields.Question]:
     return [
-        fields.read(SUITES[name], row, index) for (suite, _), (_, rows) in SPLITS.items() if suite == name for index, row in enumerate(rows)
+        fields.read(SUITES[name], row, index)
+        for (suite, _), (_, rows) in SPLITS.items()
+        if suite == name
+        for index, row in enumerate(rows)
     ]
 
 
@@ -81,17 +84,23 @@ def test_a_row_of_another_dataset_is_refused_and_named():
 def test_groups_have_members_and_names_are_resolved_once():
     assert "logicvista" in catalogue.members("math") and "logicvista" in catalogue.members("logic")
     assert catalogue.members("all") == sorted(SUITES)
-    assert [suite.name for suite in catalogue.choose(["logic, logicvista", "mmstar"])] == ["logicvista", "visulogic", "mmstar"]
+    assert [suite.name for suite in catalogue.choose(["logic, logicvista", "mmstar"])] == [
+        "logicvista",
+        "visulogic",
+        "mmstar",
+    ]
     for wrong in ("nothing", " , "):
         with pytest.raises(InputError, match="choose among"):
             catalogue.choose([wrong])
 
 
 def test_records_are_whole():
-    from harness import baselines
+    from harness.claims import published
 
-    known = {(one.suite, one.metric) for one in baselines.numbers("base", published=False)}
+    known = {(one.suite, one.metric) for one in published.numbers("base", published=False)}
     for suite in SUITES.values():
         assert suite.fields in fields.READERS
         assert 0 < suite.scored <= suite.rows
-        assert suite.published.suite is None or (suite.published.suite, suite.published.metric) in known, suite.name
+        assert suite.published.suite is None or (suite.published.suite, suite.published.metric) in known, (
+            suite.name
+        )

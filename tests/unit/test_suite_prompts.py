@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.evals.prompts import boxed
 from harness.scoring.items import Item
-from harness.suites.prompts import boxed
 from vzero.errors import InputError
 from vzero.prompts import solver_messages
 
@@ -34,7 +34,9 @@ def test_the_box_is_described_by_the_kind_of_answer(asked, said):
     assert system == solver_messages("natural", "")[0]  # the Solver's own
 
 
-def test_the_pocket_dialect_is_the_solvers_own_and_others_are_refused():
-    assert boxed("pocket", item("choice"), "how many red ? A) 1") == solver_messages("pocket", "how many red ? A) 1")
-    with pytest.raises(InputError, match="no dialect 'latin'"):
+def test_the_pocket_prompt_format_is_the_solvers_own_and_others_are_refused():
+    assert boxed("pocket", item("choice"), "how many red ? A) 1") == solver_messages(
+        "pocket", "how many red ? A) 1"
+    )
+    with pytest.raises(InputError, match="no prompt_format 'latin'"):
         boxed("latin", item("choice"), "?")

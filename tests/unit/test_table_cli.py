@@ -21,30 +21,46 @@ def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom harness.cli import app\ntry: app(prog_name='vzero-harness')\n"
         "finally: print([m for m in ('torch', 'transformers', 'trl', 'lmms_eval', 'statsmodels') if m in sys.modules], file=sys.stderr)"
     )
-    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("md", "## Arms by suite"), ("csv", "kind,row,arm"), ("latex", "\\begin{table}"), ("html", "<!doctype")]
+    ("name", "start"),
+    [("md", "## Arms by suite"), ("csv", "kind,row,arm"), ("latex", "\\begin{table}"), ("html", "<!doctype")],
 )
-def test_each_format_goes_to_stdout_or_a_file_and_loads_no_model(name: str, start: str, tmp_path: Path) -> None:
+def test_each_format_goes_to_stdout_or_a_file_and_loads_no_model(
+    name: str, start: str, tmp_path: Path
+) -> None:
     shown = harness("table", POCKET, "--format", name)
     assert shown.returncode == 0 and shown.stdout.lstrip().startswith(start) and shown.stderr.strip() == "[]"
     written = harness("table", POCKET, "--format", name, "--out", str(tmp_path / "table"))
     assert written.returncode == 0 and written.stdout == ""
-    assert (tmp_path / "table").read_text(encoding="utf-8").replace("\r\n", "\n") == shown.stdout.replace("\r\n", "\n")
+    assert (tmp_path / "table").read_text(encoding="utf-8").replace("\r\n", "\n") == shown.stdout.replace(
+        "\r\n", "\n"
+    )
 
 
 def test_the_terminal_shows_every_suite_and_the_losses() -> None:
     shown = harness("table", POCKET)
     assert shown.returncode == 0
-    for words in ("pocket_math", "pocket_logic", "pocket_vision", "average", "loses on pocket_logic", "5 seeds"):
+    for words in (
+        "pocket_math",
+        "pocket_logic",
+        "pocket_vision",
+        "average",
+        "loses on pocket_logic",
+        "5 seeds",
+    ):
         assert words in shown.stdout
 
 
 def test_json_is_the_whole_object() -> None:
     found = json.loads(harness("table", POCKET, "--json").stdout)
-    assert [row["name"] for row in found["rows"]] == ["base", "v-zero S1", "v-zero S2"] and len(found["claims"]) > 10
+    assert [row["name"] for row in found["rows"]] == ["base", "v-zero S1", "v-zero S2"] and len(
+        found["claims"]
+    ) > 10
 
 
 @pytest.mark.parametrize(
@@ -60,7 +76,9 @@ def test_json_is_the_whole_object() -> None:
         ({"format": "x"}, "is not the results of a run"),
     ],
 )
-def test_results_of_another_shape_are_one_sentence(changes: dict[str, object], sentence: str, tmp_path: Path) -> None:
+def test_results_of_another_shape_are_one_sentence(
+    changes: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
     stated = {"format": 1, "seed": 0, "suites": {}, "models": ["base"], "metrics": ["greedy"], **changes}
     (tmp_path / "results.json").write_text(json.dumps(stated), encoding="utf-8")
     shown = CliRunner().invoke(app, ["table", str(tmp_path)])
@@ -68,10 +86,9 @@ def test_results_of_another_shape_are_one_sentence(changes: dict[str, object], s
 
 
 def test_the_format_read_is_the_format_written() -> None:
-    from harness import results
-    from harness.comparison import load
+    from harness.analysis import load, results
 
-    assert load.__globals__["FORMAT"] == results.FORMAT
+    assert load.FORMAT == results.FORMAT
 
 
 @pytest.mark.parametrize(

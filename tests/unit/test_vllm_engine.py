@@ -15,14 +15,16 @@ import torch
 from scipy.stats import chisquare
 
 from tests import tiny_model
-from vzero import checkpoints
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import Engine, Message, Request, Rollout
 from vzero.rollout.engines import open_engine
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
+from vzero.runtime import checkpoints
 
-pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it")
+pytestmark = pytest.mark.skipif(
+    find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it"
+)
 WORDS = tiny_model.vocabulary()
 EOS = WORDS.index("<eos>")
 FORBIDDEN = {WORDS.index(word) for word in tiny_model.SPECIAL} - {EOS}
@@ -53,7 +55,9 @@ def engine(checkpoint: Path) -> Engine:
     return open_engine(config("vllm"), checkpoint)
 
 
-def request(seed: int, text: str = "how many red", image: int | None = 0, size: tuple[int, int] = (42, 42)) -> Request:
+def request(
+    seed: int, text: str = "how many red", image: int | None = 0, size: tuple[int, int] = (42, 42)
+) -> Request:
     picture = None if image is None else tiny_model.picture(image, size)
     return Request((Message("system", "solve"), Message("user", text)), picture, seed)
 
@@ -70,7 +74,9 @@ def several() -> list[Request]:
     ]
 
 
-def test_greedy_tokens_and_prompt_lengths_are_those_of_the_transformers_engine(engine: Engine, reference: Engine) -> None:
+def test_greedy_tokens_and_prompt_lengths_are_those_of_the_transformers_engine(
+    engine: Engine, reference: Engine
+) -> None:
     for penalty in (1.0, 1.4):
         sampling = SamplingConfig(temperature=0.0, repetition_penalty=penalty, max_new_tokens=12)
         assert engine.generate(several(), sampling) == reference.generate(several(), sampling)
@@ -84,7 +90,9 @@ def test_greedy_tokens_and_prompt_lengths_are_those_of_the_transformers_engine(e
         SamplingConfig(n=6, temperature=0.7, top_k=20, top_p=0.9, repetition_penalty=1.3, max_new_tokens=10),
     ],
 )
-def test_logprobs_are_those_of_the_distribution_drawn_from(engine: Engine, checkpoint: Path, sampling: SamplingConfig) -> None:
+def test_logprobs_are_those_of_the_distribution_drawn_from(
+    engine: Engine, checkpoint: Path, sampling: SamplingConfig
+) -> None:
     model, processor = checkpoints.load_model(checkpoint), checkpoints.load_processor(checkpoint)
     forbidden = torch.tensor([i in FORBIDDEN for i in range(len(WORDS))])
     gaps = []
@@ -98,12 +106,19 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(engine: Engine, check
             types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(completion.token_ids)))
             pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw") if key in inputs}
             with torch.no_grad():
-                logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), mm_token_type_ids=types, **pictures).logits[0]
+                logits = model(
+                    input_ids=whole,
+                    attention_mask=torch.ones_like(whole),
+                    mm_token_type_ids=types,
+                    **pictures,
+                ).logits[0]
             for t, (token, logprob) in enumerate(zip(completion.token_ids, completion.logprobs, strict=True)):
                 seen = torch.zeros(1, len(WORDS), dtype=torch.bool)
                 seen[0, whole[0, : width + t]] = True
                 scores = adjust(logits[None, width + t - 1], sampling, forbidden, seen) / sampling.temperature
-                expected = torch.log_softmax(keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1)[0, token]
+                expected = torch.log_softmax(
+                    keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1
+                )[0, token]
                 gaps.append(abs(logprob - expected.item()))
     assert len(gaps) > 100 and max(gaps) < 1e-3
 
@@ -125,18 +140,27 @@ def test_each_request_is_told_as_it_ends_while_others_go_on(engine: Engine) -> N
 
     with pytest.raises(RolloutError, match="nobody listens"):
         engine.stream(several(), sampling, fails)
-    assert engine.generate(several()[:1], sampling) == rollouts[:1]  # nothing of the failed call is left in the engine
+    assert (
+        engine.generate(several()[:1], sampling) == rollouts[:1]
+    )  # nothing of the failed call is left in the engine
 
 
 def test_two_thousand_draws_follow_the_models_own_distribution(engine: Engine, checkpoint: Path) -> None:
     model, processor = checkpoints.load_model(checkpoint), checkpoints.load_processor(checkpoint)
     one = request(9)
-    inputs = processor(text=["<sys> solve <user> <vs><img><ve> how many red <go>"], images=[[one.image]], return_tensors="pt")
+    inputs = processor(
+        text=["<sys> solve <user> <vs><img><ve> how many red <go>"], images=[[one.image]], return_tensors="pt"
+    )
     with torch.no_grad():
         logits = model(**inputs).logits[0, -1].double()
     logits[sorted(FORBIDDEN)] = -torch.inf
     probabilities = torch.softmax(logits, 0)
-    drawn = torch.tensor([c.token_ids[0] for c in engine.generate([one], SamplingConfig(n=2000, max_new_tokens=1))[0].completions])
+    drawn = torch.tensor(
+        [
+            c.token_ids[0]
+            for c in engine.generate([one], SamplingConfig(n=2000, max_new_tokens=1))[0].completions
+        ]
+    )
     counts = torch.bincount(drawn, minlength=len(WORDS))
     often = probabilities * 2000 >= 5  # the rest is one class
     observed = [*counts[often].tolist(), counts[~often].sum().item()]
@@ -151,12 +175,21 @@ def test_draws_belong_to_the_seed_and_the_index_alone(engine: Engine) -> None:
     for i, one in list(enumerate(several()))[::-1]:
         (alone,) = engine.generate([one], sampling)
         assert [c.token_ids for c in alone.completions] == [c.token_ids for c in together[i].completions]
-    neighbours = [{c.token_ids for c in rollout.completions} for rollout in engine.generate([request(1), request(2)], sampling)]
-    assert len(neighbours[0]) == 10 and not neighbours[0] & neighbours[1]  # vLLM's own seeds of 1 and 2 would share nine of ten
+    neighbours = [
+        {c.token_ids for c in rollout.completions}
+        for rollout in engine.generate([request(1), request(2)], sampling)
+    ]
+    assert (
+        len(neighbours[0]) == 10 and not neighbours[0] & neighbours[1]
+    )  # vLLM's own seeds of 1 and 2 would share nine of ten
 
 
 def test_ends_are_told_apart_and_structural_tokens_are_never_drawn(engine: Engine) -> None:
-    completions = [c for r in engine.generate(several(), SamplingConfig(n=30, temperature=2.0, max_new_tokens=10)) for c in r.completions]
+    completions = [
+        c
+        for r in engine.generate(several(), SamplingConfig(n=30, temperature=2.0, max_new_tokens=10))
+        for c in r.completions
+    ]
     assert {c.finish_reason for c in completions} == {"stop", "length"}
     for c in completions:
         body = c.token_ids[:-1] if c.finish_reason == "stop" else c.token_ids
@@ -166,7 +199,9 @@ def test_ends_are_told_apart_and_structural_tokens_are_never_drawn(engine: Engin
 
 
 def test_more_prompts_than_one_step_reads(engine: Engine) -> None:
-    requests = [request(i, "red " * 30, i % 3) for i in range(300)]  # 13,000 tokens: vLLM on the CPU cannot read a prompt in pieces
+    requests = [
+        request(i, "red " * 30, i % 3) for i in range(300)
+    ]  # 13,000 tokens: vLLM on the CPU cannot read a prompt in pieces
     assert len(engine.generate(requests, SamplingConfig(max_new_tokens=2))) == 300
 
 
@@ -187,9 +222,15 @@ def served(checkpoint: Path) -> Iterator[Engine]:
 
 def test_two_real_servers_answer_as_the_engine_in_process(served: Engine, engine: Engine) -> None:
     def plain(rollouts: list[Rollout]) -> list[tuple[int, list[tuple[tuple[int, ...], str, str]]]]:
-        return [(r.prompt_tokens, [(c.token_ids, c.text, c.finish_reason) for c in r.completions]) for r in rollouts]
+        return [
+            (r.prompt_tokens, [(c.token_ids, c.text, c.finish_reason) for c in r.completions])
+            for r in rollouts
+        ]
 
-    requests = [*several(), *(request(20 + i, image=i) for i in range(8))]  # eight pictures: both servers are asked
+    requests = [
+        *several(),
+        *(request(20 + i, image=i) for i in range(8)),
+    ]  # eight pictures: both servers are asked
     for sampling in (
         SamplingConfig(n=10, temperature=0.8, top_k=40, top_p=0.9, repetition_penalty=1.1, max_new_tokens=10),
         SamplingConfig(temperature=0.0, max_new_tokens=10),

@@ -14,22 +14,24 @@ from peft import get_peft_model
 
 from tests import tiny_model
 from tests.unit.test_vllm_engine import FORBIDDEN, WORDS, config, several
-from vzero import artefacts, checkpoints
 from vzero.config import GrpoSettings, LoraConfig, RolloutsConfig, SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import adapters
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.train import Job, train
-from vzero.images import load_records
+from vzero.images.records import load_records
 from vzero.pocket.images import write
-from vzero.progress import Progress
 from vzero.prompts import questioner_messages
 from vzero.rollout import Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy, open_policy
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.progress import Progress
 
-pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it")
+pytestmark = pytest.mark.skipif(
+    find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` adds it"
+)
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=12)
 
 
@@ -46,9 +48,20 @@ def gap(model: torch.nn.Module, processor: object, rollouts: list[Rollout]) -> f
             whole = torch.cat([inputs["input_ids"], drawn], 1)
             types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, drawn.shape[1]))
             with torch.no_grad():
-                logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), mm_token_type_ids=types, **pictures).logits
-            scores = logits[0, width - 1 : -1].index_fill(1, torch.tensor(sorted(FORBIDDEN)), -torch.inf).log_softmax(-1)
-            found.append((scores.gather(1, drawn[0][:, None])[:, 0] - torch.tensor(completion.logprobs)).abs().max())
+                logits = model(
+                    input_ids=whole,
+                    attention_mask=torch.ones_like(whole),
+                    mm_token_type_ids=types,
+                    **pictures,
+                ).logits
+            scores = (
+                logits[0, width - 1 : -1]
+                .index_fill(1, torch.tensor(sorted(FORBIDDEN)), -torch.inf)
+                .log_softmax(-1)
+            )
+            found.append(
+                (scores.gather(1, drawn[0][:, None])[:, 0] - torch.tensor(completion.logprobs)).abs().max()
+            )
     return float(torch.stack(found).max())
 
 
@@ -57,14 +70,24 @@ def test_every_weight_is_taken_before_every_draw(tmp_path: Path) -> None:
     changed by itself, then adapters put on and filled."""
     torch.set_num_threads(1)
     tiny_model.build(tmp_path / "model")
-    model, processor = checkpoints.load_model(tmp_path / "model"), checkpoints.load_processor(tmp_path / "model")
+    model, processor = (
+        checkpoints.load_model(tmp_path / "model"),
+        checkpoints.load_processor(tmp_path / "model"),
+    )
     holder = [model]
     policy = open_policy(config("vllm"), tmp_path / "model", lambda: adapters.whole_weights(holder[0]))
     sampling = SamplingConfig(n=3, max_new_tokens=10)
     seen = [policy.generate(several(), sampling)]
     assert gap(model, processor, seen[0]) < 1e-3
     generator = torch.Generator().manual_seed(0)
-    for part in ("embed_tokens", "visual.patch_embed", "visual.merger", "layers.0.self_attn", "layers.1.mlp", "norm"):
+    for part in (
+        "embed_tokens",
+        "visual.patch_embed",
+        "visual.merger",
+        "layers.0.self_attn",
+        "layers.1.mlp",
+        "norm",
+    ):
         with torch.no_grad():
             for name, one in model.named_parameters():
                 if part in name:
@@ -77,7 +100,9 @@ def test_every_weight_is_taken_before_every_draw(tmp_path: Path) -> None:
             if "lora_B" in name:
                 one += 0.1 * torch.randn(one.shape, generator=generator)
     assert gap(model, processor, policy.generate(several(), sampling)) < 1e-3
-    assert policy.generate(several(), GREEDY) == TransformersEngine(model, processor, 64).generate(several(), GREEDY)
+    assert policy.generate(several(), GREEDY) == TransformersEngine(model, processor, 64).generate(
+        several(), GREEDY
+    )
 
     holder[0] = tiny_model.model(WORDS)
     del holder[0].model.language_model.layers[1].mlp
@@ -94,7 +119,9 @@ def test_the_parity_watch_sees_an_engine_with_old_weights(
     tmp_path: Path, stale: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     artefacts.write_jsonl(tmp_path / "images.jsonl", write(tmp_path, seed=5, count=24))
-    prompts = [Prompt(record.image_id, questioner_messages("pocket"), record) for record in load_records(tmp_path)]
+    prompts = [
+        Prompt(record.image_id, questioner_messages("pocket"), record) for record in load_records(tmp_path)
+    ]
     settings = GrpoSettings(
         prompts_per_generation=8,
         prompts_per_step=4,
@@ -107,7 +134,19 @@ def test_the_parity_watch_sees_an_engine_with_old_weights(
     if stale:
         monkeypatch.setattr(VllmPolicy, "_take_weights", lambda self: None)
     work, progress = tmp_path / "work", Progress(tmp_path / "progress.jsonl")
-    job = Job("questioner", 1, 0, settings, config("vllm"), checkpoints.POCKET, prompts, by_length, tmp_path, work, progress)
+    job = Job(
+        "questioner",
+        1,
+        0,
+        settings,
+        config("vllm"),
+        checkpoints.POCKET,
+        prompts,
+        by_length,
+        tmp_path,
+        work,
+        progress,
+    )
     train(Job(**{**vars(job), "rollouts": RolloutsConfig(engine="vllm")}))
     gaps = {row["generation"]: row["logprob_gap"] for row in artefacts.read_jsonl(tmp_path / "metrics.jsonl")}
     said = capfd.readouterr().err

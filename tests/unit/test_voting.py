@@ -38,7 +38,9 @@ def test_ten_votes_are_kept_from_three_to_eight():
 @given(st.integers(1, 60), st.data())
 def test_both_ends_are_kept_exactly(n, data):
     top = data.draw(st.integers(1, n))
-    assert keep(tally(["C"] * top + [None] * (n - top))) == (Fraction(3, 10) <= Fraction(top, n) <= Fraction(8, 10))
+    assert keep(tally(["C"] * top + [None] * (n - top))) == (
+        Fraction(3, 10) <= Fraction(top, n) <= Fraction(8, 10)
+    )
 
 
 def test_thresholds_may_be_given_and_may_carry_rounding():

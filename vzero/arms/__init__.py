@@ -51,7 +51,7 @@ def chosen(text: str) -> tuple[Arm, ...]:
     return (*(arm for arm in _DECLARED if arm.name in wanted), *files.values())
 
 
-def changes_of(arm: Arm, matched: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arm as settings to change in a preset; `matched` is how many questions train the Solver of the reference in each iteration."""
-    limits = {"matched": list(matched)} if arm.matched and matched is not None else {}
+def changes_of(arm: Arm, matched_counts: Sequence[int] | None = None) -> dict[str, Any]:
+    """The arm as settings to change in a preset; `matched_counts` is how many questions train the Solver of the reference in each iteration."""
+    limits = {"step_matched": list(matched_counts)} if arm.step_matched and matched_counts is not None else {}
     return {"arm": arm.name, **arm.changes, **limits}

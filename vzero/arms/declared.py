@@ -1,6 +1,6 @@
 """The arms, each a few lines: what changes, and who says so.
 
-`changes` are settings of a preset (see `vzero.config`). `matched` arms have more questions than V-Zero would train on: a grid lets their
+`changes` are settings of a preset (see `vzero.config`). `step_matched` arms have more questions than V-Zero would train on: a grid lets their
 Solver train on as many as V-Zero's did in the same iteration and seed, so that optimizer steps are equal.
 """
 
@@ -21,7 +21,7 @@ class Arm:
         says: what it does, in one line.
         source: paper or code, or "ours".
         changes: dotted settings by which it differs from V-Zero.
-        matched: whether its Solver is held to V-Zero's number of training questions.
+        step_matched: whether its Solver is held to V-Zero's number of training questions.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Arm:
     says: str
     source: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    matched: bool = False
+    step_matched: bool = False
 
 
 _V_ZERO = "V-Zero, arXiv 2601.10094"
@@ -53,12 +53,12 @@ ARMS: tuple[Arm, ...] = (
         {"questioner.reward": "uncertainty"},
     ),
     Arm(
-        "single-uncertainty-matched",
+        "single-uncertainty-step-matched",
         "paper",
         "single-uncertainty at V-Zero's number of Solver steps",
         f"{_V_ZERO}, ablation; the number is ours",
         {"questioner.reward": "uncertainty"},
-        matched=True,
+        step_matched=True,
     ),
     Arm(
         "no-filter",
@@ -66,9 +66,15 @@ ARMS: tuple[Arm, ...] = (
         "the Solver trains on questions of any confidence, as many as V-Zero's",
         f"{_V_ZERO}, ablation",
         {"solver.filter": "none"},
-        matched=True,
+        step_matched=True,
     ),
-    Arm("one-iteration", "paper", "V-Zero stopped after its first iteration", f"{_V_ZERO}, ablation", {"iterations": 1}),
+    Arm(
+        "one-iteration",
+        "paper",
+        "V-Zero stopped after its first iteration",
+        f"{_V_ZERO}, ablation",
+        {"iterations": 1},
+    ),
     Arm(
         "zero-sum",
         "paper",
@@ -111,7 +117,7 @@ ARMS: tuple[Arm, ...] = (
         "true answers instead of the majority, on as many of V-Zero's questions that have one",
         f"{_V_ZERO}, baseline; there with human questions",
         {"solver.labels": "truth"},
-        matched=True,
+        step_matched=True,
     ),
     Arm(
         "sft-votes",
@@ -133,8 +139,13 @@ ARMS: tuple[Arm, ...] = (
         "rivals",
         "the base model's questions, unfiltered; the Solver is paid for its group's own majority",
         "TTRL, arXiv 2504.16084; MM-UPT, arXiv 2505.22453",
-        {"questioner.trained": False, "solver.labels": "none", "solver.filter": "none", "solver.objective": "group-majority"},
-        matched=True,
+        {
+            "questioner.trained": False,
+            "solver.labels": "none",
+            "solver.filter": "none",
+            "solver.objective": "group-majority",
+        },
+        step_matched=True,
     ),
     Arm(
         "r-zero",
@@ -155,8 +166,13 @@ ARMS: tuple[Arm, ...] = (
         "rivals",
         "EvoLMM's continuous rewards: an entropy band for the Proposer, self-consistency for the Solver, no filter",
         "EvoLMM, arXiv 2511.16672",
-        {"questioner.reward": "evolmm", "solver.labels": "none", "solver.filter": "none", "solver.objective": "consistency"},
-        matched=True,
+        {
+            "questioner.reward": "evolmm",
+            "solver.labels": "none",
+            "solver.filter": "none",
+            "solver.objective": "consistency",
+        },
+        step_matched=True,
     ),
     # Repairs: one change each to what the shadow measures show going wrong.
     Arm(
@@ -186,7 +202,7 @@ ARMS: tuple[Arm, ...] = (
         "a frozen Questioner that writes two questions an image, at V-Zero's number of Solver steps",
         "ours: the honest baseline",
         {"questioner.trained": False, "questioner.per_image": 2},
-        matched=True,
+        step_matched=True,
     ),
     Arm(
         "repaired",
@@ -196,12 +212,12 @@ ARMS: tuple[Arm, ...] = (
         {"questioner.intuition": "base", "questioner.reward": "capped-mismatch", "solver.answerable": True},
     ),
     Arm(
-        "repaired-matched",
+        "repaired-step-matched",
         "repairs",
         "repaired at V-Zero's number of Solver steps",
         "ours",
         {"questioner.intuition": "base", "questioner.reward": "capped-mismatch", "solver.answerable": True},
-        matched=True,
+        step_matched=True,
     ),
     # Defects of public code, run as they are; not part of "all".
     Arm(
@@ -229,7 +245,7 @@ ARMS: tuple[Arm, ...] = (
         "label-selection",
         "defects",
         "images chosen by true answers, before anything is learned without them",
-        "vzero.labelled_images",
+        "vzero.arms.labelled_images",
         {"defects": ["label-selection"]},
     ),
 )

@@ -4,7 +4,7 @@ A `.py` file is a reward of the Questioner, of the Solver or of both (vzero.arms
 is any change of settings:
 
     says = "half the Solver's learning rate"     # one line
-    matched = false                              # true: its Solver is held to V-Zero's number of training questions
+    step_matched = false                              # true: its Solver is held to V-Zero's number of training questions
     reward = "doubt.py"                          # optional, a reward file beside this one
 
     [changes]                                    # settings of a preset, as in a preset
@@ -28,7 +28,7 @@ from vzero.errors import InputError
 SUFFIXES = (".py", ".toml")
 GROUP = "own"
 MOST = 1 << 20  # bytes of a file; it is written into every run
-NOT_AN_ARMS = frozenset({"name", "arm", "seed", "matched"})  # settings that the grid gives each run
+NOT_AN_ARMS = frozenset({"name", "arm", "seed", "step_matched"})  # settings that the grid gives each run
 
 
 def read(path: Path, taken: Collection[str]) -> Arm:
@@ -42,7 +42,9 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     """
     name, text = path.stem, _text(path)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name):
-        raise InputError(f"{path}: an arm's file is named with small letters, digits and hyphens, at most 40, since its runs are named so.")
+        raise InputError(
+            f"{path}: an arm's file is named with small letters, digits and hyphens, at most 40, since its runs are named so."
+        )
     if name in taken:
         raise InputError(f"{path}: there is an arm {name!r} already; give the file another name.")
     if path.suffix == ".py":
@@ -56,13 +58,26 @@ def _declared(path: Path, name: str, text: str) -> Arm:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
-    says, matched, changes, reward = tree.pop("says", None), tree.pop("matched", False), tree.pop("changes", {}), tree.pop("reward", None)
+    says, step_matched, changes, reward = (
+        tree.pop("says", None),
+        tree.pop("step_matched", False),
+        tree.pop("changes", {}),
+        tree.pop("reward", None),
+    )
     if tree:
-        raise InputError(f"{path}: {next(iter(tree))!r} is not part of an arm, which has says, matched, reward and [changes].")
+        raise InputError(
+            f"{path}: {next(iter(tree))!r} is not part of an arm, which has says, step_matched, reward and [changes]."
+        )
     if not (isinstance(says, str) and says.strip() and says.isprintable()):
         raise InputError(f'{path}: an arm says in one line what it does: says = "...".')
-    if not isinstance(matched, bool) or not isinstance(changes, dict) or not isinstance(reward, str | None):
-        raise InputError(f"{path}: matched is true or false, reward the name of a file, and changes a table of settings.")
+    if (
+        not isinstance(step_matched, bool)
+        or not isinstance(changes, dict)
+        or not isinstance(reward, str | None)
+    ):
+        raise InputError(
+            f"{path}: step_matched is true or false, reward the name of a file, and changes a table of settings."
+        )
     flat = _dotted(changes)
     for key in flat:
         if key.split(".")[0] in NOT_AN_ARMS:
@@ -70,7 +85,7 @@ def _declared(path: Path, name: str, text: str) -> Arm:
     paying = {} if reward is None else _paying(path.parent / reward, _text(path.parent / reward))
     if not flat and not paying:
         raise InputError(f"{path} changes nothing; put settings under [changes].")
-    return Arm(name, GROUP, says.strip(), _source(path, text), {**flat, **paying}, matched)
+    return Arm(name, GROUP, says.strip(), _source(path, text), {**flat, **paying}, step_matched)
 
 
 def _paying(path: Path, text: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from vzero.arms.questioner_rewards import REWARDS, Asked, QuestionerReward
+from vzero.arms.questioner_rewards import REWARDS, QuestionerReward, ScoredQuestion
 from vzero.config import OWN, QuestionerConfig
 from vzero.errors import InputError
 from vzero.grpo.groups import Group, Reward, Scores
@@ -68,7 +68,12 @@ def reward_of(settings: QuestionerConfig) -> QuestionerReward:
     """
     if settings.reward_source is None:
         return REWARDS[settings.reward]
-    return QuestionerReward(OWN, summary(settings.reward_source), "a file of the user's own", _checked(settings.reward_source, QUESTIONER))
+    return QuestionerReward(
+        OWN,
+        summary(settings.reward_source),
+        "a file of the user's own",
+        _checked(settings.reward_source, QUESTIONER),
+    )
 
 
 def solver_reward(source: str, votes: Mapping[str, Sequence[str | None]]) -> Reward:
@@ -80,14 +85,23 @@ def solver_reward(source: str, votes: Mapping[str, Sequence[str | None]]) -> Rew
     pay = _checked(source, SOLVER)
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:
-        return Scores([[pay(one) for one in _answered(group, tuple(votes.get(group.prompt.key, ())))] for group in groups], {})
+        return Scores(
+            [
+                [pay(one) for one in _answered(group, tuple(votes.get(group.prompt.key, ())))]
+                for group in groups
+            ],
+            {},
+        )
 
     return reward
 
 
 def _answered(group: Group, votes: tuple[str | None, ...]) -> list[Answered]:
     answers = tuple(parse_answer(one.text) for one in group.completions)
-    return [Answered(one.text, answer, group.prompt.label, votes, answers) for one, answer in zip(group.completions, answers, strict=True)]
+    return [
+        Answered(one.text, answer, group.prompt.label, votes, answers)
+        for one, answer in zip(group.completions, answers, strict=True)
+    ]
 
 
 def summary(source: str) -> str:
@@ -117,9 +131,11 @@ def _checked(source: str, name: str) -> Callable[[Any], float]:
     """The function `name` of `source`, held to a finite number."""
     function = _run(source).get(name)
     if not callable(function):
-        raise InputError(f"The reward file defines no function {name}, which the preset pays by; docs/extending.md has an example.")
+        raise InputError(
+            f"The reward file defines no function {name}, which the preset pays by; docs/extending.md has an example."
+        )
 
-    def pay(given: Asked | Answered) -> float:
+    def pay(given: ScoredQuestion | Answered) -> float:
         try:
             value = float(function(given))
         except (Exception, SystemExit) as error:

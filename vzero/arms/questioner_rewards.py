@@ -13,7 +13,7 @@ from vzero.arms.repetition import cluster_shares
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoredQuestion:
     """A valid question as it is paid.
 
     Attributes:
@@ -43,10 +43,10 @@ class QuestionerReward:
     name: str
     formula: str
     source: str
-    single: Callable[[Asked], float]
+    single: Callable[[ScoredQuestion], float]
     less_repetition: bool = False
 
-    def score(self, batch: Sequence[Asked | None]) -> list[float]:
+    def score(self, batch: Sequence[ScoredQuestion | None]) -> list[float]:
         """A reward for each question of a generation batch, None standing for an invalid one, which earns -1."""
         paid = [rewards.INVALID if one is None else self.single(one) for one in batch]
         if not self.less_repetition:
@@ -55,13 +55,21 @@ class QuestionerReward:
         return [value - share for value, share in zip(paid, shares, strict=True)]
 
 
-def _dual_track(one: Asked) -> float:
+def _dual_track(one: ScoredQuestion) -> float:
     """Without an intuitive answer there is nothing to contradict: the branch of agreement, so that silence is never paid more."""
-    return rewards.uncertainty(one.votes) if one.intuitive is None else rewards.dual_track(one.votes, one.intuitive)
+    return (
+        rewards.uncertainty(one.votes)
+        if one.intuitive is None
+        else rewards.dual_track(one.votes, one.intuitive)
+    )
 
 
-def _capped(one: Asked) -> float:
-    return rewards.uncertainty(one.votes) if one.intuitive is None else rewards.capped_mismatch(one.votes, one.intuitive)
+def _capped(one: ScoredQuestion) -> float:
+    return (
+        rewards.uncertainty(one.votes)
+        if one.intuitive is None
+        else rewards.capped_mismatch(one.votes, one.intuitive)
+    )
 
 
 _V_ZERO = "V-Zero, arXiv 2601.10094"
@@ -69,13 +77,29 @@ _V_ZERO = "V-Zero, arXiv 2601.10094"
 REWARDS: Mapping[str, QuestionerReward] = {
     one.name: one
     for one in (
-        QuestionerReward("dual-track", "min(c, 1-c) where intuition and majority agree, 0.5c where they do not", _V_ZERO, _dual_track),
         QuestionerReward(
-            "uncertainty", "min(c, 1-c), whatever the intuition", f"{_V_ZERO}, ablation", lambda one: rewards.uncertainty(one.votes)
+            "dual-track",
+            "min(c, 1-c) where intuition and majority agree, 0.5c where they do not",
+            _V_ZERO,
+            _dual_track,
         ),
-        QuestionerReward("zero-sum", "1-c", "summaries of V-Zero, not the paper itself", lambda one: rewards.zero_sum(one.votes)),
         QuestionerReward(
-            "capped-mismatch", "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not", "ours", _capped
+            "uncertainty",
+            "min(c, 1-c), whatever the intuition",
+            f"{_V_ZERO}, ablation",
+            lambda one: rewards.uncertainty(one.votes),
+        ),
+        QuestionerReward(
+            "zero-sum",
+            "1-c",
+            "summaries of V-Zero, not the paper itself",
+            lambda one: rewards.zero_sum(one.votes),
+        ),
+        QuestionerReward(
+            "capped-mismatch",
+            "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not",
+            "ours",
+            _capped,
         ),
         QuestionerReward(
             "r-zero",

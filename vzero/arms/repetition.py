@@ -52,7 +52,9 @@ def _clusters(questions: Sequence[str]) -> list[int]:
 
 
 def _grams(words: Sequence[str]) -> Grams:
-    return tuple(Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for n in range(1, ORDER + 1))
+    return tuple(
+        Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for n in range(1, ORDER + 1)
+    )
 
 
 def _bleu(reference: Grams, hypothesis: Grams) -> float:

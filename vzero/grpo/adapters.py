@@ -17,10 +17,10 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vzero import checkpoints
 from vzero.config import LoraConfig
 from vzero.errors import InputError
 from vzero.rollout.transformers_engine import unwrap
+from vzero.runtime import checkpoints
 
 NAME = "default"  # PEFT's for the only adapter
 FILE = "adapter_model.safetensors"
@@ -34,9 +34,15 @@ def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
     """
     decoder = model.get_decoder()
     prefix = next((name for name, module in model.named_modules() if module is decoder), "")
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name.startswith(f"{prefix}.")]
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.startswith(f"{prefix}.")
+    ]
     if not prefix or not linear:
-        raise InputError(f"lora does not know where {type(model).__name__} keeps its language model; train it whole (without lora).")
+        raise InputError(
+            f"lora does not know where {type(model).__name__} keeps its language model; train it whole (without lora)."
+        )
     return PeftConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -68,7 +74,9 @@ def load(model: PeftModel, folder: Path) -> None:
     """
     saved, wanted = load_file(folder / FILE), get_peft_model_state_dict(model)
     if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in wanted.items()}:
-        raise InputError(f"{folder} holds other adapters than this training has; it belongs to other settings, start the stage anew.")
+        raise InputError(
+            f"{folder} holds other adapters than this training has; it belongs to other settings, start the stage anew."
+        )
     set_peft_model_state_dict(model, saved)
 
 
@@ -87,7 +95,11 @@ def _update(layer: LoraLayer) -> Tensor:
 def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight of `model` by its name without adapters, these added in; one at a time, no copy of what is not adapted."""
     base = unwrap(model)
-    adapted = {f"{name}.base_layer.weight": module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    adapted = {
+        f"{name}.base_layer.weight": module
+        for name, module in base.named_modules()
+        if isinstance(module, LoraLayer)
+    }
     for name, parameter in base.named_parameters():
         if name in adapted:
             yield name.replace(".base_layer.", "."), parameter.detach().float() + _update(adapted[name])

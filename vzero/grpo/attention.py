@@ -20,7 +20,12 @@ NAME = "vzero_shared_prompt"
 
 
 def attend(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | Layout | None, **options: Any
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | Layout | None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface.
 
@@ -36,9 +41,13 @@ def attend(
     if not isinstance(attention_mask, Layout):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     layout = attention_mask
-    queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))  # (tokens, heads, head size)
+    queries, keys, values = (
+        one[0].transpose(0, 1) for one in (query, key, value)
+    )  # (tokens, heads, head size)
     prompt_keys, prompt_values = _gather(keys, layout.prompts), _gather(values, layout.prompts)
-    of_prompts = sdpa_attention_forward(module, _gather(queries, layout.prompts), prompt_keys, prompt_values, None, **options)[0]
+    of_prompts = sdpa_attention_forward(
+        module, _gather(queries, layout.prompts), prompt_keys, prompt_values, None, **options
+    )[0]
     of_sequences = sdpa_attention_forward(
         module,
         _gather(queries, layout.sequences),
@@ -47,7 +56,9 @@ def attend(
         layout.visible,
         **options,
     )[0]
-    return torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)]).index_select(0, layout.order)[None], None
+    return torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)]).index_select(0, layout.order)[
+        None
+    ], None
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from vzero.grpo.settings import Batches
-from vzero.images import ImageRecord, open_image
+from vzero.images.records import ImageRecord, open_image
 from vzero.rollout.protocol import Message
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +58,9 @@ def image_opener(images_kept: int) -> Callable[[ImageRecord], Image.Image]:
     return lru_cache(maxsize=images_kept)(open_image)
 
 
-def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image.Image], rows: Sequence[int] | None = None) -> Dataset:
+def trl_dataset(
+    prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image.Image], rows: Sequence[int] | None = None
+) -> Dataset:
     """The rows TRL iterates over, with images decoded when fetched; column `row` is the index into `prompts`.
 
     Args:
@@ -76,4 +78,6 @@ def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Image
             "image": [opener(prompt.image) for prompt in chosen],
         }
 
-    return Dataset.from_dict({"row": list(range(len(prompts)) if rows is None else rows)}).with_transform(fetch)
+    return Dataset.from_dict({"row": list(range(len(prompts)) if rows is None else rows)}).with_transform(
+        fetch
+    )

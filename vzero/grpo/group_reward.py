@@ -48,9 +48,14 @@ class GroupReward:
         The other arguments are TRL's and not needed.
         """
         if row != asked:
-            raise RolloutError("TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it.")
+            raise RolloutError(
+                "TRL fetched other prompts than were asked; its order of the dataset is no longer the one given to it."
+            )
         n = self.group_size
-        groups = [Group(self.prompts[row[start]], tuple(drawn[start : start + n])) for start in range(0, len(drawn), n)]
+        groups = [
+            Group(self.prompts[row[start]], tuple(drawn[start : start + n]))
+            for start in range(0, len(drawn), n)
+        ]
         generation = trainer_state.global_step // self.steps_per_generation
         with self.phases.measure("votes"):
             scores = self.reward(groups, generation)
@@ -74,7 +79,7 @@ def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> li
             "finish_reason": one.finish_reason,
             "text": one.text,
             "label": group.prompt.label,
-            **(scores.grounds[g][i] if scores.grounds is not None else {}),
+            **(scores.reward_inputs[g][i] if scores.reward_inputs is not None else {}),
             "reward": scores.rewards[g][i],
         }
         for g, group in enumerate(groups)

@@ -26,15 +26,19 @@ class Scores:
         rewards: for each group, one number a completion.
         metrics: numbers for metrics.jsonl of the whole batch, of all processes; None where there is nothing to average.
         vote_tokens: tokens drawn from a frozen Solver to find out.
-        grounds: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as `rewards`; None where the completion
+        reward_inputs: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as `rewards`; None where the completion
             and its prompt's label are all there is.
     """
 
     rewards: Sequence[Sequence[float]]
     metrics: Mapping[str, float | None]
     vote_tokens: int = 0
-    grounds: Sequence[Sequence[Mapping[str, Any]]] | None = None
+    reward_inputs: Sequence[Sequence[Mapping[str, Any]]] | None = None
 
 
-Reward = Callable[[Sequence[Group], int], Scores]  # (groups, generation index from 0); raises when it cannot be known
-Ahead = Callable[[Sequence[Group], int], None]  # (groups drawn so far, generation index from 0): what a reward can begin with
+Reward = Callable[
+    [Sequence[Group], int], Scores
+]  # (groups, generation index from 0); raises when it cannot be known
+Ahead = Callable[
+    [Sequence[Group], int], None
+]  # (groups drawn so far, generation index from 0): what a reward can begin with

@@ -53,7 +53,10 @@ def completion_log_probs(
         does not compute them.
     """
     begins = torch.tensor(pictures, device=input_ids.device).bool()
-    prompt_ids, prompt_mask = input_ids[begins, :-completion_width], attention_mask[begins, :-completion_width]
+    prompt_ids, prompt_mask = (
+        input_ids[begins, :-completion_width],
+        attention_mask[begins, :-completion_width],
+    )
     completion_mask = attention_mask[:, -completion_width:]
     packed = pack(
         prompt_ids,
@@ -73,7 +76,10 @@ def completion_log_probs(
         fused_lm_head=True,
     )
     scored = packed.targets[0] != -100
-    return tuple(None if one is None else _unpack(one[0, scored], completion_mask) for one in (output.log_probs, output.entropy))
+    return tuple(
+        None if one is None else _unpack(one[0, scored], completion_mask)
+        for one in (output.log_probs, output.entropy)
+    )
 
 
 def _unpack(values: Tensor, mask: Tensor) -> Tensor:

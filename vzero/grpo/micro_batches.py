@@ -10,7 +10,13 @@ from torch import Tensor
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 PROMPT_COLUMNS = ("prompt_ids", "prompt_mask")
-COMPLETION_COLUMNS = ("completion_ids", "completion_mask", "old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps")
+COMPLETION_COLUMNS = (
+    "completion_ids",
+    "completion_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "sampling_per_token_logps",
+)
 MODEL_INPUTS = (
     "pixel_values",
     "image_grid_thw",
@@ -33,7 +39,10 @@ def padded(batch: Mapping[str, Any], count: int) -> list[Batch]:
         batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask`, `advantages` ...
             (sequences, ...); `pixel_values` and grids as TRL keeps them.
     """
-    return [trim(unsplit_pixel_values_by_grid(micro)) for micro in split_tensor_dict(split_pixel_values_by_grid(dict(batch)), count)]
+    return [
+        trim(unsplit_pixel_values_by_grid(micro))
+        for micro in split_tensor_dict(split_pixel_values_by_grid(dict(batch)), count)
+    ]
 
 
 def shared(batch: Mapping[str, Any], count: int, group_size: int) -> list[Batch]:
@@ -54,7 +63,9 @@ def _once(micro: Batch, group_size: int, start: int) -> Batch:
         for name in ("pixel_values", "image_grid_thw")
         if isinstance(micro.get(name), list)
     }
-    return trim(unsplit_pixel_values_by_grid({**micro, **kept, "num_images": [int(begins) for begins in first]}))
+    return trim(
+        unsplit_pixel_values_by_grid({**micro, **kept, "num_images": [int(begins) for begins in first]})
+    )
 
 
 def trim(batch: Mapping[str, Any]) -> Batch:
@@ -83,7 +94,11 @@ def reordered(batch: Mapping[str, Any], order: Tensor) -> Batch:
     rows = order.tolist()
     split = split_pixel_values_by_grid(dict(batch))
     moved = {
-        name: [value[i] for i in rows] if isinstance(value, list) else value[order] if isinstance(value, Tensor) and value.ndim else value
+        name: [value[i] for i in rows]
+        if isinstance(value, list)
+        else value[order]
+        if isinstance(value, Tensor) and value.ndim
+        else value
         for name, value in split.items()
     }
     return unsplit_pixel_values_by_grid(moved)
@@ -97,5 +112,10 @@ def by_length(batch: Mapping[str, Any], steps: int, group_size: int) -> Tensor:
     """
     lengths = batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)
     longest = lengths.view(steps, -1, group_size).amax(2)
-    groups = longest.argsort(dim=1, stable=True) + torch.arange(steps, device=longest.device)[:, None] * longest.shape[1]
-    return (groups.flatten()[:, None] * group_size + torch.arange(group_size, device=longest.device)).flatten()
+    groups = (
+        longest.argsort(dim=1, stable=True)
+        + torch.arange(steps, device=longest.device)[:, None] * longest.shape[1]
+    )
+    return (
+        groups.flatten()[:, None] * group_size + torch.arange(group_size, device=longest.device)
+    ).flatten()

@@ -57,7 +57,12 @@ class Packed:
 
 
 def pack(
-    prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, completion_mask: Tensor, group: Tensor, positions: list[Tensor]
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    group: Tensor,
+    positions: list[Tensor],
 ) -> Packed:
     """Pack the sequences of a micro-batch.
 
@@ -76,7 +81,13 @@ def pack(
     own_positions = last[:, group, None] + torch.arange(scored.shape[1], device=scored.device)
     return Packed(
         torch.cat([prefix_ids, own_ids])[None],
-        torch.cat([torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device), own_positions[:, scored]], dim=1)[:, None],
+        torch.cat(
+            [
+                torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device),
+                own_positions[:, scored],
+            ],
+            dim=1,
+        )[:, None],
         torch.cat([torch.full_like(prefix_ids, -100), completion_ids[scored]])[None],
         _layout(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
     )
@@ -87,7 +98,9 @@ def _layout(prompt_lengths: Tensor, lengths: Tensor, group: Tensor) -> Layout:
     sequences, real = _places(lengths, start=int(prompt_lengths.sum()))
     width = sequences.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=lengths.device).tril()
-    visible = torch.cat([prompt_real[group][:, None].expand(-1, width, -1), causal.expand(len(group), -1, -1)], dim=2)
+    visible = torch.cat(
+        [prompt_real[group][:, None].expand(-1, width, -1), causal.expand(len(group), -1, -1)], dim=2
+    )
     order = torch.cat([prompt_real.flatten(), real.flatten()]).nonzero()[:, 0]
     return Layout(prompts, sequences, group, visible[:, None], order)
 

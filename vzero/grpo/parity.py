@@ -25,14 +25,19 @@ def mean_gap(engine: Sequence[Tensor], trainer: Sequence[Tensor], mask: Sequence
         engine, trainer: for each micro-batch, log-probabilities (sequences, completion time).
         mask: 1 at drawn tokens, the same shapes.
     """
-    gaps = [(one.float() - other.float()).abs()[kept.bool()] for one, other, kept in zip(engine, trainer, mask, strict=True)]
+    gaps = [
+        (one.float() - other.float()).abs()[kept.bool()]
+        for one, other, kept in zip(engine, trainer, mask, strict=True)
+    ]
     return float(torch.cat(gaps).mean())
 
 
 def of_batches(batches: Sequence[dict[str, Any]]) -> float | None:
     """The gap over the micro-batches whose old log-probabilities the trainer computed; None where there is none."""
     both = [
-        batch for batch in batches if batch.get("old_per_token_logps") is not None and batch.get("sampling_per_token_logps") is not None
+        batch
+        for batch in batches
+        if batch.get("old_per_token_logps") is not None and batch.get("sampling_per_token_logps") is not None
     ]
     if not both:
         return None

@@ -13,10 +13,10 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo import sharding
 from vzero.grpo.data import Prompt
-from vzero.grpo.deal import Deal
+from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Ahead, Group
 from vzero.grpo.recorder import Phases
-from vzero.images import ImageRecord
+from vzero.images.records import ImageRecord
 from vzero.rollout.protocol import Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy
@@ -41,7 +41,7 @@ class PolicyRollout:
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]
-    deal: Deal
+    deal: GroupSharding
     phases: Phases
     ahead: Ahead | None = None
 
@@ -56,8 +56,13 @@ class PolicyRollout:
         count = len(conversations) * self.deal.world.size
         rows = self.deal.own(range(generation * count, (generation + 1) * count))
         chosen = [self.prompts[row] for row in rows]
-        requests = [Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key)) for prompt in chosen]
-        held = sharding.whole(trainer.model) if isinstance(self.engine, TransformersEngine) else nullcontext()  # vLLM is handed the weights
+        requests = [
+            Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key))
+            for prompt in chosen
+        ]
+        held = (
+            sharding.whole(trainer.model) if isinstance(self.engine, TransformersEngine) else nullcontext()
+        )  # vLLM is handed the weights
         with self.phases.measure("rollout"), held:
             rollouts = self._draw(chosen, requests, generation)
         prompt_ids = trainer._tokenize_prompts(conversations)[0]
@@ -71,7 +76,9 @@ class PolicyRollout:
         return {
             "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
             "completion_ids": [list(completion.token_ids) for completion in drawn],
-            "logprobs": [list(completion.logprobs) for completion in drawn] if all(one.logprobs for one in drawn) else None,
+            "logprobs": [list(completion.logprobs) for completion in drawn]
+            if all(one.logprobs for one in drawn)
+            else None,
             "drawn": drawn,
             "asked": [row for row in rows for _ in range(n)],
         }
@@ -80,4 +87,8 @@ class PolicyRollout:
         ahead = self.ahead
         if ahead is None:
             return self.engine.generate(requests, self.sampling)
-        return self.engine.stream(requests, self.sampling, lambda i, rollout: ahead([Group(chosen[i], rollout.completions)], generation))
+        return self.engine.stream(
+            requests,
+            self.sampling,
+            lambda i, rollout: ahead([Group(chosen[i], rollout.completions)], generation),
+        )

@@ -13,14 +13,20 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from vzero import artefacts, processes
 from vzero.errors import VZeroError
 from vzero.grpo import parity
-from vzero.grpo.deal import Deal
-from vzero.progress import Progress
+from vzero.grpo.group_sharding import GroupSharding
+from vzero.runtime import artefacts, processes
+from vzero.runtime.progress import Progress
 
 ROLLOUTS = "rollouts.jsonl"
-STEP_KEYS = {"loss": "loss", "kl": "kl", "grad_norm": "grad_norm", "clip_ratio": "clip_ratio/region_mean", "entropy": "entropy"}
+STEP_KEYS = {
+    "loss": "loss",
+    "kl": "kl",
+    "grad_norm": "grad_norm",
+    "clip_ratio": "clip_ratio/region_mean",
+    "entropy": "entropy",
+}
 GENERATION_KEYS = {
     "reward": "reward",
     "reward_std": "reward_std",
@@ -75,13 +81,21 @@ class Recorder(TrainerCallback):
     tells the watcher. Of several processes the first writes: everybody's completions, and its own seconds, waiting for others included."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
-        self._deal = Deal(steps_per_generation, processes.world())
-        self.metrics, self.timings, self.rollouts = folder / "metrics.jsonl", folder / artefacts.TIMINGS, folder / ROLLOUTS
+        self._deal = GroupSharding(steps_per_generation, processes.world())
+        self.metrics, self.timings, self.rollouts = (
+            folder / "metrics.jsonl",
+            folder / artefacts.TIMINGS,
+            folder / ROLLOUTS,
+        )
         self.progress, self.phases, self.per_generation = progress, phases, steps_per_generation
         self._step_started = 0.0
         self._of_generation: dict[str, float | None] = {}
-        self.scores: Mapping[str, float | None] = {}  # what the reward said about the current generation, beyond the reward
-        self.drawn: list[dict[str, Any]] = []  # rows of the current generation's completions, without their advantages
+        self.scores: Mapping[
+            str, float | None
+        ] = {}  # what the reward said about the current generation, beyond the reward
+        self.drawn: list[
+            dict[str, Any]
+        ] = []  # rows of the current generation's completions, without their advantages
 
     def rewind(self, step: int) -> None:
         """Forget what was written after optimizer step `step`, which training resumes from."""
@@ -104,43 +118,64 @@ class Recorder(TrainerCallback):
             VZeroError: not one advantage a completion, or a reward or advantage that is no number.
         """
         if len(advantages) != len(self.drawn):
-            raise VZeroError(f"{len(advantages)} advantages for {len(self.drawn)} completions; the trainer's batch is no longer in order.")
+            raise VZeroError(
+                f"{len(advantages)} advantages for {len(self.drawn)} completions; the trainer's batch is no longer in order."
+            )
         if not all(map(math.isfinite, [*advantages, *(row["reward"] for row in self.drawn)])):
-            raise VZeroError("Training diverged: a reward or an advantage is not a finite number; look at the reward function.")
-        rows = self._deal.whole([{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)])
+            raise VZeroError(
+                "Training diverged: a reward or an advantage is not a finite number; look at the reward function."
+            )
+        rows = self._deal.whole(
+            [{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)]
+        )
         self.phases.tokens["rollout"] = sum(row["tokens"] for row in rows)
         self.phases.tokens["votes"] = sum(processes.gathered(self.phases.tokens["votes"]))
         if self._deal.world.first:
             artefacts.append_jsonl(self.rollouts, *rows)
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Before the first micro-batch of an optimizer step is generated or fetched."""
         if state.global_step % self.per_generation == 0:
             self.phases.seconds.clear()
             self.phases.tokens.clear()
         self._step_started = time.perf_counter()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """After the optimizer has stepped."""
         self.phases.seconds["step"] += time.perf_counter() - self._step_started
         if state.global_step % self.per_generation == 0 and self._deal.world.first:
-            artefacts.append_jsonl(self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()})
+            artefacts.append_jsonl(
+                self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()}
+            )
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: object
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: object,
     ) -> None:
         """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps repeat them."""
         if not logs or "loss" not in logs:
             return
         if "reward" in logs:
-            self._of_generation = {name: logs.get(key) for name, key in GENERATION_KEYS.items()} | dict(self.scores)
+            self._of_generation = {name: logs.get(key) for name, key in GENERATION_KEYS.items()} | dict(
+                self.scores
+            )
         row = {
             "step": state.global_step,
             "generation": (state.global_step - 1) // self.per_generation + 1,
             **{name: logs.get(key) for name, key in STEP_KEYS.items()},
             **self._of_generation,
         }
-        broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        broken = [
+            name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)
+        ]
         if broken:
             raise VZeroError(
                 f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "

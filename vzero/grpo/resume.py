@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from vzero import artefacts, processes
+from vzero.runtime import artefacts, processes
 
 MARKER = "complete.json"
 
@@ -21,7 +21,9 @@ MARKER = "complete.json"
 class MarkWhole(TrainerCallback):
     """Marks each checkpoint after the trainer has written it."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Called by the trainer once every file of this process is there; other processes have files of their own (random states)."""
         processes.wait()
         if state.is_world_process_zero:
@@ -43,7 +45,11 @@ def last_whole(output: Path) -> tuple[Path, int] | None:
     """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are deleted."""
     found = None
     for path in sorted(output.glob("checkpoint-*"), key=_step, reverse=True):
-        if found is None and (path / MARKER).exists() and artefacts.read_json(path / MARKER).items() <= _sizes(path).items():
+        if (
+            found is None
+            and (path / MARKER).exists()
+            and artefacts.read_json(path / MARKER).items() <= _sizes(path).items()
+        ):
             found = path, _step(path)
         elif found is None:
             shutil.rmtree(path)
@@ -56,7 +62,11 @@ def _step(path: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp"))
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp")
+    )
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -25,7 +25,11 @@ _FROM_WHOLE = states.StateDictOptions(full_state_dict=True)
 def split(model: Any) -> None:
     """Split `model`, whole in every process, in place. All processes must call it, and every forward of it."""
     on_gpu = next(model.parameters()).is_cuda
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32) if on_gpu else MixedPrecisionPolicy()
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if on_gpu
+        else MixedPrecisionPolicy()
+    )
     layers = frozenset(model._no_split_modules or ())
     for module in [one for one in model.modules() if type(one).__name__ in layers]:
         fully_shard(module, mp_policy=policy)
@@ -64,7 +68,11 @@ def weights(model: Any) -> dict[str, Any]:
     """Every weight, whole, on the CPU, in the first process; nothing in the others. All must ask. A tensor with two names has its first."""
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
-    return {name: value for name, value in states.get_model_state_dict(model, options=_WHOLE).items() if name not in again}
+    return {
+        name: value
+        for name, value in states.get_model_state_dict(model, options=_WHOLE).items()
+        if name not in again
+    }
 
 
 def set_weights(model: Any, found: Mapping[str, Any]) -> None:

@@ -16,22 +16,22 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
-from vzero import checkpoints, processes
 from vzero.config import EngineConfig, GrpoSettings, LoraConfig, RolloutsConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
-from vzero.grpo.deal import Deal
 from vzero.grpo.group_reward import GroupReward
+from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Ahead, Reward
 from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupTrainer, device_name
-from vzero.progress import Progress
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy, open_policy
-from vzero.seeding import derive
+from vzero.runtime import checkpoints, processes
+from vzero.runtime.progress import Progress
+from vzero.runtime.seeding import derive
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Job:
 def train(job: Job) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint in `job.work` where there is one, and save.
 
-    Nothing to train on saves the model unchanged and says so: steps 0. Of several processes (see vzero.processes) all come here, and the
+    Nothing to train on saves the model unchanged and says so: steps 0. Of several processes (see vzero.runtime.processes) all come here, and the
     first writes.
 
     Returns:
@@ -103,11 +103,18 @@ def train(job: Job) -> dict[str, Any]:
     if here.first:
         if job.lora is not None:
             model = adapters.merged(model, job.checkpoint)
-        model.config, model.generation_config = configs  # TRL writes pad ids and cache switches of its own into them,
+        model.config, model.generation_config = (
+            configs  # TRL writes pad ids and cache switches of its own into them,
+        )
         processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
         with full_disk_as_oserror(job.folder):
             checkpoints.save(model, processor, job.folder / "checkpoint", weights)
-    return {"prompts": len(job.prompts), "prompts_used": batches.prompts_used, "generations": batches.generations, "steps": batches.steps}
+    return {
+        "prompts": len(job.prompts),
+        "prompts_used": batches.prompts_used,
+        "generations": batches.generations,
+        "steps": batches.steps,
+    }
 
 
 @contextmanager
@@ -126,7 +133,12 @@ def _output(job: Job) -> Path:
 
 
 def build_trainer(
-    job: Job, batches: Batches, model: PreTrainedModel, processor: ProcessorMixin, recorder: Recorder, phases: Phases
+    job: Job,
+    batches: Batches,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    recorder: Recorder,
+    phases: Phases,
 ) -> GroupTrainer:
     """The trainer of `job`, ready to run: `model` is trained in place, and its completions are drawn from it as it is at that moment.
 
@@ -135,7 +147,7 @@ def build_trainer(
     if job.settings.freeze_vision:
         vision_tower(model).requires_grad_(False)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
-    deal = Deal(batches.steps_per_generation, processes.world())
+    deal = GroupSharding(batches.steps_per_generation, processes.world())
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
         prompts=order,
@@ -155,8 +167,12 @@ def build_trainer(
         recorder=recorder,
         phases=phases,
     )
-    config = trl_config(job.settings, batches, _output(job), job.seed_for("trainer"), cuda=torch.cuda.is_available())
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is experimental: versions are pinned, tests watch it
+    config = trl_config(
+        job.settings, batches, _output(job), job.seed_for("trainer"), cuda=torch.cuda.is_available()
+    )
+    os.environ.setdefault(
+        "TRL_EXPERIMENTAL_SILENCE", "1"
+    )  # `rollout_func` is experimental: versions are pinned, tests watch it
     trainer = GroupTrainer(
         model=model,
         config=config,
@@ -169,19 +185,27 @@ def build_trainer(
         phases=phases,
         strategy=job.strategy,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
-        importance_cap=job.settings.importance_cap if job.settings.importance_correction == "token-truncate" else None,
+        importance_cap=job.settings.importance_cap
+        if job.settings.importance_correction == "token-truncate"
+        else None,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _dealt(deal: Deal, batches: Batches) -> list[int]:
+def _dealt(deal: GroupSharding, batches: Batches) -> list[int]:
     """Rows of the training order as accelerate has to meet them, generation by generation."""
     each = batches.prompts_per_generation
-    return [row for start in range(0, batches.prompts_used, each) for row in deal.dealt(range(start, start + each))]
+    return [
+        row
+        for start in range(0, batches.prompts_used, each)
+        for row in deal.dealt(range(start, start + each))
+    ]
 
 
-def _policy_engine(job: Job, model: PreTrainedModel, processor: ProcessorMixin) -> TransformersEngine | VllmPolicy:
+def _policy_engine(
+    job: Job, model: PreTrainedModel, processor: ProcessorMixin
+) -> TransformersEngine | VllmPolicy:
     if job.rollouts.engine == "transformers":
         return TransformersEngine(model, processor, job.engine.batch_sequences)
     config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
@@ -198,13 +222,20 @@ def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
         tower = getattr(model.model, name, None)
         if isinstance(tower, torch.nn.Module):
             return tower
-    raise InputError(f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; set freeze_vision=false.")
+    raise InputError(
+        f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; set freeze_vision=false."
+    )
 
 
 def _sampling(settings: GrpoSettings) -> SamplingConfig:
     """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss differentiates."""
     return SamplingConfig(
-        n=settings.group_size, temperature=1.0, top_p=1.0, top_k=0, repetition_penalty=1.0, max_new_tokens=settings.max_completion_tokens
+        n=settings.group_size,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        repetition_penalty=1.0,
+        max_new_tokens=settings.max_completion_tokens,
     )
 
 

@@ -33,10 +33,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
-from vzero import checkpoints
 from vzero.errors import RolloutError
 from vzero.grpo import adapters, importance, log_probs, micro_batches, parity, sharding
 from vzero.grpo.recorder import Phases, Recorder
+from vzero.runtime import checkpoints
 
 
 class GroupTrainer(GRPOTrainer):
@@ -102,7 +102,9 @@ class GroupTrainer(GRPOTrainer):
         count, group = self.args.steps_per_generation, self.num_generations
         if self._packs:
             return micro_batches.shared(batch, count, group)
-        if self.loss_type == "dapo":  # its sum over tokens does not depend on which sequences make a micro-batch
+        if (
+            self.loss_type == "dapo"
+        ):  # its sum over tokens does not depend on which sequences make a micro-batch
             steps = count // self.args.gradient_accumulation_steps
             batch = micro_batches.reordered(batch, micro_batches.by_length(batch, steps, group))
         return micro_batches.padded(batch, count)
@@ -131,7 +133,9 @@ class GroupTrainer(GRPOTrainer):
         if probe.get("sampling_per_token_logps") is None:
             return
         known = [batch for batch in batches if "old_per_token_logps" in batch]
-        gap = parity.of_batches(known or [{**probe, "old_per_token_logps": self._log_probs(self.model, probe)}])
+        gap = parity.of_batches(
+            known or [{**probe, "old_per_token_logps": self._log_probs(self.model, probe)}]
+        )
         if gap is not None:
             gap = float(self.accelerator.gather(torch.tensor([gap], device=self.accelerator.device)).mean())
             self._metrics["train"][parity.METRIC].append(gap)
@@ -143,15 +147,27 @@ class GroupTrainer(GRPOTrainer):
             if batch.get("sampling_per_token_logps") is None:
                 raise RolloutError("importance_correction needs an engine that reports log-probabilities.")
             drawn = batch["sampling_per_token_logps"]
-            batch["advantages"] = importance.weighed(batch["advantages"], batch["old_per_token_logps"], drawn, cap)
+            batch["advantages"] = importance.weighed(
+                batch["advantages"], batch["old_per_token_logps"], drawn, cap
+            )
 
     def _log_probs(self, model: Any, batch: dict[str, Any]) -> torch.Tensor:
-        ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask"))
+        ids, mask = (
+            torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1)
+            for name in ("ids", "mask")
+        )
         inputs = {name: batch.get(name) for name in micro_batches.MODEL_INPUTS}
-        return self._get_per_token_logps_and_entropies(model, ids, mask, batch["completion_ids"].shape[1], **inputs)[0]
+        return self._get_per_token_logps_and_entropies(
+            model, ids, mask, batch["completion_ids"].shape[1], **inputs
+        )[0]
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, **inputs: Any
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **inputs: Any,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         """TRL's one way to log-probabilities and entropies, of the old policy, the reference and the policy that is trained.
 
@@ -161,7 +177,9 @@ class GroupTrainer(GRPOTrainer):
         if self._scores_later:
             return None, None, None
         if not self._packs:
-            return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **inputs)
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **inputs
+            )
         with self.accelerator.autocast():
             return *log_probs.completion_log_probs(
                 model,
@@ -173,7 +191,9 @@ class GroupTrainer(GRPOTrainer):
                 inputs["image_grid_thw"],
             ), None
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: PreTrainedModel | None = None
+    ) -> None:
         """Restore every weight that is trained, or raise."""
         if isinstance(self.model, PeftModel):
             adapters.load(self.model, Path(resume_from_checkpoint))
@@ -214,7 +234,9 @@ class GroupTrainer(GRPOTrainer):
         norm = super()._clip_grad_norm(model)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def create_model_card(self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None) -> None:
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: Any = None
+    ) -> None:
         """No card: checkpoints to resume from are scratch."""
 
 

@@ -5,7 +5,7 @@ the time), so no style is right about hard questions much more often than two ti
 spots differ and so do the wrong answers they lead to. A hasty style answers from intuition and a guessing one at random. Question writers
 mostly ask what is easy, sometimes ask what has no right option, and give an intuitive answer that is often wrong on hard questions.
 
-`Lesson` picks what is taught: clean text first (no blind spots), then the mixture the base is meant to have learned.
+`Example` picks what is taught: clean text first (no blind spots), then the mixture the base is meant to have learned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HASTY, GUESS = "seems", "maybe"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Example:
     """A mixture of annotators.
 
     Attributes:
@@ -44,8 +44,8 @@ class Lesson:
     hard_questions: float = 0.15
 
 
-CLEAN = Lesson((("look", 1.0), ("row", 1.0), ("check", 1.0)), (("look", 0.8), (HASTY, 0.2)))
-MIXTURE = Lesson(
+CLEAN = Example((("look", 1.0), ("row", 1.0), ("check", 1.0)), (("look", 0.8), (HASTY, 0.2)))
+MIXTURE = Example(
     (("look", 0.26), ("row", 0.26), ("check", 0.26), (HASTY, 0.17), (GUESS, 0.05)),
     (("look", 0.72), (HASTY, 0.25), (GUESS, 0.03)),
     blindness=0.75,
@@ -63,7 +63,7 @@ _OVERLOOKED = {"look": "cross", "row": "square", "check": "triangle"}
 _COLOR_SWAP = {"look": {"green": "blue"}, "row": {"red": "yellow"}, "check": {"blue": "green"}}
 
 
-def perceive(rng: random.Random, style: str, scene: Scene, lesson: Lesson) -> Scene:
+def perceive(rng: random.Random, style: str, scene: Scene, lesson: Example) -> Scene:
     """The scene as a careful style sees it when a question is hard."""
     blind = rng.random() < lesson.blindness
     seen = list(scene)
@@ -131,7 +131,12 @@ def _bar_steps(style: str, family: Family, arguments: tuple[str, ...], scene: Sc
         return [word for _, bar in _ordered(style, bars(scene)) for word in (bar.color, str(bar.height))]
     if family.name == "bar_height":
         return [arguments[0], str(heights[arguments[0]])]
-    words = _two(style, arguments[:2], [heights[color] for color in arguments[:2]], "-" if family.name == "bar_gap" else "+")
+    words = _two(
+        style,
+        arguments[:2],
+        [heights[color] for color in arguments[:2]],
+        "-" if family.name == "bar_gap" else "+",
+    )
     if family.name == "bar_mix":
         total, third = int(words[-1]), heights[arguments[2]]
         words += ["-", arguments[2], str(third), "=", str(abs(total - third))]
@@ -177,7 +182,9 @@ def _pick(rng: random.Random, weights: tuple[tuple[str, float], ...]) -> str:
     return rng.choices([name for name, _ in weights], [weight for _, weight in weights])[0]
 
 
-def solver_text(rng: random.Random, asked: Asked, scene: Scene, lesson: Lesson, style: str | None = None) -> str:
+def solver_text(
+    rng: random.Random, asked: Asked, scene: Scene, lesson: Example, style: str | None = None
+) -> str:
     """An answer to `asked` in one of the lesson's styles (or the one asked for), as the Solver is to write it."""
     style = style or _pick(rng, lesson.hard_styles if asked.family.hard else lesson.easy_styles)
     steps: list[str] = []
@@ -196,7 +203,8 @@ def solver_text(rng: random.Random, asked: Asked, scene: Scene, lesson: Lesson, 
 
 
 _EASY = {
-    kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and not f.hard) for kind in ("shapes", "odd", "digits", "sequence", "bars")
+    kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and not f.hard)
+    for kind in ("shapes", "odd", "digits", "sequence", "bars")
 }
 _HARD = {kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and f.hard) for kind in _EASY}
 _SCENE_WORD = {"shapes": "shapes", "odd": "shapes", "digits": "digits", "sequence": "digits", "bars": "bars"}
@@ -223,7 +231,7 @@ def _described(rng: random.Random, kind: Kind, scene: Scene, asked: Asked) -> st
     return " ".join([_SCENE_WORD[kind], *about])
 
 
-def questioner_text(rng: random.Random, kind: Kind, scene: Scene, lesson: Lesson) -> str | None:
+def questioner_text(rng: random.Random, kind: Kind, scene: Scene, lesson: Example) -> str | None:
     """A description, a question with four options and an intuitive answer, as the Questioner is to write them."""
     asked = any_question(rng, kind, scene, lesson.hard_questions)
     if asked is None:

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes_
 
-from vzero import artefacts
-from vzero.checkpoints import save
 from vzero.errors import InputError
 from vzero.pocket.model import build_processor
 from vzero.pocket.pretrain import Schedule, train
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import save
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
 NEEDED = 32 * 2**20  # bytes: a checkpoint and its staging copy
@@ -23,7 +23,9 @@ NEEDED = 32 * 2**20  # bytes: a checkpoint and its staging copy
 
 def scaled(scale: float) -> Schedule:
     """The shipped schedule with every phase `scale` times as long, at least one step each."""
-    return Schedule(*(max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)))
+    return Schedule(
+        *(max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture))
+    )
 
 
 def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> None:
@@ -60,14 +62,18 @@ def _claim(out: Path) -> None:
     except OSError as error:
         raise InputError(f"Cannot write into {out}: {error.strerror}; choose another --out.") from None
     if shutil.disk_usage(out).free < NEEDED:
-        raise InputError(f"The disk of {out} has less than {NEEDED // 2**20} MB left; free some or choose another --out.")
+        raise InputError(
+            f"The disk of {out} has less than {NEEDED // 2**20} MB left; free some or choose another --out."
+        )
 
 
 def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, out: Path) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
+        dist.init_process_group(
+            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes
+        )
     learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
     if rank == 0:
         save(learner.model.eval(), build_processor(), out)

@@ -87,13 +87,19 @@ def _number(value: int | None) -> str | None:
 def _two_cells(scene: Scene, arguments: Arguments, combine: Callable[[int, int], int]) -> str | None:
     here = dict(digits(scene))
     one, other = (CELLS.index(cell) for cell in arguments)
-    return _number(combine(here[one], here[other])) if one != other and one in here and other in here else None
+    return (
+        _number(combine(here[one], here[other])) if one != other and one in here and other in here else None
+    )
 
 
 def _two_bars(scene: Scene, arguments: Arguments, combine: Callable[[int, int], int]) -> str | None:
     heights = _heights(scene)
     one, other = arguments
-    return _number(combine(heights[one], heights[other])) if one != other and one in heights and other in heights else None
+    return (
+        _number(combine(heights[one], heights[other]))
+        if one != other and one in heights and other in heights
+        else None
+    )
 
 
 def _bar_mix(scene: Scene, arguments: Arguments) -> str | None:
@@ -145,26 +151,94 @@ _SHAPE_KINDS: tuple[Kind, ...] = ("shapes", "odd")
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("color_at", "vision", False, _SHAPE_KINDS, "what color is at {cell} ?", lambda s, a: _at(s, a[0], "color")),
-        Family("shape_at", "vision", False, _SHAPE_KINDS, "what shape is at {cell} ?", lambda s, a: _at(s, a[0], "form")),
-        Family("digit_at", "vision", False, ("digits",), "what digit is at {cell} ?", lambda s, a: _at(s, a[0], "value")),
-        Family("bar_height", "vision", False, ("bars",), "how tall is {color} ?", lambda s, a: _number(_heights(s).get(a[0]))),
-        Family("count_color", "vision", True, _SHAPE_KINDS, "how many {color} ?", lambda s, a: _count(s, "color", a[0])),
-        Family("count_shape", "vision", True, ("shapes",), "how many {shape} ?", lambda s, a: _count(s, "form", a[0])),
+        Family(
+            "color_at",
+            "vision",
+            False,
+            _SHAPE_KINDS,
+            "what color is at {cell} ?",
+            lambda s, a: _at(s, a[0], "color"),
+        ),
+        Family(
+            "shape_at",
+            "vision",
+            False,
+            _SHAPE_KINDS,
+            "what shape is at {cell} ?",
+            lambda s, a: _at(s, a[0], "form"),
+        ),
+        Family(
+            "digit_at",
+            "vision",
+            False,
+            ("digits",),
+            "what digit is at {cell} ?",
+            lambda s, a: _at(s, a[0], "value"),
+        ),
+        Family(
+            "bar_height",
+            "vision",
+            False,
+            ("bars",),
+            "how tall is {color} ?",
+            lambda s, a: _number(_heights(s).get(a[0])),
+        ),
+        Family(
+            "count_color",
+            "vision",
+            True,
+            _SHAPE_KINDS,
+            "how many {color} ?",
+            lambda s, a: _count(s, "color", a[0]),
+        ),
+        Family(
+            "count_shape",
+            "vision",
+            True,
+            ("shapes",),
+            "how many {shape} ?",
+            lambda s, a: _count(s, "form", a[0]),
+        ),
         Family("largest", "math", False, ("digits",), "what is the largest ?", _over_digits(max)),
         Family("sum", "math", True, ("digits",), "what is the sum ?", _over_digits(sum)),
-        Family("cell_sum", "math", True, ("digits",), "what is {cell} + {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: x + y)),
         Family(
-            "cell_gap", "math", True, ("digits",), "what is the gap {cell} {cell} ?", lambda s, a: _two_cells(s, a, lambda x, y: abs(x - y))
+            "cell_sum",
+            "math",
+            True,
+            ("digits",),
+            "what is {cell} + {cell} ?",
+            lambda s, a: _two_cells(s, a, lambda x, y: x + y),
         ),
         Family(
-            "bar_gap", "math", True, ("bars",), "what is the gap {color} {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: abs(x - y))
+            "cell_gap",
+            "math",
+            True,
+            ("digits",),
+            "what is the gap {cell} {cell} ?",
+            lambda s, a: _two_cells(s, a, lambda x, y: abs(x - y)),
         ),
-        Family("bar_sum", "math", True, ("bars",), "how tall is {color} + {color} ?", lambda s, a: _two_bars(s, a, lambda x, y: x + y)),
+        Family(
+            "bar_gap",
+            "math",
+            True,
+            ("bars",),
+            "what is the gap {color} {color} ?",
+            lambda s, a: _two_bars(s, a, lambda x, y: abs(x - y)),
+        ),
+        Family(
+            "bar_sum",
+            "math",
+            True,
+            ("bars",),
+            "how tall is {color} + {color} ?",
+            lambda s, a: _two_bars(s, a, lambda x, y: x + y),
+        ),
         Family("bar_mix", "math", True, ("bars",), "how tall is {color} + {color} minus {color} ?", _bar_mix),
         Family("odd", "logic", False, ("odd",), "which shape is odd ?", _odd),
         Family("next_digit", "logic", False, ("sequence",), "what digit comes next ?", _next_digit),
-        Family("tallest", "logic", False, ("bars",), "which bar is tallest ?", lambda s, _: _ranked_bar(s, 0)),
+        Family(
+            "tallest", "logic", False, ("bars",), "which bar is tallest ?", lambda s, _: _ranked_bar(s, 0)
+        ),
         Family("second", "logic", True, ("bars",), "which bar is second ?", lambda s, _: _ranked_bar(s, 1)),
         Family("above", "logic", True, ("digits",), "how many above {number} ?", _above),
     )
@@ -246,7 +320,9 @@ _THINGS: tuple[tuple[type, frozenset[Kind]], ...] = (
 
 def one_about(rng: random.Random, scene: Scene) -> Asked | None:
     """A question about `scene`, each family that fits what it shows equally likely; None where none has an answer."""
-    shown = next((kinds for thing, kinds in _THINGS if any(isinstance(one, thing) for one in scene)), frozenset())
+    shown = next(
+        (kinds for thing, kinds in _THINGS if any(isinstance(one, thing) for one in scene)), frozenset()
+    )
     families = [family for family in FAMILIES.values() if shown & set(family.kinds)]
     rng.shuffle(families)
     return next((asked for family in families if (asked := ask(rng, family, scene)) is not None), None)

@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-from vzero import artefacts
 from vzero.pocket.world import SIDE, draw, scene_to_json
+from vzero.runtime import artefacts
 
 
 def write(folder: Path, seed: int, count: int) -> list[dict[str, Any]]:
-    """Draw `count` training images into `folder`/images as PNG and their scenes into `folder`/shadow.jsonl.
+    """Draw `count` training images into `folder`/images as PNG and their scenes into `folder`/ground_truth.jsonl.
 
     Returns:
         Rows of `images.jsonl`: image_id, path (relative to `folder`), sha256, width, height.
@@ -24,10 +24,18 @@ def write(folder: Path, seed: int, count: int) -> list[dict[str, Any]]:
         image, scene = draw(seed, index)
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        path.write_bytes(buffer.getvalue())  # not synced one by one: a stage that was killed draws them all again before it is sealed
+        path.write_bytes(
+            buffer.getvalue()
+        )  # not synced one by one: a stage that was killed draws them all again before it is sealed
         rows.append(
-            {"image_id": image_id, "path": f"images/{path.name}", "sha256": artefacts.sha256_file(path), "width": SIDE, "height": SIDE}
+            {
+                "image_id": image_id,
+                "path": f"images/{path.name}",
+                "sha256": artefacts.sha256_file(path),
+                "width": SIDE,
+                "height": SIDE,
+            }
         )
         shadow.append({"image_id": image_id, "scene": scene_to_json(scene)})
-    artefacts.write_jsonl(folder / "shadow.jsonl", shadow)
+    artefacts.write_jsonl(folder / "ground_truth.jsonl", shadow)
     return rows

@@ -15,10 +15,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 PAD, UNKNOWN, TURN, END = "<|pad|>", "<|unknown|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+VISION_START, VISION_END, IMAGE, VIDEO = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 SPECIAL = (PAD, UNKNOWN, TURN, END, VISION_START, VISION_END, IMAGE, VIDEO)
 ASK, SOLVE = "ask", "solve"  # the system messages of the two roles
-_TAGS = ("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>", "<think>", "</think>", "\\boxed{", "}")
+_TAGS = (
+    "<description>",
+    "</description>",
+    "<question>",
+    "</question>",
+    "<answer>",
+    "</answer>",
+    "<think>",
+    "</think>",
+    "\\boxed{",
+    "}",
+)
 _WORDS = (
     "what",
     "which",
@@ -57,7 +73,19 @@ _WORDS = (
     "digits",
     "bars",
 )
-VOCABULARY = (*SPECIAL, ASK, SOLVE, *_TAGS, *(f"{letter})" for letter in LETTERS), *LETTERS, *COLORS, *SHAPES, *CELLS, *NUMBERS, *_WORDS)
+VOCABULARY = (
+    *SPECIAL,
+    ASK,
+    SOLVE,
+    *_TAGS,
+    *(f"{letter})" for letter in LETTERS),
+    *LETTERS,
+    *COLORS,
+    *SHAPES,
+    *CELLS,
+    *NUMBERS,
+    *_WORDS,
+)
 IMAGE_TOKENS = 9
 _TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}" + TURN + "{% endif %}"
@@ -67,7 +95,9 @@ _TEMPLATE = (
     + IMAGE
     + VISION_END
     + "{% elif part['type'] == 'text' %}{{ ' ' + part['text'] + ' ' }}"
-    "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}" + END + "{% endif %}{% endfor %}"
+    "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}"
+    + END
+    + "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}" + TURN + "{% endif %}"
 )
 
@@ -102,10 +132,20 @@ def build_processor() -> Qwen2_5_VLProcessor:
 
     pixels = SIDE * SIDE
     images = Qwen2VLImageProcessor(
-        patch_size=7, merge_size=2, temporal_patch_size=2, min_pixels=14 * 14, max_pixels=pixels, image_mean=[0.5] * 3, image_std=[0.25] * 3
+        patch_size=7,
+        merge_size=2,
+        temporal_patch_size=2,
+        min_pixels=14 * 14,
+        max_pixels=pixels,
+        image_mean=[0.5] * 3,
+        image_std=[0.25] * 3,
     )
-    videos = Qwen2VLVideoProcessor(patch_size=7, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.25] * 3)
-    return Qwen2_5_VLProcessor(image_processor=images, tokenizer=build_tokenizer(), video_processor=videos, chat_template=_TEMPLATE)
+    videos = Qwen2VLVideoProcessor(
+        patch_size=7, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.25] * 3
+    )
+    return Qwen2_5_VLProcessor(
+        image_processor=images, tokenizer=build_tokenizer(), video_processor=videos, chat_template=_TEMPLATE
+    )
 
 
 def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:

@@ -28,7 +28,19 @@ from torch.nn import functional
 
 from vzero.pocket import annotators
 from vzero.pocket.families import CELLS, LETTERS, NUMBERS, option_text
-from vzero.pocket.model import ASK, END, IMAGE, IMAGE_TOKENS, PAD, SOLVE, TURN, VISION_END, VISION_START, VOCABULARY, build_model
+from vzero.pocket.model import (
+    ASK,
+    END,
+    IMAGE,
+    IMAGE_TOKENS,
+    PAD,
+    SOLVE,
+    TURN,
+    VISION_END,
+    VISION_START,
+    VOCABULARY,
+    build_model,
+)
 from vzero.pocket.world import COLORS, MAX_BAR, SHAPES, Bar, Digit, Scene, Shape, Thing, render, sample_scene
 
 _ID = {word: i for i, word in enumerate(VOCABULARY)}
@@ -76,14 +88,23 @@ def encode(words: str) -> list[int]:
 
 def prompt_ids(role: str, text: str) -> list[int]:
     """What the chat template makes of a system message `role` and a user message with an image and `text`."""
-    return [_ID[role], _ID[VISION_START], *[_ID[IMAGE]] * IMAGE_TOKENS, _ID[VISION_END], *encode(text), _ID[TURN]]
+    return [
+        _ID[role],
+        _ID[VISION_START],
+        *[_ID[IMAGE]] * IMAGE_TOKENS,
+        _ID[VISION_END],
+        *encode(text),
+        _ID[TURN],
+    ]
 
 
 def patches(images: np.ndarray) -> Tensor:
     """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, normalised and ordered as the image processor does (2 x 2 merge blocks)."""
     batch = images.shape[0]
     x = (torch.from_numpy(images).float() / 255 - 0.5) / 0.25
-    x = x.permute(0, 3, 1, 2).reshape(batch, 3, 3, 2, 7, 3, 2, 7)  # image, channel, block row, row, y, block column, column, x
+    x = x.permute(0, 3, 1, 2).reshape(
+        batch, 3, 3, 2, 7, 3, 2, 7
+    )  # image, channel, block row, row, y, block column, column, x
     x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(batch * 36, 3, 1, 49)
     return x.expand(-1, 3, 2, 49).reshape(batch * 36, 294)  # a still image fills both temporal slots
 
@@ -121,7 +142,9 @@ def drill(rng: random.Random) -> tuple[list[int], list[int]]:
     options = rng.sample(pool, 4)
     ids = [_ID[SOLVE], *encode(f"? {option_text(tuple(options))}"), _ID[TURN]]
     labels = [_IGNORE] * len(ids)
-    to_letter: list[tuple[list[int], list[int]]] = [(encode(f"so {options[k]} {LETTERS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)]
+    to_letter: list[tuple[list[int], list[int]]] = [
+        (encode(f"so {options[k]} {LETTERS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)
+    ]
     to_value = [(encode(f"{LETTERS[k]}) {options[k]}"), [0, 1]) for k in rng.sample(range(4), 4)]
     halves = [to_letter, to_value]
     rng.shuffle(halves)
@@ -177,7 +200,9 @@ class Learner:
             after = _IMAGE_START + IMAGE_TOKENS
             embedded = torch.cat([embedded[:, :_IMAGE_START], features, embedded[:, after:]], 1)
         positions = position_ids(*ids.shape, features is not None)
-        hidden = self.model.model.language_model(inputs_embeds=embedded, position_ids=positions, use_cache=False).last_hidden_state
+        hidden = self.model.model.language_model(
+            inputs_embeds=embedded, position_ids=positions, use_cache=False
+        ).last_hidden_state
         return self.model.lm_head(hidden)
 
     def cell_loss(self, features: Tensor, scenes: list[tuple[str, Scene]]) -> tuple[Tensor, float]:
@@ -197,15 +222,24 @@ class Learner:
                 continue
             ids = _pad([text.prompt + text.completion for text in part], _ID[PAD])
             labels = _pad([[_IGNORE] * (len(text.prompt) - 1) + text.completion for text in part], _IGNORE)
-            logits = self.logits(ids, features[torch.tensor([text.image for text in part])])[:, : labels.shape[1]]
-            total = total + functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORE, reduction="sum")
+            logits = self.logits(ids, features[torch.tensor([text.image for text in part])])[
+                :, : labels.shape[1]
+            ]
+            total = total + functional.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORE, reduction="sum"
+            )
             count += sum(len(text.completion) for text in part)
         return total / count
 
     def drill_loss(self, exercises: list[tuple[list[int], list[int]]]) -> Tensor:
         """Mean cross-entropy of the looked-up tokens."""
-        ids, labels = _pad([ids for ids, _ in exercises], _ID[PAD]), _pad([labels for _, labels in exercises], _IGNORE)
-        return functional.cross_entropy(self.logits(ids, None)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORE)
+        ids, labels = (
+            _pad([ids for ids, _ in exercises], _ID[PAD]),
+            _pad([labels for _, labels in exercises], _IGNORE),
+        )
+        return functional.cross_entropy(
+            self.logits(ids, None)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORE
+        )
 
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -221,11 +255,19 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
         start += parameter.numel()
 
 
-def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], None] = print, snapshot: Path | None = None) -> Learner:
+def train(
+    schedule: Schedule,
+    seed: int,
+    rank: int = 0,
+    log: Callable[[str], None] = print,
+    snapshot: Path | None = None,
+) -> Learner:
     """Run the whole curriculum and return the learner; every process of a group must call it with its own `rank`."""
     learner = Learner(seed)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
-    optimizer = torch.optim.AdamW(learner.parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        learner.parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
     begun, seen = time.monotonic(), {"text": 0.0, "drill": 0.0, "cells": 0.0}
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
@@ -245,7 +287,11 @@ def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], Non
         _average_gradients(learner.parameters)
         nn.utils.clip_grad_norm_(learner.parameters, 1.0)
         optimizer.step()
-        for name, value in (("text", float(text.detach())), ("drill", float(exercise.detach())), ("cells", accuracy)):
+        for name, value in (
+            ("text", float(text.detach())),
+            ("drill", float(exercise.detach())),
+            ("cells", accuracy),
+        ):
             seen[name] += value / 25
         if rank == 0 and (step + 1) % 25 == 0:
             phase = "seeing" if seeing else "clean" if clean else "mixture"

@@ -11,10 +11,11 @@ from PIL import Image
 
 from vzero.pocket.families import FAMILIES, ask
 from vzero.pocket.world import render, sample_scene
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 SUITES: dict[str, tuple[str, ...]] = {
-    f"pocket_{suite}": tuple(name for name, family in FAMILIES.items() if family.suite == suite) for suite in ("math", "logic", "vision")
+    f"pocket_{suite}": tuple(name for name, family in FAMILIES.items() if family.suite == suite)
+    for suite in ("math", "logic", "vision")
 }
 _SEED = 20260111  # of the suites themselves: the same questions in every run
 

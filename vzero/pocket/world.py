@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 COLORS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -78,7 +78,11 @@ def shapes(scene: Scene) -> list[tuple[int, Shape]]:
 
 def digits(scene: Scene) -> list[tuple[int, int]]:
     """(cell, value) in reading order, the question mark left out."""
-    return [(i, thing.value) for i, thing in enumerate(scene) if isinstance(thing, Digit) and thing.value is not None]
+    return [
+        (i, thing.value)
+        for i, thing in enumerate(scene)
+        if isinstance(thing, Digit) and thing.value is not None
+    ]
 
 
 def bars(scene: Scene) -> list[tuple[int, Bar]]:
@@ -160,7 +164,9 @@ def _sprite(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
         elif thing.form == "square":
             draw.rectangle(box(2.5, 2.5, 11.5, 11.5), fill=255)
         elif thing.form == "triangle":
-            draw.polygon([(7 * scale, 2 * scale), (12 * scale, 12 * scale), (2 * scale, 12 * scale)], fill=255)
+            draw.polygon(
+                [(7 * scale, 2 * scale), (12 * scale, 12 * scale), (2 * scale, 12 * scale)], fill=255
+            )
         else:
             draw.rectangle(box(5, 2, 9, 12), fill=255)
             draw.rectangle(box(2, 5, 12, 9), fill=255)
@@ -185,7 +191,9 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         coverage, ink = _sprite(thing)
         shifted = np.roll(coverage, tuple(rng.integers(-1, 2, 2)), (0, 1))[..., None]
         row, column = divmod(i, 3)
-        cell = canvas[row * CELL_PIXELS : (row + 1) * CELL_PIXELS, column * CELL_PIXELS : (column + 1) * CELL_PIXELS]
+        cell = canvas[
+            row * CELL_PIXELS : (row + 1) * CELL_PIXELS, column * CELL_PIXELS : (column + 1) * CELL_PIXELS
+        ]
         cell[:] = cell * (1 - shifted) + shifted * (ink + 14 * rng.standard_normal(3).astype(np.float32))
     canvas += 10 * rng.standard_normal(canvas.shape, np.float32)
     return np.clip(canvas, 0, 255).astype(np.uint8)

@@ -16,7 +16,11 @@ from vzero.errors import InputError
 
 def preset_names() -> list[str]:
     """Names of the presets that ship with the package, sorted."""
-    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("vzero.presets").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in resources.files("vzero.presets").iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Preset:
@@ -71,7 +75,9 @@ def _read_toml(name: str) -> dict[str, Any]:
     elif name in preset_names():
         text = (resources.files("vzero.presets") / f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise InputError(f"There is no preset {name!r}; choose one of {', '.join(preset_names())}, or give a .toml file.")
+        raise InputError(
+            f"There is no preset {name!r}; choose one of {', '.join(preset_names())}, or give a .toml file."
+        )
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -100,7 +106,9 @@ def _explain(error: ValidationError, name: str) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{key!r} is not a setting; see `vzero-harness reproduce --preset {name} --show` for all of them."
+        return (
+            f"{key!r} is not a setting; see `vzero-harness reproduce --preset {name} --show` for all of them."
+        )
     if first["type"] == "value_error":  # of a whole section, by one of the validators above
         return f"{key or 'the preset'}: {first['ctx']['error']}."
     return f"{key or 'the preset'}: {first['msg']} (got {first.get('input')!r})."

@@ -19,7 +19,7 @@ _Key = tuple[tuple[Message, ...], int, bool, SamplingConfig]
 class AskedAhead:
     """Implements `Engine` around another, whose requests may be made before their answers are wanted.
 
-    The other is asked by one call at a time; what is begun while it answers is put to it together in the next call.
+    The other is asked by one call at a time; what is prefill while it answers is put to it together in the next call.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -38,10 +38,10 @@ class AskedAhead:
             self._calls.append(self._pool.submit(self._answer_waiting))
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """The answers to `requests`, those begun before and the others; see `Engine.generate`. What was begun and is not wanted is dropped.
+        """The answers to `requests`, those prefill before and the others; see `Engine.generate`. What was prefill and is not wanted is dropped.
 
         Raises:
-            RolloutError: also for a request that was begun.
+            RolloutError: also for a request that was prefill.
         """
         calls, self._calls = self._calls, []
         for call in calls:
@@ -50,7 +50,9 @@ class AskedAhead:
         missing = [request for request in requests if _key(request, sampling) not in known]
         if missing:
             answers = self._engine.generate(missing, sampling)
-            known |= {_key(request, sampling): rollout for request, rollout in zip(missing, answers, strict=True)}
+            known |= {
+                _key(request, sampling): rollout for request, rollout in zip(missing, answers, strict=True)
+            }
         return [known[_key(request, sampling)] for request in requests]
 
     def _answer_waiting(self) -> None:
@@ -59,7 +61,9 @@ class AskedAhead:
         for sampling in dict.fromkeys(sampling for _, sampling in waiting):
             asked = [request for request, of in waiting if of == sampling]
             answers = self._engine.generate(asked, sampling)
-            self._known |= {_key(request, sampling): rollout for request, rollout in zip(asked, answers, strict=True)}
+            self._known |= {
+                _key(request, sampling): rollout for request, rollout in zip(asked, answers, strict=True)
+            }
 
 
 def _key(request: Request, sampling: SamplingConfig) -> _Key:

@@ -26,7 +26,7 @@ from vzero.errors import InterruptedRun, RolloutError, VZeroError
 from vzero.rollout import encoding
 from vzero.rollout.protocol import Message, Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary
-from vzero.seeding import derive
+from vzero.runtime.seeding import derive
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
@@ -67,7 +67,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class RemoteServer:
     """A server that somebody else runs: all one can do is ask again."""
 
     endpoint: Endpoint
@@ -77,7 +77,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """`attempt_seconds` bounds one attempt from its first byte to the last of its reply, `retries` the attempts after the first,
     `pause_seconds` the first pause between two (it doubles), `together` the requests open at one server."""
 
@@ -107,7 +107,7 @@ class _Line:
 class ServedEngine:
     """Implements `Engine` for servers of one model."""
 
-    def __init__(self, servers: Sequence[Server], vocabulary: Vocabulary, patience: Patience) -> None:
+    def __init__(self, servers: Sequence[Server], vocabulary: Vocabulary, patience: RetryPolicy) -> None:
         """Nothing is asked yet; see `check`."""
         self._servers = tuple(servers)
         self._vocabulary = vocabulary
@@ -130,7 +130,12 @@ class ServedEngine:
             url = None if image is None else pictures[image]
             bodies.append(_body(request, url, sampling, self._vocabulary))
             homes.append(home_of(url or work.prompts[number].text, len(self._servers)))
-        return self._run(self._servers, bodies, homes, lambda data, model: read_reply(data, model, sampling, self._vocabulary))
+        return self._run(
+            self._servers,
+            bodies,
+            homes,
+            lambda data, model: read_reply(data, model, sampling, self._vocabulary),
+        )
 
     def check(self) -> None:
         """Ask every server for one token, and compare the prompt that it read with the checkpoint's own, id by id.
@@ -158,7 +163,9 @@ class ServedEngine:
         for server in self._servers:
             self._run([server], [body], [0], read)
 
-    def _run(self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader) -> list[Rollout]:
+    def _run(
+        self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader
+    ) -> list[Rollout]:
         try:
             return asyncio.run(self._all(servers, bodies, homes, read))
         except BaseExceptionGroup as group:  # of the task group; the first is as good as any
@@ -167,18 +174,30 @@ class ServedEngine:
                 first = first.exceptions[0]
             if isinstance(first, VZeroError):
                 raise first from None
-            raise RolloutError(f"The servers could not be asked: {type(first).__name__}: {shown(str(first))}.") from first
+            raise RolloutError(
+                f"The servers could not be asked: {type(first).__name__}: {shown(str(first))}."
+            ) from first
 
-    async def _all(self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader) -> list[Rollout]:
+    async def _all(
+        self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader
+    ) -> list[Rollout]:
         together = self._patience.together
         lines = [_Line(server, asyncio.Semaphore(together), asyncio.Lock()) for server in servers]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=together * len(lines))
         # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was sent.
-        async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._answer(http, lines, home, body, read)) for body, home in zip(bodies, homes, strict=True)]
+        async with (
+            httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            tasks = [
+                group.create_task(self._answer(http, lines, home, body, read))
+                for body, home in zip(bodies, homes, strict=True)
+            ]
         return [task.result() for task in tasks]
 
-    async def _answer(self, http: httpx.AsyncClient, lines: Sequence[_Line], home: int, body: dict[str, Any], read: Reader) -> Rollout:
+    async def _answer(
+        self, http: httpx.AsyncClient, lines: Sequence[_Line], home: int, body: dict[str, Any], read: Reader
+    ) -> Rollout:
         patience, reason = self._patience, ""
         for attempt in range(patience.retries + 1):
             line = lines[(home + attempt) % len(lines)]
@@ -191,7 +210,9 @@ class ServedEngine:
             except TimeoutError:
                 reason = f"no whole reply within {patience.attempt_seconds:g} s"
             except httpx.HTTPError as error:
-                reason = f"{type(error).__name__}: {shown(str(error))}" if str(error) else type(error).__name__
+                reason = (
+                    f"{type(error).__name__}: {shown(str(error))}" if str(error) else type(error).__name__
+                )
             except BadReply as error:
                 reason = str(error)
             if attempt < patience.retries:
@@ -219,7 +240,9 @@ async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any
             "variable VZERO_SOLVER_TOKEN, then run the same command again."
         )
     if response.status_code in _NOT_OURS:
-        raise RolloutError(f"The server {endpoint.url} refuses a request (HTTP {response.status_code}): {shown(data)}.")
+        raise RolloutError(
+            f"The server {endpoint.url} refuses a request (HTTP {response.status_code}): {shown(data)}."
+        )
     if response.status_code != 200:
         raise BadReply(f"HTTP {response.status_code}: {shown(data)}")
     return bytes(data)
@@ -268,15 +291,19 @@ def _completion(choice: dict[str, Any], sampling: SamplingConfig, vocabulary: Vo
     if len(ids) > sampling.max_new_tokens:
         raise BadReply(f"a completion of {len(ids)} tokens where {sampling.max_new_tokens} were the limit")
     if end == "length" and len(ids) < sampling.max_new_tokens:
-        raise RolloutError("cut off early: prompt and completion exceed the server's context (engine.max_model_len)")
+        raise RolloutError(
+            "cut off early: prompt and completion exceed the server's context (engine.max_model_len)"
+        )
     return vocabulary.completion(ids, (), end)
 
 
-def _body(request: Request, url: str | None, sampling: SamplingConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+def _body(
+    request: Request, url: str | None, sampling: SamplingConfig, vocabulary: Vocabulary
+) -> dict[str, Any]:
     """A chat request without its model, its picture at `url`. Every sampling parameter is said, so that no default of the server's
-    enters. A begun answer is a last turn that the server leaves open."""
+    enters. A prefill answer is a last turn that the server leaves open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
-    turns = encoding.conversation((*request.messages, *encoding.opened(request.begun)), url is not None)
+    turns = encoding.conversation((*request.messages, *encoding.opened(request.prefill)), url is not None)
     for turn in turns:
         turn["content"] = [picture if part["type"] == "image" else part for part in turn["content"]]
     greedy = sampling.temperature == 0
@@ -294,8 +321,8 @@ def _body(request: Request, url: str | None, sampling: SamplingConfig, vocabular
         "seed": derive(request.seed, "vllm"),
         "stop_token_ids": sorted(vocabulary.eos),
         "logit_bias": {str(token): bias for token, bias in vocabulary.bias.items()},
-        "add_generation_prompt": not request.begun,
-        "continue_final_message": bool(request.begun),
+        "add_generation_prompt": not request.prefill,
+        "continue_final_message": bool(request.prefill),
         "return_token_ids": True,
         "stream": False,
     }

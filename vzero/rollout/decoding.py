@@ -86,7 +86,12 @@ class _Slots:
 
     def select(self, keep: Tensor) -> None:
         """Keep the given rows, in the given order. Logits are left: the next step makes new ones."""
-        self.mask, self.step, self.numbers, self.place = self.mask[keep], self.step[keep], self.numbers[keep], self.place[keep]
+        self.mask, self.step, self.numbers, self.place = (
+            self.mask[keep],
+            self.step[keep],
+            self.numbers[keep],
+            self.place[keep],
+        )
         self.positions = self.positions.index_select(-2, keep)
         self.seen = None if self.seen is None else self.seen[keep]
         for layer in self.cache.layers:
@@ -157,15 +162,25 @@ class _Found:
     def rows(self, first: int, count: int) -> list[Drawn]:
         """Some rows in order."""
         part = slice(first, first + count)
-        whole = zip(*(one[part].tolist() for one in (self.tokens, self.logprobs, self.lengths, self.stopped)), strict=True)
+        whole = zip(
+            *(one[part].tolist() for one in (self.tokens, self.logprobs, self.lengths, self.stopped)),
+            strict=True,
+        )
         return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in whole]
 
 
-Finished = Callable[[int, Sequence[Drawn], int], None]  # number of the unit, its completions, tokens of its prompt
+Finished = Callable[
+    [int, Sequence[Drawn], int], None
+]  # number of the unit, its completions, tokens of its prompt
 
 
 def decode(
-    model: Any, units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, slots: int, finished: Finished
+    model: Any,
+    units: Sequence[Unit],
+    prefill: Callable[[Sequence[int]], Prefilled],
+    rules: Rules,
+    slots: int,
+    finished: Finished,
 ) -> None:
     """Draw every completion of `units`.
 
@@ -183,12 +198,19 @@ def decode(
     waiting, sizes, state = deque(units), [], None
     while state is not None or waiting:
         free = slots if state is None else slots - len(state.place)
-        if waiting and (state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))):
+        if waiting and (
+            state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))
+        ):
             moving, first = _next(waiting, free), starts[len(sizes)]
             fresh, source, prompts = _read(moving, prefill, rules, first)
             sizes += prompts
             if state is None:
-                fan_out(fresh.cache, source, rules.sampling.max_new_tokens, capacity=min(slots, len(found.lengths) - first))
+                fan_out(
+                    fresh.cache,
+                    source,
+                    rules.sampling.max_new_tokens,
+                    capacity=min(slots, len(found.lengths) - first),
+                )
                 state = fresh
             else:
                 state.join(fresh, source)
@@ -251,12 +273,18 @@ def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
     """Uniform numbers (rows, max_new_tokens) float64; zeros for greedy decoding, which needs none."""
     if sampling.temperature == 0:
         return torch.zeros(sum(unit.count for unit in units), sampling.max_new_tokens, dtype=torch.float64)
-    rows = [uniforms(unit.seed, unit.first + i, sampling.max_new_tokens) for unit in units for i in range(unit.count)]
+    rows = [
+        uniforms(unit.seed, unit.first + i, sampling.max_new_tokens)
+        for unit in units
+        for i in range(unit.count)
+    ]
     return torch.from_numpy(np.stack(rows))
 
 
 def _seen(prefilled: Prefilled) -> Tensor:
     """Which tokens each prompt holds: (prompts, vocabulary) bool. Padding does not count, though its token may also end turns."""
     ids = prefilled.token_ids
-    held = ids.where(prefilled.attention_mask.bool(), ids[:, -1:])  # padding is on the left, so the last token is the prompt's own
+    held = ids.where(
+        prefilled.attention_mask.bool(), ids[:, -1:]
+    )  # padding is on the left, so the last token is the prompt's own
     return torch.zeros_like(prefilled.logits, dtype=torch.bool).scatter_(1, held, True)

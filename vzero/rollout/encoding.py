@@ -20,7 +20,7 @@ from transformers import Cache, DynamicCache
 from vzero.errors import RolloutError
 from vzero.rollout.protocol import Message, Request
 
-Turns = tuple[tuple[Message, ...], bool, str]  # messages, whether with an image, the begun answer
+Turns = tuple[tuple[Message, ...], bool, str]  # messages, whether with an image, the prefill answer
 SHARED_IMAGE_MODELS = frozenset({"qwen2_vl", "qwen2_5_vl"})
 _PIXELS_AT_ONCE = 16_000_000  # pictures preprocessed and encoded together: about 400 MB of patches
 _SMALLEST_AREA = 4096  # a processor may enlarge a smaller picture
@@ -73,7 +73,7 @@ def collect(processor: Any, requests: Sequence[Request]) -> Work:
     """Render the conversations and find the distinct prompts and images (same object, or same size and pixels).
 
     Raises:
-        RolloutError: a conversation has no user turn to put its image in, or its text (a begun answer's too) holds an image or video token.
+        RolloutError: a conversation has no user turn to put its image in, or its text (a prefill answer's too) holds an image or video token.
     """
     images, image_of = _distinct_images(requests)
     rendered = _render(processor, requests)
@@ -107,7 +107,7 @@ def _distinct_images(requests: Sequence[Request]) -> tuple[list[Image.Image], li
 
 
 def _turns(request: Request) -> Turns:
-    return request.messages, request.image is not None, request.begun
+    return request.messages, request.image is not None, request.prefill
 
 
 def _render(processor: Any, requests: Sequence[Request]) -> dict[Turns, str]:
@@ -115,18 +115,27 @@ def _render(processor: Any, requests: Sequence[Request]) -> dict[Turns, str]:
     keys = list(dict.fromkeys(map(_turns, requests)))
     for messages, with_image, _ in keys:
         if with_image and all(message.role != "user" for message in messages):
-            raise RolloutError("A request has an image and no user turn to show it in; give every conversation a user message.")
+            raise RolloutError(
+                "A request has an image and no user turn to show it in; give every conversation a user message."
+            )
     for ending in ("add_generation_prompt", "continue_final_message"):
         chosen = [key for key in keys if bool(key[2]) == (ending == "continue_final_message")]
         if chosen:
-            conversations = [conversation((*messages, *opened(begun)), with_image) for messages, with_image, begun in chosen]
-            found |= zip(chosen, processor.apply_chat_template(conversations, tokenize=False, **{ending: True}), strict=True)
+            conversations = [
+                conversation((*messages, *opened(prefill)), with_image)
+                for messages, with_image, prefill in chosen
+            ]
+            found |= zip(
+                chosen,
+                processor.apply_chat_template(conversations, tokenize=False, **{ending: True}),
+                strict=True,
+            )
     return found
 
 
-def opened(begun: str) -> tuple[Message, ...]:
-    """The turn that stays open, as a conversation's last one; none where nothing was begun."""
-    return (Message("assistant", begun),) if begun else ()
+def opened(prefill: str) -> tuple[Message, ...]:
+    """The turn that stays open, as a conversation's last one; none where nothing was prefill."""
+    return (Message("assistant", prefill),) if prefill else ()
 
 
 def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str, Any]]:
@@ -165,7 +174,9 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
     texts = [
         prompt.text
         if prompt.image is None
-        else prompt.text.replace(processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged))
+        else prompt.text.replace(
+            processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged)
+        )
         for prompt in work.prompts
     ]
     token_ids = processor.tokenizer(texts, **special_tokens(processor, texts[0]))["input_ids"]
@@ -177,7 +188,9 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
                 f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
                 "the processor does not belong to this model."
             )
-    positions = rotary_positions(model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts])
+    positions = rotary_positions(
+        model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts]
+    )
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
         ids, mask = _left_pad([token_ids[i] for i in numbers], processor.tokenizer.pad_token_id)
@@ -219,12 +232,21 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
 
     # Prompts with and without an image never share a batch: processors disagree on how to take the mixture.
     longest = max(len(prompt.text) for prompt in work.prompts) + 1
-    return Encoded([len(prompt.text) + longest * (prompt.image is not None) for prompt in work.prompts], prefill)
+    return Encoded(
+        [len(prompt.text) + longest * (prompt.image is not None) for prompt in work.prompts], prefill
+    )
 
 
 def _run(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Prefilled:
     cache = DynamicCache(config=model.config.get_text_config())
-    output = model(**inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    output = model(
+        **inputs,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     return Prefilled(output.logits[:, -1], output.past_key_values, ids, mask, positions[..., -1:] + 1)
 
 
@@ -254,7 +276,9 @@ def _by_area(images: Sequence[Image.Image]) -> list[list[Image.Image]]:
     return groups
 
 
-def rotary_positions(model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]) -> list[Tensor]:
+def rotary_positions(
+    model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]
+) -> list[Tensor]:
     """Rotary positions (3, tokens) of every prompt, by the model's own rule. It loops in Python, and most prompts share their layout
     (length, place and grid of the image), so each layout is computed once."""
     known: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
@@ -262,13 +286,19 @@ def rotary_positions(model: Any, token_ids: Sequence[list[int]], grids: Sequence
     image_token = model.config.image_token_id
     core = model.model
     for ids, grid in zip(token_ids, grids, strict=True):
-        layout = (len(ids), ids.index(image_token), tuple(grid.tolist())) if grid is not None else (len(ids), -1, ())
+        layout = (
+            (len(ids), ids.index(image_token), tuple(grid.tolist()))
+            if grid is not None
+            else (len(ids), -1, ())
+        )
         if layout not in known:
             if grid is None:
                 known[layout] = torch.arange(len(ids)).expand(3, -1)
             else:
                 row = torch.tensor([ids])
-                known[layout] = core.get_rope_index(row, mm_token_type_ids=(row == image_token).int(), image_grid_thw=grid[None])[0][:, 0]
+                known[layout] = core.get_rope_index(
+                    row, mm_token_type_ids=(row == image_token).int(), image_grid_thw=grid[None]
+                )[0][:, 0]
         found.append(known[layout])
     return found
 

@@ -38,8 +38,8 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
         from vzero.rollout.server import open_local
 
         return open_local(config, checkpoint)
-    from vzero.checkpoints import load_model, load_processor
     from vzero.rollout.transformers_engine import TransformersEngine
+    from vzero.runtime.checkpoints import load_model, load_processor
 
     on_gpu = torch.cuda.is_available()
     model = load_model(checkpoint, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")

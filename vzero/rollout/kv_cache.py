@@ -13,7 +13,7 @@ from transformers import Cache, DynamicLayer
 _SPARE_TOKENS = 8  # little room: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage.
 
     The storage is zero where nothing was written: attention masks what is left of a row's prompt, but NaN would get through a mask.
@@ -31,12 +31,17 @@ class RoomyLayer(DynamicLayer):
         super().__init__()
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         heads, tokens, size = keys.shape[1:]
-        self._key_storage, self._value_storage = (keys.new_zeros(capacity, heads, tokens + room, size) for _ in range(2))
+        self._key_storage, self._value_storage = (
+            keys.new_zeros(capacity, heads, tokens + room, size) for _ in range(2)
+        )
         self._rows, self._first, self._end = 0, 0, tokens
         self.join(keys, values, rows, 0)
 
     def _expose(self) -> None:
-        self.keys, self.values = (storage[: self._rows, :, self._first : self._end] for storage in (self._key_storage, self._value_storage))
+        self.keys, self.values = (
+            storage[: self._rows, :, self._first : self._end]
+            for storage in (self._key_storage, self._value_storage)
+        )
 
     def _resize(self, left: int, right: int) -> None:
         """New storage for `left` tokens before the first and `right` after the last."""
@@ -47,7 +52,9 @@ class RoomyLayer(DynamicLayer):
             setattr(self, name, new)
         self._first, self._end = left, left + self._end - self._first
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Append (rows, heads, new tokens, head size); returns all keys and values so far."""
         added = key_states.shape[-2]
         if self._end + added > self._key_storage.shape[2]:
@@ -89,14 +96,14 @@ def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> N
     room = min(max_new_tokens, _SPARE_TOKENS)
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
-            cache.layers[i] = RoomyLayer(layer.keys, layer.values, rows, room, capacity)
+            cache.layers[i] = PreallocatedLayer(layer.keys, layer.values, rows, room, capacity)
         else:
             layer.batch_select_indices(rows)
 
 
 def joinable(cache: Cache) -> bool:
     """Whether rows of other lengths can join: layers of plain attention only."""
-    return all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+    return all(isinstance(layer, PreallocatedLayer) for layer in cache.layers)
 
 
 def join(cache: Cache, prefilled: Cache, rows: Tensor, unused: int) -> None:

@@ -30,14 +30,14 @@ class Request:
 
     Attributes:
         seed: of its draws.
-        begun: how the answer begins. Completions go on from it and do not repeat it; whole words without a blank at the end, since a
+        prefill: how the answer begins. Completions go on from it and do not repeat it; whole words without a blank at the end, since a
             tokenizer may join what stands on both sides of a cut.
     """
 
     messages: tuple[Message, ...]
     image: Image.Image | None
     seed: int
-    begun: str = ""
+    prefill: str = ""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,9 @@ def invert(log_probabilities: Tensor, numbers: Tensor) -> Tensor:
     return torch.minimum(found, last)[:, 0]
 
 
-def draw(logits: Tensor, sampling: SamplingConfig, numbers: Tensor, forbidden: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def draw(
+    logits: Tensor, sampling: SamplingConfig, numbers: Tensor, forbidden: Tensor, seen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One token a row.
 
     Args:
@@ -118,7 +120,9 @@ def draw(logits: Tensor, sampling: SamplingConfig, numbers: Tensor, forbidden: T
     """
     adjusted = adjust(logits, sampling, forbidden, seen)
     largest, first = adjusted.max(dim=-1)
-    if not bool(torch.isfinite(largest).all()):  # NaN and +inf survive a maximum; -inf means that nothing is left to draw
+    if not bool(
+        torch.isfinite(largest).all()
+    ):  # NaN and +inf survive a maximum; -inf means that nothing is left to draw
         raise FloatingPointError("the model's logits are not finite")
     if sampling.temperature == 0:
         return adjusted.argmax(dim=-1), torch.zeros_like(first, dtype=torch.float32)

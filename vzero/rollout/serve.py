@@ -13,11 +13,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from vzero.checkpoints import resolve
 from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
 from vzero.rollout.server import LOOPBACK, TOKEN_VARIABLE, model_name, vllm_launch
 from vzero.rollout.vocabulary import read_vocabulary
+from vzero.runtime.checkpoints import resolve
 
 
 def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tuple[list[str], dict[str, str]]:
@@ -28,7 +28,9 @@ def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tup
     """
     token = os.environ.get(TOKEN_VARIABLE)
     if host != LOOPBACK and not token:
-        raise InputError(f"Whoever reaches {host} could use this server; put a bearer token into {TOKEN_VARIABLE}, or leave --host out.")
+        raise InputError(
+            f"Whoever reaches {host} could use this server; put a bearer token into {TOKEN_VARIABLE}, or leave --host out."
+        )
     if find_spec("vllm") is None:
         raise InputError("vLLM is not installed; run `make vllm` (CPU) or install the extra `cuda`.")
     launch = vllm_launch(config, checkpoint, read_vocabulary(checkpoint), 0)
@@ -37,15 +39,25 @@ def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tup
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m vzero.rollout.serve", description="Serve a checkpoint to runs elsewhere.")
+    parser = argparse.ArgumentParser(
+        prog="python -m vzero.rollout.serve", description="Serve a checkpoint to runs elsewhere."
+    )
     parser.add_argument("checkpoint", help="a folder, a hub id, or pocket")
-    parser.add_argument("--host", default=LOOPBACK, help=f"address to listen on; any but loopback needs {TOKEN_VARIABLE}")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help=f"address to listen on; any but loopback needs {TOKEN_VARIABLE}"
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--gpu", type=int, help="which GPU; default: the first visible one")
-    parser.add_argument("--max-model-len", type=int, help="tokens of prompt and completion together; default: the model's maximum")
+    parser.add_argument(
+        "--max-model-len",
+        type=int,
+        help="tokens of prompt and completion together; default: the model's maximum",
+    )
     options = parser.parse_args()
     try:
-        config = EngineConfig(gpus=() if options.gpu is None else (options.gpu,), max_model_len=options.max_model_len)
+        config = EngineConfig(
+            gpus=() if options.gpu is None else (options.gpu,), max_model_len=options.max_model_len
+        )
         words, environment = command(resolve(options.checkpoint), options.host, options.port, config)
     except VZeroError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -3,7 +3,7 @@
 Plain servers, and not one with data parallelism inside: that one spreads the n completions of a request over its engines before it
 balances, so that an image is encoded on each of them.
 
-Each server is a process group behind a watchdog (`vzero.rollout.watchdog`), which ends it when this process ends, by whatever means. It
+Each server is a process group behind a watchdog (`vzero.runtime.watchdog`), which ends it when this process ends, by whatever means. It
 answers only to a random model name and a random bearer token, passed by the environment: another program that happened to take its port,
 or a neighbour on the machine, can neither pass for it nor use it.
 """
@@ -26,19 +26,18 @@ from pathlib import Path
 
 import httpx
 
-from vzero import artefacts, processes
 from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun
-from vzero.rollout import watchdog
-from vzero.rollout.client import MODELS, Elsewhere, Endpoint, Patience, ServedEngine, Server
+from vzero.rollout.client import MODELS, Endpoint, RemoteServer, RetryPolicy, ServedEngine, Server
 from vzero.rollout.vllm_engine import ENVIRONMENT, whole_prompts
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
+from vzero.runtime import artefacts, processes, watchdog
 
 LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
 GRACE = 10.0  # seconds between asking a server to end and ending it
 RESTARTS = 3  # of one server by one engine
-DEAF = 10.0  # seconds within which a live server says that it is healthy
+HEALTH_TIMEOUT = 10.0  # seconds within which a live server says that it is healthy
 _LOOK = 0.2  # seconds between two looks at a server that is starting
 
 
@@ -65,17 +64,28 @@ class LocalServer:
     def endpoint(self) -> Endpoint:
         """Where the server is. Each start has a port, a name and a token of its own."""
         if self._endpoint is None:
-            raise InterruptedRun("A server of the Solver is not running; run the same command again to resume.")
+            raise InterruptedRun(
+                "A server of the Solver is not running; run the same command again to resume."
+            )
         return self._endpoint
 
     def start(self) -> None:
         """Start the process; `wait` tells when it answers. What it prints goes where this process prints."""
         port, name, token = _free_port(), f"vzero-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
         read, write = os.pipe()
-        command = [sys.executable, "-I", "-S", str(watchdog.__file__), str(read), *self._launch.command(name, port)]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(watchdog.__file__),
+            str(read),
+            *self._launch.command(name, port),
+        ]
         environment = {**os.environ, **self._launch.environment, "VLLM_API_KEY": token}
         try:
-            self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(read,), process_group=0)
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(read,), process_group=0
+            )
         except BaseException:
             os.close(write)
             raise
@@ -152,7 +162,12 @@ def _free_port() -> int:
 def healthy(endpoint: Endpoint) -> bool:
     """Whether the server says within a few seconds that it is."""
     try:
-        return httpx.get(endpoint.url + "/health", headers=endpoint.headers, timeout=DEAF, trust_env=False).status_code == 200
+        return (
+            httpx.get(
+                endpoint.url + "/health", headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False
+            ).status_code
+            == 200
+        )
     except httpx.HTTPError:
         return False
 
@@ -162,7 +177,9 @@ def serves(endpoint: Endpoint) -> bool:
     if not healthy(endpoint):
         return False
     try:
-        listed = httpx.get(endpoint.url + MODELS, headers=endpoint.headers, timeout=DEAF, trust_env=False).json()
+        listed = httpx.get(
+            endpoint.url + MODELS, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False
+        ).json()
         return any(one["id"] == endpoint.model for one in listed["data"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
@@ -201,7 +218,10 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
             'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or choose another engine.'
         )
     vocabulary = read_vocabulary(checkpoint)
-    servers = [LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds) for number in range(config.servers)]
+    servers = [
+        LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds)
+        for number in range(config.servers)
+    ]
 
     def started() -> list[Endpoint]:
         start_all(servers)
@@ -209,13 +229,15 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
 
     endpoints = processes.told_here(started)
     if not processes.world().first_here:
-        return _checked(config, [Elsewhere(endpoint) for endpoint in endpoints], vocabulary)
+        return _checked(config, [RemoteServer(endpoint) for endpoint in endpoints], vocabulary)
     try:
         engine = _checked(config, servers, vocabulary)
     except BaseException:
         stop_all(servers)
         raise
-    weakref.finalize(engine, stop_all, servers)  # also at the interpreter's exit; kills are the watchdog's business
+    weakref.finalize(
+        engine, stop_all, servers
+    )  # also at the interpreter's exit; kills are the watchdog's business
     return engine
 
 
@@ -225,7 +247,7 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     Raises:
         InterruptedRun: a server does not answer, or does not serve this checkpoint.
     """
-    servers = [Elsewhere(one) for one in elsewhere(config.urls, checkpoint)]
+    servers = [RemoteServer(one) for one in elsewhere(config.urls, checkpoint)]
     try:
         return _checked(config, servers, read_vocabulary(checkpoint))
     except InterruptedRun as error:
@@ -236,7 +258,7 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
 
 
 def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabulary) -> ServedEngine:
-    engine = ServedEngine(servers, vocabulary, Patience(config.request_seconds, config.retries))
+    engine = ServedEngine(servers, vocabulary, RetryPolicy(config.request_seconds, config.retries))
     engine.check()
     return engine
 
@@ -275,7 +297,16 @@ def vllm_launch(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, 
         flags += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(step)]
 
     def command(name: str, port: int) -> list[str]:
-        place = ["--model", str(checkpoint), "--served-model-name", name, "--host", LOOPBACK, "--port", str(port)]
+        place = [
+            "--model",
+            str(checkpoint),
+            "--served-model-name",
+            name,
+            "--host",
+            LOOPBACK,
+            "--port",
+            str(port),
+        ]
         said = [word for option in options.items() for word in option]
         return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", *place, *said, *flags]
 

@@ -42,7 +42,9 @@ class TransformersEngine:
         """Answer every request, in order; see `Engine.generate`."""
         return self.stream(requests, sampling, lambda i, rollout: None)
 
-    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+    def stream(
+        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
+    ) -> list[Rollout]:
         """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
 
         Raises:
@@ -56,22 +58,40 @@ class TransformersEngine:
             except VZeroError:
                 raise
             except (torch.OutOfMemoryError, MemoryError) as error:
-                raise RolloutError(f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences.") from error
+                raise RolloutError(
+                    f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences."
+                ) from error
             except Exception as error:  # a template, an image decoder, a kernel: whatever fails, callers must meet one kind of error
-                raise RolloutError(f"The model could not be asked: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+                raise RolloutError(
+                    f"The model could not be asked: {type(error).__name__}: {str(error).rstrip('.')}."
+                ) from error
 
-    def _generate(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+    def _generate(
+        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
+    ) -> list[Rollout]:
         work = encoding.collect(self._processor, requests)
         encoded = encoding.encode(self._model, self._processor, work, sampling.max_new_tokens)
         # By length of the prompt, so that padding is short; a request that is too large for the slots is cut.
-        order = sorted(range(len(requests)), key=lambda i: (encoded.sizes[work.of_request[i]], work.of_request[i]))
+        order = sorted(
+            range(len(requests)), key=lambda i: (encoded.sizes[work.of_request[i]], work.of_request[i])
+        )
         parts = [
-            (i, Unit(work.of_request[i], requests[i].seed, first, min(self._batch_sequences, sampling.n - first)))
+            (
+                i,
+                Unit(
+                    work.of_request[i],
+                    requests[i].seed,
+                    first,
+                    min(self._batch_sequences, sampling.n - first),
+                ),
+            )
             for i in order
             for first in range(0, sampling.n, self._batch_sequences)
         ]
         vocabulary = self._model.config.get_text_config().vocab_size
-        rules = Rules(sampling, *(_flags(ids, vocabulary).to(self._model.device) for ids in (self.forbidden, self.eos)))
+        rules = Rules(
+            sampling, *(_flags(ids, vocabulary).to(self._model.device) for ids in (self.forbidden, self.eos))
+        )
         drawn: list[dict[int, Drawn]] = [{} for _ in requests]
         rollouts: dict[int, Rollout] = {}
 
@@ -82,7 +102,14 @@ class TransformersEngine:
                 rollouts[i] = self._rollout([drawn[i][index] for index in range(sampling.n)], prompt_tokens)
                 finished(i, rollouts[i])
 
-        decode(self._model, [unit for _, unit in parts], encoded.prefill, rules, self._batch_sequences, part_finished)
+        decode(
+            self._model,
+            [unit for _, unit in parts],
+            encoded.prefill,
+            rules,
+            self._batch_sequences,
+            part_finished,
+        )
         return [rollouts[i] for i in range(len(requests))]
 
     def _rollout(self, drawn: Sequence[Drawn], prompt_tokens: int) -> Rollout:
@@ -116,10 +143,17 @@ def structural_tokens(model: Any, tokenizer: Any, eos: frozenset[int]) -> frozen
     """Ids that must never be drawn, because text holding them breaks the next prompt (see `TransformersEngine.forbidden`)."""
     config = model.config
     text = config.get_text_config()
-    named = [getattr(config, f"{name}_token_id", None) for name in ("image", "video", "vision_start", "vision_end")]
+    named = [
+        getattr(config, f"{name}_token_id", None) for name in ("image", "video", "vision_start", "vision_end")
+    ]
     named += [getattr(one, f"{name}_token_id", None) for one in (text, tokenizer) for name in ("bos", "pad")]
-    named += [*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)]
-    return frozenset({*(int(one) for one in named if one is not None), *range(len(tokenizer), text.vocab_size)} - eos)
+    named += [
+        *tokenizer.all_special_ids,
+        *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
+    ]
+    return frozenset(
+        {*(int(one) for one in named if one is not None), *range(len(tokenizer), text.vocab_size)} - eos
+    )
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vzero import processes
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError, VZeroError
 from vzero.rollout import encoding
 from vzero.rollout.protocol import Finished, Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
-from vzero.seeding import derive
+from vzero.runtime import processes
+from vzero.runtime.seeding import derive
 
 _STEP_TOKENS = 8192  # at least, of all prompts that are read in one step on the CPU
 CPU_CACHE_GIB = "1"  # keys and values of all sequences that decode together, without a GPU
@@ -46,7 +46,9 @@ class VllmEngine:
         """Answer every request, in order; see `Engine.generate`."""
         return self.stream(requests, sampling, lambda i, rollout: None)
 
-    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+    def stream(
+        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
+    ) -> list[Rollout]:
         """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
 
         Raises:
@@ -62,8 +64,12 @@ class VllmEngine:
             return self._answers(names, sampling, finished)
         except VZeroError:
             raise
-        except Exception as error:  # a template, a scheduler, a kernel: whatever fails, callers must meet one kind of error
-            raise RolloutError(f"vLLM could not answer: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+        except (
+            Exception
+        ) as error:  # a template, a scheduler, a kernel: whatever fails, callers must meet one kind of error
+            raise RolloutError(
+                f"vLLM could not answer: {type(error).__name__}: {str(error).rstrip('.')}."
+            ) from error
 
     def _answers(self, names: Sequence[str], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
         """The rollouts of requests that wait in vLLM under `names`, to which it adds "-" and random letters within itself."""
@@ -77,7 +83,9 @@ class VllmEngine:
                         rollouts[i] = self._rollout(answer, sampling)
                         finished(i, rollouts[i])
         except BaseException:
-            engine.abort_request(list(names), internal=True)  # the next call must not meet what this one has left
+            engine.abort_request(
+                list(names), internal=True
+            )  # the next call must not meet what this one has left
             raise
         return [rollouts[i] for i in range(len(names))]
 
@@ -86,7 +94,9 @@ class VllmEngine:
         tokenizer = self._vocabulary.processor.tokenizer
         prompts = []
         for prompt in work.prompts:
-            ids = tokenizer(prompt.text, **encoding.special_tokens(self._vocabulary.processor, prompt.text))["input_ids"]
+            ids = tokenizer(prompt.text, **encoding.special_tokens(self._vocabulary.processor, prompt.text))[
+                "input_ids"
+            ]
             prompts.append({"prompt_token_ids": ids})
             if prompt.image is not None:
                 prompts[-1]["multi_modal_data"] = {"image": work.images[prompt.image]}
@@ -101,7 +111,11 @@ class VllmEngine:
             )
         completions = []
         for output in sorted(answer.outputs, key=lambda one: one.index):
-            completions.append(self._vocabulary.completion(output.token_ids, _logprobs(output, sampling), output.finish_reason))
+            completions.append(
+                self._vocabulary.completion(
+                    output.token_ids, _logprobs(output, sampling), output.finish_reason
+                )
+            )
         if sampling.temperature == 0:
             completions *= sampling.n
         if len(completions) != sampling.n:
@@ -122,7 +136,9 @@ def sampling_params(sampling: SamplingConfig, vocabulary: Vocabulary, seed: int)
         top_k=0 if greedy else sampling.top_k,
         repetition_penalty=sampling.repetition_penalty,
         max_tokens=sampling.max_new_tokens,
-        seed=derive(seed, "vllm"),  # vLLM seeds completion i with seed + i: neighbouring seeds would draw each other's completions
+        seed=derive(
+            seed, "vllm"
+        ),  # vLLM seeds completion i with seed + i: neighbouring seeds would draw each other's completions
         stop_token_ids=sorted(vocabulary.eos),
         logit_bias=vocabulary.bias,
         logprobs=0,
@@ -135,11 +151,16 @@ def whole_prompts(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, Any
     """What keeps vLLM from reading a prompt in pieces on the CPU, where that kills it: after each piece it turns the request's generator
     back by an offset, which only CUDA generators have. One step must then have room for the longest prompt."""
     longest = config.max_model_len or vocabulary.positions or 0
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(longest, _STEP_TOKENS, config.batch_sequences)}
+    return {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(longest, _STEP_TOKENS, config.batch_sequences),
+    }
 
 
 def _logprobs(output: Any, sampling: SamplingConfig) -> list[float]:
-    if sampling.temperature == 0:  # a greedy draw is certain (see Completion.logprobs); vLLM reports the model's own value
+    if (
+        sampling.temperature == 0
+    ):  # a greedy draw is certain (see Completion.logprobs); vLLM reports the model's own value
         return [0.0] * len(output.token_ids)
     return [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
 
@@ -194,7 +215,9 @@ def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps
             use_tqdm_on_load=False,
         )
     except Exception as error:
-        raise InputError(f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {_first_line(error)}.") from error
+        raise InputError(
+            f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {_first_line(error)}."
+        ) from error
     finally:
         os.environ.update(before)  # on the CPU vLLM says that every process is alone on its machine
 

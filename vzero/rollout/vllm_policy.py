@@ -35,7 +35,9 @@ class VllmPolicy:
         """Answer every request, in order, by the policy as it is now; see `Engine.generate`."""
         return self.stream(requests, sampling, lambda i, rollout: None)
 
-    def stream(self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
+    def stream(
+        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
+    ) -> list[Rollout]:
         """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended."""
         if not requests:
             return []
@@ -61,10 +63,14 @@ class VllmPolicy:
         except VZeroError:
             raise
         except Exception as error:
-            raise RolloutError(f"vLLM could not take the policy's weights: {type(error).__name__}: {str(error).rstrip('.')}.") from error
+            raise RolloutError(
+                f"vLLM could not take the policy's weights: {type(error).__name__}: {str(error).rstrip('.')}."
+            ) from error
         for names in kept:
             if names:
-                raise RolloutError(f"vLLM kept {len(names)} of its weights, since the policy has none by that name: {names[0]} for one.")
+                raise RolloutError(
+                    f"vLLM kept {len(names)} of its weights, since the policy has none by that name: {names[0]} for one."
+                )
 
 
 def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -84,7 +90,9 @@ def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         loaded = model.load_weights(weights)
         finalize_layerwise_reload(model, worker.model_runner.model_config)
         for layer in model.modules():
-            if isinstance(layer, ParallelLMHead):  # tied to the embedding it gets no weights of its own, so its repacked copy is an old one
+            if isinstance(
+                layer, ParallelLMHead
+            ):  # tied to the embedding it gets no weights of its own, so its repacked copy is an old one
                 layer.quant_method.process_weights_after_loading(layer)
     return sorted(wanted - loaded)
 

@@ -1,0 +1,54 @@
+"""Accuracy by number of samples: does voting help, is any answer right, and how does one answer compare. Pure functions of samples.jsonl.
+
+Sharpening moves maj@1 (one sampled answer) up to where maj@k already was and leaves pass@k behind; learning lifts both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from harness.evals.metrics import greedy_correct, majority_right, pass_at
+
+Row = Mapping[str, Any]
+
+
+def majority_at(row: Row, k: int) -> float:
+    """maj@k of one item: the share of the n cyclic windows of k consecutive samples whose majority (ties: seen first) is right.
+
+    Samples are drawn independently, so every window is a draw of k and the mean is unbiased; for k = n ties make the n windows differ, and
+    the one that starts at the first sample alone is the item's maj@n.
+    """
+    answers = row["sampled"]
+    n = len(answers)
+    starts = range(n if k < n else 1)
+    return fmean(majority_right(row, [answers[(start + i) % n] for i in range(k)]) for start in starts)
+
+
+def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> dict[str, Any] | None:
+    """``{"k": [1..n], "majority": [...], "passed": [...], "greedy": share}`` averaged over suites of equal weight; None without answers."""
+    if not suites or not all(suites.values()):
+        return None
+    ks = list(range(1, samples + 1))
+    return {
+        "k": ks,
+        "majority": [_mean(suites, lambda row, k=k: majority_at(row, k)) for k in ks],
+        "passed": [_mean(suites, lambda row, k=k: pass_at(row, k)) for k in ks],
+        "greedy": _mean(suites, lambda row: float(greedy_correct(row))),
+    }
+
+
+def _mean(suites: Mapping[str, Sequence[Row]], measure: Any) -> float:
+    return fmean(math.fsum(measure(row) for row in rows) / len(rows) for rows in suites.values())
+
+
+def flips(base: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
+    """Greedy answers that changed sides between two models on the same items: ids that went wrong -> right and right -> wrong."""
+    before = {row["item_id"]: greedy_correct(row) for row in base}
+    after = {row["item_id"]: greedy_correct(row) for row in other}
+    common = [item for item in before if item in after]
+    gained = [item for item in common if after[item] and not before[item]]
+    lost = [item for item in common if before[item] and not after[item]]
+    return {"items": len(common), "gained": gained, "lost": lost}

@@ -1,0 +1,1 @@
+"""Published numbers and claims as data, and the verdict that a measurement gives on a claim."""

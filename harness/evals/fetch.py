@@ -1,0 +1,162 @@
+"""Suites brought to this machine and pinned: the dataset's revision, and a digest of every row and picture.
+
+Afterwards everything runs with the hub off. What is already there and matches its pins is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.evals import local, rows
+from harness.evals.catalogue import Part, Suite
+from harness.evals.rows import Table
+from vzero.errors import FULL_DISK, InputError
+from vzero.runtime import artefacts
+
+TIMEOUT = 10.0  # seconds for the hub's first answer
+
+
+def fetch(
+    suite: Suite, folder: Path, source: Path | None, revision: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Bring one suite into `folder` and pin it; what was done, as a JSON value.
+
+    Args:
+        source: a local copy (`harness.evals.local`, or a `datasets` folder) instead of the hub.
+        revision: of the dataset on the hub; default: the newest, which is then pinned.
+
+    Raises:
+        InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match its pins.
+    """
+    pins = rows.pins_file(folder, suite)
+    if pins.exists():
+        tables = rows.open_tables(suite, folder, folder)  # raises where a row is not the pinned one
+        return _told(suite, tables, artefacts.read_json(pins), "already there")
+    if source is not None:
+        origin = {"source": "local copy", "revision": None}
+        _copy(suite, source, folder, say)
+    else:
+        origin = {"source": "hub", "revision": _revision(suite, revision)}
+        for part in suite.parts:
+            say(f"{suite.name}: fetching {suite.dataset}{f' ({part.config})' if part.config else ''}")
+            _download(suite, part, origin["revision"], rows.part_folder(folder, suite, part))
+    tables = rows.open_tables(suite, folder, folder)
+    say(f"{suite.name}: decoding every picture once")
+    _decode_all(tables)
+    rows.write_pins(pins, suite, tables, origin)
+    return _told(suite, tables, origin, "fetched")
+
+
+def _told(suite: Suite, tables: list[Table], origin: dict[str, Any], what: str) -> dict[str, Any]:
+    pinned = rows.digests(tables)
+    gold = sum(bool(question.item.gold) for table in tables for question in table.questions)
+    return {
+        "suite": suite.name,
+        "state": what,
+        "source": origin["source"],
+        "revision": origin.get("revision"),
+        "rows": len(pinned),
+        "rows_expected": suite.rows,
+        "with_gold": gold,
+        "sha256": artefacts.digest(pinned),
+    }
+
+
+def _decode_all(tables: list[Table]) -> None:
+    for table in tables:
+        for question, row in zip(table.questions, table.rows, strict=True):
+            rows.pictures(table.suite, row, question.item.id)
+
+
+def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) -> None:
+    say(f"{suite.name}: reading the copy in {source}")
+    if local.knows(suite, source):
+        local.convert(suite, source, folder)
+        return
+    for table in rows.open_tables(suite, source, folder):
+        target = rows.part_folder(folder, suite, table.part)
+        staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            shutil.copytree(table.folder, staging)
+            shutil.rmtree(target, ignore_errors=True)
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _revision(suite: Suite, wanted: str | None) -> str:
+    """The commit of the dataset's repository, asked first and with a short patience: a hub that is off is said at once.
+
+    Raises:
+        InputError: no such dataset, or the hub does not answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        found = HfApi().dataset_info(suite.dataset, revision=wanted, timeout=TIMEOUT).sha
+    except GatedRepoError:
+        raise InputError(
+            f"{suite.dataset} wants its terms accepted on the hub first; do so, and log in with `hf auth login`."
+        ) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise InputError(
+            f"The hub has no dataset {suite.dataset} (revision {wanted or 'newest'}) that you may read."
+        ) from None
+    except Exception as error:  # offline mode, no route, no name, a proxy's refusal: one thing to the user
+        raise InputError(
+            f"The hub cannot be reached for {suite.dataset} ({type(error).__name__}); connect, or give a local copy with "
+            f"--from{local.hint(suite)}."
+        ) from None
+    if not found:
+        raise InputError(f"The hub names no revision of {suite.dataset}; try again.")
+    return found
+
+
+def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
+    import datasets
+
+    try:
+        if suite.archive is not None:
+            local.save(_from_archive(suite, revision), suite, part.split, target)
+            return
+        rows = datasets.load_dataset(suite.dataset, name=part.config, split=part.split, revision=revision)
+        local.save_table(rows, part.split, target)
+    except InputError:
+        raise
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        raise _broken(suite, error) from None
+    except Exception as error:  # datasets, pyarrow and the hub's client have no common error
+        raise _broken(suite, error) from None
+
+
+def _broken(suite: Suite, error: Exception) -> InputError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return InputError(f"{suite.dataset} could not be fetched whole ({reason}); run the same command again.")
+
+
+def _from_archive(suite: Suite, revision: str) -> list[dict[str, Any]]:
+    """Rows of a dataset whose pictures lie in a zip file of its repository (`rows.jsonl` names them)."""
+    from huggingface_hub import hf_hub_download
+
+    get = lambda name: hf_hub_download(suite.dataset, name, repo_type="dataset", revision=revision)  # noqa: E731
+    with open(get("data.jsonl"), encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream if line.strip()]
+    with zipfile.ZipFile(get(suite.archive)) as archive:
+        return [{**row, suite.images[0]: _member(archive, row["image_path"])} for row in rows]
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    about = archive.getinfo(name.strip().lstrip("./"))
+    if about.file_size > 8 * rows.MAX_PIXELS:
+        raise InputError(f"{name} in the archive is larger than any picture may be.")
+    return archive.read(about)

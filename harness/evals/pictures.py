@@ -1,0 +1,89 @@
+"""What of a picture is shown: explicit limits on its pixels, and several pictures as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from vzero.errors import VZeroError
+from vzero.rollout.protocol import Message
+
+GAP = 16  # white pixels between pictures put side by side
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Least and most pixels of a picture that is handed to the engine; the checkpoint's own processor may shrink it further."""
+
+    least: int
+    most: int
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """The picture, scaled (sides in proportion, bicubic) only as far as the limits demand."""
+        area = image.width * image.height
+        if self.least <= area <= self.most:
+            return image
+        shrink = area > self.most
+        scale = math.sqrt((self.most if shrink else self.least) / area)
+        rounded = math.floor if shrink else math.ceil
+        return image.resize(
+            (max(1, rounded(image.width * scale)), max(1, rounded(image.height * scale))),
+            Image.Resampling.BICUBIC,
+        )
+
+
+DEFAULT = Limits(3136, 12_845_056)
+
+
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One picture of several, left to right, tops aligned, on white."""
+    if len(pictures) == 1:
+        return pictures[0]
+    width = sum(one.width for one in pictures) + GAP * (len(pictures) - 1)
+    whole, left = Image.new("RGB", (width, max(one.height for one in pictures)), "white"), 0
+    for one in pictures:
+        whole.paste(one, (left, 0))
+        left += one.width + GAP
+    return whole
+
+
+def one_picture(chat: Sequence[dict[str, Any]], limits: Limits) -> tuple[tuple[Message, ...], Image.Image]:
+    """lmms-eval's chat messages as our engines take them: one picture before the text of the first user turn.
+
+    Several pictures become one, side by side, and the text says so; where they stood among words, "(image k)" stands.
+
+    Raises:
+        VZeroError: no picture, or one outside the first user turn.
+    """
+    messages: list[Message] = []
+    pictures: list[Image.Image] = []
+    total = sum(part["type"] == "image" for turn in chat for part in turn["content"])
+    for turn in chat:
+        words: list[str] = []
+        for part in turn["content"]:
+            if part["type"] == "text":
+                words.append(part["text"])
+                continue
+            if (
+                part["type"] != "image"
+                or turn["role"] != "user"
+                or any(message.role == "user" for message in messages)
+            ):
+                raise VZeroError("An evaluation prompt may hold pictures in its first user turn only.")
+            pictures.append(part["url"])
+            if words:  # in the midst of a text
+                words.append(f"(image {len(pictures)})")
+        if turn["role"] == "user" and total > 1:
+            words.insert(
+                0,
+                f"The picture shows {total} images side by side, image 1 to image {total} from left to right.\n",
+            )
+            total = 0
+        messages.append(Message(turn["role"], "".join(words)))
+    if not pictures:
+        raise VZeroError("An evaluation prompt has no picture.")
+    return tuple(messages), limits.fit(side_by_side(pictures))

@@ -1,0 +1,98 @@
+"""The probe that tells elicitation from learning: the base, made to begin each answer as the trained Solver began it.
+
+Reinforcement learning often only picks a way of answering that the base already has, one of many. If the base reaches the trained
+accuracy once the first words are given to it, training has elicited what was there; what remains between the two is more than the choice
+of a beginning. Nothing here looks at right answers, so the probe works on any images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, takewhile
+from typing import Any
+
+from harness.evals.pocket_tasks import PURPOSES
+from vzero.config import SamplingConfig
+from vzero.errors import VZeroError
+from vzero.prompts import has_control_tokens
+from vzero.rollout.protocol import Completion, Engine, Request, Rollout
+from vzero.runtime.seeding import derive
+
+BOX = "\\boxed"
+
+
+def opening(text: str, words: int, prompt_format: str) -> str:
+    """The first `words` words of an answer. Fewer where its final answer begins before, which must not be given away, or where a word
+    would break the prompt it becomes a part of: answers are hostile text."""
+    before = islice(text.partition(BOX)[0].split(), words)
+    return " ".join(takewhile(lambda word: not has_control_tokens(word, prompt_format), before))
+
+
+def prefills(
+    rows: Sequence[Mapping[str, Any]], words: int, seed: int, prompt_format: str
+) -> dict[int, tuple[str, ...]]:
+    """Seed of a request of the evaluation -> how each of its answers began.
+
+    Args:
+        rows: of an evaluation's samples.jsonl.
+        words: at most so many of each answer.
+        seed: the run's.
+        prompt_format: of the Solver's prompt.
+    """
+    found = {}
+    for row in rows:
+        for purpose in PURPOSES:
+            answers = [row[purpose]] if purpose == "greedy" else row[purpose]
+            key = derive(seed, "evaluate", row["suite"], row["item_id"], purpose)
+            found[key] = tuple(opening(one["text"], words, prompt_format) for one in answers)
+    return found
+
+
+@dataclass(frozen=True)
+class PrefilledAnswers:
+    """An engine whose answers to a request begin as `prefills` says; what it gives back is each answer whole, its beginning included.
+
+    Attributes:
+        engine: asked for the rest.
+        prefills: seed of a request -> one beginning an answer.
+    """
+
+    engine: Engine
+    prefills: Mapping[int, tuple[str, ...]]
+
+    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+        """See `Engine.generate`. Every answer is a request of its own, since its prompt is.
+
+        Raises:
+            VZeroError: an answer whose beginning is not known.
+        """
+        asked: list[Request] = []
+        for request in requests:
+            prefill = self.prefills.get(request.seed, ())
+            if len(prefill) != sampling.n:
+                raise VZeroError(
+                    f"{len(prefill)} beginnings for {sampling.n} answers; the trained Solver answered other questions."
+                )
+            asked += [
+                replace(request, seed=derive(request.seed, "begun", i), prefill=one)
+                for i, one in enumerate(prefill)
+            ]
+        drawn = iter(self.engine.generate(asked, sampling.model_copy(update={"n": 1})))
+        ends = iter(asked)
+        return [
+            self._joined(list(islice(ends, sampling.n)), list(islice(drawn, sampling.n))) for _ in requests
+        ]
+
+    def _joined(self, asked: Sequence[Request], drawn: Sequence[Rollout]) -> Rollout:
+        whole = tuple(
+            _whole(request.prefill, rollout.completions[0])
+            for request, rollout in zip(asked, drawn, strict=True)
+        )
+        return Rollout(drawn[0].prompt_tokens, whole)
+
+
+def _whole(prefill: str, rest: Completion) -> Completion:
+    """A tokenizer's text of the rest may lack the blank that parted it from the beginning."""
+    blank = " " if prefill and rest.text[:1].strip() else ""
+    return replace(rest, text=f"{prefill}{blank}{rest.text}")

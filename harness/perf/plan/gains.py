@@ -1,0 +1,61 @@
+"""The smallest gain that the chosen suites and seeds can tell from nothing, before any hour is spent.
+
+A suite's gain is paired by item (McNemar, Connor 1987); how many items change their answer is assumed. Over seeds, the gain of the average
+of all suites has two sources of spread: its items and the luck of training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from harness.stats import power
+from vzero.config import EvaluationConfig
+
+CHANGED = 0.15  # share of items whose answer turns right or wrong: assumed
+SEED_SPREAD = 0.01  # standard deviation of a gain over training seeds: assumed
+
+
+@dataclass(frozen=True)
+class Gain:
+    """`smallest` as a fraction, found with 80 % power at 5 %; None where not even all changed items would do or `items` is not known."""
+
+    suite: str
+    items: int | None
+    smallest: float | None
+
+
+def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
+    """One row a suite for one trained model, then the average of the known suites for the method over `seeds` seeds."""
+    rows = [_suite(name, evaluation) for name in evaluation.suites]
+    sizes = [row.items for row in rows if row.items]
+    if sizes:
+        variance = sum(CHANGED / items for items in sizes) / len(sizes) ** 2
+        error = math.sqrt((variance + SEED_SPREAD**2) / seeds)
+        reach = 1 / (power.error_for_exclusion(1.0) or math.nan)
+        rows.append(Gain(f"average, {seeds} seed{'s' if seeds > 1 else ''}", sum(sizes), reach * error))
+    return rows
+
+
+def items(evaluation: EvaluationConfig) -> int:
+    """Held-out questions in all; suites of unknown size count as 0."""
+    return sum(_count(name, evaluation) or 0 for name in evaluation.suites)
+
+
+def _suite(name: str, evaluation: EvaluationConfig) -> Gain:
+    count = _count(name, evaluation)
+    return Gain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
+
+
+def _count(name: str, evaluation: EvaluationConfig) -> int | None:
+    """Items with a gold answer; None for a suite of unknown size."""
+    if name.startswith("pocket_"):
+        from vzero.pocket.suites import SUITES
+
+        return len(SUITES[name]) * evaluation.items_per_family if name in SUITES else None
+    from harness.evals.catalogue import suites
+
+    suite = suites().get(name)
+    if suite is None:
+        return None
+    return min(suite.scored, len(suite.parts) * (evaluation.limit or suite.scored))

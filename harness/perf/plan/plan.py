@@ -1,0 +1,174 @@
+"""One plan: memory by phase, disk, steps, tokens, hours and gains of a preset on a machine, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.perf.hardware import CPU, GPUS, Machine
+from harness.perf.plan import gains, memory, work
+from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
+from harness.perf.plan.work import Assumptions
+from vzero.config import Preset
+from vzero.errors import InputError
+from vzero.images.records import seen_size
+from vzero.presets import load_preset, preset_names
+
+FILL = 0.95  # of a card's memory that a plan may use
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a reader needs before starting.
+
+    Attributes:
+        machine: one device; `gpus` of them are there on each node, 0 for the CPU.
+        picture: pixels (width, height) assumed; `picture_tokens`: what the model's processor makes of them.
+        refusals: why it cannot run, in sentences; empty if it fits. `fitting`: presets of the same model that would.
+    """
+
+    preset: Preset
+    machine: Machine
+    gpus: int
+    size: ModelSize
+    picture: tuple[int, int]
+    picture_tokens: int
+    trained: int
+    phases: list[memory.Phase]
+    parts: list[work.Part]
+    disk: dict[str, float]
+    gains: list[gains.Gain]
+    assumed: Assumptions
+    refusals: list[str]
+    fitting: list[str]
+
+    @property
+    def hours(self) -> float:
+        """Sum of the parts: nothing is assumed to overlap."""
+        return sum(part.hours for part in self.parts)
+
+
+def make(
+    preset: Preset,
+    gpus: int,
+    machine: Machine,
+    picture: tuple[int, int],
+    seeds: int,
+    assumed: Assumptions,
+    alternatives: bool = True,
+) -> Plan:
+    """Plan `preset` for nodes with `gpus` devices like `machine`.
+
+    Raises:
+        InputError: the model's config is not known, or its processor refuses such a picture.
+    """
+    size = size_of(preset.model)
+    if preset.images.shrink_megapixels is not None:
+        picture = seen_size(*picture, preset.images.shrink_megapixels * 1e6)
+    tokens = image_tokens(size, *picture)
+    card = machine.memory
+    phases = memory.phases(preset, size, tokens, card)
+    refusals = _refusals(preset, gpus, card, phases)
+    held = gains.items(preset.evaluation)
+    return Plan(
+        preset=preset,
+        machine=machine,
+        gpus=gpus,
+        size=size,
+        picture=picture,
+        picture_tokens=tokens,
+        trained=memory.trained(preset, size),
+        phases=phases,
+        parts=work.parts(preset, size, tokens, machine, assumed, held),
+        disk=work.disk(preset, size, memory.trained(preset, size)),
+        gains=gains.resolvable(preset.evaluation, seeds),
+        assumed=assumed,
+        refusals=refusals,
+        fitting=_fitting(preset, gpus, machine, tokens) if refusals and alternatives else [],
+    )
+
+
+def _refusals(preset: Preset, gpus: int, card: float | None, phases: list[memory.Phase]) -> list[str]:
+    launch = preset.launch
+    wanted, found = launch.gpus + launch.solver_gpus, []
+    if wanted > gpus:
+        found.append(
+            f"It asks for {wanted} GPUs a node ({launch.gpus} to train, {launch.solver_gpus} for the Solver) and there are {gpus}."
+        )
+    if card is not None:
+        for name, key, share in (
+            (memory.SOLVER_SHARE, "engine", preset.engine.gpu_memory),
+            (memory.POLICY_SHARE, "rollouts", preset.rollouts.gpu_memory),
+        ):
+            least = max((phase.parts.get(name, 0.0) for phase in phases), default=0.0)
+            if least > share * card:
+                found.append(
+                    f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs."
+                )
+        fullest = max(phases, key=lambda phase: phase.total)
+        if fullest.total > FILL * card:
+            found.append(
+                f"{fullest.name} needs {fullest.total / 1e9:.0f} GB; {FILL:.0%} of a GPU here are {FILL * card / 1e9:.0f} GB."
+            )
+    return found
+
+
+def _fitting(preset: Preset, gpus: int, machine: Machine, tokens: int) -> list[str]:
+    """Shipped presets of the same model that fit on what is there."""
+    found = []
+    for name in preset_names():
+        other = load_preset(name)
+        if other.model != preset.model or other == preset or other.launch.nodes > preset.launch.nodes:
+            continue
+        phases = memory.phases(other, size_of(other.model), tokens, machine.memory)
+        if not _refusals(other, gpus, machine.memory, phases):
+            found.append(name)
+    return found
+
+
+def choose_machine(gpus: int, kind: str | None, gigabytes: float | None) -> Machine:
+    """The device to plan for: the CPU without GPUs, else a known kind (A100/A800 80 GB by default) with `gigabytes` in place of its memory.
+
+    Raises:
+        InputError: an unknown kind.
+    """
+    if gpus == 0:
+        return CPU
+    if kind is not None and kind not in GPUS:
+        raise InputError(
+            f"There is no GPU {kind!r} in the table; choose one of {', '.join(GPUS)}, and --gpu-memory for another size."
+        )
+    machine = GPUS[kind or "a100-80"]
+    return (
+        machine
+        if gigabytes is None
+        else replace(machine, name=f"GPU of {gigabytes:g} GB", memory=gigabytes * 1e9)
+    )
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values; bytes, tokens, hours, fractions."""
+    return {
+        "preset": plan.preset.name,
+        "fits": not plan.refusals,
+        "refusals": plan.refusals,
+        "fitting": plan.fitting,
+        "machine": asdict(plan.machine) | {"gpus": plan.gpus, "nodes": plan.preset.launch.nodes},
+        "model": {
+            "name": plan.preset.model,
+            "parameters": plan.size.total,
+            "vision": plan.size.vision,
+            "trained": plan.trained,
+        },
+        "picture": {"pixels": list(plan.picture), "tokens": plan.picture_tokens},
+        "memory": [
+            {"phase": one.name, "device": one.device, "total": one.total, "parts": one.parts}
+            for one in plan.phases
+        ],
+        "disk": plan.disk | {"total": sum(plan.disk.values())},
+        "stages": [asdict(part) for part in plan.parts],
+        "hours": plan.hours,
+        "gains": [asdict(gain) for gain in plan.gains],
+        "assumptions": work.as_json(plan.assumed)
+        | {"changed_items": gains.CHANGED, "seed_spread": gains.SEED_SPREAD},
+    }

@@ -1,0 +1,169 @@
+"""The sizes of a model that a plan follows from, read off its config: the model is built without storage ("meta"), so no weight is needed.
+
+Configs of the models that presets name are shipped in `shapes/`; any other model's is read from its folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.perf.profile.flops import Shape
+from vzero.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Counts are parameters, `kv` numbers (not bytes) of keys and values a token, all layers.
+
+    Attributes:
+        total: tied embeddings once; `vision`: the tower's share; `linear`: weights of the language model's linear layers, which adapters
+            go on; `adapters`: sum over those layers of (inputs + outputs), the weights of adapters of rank 1.
+        block: of one decoder layer; `embedding`: of the input embedding.
+        hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
+        vision_hidden, vision_layers: of the tower.
+        flops: what `harness.perf.profile.flops` counts operations by.
+        patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most that the processor keeps.
+    """
+
+    total: int
+    vision: int
+    linear: int
+    adapters: int
+    block: int
+    embedding: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads_width: int
+    kv_width: int
+    vocabulary: int
+    vision_hidden: int
+    vision_layers: int
+    kv: int
+    flops: Shape
+    patch: int
+    merge: int
+    pixels: tuple[int, int]
+
+
+@lru_cache(maxsize=8)
+def size_of(model: str) -> ModelSize:
+    """The size of a preset's model.
+
+    Raises:
+        InputError: its config is neither shipped nor on disk, or is not one of a vision-language model.
+    """
+    shipped = next((one for one in _shipped() if one["model"].lower() == model.lower()), None)
+    if shipped is not None:
+        return _build(shipped["config"], shipped["image_size"], model)
+    from vzero.runtime.checkpoints import POCKET
+
+    folder = POCKET if model == "pocket" else Path(model).expanduser()
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return _build(config, _image_size(folder), model)
+    except (OSError, ValueError):
+        known = ", ".join(sorted(one["model"] for one in _shipped()))
+        raise InputError(
+            f"The config of {model!r} is not known; give the model's folder, or one of: pocket, {known}."
+        ) from None
+
+
+def _shipped() -> list[dict[str, Any]]:
+    folder = resources.files("harness.perf.plan") / "model_configs"
+    return [
+        json.loads(entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
+    ]
+
+
+def _image_size(folder: Path) -> dict[str, int]:
+    """From either of the two files that processors have been saved as."""
+    for name, inside in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
+        path = folder / name
+        if path.is_file():
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            size = (tree.get(inside) or {}).get("size") if inside else tree.get("size")
+            if size is None and "min_pixels" in tree:
+                size = {"shortest_edge": tree["min_pixels"], "longest_edge": tree["max_pixels"]}
+            if size is not None and {"shortest_edge", "longest_edge"} <= size.keys():
+                return size
+    raise ValueError("no image size")
+
+
+def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> ModelSize:
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from harness.perf.profile.counts import vision_tower
+    from harness.perf.profile.flops import shape_of
+
+    try:
+        kind = tree["model_type"]
+        config = AutoConfig.for_model(
+            kind, **{key: value for key, value in tree.items() if key != "model_type"}
+        )
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{name} has no config of a vision-language model that is known here: {error}."
+        ) from None
+    text, vision = config.get_text_config(), config.vision_config
+    tower = vision_tower(model)
+    inside = set(map(id, tower.modules())) if tower is not None else set()
+    head = model.get_output_embeddings()
+    linear = [
+        one
+        for one in model.modules()
+        if isinstance(one, torch.nn.Linear) and id(one) not in inside and one is not head
+    ]
+    width = text.hidden_size // text.num_attention_heads
+    return ModelSize(
+        total=sum(one.numel() for one in model.parameters()),
+        vision=sum(one.numel() for one in tower.parameters()) if tower is not None else 0,
+        linear=sum(one.weight.numel() for one in linear),
+        adapters=sum(one.in_features + one.out_features for one in linear),
+        block=max(
+            sum(one.numel() for one in layer.parameters()) for layer in model.model.language_model.layers
+        ),
+        embedding=model.get_input_embeddings().weight.numel(),
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        layers=text.num_hidden_layers,
+        heads_width=text.num_attention_heads * width,
+        kv_width=text.num_key_value_heads * width,
+        vocabulary=text.vocab_size,
+        vision_hidden=vision.hidden_size,
+        vision_layers=vision.depth,
+        kv=2 * text.num_hidden_layers * text.num_key_value_heads * width,
+        flops=shape_of(model),
+        patch=vision.patch_size,
+        merge=vision.spatial_merge_size,
+        pixels=(image_size["shortest_edge"], image_size["longest_edge"]),
+    )
+
+
+def image_tokens(size: ModelSize, width: int, height: int) -> int:
+    """Tokens of one picture: sides rounded to whole tokens, scaled where the picture has too few or too many pixels, as Qwen2-VL's image
+    processor does it (`smart_resize` of transformers, called here).
+
+    Raises:
+        InputError: the processor refuses such a picture.
+    """
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    factor = size.patch * size.merge
+    try:
+        tall, wide = smart_resize(height, width, factor, *size.pixels)
+    except ValueError as error:
+        raise InputError(
+            f"A picture of {width} x {height} pixels is refused by the model's processor: {error}."
+        ) from None
+    return (tall // factor) * (wide // factor)

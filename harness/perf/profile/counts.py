@@ -1,0 +1,164 @@
+"""What a phase computes, counted by forward hooks: token positions, attention pairs, pictures and patches. Exact, and the same anywhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.perf.profile.flops import Shape
+
+
+@dataclass
+class Counts:
+    """Sums over forward passes.
+
+    Attributes:
+        calls: forward passes of the whole model; `decode_calls` of them continue a cache by one token a row.
+        positions: rows x columns of token positions, padding included; `decode_positions` of them in decode calls.
+        real: those outside decode calls whose attention mask is 1. (In decode calls Hugging Face marks rows that have ended as real, so
+            real decoded positions are counted from what was drawn instead.)
+        pairs: query x key positions that attention computes.
+        scored: positions whose vocabulary scores are made.
+        kv_tokens: cached key positions read by decode calls, over all rows.
+        images, patches: pictures through the vision tower, and patches before merging.
+        vision_pairs: query x key patches, summed over the tower's layers.
+    """
+
+    calls: int = 0
+    decode_calls: int = 0
+    positions: int = 0
+    decode_positions: int = 0
+    real: int = 0
+    pairs: int = 0
+    scored: int = 0
+    kv_tokens: int = 0
+    images: int = 0
+    patches: int = 0
+    vision_pairs: int = 0
+
+
+class Scope:
+    """Which phase runs now. Phases nest; the innermost counts."""
+
+    def __init__(self, phase: str = "") -> None:
+        self.phase = phase
+        self.listeners: list[Callable[[str], None]] = []  # each is given the phase that ends
+
+    @contextmanager
+    def inside(self, phase: str) -> Iterator[None]:
+        """Everything within belongs to `phase`."""
+        before = self.phase
+        self._enter(phase)
+        try:
+            with torch.profiler.record_function(phase):  # its name in a flame chart
+                yield
+        finally:
+            self._enter(before)
+
+    def _enter(self, phase: str) -> None:
+        for listener in self.listeners:
+            listener(self.phase)
+        self.phase = phase
+
+
+Tally = dict[str, Counts]
+
+
+@contextmanager
+def counting(models: Sequence[tuple[Any, Shape]], scope: Scope) -> Iterator[Tally]:
+    """Count what `models` compute inside, by the phase that runs then.
+
+    Args:
+        models: whole Hugging Face vision-language models (hooked at their outermost call), with their shapes.
+        scope: says which phase a forward pass belongs to.
+    """
+    tally: Tally = defaultdict(Counts)
+    with ExitStack() as stack:
+        for model, shape in {id(model): (model, shape) for model, shape in models}.values():
+            forward = model.register_forward_pre_hook(_text_hook(tally, scope), with_kwargs=True)
+            stack.callback(forward.remove)
+            tower = vision_tower(model)
+            if tower is not None:
+                stack.callback(
+                    tower.register_forward_hook(_vision_hook(tally, scope, shape), with_kwargs=True).remove
+                )
+        yield tally
+
+
+def vision_tower(model: Any) -> torch.nn.Module | None:
+    """The module that turns pixels into features; None where this family keeps it under an unknown name."""
+    core = getattr(model, "model", model)
+    for name in ("visual", "vision_tower", "vision_model"):
+        tower = getattr(core, name, None)
+        if isinstance(tower, torch.nn.Module):
+            return tower
+    return None
+
+
+def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
+    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens = kwargs.get("input_ids")
+        if tokens is None:
+            tokens = args[0] if args else kwargs["inputs_embeds"]
+        rows, columns = tokens.shape[:2]
+        cache = kwargs.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        counts = tally[scope.phase]
+        counts.calls += 1
+        counts.positions += rows * columns
+        mask = kwargs.get("attention_mask")
+        layout = mask.get("full_attention") if isinstance(mask, dict) else None
+        counts.pairs += rows * columns * (past + columns) if layout is None else _packed_pairs(layout)
+        counts.scored += _scored(rows, columns, kwargs)
+        if past and columns == 1:
+            counts.decode_calls += 1
+            counts.decode_positions += rows
+            counts.kv_tokens += rows * (past + 1)
+            return
+        plain = isinstance(mask, torch.Tensor) and mask.ndim == 2
+        counts.real += int(mask[:, -columns:].sum()) if plain else rows * columns
+
+    return hook
+
+
+def _packed_pairs(layout: Any) -> int:
+    """Pairs that attention over a packed row computes (see vzero.grpo.attention): its two dense calls, padding included."""
+    groups, prompt = layout.prompts.shape
+    sequences, own = layout.sequences.shape
+    return groups * prompt**2 + sequences * own * (prompt + own)
+
+
+def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
+    """TRL's fused head scores the positions that have a label; other callers say how many of the last they want."""
+    if kwargs.get("fused_lm_head"):
+        shifted = (
+            kwargs["shift_labels"] if kwargs.get("shift_labels") is not None else kwargs["labels"][:, 1:]
+        )
+        return int((shifted != -100).sum())
+    wanted = kwargs.get("logits_to_keep")
+    return rows * (min(wanted, columns) if isinstance(wanted, int) and wanted > 0 else columns)
+
+
+def _vision_hook(tally: Tally, scope: Scope, shape: Shape) -> Callable[..., None]:
+    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        sizes = _patches(args, kwargs, output)
+        counts = tally[scope.phase]
+        counts.images += len(sizes)
+        counts.patches += sum(sizes)
+        counts.vision_pairs += sum(map(shape.vision_pairs, sizes))
+
+    return hook
+
+
+def _patches(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> list[int]:
+    """Patches of each picture: from Qwen's grids, else from the tower's output (pictures, patches, width)."""
+    grid = kwargs.get("grid_thw", args[1] if len(args) > 1 else None)
+    if isinstance(grid, torch.Tensor) and grid.ndim == 2:
+        return [int(size) for size in grid.prod(dim=1)]
+    states = getattr(output, "last_hidden_state", output[0] if isinstance(output, tuple) else output)
+    return [states.shape[1]] * states.shape[0]

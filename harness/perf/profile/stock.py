@@ -1,0 +1,137 @@
+"""The other side: Hugging Face's own `generate` with n separate prompts, and the forward paths of an unchanged `GRPOTrainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from vzero.config import SamplingConfig
+from vzero.rollout.encoding import conversation
+from vzero.rollout.protocol import Completion, Request, Rollout
+
+# Methods that `GroupTrainer` replaces for other reasons than speed.
+_KEPT = frozenset({"__init__", "_load_from_checkpoint", "create_model_card"})
+
+
+def generate_separately(
+    model: Any,
+    processor: Any,
+    requests: Sequence[Request],
+    sampling: SamplingConfig,
+    batch: int,
+    forbidden: Sequence[int],
+    seed: int,
+) -> list[Rollout]:
+    """Every completion as a prompt of its own, `batch` of them together: no picture or prompt is shared.
+
+    Args:
+        forbidden: token ids that are never drawn, as in our engine.
+        seed: of torch's generator; draws are not those of our engine.
+
+    Returns:
+        Rollouts with token ids; texts and log-probabilities are left empty.
+    """
+    import torch
+
+    torch.manual_seed(seed % 2**63)
+    rows = [request for request in requests for _ in range(sampling.n)]
+    drawn: list[tuple[int, list[int], bool]] = []
+    with torch.no_grad():
+        for start in range(0, len(rows), batch):
+            drawn += _generate(model, processor, rows[start : start + batch], sampling, forbidden)
+    return [
+        Rollout(
+            drawn[i][0],
+            tuple(
+                Completion("", tuple(ids), (), "stop" if done else "length")
+                for _, ids, done in drawn[i : i + sampling.n]
+            ),
+        )
+        for i in range(0, len(drawn), sampling.n)
+    ]
+
+
+def _generate(
+    model: Any, processor: Any, rows: Sequence[Request], sampling: SamplingConfig, forbidden: Sequence[int]
+) -> list[tuple[int, list[int], bool]]:
+    from vzero.rollout.transformers_engine import end_tokens
+
+    texts = processor.apply_chat_template(
+        [conversation(row.messages, row.image is not None) for row in rows],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    images = [[row.image] for row in rows if row.image is not None]
+    inputs = processor(
+        text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt"
+    ).to(model.device)
+    output = model.generate(
+        **inputs,
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        repetition_penalty=sampling.repetition_penalty,
+        max_new_tokens=sampling.max_new_tokens,
+        suppress_tokens=sorted(forbidden),
+        pad_token_id=processor.tokenizer.pad_token_id,
+    )
+    ends = end_tokens(model, processor.tokenizer)
+    width = inputs["input_ids"].shape[1]
+    lengths = inputs["attention_mask"].sum(dim=1).tolist()
+    return [
+        (length, *_cut(ids, ends)) for length, ids in zip(lengths, output[:, width:].tolist(), strict=True)
+    ]
+
+
+def _cut(ids: list[int], ends: frozenset[int]) -> tuple[list[int], bool]:
+    """Tokens up to the first that ends the turn, that one included, and whether there is one."""
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1], True
+    return ids, False
+
+
+@contextmanager
+def stock_paths(trainer: Any) -> Iterator[None]:
+    """Give one trainer TRL's own methods in place of all that ours overrides: groups torn, whole batches padded, nothing skipped.
+
+    The model, the optimizer, the rollouts and the settings stay, so the two sides differ in these methods alone.
+    """
+    from trl import GRPOTrainer
+
+    with replaced(
+        trainer, {name: _bound(GRPOTrainer, name, trainer) for name in overridden(type(trainer), GRPOTrainer)}
+    ):
+        yield
+
+
+def overridden(ours: type, stock: type) -> list[str]:
+    """Methods of `stock` that classes between it and `ours` define anew."""
+    between = ours.__mro__[: ours.__mro__.index(stock)]
+    names = {
+        name
+        for one in between
+        for name, value in vars(one).items()
+        if callable(value) and callable(getattr(stock, name, None))
+    }
+    return sorted(name for name in names - _KEPT if not name.startswith("__"))
+
+
+def _bound(owner: type, name: str, trainer: Any) -> Callable[..., Any]:
+    return partial(getattr(owner, name), trainer)
+
+
+@contextmanager
+def replaced(thing: Any, methods: dict[str, Any]) -> Iterator[None]:
+    """Shadow methods of one object; they are its class's again after."""
+    before = {name: vars(thing)[name] for name in methods if name in vars(thing)}
+    vars(thing).update(methods)
+    try:
+        yield
+    finally:
+        for name in methods:
+            del vars(thing)[name]
+        vars(thing).update(before)

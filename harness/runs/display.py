@@ -1,0 +1,207 @@
+"""What the user sees while a run goes on: a live panel on a terminal, plain lines that a log can keep elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.runs.nodes import named
+from harness.runs.watch import Position
+from vzero.selfplay import Stage
+
+LINE_EVERY = 10.0  # seconds between two progress lines of a plain display
+SIGN_OF_LIFE = 60.0  # seconds after which a stage that did not move is mentioned all the same
+
+
+class Display(Protocol):
+    """Told by the runner what happens, in order; never asked anything."""
+
+    def reused(self, stage: Stage, seconds: float) -> None:
+        """`stage` was finished by an earlier call, in `seconds`."""
+
+    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
+        """`files` of the finished `stage` are not what was sealed; it is done again."""
+
+    def waiting(self, stage: Stage) -> None:
+        """Another process does the very same stage; it will be taken over when it is done."""
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        """`stage` needs the nodes `missing`, which have not joined yet."""
+
+    def started(self, stage: Stage, attempt: int) -> None:
+        """`stage` begins, for the `attempt`-th time."""
+
+    def moved(self, stage: Stage, position: Position | None) -> None:
+        """Called several times a second while `stage` runs."""
+
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
+        """`stage` is finished."""
+
+
+@contextmanager
+def shown(stages: Sequence[Stage], console: Console, plain: bool) -> Iterator[Display]:
+    """The display that fits `console`, taken down at the end."""
+    if plain or not console.is_terminal:
+        yield Lines(len(stages), console)
+        return
+    panel = Panel(stages)
+    with Live(console=console, auto_refresh=False, get_renderable=panel.render) as live:
+        panel.live = live
+        yield panel
+
+
+class Lines:
+    """A line for each start and end, and at most one line of progress every ten seconds."""
+
+    def __init__(self, count: int, console: Console) -> None:
+        self.count, self.console, self.number, self.spoke = count, console, 0, 0.0
+        self.told: Position | None = None
+
+    def reused(self, stage: Stage, seconds: float) -> None:
+        self._next(stage, f"already done ({duration(seconds)})")
+
+    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
+        self._say(f"{stage.name}: {', '.join(files[:3])} changed since it was finished; doing it again")
+
+    def waiting(self, stage: Stage) -> None:
+        self._say(f"{stage.name}: another process is doing the same stage; waiting for it")
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        self._say(f"waiting for {named(missing)}, which {stage.name} needs")
+
+    def started(self, stage: Stage, attempt: int) -> None:
+        self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
+        self.spoke = time.monotonic()
+
+    def moved(self, stage: Stage, position: Position | None) -> None:
+        silent = time.monotonic() - self.spoke
+        if position is not None and silent >= (SIGN_OF_LIFE if position == self.told else LINE_EVERY):
+            self.spoke, self.told = time.monotonic(), position
+            self._say(f"        {stage.name} {describe(position)}")
+
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
+        self._say(f"        {stage.name} done in {duration(seconds)}{summary(facts)}")
+
+    def _next(self, stage: Stage, what: str) -> None:
+        self.number += 1
+        self._say(f"[{self.number}/{self.count}] {stage.name} {what}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class _Row:
+    mark: str
+    note: str
+    seconds: float | None = None
+
+
+class Panel:
+    """All stages with their state, and a bar for the one that runs."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = stages
+        self.rows = {stage.name: _Row("[dim]·[/]", "") for stage in stages}
+        self.begin = self.stage_begin = time.monotonic()
+        self.current: Stage | None = None
+        self.position: Position | None = None
+        self.live: Live | None = None
+
+    def reused(self, stage: Stage, seconds: float) -> None:
+        self._set(stage, _Row("[green]✓[/]", "[dim]done earlier[/]", seconds))
+
+    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
+        self._set(stage, _Row("[yellow]![/]", f"[yellow]{escape(', '.join(files[:3]))} changed; doing it again[/]"))
+
+    def waiting(self, stage: Stage) -> None:
+        self._set(stage, _Row("[cyan]…[/]", "[dim]another process is doing it[/]"))
+
+    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
+        self._set(stage, _Row("[cyan]…[/]", f"[dim]needs {named(missing)}; waiting[/]"))
+
+    def started(self, stage: Stage, attempt: int) -> None:
+        self.current, self.position, self.stage_begin = stage, None, time.monotonic()
+        self._set(stage, _Row("[cyan]▶[/]", "starting" if attempt == 1 else f"resuming (attempt {attempt})"))
+
+    def moved(self, stage: Stage, position: Position | None) -> None:
+        self.position = position
+        row = self.rows[stage.name]
+        if position is not None:
+            row.note = escape(describe(position))
+        row.seconds = time.monotonic() - self.stage_begin
+        self._refresh()
+
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
+        self.current = None
+        self._set(stage, _Row("[green]✓[/]", f"[dim]{escape(summary(facts).removeprefix(': '))}[/]", seconds))
+
+    def render(self) -> RenderableType:
+        """The panel as it stands."""
+        table = Table.grid(padding=(0, 2))
+        for stage in self.stages:
+            row = self.rows[stage.name]
+            table.add_row(row.mark, stage.name, "" if row.seconds is None else duration(row.seconds), row.note)
+        done = sum("✓" in row.mark for row in self.rows.values())
+        share = self.position.done / max(1, self.position.total) if self.position and self.current else 0.0
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            ProgressBar(total=len(self.stages), completed=done + share, width=40),
+            Text(f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}{self._left()}"),
+        )
+        return Group(table, line)
+
+    def _left(self) -> str:
+        """Time left in the whole run, once every kind of stage that is left was measured in it."""
+        known = {stage.kind: row.seconds for stage in self.stages if (row := self.rows[stage.name]).seconds is not None and "✓" in row.mark}
+        waiting = [stage.kind for stage in self.stages if "✓" not in self.rows[stage.name].mark and stage != self.current]
+        if not all(kind in known for kind in waiting) or self.current is None or self.position is None or self.position.eta is None:
+            return ""
+        return f", about {duration(self.position.eta + sum(known[kind] or 0.0 for kind in waiting))} left"
+
+    def _set(self, stage: Stage, row: _Row) -> None:
+        self.rows[stage.name] = row
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.live is not None:
+            self.live.refresh()
+
+
+def describe(position: Position) -> str:
+    """One line: step of total, the stage's own measures, time left."""
+    parts = [f"{position.done}/{position.total} {position.unit}"]
+    parts += [f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}" for name, value in position.metrics.items()]
+    if position.eta is not None:
+        parts.append(f"{duration(position.eta)} left")
+    return ", ".join(parts)
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """The numbers among a stage's facts, as ": images 96, skipped 3"; nothing when there are none."""
+    numbers = [
+        f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in facts.items()
+        if isinstance(value, int | float) and not key.endswith("seconds")
+    ]
+    return ": " + ", ".join(numbers[:6]) if numbers else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "8 s", "3 min 05 s" or "2 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,32 @@
+"""RUN/ledger.jsonl: what happened in a run, in order, appended and never rewritten.
+
+Only the holder of the run's lock appends. A row that a full disk or a power cut left torn is cut off before the next one is written, so
+the file always parses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vzero.runtime import artefacts
+
+NAME = "ledger.jsonl"
+
+
+def append(run: Path, row: Mapping[str, Any]) -> None:
+    """Add one row, synced; `time` (UTC, ISO 8601) is put first."""
+    artefacts.append_jsonl(run / NAME, {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **row})
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """All rows so far, oldest first; none where there is no ledger yet."""
+    path = run / NAME
+    return artefacts.read_jsonl(path) if path.exists() else []
+
+
+def attempts(run: Path, stage: str) -> int:
+    """How often `stage` was started."""
+    return sum(row.get("event") == "stage-started" and row.get("stage") == stage for row in read(run))

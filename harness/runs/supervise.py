@@ -1,0 +1,157 @@
+"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence.
+
+A training may be several processes, which `accelerate launch` starts (see several.py), on several nodes: then each node starts its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import vzero
+from harness.runs import guard, network, several
+from harness.runs.several import ALONE, Meeting
+from vzero.config import Preset
+from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.runtime.processes import ALL_GPUS, VARIABLES
+from vzero.selfplay import MEASUREMENTS, Stage, processes_of
+
+LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"
+GRACE = 10.0  # seconds between asking a stage to end and ending it
+LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+
+@dataclass
+class StageProcess:
+    """A running stage: the guard's process, and where in the log this attempt begins."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+    peak_mib: float = 0.0
+
+    def poll(self) -> int | None:
+        """The exit code once the stage has ended, else None; then `peak_mib` is the largest resident size of its processes."""
+        if self.popen.returncode is None:
+            pid, status, usage = os.wait4(self.popen.pid, os.WNOHANG)
+            if pid:
+                self.popen.returncode = os.waitstatus_to_exitcode(status)
+                self.peak_mib = round(usage.ru_maxrss / 1024, 1)
+                self._signal(signal.SIGKILL)  # helpers that the stage left behind
+        return self.popen.returncode
+
+    def stop(self) -> None:
+        """End the stage and everything it started. A second interruption during the grace ends them at once."""
+        try:
+            self._signal(signal.SIGTERM)
+            self.popen.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._signal(signal.SIGKILL)
+            self.popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
+
+
+def start(run: Path, preset: Preset, stage: Stage, lock: int, meeting: Meeting = ALONE) -> StageProcess:
+    """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log."""
+    log = run / "logs" / (f"{stage.name}.node-{meeting.rank}.log" if meeting.rank else f"{stage.name}.log")
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command_of(run, preset, stage, meeting)]
+    with open(log, "ab") as stream:
+        begin = stream.tell()
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment(preset, stage, meeting),
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+    return StageProcess(popen, log, begin)
+
+
+def command_of(run: Path, preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> list[str]:
+    """The program of `stage`, in as many processes as the preset asks of this node."""
+    module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.runtime.stage"
+    program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
+    count = processes_of(preset, stage.kind)
+    if count == 1:
+        return program
+    precision = "bf16" if preset.launch.gpus else "no"
+    met = [str(word) for word in (count, meeting.nodes, meeting.rank, meeting.address, meeting.port)]
+    return [sys.executable, "-P", "-m", several.__name__, *met, str(LAUNCH_FILE), precision, *program]
+
+
+def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[str, str]:
+    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
+    count = processes_of(preset, stage.kind) // meeting.nodes
+    threads = str(max(1, preset.engine.threads // count))
+    code = str(Path(vzero.__file__).resolve().parent.parent)
+    fixed = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores votes took 1.3 times as long
+        # without any spinning when nothing else ran, and with ten times this twice as long when two other runs shared the cores.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
+    }
+    if count > 1 and meeting.nodes == 1 and sys.platform == "linux":
+        fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
+    elif meeting.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(meeting.address)):
+        fixed["GLOO_SOCKET_IFNAME"] = name
+    if preset.launch.gpus and stage.kind.startswith("train-"):
+        fixed |= _gpus(preset)
+    if preset.model == "pocket":
+        fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # a launcher around the runner is not ours
+    return {**inherited, **fixed}
+
+
+def _gpus(preset: Preset) -> dict[str, str]:
+    """A training sees the first GPUs only, one a process: the further ones serve the frozen Solver, which is told of all."""
+    launch, engine, visible = preset.launch, preset.placed_engine(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    needed = max(launch.gpus, engine.servers, *(number + 1 for number in engine.gpus))
+    every = visible.split(",") if visible else [str(i) for i in range(needed)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(every[: launch.gpus]), ALL_GPUS: ",".join(every)}
+
+
+def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
+    """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
+    with open(process.log, "rb") as stream:
+        stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    where = f"(log: {process.log})"
+    if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(process.log.parent).free < 4096:
+        return InterruptedRun(
+            f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
+            f"same command again {where}."
+        )
+    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    if code > 128 or code < 0:
+        number = code - 128 if code > 128 else -code
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            return InterruptedRun(
+                f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; run the same command "
+                f"again to resume {where}."
+            )
+        return VZeroError(f"Stage {stage.name} crashed with {name} {where}.")
+    kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
+    return kind(f"{said} {where}" if said else f"Stage {stage.name} failed: {last} {where}")

@@ -1,0 +1,1 @@
+"""Numbers in words, and tables as data with their renderers; knows nothing of what is shown."""

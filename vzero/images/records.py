@@ -1,0 +1,70 @@
+"""The usable images of a run, and the one way every later stage opens them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from vzero.errors import InputError
+from vzero.images.decoding import Unusable, decode, sha256, shown
+from vzero.runtime import artefacts
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path` absolute; `seen` is the width and
+    height it is shrunk to whenever it is opened, None where it is small enough."""
+
+    image_id: str
+    path: Path
+    sha256: str
+    width: int
+    height: int
+    seen: tuple[int, int] | None = None
+
+
+def load_records(stage_folder: Path) -> list[ImageRecord]:
+    """The usable images of a finished images stage, in the order they are used."""
+    return [
+        ImageRecord(
+            row["image_id"],
+            stage_folder.absolute() / row["path"],
+            row["sha256"],
+            row["width"],
+            row["height"],
+            tuple(row["seen"]) if "seen" in row else None,
+        )
+        for row in artefacts.read_jsonl(stage_folder / "images.jsonl")
+    ]
+
+
+def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
+    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel; as it is where it has no more."""
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def open_image(record: ImageRecord) -> Image.Image:
+    """The picture as RGB, in the size of `record.seen` or else as it is stored.
+
+    Raises:
+        InputError: the file is gone, or is not the one the images stage saw.
+    """
+    try:
+        data = record.path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same command again."
+        ) from None
+    if sha256(data) != record.sha256:
+        raise InputError(
+            f"The picture {shown(record.path)} changed since this run began; restore it or start anew with --fresh."
+        )
+    try:
+        image = decode(data, max_pixels=record.width * record.height)
+        return image if record.seen is None else image.resize(record.seen, Image.Resampling.LANCZOS)
+    except Unusable as error:
+        raise InputError(f"Cannot decode the picture {shown(record.path)}: {error}.") from None

@@ -1,0 +1,1 @@
+"""How any stage runs: its process, its artefacts, its checkpoints, its seeds."""

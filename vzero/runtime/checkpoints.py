@@ -1,0 +1,185 @@
+"""Checkpoints are ordinary Hugging Face folders with safetensors weights; nothing else is read or written.
+
+Pickled weights can run code when loaded, and so can code shipped inside a checkpoint: both are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vzero.errors import InputError
+from vzero.runtime import compat
+
+if TYPE_CHECKING:
+    import torch
+
+POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+
+
+def resolve(model: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        model: "pocket" (the base checkpoint that ships with the package), a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct, of
+            which weights in safetensors and text files are fetched once and then found on disk.
+
+    Raises:
+        InputError: there is no such model, or it has no safetensors weights.
+    """
+    folder = POCKET if model == "pocket" else Path(model).expanduser()
+    if folder.is_dir():
+        return _checked(folder.resolve(), model)
+    if model == "pocket":
+        raise InputError(
+            "The shipped pocket checkpoint is missing; rebuild it with `vzero-harness pocket build`."
+        )
+    if not _HUB_ID.fullmatch(model):
+        raise InputError(
+            f"There is no model folder {model!r}; give a folder, a hub id like Qwen/Qwen2.5-VL-3B-Instruct, or pocket."
+        )
+    return _checked(_fetch(model), model)
+
+
+def _checked(folder: Path, model: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{model} is not a checkpoint: it has no config.json; give a folder written by save_pretrained."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with save_pretrained."
+        )
+    return folder
+
+
+def _fetch(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=list(_WANTED)))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise InputError(
+            f"The hub has no model {model!r} that you may read; check the name, or log in with `hf auth login`."
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{model!r} is neither a folder nor on disk, and the hub cannot be reached ({type(error).__name__}); "
+            "connect, or download the model and give its folder."
+        ) from None
+
+
+def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
+    """The vision-language model of a checkpoint, in evaluation mode, with every weight from the file.
+
+    Args:
+        folder: see `resolve`.
+        dtype: of the weights in memory; float32 by default, whatever the file holds.
+        device: where the weights go.
+
+    Raises:
+        InputError: the folder does not hold a vision-language model in safetensors.
+    """
+    compat.install()
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    _checked(Path(folder), str(folder))
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            str(folder),
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
+        ) from error
+    if absent := sorted(
+        map(str, report["missing_keys"])
+    ):  # they would be left random, with no more than a warning
+        raise InputError(
+            f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint again."
+        )
+    return model.to(device).eval()
+
+
+def load_processor(folder: Path) -> Any:
+    """The processor (image processor, tokenizer, chat template) of a checkpoint, padding on the left as decoding needs.
+
+    Raises:
+        InputError: the folder has no processor or no chat template.
+    """
+    compat.install()
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder} has no processor that can be loaded: {_first_line(error)}.") from error
+    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+        raise InputError(
+            f"{folder} is a model without images: it has no image processor; choose a vision-language model."
+        )
+    if getattr(processor, "chat_template", None) is None:
+        raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
+    """Write a checkpoint that is whole or absent: into a folder beside it, synced, then renamed. An older one is replaced.
+
+    Args:
+        model: a Hugging Face model; the weights keep their dtype.
+        processor: saved with it, so that the folder can be used by itself.
+        folder: where to.
+        weights: of a model that does not hold its own whole.
+    """
+    folder = Path(folder)
+    staging, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("tmp", "old"))
+    for leftover in (staging, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        model.save_pretrained(staging, state_dict=weights, safe_serialization=True)
+        processor.save_pretrained(staging)
+        for path in staging.rglob("*"):
+            _sync(path)
+        _sync(staging)
+        if folder.exists():
+            folder.rename(old)
+        staging.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")

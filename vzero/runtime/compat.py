@@ -1,0 +1,55 @@
+"""Let a CUDA build of torchvision be imported next to a CPU build of torch.
+
+The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled operators do not
+load, and the import dies on "operator torchvision::nms does not exist" although nothing here calls that operator. Declaring the
+two schemas before the import is enough. Where the operators do load, declaring nothing is right, so the hook acts only for a
+torch without CUDA. It costs nothing until somebody imports torchvision; since every Python of the environment runs it at start
+(a `.pth` line put there at set-up), this file imports only what the interpreter has loaded already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_kept_alive: list[object] = []
+
+
+def _declare_operators() -> None:
+    import torch
+
+    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms" + _SIGNATURE)
+    library.define("qnms" + _SIGNATURE)
+    _kept_alive.append(library)
+
+
+class _TorchvisionFinder:
+    """A meta path finder that finds nothing: it runs `_declare_operators` just before the first import of torchvision, then steps aside."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            with contextlib.suppress(ImportError):  # no torch: torchvision will say so itself
+                _declare_operators()
+        return None
+
+
+def install() -> None:
+    """Put the hook in place; calling it again changes nothing."""
+    if "torchvision" in sys.modules or any(
+        isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path
+    ):
+        return
+    sys.meta_path.insert(0, _TorchvisionFinder())

@@ -1,0 +1,242 @@
+"""One stage: `python -m vzero.runtime.stage RUN STAGE`, one process or, for training, several that `accelerate launch` starts alike.
+
+The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages before it, writes its own
+folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from lives in its `work/` and is removed after sealing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vzero.config import Preset
+from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
+from vzero.runtime import artefacts, processes
+from vzero.runtime.processes import World
+from vzero.runtime.progress import Progress
+from vzero.selfplay import Stage, plan
+
+MODEL_ROLES = frozenset({"questioner", "solver", "intuition", "model"})
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage program is given.
+
+    Attributes:
+        stage: which one, with its own section of the config.
+        preset: the whole experiment, for what several stages share (engine, prompt_format, seed).
+        folder: where it writes; everything here but `work` becomes the sealed output.
+        inputs: role -> folder. Model roles point at a checkpoint, other roles at the sealed stage folder.
+        progress: where it says how far it is.
+    """
+
+    stage: Stage
+    preset: Preset
+    folder: Path
+    inputs: dict[str, Path]
+    progress: Progress
+
+    @property
+    def work(self) -> Path:
+        """Scratch that survives a kill and not the sealing."""
+        return self.folder / artefacts.WORK
+
+
+Program = Callable[[StageContext], Facts]
+
+
+def read_preset(run: Path) -> Preset:
+    """The preset a run was started with."""
+    try:
+        return Preset.model_validate(artefacts.read_json(run / "run.json")["preset"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{run} is not a run directory: it has no run.json.") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{run / 'run.json'} is damaged or from another version; start anew with --fresh."
+        ) from None
+
+
+def stage_folder(run: Path, name: str) -> Path:
+    """Where a stage's output lives."""
+    return run / "stages" / name
+
+
+def input_folder(run: Path, preset: Preset, role: str, source: str) -> Path:
+    """The folder a stage reads for `role`: a checkpoint for model roles, a sealed stage folder otherwise."""
+    if role not in MODEL_ROLES:
+        return stage_folder(run, source)
+    if source == "base":
+        from vzero.runtime.checkpoints import resolve
+
+        return resolve(preset.model)
+    return stage_folder(run, source) / "checkpoint"
+
+
+def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
+    """What determines a stage's output: its kind, its config and the content of its inputs.
+
+    Raises:
+        InputError: if an input stage is not finished.
+    """
+    digests = {}
+    for role, source in stage.inputs.items():
+        if source == "base":
+            digests[role] = _base_digest(input_folder(run, preset, role, source))
+            continue
+        manifest = artefacts.sealed(stage_folder(run, source))
+        if manifest is None:
+            raise InputError(
+                f"Stage {stage.name} needs {source}, which is not finished; run the whole plan in order."
+            )
+        digests[role] = artefacts.content_digest(manifest)
+    return {"kind": stage.kind, "iteration": stage.iteration, "config": stage.config, "inputs": digests}
+
+
+def _base_digest(folder: Path) -> str:
+    """The content of a base checkpoint. It has no manifest to trust, so its bytes are hashed, once a process as long as no file in it
+    changes; for 16 GB of weights that is seconds, in a stage of hours."""
+    stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return _digest_of(
+        folder, tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    )
+
+
+@lru_cache(maxsize=8)
+def _digest_of(folder: Path, state: tuple[tuple[str, int, int, int], ...]) -> str:
+    """`state` is what the answer is remembered by."""
+    return artefacts.digest(artefacts.folder_hashes(folder))
+
+
+def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
+    """The manifest of a stage already done from these very inputs, else None."""
+    manifest = artefacts.sealed(stage_folder(run, stage.name))
+    if manifest is None or manifest["spec_digest"] != artefacts.digest(spec_of(run, preset, stage)):
+        return None
+    return manifest
+
+
+def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
+    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill just after the seal left in it.
+
+    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise. Of several processes the first
+    does all of that, while the others wait, and writes the seal.
+
+    Raises:
+        InputError: unknown stage, or inputs that are not finished.
+    """
+    preset = read_preset(run)
+    stage = next((one for one in plan(preset) if one.name == name), None)
+    if stage is None or stage.kind not in programs:
+        raise InputError(f"There is no stage {name!r} for this program in {run}.")
+    folder, here = stage_folder(run, name), processes.world()
+    processes.join()
+    if processes.told(lambda: finished(run, preset, stage) is not None):
+        if here.first:
+            shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
+        return
+    spec = _agreed(spec_of(run, preset, stage))
+    if here.first:
+        _begin(folder, spec)
+    processes.wait()
+    inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
+    context = StageContext(
+        stage, _share_of(preset, here), folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl")
+    )
+    start = time.monotonic()
+    facts = programs[stage.kind](context)
+    if here.first:
+        artefacts.seal(folder, spec, {**facts, "seconds": round(time.monotonic() - start, 3)})
+        shutil.rmtree(folder / artefacts.WORK)
+
+
+def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec`, which all processes have found.
+
+    Raises:
+        InputError: a machine sees another run directory, or another base model.
+    """
+    if len(set(processes.gathered(artefacts.digest(spec)))) > 1:
+        raise InputError(
+            "Not all nodes see the same inputs; they must share the run directory's file system and have the same base model."
+        )
+    return spec
+
+
+def _begin(folder: Path, spec: dict[str, Any]) -> None:
+    """Leave in `folder` what an attempt from the same spec can be resumed from, and nothing else."""
+    begun = folder / artefacts.WORK / "spec.json"
+    if folder.exists() and not (begun.exists() and artefacts.read_json(begun) == spec):
+        shutil.rmtree(folder)
+    (folder / artefacts.MANIFEST).unlink(missing_ok=True)
+    artefacts.drop_torn_writes(folder)
+    artefacts.write_json(begun, spec)
+
+
+def _share_of(preset: Preset, here: World) -> Preset:
+    """`preset` with servers on their GPUs, and with this process's share of the stage's CPU threads."""
+    threads = max(1, preset.engine.threads // here.local)
+    return preset.model_copy(
+        update={"engine": preset.placed_engine().model_copy(update={"threads": threads})}
+    )
+
+
+def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
+    """Entry point shared by the stage programs: the exit code, with one sentence on stderr for an expected failure."""
+    if len(arguments) != 2:
+        print("error: a stage program takes a run directory and the name of a stage.", file=sys.stderr)
+        return InputError.exit_code
+    run, name = Path(arguments[0]), arguments[1]
+    try:
+        run_stage(run, name, programs)
+    except VZeroError as error:
+        if os.environ.get("VZERO_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        if os.environ.get("VZERO_DEBUG") or error.errno not in FULL_DISK:
+            raise
+        place = error.filename or run
+        print(
+            f"error: {name}: {error.strerror} ({place}); free some space, then run the same command again.",
+            file=sys.stderr,
+        )
+        return InterruptedRun.exit_code
+    return 0
+
+
+def _programs() -> dict[str, Program]:
+    """Each stage's program, imported when it is called: a short stage does not pay for the trainer's imports."""
+    places = {
+        "images": "images.stage.run",
+        "choose-images": "arms.labelled_images.run",
+        "train-questioner": "questioner.run_training",
+        "write-questions": "questioner.run_writing",
+        "label": "solver.run_labelling",
+        "check-options": "arms.answerability.run",
+        "select": "arms.selection.run",
+        "train-solver": "solver.run_training",
+    }
+    return {kind: _deferred(*place.rsplit(".", 1)) for kind, place in places.items()}
+
+
+def _deferred(module: str, function: str) -> Program:
+    def program(context: StageContext) -> Facts:
+        return getattr(import_module(f"vzero.{module}"), function)(context)
+
+    return program
+
+
+if __name__ == "__main__":
+    sys.exit(main(_programs(), sys.argv[1:]))
