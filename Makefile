@@ -47,6 +47,8 @@ bench: install
 lint: install
 	@.venv/bin/ruff check $(SOURCES)
 	@.venv/bin/ruff format --check $(SOURCES)
+	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/mypy
 
 format: install
 	@.venv/bin/ruff check --fix-only --quiet $(SOURCES)

@@ -1,4 +1,5 @@
-"""Every benchmark, by shape. Run by `make bench`; one of them: `make bench ARGS="-k votes"`; quickly: `ARGS="--rounds 1"`."""
+"""Every benchmark, by shape. Run by `make bench`; one of them: `make bench ARGS="-k votes"`; quickly:
+`ARGS="--rounds 1"`."""
 
 from __future__ import annotations
 

@@ -19,13 +19,14 @@ class Case:
     """Two ways to the same end.
 
     Attributes:
-        ours, stock: do the work once and say how much was done, in `unit`s. Seconds are compared by unit, since two samplers may draw
-            completions of different lengths.
+        ours, stock: do the work once and say how much was done, in `unit`s. Seconds are compared by unit,
+            since two samplers may draw completions of different lengths.
         ours_is, stock_is: which code runs, in a few words.
         unit: what is counted, singular.
         workload: sizes that the time depends on.
         models: whose forward passes are counted during the warm-up.
-        difference: largest absolute difference of what the two sides compute, where they compute the same; it must not exceed `tolerance`.
+        difference: largest absolute difference of what the two sides compute, where they compute the same; it
+            must not exceed `tolerance`.
     """
 
     ours: Callable[[], float]

@@ -1,4 +1,5 @@
-"""`versus`: a fixture that times both sides of a case in turn, by pytest-benchmark, and keeps a line for the results."""
+"""`versus`: a fixture that times both sides of a case in turn, by pytest-benchmark, and keeps a line for the
+results."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def versus(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Versus]:
-    """versus(benchmark, shape, build): time the case that `build` makes; an `Unfit` one is skipped with its reason in the table."""
+    """versus(benchmark, shape, build): time the case that `build` makes; an `Unfit` one is skipped with its
+    reason in the table."""
     rows = request.config.stash[ROWS]
 
     def compare(name: str, shape: str, build: Callable[[], Case]) -> None:
@@ -59,7 +61,8 @@ def versus(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Versus]:
 
 
 def _measure(benchmark: Any, name: str, shape: str, case: Case, least: int) -> dict[str, Any]:
-    """Warm up and count, then time. pytest-benchmark times our side; before each of its rounds the stock side is timed as its set-up."""
+    """Warm up and count, then time. pytest-benchmark times our side; before each of its rounds the stock side
+    is timed as its set-up."""
     start = now()
     counts = count(case, case.ours)[1], count(case, case.stock)[1]
     rounds = max(least, min(MOST, int(ENOUGH / (now() - start))))

@@ -1,13 +1,17 @@
-"""Do vLLM's engines answer as the transformers engine does? `python -m benchmarks.engines --out results/vllm-cpu` (needs `make vllm`).
+"""Do vLLM's engines answer as the transformers engine does? `python -m benchmarks.engines --out
+results/vllm-cpu` (needs `make vllm`).
 
-The pocket model votes on questions that its Questioner wrote, on every engine with the same requests. Compared are
+The pocket model votes on questions that its Questioner wrote, on every engine with the same requests.
+Compared are
 
-- the votes: per question, counts of A, B, C, D and none on two engines, by the sum of the questions' chi-square statistics, its p-value
-  from permuting votes between the engines within each question (counts of ten are too small for the asymptotic distribution); and all
-  votes together, by the ordinary chi-square test;
-- as a control, the votes of two engines under two samplings (top-k 40, top-p .9), which the same tests must tell apart;
+- the votes: per question, counts of A, B, C, D and none on two engines, by the sum of the questions'
+  chi-square statistics, its p-value from permuting votes between the engines within each question (counts of
+  ten are too small for the asymptotic distribution); and all votes together, by the ordinary chi-square test;
+- as a control, the votes of two engines under two samplings (top-k 40, top-p .9), which the same tests must
+  tell apart;
 - greedy answers, token by token;
-- log-probabilities: what vLLM says of the tokens it drew against a forward of the Hugging Face model over the same tokens;
+- log-probabilities: what vLLM says of the tokens it drew against a forward of the Hugging Face model over the
+  same tokens;
 - tokens a second on the same votes, engines taking turns.
 """
 

@@ -44,7 +44,8 @@ def votes(shape: Shape) -> Case:
 
 
 def batched_votes(shape: Shape) -> Case:
-    """Ten votes a question, the stock side decoding all of them in one batch: what sharing pictures and prompts alone is worth."""
+    """Ten votes a question, the stock side decoding all of them in one batch: what sharing pictures and
+    prompts alone is worth."""
     _small_enough(shape)
     of, asked = subject(shape), group_requests(16 if shape == POCKET else 2)
     sampling = _votes(shape)
@@ -66,7 +67,8 @@ def batched_votes(shape: Shape) -> Case:
 
 
 def prompt_reuse(shape: Shape) -> Case:
-    """A group's questions about one picture up to the first token of each vote: pictures encoded and prompts read."""
+    """A group's questions about one picture up to the first token of each vote: pictures encoded and prompts
+    read."""
     of, asked = subject(shape), group_requests({POCKET: 16}.get(shape, 2))
     n = 10 if shape == POCKET else 5
     sampling = SamplingConfig(n=n, max_new_tokens=1)
@@ -83,7 +85,8 @@ def prompt_reuse(shape: Shape) -> Case:
 
 
 def decode(shape: Shape) -> Case:
-    """Different prompts, one completion each, the same batch: nothing to share, so this is the decoding loop."""
+    """Different prompts, one completion each, the same batch: nothing to share, so this is the decoding
+    loop."""
     _small_enough(shape)
     of, asked = subject(shape), requests(64 if shape == POCKET else 8)
     sampling = SamplingConfig(n=1, max_new_tokens=40 if shape == POCKET else 8)
@@ -100,7 +103,8 @@ def decode(shape: Shape) -> Case:
 
 
 def slots(shape: Shape) -> Case:
-    """Completions of very different lengths in few slots: a freed slot is refilled, or a batch waits for its longest.
+    """Completions of very different lengths in few slots: a freed slot is refilled, or a batch waits for its
+    longest.
 
     Both sides are our engine and draw the same tokens, since a draw depends on its request alone.
     """
@@ -130,7 +134,8 @@ def draw_step(shape: Shape, filters: str) -> Case:
     """One token for each row of logits.
 
     Args:
-        filters: "none" (rollouts), "top-k 40" (votes in the reward) or "top-p 0.9" (votes for labels), as the presets have them.
+        filters: "none" (rollouts), "top-k 40" (votes in the reward) or "top-p 0.9" (votes for labels), as the
+            presets have them.
     """
     rows, vocabulary = (1280, shape.vocabulary) if shape == POCKET else (16, shape.vocabulary)
     known = {"none": {}, "top-k 40": {"top_k": 40}, "top-p 0.9": {"top_p": 0.9}}

@@ -1,4 +1,5 @@
-"""Reward parsing: what a reward reads of each completion, on long hostile text, against the regular expressions that first come to mind."""
+"""Reward parsing: what a reward reads of each completion, on long hostile text, against the regular
+expressions that first come to mind."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _CONTROL = re.compile(r"<\|[^|\s<>]{1,64}\|>")
 
 
 def texts(kind: str) -> list[str]:
-    """A generation batch of completions: "well-formed" ones of 4,000 characters, or "hostile" ones of 20,000 that never close."""
+    """A generation batch of completions: "well-formed" ones of 4,000 characters, or "hostile" ones of 20,000
+    that never close."""
     if kind == "well-formed":
         prose = "the red circle is left of the square . " * 100
         written = f"<description>{prose}</description><question>how many ? A) 1 B) 2 C) 3 D) 4</question><answer>B</answer>"

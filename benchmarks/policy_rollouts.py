@@ -2,9 +2,10 @@
 
     python -m benchmarks.policy_rollouts --out results/vllm-cpu        (needs `make vllm`)
 
-The shipped pocket model is trained as a Questioner for four generation batches of two optimizer steps, with a reward that needs no votes.
-Told is the log-probability gap that the parity watch logs for each batch: before any step, and after two, four and six. As controls,
-rollouts by transformers, and by a vLLM that keeps its first weights.
+The shipped pocket model is trained as a Questioner for four generation batches of two optimizer steps, with a
+reward that needs no votes. Told is the log-probability gap that the parity watch logs for each batch: before
+any step, and after two, four and six. As controls, rollouts by transformers, and by a vLLM that keeps its
+first weights.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ Timed = Sequence[tuple[float, float]]  # of each round: seconds, work done
 def row(
     benchmark: str, shape: str, case: Case, ours: Timed, stock: Timed, counts: tuple[Counts, Counts] | None
 ) -> dict[str, Any]:
-    """One line of the results. `ratio` is stock's median seconds a unit of work over ours, so above 1 means that ours is faster."""
+    """One line of the results. `ratio` is stock's median seconds a unit of work over ours, so above 1 means
+    that ours is faster."""
     sides = {"ours": _side(case.ours_is, ours), "stock": _side(case.stock_is, stock)}
     for side, counted in zip(sides.values(), counts or (), strict=False):
         side["counts"] = _counts(counted)
@@ -75,7 +76,8 @@ def cores() -> int:
 
 
 def machine_class() -> str:
-    """Names machines that should measure alike, never one machine: "cpu-2-cores-x86_64", "gpu-nvidia-h200"."""
+    """Names machines that should measure alike, never one machine: "cpu-2-cores-x86_64",
+    "gpu-nvidia-h200"."""
     import torch
 
     if torch.cuda.is_available():

@@ -20,11 +20,13 @@ _SHORT, _LONG = 8, 48  # completion tokens of the two sequences that slices are 
 
 
 def token_logprobs(shape: Shape, against: str) -> Case:
-    """Log-probabilities of given tokens from hidden states, and the gradient of their sum: the fused head our trainer has from TRL.
+    """Log-probabilities of given tokens from hidden states, and the gradient of their sum: the fused head our
+    trainer has from TRL.
 
     Args:
         shape: its head.
-        against: "log_softmax" (plain PyTorch) or "selective_log_softmax" (TRL before its fused head), both over full logits.
+        against: "log_softmax" (plain PyTorch) or "selective_log_softmax" (TRL before its fused head), both
+            over full logits.
     """
     from trl.trainer.utils import add_fused_lm_head, selective_log_softmax
 
@@ -59,7 +61,8 @@ def token_logprobs(shape: Shape, against: str) -> Case:
 
 
 def grpo_loss(shape: Shape, folder: Path) -> Case:
-    """Our trainer's loss with our settings and its gradient, against the same objective written down over full logits."""
+    """Our trainer's loss with our settings and its gradient, against the same objective written down over
+    full logits."""
     _no_larger_than_3b(shape)
     of = head(shape)
     settings = load_preset("pocket").solver.grpo
@@ -93,7 +96,8 @@ def grpo_loss(shape: Shape, folder: Path) -> Case:
 
 
 def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Path) -> Any:
-    """Our trainer around a subject, ready for its loss: one micro-batch of `sequences`. Its reference is what a batch brings."""
+    """Our trainer around a subject, ready for its loss: one micro-batch of `sequences`. Its reference is what
+    a batch brings."""
     from datasets import Dataset
 
     from vzero.grpo.recorder import Phases, Recorder
@@ -133,7 +137,8 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
 
 
 def plain_loss(model: Any, batch: dict[str, Any], settings: GrpoSettings) -> Tensor:
-    """The objective of vzero.grpo.settings over full logits, on-policy, one optimizer step a generation; entropy computed, not used."""
+    """The objective of vzero.grpo.settings over full logits, on-policy, one optimizer step a generation;
+    entropy computed, not used."""
     new, scores = plain_logprobs(model, batch)
     with torch.no_grad():
         -(scores.exp() * scores).sum(-1)
@@ -147,7 +152,8 @@ def plain_loss(model: Any, batch: dict[str, Any], settings: GrpoSettings) -> Ten
 
 
 def plain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Of the completions' tokens (sequences, completion time), and of the whole vocabulary in their places."""
+    """Of the completions' tokens (sequences, completion time), and of the whole vocabulary in their
+    places."""
     keep = batch["completion_ids"].shape[1]
     logits = model(**_inputs(batch), logits_to_keep=keep + 1, use_cache=False).logits[:, :-1].float()
     scores = logits.log_softmax(-1)
@@ -155,7 +161,8 @@ def plain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def packing(shape: Shape) -> Case:
-    """Log-probabilities of groups of answers and their gradient: each prompt and picture once and no padding, or TRL's padded batch."""
+    """Log-probabilities of groups of answers and their gradient: each prompt and picture once and no padding,
+    or TRL's padded batch."""
     from trl.trainer.utils import add_fused_lm_head
 
     from vzero.grpo import log_probs
@@ -200,7 +207,8 @@ def _no_larger_than_3b(shape: Shape) -> None:
 
 
 def _few() -> list[Answered]:
-    """Two questions with an answer each, one cut to 8 tokens and one drawn out to 48: the spread of lengths that real answers have."""
+    """Two questions with an answer each, one cut to 8 tokens and one drawn out to 48: the spread of lengths
+    that real answers have."""
     found = []
     for group, length in zip(answered(32), (_SHORT, _LONG), strict=False):
         one = group.completions[0]

@@ -1,5 +1,5 @@
-"""The sizes measured: the pocket model whole, and slices of Qwen2.5-VL 3B and 7B - one decoder layer and one vision block, or the
-language-model head alone - with the real widths, so that a CPU answers in seconds.
+"""The sizes measured: the pocket model whole, and slices of Qwen2.5-VL 3B and 7B - one decoder layer and one
+vision block, or the language-model head alone - with the real widths, so that a CPU answers in seconds.
 
 Slices have random weights and speak the pocket vocabulary, except for the head, which has all its rows.
 """
@@ -76,7 +76,8 @@ def subject(shape: Shape) -> Subject:
 
 @lru_cache(maxsize=1)
 def head(shape: Shape) -> Subject:
-    """The head of a larger model over hidden states that are word embeddings: no decoder layer, no picture. Pocket is whole.
+    """The head of a larger model over hidden states that are word embeddings: no decoder layer, no picture.
+    Pocket is whole.
 
     Raises:
         Unfit: not enough memory.
@@ -144,7 +145,8 @@ def _build(shape: Shape, layers: int, rows: int, tied: bool) -> Any:
 
 
 def _processor(patch_size: int) -> Any:
-    """The pocket processor, its pictures cut into patches of the larger models' size: 84 x 84 pixels are nine image tokens again."""
+    """The pocket processor, its pictures cut into patches of the larger models' size: 84 x 84 pixels are nine
+    image tokens again."""
     from transformers import Qwen2VLImageProcessor
 
     from vzero.pocket.model import build_processor

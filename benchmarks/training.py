@@ -1,8 +1,10 @@
-"""A whole generation batch of each role on the pocket model: rollouts, votes, rewards, log-probabilities, two optimizer steps.
+"""A whole generation batch of each role on the pocket model: rollouts, votes, rewards, log-probabilities, two
+optimizer steps.
 
-Ours is the trainer that a stage builds. The other side is a plain `GRPOTrainer` with the same settings, prompts and pictures: it draws by
-`generate`, and for the Questioner's reward asks the frozen Solver by `generate` too, ten copies of each prompt. The learning rate is so
-small that no weight changes, so every repetition starts from the same policy.
+Ours is the trainer that a stage builds. The other side is a plain `GRPOTrainer` with the same settings,
+prompts and pictures: it draws by `generate`, and for the Questioner's reward asks the frozen Solver by
+`generate` too, ten copies of each prompt. The learning rate is so small that no weight changes, so every
+repetition starts from the same policy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What is asked, drawn once from the seed: pictures of the pocket world, questions that its Questioner wrote, answers of its Solver."""
+"""What is asked, drawn once from the seed: pictures of the pocket world, questions that its Questioner wrote,
+answers of its Solver."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def group_requests(count: int) -> list[Request]:
 
 
 def mixed_requests(count: int) -> list[Request]:
-    """The Solver asked `count` questions and the Questioner asked for `count`, in turn: answers are much shorter than questions."""
+    """The Solver asked `count` questions and the Questioner asked for `count`, in turn: answers are much
+    shorter than questions."""
     asking = [
         Request(questioner_messages("pocket"), draw(SEED, i)[0], derive(SEED, "bench-mixed", i))
         for i in range(count)
@@ -94,9 +96,11 @@ def answered(count: int) -> tuple[Answered, ...]:
 
 
 def generation_batch(of: Subject, groups: Sequence[Answered], pictures: bool) -> dict[str, Any]:
-    """Groups as TRL holds a generation batch: prompts padded on the left, completions on the right, both to the longest of the batch.
+    """Groups as TRL holds a generation batch: prompts padded on the left, completions on the right, both to
+    the longest of the batch.
 
-    Old log-probabilities are left out (the ratio is then one), advantages are drawn, the reference holds that every token is certain.
+    Old log-probabilities are left out (the ratio is then one), advantages are drawn, the reference holds that
+    every token is certain.
     """
     texts = of.processor.apply_chat_template(
         [conversation(one.request.messages, pictures) for one in groups for _ in one.completions],

@@ -1,1 +1,2 @@
-"""The evidence around the method: runs that survive interruption, held-out evaluation, statistics, reports and the command line."""
+"""The evidence around the method: runs that survive interruption, held-out evaluation, statistics, reports
+and the command line."""

@@ -1,4 +1,5 @@
-"""The command line `vzero-harness`: one thin file a command in `harness.commands`, everything heavy imported when a command runs."""
+"""The command line `vzero-harness`: one thin file a command in `harness.commands`, everything heavy imported
+when a command runs."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
 
 class OneSentence(TyperGroup):
-    """Says every failure in one sentence on stderr, with the exit codes 1 (failed), 2 (wrong use), 75 (interrupted, resumable)."""
+    """Says every failure in one sentence on stderr, with the exit codes 1 (failed), 2 (wrong use), 75
+    (interrupted, resumable)."""
 
     def main(
         self,

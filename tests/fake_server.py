@@ -1,6 +1,8 @@
-"""A small real HTTP server that speaks as much of OpenAI's interface as the client uses, and can fail in many ways.
+"""A small real HTTP server that speaks as much of OpenAI's interface as the client uses, and can fail in many
+ways.
 
-As a process: `python fake_server.py MODEL PORT`, the token in VLLM_API_KEY. In a thread: `serving(...)`. Standard library alone.
+As a process: `python fake_server.py MODEL PORT`, the token in VLLM_API_KEY. In a thread: `serving(...)`.
+Standard library alone.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def handler_for(
 
 
 class Server(ThreadingHTTPServer):
-    """Takes all connections of a test at once; with the usual five in the queue a busy machine turns some away."""
+    """Takes all connections of a test at once; with the usual five in the queue a busy machine turns some
+    away."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -1,7 +1,9 @@
-"""A tiny Idefics3 (SmolVLM's architecture) with its real processor, taught in seconds to write in the natural prompt_format.
+"""A tiny Idefics3 (SmolVLM's architecture) with its real processor, taught in seconds to write in the natural
+prompt_format.
 
-Another family than Qwen's in every part that could be welded: Llama layers with one-dimensional positions, a SigLIP-like vision tower,
-one tile of fixed size a picture, image tokens between tags of text, another chat template.
+Another family than Qwen's in every part that could be welded: Llama layers with one-dimensional positions, a
+SigLIP-like vision tower, one tile of fixed size a picture, image tokens between tags of text, another chat
+template.
 """
 
 from __future__ import annotations
@@ -104,7 +106,8 @@ def model(tokenizer: Any) -> Any:
 
 
 def build(folder: Path, photographs: list[Image.Image], steps: int = 150) -> Path:
-    """A checkpoint that asks well-formed questions about any picture and answers them with a wavering majority."""
+    """A checkpoint that asks well-formed questions about any picture and answers them with a wavering
+    majority."""
     import torch
 
     from vzero.prompts import questioner_messages, solver_messages

@@ -103,7 +103,8 @@ def model(
     spread: float = 0.3,
     seed: int = 0,
 ):
-    """Random weights; `spread` is their standard deviation, wide enough that images and words change what follows."""
+    """Random weights; `spread` is their standard deviation, wide enough that images and words change what
+    follows."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 

@@ -1,10 +1,11 @@
 """Hold trainings of several processes against the same one of a single process:
 
-    python tools/compare_trainings.py ALONE OTHER... --stage 02-train-questioner-1 --out results/vllm-cpu/several_processes.json
+    python tools/compare_trainings.py ALONE OTHER... --stage 02-train-questioner-1 --out
+    results/vllm-cpu/several_processes.json
 
-ALONE and OTHER are folders of runs that differ in `launch` alone. Told of each: whether its completions, votes, rewards and advantages are
-the same to the byte, the largest differences of losses, gradient norms and final weights, and the largest log-probability gap between the
-engine that drew and the trainer.
+ALONE and OTHER are folders of runs that differ in `launch` alone. Told of each: whether its completions,
+votes, rewards and advantages are the same to the byte, the largest differences of losses, gradient norms and
+final weights, and the largest log-probability gap between the engine that drew and the trainer.
 """
 
 from __future__ import annotations

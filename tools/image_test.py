@@ -1,14 +1,17 @@
-"""Build the container image and run it, without a container engine's daemon: `make image-test`, as root on Debian or Ubuntu.
+"""Build the container image and run it, without a container engine's daemon: `make image-test`, as root on
+Debian or Ubuntu.
 
     apt-get install buildah podman crun mmdebstrap        once; hadolint is fetched from the package index when it is not on PATH
     python tools/image_test.py --out results/image        builds, checks, reports; about ten minutes on two quiet cores
 
-The base is a Debian made by mmdebstrap, so that no registry is needed; --base names another image. Packages are found as this machine's pip
-finds them: its index, folders and certificates are handed to the build as arguments and read-only mounts, and stay out of the image.
+The base is a Debian made by mmdebstrap, so that no registry is needed; --base names another image. Packages
+are found as this machine's pip finds them: its index, folders and certificates are handed to the build as
+arguments and read-only mounts, and stay out of the image.
 
-Checked, each on the built image: the Dockerfile's style (hadolint); its user, labels, health check and environment; and, run by a user
-without rights, with a read-only root, no network and no capability: `doctor`, a smoke run stopped by SIGTERM with exit code 75 within the
-grace that `docker stop` gives, and the same command again, which resumes it and ends it.
+Checked, each on the built image: the Dockerfile's style (hadolint); its user, labels, health check and
+environment; and, run by a user without rights, with a read-only root, no network and no capability: `doctor`,
+a smoke run stopped by SIGTERM with exit code 75 within the grace that `docker stop` gives, and the same
+command again, which resumes it and ends it.
 """
 
 from __future__ import annotations
@@ -225,8 +228,8 @@ def inspect(environment: dict[str, str]) -> dict[str, Any]:
 
 
 def podman_run(words: Sequence[str]) -> list[str]:
-    """`podman run` with everything taken away; where this machine mixes both versions of control groups, in a mount namespace that shows
-    the runtime only the second, since it refuses the mixture."""
+    """`podman run` with everything taken away; where this machine mixes both versions of control groups, in a
+    mount namespace that shows the runtime only the second, since it refuses the mixture."""
     command = ["podman", "run", *HARDENED, *words]
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return command
@@ -235,7 +238,8 @@ def podman_run(words: Sequence[str]) -> list[str]:
 
 
 def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
-    """The doctor's findings as the image's user; and as any other user, from whom nothing may be hidden either."""
+    """The doctor's findings as the image's user; and as any other user, from whom nothing may be hidden
+    either."""
     answer = call(podman_run([IMAGE, "doctor", "--json"]), env=environment)
     need(answer.returncode == 0, f"doctor failed in the image: {answer.stdout[-1500:]}{answer.stderr[-500:]}")
     other = call(podman_run(["--user=54321:54321", IMAGE, "doctor", "--quick"]), env=environment)
@@ -248,7 +252,8 @@ def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
 
 
 def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
-    """A smoke run ended by SIGTERM in the middle of a training, then resumed to its end by the same command."""
+    """A smoke run ended by SIGTERM in the middle of a training, then resumed to its end by the same
+    command."""
     data = work / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()

@@ -1,6 +1,8 @@
-"""Hold `vzero-harness plan` against a finished CPU run: `python tools/plan_check.py RUN --out results/plan/pocket-cpu.json`.
+"""Hold `vzero-harness plan` against a finished CPU run: `python tools/plan_check.py RUN --out
+results/plan/pocket-cpu.json`.
 
-For every stage that trains or votes: the largest resident size that its process had (the ledger's peak_mib), and what the plan says.
+For every stage that trains or votes: the largest resident size that its process had (the ledger's peak_mib),
+and what the plan says.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Make `.venv` and install into it exactly what requirements/cpu.txt pins: `python tools/setup_env.py`, or `make install`.
+"""Make `.venv` and install into it exactly what requirements/cpu.txt pins: `python tools/setup_env.py`, or
+`make install`.
 
-Needs nothing but a Python 3.11 or 3.12 with its `venv` module. In order: the pinned build tools; torch's CPU build, alone and without
-its dependencies, because a free resolve pulls gigabytes of CUDA; the hashed lock with `--no-deps`; this package, editable; a `.pth` line
-that lets every Python of the environment import torchvision next to a CPU torch (see vzero/runtime/compat.py).
+Needs nothing but a Python 3.11 or 3.12 with its `venv` module. In order: the pinned build tools; torch's CPU
+build, alone and without its dependencies, because a free resolve pulls gigabytes of CUDA; the hashed lock
+with `--no-deps`; this package, editable; a `.pth` line that lets every Python of the environment import
+torchvision next to a CPU torch (see vzero/runtime/compat.py).
 
-`.venv/setup.json` is written last and names what was installed, so that a call with nothing to do costs one hash of three files. A set-up
-that was killed leaves `.venv/setup.unfinished` instead, and the next one starts from an empty folder, because a package cut off in the
-middle may look installed. pip's chatter goes to `.venv/setup.log`.
+`.venv/setup.json` is written last and names what was installed, so that a call with nothing to do costs one
+hash of three files. A set-up that was killed leaves `.venv/setup.unfinished` instead, and the next one starts
+from an empty folder, because a package cut off in the middle may look installed. pip's chatter goes to
+`.venv/setup.log`.
 """
 
 from __future__ import annotations
@@ -75,7 +78,8 @@ def read_stamp() -> dict[str, Any]:
 
 
 def up_to_date(wanted: str, version: tuple[int, int] | None) -> bool:
-    """True when `.venv` was finished here from these very files (and, where `version` is given, with that Python)."""
+    """True when `.venv` was finished here from these very files (and, where `version` is given, with that
+    Python)."""
     stamp = read_stamp()
     if UNFINISHED.exists() or not PYTHON.exists() or stamp.get("root") != str(ROOT):
         return False
@@ -133,7 +137,8 @@ def require(done: bool, what: str) -> None:
 
 
 def make_venv(version: tuple[int, int] | None) -> None:
-    """An environment that starts: made anew where it is half made, of another Python, or moved with its checkout; else kept."""
+    """An environment that starts: made anew where it is half made, of another Python, or moved with its
+    checkout; else kept."""
     present = venv_version()
     moved = read_stamp().get("root", str(ROOT)) != str(ROOT)
     if present not in SUPPORTED or UNFINISHED.exists() or moved or version not in (None, present):
@@ -177,8 +182,8 @@ def install_lock() -> None:
 
 
 def install_torch() -> None:
-    """torch's CPU build: as pip knows it, or by uv, which knows where CPU builds are published. uv starts outside this project, whose
-    settings for the lock leave torch out of whatever uv does here."""
+    """torch's CPU build: as pip knows it, or by uv, which knows where CPU builds are published. uv starts
+    outside this project, whose settings for the lock leave torch out of whatever uv does here."""
     if pip(f"torch=={TORCH}+cpu"):
         return
     install_locked(["uv"])
@@ -209,7 +214,8 @@ def install_package() -> None:
     ask = [PYTHON, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     purelib = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
     require(purelib.is_relative_to(VENV), "Finding the environment's own folder of packages")
-    # Lines of .pth files run in the order of the files' names: this one must come after the editable install's `__editable__...`.
+    # Lines of .pth files run in the order of the files' names: this one must come after the editable
+    # install's `__editable__...`.
     (purelib / "vzero_compat.pth").write_text(HOOK, encoding="utf-8")
 
 
@@ -232,7 +238,8 @@ def install(version: tuple[int, int] | None, wanted: str) -> None:
 
 
 def add_vllm() -> None:
-    """vLLM's CPU build and what it needs beyond the lock, into a finished `.venv`; nothing to do where the same was added before."""
+    """vLLM's CPU build and what it needs beyond the lock, into a finished `.venv`; nothing to do where the
+    same was added before."""
     made_of = [read_stamp().get("fingerprint"), hashlib.sha256(VLLM_LOCK.read_bytes()).hexdigest()]
     if VLLM_STAMP.exists() and json.loads(VLLM_STAMP.read_text(encoding="utf-8")) == made_of:
         return

@@ -1,6 +1,7 @@
 """One typed, frozen configuration for a whole experiment; presets are TOML files of it.
 
-Each stage receives only its own section. Unknown keys are refused, so a typing error cannot silently leave a default in place.
+Each stage receives only its own section. Unknown keys are refused, so a typing error cannot silently leave a
+default in place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Section(BaseModel):
 
 
 class SamplingConfig(Section):
-    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters off."""
+    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters
+    off."""
 
     n: int = Field(1, ge=1, description="completions drawn for one request")
     temperature: float = Field(1.0, ge=0)
@@ -31,7 +33,8 @@ class SamplingConfig(Section):
 
 
 class GrpoSettings(Section):
-    """Group-relative policy optimisation of one role. Defaults are the public code's (METHOD notes in docs/method.md)."""
+    """Group-relative policy optimisation of one role. Defaults are the public code's (METHOD notes in
+    docs/method.md)."""
 
     prompts_per_generation: int = Field(
         64, ge=1, description="prompts sampled together before their optimizer steps"
@@ -102,7 +105,8 @@ class GrpoSettings(Section):
 
 
 class ImagesConfig(Section):
-    """Where unlabeled images come from: `source` is "pocket", a folder of pictures, Parquet files, or a hub data set's id."""
+    """Where unlabeled images come from: `source` is "pocket", a folder of pictures, Parquet files, or a hub
+    data set's id."""
 
     source: str = "pocket"
     column: str | None = Field(None, description="of a table, where it has several that hold images")
@@ -147,7 +151,8 @@ class QuestionerConfig(Section):
 
 
 class SolverConfig(Section):
-    """Voting on the questions, keeping those between the two confidences (both ends kept), training the Solver on them."""
+    """Voting on the questions, keeping those between the two confidences (both ends kept), training the
+    Solver on them."""
 
     grpo: GrpoSettings
     votes: SamplingConfig
@@ -222,8 +227,8 @@ class EvaluationConfig(Section):
 
 
 class EngineConfig(Section):
-    """Who answers for frozen models (docs/engines.md): Hugging Face's forward or vLLM in the stage's process, or servers. The policies that
-    are trained are drawn from as `RolloutsConfig` says."""
+    """Who answers for frozen models (docs/engines.md): Hugging Face's forward or vLLM in the stage's process,
+    or servers. The policies that are trained are drawn from as `RolloutsConfig` says."""
 
     name: Literal["transformers", "vllm", "server"] = "transformers"
     batch_sequences: int = Field(1280, ge=1, description="sequences that decode together, at each server")
@@ -248,14 +253,15 @@ class EngineConfig(Section):
     start_seconds: float = Field(900.0, gt=0, description="servers: from start to ready")
 
     def content(self) -> dict[str, Any]:
-        """The settings that determine what an engine answers; the others say where and how patiently it is asked, and may change between
-        a run's attempts."""
+        """The settings that determine what an engine answers; the others say where and how patiently it is
+        asked, and may change between a run's attempts."""
         return self.model_dump(mode="json", exclude=set(OPERATIONAL))
 
     @field_validator("urls")
     @classmethod
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        """Base addresses, without the `/v1` that OpenAI's clients want; a run's record holds them, so no user or password."""
+        """Base addresses, without the `/v1` that OpenAI's clients want; a run's record holds them, so no user
+        or password."""
         found = []
         for url in urls:
             parts = urlsplit(url.strip())
@@ -280,8 +286,9 @@ class EngineConfig(Section):
 
 
 class RolloutsConfig(Section):
-    """Who draws the completions of a policy in training: Hugging Face's forward over the very weights that are trained, or vLLM beside it,
-    given these weights before each generation batch. `engine.batch_sequences` and `engine.max_model_len` hold for both."""
+    """Who draws the completions of a policy in training: Hugging Face's forward over the very weights that
+    are trained, or vLLM beside it, given these weights before each generation batch. `engine.batch_sequences`
+    and `engine.max_model_len` hold for both."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
     gpu_memory: float = Field(
@@ -300,8 +307,8 @@ OPERATIONAL = frozenset(
 class LaunchConfig(Section):
     """Where training runs: `gpus` and `solver_gpus` of each of `nodes` equal machines; 0 GPUs is the CPU.
 
-    `single` is one process, `ddp` a whole copy of the model in every process, `fsdp2` one copy split over all of them. There is a process
-    for each GPU that trains; on the CPU there are `processes`.
+    `single` is one process, `ddp` a whole copy of the model in every process, `fsdp2` one copy split over all
+    of them. There is a process for each GPU that trains; on the CPU there are `processes`.
     """
 
     gpus: int = Field(0, ge=0, description="GPUs of a node that train")
@@ -393,7 +400,8 @@ class Preset(Section):
         return self
 
     def placed_engine(self) -> EngineConfig:
-        """The engine with its servers on the GPUs set aside for them, the next ones after those that train, unless it names its own."""
+        """The engine with its servers on the GPUs set aside for them, the next ones after those that train,
+        unless it names its own."""
         launch = self.launch
         if not launch.solver_gpus or self.engine.gpus:
             return self.engine

@@ -14,7 +14,8 @@ class VZeroError(Exception):
 
 
 class InputError(VZeroError):
-    """Wrong use or bad input: an unknown preset or key, an unreadable folder, a run that belongs to another config."""
+    """Wrong use or bad input: an unknown preset or key, an unreadable folder, a run that belongs to another
+    config."""
 
     exit_code = 2
 

@@ -1,7 +1,8 @@
 """What the two roles wrote, read strictly. Total on any string and linear in its length.
 
-Model output is hostile text. Nothing here uses regular expressions: each step is a `str.find`/`str.rfind` over the text or one forward
-walk whose cursor never moves back, so thousands of open tags or boxes cost no more than the same length of prose.
+Model output is hostile text. Nothing here uses regular expressions: each step is a `str.find`/`str.rfind`
+over the text or one forward walk whose cursor never moves back, so thousands of open tags or boxes cost no
+more than the same length of prose.
 
 A box (the Solver's answer):
     box    := head letter closers [mark]
@@ -9,7 +10,8 @@ A box (the Solver's answer):
     letter := one of A B C D a b c d (ASCII)
     closers := any of `}`; spaces may stand anywhere before the mark
     mark   := `)` after either kind of head, or `.` / `:` without a `(`, then anything - the option's text - that names no second option
-So `b`, `\\text{C}`, `(A)`, `A) 3`, `A. 3` and `\\textbf{(B)}\\ 12` are letters. `AB`, `A 3`, `A.5`, `E`, `A) 3, B) 4` and words are not.
+So `b`, `\\text{C}`, `(A)`, `A) 3`, `A. 3` and `\\textbf{(B)}\\ 12` are letters. `AB`, `A 3`, `A.5`, `E`, `A)
+3, B) 4` and words are not.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class Question:
     """What a Questioner wrote about one image.
 
     Attributes:
-        description: stripped text of the description; "" where there was none (the paper does not require it).
+        description: stripped text of the description; "" where there was none (the paper does not require
+            it).
         text: stripped text of the question, its four options included: what the Solver is asked.
         intuitive: "A".."D", the answer given without thinking.
     """
@@ -72,10 +75,12 @@ class Question:
 def parse_question(text: str) -> Question | None:
     """The question in a Questioner's reply; None unless it can be asked.
 
-    Needs a question block holding all of `A)` `B)` `C)` `D)` and an answer block holding a capital A-D, the first of which counts. Tags are
-    exact and lower-case. Text around them, their order, and a missing description do not matter. Of several blocks of one kind the first
-    complete one counts, even when a later one would fit; of a tag opened several times before it closes, the last opening. A question or an
-    answer with another part's tag inside is malformed: the Solver must not read the intuitive answer in its question.
+    Needs a question block holding all of `A)` `B)` `C)` `D)` and an answer block holding a capital A-D, the
+    first of which counts. Tags are exact and lower-case. Text around them, their order, and a missing
+    description do not matter. Of several blocks of one kind the first complete one counts, even when a later
+    one would fit; of a tag opened several times before it closes, the last opening. A question or an answer
+    with another part's tag inside is malformed: the Solver must not read the intuitive answer in its
+    question.
     """
     question = _first_block(text, "question")
     answer = _first_block(text, "answer")
@@ -90,10 +95,12 @@ def parse_question(text: str) -> Question | None:
 
 
 def parse_answer(text: str) -> str | None:
-    """The option ("A".."D") in the last `\\boxed{}` after the last `</think>`; None when there is no such box or no letter in it.
+    """The option ("A".."D") in the last `\\boxed{}` after the last `</think>`; None when there is no such box
+    or no letter in it.
 
-    Without `</think>` the whole text counts. The last box decides alone: when it is unclosed, empty or no letter, an earlier good one
-    does not stand in for it, and prose is never read. Of nested boxes the innermost of the last is the last.
+    Without `</think>` the whole text counts. The last box decides alone: when it is unclosed, empty or no
+    letter, an earlier good one does not stand in for it, and prose is never read. Of nested boxes the
+    innermost of the last is the last.
     """
     thought = text.rfind("</think>")
     box = text.rfind(_BOX, max(thought, 0))
@@ -107,8 +114,9 @@ def parse_answer(text: str) -> str | None:
 def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
     """Whether `text` holds what would break the next prompt, so that a question with it counts as invalid.
 
-    That is: a chat or vision token such as `<|im_end|>`, `<|image_pad|>`, `<image>` or `<eos>`, and a lone surrogate (it cannot be encoded,
-    hence not tokenised). With prompt_format "pocket" also the role words "ask" and "solve", which are ordinary words in the natural one.
+    That is: a chat or vision token such as `<|im_end|>`, `<|image_pad|>`, `<image>` or `<eos>`, and a lone
+    surrogate (it cannot be encoded, hence not tokenised). With prompt_format "pocket" also the role words
+    "ask" and "solve", which are ordinary words in the natural one.
     """
     if any(token in text for token in _PLAIN_CONTROL) or _has_piped_token(text) or _has_surrogate(text):
         return True
@@ -116,7 +124,8 @@ def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
 
 
 def _first_block(text: str, tag: str) -> str | None:
-    """Stripped text of the first complete `<tag>...</tag>`, from the last opening before its closing; None where there is none."""
+    """Stripped text of the first complete `<tag>...</tag>`, from the last opening before its closing; None
+    where there is none."""
     opening, closing = f"<{tag}>", f"</{tag}>"
     first = text.find(opening)
     if first < 0:
@@ -129,7 +138,8 @@ def _first_block(text: str, tag: str) -> str | None:
 
 
 def closing_brace(text: str, start: int) -> int | None:
-    """Index of the brace that closes a group whose inside begins at `start`; a backslash takes the next character out of the count."""
+    """Index of the brace that closes a group whose inside begins at `start`; a backslash takes the next
+    character out of the count."""
     depth, escaped = 1, False
     for index in range(start, len(text)):
         character = text[index]
@@ -187,7 +197,8 @@ def _skip_closers(box: str, cursor: int) -> int:
 
 
 def _names_another(box: str, start: int, letter: str, mark: str) -> bool:
-    """Whether a second option mark, of the same case and kind as the first, stands at a word's beginning from `start` on.
+    """Whether a second option mark, of the same case and kind as the first, stands at a word's beginning from
+    `start` on.
 
     `A) 3, B) 4` and `(A) or (B)` name two; in `A) P(B) = 1` the bracket belongs to a word, so that names one.
     """
@@ -206,7 +217,8 @@ def _names_another(box: str, start: int, letter: str, mark: str) -> bool:
 
 
 def _has_piped_token(text: str) -> bool:
-    """Whether some `<|name|>` stands in `text`, the name being 1 to 64 characters without spaces, pipes or angle brackets."""
+    """Whether some `<|name|>` stands in `text`, the name being 1 to 64 characters without spaces, pipes or
+    angle brackets."""
     start = text.find("<|")
     while start >= 0:
         end = text.find("|", start + 2, start + 3 + _LONGEST_CONTROL)

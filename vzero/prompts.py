@@ -1,7 +1,8 @@
 """What each role is told, and (from `vzero.parsing`) how its reply is read.
 
-Two prompt_formats: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's vocabulary of words between spaces.
-The request's image stands before the text of the user turn (see `vzero.rollout.protocol`).
+Two prompt_formats: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's
+vocabulary of words between spaces. The request's image stands before the text of the user turn (see
+`vzero.rollout.protocol`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def questioner_messages(prompt_format: str) -> tuple[Message, ...]:
 def solver_messages(prompt_format: str, question: str) -> tuple[Message, ...]:
     """The conversation that asks `question` (its options included) about the request's image.
 
-    The question comes last and verbatim, so that all questions share one prompt prefix and none is altered on the way.
+    The question comes last and verbatim, so that all questions share one prompt prefix and none is altered on
+    the way.
 
     Raises:
         InputError: unknown `prompt_format`.

@@ -1,4 +1,5 @@
-"""The Questioner's two stages: learn to ask what the frozen Solver finds neither easy nor hopeless, then write one question an image."""
+"""The Questioner's two stages: learn to ask what the frozen Solver finds neither easy nor hopeless, then
+write one question an image."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ T = TypeVar("T")
 
 
 def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
-    """The question in one completion; None (invalid) when it was cut off, does not parse or would break the Solver's prompt."""
+    """The question in one completion; None (invalid) when it was cut off, does not parse or would break the
+    Solver's prompt."""
     question = parse_question(text) if finish_reason == "stop" else None
     return None if question is None or has_control_tokens(question.text, prompt_format) else question
 
@@ -47,7 +49,8 @@ class RewardSpec:
     Attributes:
         reward: of (question, intuitive answer, votes), for a whole generation batch.
         votes_see_image: whether the frozen Solver is shown the image; without it, it votes on the text alone.
-        intuition: a frozen model whose one greedy answer, given as a Solver, is the intuitive one; None takes the Questioner's own.
+        intuition: a frozen model whose one greedy answer, given as a Solver, is the intuitive one; None takes
+            the Questioner's own.
     """
 
     reward: QuestionerReward = REWARDS["dual-track"]
@@ -56,7 +59,8 @@ class RewardSpec:
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train the Questioner against the frozen Solver; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`."""
+    """Train the Questioner against the frozen Solver; writes `checkpoint/`, `metrics.jsonl`,
+    `rollouts.jsonl`, `timings.jsonl`."""
     import torch
 
     from vzero.grpo.data import image_opener
@@ -121,7 +125,8 @@ class VoteReward:
         seed_of: (generation, image id, index in the group) -> seed of a request.
         keep: bounds of the confidence filter, for the metric `would_keep` alone.
         pay: what is paid.
-        deal: of a generation batch to several processes: each asks about its own questions, and all are paid as one batch.
+        deal: of a generation batch to several processes: each asks about its own questions, and all are paid
+            as one batch.
 
     It raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
     """
@@ -219,7 +224,8 @@ def _first_answers(engine: Engine, requests: Sequence[Request], votes: SamplingC
 def _metrics(
     asked: Sequence[ScoredQuestion], count: int, keep: tuple[float, float]
 ) -> dict[str, float | None]:
-    """valid: share of all `count` completions; the others are means over valid questions, None where there is none."""
+    """valid: share of all `count` completions; the others are means over valid questions, None where there is
+    none."""
     tallies = [voting.tally(one.votes) for one in asked]
     return {
         "valid": len(asked) / count,

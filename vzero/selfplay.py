@@ -1,15 +1,18 @@
 """The loop: the ordered stages of T iterations, as data.
 
-One iteration trains the Questioner against the frozen Solver, lets it write one question an image, lets the same frozen Solver vote on
-them, and trains the Solver on the questions whose majority is neither too sure nor too unsure. Stages name the stages they read, so a
-runner needs no knowledge of the method.
+One iteration trains the Questioner against the frozen Solver, lets it write one question an image, lets the
+same frozen Solver vote on them, and trains the Solver on the questions whose majority is neither too sure nor
+too unsure. Stages name the stages they read, so a runner needs no knowledge of the method.
 
-    00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver -> evaluate] x T [-> probe]
+    00-images -> 01-evaluate-base -> [train-questioner -> write-questions -> label -> train-solver ->
+    evaluate] x T [-> probe]
 
-An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained, an objective without labels
-needs no votes) or adds `check-options` and `select` between `label` and `train-solver` (one defect: `choose-images` before everything).
-Each stage's config holds what determines its output and nothing else, so that arms which agree up to some point have stages with the same
-spec, and these are run once. A setting at its default is left out of it, so that a new setting does not unmake the stages of before.
+An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained,
+an objective without labels needs no votes) or adds `check-options` and `select` between `label` and
+`train-solver` (one defect: `choose-images` before everything). Each stage's config holds what determines its
+output and nothing else, so that arms which agree up to some point have stages with the same spec, and these
+are run once. A setting at its default is left out of it, so that a new setting does not unmake the stages of
+before.
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ class Stage:
         name: folder name below `stages/`, e.g. "02-train-questioner-1".
         kind: which program runs it.
         iteration: 1..T; 0 before the first.
-        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks", "model", "prefills") -> name
-            of the stage that made it, or "base" for the preset's model.
+        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks",
+            "model", "prefills") -> name of the stage that made it, or "base" for the preset's model.
         config: the part of the preset that determines this stage's output.
     """
 
@@ -93,7 +96,8 @@ def training(preset: Preset) -> tuple[Stage, ...]:
 
 
 def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
-    """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose content is among the settings."""
+    """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose
+    content is among the settings."""
     evaluation = {
         name: value for name, value in config["evaluation"].items() if name not in ("prefill_words", "data")
     }
@@ -117,8 +121,9 @@ def processes_of(preset: Preset, kind: Kind) -> int:
 
 
 def _shared(preset: Preset, kind: Kind) -> dict[str, Any]:
-    """Among how many processes a training is split, and how. It is the same training to rounding, and not to the bit: sums come in another
-    order, and a batch smaller than asked for leaves out what does not divide (see plan_batches)."""
+    """Among how many processes a training is split, and how. It is the same training to rounding, and not to
+    the bit: sums come in another order, and a batch smaller than asked for leaves out what does not divide
+    (see plan_batches)."""
     count = processes_of(preset, kind)
     return {"launch": {"strategy": preset.launch.strategy, "processes": count}} if count > 1 else {}
 
@@ -135,8 +140,8 @@ def _policy(config: dict[str, Any], draws: bool) -> dict[str, Any]:
 
 
 def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]:
-    """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the iteration found them), a stage of
-    before the iterations, or "base"."""
+    """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the
+    iteration found them), a stage of before the iterations, or "base"."""
     asked, solved = config["questioner"], config["solver"]
     common = {**_common(preset, config), "iteration": t}
     keep = {"keep": [preset.solver.keep_low, preset.solver.keep_high]}
@@ -177,7 +182,8 @@ def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]
 
 
 def selects(preset: Preset) -> bool:
-    """Whether the Solver trains on another choice or labelling of the questions than the votes and the filter make by themselves."""
+    """Whether the Solver trains on another choice or labelling of the questions than the votes and the filter
+    make by themselves."""
     solver = preset.solver
     return (
         solver.labels != "majority"

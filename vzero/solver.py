@@ -1,4 +1,5 @@
-"""The Solver's two stages: vote on the questions and label those it neither knows nor guesses, then learn from its own majority."""
+"""The Solver's two stages: vote on the questions and label those it neither knows nor guesses, then learn
+from its own majority."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ def _label(
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train the Solver on the kept questions; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`."""
+    """Train the Solver on the kept questions; writes `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`,
+    `timings.jsonl`."""
     import torch
 
     from vzero.grpo.data import Prompt

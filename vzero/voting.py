@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vzero.parsing import OPTIONS
 
-# Shares of distinct vote counts differ by at least 1/n, so this forgives rounding in a threshold (0.1 + 0.2) and nothing else.
+# Shares of distinct vote counts differ by at least 1/n, so this forgives rounding in a threshold (0.1 + 0.2)
+# and nothing else.
 _ROUNDING = 1e-9
 
 
@@ -29,7 +30,8 @@ class Tally:
 
 
 def tally(votes: Sequence[str | None]) -> Tally:
-    """Count `votes`, None standing for a reply without a readable answer. No votes at all give answer None and confidence 0.0."""
+    """Count `votes`, None standing for a reply without a readable answer. No votes at all give answer None
+    and confidence 0.0."""
     counts: dict[str, int] = {}
     for vote in votes:
         if vote is not None:
@@ -43,5 +45,6 @@ def tally(votes: Sequence[str | None]) -> Tally:
 
 
 def keep(tally: Tally, low: float = 0.3, high: float = 0.8) -> bool:
-    """Whether the Solver trains on this question: its majority is a real option A-D and low <= c <= high, both ends kept."""
+    """Whether the Solver trains on this question: its majority is a real option A-D and low <= c <= high,
+    both ends kept."""
     return tally.answer in OPTIONS and low - _ROUNDING <= tally.confidence <= high + _ROUNDING

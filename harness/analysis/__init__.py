@@ -1,1 +1,2 @@
-"""The evidence of finished runs: sealed stages -> typed results, and results of several runs beside each other."""
+"""The evidence of finished runs: sealed stages -> typed results, and results of several runs beside each
+other."""

@@ -1,4 +1,5 @@
-"""Held-out answers as outcomes: what each model's accuracies are, and what one gains over another on the same questions."""
+"""Held-out answers as outcomes: what each model's accuracies are, and what one gains over another on the same
+questions."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Scores = dict[str, dict[str, dict[str, Item]]]  # model -> suite -> item_id -> i
 
 
 def metric_names(samples: int) -> tuple[str, str, str, str]:
-    """Greedy accuracy, mean accuracy of the samples, accuracy of their majority, share of items with any right sample."""
+    """Greedy accuracy, mean accuracy of the samples, accuracy of their majority, share of items with any
+    right sample."""
     return ("greedy", "sampled", f"maj@{samples}", f"pass@{samples}")
 
 
@@ -69,7 +71,8 @@ def rows_of(scores: Scores) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
 
 
 def measures(items: Mapping[str, Item], names: Sequence[str], seed: int) -> dict[str, Any]:
-    """Accuracies with intervals, and the counts of answers that could not be read or were cut off, of one model on one suite."""
+    """Accuracies with intervals, and the counts of answers that could not be read or were cut off, of one
+    model on one suite."""
     images = [item.image for item in items.values()]
     found: dict[str, Any] = {
         name: asdict(
@@ -111,7 +114,8 @@ def consecutive(scores: Scores) -> list[tuple[str, str]]:
 
 
 def gains(scores: Scores, base: str, model: str, names: Sequence[str], preset: Preset) -> dict[str, Any]:
-    """Paired gains of `model` over `base` by suite, with Holm's correction over the suites, and of their average."""
+    """Paired gains of `model` over `base` by suite, with Holm's correction over the suites, and of their
+    average."""
     found: dict[str, Any] = {}
     suites = [suite for suite in preset.evaluation.suites if common_items(scores, base, model, suite)]
     for name in names:
@@ -143,7 +147,8 @@ def common_items(scores: Scores, base: str, model: str, suite: str) -> list[str]
 
 
 def paired(scores: Scores, base: str, model: str, suite: str, name: str) -> Pairs:
-    """Outcomes by metric `name` of the items of `suite` that both models answered, in the order of `base`'s."""
+    """Outcomes by metric `name` of the items of `suite` that both models answered, in the order of
+    `base`'s."""
     both = [
         (scores[base][suite][item], scores[model][suite][item])
         for item in common_items(scores, base, model, suite)

@@ -1,8 +1,8 @@
 """The collapse alarm: named rules over an iteration's shadow measures, each with the threshold it rings at.
 
-A rule says that a run has left the ground on which its numbers mean what they seem to; it never changes a number. Thresholds are ours,
-set before the runs they judge and wide of what healthy pocket runs show: letters of four options lie near 25 % each; V-Zero's published
-dump of an early run has one intuitive letter on 92 %.
+A rule says that a run has left the ground on which its numbers mean what they seem to; it never changes a
+number. Thresholds are ours, set before the runs they judge and wide of what healthy pocket runs show: letters
+of four options lie near 25 % each; V-Zero's published dump of an early run has one intuitive letter on 92 %.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ FEWEST = 20  # questions below which no rule speaks
 
 @dataclass(frozen=True)
 class Rule:
-    """`measure` of an iteration (and the one before it, or None) against `threshold`; it rings above it, or below where `below`."""
+    """`measure` of an iteration (and the one before it, or None) against `threshold`; it rings above it, or
+    below where `below`."""
 
     name: str
     says: str
@@ -27,7 +28,8 @@ class Rule:
 
 
 def alarms(shadow: Mapping[str, Measures]) -> list[dict[str, Any]]:
-    """Every rule that rings: ``{"rule", "iteration", "value", "threshold", "says"}``, in the order of iterations and rules."""
+    """Every rule that rings: ``{"rule", "iteration", "value", "threshold", "says"}``, in the order of
+    iterations and rules."""
     found, before = [], None
     for iteration, measures in shadow.items():
         if measures["valid"]["n"] >= FEWEST:
@@ -72,7 +74,8 @@ def _change(name: str) -> Callable[[Measures, Measures | None], float | None]:
 
 
 def _reward_without_yield(measures: Measures, before: Measures | None) -> float | None:
-    """How far the filter's yield fell while the mean reward of the written questions rose; None where the reward did not rise."""
+    """How far the filter's yield fell while the mean reward of the written questions rose; None where the
+    reward did not rise."""
     if before is None:
         return None
     rewards, kept = (

@@ -1,4 +1,5 @@
-"""One cell of a comparison: the level of a row on a suite (or on the average of several) and its paired gain over the reference."""
+"""One cell of a comparison: the level of a row on a suite (or on the average of several) and its paired gain
+over the reference."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ RESAMPLES = 2000
 
 
 def cell(group: Group, over: Group | None, suites: Sequence[str], metric: str) -> dict[str, Any] | None:
-    """One suite or the average of several: the level and the gain; None where some run was not measured on all of them."""
+    """One suite or the average of several: the level and the gain; None where some run was not measured on
+    all of them."""
     if any(
         group.checkpoint not in run.results["suites"].get(suite, {}) for run in group.runs for suite in suites
     ):
@@ -78,8 +80,9 @@ def _gain(
     place: str,
     seed: int,
 ) -> tuple[dict[str, Any] | None, bool]:
-    """(the paired gain over the reference, whether it rests on sums alone). Over another arm it is of the seeds that both have, so that
-    the luck of either's training is in the differences; where they share none, each seed is held against the other's mean."""
+    """(the paired gain over the reference, whether it rests on sums alone). Over another arm it is of the
+    seeds that both have, so that the luck of either's training is in the differences; where they share none,
+    each seed is held against the other's mean."""
     if over is None and len(group.runs) == 1 and (stated := gain_of_sums(group, place, metric)) is not None:
         return stated, False  # the run's own report says it, from more resamples
     shared = [
@@ -109,8 +112,8 @@ def _gain(
 
 
 def _bases(group: Group, over: Group | None, suite: str, metric: str) -> list[Any]:
-    """For each run of `group` the item values it is compared with: its own base, or the reference of the same seed (the mean over the
-    reference's seeds where that seed is not among them: see `_gain`)."""
+    """For each run of `group` the item values it is compared with: its own base, or the reference of the same
+    seed (the mean over the reference's seeds where that seed is not among them: see `_gain`)."""
     if over is None:
         return [values(run, suite, BASE, metric) for run in group.runs]
     by_seed = {run.seed: values(run, suite, over.checkpoint, metric) for run in over.runs}
@@ -154,7 +157,8 @@ def _of_spread(spread: Spread, by_seed: Sequence[float]) -> dict[str, Any]:
 
 
 def counts(group: Group, suites: Sequence[str]) -> dict[str, Any]:
-    """Shares of answers that could not be read or were cut off, over all suites and seeds, by kind of answer."""
+    """Shares of answers that could not be read or were cut off, over all suites and seeds, by kind of
+    answer."""
     entries = [
         run.results["suites"].get(suite, {}).get(group.checkpoint) for run in group.runs for suite in suites
     ]

@@ -1,10 +1,11 @@
 """Runs -> the comparison, a JSON object: every number a table of arms shows.
 
-``rows`` are measured here, then published, then third-party. A measured row has ``cells[suite or "average"]`` with ``value, low, high,
-n, expected`` and, but for the row that is the reference, ``gain``: ``gain, low, high, t_low, t_high, p, p_holm, direction, detectable,
-by_seed, test, freedom`` (of the t interval over seeds; None for one seed, or where
-there is no spread). Shares and gains are fractions. Over several seeds intervals and p-values hold seeds and images to be draws from many
-(`harness.stats.gain_over_seeds`), and an interval is the wider of the two that function gives.
+``rows`` are measured here, then published, then third-party. A measured row has ``cells[suite or "average"]``
+with ``value, low, high, n, expected`` and, but for the row that is the reference, ``gain``: ``gain, low,
+high, t_low, t_high, p, p_holm, direction, detectable, by_seed, test, freedom`` (of the t interval over seeds;
+None for one seed, or where there is no spread). Shares and gains are fractions. Over several seeds intervals
+and p-values hold seeds and images to be draws from many (`harness.stats.gain_over_seeds`), and an interval is
+the wider of the two that function gives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a run cost, counted and not timed, and where that differs from another run: equal compute is checked, not assumed."""
+"""What a run cost, counted and not timed, and where that differs from another run: equal compute is checked,
+not assumed."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from vzero.selfplay import MEASUREMENTS
 def compute(run: Run) -> dict[str, Any]:
     """Counts over the finished stages of `run`; evaluation is not in them.
 
-    ``images``, ``written`` (questions), ``rollouts`` (completions drawn to be trained on), ``votes`` (a frozen Solver's replies: inside the
-    Questioner's reward, for labels, to check options), ``imitated`` (replies of a fine-tuning), ``steps`` (of the optimizer), ``tokens``
-    (drawn in all).
+    ``images``, ``written`` (questions), ``rollouts`` (completions drawn to be trained on), ``votes`` (a
+    frozen Solver's replies: inside the Questioner's reward, for labels, to check options), ``imitated``
+    (replies of a fine-tuning), ``steps`` (of the optimizer), ``tokens`` (drawn in all).
     """
     trained = {role: run.of_kind(f"train-{role}") for role in ("questioner", "solver")}
     group = {"questioner": run.preset.questioner.grpo.group_size, "solver": run.preset.solver.grpo.group_size}
@@ -47,7 +48,8 @@ def _fact(stage: SealedStage, name: str) -> int:
 
 
 def _votes_in_reward(run: Run, stage: SealedStage) -> int:
-    """Each valid completion was voted on by n replies, and by one more where a frozen model gives the intuitive answer."""
+    """Each valid completion was voted on by n replies, and by one more where a frozen model gives the
+    intuitive answer."""
     questioner = run.preset.questioner
     each = questioner.votes.n + (questioner.intuition == "base")
     generations = {
@@ -67,7 +69,8 @@ def _tokens(stage: SealedStage) -> int:
 
 
 def differences(mine: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Where two results of `compute` differ: dotted name -> value, reference, and their ratio (None over nothing)."""
+    """Where two results of `compute` differ: dotted name -> value, reference, and their ratio (None over
+    nothing)."""
     ours, theirs = dict(_flat(mine)), dict(_flat(reference))
     return {
         name: {
@@ -89,8 +92,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]
 
 
 def trained_on(run: Run) -> dict[str, Any]:
-    """What the Solver was trained on in each iteration: how many questions, and in the pocket world how many were well-posed and how many
-    labels right (a question without a right option cannot have one)."""
+    """What the Solver was trained on in each iteration: how many questions, and in the pocket world how many
+    were well-posed and how many labels right (a question without a right option cannot have one)."""
     found = {}
     images = run.stages.get("00-images")
     for stage in run.of_kind("train-solver"):

@@ -1,4 +1,5 @@
-"""Equal compute is a rule: where an arm took other images, rollouts or steps than the yardstick, the difference stands in its row."""
+"""Equal compute is a rule: where an arm took other images, rollouts or steps than the yardstick, the
+difference stands in its row."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ COMPARED = ("images", "rollouts", "steps")
 
 
 def beside(rows: Sequence[dict[str, Any]], groups: Sequence[Group], over: Group | None) -> None:
-    """Give each row `compute` (means over its seeds) and `compute_note` (how it differs from the yardstick; None where it does not).
+    """Give each row `compute` (means over its seeds) and `compute_note` (how it differs from the yardstick;
+    None where it does not).
 
-    The yardstick is the reference where it was trained, else V-Zero, else the first trained arm, at the same checkpoint.
+    The yardstick is the reference where it was trained, else V-Zero, else the first trained arm, at the same
+    checkpoint.
     """
     for row, group in zip(rows, groups, strict=True):
         row["compute"] = {} if group.checkpoint == "base" else _spent(group)
@@ -36,7 +39,8 @@ def beside(rows: Sequence[dict[str, Any]], groups: Sequence[Group], over: Group 
 
 
 def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) -> str | None:
-    """ "optimizer steps 40 (v-zero: 80)" for every measure known of both that differs by more than half a percent; None where none does."""
+    """ "optimizer steps 40 (v-zero: 80)" for every measure known of both that differs by more than half a
+    percent; None where none does."""
     if not own or not other:
         return f"not recorded for both this arm and {name}"
     said = [
@@ -61,7 +65,8 @@ def _spent(group: Group) -> dict[str, float]:
 
 
 def _of_run(run: Loaded, checkpoint: str) -> dict[str, float]:
-    """Images and optimizer steps up to `checkpoint`; where the run's `compute` is stated and this is its last one, also its rollouts."""
+    """Images and optimizer steps up to `checkpoint`; where the run's `compute` is stated and this is its last
+    one, also its rollouts."""
     stated = run.results.get("compute")
     if isinstance(stated, Mapping) and checkpoint == run.results["models"][-1]:
         whole = {key: value for key, value in _flat(stated) if key.split(" ")[-1] in COMPARED}

@@ -1,6 +1,8 @@
-"""Accuracy by number of samples: does voting help, is any answer right, and how does one answer compare. Pure functions of samples.jsonl.
+"""Accuracy by number of samples: does voting help, is any answer right, and how does one answer compare. Pure
+functions of samples.jsonl.
 
-Sharpening moves maj@1 (one sampled answer) up to where maj@k already was and leaves pass@k behind; learning lifts both.
+Sharpening moves maj@1 (one sampled answer) up to where maj@k already was and leaves pass@k behind; learning
+lifts both.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ Row = Mapping[str, Any]
 
 
 def majority_at(row: Row, k: int) -> float:
-    """maj@k of one item: the share of the n cyclic windows of k consecutive samples whose majority (ties: seen first) is right.
+    """maj@k of one item: the share of the n cyclic windows of k consecutive samples whose majority (ties:
+    seen first) is right.
 
-    Samples are drawn independently, so every window is a draw of k and the mean is unbiased; for k = n ties make the n windows differ, and
-    the one that starts at the first sample alone is the item's maj@n.
+    Samples are drawn independently, so every window is a draw of k and the mean is unbiased; for k = n ties
+    make the n windows differ, and the one that starts at the first sample alone is the item's maj@n.
     """
     answers = row["sampled"]
     n = len(answers)
@@ -28,7 +31,8 @@ def majority_at(row: Row, k: int) -> float:
 
 
 def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> dict[str, Any] | None:
-    """``{"k": [1..n], "majority": [...], "passed": [...], "greedy": share}`` averaged over suites of equal weight; None without answers."""
+    """``{"k": [1..n], "majority": [...], "passed": [...], "greedy": share}`` averaged over suites of equal
+    weight; None without answers."""
     if not suites or not all(suites.values()):
         return None
     ks = list(range(1, samples + 1))
@@ -45,7 +49,8 @@ def _mean(suites: Mapping[str, Sequence[Row]], measure: Any) -> float:
 
 
 def flips(base: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
-    """Greedy answers that changed sides between two models on the same items: ids that went wrong -> right and right -> wrong."""
+    """Greedy answers that changed sides between two models on the same items: ids that went wrong -> right
+    and right -> wrong."""
     before = {row["item_id"]: greedy_correct(row) for row in base}
     after = {row["item_id"]: greedy_correct(row) for row in other}
     common = [item for item in before if item in after]

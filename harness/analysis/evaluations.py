@@ -1,8 +1,9 @@
-"""An evaluation of a checkpoint that was not trained here, in the shape of a run's results: `vzero-harness evaluate` writes its own.
+"""An evaluation of a checkpoint that was not trained here, in the shape of a run's results: `vzero-harness
+evaluate` writes its own.
 
-Read: `evaluation` (model, seed, suites), `suites[name]` (`status`, `n`, `rows`, `greedy` with `official`, `parsed`, `truncated`) and,
-where it lies beside, items.scored.jsonl (`suite`, `id`, `official`). "greedy" is then accuracy by the suite's official scoring; a suite
-that is not complete has no number.
+Read: `evaluation` (model, seed, suites), `suites[name]` (`status`, `n`, `rows`, `greedy` with `official`,
+`parsed`, `truncated`) and, where it lies beside, items.scored.jsonl (`suite`, `id`, `official`). "greedy" is
+then accuracy by the suite's official scoring; a suite that is not complete has no number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def is_evaluation(found: Any) -> bool:
 
 
 def as_results(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The evaluation as a run with one checkpoint and one metric; `name` is its folder's, since many checkpoints are called alike.
+    """The evaluation as a run with one checkpoint and one metric; `name` is its folder's, since many
+    checkpoints are called alike.
 
     Raises:
         KeyError, TypeError: it is of another shape.
@@ -70,7 +72,8 @@ def _measures(suite: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def items(folder: Path, suites: Mapping[str, Any]) -> Outcomes:
-    """Item outcomes of the complete suites; empty where they are not there. Pictures are not named in that file: each item is its own."""
+    """Item outcomes of the complete suites; empty where they are not there. Pictures are not named in that
+    file: each item is its own."""
     path, found = folder / ITEMS, {}
     for row in artefacts.read_jsonl(path) if path.exists() else []:
         if row["suite"] in suites and row["official"] is not None:

@@ -1,9 +1,11 @@
 """What an iteration's questions and pseudo-labels were worth.
 
-Some measures need no truth (how many questions are valid, kept, how sure the votes are). Others compare with the truth the pocket world
-keeps in `ground_truth.jsonl`, which no training stage opens; for other images those are None: not measured, never guessed.
+Some measures need no truth (how many questions are valid, kept, how sure the votes are). Others compare with
+the truth the pocket world keeps in `ground_truth.jsonl`, which no training stage opens; for other images
+those are None: not measured, never guessed.
 
-Every rate is ``{"value", "n", "low", "high"}``: a share, of how many, its 95 % Wilson interval; `value` is None where n is 0.
+Every rate is ``{"value", "n", "low", "high"}``: a share, of how many, its 95 % Wilson interval; `value` is
+None where n is 0.
 """
 
 from __future__ import annotations
@@ -129,7 +131,8 @@ _SHADOW_LABEL_MEASURES = (
 
 
 def normalise(text: str) -> str:
-    """A question without its options' marks, case and spacing, so that two that ask the same of the same options are one."""
+    """A question without its options' marks, case and spacing, so that two that ask the same of the same
+    options are one."""
     return " ".join(_OPTION.sub(" ", text).casefold().split())
 
 
@@ -199,7 +202,8 @@ def _labels_in_truth(labels: Sequence[Row], truths: Mapping[str, TruthLike]) -> 
 
 
 def calibration_error(bins: Sequence[Row]) -> float | None:
-    """Expected calibration error: mean over questions of |accuracy of their bin - mean confidence of their bin| (Naeini et al. 2015)."""
+    """Expected calibration error: mean over questions of |accuracy of their bin - mean confidence of their
+    bin| (Naeini et al. 2015)."""
     total = sum(row["n"] for row in bins)
     return (
         math.fsum(row["n"] * abs(row["value"] - row["mean_confidence"]) for row in bins) / total
@@ -209,16 +213,19 @@ def calibration_error(bins: Sequence[Row]) -> float | None:
 
 
 def entropy(counts: Iterable[int]) -> float | None:
-    """Shannon entropy in nats of the shares, -sum p ln p; None without any count. Its exp is the effective number of kinds (Hill 1973)."""
+    """Shannon entropy in nats of the shares, -sum p ln p; None without any count. Its exp is the effective
+    number of kinds (Hill 1973)."""
     found = [count for count in counts if count]
     total = sum(found)
     return math.log(total) - math.fsum(count * math.log(count) for count in found) / total if total else None
 
 
 def calibration(posed: Sequence[tuple[Row, TruthLike]]) -> list[dict[str, Any]]:
-    """Is c the probability that the pseudo-label is right? One row for each tenth of c that occurs among well-posed questions.
+    """Is c the probability that the pseudo-label is right? One row for each tenth of c that occurs among
+    well-posed questions.
 
-    Rows have `c` (the tenth, c rounded half up), `n`, `kept`, `mean_confidence`, and the label accuracy as `value`, `low`, `high`.
+    Rows have `c` (the tenth, c rounded half up), `n`, `kept`, `mean_confidence`, and the label accuracy as
+    `value`, `low`, `high`.
     """
     bins: dict[int, list[tuple[Row, TruthLike]]] = {}
     for row, one in posed:

@@ -1,4 +1,5 @@
-"""Rows of a comparison before any statistics: which runs stand behind one checkpoint of one arm, and their item values."""
+"""Rows of a comparison before any statistics: which runs stand behind one checkpoint of one arm, and their
+item values."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Values = Mapping[str, tuple[str, float]]  # item id -> (image, outcome in [0, 1]
 
 @dataclass(frozen=True)
 class Group:
-    """One row that was measured here: a checkpoint ("base", "S1", ...) of an arm, over the seeds it was trained with.
+    """One row that was measured here: a checkpoint ("base", "S1", ...) of an arm, over the seeds it was
+    trained with.
 
     Attributes:
         arm: "base" for the untrained model, whatever arms it stands before.
@@ -63,7 +65,8 @@ def groups(runs: Sequence[Loaded]) -> list[Group]:
 
 
 def _same_base(one: Loaded, other: Loaded) -> bool:
-    """Whether two runs can share a base row. An arm that changes the evaluation (other pictures) has a base of its own."""
+    """Whether two runs can share a base row. An arm that changes the evaluation (other pictures) has a base
+    of its own."""
     if one.seed != other.seed:
         return True
     if not (one.items and other.items):

@@ -1,7 +1,9 @@
-"""Benchmarks by both lenses: the official scoring that the tables show, and the strict one, where an answer that cannot be read is wrong.
+"""Benchmarks by both lenses: the official scoring that the tables show, and the strict one, where an answer
+that cannot be read is wrong.
 
-A gain that the official lens alone shows, or that comes with answers that could be read for the first time, is one of format. Pure
-functions of samples.jsonl; suites whose rows hold no strict verdict (the pocket world's) are left out.
+A gain that the official lens alone shows, or that comes with answers that could be read for the first time,
+is one of format. Pure functions of samples.jsonl; suites whose rows hold no strict verdict (the pocket
+world's) are left out.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ LENSES = (("official", "right"), ("strict", "strict"))
 def measure(
     rows: Mapping[str, Mapping[str, Sequence[Row]]], seed: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Suite -> model -> ``official``, ``strict``, ``parsed``, ``truncated`` (shares of the greedy answers), and over the base
-    ``gain_official``, ``gain_strict`` and ``format_gain``.
+    """Suite -> model -> ``official``, ``strict``, ``parsed``, ``truncated`` (shares of the greedy answers),
+    and over the base ``gain_official``, ``gain_strict`` and ``format_gain``.
 
     Args:
         rows: model -> suite -> rows of samples.jsonl.
@@ -76,7 +78,8 @@ def _gain(pairs: Sequence[tuple[Row, Row]], key: str, seed: int) -> Gain:
 
 
 def outside(evaluation: Mapping[str, Any] | None) -> list[str]:
-    """A sentence for each suite on which the base, by what its evaluate stage wrote, is not where others measured it."""
+    """A sentence for each suite on which the base, by what its evaluate stage wrote, is not where others
+    measured it."""
     return [
         f"PROTOCOL DEVIATION: base on {suite} is outside its published band: {one['text']}."
         for suite, found in (evaluation or {"suites": {}})["suites"].items()

@@ -1,5 +1,5 @@
-"""Run folders -> their results, read tolerantly: an evaluation alone, an older format or an unfinished run says less and is still read.
-A newer format, and what has another shape than was written, is refused."""
+"""Run folders -> their results, read tolerantly: an evaluation alone, an older format or an unfinished run
+says less and is still read. A newer format, and what has another shape than was written, is refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def load(paths: Sequence[Path]) -> list[Loaded]:
     """The runs in `paths`, each a run folder, a results.json, or a folder with runs somewhere below it.
 
     Raises:
-        InputError: nothing to read, a file that is no results object or of a newer format, or the same arm and seed twice.
+        InputError: nothing to read, a file that is no results object or of a newer format, or the same arm
+            and seed twice.
     """
     found = [_read(path) for path in dict.fromkeys(one.resolve() for path in paths for one in _files(path))]
     known: dict[tuple[Any, ...], Loaded] = {}
@@ -82,7 +83,8 @@ def _files(path: Path) -> Iterable[Path]:
 
 
 def _check(results: Mapping[str, Any]) -> None:
-    """Raise TypeError unless the parts that a comparison goes into are what `harness.analysis.results.build` makes of them."""
+    """Raise TypeError unless the parts that a comparison goes into are what `harness.analysis.results.build`
+    makes of them."""
     shapes = [(results["suites"], dict), (results["models"], list), (results["metrics"], list)]
     shapes += [
         (results.get(key) or {}, dict)

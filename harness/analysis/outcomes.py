@@ -1,8 +1,9 @@
-"""What each held-out item came to, small enough to travel inside results.json: paired statistics need it long after a run's folder is gone.
+"""What each held-out item came to, small enough to travel inside results.json: paired statistics need it long
+after a run's folder is gone.
 
-One block a suite: `ids` (newline-separated), `images` (for each item the index of its picture, None where every item has its own), and by
-model the outcomes as text, an item each in the order of `ids`: `greedy` and `majority` as "1", "0" or "-" (not answered), `right` as the
-number of right samples, space-separated.
+One block a suite: `ids` (newline-separated), `images` (for each item the index of its picture, None where
+every item has its own), and by model the outcomes as text, an item each in the order of `ids`: `greedy` and
+`majority` as "1", "0" or "-" (not answered), `right` as the number of right samples, space-separated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ ABSENT = "-"
 
 
 class Outcome(NamedTuple):
-    """One item under one model: which picture it is about, whether the greedy answer and the majority are right, how many samples are."""
+    """One item under one model: which picture it is about, whether the greedy answer and the majority are
+    right, how many samples are."""
 
     image: str
     greedy: bool

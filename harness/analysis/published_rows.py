@@ -1,4 +1,5 @@
-"""Rows of printed numbers for the model and suites of a comparison. They stand beside ours and are never subtracted from them."""
+"""Rows of printed numbers for the model and suites of a comparison. They stand beside ours and are never
+subtracted from them."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ def canonical(name: str) -> str:
 
 
 def rows(models: Sequence[str], suites: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each method and source with a number on one of `suites` and one of `models`; base figures of others come last.
+    """One row for each method and source with a number on one of `suites` and one of `models`; base figures
+    of others come last.
 
-    `kind` is "published" for a method's own claim and "third-party" for what somebody measured on the untrained model.
+    `kind` is "published" for a method's own claim and "third-party" for what somebody measured on the
+    untrained model.
     """
     wanted, known = {canonical(model) for model in models}, {canonical(suite): suite for suite in suites}
     titles = {source.id: source.title for source in published.load().sources}

@@ -14,7 +14,8 @@ EVENT = "result"
 
 
 def entries(run: Run, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row for each group of numbers: ``{"event", "what", <which>, "values", "stages": {stage: SHA-256 of its manifest}}``."""
+    """One row for each group of numbers: ``{"event", "what", <which>, "values", "stages": {stage: SHA-256 of
+    its manifest}}``."""
     evaluated = {model_name(one): one.stage.name for one in run.of_kind("evaluate")}
 
     def row(what: str, which: Mapping[str, str], values: Any, stages: list[str]) -> dict[str, Any]:

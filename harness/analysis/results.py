@@ -1,7 +1,8 @@
 """Sealed stages -> one results object: every number a table shows, and a ledger entry for each.
 
-`build` is a pure function of the run: no times, paths, dates or versions enter, so a run that was killed and resumed gives the same
-results as an undisturbed one. A run that is not finished gives what is there and says what is missing.
+`build` is a pure function of the run: no times, paths, dates or versions enter, so a run that was killed and
+resumed gives the same results as an undisturbed one. A run that is not finished gives what is there and says
+what is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _FAULTS = (("unparsed", UNPARSED_LIMIT, "could not be read"), ("truncated", TRUN
 
 
 def build(run: Run) -> dict[str, Any]:
-    """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two points)."""
+    """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two
+    points)."""
     preset = run.preset
     names = accuracies.metric_names(preset.evaluation.sampled.n)
     scores = read_scores(run)
@@ -102,13 +104,14 @@ def _plain_name(model: str) -> str:
 
 
 def _headroom(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
-    """What voting would add to the base's single best answer: the part of a gain that needs no learning of anything new."""
+    """What voting would add to the base's single best answer: the part of a gain that needs no learning of
+    anything new."""
     return None if base is None else base[names[2]]["value"] - base["greedy"]["value"]
 
 
 def _elicitation(run: Run, scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
-    """The base with given beginnings (see `harness.evals.prefill`): its accuracies, its gains over the base, and what the last Solver
-    gains over it."""
+    """The base with given beginnings (see `harness.evals.prefill`): its accuracies, its gains over the base,
+    and what the last Solver gains over it."""
     preset, probes, last = run.preset, run.of_kind("probe"), f"S{run.preset.iterations}"
     if not probes or not {"base", last} <= set(scores):
         return None
@@ -174,7 +177,8 @@ def _flips(scores: Scores) -> dict[str, Any]:
 
 
 def _expected(preset: Preset) -> dict[str, int]:
-    """Items with gold that each suite has: the pocket suites at this preset, benchmarks whole, whatever limit was set."""
+    """Items with gold that each suite has: the pocket suites at this preset, benchmarks whole, whatever limit
+    was set."""
     if not any(suite.startswith("pocket_") for suite in preset.evaluation.suites):
         from harness.evals.catalogue import suites
 
@@ -229,7 +233,8 @@ def _ground_truth(run: Run) -> dict[str, Any]:
 
 
 def _training(stage: SealedStage) -> dict[str, Any]:
-    """Steps of a training stage and, of each logged number, its mean over the first and over the last eighth of them."""
+    """Steps of a training stage and, of each logged number, its mean over the first and over the last eighth
+    of them."""
     rows = stage.rows("metrics.jsonl")
     eighth = max(1, len(rows) // 8)
     names = [

@@ -1,6 +1,8 @@
-"""Several finished runs that differ only in their seed, as one result: training has luck, and one run does not show how much.
+"""Several finished runs that differ only in their seed, as one result: training has luck, and one run does
+not show how much.
 
-Every run answers the same held-out questions, so seeds and images are crossed: `harness.stats.gain_over_seeds` resamples both.
+Every run answers the same held-out questions, so seeds and images are crossed:
+`harness.stats.gain_over_seeds` resamples both.
 """
 
 from __future__ import annotations
@@ -26,15 +28,18 @@ BY_SEED = frozenset(
 
 
 def summarise(runs: Sequence[Path]) -> dict[str, Any]:
-    """The gain of each Solver over the base in every metric, by seed and over seeds, on each suite and on their average.
+    """The gain of each Solver over the base in every metric, by seed and over seeds, on each suite and on
+    their average.
 
-    ``gains[model][suite or "average"][metric]`` holds ``by_seed`` (gain, its interval over images, sign, direction, as in that run's own
-    results), ``mean``, ``min``, ``max``, ``positive`` (seeds with a gain above zero), ``low`` and ``high`` (two-level bootstrap over seeds
-    and images), ``t_low`` and ``t_high``, ``direction``. ``accuracy`` holds what the gains come from. Shares and gains are fractions. A
-    pure function of the runs, whatever their order.
+    ``gains[model][suite or "average"][metric]`` holds ``by_seed`` (gain, its interval over images, sign,
+    direction, as in that run's own results), ``mean``, ``min``, ``max``, ``positive`` (seeds with a gain
+    above zero), ``low`` and ``high`` (two-level bootstrap over seeds and images), ``t_low`` and ``t_high``,
+    ``direction``. ``accuracy`` holds what the gains come from. Shares and gains are fractions. A pure
+    function of the runs, whatever their order.
 
     Raises:
-        InputError: fewer than two runs, one that is not finished, a seed given twice, other settings or other held-out questions.
+        InputError: fewer than two runs, one that is not finished, a seed given twice, other settings or other
+            held-out questions.
     """
     found = _comparable([read_run(path) for path in runs])
     results = {seed: build(run) for seed, run in found.items()}

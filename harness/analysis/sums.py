@@ -1,4 +1,5 @@
-"""Cells from results that hold no single items (an older format): the run's own numbers, and over seeds the mean with a t interval."""
+"""Cells from results that hold no single items (an older format): the run's own numbers, and over seeds the
+mean with a t interval."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def _entry(results: Any, place: str, checkpoint: str, metric: str) -> dict[str, 
 def gain_of_sums(group: Group, place: str, metric: str) -> dict[str, Any] | None:
     """The gain over each run's own base as its results state it; None where one does not.
 
-    Over seeds: the variance between them plus, for the images, the mean of the runs' own variances (the seeds answer the same images, so it
-    does not shrink with their number).
+    Over seeds: the variance between them plus, for the images, the mean of the runs' own variances (the seeds
+    answer the same images, so it does not shrink with their number).
     """
     stated = [
         run.results.get("gains", {}).get(group.checkpoint, {}).get(place, {}).get(metric)

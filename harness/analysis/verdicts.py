@@ -1,4 +1,5 @@
-"""Every claim on file against what these runs measured. A claim whose model, suite or arms are not here is NOT RUN, with the reason."""
+"""Every claim on file against what these runs measured. A claim whose model, suite or arms are not here is
+NOT RUN, with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from harness.claims.judge import Judgement, Measurement, Verdict, judge, sentenc
 from harness.claims.published import Claim, OrderClaim
 
 POCKET = "pocket"
-# The claims' names of a method -> the arms that are that method, and the checkpoint where the claim names one.
+# The claims' names of a method -> the arms that are that method, and the checkpoint where the claim names
+# one.
 ARMS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "vzero": ((DEFAULT_ARM,), None),
     "vzero-iteration-1": ((DEFAULT_ARM,), "S1"),
@@ -29,7 +31,8 @@ ARMS: dict[str, tuple[tuple[str, ...], str | None]] = {
 
 
 def verdicts(groups: Sequence[Group], suites: Sequence[str], metric: str) -> list[dict[str, Any]]:
-    """One entry a claim, in the order of the file, as `judge` sees it: ``verdict``, ``says``, ``sentence``, ``measured`` and the rest."""
+    """One entry a claim, in the order of the file, as `judge` sees it: ``verdict``, ``says``, ``sentence``,
+    ``measured`` and the rest."""
     return [_entry(claim, groups, suites, metric) for claim in published.claims()]
 
 
@@ -114,7 +117,8 @@ def _measure(
 
 
 def _world(group: Group) -> tuple[str, ...]:
-    """What two arms must share to be compared: preset, split and, where they were trained here, the model they began with."""
+    """What two arms must share to be compared: preset, split and, where they were trained here, the model
+    they began with."""
     preset, _, model, split = group.runs[0].key
     return preset, split, "" if group.checkpoint == CHECKPOINT else model
 

@@ -1,7 +1,8 @@
 """The Questioner's reward under scripted players: what it pays for, before any model is trained on it.
 
-`players` write real replies, `measure` reads them with the parsers, votes, filter and rewards of `vzero` and takes exact expectations,
-`exploits` names the players that earn more than an honest one while giving the Solver less to learn from.
+`players` write real replies, `measure` reads them with the parsers, votes, filter and rewards of `vzero` and
+takes exact expectations, `exploits` names the players that earn more than an honest one while giving the
+Solver less to learn from.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Audit:
     Attributes:
         votes: m, the Solver's answers a question.
         rows: in the order rules, Solvers, players.
-        intended: name of the rules -> what they pay for the question the method wants (see `exploits.intended`).
+        intended: name of the rules -> what they pay for the question the method wants (see
+            `exploits.intended`).
         exploits: players that earn more than the honest one and leave fewer usable questions.
     """
 

@@ -1,4 +1,5 @@
-"""What the field's known defects do, each in one telling number beside the same number without the defect. Exact, no model.
+"""What the field's known defects do, each in one telling number beside the same number without the defect.
+Exact, no model.
 
 The faults are those of `vzero.arms.defects` and of the arms that run them.
 """
@@ -24,7 +25,8 @@ class WordySolver(Solver):
     """A Solver that boxes every answer, at the end of a sentence that often begins with "As a result"."""
 
     def replies(self, kind: Kind, gold: str | None) -> dict[str, float]:
-        """As a Solver's, with one of two openings before the box; a strict reader reads all of them as they are meant."""
+        """As a Solver's, with one of two openings before the box; a strict reader reads all of them as they
+        are meant."""
         found: dict[str, float] = {}
         for text, share in super().replies(kind, gold).items():
             head, _, box = text.rpartition("\\boxed")
@@ -126,7 +128,8 @@ def _three_prompts() -> Damage:
 
 
 def _label_selection() -> Damage:
-    """Images are kept when the base's accuracy on a human question about them, by its human answer, is between .1 and .9."""
+    """Images are kept when the base's accuracy on a human question about them, by its human answer, is
+    between .1 and .9."""
     defect = DEFECTS["label-selection"]
     return Damage(
         defect.name,

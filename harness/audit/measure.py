@@ -1,8 +1,9 @@
 """What a player earns, what of it survives the filter and how much of that is labelled right.
 
-Ten votes over A-D and "unreadable" have 1,001 possible counts, so expectations are sums over all of them. The order of votes matters
-to a majority only among equally frequent answers; each of those is seen first equally often, which the sum takes in. Rewards that read
-the order otherwise, and numbers of votes too large to enumerate, are simulated.
+Ten votes over A-D and "unreadable" have 1,001 possible counts, so expectations are sums over all of them. The
+order of votes matters to a majority only among equally frequent answers; each of those is seen first equally
+often, which the sum takes in. Rewards that read the order otherwise, and numbers of votes too large to
+enumerate, are simulated.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Row:
         confidence: mean c of valid questions.
         agreement: share of valid questions whose intuitive answer is the majority.
         kept: share of replies that survive the filter.
-        label_accuracy: share of the kept whose majority is the right option (never, where no option is right).
+        label_accuracy: share of the kept whose majority is the right option (never, where no option is
+            right).
         usable: share of replies kept and labelled right.
         draws: replies simulated; None where enumerated.
     """
@@ -61,7 +63,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Effects:
-    """Expectations over one player's replies: `confidence` and `agreement` sum over valid ones only, so they are divided by `valid`."""
+    """Expectations over one player's replies: `confidence` and `agreement` sum over valid ones only, so they
+    are divided by `valid`."""
 
     reward: float
     valid: float = 0.0
@@ -124,7 +127,8 @@ class Table:
 
     Attributes:
         counts: (outcomes, 5) votes for A, B, C, D and unreadable.
-        ways: (outcomes,) orders of the votes that lead to this outcome: the multinomial coefficient over the number of tied leaders.
+        ways: (outcomes,) orders of the votes that lead to this outcome: the multinomial coefficient over the
+            number of tied leaders.
         reward: (outcomes, 4) by intuitive answer.
         confidence, kept: (outcomes,).
         majority: (outcomes,) index into OPTIONS; -1 where no vote was readable.
@@ -158,7 +162,8 @@ class Table:
         )
 
     def probabilities(self, slots: np.ndarray) -> np.ndarray:
-        """(outcomes,) chance of each outcome when single votes fall into A, B, C, D, unreadable with chances `slots` (5,)."""
+        """(outcomes,) chance of each outcome when single votes fall into A, B, C, D, unreadable with chances
+        `slots` (5,)."""
         return self.ways * np.prod(slots**self.counts, axis=1)
 
 
@@ -173,7 +178,8 @@ def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def _orders(count: tuple[int, ...]) -> Iterator[list[str | None]]:
-    """The votes in one order for each answer that may lead: the equally most frequent ones, each first once."""
+    """The votes in one order for each answer that may lead: the equally most frequent ones, each first
+    once."""
     top = max(count[: len(OPTIONS)])
     for leader in [place for place in range(len(OPTIONS)) if count[place] == top and top] or [len(OPTIONS)]:
         places = [leader, *(place for place in range(len(SLOTS)) if place != leader)]
@@ -209,7 +215,8 @@ def _draft(table: Table, rules: Rules, draft: Draft, solver: Solver) -> Mapping[
 
 
 def _slots(rules: Rules, solver: Solver, draft: Draft) -> tuple[np.ndarray, np.ndarray]:
-    """(5,) each: chances of A, B, C, D and unreadable, of a vote inside the reward and of one for the label."""
+    """(5,) each: chances of A, B, C, D and unreadable, of a vote inside the reward and of one for the
+    label."""
     paid, labelled = np.zeros(len(SLOTS)), np.zeros(len(SLOTS))
     for text, share in (GUESSING if rules.blind else solver).replies(draft.kind, draft.gold).items():
         paid[SLOTS.index(rules.read_answer(text))] += share

@@ -1,7 +1,8 @@
 """Scripted Questioners and Solvers. They write real text; nothing here knows how it will be read or paid.
 
-A Questioner is a finite distribution over drafts, a Solver one over replies, so that expectations can be taken exactly. The right option
-is each of A-D equally often. The truth about a draft (`gold`, `kind`) travels beside its text and is never in it.
+A Questioner is a finite distribution over drafts, a Solver one over replies, so that expectations can be
+taken exactly. The right option is each of A-D equally often. The truth about a draft (`gold`, `kind`) travels
+beside its text and is never in it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Draft:
 
 @dataclass(frozen=True)
 class Player:
-    """A scripted Questioner: `says` in one line what it does, `trick` what it would be to be paid for it ("" for an honest one)."""
+    """A scripted Questioner: `says` in one line what it does, `trick` what it would be to be paid for it (""
+    for an honest one)."""
 
     name: str
     says: str
@@ -51,7 +53,8 @@ class Player:
 
 @dataclass(frozen=True)
 class Solver:
-    """A Solver of known skill: independent votes; wrong ones spread evenly over the other options, all four where nothing is right.
+    """A Solver of known skill: independent votes; wrong ones spread evenly over the other options, all four
+    where nothing is right.
 
     Attributes:
         easy, hard: share of its votes for the right option of such a question.

@@ -19,7 +19,8 @@ FORMAT = 1
 
 
 def as_json(audit: Audit, defects: Sequence[Damage] = (), notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything measured, rounded to six digits; shares and rewards as fractions. `notes` say what was asked for and not audited."""
+    """Everything measured, rounded to six digits; shares and rewards as fractions. `notes` say what was asked
+    for and not audited."""
     return {
         "format": FORMAT,
         "votes": audit.votes,
@@ -54,7 +55,8 @@ def _six(value: Any) -> Any:
 
 
 def findings(audit: Audit) -> Iterator[str]:
-    """One sentence for each exploit of each reward, over the Solvers it works with; one for a reward without any."""
+    """One sentence for each exploit of each reward, over the Solvers it works with; one for a reward without
+    any."""
     for rules in audit.rules:
         mine = [one for one in audit.exploits if one.rules == rules.name]
         if not mine:

@@ -1,7 +1,8 @@
-"""What is audited: a reward of (votes, intuitive answer) with the readers, the filter and the labels it works with.
+"""What is audited: a reward of (votes, intuitive answer) with the readers, the filter and the labels it works
+with.
 
-To audit another reward add a `Rules` to `RULES`, or pass one to `harness.audit.audit`; a field left out is the method's own. `of_arm` makes
-the rules of an arm from its settings, so what is audited is what is run.
+To audit another reward add a `Rules` to `RULES`, or pass one to `harness.audit.audit`; a field left out is
+the method's own. `of_arm` makes the rules of an arm from its settings, so what is audited is what is run.
 """
 
 from __future__ import annotations
@@ -41,12 +42,17 @@ class Rules:
         read_question: of (reply, finish reason); None is an invalid question, paid `vzero.rewards.INVALID`.
         read_answer: a Solver's reply -> its vote, "A".."D" or None, inside the reward.
         keep: whether the Solver trains on a question with this tally.
-        order_free: whether, of the order of the votes, only the first seen of equally frequent answers matters. Else it is simulated.
-        read_label: the same as `read_answer` for the votes that make the label; None where one reader does both.
+        order_free: whether, of the order of the votes, only the first seen of equally frequent answers
+            matters. Else it is simulated.
+        read_label: the same as `read_answer` for the votes that make the label; None where one reader does
+            both.
         count: how the votes for the label are counted.
-        blind: whether the votes inside the reward come from a Solver that never gets the image. The label's votes always see it.
-        intuition: "writer" for the answer in the reply; "solver" for the one the Solver thinks likeliest, as a frozen model would say.
-        twice: whether a question is kept only if a second set of votes has the same majority, as `vzero.arms.answerability` asks for.
+        blind: whether the votes inside the reward come from a Solver that never gets the image. The label's
+            votes always see it.
+        intuition: "writer" for the answer in the reply; "solver" for the one the Solver thinks likeliest, as
+            a frozen model would say.
+        twice: whether a question is kept only if a second set of votes has the same majority, as
+            `vzero.arms.answerability` asks for.
         labels: what a kept question is labelled with.
     """
 
@@ -93,10 +99,11 @@ def any_majority(counted: Tally) -> bool:
 
 
 def of_arm(arm: Arm) -> Rules | None:
-    """The rules by which `arm` pays its Questioner and chooses what the Solver trains on; None where no Questioner is trained.
+    """The rules by which `arm` pays its Questioner and chooses what the Solver trains on; None where no
+    Questioner is trained.
 
-    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says. A reward of the user's own may read
-    votes in any way, so it is simulated.
+    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says. A
+    reward of the user's own may read votes in any way, so it is simulated.
     """
     preset: Preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
     if not preset.questioner.trained:
@@ -140,7 +147,8 @@ def _beyond(preset: Preset) -> str:
 
 
 def of_arms(arms: Sequence[Arm]) -> tuple[list[Rules], list[str]]:
-    """The rules of several arms, those that are audited alike once under the name of the first, and what is not audited and why."""
+    """The rules of several arms, those that are audited alike once under the name of the first, and what is
+    not audited and why."""
     found: dict[tuple[object, ...], Rules] = {}
     notes: list[str] = []
     for arm in arms:

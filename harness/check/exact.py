@@ -1,4 +1,5 @@
-"""Exact invariants: what was recorded, recomputed. Rewards, votes, tallies, filter decisions and advantages leave no room for luck."""
+"""Exact invariants: what was recorded, recomputed. Rewards, votes, tallies, filter decisions and advantages
+leave no room for luck."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def findings(run: Run) -> list[Finding]:
 
 
 def _switched(section: Any, name: str, usual: Any) -> bool:
-    """Whether an arm set a switch that changes what the rule would check; presets without that switch have the usual."""
+    """Whether an arm set a switch that changes what the rule would check; presets without that switch have
+    the usual."""
     return getattr(section, name, usual) != usual
 
 
@@ -135,7 +137,8 @@ def _questioner(run: Run, stage: SealedStage, rows: Sequence[Row]) -> Finding:
 
 
 def _solver(run: Run, stage: SealedStage, rows: Sequence[Row]) -> list[Finding]:
-    """The Solver is trained on kept questions, on the labels its votes gave, and paid 1 exactly where it says the label."""
+    """The Solver is trained on kept questions, on the labels its votes gave, and paid 1 exactly where it says
+    the label."""
     name, config = stage.stage.name, run.preset.solver
     if _switched(config, "objective", "labels"):
         return [Finding("reward-formula", name, None, "this arm pays the Solver otherwise")]

@@ -16,14 +16,16 @@ SPREAD_EPSILON = 1e-4  # TRL's
 
 
 def boxed(text: str) -> str | None:
-    """The plain letter in the last box after the reasoning; None also where the box holds anything else, which `vzero` may still read."""
+    """The plain letter in the last box after the reasoning; None also where the box holds anything else,
+    which `vzero` may still read."""
     last = text.rfind(_ANY_BOX)
     found = _BOX.match(text, last) if last > text.rfind("</think>") else None
     return found[1] if found else None
 
 
 def majority(votes: Sequence[str | None]) -> tuple[str | None, float]:
-    """(the most frequent answer, the first seen among equals; its share of all votes, unreadable ones included)."""
+    """(the most frequent answer, the first seen among equals; its share of all votes, unreadable ones
+    included)."""
     cast = [vote for vote in votes if vote is not None]
     if not cast:
         return None, 0.0
@@ -39,8 +41,9 @@ def kept(votes: Sequence[str | None], low: float, high: float) -> bool:
 
 
 def dual_track(votes: Sequence[str | None] | None, intuitive: str | None) -> float:
-    """-1 for an invalid question (no votes were asked), 0 without a readable vote, c / 2 where intuition contradicts the majority, and
-    min(c, 1 - c) where it does not, be it that it agrees or that an arm's other source of intuition gave no answer."""
+    """-1 for an invalid question (no votes were asked), 0 without a readable vote, c / 2 where intuition
+    contradicts the majority, and min(c, 1 - c) where it does not, be it that it agrees or that an arm's other
+    source of intuition gave no answer."""
     if votes is None:
         return -1.0
     winner, c = majority(votes)

@@ -1,4 +1,5 @@
-"""Learning happened: the loss that was minimised is the objective, its KL term included, and the weights moved and stayed near."""
+"""Learning happened: the loss that was minimised is the objective, its KL term included, and the weights
+moved and stayed near."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def _weights(run: Run, stage: SealedStage, vision_frozen: bool) -> Finding:
 
 
 def _tensors(folder: Path) -> dict[str, np.ndarray] | None:
-    """All weights of a checkpoint; None where a number format (bfloat16) cannot be read without torch, or there is none."""
+    """All weights of a checkpoint; None where a number format (bfloat16) cannot be read without torch, or
+    there is none."""
     from safetensors.numpy import load_file
 
     found: dict[str, np.ndarray] = {}
@@ -143,7 +145,8 @@ def _gradients(stage: SealedStage, metrics: Sequence[Row]) -> Finding:
 
 
 def _trend(stage: SealedStage, rows: Sequence[Row]) -> Finding:
-    """The reward of the last third of the generations is not below that of the first: Welch's test over prompts, one-sided, p < .001."""
+    """The reward of the last third of the generations is not below that of the first: Welch's test over
+    prompts, one-sided, p < .001."""
     name, last = stage.stage.name, rows[-1]["generation"]
     if last < 3:
         return Finding(
@@ -173,7 +176,8 @@ def _trend(stage: SealedStage, rows: Sequence[Row]) -> Finding:
 def _loss(
     stage: SealedStage, metrics: Sequence[Row], rows: Sequence[Row], coefficient: float
 ) -> list[Finding]:
-    """The first step of each generation is on-policy (every ratio is 1), so its loss is known without the model:
+    """The first step of each generation is on-policy (every ratio is 1), so its loss is known without the
+    model:
 
         loss = (-sum A_i len_i + beta KL tokens) / (tokens of the generation / its steps)
 

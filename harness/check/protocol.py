@@ -1,4 +1,5 @@
-"""Protocol compliance as declarations: a rule is a name, a limit and a number of the results to hold against it."""
+"""Protocol compliance as declarations: a rule is a name, a limit and a number of the results to hold against
+it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Results = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """`measure` of (results, model, suite) must not exceed `most`; None there means that it was not measured."""
+    """`measure` of (results, model, suite) must not exceed `most`; None there means that it was not
+    measured."""
 
     name: str
     says: str

@@ -1,7 +1,9 @@
-"""A run beside a committed reference run of the same preset: the same items, votes of the same kind, by tests and not by tolerance.
+"""A run beside a committed reference run of the same preset: the same items, votes of the same kind, by tests
+and not by tolerance.
 
-Bits differ between machines and library versions, so nothing here asks for equality. Each test is two-sided or looks for a loss, and rings
-at p < .001 after Holm's correction over the tests: a healthy run is stopped by chance once in a thousand.
+Bits differ between machines and library versions, so nothing here asks for equality. Each test is two-sided
+or looks for a loss, and rings at p < .001 after Holm's correction over the tests: a healthy run is stopped by
+chance once in a thousand.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Results = Mapping[str, Any]
 
 
 def measure(run: Run, results: Results) -> dict[str, Any]:
-    """What a reference keeps of a run: its preset, item outcomes, sums of the numbers that training rests on, and what made it."""
+    """What a reference keeps of a run: its preset, item outcomes, sums of the numbers that training rests on,
+    and what made it."""
     return {
         "format": FORMAT,
         "preset": run.preset.model_dump(mode="json"),
@@ -44,8 +47,8 @@ def _variance(values: Sequence[float]) -> float:
 
 
 def _samples(run: Run) -> dict[str, list[float]]:
-    """Numbers by question, so that they are independent: confidence and, where the truth is known, the share of votes that are right;
-    of the Questioner's training questions the same."""
+    """Numbers by question, so that they are independent: confidence and, where the truth is known, the share
+    of votes that are right; of the Questioner's training questions the same."""
     found: dict[str, list[float]] = {}
     images = run.stages.get("00-images")
     for stage in run.of_kind("label"):
@@ -128,7 +131,8 @@ def _other_preset(run: Run, reference: Results) -> str | None:
 
 
 def _has(tree: Mapping[str, Any], dotted: str) -> bool:
-    """Whether the reference knows this setting: one that came later was at its default then, whatever that was called."""
+    """Whether the reference knows this setting: one that came later was at its default then, whatever that
+    was called."""
     head, _, rest = dotted.partition(".")
     return head in tree and (not rest or (isinstance(tree[head], Mapping) and _has(tree[head], rest)))
 

@@ -16,7 +16,8 @@ from vzero.runtime import artefacts
 
 
 def check(path: Path, beside: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Hold every rule against the run in `path`; `beside` is a reference (`reference.measure`), or None for no comparison.
+    """Hold every rule against the run in `path`; `beside` is a reference (`reference.measure`), or None for
+    no comparison.
 
     Returns:
         ``{"passed", "failed", "not_checked", "findings": [{"rule", "stage", "passed", "says"}, ...]}``.

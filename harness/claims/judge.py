@@ -1,4 +1,5 @@
-"""A published claim and a measurement -> a verdict. Pure functions; the claims are data (`harness.claims.published`).
+"""A published claim and a measurement -> a verdict. Pure functions; the claims are data
+(`harness.claims.published`).
 
 Gains are judged against a band fixed before the run, claimed gain +- tolerance:
 REPRODUCED       the difference is shown to lie inside the band (two one-sided tests at 5 %)
@@ -47,16 +48,19 @@ class Measurement:
     """A paired difference as we measured it; fractions (0.02 is two points).
 
     Attributes:
-        gain: mean over items (and seeds) of the trained model minus base, or of A minus B for a claim of order.
+        gain: mean over items (and seeds) of the trained model minus base, or of A minus B for a claim of
+            order.
         low, high: 95 % interval, over seeds too where there are several; None where the data gave none.
         n: items scored in both arms; `expected`: items the suite has for this claim.
-        parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit; the worse of the two arms.
+        parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit;
+            the worse of the two arms.
         by_seed: the gain of each training seed.
         partial: why it is not the whole suite, where it was limited or shortened on purpose.
         of_several: the measure, where it is of several answers to a question and not of one.
-        freedom: degrees of freedom behind the interval; infinite where unknown, which makes REPRODUCED harder, never easier.
-        protocol: what was used, by the names in `STATED`. Another harness than the claim's is a caveat and no deviation: a gain is
-            paired against our own base, measured alike.
+        freedom: degrees of freedom behind the interval; infinite where unknown, which makes REPRODUCED
+            harder, never easier.
+        protocol: what was used, by the names in `STATED`. Another harness than the claim's is a caveat and no
+            deviation: a gain is paired against our own base, measured alike.
     """
 
     gain: float
@@ -110,7 +114,8 @@ class Settle:
         supposing: which difference is taken for the true one.
         to: the verdict that this would lead to.
         items: items in all, seeds unchanged; None where no number of items is enough.
-        seeds: seeds in all, items unchanged; None where no number is enough, or with fewer than two seeds (their spread is unknown).
+        seeds: seeds in all, items unchanged; None where no number is enough, or with fewer than two seeds
+            (their spread is unknown).
     """
 
     supposing: str
@@ -142,7 +147,8 @@ class Judgement:
 
 
 def judge(claim: Claim, measured: Measurement | None) -> Judgement:
-    """The verdict on `claim`. The caller chooses the measurement of its model, suite and metric; None is NOT RUN."""
+    """The verdict on `claim`. The caller chooses the measurement of its model, suite and metric; None is NOT
+    RUN."""
     if measured is None:
         return Judgement(claim.id, Verdict.NOT_RUN, Verdict.NOT_RUN)
     says, p = _compare(claim, measured)
@@ -217,7 +223,8 @@ def _caveats(claim: Claim, measured: Measurement) -> tuple[str, ...]:
 
 
 def settle(claim: Claim, measured: Measurement) -> tuple[Settle, ...]:
-    """What would settle it: supposing that the measured difference is the true one and, for a gain, that the claimed one is."""
+    """What would settle it: supposing that the measured difference is the true one and, for a gain, that the
+    claimed one is."""
     if not measured.error or measured.n == 0:
         return ()
     targets: list[tuple[str, Verdict, float | None]] = []
@@ -241,7 +248,8 @@ def settle(claim: Claim, measured: Measurement) -> tuple[Settle, ...]:
 
 
 def _sizes(measured: Measurement, target: float | None) -> tuple[int | None, int | None]:
-    """(items, seeds), each alone, at which the standard error falls to `target`; never fewer than there are."""
+    """(items, seeds), each alone, at which the standard error falls to `target`; never fewer than there
+    are."""
     if target is None or measured.error is None:
         return None, None
     seeds, total = len(measured.by_seed), measured.error**2

@@ -1,7 +1,9 @@
-"""Published numbers as data: what others report, where, on what, and how sure we are of it. See `schema` for the fields.
+"""Published numbers as data: what others report, where, on what, and how sure we are of it. See `schema` for
+the fields.
 
-`numbers()` are scores and gains as published, in percent and points; `claims()` are what a run of ours can be judged against.
-A number that could not be found is an entry without a value and with the reason, never a guess.
+`numbers()` are scores and gains as published, in percent and points; `claims()` are what a run of ours can be
+judged against. A number that could not be found is an entry without a value and with the reason, never a
+guess.
 """
 
 from __future__ import annotations

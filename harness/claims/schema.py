@@ -1,4 +1,5 @@
-"""The shape of a published number and of a claim. Percent and points as printed; `harness.claims.judge` works in fractions."""
+"""The shape of a published number and of a claim. Percent and points as printed; `harness.claims.judge` works
+in fractions."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ class _Claim(_Strict):
 
 
 class GainClaim(_Claim):
-    """`method` gains `value` points over its base. `tolerance` (points) is our choice: within it the claim counts as reproduced."""
+    """`method` gains `value` points over its base. `tolerance` (points) is our choice: within it the claim
+    counts as reproduced."""
 
     kind: Literal["gain"]
     method: str

@@ -35,7 +35,8 @@ def check(
     plain: options.Plain = False,
     json: options.Json = False,
 ) -> None:
-    """Recompute rewards, votes and advantages from what a run recorded, see that its weights learnt, compare it with a reference run.
+    """Recompute rewards, votes and advantages from what a run recorded, see that its weights learnt, compare
+    it with a reference run.
 
     Exit code 1, with the reasons, when training silently broke.
 

@@ -29,7 +29,8 @@ def doctor(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Look for what would stop a run on this machine, and say how to mend it. Changes nothing; exit code 1 if something fails.
+    """Look for what would stop a run on this machine, and say how to mend it. Changes nothing; exit code 1 if
+    something fails.
 
     Example: vzero-harness doctor --preset qwen2.5-vl-3b
     """

@@ -150,7 +150,8 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on real benchmarks through lmms-eval; the same command resumes at the item.
 
-    Example: vzero-harness evaluate Qwen/Qwen2.5-VL-3B-Instruct --suites logicvista --data ~/LogicVista --out runs/logicvista
+    Example: vzero-harness evaluate Qwen/Qwen2.5-VL-3B-Instruct --suites logicvista --data ~/LogicVista --out
+    runs/logicvista
     """
     with interruptible():
         if rescore is not None:
@@ -311,7 +312,8 @@ def _run(plan: Plan, out: Path, fresh: bool) -> dict[str, Any]:
 
 
 def _teller(terminal: Any, status: Any) -> Callable[[str], None]:
-    """Says how far an evaluation is: in place on a terminal, else a line for each step and at most one every ten seconds within one."""
+    """Says how far an evaluation is: in place on a terminal, else a line for each step and at most one every
+    ten seconds within one."""
     import time
 
     spoke = [0.0, ""]

@@ -34,7 +34,8 @@ def export(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a trained checkpoint as a plain Hugging Face folder with a model card: method, data, run, findings, limits.
+    """Write a trained checkpoint as a plain Hugging Face folder with a model card: method, data, run,
+    findings, limits.
 
     Example: vzero-harness export runs/seed-0 --to exported/solver
     """

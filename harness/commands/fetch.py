@@ -36,7 +36,8 @@ def fetch(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Fetch suites, decode every picture once, and pin each row by its digest. Afterwards `evaluate` needs no hub.
+    """Fetch suites, decode every picture once, and pin each row by its digest. Afterwards `evaluate` needs no
+    hub.
 
     Example: vzero-harness fetch --suites math,vision --data runs/data
     """

@@ -1,4 +1,5 @@
-"""Options that several commands share, and the preset they resolve to. Imports nothing heavy: the command line loads it at start."""
+"""Options that several commands share, and the preset they resolve to. Imports nothing heavy: the command
+line loads it at start."""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def resolve(
     changes: list[str] | None,
     solver_urls: list[str] | None = None,
 ) -> Preset:
-    """The validated preset of one command line. An image folder becomes absolute, so a resume may start anywhere.
+    """The validated preset of one command line. An image folder becomes absolute, so a resume may start
+    anywhere.
 
     Raises:
         InputError: unknown preset or key, a bad value, an image folder that cannot be read.
@@ -144,7 +146,8 @@ def run_folder(out: Path | None, preset: Preset) -> Path:
 
 
 def other_node(rank: int | None, preset: Preset) -> int | None:
-    """Which node this is, None where it is the one that leads: as said, else as Slurm or Kubernetes says of a preset on several nodes.
+    """Which node this is, None where it is the one that leads: as said, else as Slurm or Kubernetes says of a
+    preset on several nodes.
 
     Raises:
         InputError: there are not so many nodes.

@@ -38,7 +38,8 @@ def plan(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be seen. Exit code 1 if it does not fit.
+    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be seen. Exit code 1
+    if it does not fit.
 
     Example: vzero-harness plan --preset qwen2.5-vl-7b --gpus 8 --gpu h100
     """

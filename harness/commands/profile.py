@@ -1,4 +1,5 @@
-"""`vzero-harness profile`: where the time of rollouts, votes and GRPO goes on this machine, and against stock libraries."""
+"""`vzero-harness profile`: where the time of rollouts, votes and GRPO goes on this machine, and against stock
+libraries."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def reproduce(
     show: options.Show = False,
     node_rank: options.NodeRank = None,
 ) -> None:
-    """Run V-Zero from unlabeled images to a table of results; the same command resumes after any interruption.
+    """Run V-Zero from unlabeled images to a table of results; the same command resumes after any
+    interruption.
 
     With --arms or --seeds it runs a grid of arms and seeds, and stages that runs have in common are run once.
 
@@ -103,7 +104,8 @@ def reproduce(
 
 
 def _pinned(resolved: Preset) -> Preset:
-    """The preset with its benchmark data found, read and pinned: before anything starts, so that what is missing is said now."""
+    """The preset with its benchmark data found, read and pinned: before anything starts, so that what is
+    missing is said now."""
     from tempfile import TemporaryDirectory
 
     from harness.evals.benchmarks import pinned

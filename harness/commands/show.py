@@ -8,7 +8,8 @@ from typing import Any
 
 
 def as_toml(tree: Mapping[str, Any], prefix: str = "") -> str:
-    """Nested settings as TOML, plain values before tables; settings that are None (TOML has none) are left out."""
+    """Nested settings as TOML, plain values before tables; settings that are None (TOML has none) are left
+    out."""
     plain = [
         f"{key} = {_value(value)}"
         for key, value in tree.items()

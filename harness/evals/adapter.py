@@ -1,6 +1,8 @@
-"""A vzero rollout engine as an lmms-eval model for real suites. Importing this module imports lmms-eval (seconds).
+"""A vzero rollout engine as an lmms-eval model for real suites. Importing this module imports lmms-eval
+(seconds).
 
-Every answer comes from the store or goes into it. A request that cannot be answered raises: nothing of its suite is scored then.
+Every answer comes from the store or goes into it. A request that cannot be answered raises: nothing of its
+suite is scored then.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class SuiteModel(lmms):
         self.not_sent: dict[str, dict[str, Any]] = {}
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """One result for each of `requests`, in order; a request that is there n times in a row (`repeats`) is asked once for n answers."""
+        """One result for each of `requests`, in order; a request that is there n times in a row (`repeats`)
+        is asked once for n answers."""
         runs = [list(run) for _, run in groupby(requests, key=id)]
         groups: dict[str, list[Instance]] = {}
         for run in runs:
@@ -108,7 +111,8 @@ class SuiteModel(lmms):
         }
 
     def _answer(self, task: Task, chunk: Sequence[Instance]) -> dict[int, list[Answer]]:
-        """Answers of one chunk by the instance's identity; what the store lacks is asked for together and kept item by item."""
+        """Answers of one chunk by the instance's identity; what the store lacks is asked for together and
+        kept item by item."""
         sampling, found, missing = self.sent[task.name], {}, []
         for instance in chunk:
             item = task.table.questions[instance.doc_id].item
@@ -159,7 +163,8 @@ class SuiteModel(lmms):
 
 
 def cut(text: str, until: str | Sequence[str] | None) -> str:
-    """A task's own stop strings, applied afterwards, since engines are not given any. The one that lmms-eval injects is ignored."""
+    """A task's own stop strings, applied afterwards, since engines are not given any. The one that lmms-eval
+    injects is ignored."""
     stops = [until] if isinstance(until, str) else list(until or [])
     if stops == _INJECTED:
         return text
@@ -168,7 +173,8 @@ def cut(text: str, until: str | Sequence[str] | None) -> str:
 
 
 def stock_sampling(kwargs: Mapping[str, Any], settings: Settings) -> SamplingConfig:
-    """A stock task's generation arguments as ours: greedy unless it asks to sample; its own budget, or the run's where it has none."""
+    """A stock task's generation arguments as ours: greedy unless it asks to sample; its own budget, or the
+    run's where it has none."""
     budget = int(kwargs.get("max_new_tokens") or settings.budget)
     if settings.cap:
         budget = min(budget, settings.budget)

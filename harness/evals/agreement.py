@@ -1,12 +1,14 @@
-"""How far the rules agree with the extractions that the suites' authors published, and what the choice of a scorer is worth.
+"""How far the rules agree with the extractions that the suites' authors published, and what the choice of a
+scorer is worth.
 
     python -m harness.evals.agreement DATA --out results/extractors
 
-DATA holds `mathvista/` (testmini.json, published/*.jsonl: pid, response, extraction, true_false) and `logicvista/` (dataset.json,
-published/*.jsonl: id, raw, extracted, match). Writes agreement.json and agreement.md: ids, labels and counts, no text of the benchmarks.
+DATA holds `mathvista/` (testmini.json, published/*.jsonl: pid, response, extraction, true_false) and
+`logicvista/` (dataset.json, published/*.jsonl: id, raw, extracted, match). Writes agreement.json and
+agreement.md: ids, labels and counts, no text of the benchmarks.
 
-The published extractions were made by GPT-4, which answers where the response does not, so a disagreement is put into a class by what
-stands in the response, without asking our own rules: see `CLASSES`.
+The published extractions were made by GPT-4, which answers where the response does not, so a disagreement is
+put into a class by what stands in the response, without asking our own rules: see `CLASSES`.
 """
 
 from __future__ import annotations
@@ -176,8 +178,9 @@ def _logicvista_class(item: Item, response: str, labels: set[str]) -> str:
 
 
 def _commits(item: Item, response: str, labels: set[str]) -> bool:
-    """Whether the response comes down to the published labels: it names no others, or a sentence that says "answer", "correct", "choose" or
-    "therefore" names just these. Searched as crudely as `_logicvista_class` does; no rule of `extract` is asked."""
+    """Whether the response comes down to the published labels: it names no others, or a sentence that says
+    "answer", "correct", "choose" or "therefore" names just these. Searched as crudely as `_logicvista_class`
+    does; no rule of `extract` is asked."""
     text = without_echo(plain(response), item.question)
     return any(
         _all_written(item, part) == labels for part in (text, *filter(_ANNOUNCES.search, sentences(text)))
@@ -190,7 +193,8 @@ def _all_written(item: Item, text: str) -> set[str]:
 
 
 def _named(text: str) -> set[str]:
-    """Letters that stand alone as capitals or in brackets; in a short response also others that stand alone, and digits."""
+    """Letters that stand alone as capitals or in brackets; in a short response also others that stand alone,
+    and digits."""
     named = set(_CAPITAL.findall(text)) | {
         letter.upper() for found in _MARKED.findall(text) for letter in found if letter
     }

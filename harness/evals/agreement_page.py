@@ -1,4 +1,5 @@
-"""The measured agreement as Markdown: a pure function of what `harness.evals.agreement` measured and of the hand-judged cases."""
+"""The measured agreement as Markdown: a pure function of what `harness.evals.agreement` measured and of the
+hand-judged cases."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def markdown(measured: Mapping[str, Any], judged: Mapping[str, Mapping[str, str]
 
 
 def pooled(runs: Sequence[Mapping[str, Any]], kind: str = "stated") -> float | None:
-    """Share of equal label sets over the runs, among the responses that state one, or that are "committed" to one."""
+    """Share of equal label sets over the runs, among the responses that state one, or that are "committed" to
+    one."""
     found = sum(run[kind] for run in runs)
     return sum(run[kind] * run[f"same_labels_{kind}"] for run in runs if run[kind]) / found if found else None
 
@@ -142,7 +144,8 @@ def _logicvista(runs: Sequence[Mapping[str, Any]], judged: Mapping[str, Mapping[
 
 
 def _clear(runs: Sequence[Mapping[str, Any]], judged: Mapping[str, Mapping[str, str]]) -> float | None:
-    """The same share without the responses that were judged by hand to be ambiguous, or wrongly read by the published extraction."""
+    """The same share without the responses that were judged by hand to be ambiguous, or wrongly read by the
+    published extraction."""
     same = sum(round(run["stated"] * (run["same_labels_stated"] or 0)) for run in runs)
     differs = [
         (run["run"], key) for run in runs for key, kind in run["disagreements"].items() if kind == "differs"

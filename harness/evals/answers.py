@@ -1,8 +1,10 @@
-"""Drawing answers from an engine, chunk by chunk, with finished chunks kept so that a killed evaluation does not draw them again.
+"""Drawing answers from an engine, chunk by chunk, with finished chunks kept so that a killed evaluation does
+not draw them again.
 
-A chunk is what the engine decodes as one batch. It is stored whole under a digest of everything that determines it (checkpoint,
-engine, sampling parameters, every request with its image and seed), so a resumed evaluation meets the same batches as an undisturbed
-one and nothing stale can answer. lmms-eval's own response cache is never used: its key knows neither the image nor the weights.
+A chunk is what the engine decodes as one batch. It is stored whole under a digest of everything that
+determines it (checkpoint, engine, sampling parameters, every request with its image and seed), so a resumed
+evaluation meets the same batches as an undisturbed one and nothing stale can answer. lmms-eval's own response
+cache is never used: its key knows neither the image nor the weights.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ class Answerer:
     """Asks `engine`, and keeps finished chunks in `store`.
 
     Attributes:
-        identity: what, beside the requests and the sampling, determines the answers (checkpoint digest, engine config).
+        identity: what, beside the requests and the sampling, determines the answers (checkpoint digest,
+            engine config).
         batch_sequences: how many sequences the engine decodes together.
         report: told of each finished chunk.
     """

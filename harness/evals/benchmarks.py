@@ -1,7 +1,8 @@
 """The evaluate stage over benchmark suites: the same code as `vzero-harness evaluate`, resumable at the item.
 
-What the stored answers say becomes rows of samples.jsonl as the pocket suites have them, with the verdicts beside each answer: `right` by
-the suite's official scoring, `strict` by the strict lens. Rows without gold are in evaluation.json alone.
+What the stored answers say becomes rows of samples.jsonl as the pocket suites have them, with the verdicts
+beside each answer: `right` by the suite's official scoring, `strict` by the strict lens. Rows without gold
+are in evaluation.json alone.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def named(config: EvaluationConfig) -> tuple[Suite, ...]:
 
 
 def pinned(preset: Preset, scratch: Path) -> Preset:
-    """`preset` with the place of its benchmark data made absolute, and the digest of its rows and pictures written down.
+    """`preset` with the place of its benchmark data made absolute, and the digest of its rows and pictures
+    written down.
 
     Args:
         scratch: for a local copy in its authors' layout, which is converted to be read.
@@ -89,7 +91,8 @@ def digest(suites: Sequence[Suite], place: Path, scratch: Path) -> str:
 
 
 def run(context: StageContext) -> Facts:
-    """Evaluate ``context.inputs["model"]`` on the benchmarks; writes samples.jsonl, evaluation.json, lmms_eval.json and sampling.json.
+    """Evaluate ``context.inputs["model"]`` on the benchmarks; writes samples.jsonl, evaluation.json,
+    lmms_eval.json and sampling.json.
 
     Raises:
         InputError: the data is not what the run began with.

@@ -50,7 +50,8 @@ class Suite(_Strict):
         scored: rows that have a gold answer.
         fields: the function of `harness.evals.fields` that reads a row.
         images: columns that may hold a picture, in the order they are shown.
-        archive: a zip file of the dataset's repository that holds the pictures, where the rows only name them.
+        archive: a zip file of the dataset's repository that holds the pictures, where the rows only name
+            them.
         table: the group of items that the terminal's table is by.
         together: names of sets of items that count as right only if all of theirs are.
         judge: lmms-eval's own scoring asks a judge model.
@@ -101,7 +102,8 @@ def members(group: str) -> list[str]:
 
 
 def choose(names: Sequence[str]) -> list[Suite]:
-    """The suites that `names` (suites and groups, also several in one string with commas between) mean, none twice.
+    """The suites that `names` (suites and groups, also several in one string with commas between) mean, none
+    twice.
 
     Raises:
         InputError: an unknown name, or none.

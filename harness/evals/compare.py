@@ -1,4 +1,5 @@
-"""A trained model against its base on the same items: gains by both lenses, and whether a gain is one of format alone."""
+"""A trained model against its base on the same items: gains by both lenses, and whether a gain is one of
+format alone."""
 
 from __future__ import annotations
 
@@ -22,13 +23,15 @@ OTHERWISE = frozenset({"model", "checkpoint_sha256"})  # all else must be equal
 
 
 def compare(base: Path, other: Path) -> dict[str, Any]:
-    """Paired gains of the evaluation in `other` over that in `base`, suite by suite; p-values corrected over suites (Holm).
+    """Paired gains of the evaluation in `other` over that in `base`, suite by suite; p-values corrected over
+    suites (Holm).
 
-    "format_gain": the strict gain is positive, more answers could be read, and among items whose answer could be read in both the gain
-    is not told from zero.
+    "format_gain": the strict gain is positive, more answers could be read, and among items whose answer could
+    be read in both the gain is not told from zero.
 
     Raises:
-        InputError: they were asked under different conditions, other rows among them, or have no complete suite in common.
+        InputError: they were asked under different conditions, other rows among them, or have no complete
+            suite in common.
     """
     one, two = folder.read(base)["evaluation"], folder.read(other)["evaluation"]
     changed = [key for key in differences(one, two) if key not in OTHERWISE]

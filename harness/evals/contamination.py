@@ -1,9 +1,10 @@
-"""Are pictures that a model was trained on among those it is evaluated on? Near-duplicates by perceptual hash.
+"""Are pictures that a model was trained on among those it is evaluated on? Near-duplicates by perceptual
+hash.
 
-Two stages. A 64-bit difference hash (9 x 8 grey values, is each darker than its right neighbour) finds candidates within a Hamming
-radius; it survives another size, encoding or compression, but drawings on white paper share hashes. So a candidate counts only if the two
-32 x 32 grey thumbnails also differ by little. Crops, flips and rotations are not found. Both limits were chosen on LogicVista's pictures
-(docs/suites.md).
+Two stages. A 64-bit difference hash (9 x 8 grey values, is each darker than its right neighbour) finds
+candidates within a Hamming radius; it survives another size, encoding or compression, but drawings on white
+paper share hashes. So a candidate counts only if the two 32 x 32 grey thumbnails also differ by little.
+Crops, flips and rotations are not found. Both limits were chosen on LogicVista's pictures (docs/suites.md).
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def pairs(trained: Prints, evaluated: Prints) -> Iterator[tuple[str, str, bool]]
 
 
 def report(trained: Prints, evaluated: Prints) -> dict[str, Any]:
-    """What results.json says of it: counts of evaluation pictures that have a near-duplicate, and some of the pairs."""
+    """What results.json says of it: counts of evaluation pictures that have a near-duplicate, and some of the
+    pairs."""
     found = list(pairs(trained, evaluated))
     exact = {other for _, other, same in found if same}
     return {

@@ -1,4 +1,5 @@
-"""Scores of a suite that are no mean over its items: what its authors publish beside, or instead of, accuracy."""
+"""Scores of a suite that are no mean over its items: what its authors publish beside, or instead of,
+accuracy."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ class _Problem:
 def wemath(right: Right, together: Mapping[str, Mapping[str, str]]) -> dict[str, float]:
     """We-Math's strict and loose score, fractions (arXiv 2407.01284, section 3; github.com/We-Math/We-Math).
 
-    A problem counts 1, and half of that where all its steps are right and the whole is wrong (inadequate generalization); nothing where
-    the whole is wrong besides a wrong step (insufficient knowledge), or right in spite of wrong steps (rote memorization): of one wrong
-    step by the strict score, of all steps wrong by the loose one.
+    A problem counts 1, and half of that where all its steps are right and the whole is wrong (inadequate
+    generalization); nothing where the whole is wrong besides a wrong step (insufficient knowledge), or right
+    in spite of wrong steps (rote memorization): of one wrong step by the strict score, of all steps wrong by
+    the loose one.
 
     Args:
         right: ids are "problem/key", with keys like 2steps_1, 2steps_2, 2steps_multi.

@@ -32,7 +32,8 @@ def fetch(
         revision: of the dataset on the hub; default: the newest, which is then pinned.
 
     Raises:
-        InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match its pins.
+        InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match
+            its pins.
     """
     pins = rows.pins_file(folder, suite)
     if pins.exists():
@@ -92,7 +93,8 @@ def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) 
 
 
 def _revision(suite: Suite, wanted: str | None) -> str:
-    """The commit of the dataset's repository, asked first and with a short patience: a hub that is off is said at once.
+    """The commit of the dataset's repository, asked first and with a short patience: a hub that is off is
+    said at once.
 
     Raises:
         InputError: no such dataset, or the hub does not answer.

@@ -1,7 +1,7 @@
 """A row of a benchmark as a question to ask and an item to score: one function a suite, named in its record.
 
-Rows have the columns of the dataset on the hub, which are also those that lmms-eval's own tasks read. Sentences that ask for a bare
-letter are left out of the text, since the prompt says how to answer.
+Rows have the columns of the dataset on the hub, which are also those that lmms-eval's own tasks read.
+Sentences that ask for a bare letter are left out of the text, since the prompt says how to answer.
 """
 
 from __future__ import annotations
@@ -259,7 +259,8 @@ def _item(
     kind: str | None,
     decimals: int | None = None,
 ) -> Item:
-    """A choice (kind "choice"), or a free answer whose kind is that of its gold: whole number, number, words."""
+    """A choice (kind "choice"), or a free answer whose kind is that of its gold: whole number, number,
+    words."""
     gold = gold.strip()
     if kind == "choice":
         label = gold.upper()
@@ -299,7 +300,8 @@ def _lettered(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _options(text: str) -> dict[str, str]:
-    """Options listed in a text as "A. …", "A: …" or "(A) …": the last list that runs on from A; fewer than two are none."""
+    """Options listed in a text as "A. …", "A: …" or "(A) …": the last list that runs on from A; fewer than
+    two are none."""
     marks = list(_MARK.finditer(text))
     for start in reversed([i for i, mark in enumerate(marks) if mark[1] == "A"]):
         run = [marks[start]]

@@ -1,8 +1,8 @@
 """The folder of an evaluation: created or resumed when it belongs to the same settings, refused otherwise.
 
-run.json (settings, where from), items/<suite>.jsonl (what is asked and its gold), pins/<suite>.json (digests of the rows),
-responses/<suite>.jsonl, lmms_eval/<suite>.json (its own numbers), decontamination.json where asked for, results.json, results.md,
-items.scored.jsonl. `work/` and `data/` can be made again.
+run.json (settings, where from), items/<suite>.jsonl (what is asked and its gold), pins/<suite>.json (digests
+of the rows), responses/<suite>.jsonl, lmms_eval/<suite>.json (its own numbers), decontamination.json where
+asked for, results.json, results.md, items.scored.jsonl. `work/` and `data/` can be made again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def opened(folder: Path, settings: dict[str, Any], fresh: bool) -> Iterator[None
         fresh: delete what an earlier evaluation left first.
 
     Raises:
-        InputError: not an evaluation's folder, other settings, somebody else works in it, or it cannot be written.
+        InputError: not an evaluation's folder, other settings, somebody else works in it, or it cannot be
+            written.
     """
     place.ready(folder, "the folder of an evaluation", read)
     with lock.hold(folder):

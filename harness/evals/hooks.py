@@ -1,6 +1,7 @@
 """What lmms-eval calls for our tasks. Pictures in a document are decoded already, by the adapter.
 
-`process_results` is not told which task it serves, so there is one of it for each suite: `process_logicvista` and so on, made by name.
+`process_results` is not told which task it serves, so there is one of it for each suite: `process_logicvista`
+and so on, made by name.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def doc_to_target(suite: Suite, doc: Document) -> str:
 
 
 def process_results(suite: Suite, doc: Document, results: Sequence[str]) -> dict[str, float]:
-    """Both lenses and the parsed rate, means over the answers given; nothing for a row without gold, which is then in no mean."""
+    """Both lenses and the parsed rate, means over the answers given; nothing for a row without gold, which is
+    then in no mean."""
     item = fields.read(suite, doc, 0).item
     if not item.gold:
         return {}

@@ -20,7 +20,8 @@ from vzero.images import decoding
 
 @dataclass(frozen=True)
 class Layout:
-    """A file of rows by id, where it may lie below the folder given, and how a row becomes one of the hub's dataset."""
+    """A file of rows by id, where it may lie below the folder given, and how a row becomes one of the hub's
+    dataset."""
 
     file: str
     places: tuple[str, ...]
@@ -68,7 +69,8 @@ def hint(suite: Suite) -> str:
 
 
 def convert(suite: Suite, data: Path, folder: Path) -> None:
-    """Write `folder`/<suite> anew from the copy in `data`; every picture is decoded once, so that a broken one is found now.
+    """Write `folder`/<suite> anew from the copy in `data`; every picture is decoded once, so that a broken
+    one is found now.
 
     Raises:
         InputError: a row or a picture is not what it should be; it is named.

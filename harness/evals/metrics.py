@@ -1,7 +1,7 @@
 """What the stored answers say: pure functions of the rows of samples.jsonl.
 
-Unparsed answers are wrong everywhere and counted beside. Averages over suites and over families are macro averages: each suite
-(each family) weighs the same, whatever its number of items.
+Unparsed answers are wrong everywhere and counted beside. Averages over suites and over families are macro
+averages: each suite (each family) weighs the same, whatever its number of items.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ Row = Mapping[str, Any]
 
 
 def is_right(row: Row, answer: Row) -> bool:
-    """Whether one of the row's answers is right: by the verdict stored with it (benchmarks), else if it is the gold one."""
+    """Whether one of the row's answers is right: by the verdict stored with it (benchmarks), else if it is
+    the gold one."""
     return bool(answer["right"]) if "right" in answer else answer["answer"] == row["gold"]
 
 
@@ -38,7 +39,8 @@ def sampled_accuracy(row: Row) -> float:
 
 
 def majority_correct(row: Row) -> bool:
-    """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is wrong."""
+    """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is
+    wrong."""
     return majority_right(row, row["sampled"])
 
 
@@ -52,7 +54,8 @@ def majority_right(row: Row, answers: Sequence[Row]) -> bool:
 def pass_at(row: Row, k: int) -> float:
     """Probability that at least one of k samples is right, without bias from the n >= k drawn.
 
-    1 - C(n - c, k) / C(n, k) with c right of n: Chen et al. 2021 (arXiv 2107.03374), equation 1. For k = n it is 1 or 0: any right.
+    1 - C(n - c, k) / C(n, k) with c right of n: Chen et al. 2021 (arXiv 2107.03374), equation 1. For k = n it
+    is 1 or 0: any right.
 
     Raises:
         ValueError: k is not in 1..n.
@@ -69,7 +72,8 @@ class Scores:
 
     Attributes:
         scored: items with all their answers.
-        expected: items there should be; where it exceeds `scored`, the set is incomplete and no verdict may rest on it.
+        expected: items there should be; where it exceeds `scored`, the set is incomplete and no verdict may
+            rest on it.
         samples: sampled answers an item, n.
         greedy: accuracy of the greedy answers.
         sampled: mean accuracy of the sampled answers.
@@ -95,7 +99,8 @@ class Scores:
 
     @property
     def headroom(self) -> float:
-        """Majority minus greedy: what a Solver gains by learning to say at once what its own votes agree on."""
+        """Majority minus greedy: what a Solver gains by learning to say at once what its own votes agree
+        on."""
         return self.majority - self.greedy
 
 

@@ -17,7 +17,8 @@ GAP = 16  # white pixels between pictures put side by side
 
 @dataclass(frozen=True)
 class Limits:
-    """Least and most pixels of a picture that is handed to the engine; the checkpoint's own processor may shrink it further."""
+    """Least and most pixels of a picture that is handed to the engine; the checkpoint's own processor may
+    shrink it further."""
 
     least: int
     most: int
@@ -54,7 +55,8 @@ def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
 def one_picture(chat: Sequence[dict[str, Any]], limits: Limits) -> tuple[tuple[Message, ...], Image.Image]:
     """lmms-eval's chat messages as our engines take them: one picture before the text of the first user turn.
 
-    Several pictures become one, side by side, and the text says so; where they stood among words, "(image k)" stands.
+    Several pictures become one, side by side, and the text says so; where they stood among words, "(image k)"
+    stands.
 
     Raises:
         VZeroError: no picture, or one outside the first user turn.

@@ -1,7 +1,9 @@
-"""`lmms-eval --model vzero --model_args pretrained=FOLDER --tasks ...`: our engines under lmms-eval's own command line.
+"""`lmms-eval --model vzero --model_args pretrained=FOLDER --tasks ...`: our engines under lmms-eval's own
+command line.
 
-`manifest` is the entry point (group `lmms_eval.models`), which lmms-eval reads at every start; `VZero` is loaded when it is asked for. Here
-lmms-eval's task decides prompt, budget and scoring, and its own rules hold: see docs/suites.md for what they do to a score.
+`manifest` is the entry point (group `lmms_eval.models`), which lmms-eval reads at every start; `VZero` is
+loaded when it is asked for. Here lmms-eval's task decides prompt, budget and scoring, and its own rules hold:
+see docs/suites.md for what they do to a score.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A vzero rollout engine as an lmms-eval model.
 
-lmms-eval hands over all requests of all tasks in one call, a request with `repeats: n` as the same object n times in a row. Each
-such run becomes one engine request with n completions, so that its image and prompt are computed once. Importing this module imports
-lmms-eval (seconds): only the stage does.
+lmms-eval hands over all requests of all tasks in one call, a request with `repeats: n` as the same object n
+times in a row. Each such run becomes one engine request with n completions, so that its image and prompt are
+computed once. Importing this module imports lmms-eval (seconds): only the stage does.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class EngineModel(lmms):
         ]
 
     def _admit(self, run: list[Instance]) -> str:
-        """The purpose of a run of equal requests, after checking that its parameters are those of its purpose."""
+        """The purpose of a run of equal requests, after checking that its parameters are those of its
+        purpose."""
         purpose, kwargs = run[0].metadata["purpose"], run[0].args[2]
         sampling = sampling_of(kwargs, len(run))
         if self.sent.setdefault(purpose, sampling) != sampling:
@@ -79,7 +80,8 @@ class EngineModel(lmms):
         return purpose
 
     def _ask(self, instance: Instance) -> tuple[Request, dict[str, Any]]:
-        """The engine request of one item (its seed depends on the item, never on the checkpoint), and the item without its image."""
+        """The engine request of one item (its seed depends on the item, never on the checkpoint), and the
+        item without its image."""
         _, doc_to_messages, _, doc_id, task, split = instance.args
         document = self.task_dict[task][split][doc_id]
         about = instance.metadata

@@ -1,7 +1,7 @@
 """The functions lmms-eval calls for our tasks: a question as chat messages, and the score of its answers.
 
-Answers are scored from their full text by `vzero.prompts.parse_answer`, which alone decides what stands before and after `</think>`:
-no lmms-eval filter strips anything, and no `reasoning_tags` are set.
+Answers are scored from their full text by `vzero.prompts.parse_answer`, which alone decides what stands
+before and after `</think>`: no lmms-eval filter strips anything, and no `reasoning_tags` are set.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def score_greedy(doc: Document, results: Sequence[str]) -> dict[str, float]:
 
 
 def score_sampled(doc: Document, results: Sequence[str]) -> dict[str, float]:
-    """All n answers of one item: share of right ones, whether their majority is right, whether any is, share of parsed ones."""
+    """All n answers of one item: share of right ones, whether their majority is right, whether any is, share
+    of parsed ones."""
     answers = [parse_answer(text) for text in results]
     right = [answer == doc["gold"] for answer in answers]
     return {

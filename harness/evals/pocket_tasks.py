@@ -1,4 +1,5 @@
-"""Suites as lmms-eval tasks: a `datasets` folder per suite, and two YAML files (greedy, sampled) that point at it."""
+"""Suites as lmms-eval tasks: a `datasets` folder per suite, and two YAML files (greedy, sampled) that point
+at it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def task_name(suite: str, purpose: Purpose) -> str:
 
 
 def write_dataset(items: Sequence[Item], folder: Path) -> None:
-    """Save `items` where `datasets.load_from_disk` finds them: columns image, question, gold, family, item_id; split "test"."""
+    """Save `items` where `datasets.load_from_disk` finds them: columns image, question, gold, family,
+    item_id; split "test"."""
     import datasets
 
     datasets.disable_progress_bars()

@@ -1,8 +1,10 @@
-"""The probe that tells elicitation from learning: the base, made to begin each answer as the trained Solver began it.
+"""The probe that tells elicitation from learning: the base, made to begin each answer as the trained Solver
+began it.
 
-Reinforcement learning often only picks a way of answering that the base already has, one of many. If the base reaches the trained
-accuracy once the first words are given to it, training has elicited what was there; what remains between the two is more than the choice
-of a beginning. Nothing here looks at right answers, so the probe works on any images.
+Reinforcement learning often only picks a way of answering that the base already has, one of many. If the base
+reaches the trained accuracy once the first words are given to it, training has elicited what was there; what
+remains between the two is more than the choice of a beginning. Nothing here looks at right answers, so the
+probe works on any images.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ BOX = "\\boxed"
 
 
 def opening(text: str, words: int, prompt_format: str) -> str:
-    """The first `words` words of an answer. Fewer where its final answer begins before, which must not be given away, or where a word
-    would break the prompt it becomes a part of: answers are hostile text."""
+    """The first `words` words of an answer. Fewer where its final answer begins before, which must not be
+    given away, or where a word would break the prompt it becomes a part of: answers are hostile text."""
     before = islice(text.partition(BOX)[0].split(), words)
     return " ".join(takewhile(lambda word: not has_control_tokens(word, prompt_format), before))
 
@@ -51,7 +53,8 @@ def prefills(
 
 @dataclass(frozen=True)
 class PrefilledAnswers:
-    """An engine whose answers to a request begin as `prefills` says; what it gives back is each answer whole, its beginning included.
+    """An engine whose answers to a request begin as `prefills` says; what it gives back is each answer whole,
+    its beginning included.
 
     Attributes:
         engine: asked for the rest.

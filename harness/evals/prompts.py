@@ -1,6 +1,7 @@
 """The reasoning prompt of the `boxed` profile: the same for the base and for every trained model.
 
-It follows the Solver's own prompt (`vzero.prompts`), which knows four options only, and says what to put into the box for other answers.
+It follows the Solver's own prompt (`vzero.prompts`), which knows four options only, and says what to put into
+the box for other answers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def boxed(prompt_format: str, item: Item, text: str) -> tuple[Message, ...]:
 
 
 def _form(item: Item) -> tuple[str, str]:
-    """What goes into the box, and an example of it. Follows what the suites' own prompts tell about the form of an answer."""
+    """What goes into the box, and an example of it. Follows what the suites' own prompts tell about the form
+    of an answer."""
     match item.kind:
         case "choice":
             return "the letter of your chosen option", ", for example \\boxed{X} where X is that letter"

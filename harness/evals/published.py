@@ -1,4 +1,5 @@
-"""Published and third-party figures of the same base model beside a measured one, and whether it lies within their spread."""
+"""Published and third-party figures of the same base model beside a measured one, and whether it lies within
+their spread."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from harness.stats import wilson
 
 
 def known_model(settings: Mapping[str, Any]) -> str | None:
-    """The model of `harness.claims.published` that the evaluated checkpoint is, by the last part of its name; None for any other."""
+    """The model of `harness.claims.published` that the evaluated checkpoint is, by the last part of its name;
+    None for any other."""
     name = settings.get("published_as") or str(settings["model"]).rsplit("/", 1)[-1]
     models = {one.model for one in published.numbers("base")}
     return next((model for model in models if model == name.lower()), None)
@@ -20,8 +22,8 @@ def known_model(settings: Mapping[str, Any]) -> str | None:
 def beside(suite: Suite, settings: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of the base in percent, their spread, and where ours lies outside.
 
-    `outside` is not empty where the 95 % interval of our official accuracy has no number in common with the span of the published ones;
-    a suite limited to some rows is not compared. `measured` is in percent.
+    `outside` is not empty where the 95 % interval of our official accuracy has no number in common with the
+    span of the published ones; a suite limited to some rows is not compared. `measured` is in percent.
     """
     model = known_model(settings)
     metric = suite.published.metric
@@ -51,7 +53,8 @@ def beside(suite: Suite, settings: Mapping[str, Any], found: Mapping[str, Any]) 
 
 
 def _measured(metric: str, found: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """(low, value, high) in percent of our number for a published metric; None where we have none with an interval."""
+    """(low, value, high) in percent of our number for a published metric; None where we have none with an
+    interval."""
     if metric == "worst-case accuracy":
         one = found["together"]["worst case"]
         return _percent(one["official"], wilson(round((one["official"] or 0) * one["n"]), one["n"]))

@@ -1,4 +1,5 @@
-"""What stored answers say: results.json of an evaluation's folder, from its files alone, without a model or the benchmark's pictures."""
+"""What stored answers say: results.json of an evaluation's folder, from its files alone, without a model or
+the benchmark's pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ LEAST_PARSED, MOST_TRUNCATED = 0.95, 0.05  # beyond these a number is a protocol
 
 @dataclass(frozen=True)
 class Scored:
-    """One item with its verdicts: of the greedy answer, and of each sampled one (none where none were drawn)."""
+    """One item with its verdicts: of the greedy answer, and of each sampled one (none where none were
+    drawn)."""
 
     item: Item
     together: Mapping[str, str]
@@ -37,7 +39,8 @@ class Scored:
 
 
 def write(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> dict[str, Any]:
-    """Score what is stored in `out` and write results.json, results.md and items.scored.jsonl; the content of the first.
+    """Score what is stored in `out` and write results.json, results.md and items.scored.jsonl; the content of
+    the first.
 
     Args:
         extractor: reads the answers; `read_by` is its name.
@@ -79,7 +82,8 @@ def build(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> di
 def scored(
     out: Path, suite: Suite, extractor: Extractor = extract, parts: Container[str | None] | None = None
 ) -> list[Scored]:
-    """Every item of a suite (of some of its parts) in the order asked, with the verdicts on what is stored of it."""
+    """Every item of a suite (of some of its parts) in the order asked, with the verdicts on what is stored of
+    it."""
     path = out / "items" / f"{suite.name}.jsonl"
     items = [
         row
@@ -211,7 +215,8 @@ def _together(rows: Sequence[Scored], name: str) -> dict[str, Any]:
 
 
 def _sampled(rows: Sequence[Scored]) -> dict[str, Any]:
-    """Mean, majority and any-of-k accuracies of the sampled answers, by both lenses, and how many were read and cut off."""
+    """Mean, majority and any-of-k accuracies of the sampled answers, by both lenses, and how many were read
+    and cut off."""
     gold = [one for one in rows if one.item.gold]
     k, answers = len(gold[0].sampled), sum(len(one.sampled) for one in rows)
     found: dict[str, Any] = {
@@ -230,7 +235,8 @@ def _sampled(rows: Sequence[Scored]) -> dict[str, Any]:
 
 
 def _majority(one: Scored, lens: str) -> bool:
-    """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is wrong."""
+    """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is
+    wrong."""
     names = [_name(verdict.extraction) for verdict in one.sampled]
     chosen = tally(names).answer
     return chosen is not None and bool(getattr(one.sampled[names.index(chosen)], lens))
@@ -276,7 +282,8 @@ def _group(name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] 
 
 
 def _lines(out: Path, extractor: Extractor) -> list[dict[str, Any]]:
-    """One line an item: what was extracted from the greedy answer and both verdicts; no question and no answer text."""
+    """One line an item: what was extracted from the greedy answer and both verdicts; no question and no
+    answer text."""
     return [
         {
             "suite": name,

@@ -1,7 +1,8 @@
 """The rows of a suite on disk: found, read, and held against their pins.
 
-A part of a suite is a `datasets` folder (`DatasetDict.save_to_disk`) with the columns of the dataset on the hub. `local` makes one from
-other layouts, `fetch` from the hub. Pictures are kept as encoded bytes and decoded under `vzero.images.stage`' limits when they are shown.
+A part of a suite is a `datasets` folder (`DatasetDict.save_to_disk`) with the columns of the dataset on the
+hub. `local` makes one from other layouts, `fetch` from the hub. Pictures are kept as encoded bytes and
+decoded under `vzero.images.stage`' limits when they are shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Ask a checkpoint the questions of real suites through lmms-eval, answer by answer into the store, then score what is stored.
+"""Ask a checkpoint the questions of real suites through lmms-eval, answer by answer into the store, then
+score what is stored.
 
-One call of lmms-eval a suite, so that a suite that fails leaves those before it whole. The engine is opened once.
+One call of lmms-eval a suite, so that a suite that fails leaves those before it whole. The engine is opened
+once.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Plan:
         model: as the user named it; `checkpoint` is its folder.
         limit: only so many rows of each part of a suite.
         sampled: how k answers an item are drawn beside the greedy one; None for none.
-        trained_on: pictures (a folder, or a run) to look for among those of the suites; None to look for none.
+        trained_on: pictures (a folder, or a run) to look for among those of the suites; None to look for
+            none.
         cap: whether `greedy.max_new_tokens` also bounds stock tasks, which have budgets of their own.
     """
 
@@ -121,7 +124,8 @@ def _check(plan: Plan) -> None:
 
 
 def _check_stock(suite: Suite) -> None:
-    """Refuse now what lmms-eval's own task would fail at, or keep silent about, once the answers are drawn."""
+    """Refuse now what lmms-eval's own task would fail at, or keep silent about, once the answers are
+    drawn."""
     if suite.stock:
         raise InputError(f"{suite.name} has no --profile stock: {suite.stock}; use --profile boxed.")
     absent = [module for module in suite.needs if importlib.util.find_spec(module) is None]
@@ -134,7 +138,8 @@ def _check_stock(suite: Suite) -> None:
 
 
 def _check_judge(suite: Suite) -> None:
-    """A judge that cannot be reached makes lmms-eval score nonsense without an error, so it is asked first."""
+    """A judge that cannot be reached makes lmms-eval score nonsense without an error, so it is asked
+    first."""
     from harness.evals.judge import reachable
 
     url = os.environ.get("OPENAI_API_URL")
@@ -261,12 +266,14 @@ def _cross_check(out: Path, suite: Suite, asked: Sequence[Task], record: dict[st
 
 
 def identity_of(engine: EngineConfig) -> dict[str, Any]:
-    """What of an engine may determine its answers: which one it is; not how much it decodes together, nor where or how patiently."""
+    """What of an engine may determine its answers: which one it is; not how much it decodes together, nor
+    where or how patiently."""
     return {"name": engine.name}
 
 
 def processor_limits(checkpoint: Path) -> Any:
-    """The pixel limits of the checkpoint's own image processor, as its file states them; None where none is stated."""
+    """The pixel limits of the checkpoint's own image processor, as its file states them; None where none is
+    stated."""
     for name in ("processor_config.json", "preprocessor_config.json"):
         try:
             stored = artefacts.read_json(checkpoint / name)

@@ -1,6 +1,7 @@
 """One call of lmms-eval for all tasks of an evaluation, and what is kept of its report.
 
-Runs inside the stage's own process: lmms-eval takes seconds to import, logs a lot, and frees the model it was given.
+Runs inside the stage's own process: lmms-eval takes seconds to import, logs a lot, and frees the model it was
+given.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ def prepare(work: Path) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) != 1:
         raise InputError("An evaluate stage runs as one process; start it without accelerate or torchrun.")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # lmms-eval unpickles cached requests from here even when told not to cache: give it a folder that holds none.
+    # lmms-eval unpickles cached requests from here even when told not to cache: give it a folder that holds
+    # none.
     os.environ["LM_HARNESS_CACHE_PATH"] = str(work / "no-cache")
 
 
 def simple_evaluate(
     model: lmms, names: Sequence[str], tasks: Path, log: Path, limit: int | None = None
 ) -> dict[str, Any]:
-    """lmms-eval's results for the tasks in folder `tasks`, each on its first `limit` rows. No cache, no bootstrap, one thread; what it
-    prints goes to `log`."""
+    """lmms-eval's results for the tasks in folder `tasks`, each on its first `limit` rows. No cache, no
+    bootstrap, one thread; what it prints goes to `log`."""
     from lmms_eval import evaluator
     from lmms_eval.tasks import TaskManager
 
@@ -82,7 +84,8 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 def report(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of lmms-eval's results that another run would repeat: its numbers, not its dates, paths, commits and object names."""
+    """The part of lmms-eval's results that another run would repeat: its numbers, not its dates, paths,
+    commits and object names."""
     return {
         "lmms_eval": metadata.version("lmms-eval"),
         "results": {
@@ -103,7 +106,8 @@ def cross_check(reported: Mapping[str, Any], rows: Sequence[metrics.Row]) -> Non
     """Compare lmms-eval's numbers with ours from the stored answers.
 
     Raises:
-        VZeroError: a suite was scored on another number of items, or any of its accuracies differs by more than `TOLERANCE`.
+        VZeroError: a suite was scored on another number of items, or any of its accuracies differs by more
+            than `TOLERANCE`.
     """
     for suite, ours in metrics.by_suite(rows).items():
         pairs = {

@@ -1,4 +1,5 @@
-"""A suite with its pictures dealt to other questions: what a model that looks must lose, and one that guesses from the text keeps."""
+"""A suite with its pictures dealt to other questions: what a model that looks must lose, and one that guesses
+from the text keeps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Questions from local copies of the benchmarks: LogicVista's public repository layout and MathVista's JSON.
 
-`SUITES` is the registry: a name and how to load its items from a folder. A new suite is one more record (`harness.evals.records`).
+`SUITES` is the registry: a name and how to load its items from a folder. A new suite is one more record
+(`harness.evals.records`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from harness.scoring.items import DIGITS, LETTERS, Item
 from vzero.errors import InputError
 
 Loader = Callable[[Path], list[Item]]
-# "Select from A, B and C", "(A-D)", "A to F", "(A) True (B) False": the question itself says that its labels are letters.
+# "Select from A, B and C", "(A-D)", "A to F", "(A) True (B) False": the question itself says that its labels
+# are letters.
 _OFFERS_LETTERS = re.compile(r"\bA ?(?:-|to|,) ?[B-I]\b|\bA\)|\(A\)")
 _MATHVISTA_GROUPS = ("task", "category", "context", "grade", "source", "language")
 _MATHVISTA_KINDS = ("integer", "float", "list", "text")
@@ -25,7 +27,8 @@ _MATHVISTA_KINDS = ("integer", "float", "list", "text")
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark that can be scored: where its items come from, and by which of its groups a reader looks first."""
+    """A benchmark that can be scored: where its items come from, and by which of its groups a reader looks
+    first."""
 
     name: str
     title: str
@@ -55,11 +58,13 @@ def find(suite: str, suites: Mapping[str, Suite] | None = None) -> Suite:
 
 
 def logicvista(data: Path) -> list[Item]:
-    """LogicVista: `data` is the folder with dataset.json, or one above it (`data/` in the public repository, or `logicvista/`).
+    """LogicVista: `data` is the folder with dataset.json, or one above it (`data/` in the public repository,
+    or `logicvista/`).
 
-    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are letters A to I and, once, a
-    digit: digits are labels where the question does not offer letters. Three items have two right labels, so every item may be
-    answered with several. Row v1_382 has no gold and is kept with an empty one.
+    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are
+    letters A to I and, once, a digit: digits are labels where the question does not offer letters. Three
+    items have two right labels, so every item may be answered with several. Row v1_382 has no gold and is
+    kept with an empty one.
 
     Raises:
         InputError: no dataset.json, or not of that shape.
@@ -69,7 +74,8 @@ def logicvista(data: Path) -> list[Item]:
 
 
 def mathvista(data: Path) -> list[Item]:
-    """MathVista testmini: `data` is the folder with testmini.json, or one above it (`data/` in the public repository, or `mathvista/`).
+    """MathVista testmini: `data` is the folder with testmini.json, or one above it (`data/` in the public
+    repository, or `mathvista/`).
 
     Raises:
         InputError: no testmini.json, or not of that shape.
@@ -130,7 +136,8 @@ def mathvista_item(key: str, row: Mapping[str, Any]) -> Item:
 
 
 def written_options(question: str) -> tuple[str, ...]:
-    """Texts of the options that a question writes out as `(A) ... (B) ...` or `A) ... B) ...`; empty where there are none."""
+    """Texts of the options that a question writes out as `(A) ... (B) ...` or `A) ... B) ...`; empty where
+    there are none."""
     for form in ("({})", "{})"):
         texts, cursor = [], question.rfind(form.format("A"))
         for letter in LETTERS:
@@ -183,7 +190,8 @@ def _shaped(
 
 
 def _loader(name: str) -> Loader:
-    """Items of a suite from what `vzero-harness fetch` wrote, or from a copy in its authors' layout where that is known."""
+    """Items of a suite from what `vzero-harness fetch` wrote, or from a copy in its authors' layout where
+    that is known."""
     copies: dict[str, Loader] = {"logicvista": logicvista, "mathvista": mathvista}
 
     def load_items(data: Path) -> list[Item]:

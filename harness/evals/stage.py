@@ -1,10 +1,11 @@
 """The evaluate and probe stages: `python -m harness.evals.stage RUN STAGE`.
 
-A checkpoint answers every item of the preset's suites, once greedily and n times by sampling. lmms-eval runs the tasks; the answers
-are stored whole, so that every number can be computed again without the model. A probe is the same with the base's answers prefill as the
-trained Solver began its own (see prefills.py).
+A checkpoint answers every item of the preset's suites, once greedily and n times by sampling. lmms-eval runs
+the tasks; the answers are stored whole, so that every number can be computed again without the model. A probe
+is the same with the base's answers prefill as the trained Solver began its own (see prefills.py).
 
-Writes samples.jsonl (one row an item), lmms_eval.json (lmms-eval's own numbers) and sampling.json (every parameter sent).
+Writes samples.jsonl (one row an item), lmms_eval.json (lmms-eval's own numbers) and sampling.json (every
+parameter sent).
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def run(context: StageContext, loaders: Mapping[str, pocket_suites.Loader] = poc
     Raises:
         InputError: an unknown suite, a faulty item, or sampling settings that contradict their purpose.
         RolloutError: a request could not be answered; nothing is scored then.
-        VZeroError: an item without all its answers, or numbers on which lmms-eval and the stored answers disagree.
+        VZeroError: an item without all its answers, or numbers on which lmms-eval and the stored answers
+            disagree.
     """
     preset, clock = context.preset, [time.monotonic()]
     config = preset.evaluation

@@ -1,8 +1,10 @@
-"""Answers of a checkpoint, kept as they are drawn: one synced line an item, found again by what determines them.
+"""Answers of a checkpoint, kept as they are drawn: one synced line an item, found again by what determines
+them.
 
-The key covers the checkpoint's content, the engine, the conversation, the pixels shown, the sampling parameters and the seed. So a killed
-evaluation goes on at the next item, scoring needs no model, and no checkpoint is ever answered by another's responses. lmms-eval's own
-cache is never used: its key knows neither the image nor the weights.
+The key covers the checkpoint's content, the engine, the conversation, the pixels shown, the sampling
+parameters and the seed. So a killed evaluation goes on at the next item, scoring needs no model, and no
+checkpoint is ever answered by another's responses. lmms-eval's own cache is never used: its key knows neither
+the image nor the weights.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Responses:
     """One suite's answers in one file.
 
     Attributes:
-        path: JSON Lines, a row an item and purpose: key, suite, id, purpose, image and prompt hashes, answers.
+        path: JSON Lines, a row an item and purpose: key, suite, id, purpose, image and prompt hashes,
+            answers.
     """
 
     def __init__(self, path: Path) -> None:

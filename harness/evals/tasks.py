@@ -1,4 +1,5 @@
-"""Task files for lmms-eval: ours over a suite's rows (`boxed`), or its own task pointed at the same rows (`stock`)."""
+"""Task files for lmms-eval: ours over a suite's rows (`boxed`), or its own task pointed at the same rows
+(`stock`)."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ _Dumper.add_representer(_Tag, lambda dumper, tag: dumper.represent_scalar("!func
 
 @dataclass(frozen=True)
 class Task:
-    """A task that lmms-eval will run: its name, its rows, and for what its answers are ("greedy", "sampled")."""
+    """A task that lmms-eval will run: its name, its rows, and for what its answers are ("greedy",
+    "sampled")."""
 
     name: str
     table: Table

@@ -1,8 +1,10 @@
-"""What is assumed wherever hours are estimated before anything has run: machines, how much of their peak is put to use, and how many
-questions survive. `vzero-harness plan` (harness.perf.plan) and the cost of large models (harness.perf.profile.cost) both take it from here.
+"""What is assumed wherever hours are estimated before anything has run: machines, how much of their peak is
+put to use, and how many questions survive. `vzero-harness plan` (harness.perf.plan) and the cost of large
+models (harness.perf.profile.cost) both take it from here.
 
-The shares of a GPU's peak are guesses: nothing of this project has been measured on one. They are low rather than high, since a plan that
-promises too few hours costs more than one that promises too many. `vzero-harness profile` measures yours (MFU, bandw.).
+The shares of a GPU's peak are guesses: nothing of this project has been measured on one. They are low rather
+than high, since a plan that promises too few hours costs more than one that promises too many. `vzero-harness
+profile` measures yours (MFU, bandw.).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ class Machine:
     """One device.
 
     Attributes:
-        tflops: peak operations, in bfloat16 on GPUs; `computing`: the share of them that training and reading prompts reach.
+        tflops: peak operations, in bfloat16 on GPUs; `computing`: the share of them that training and reading
+            prompts reach.
         bandwidth: bytes a second; `decoding`: the share of it that a step of decoding reaches.
         unfused: what is left of `decoding` where transformers generates, kernel by kernel.
         memory: bytes of a GPU; None for the CPU.
@@ -40,5 +43,6 @@ GPUS = {
     "h100": Machine("H100 80 GB", 989.0, 3.35e12, 80e9),
     "h200": Machine("H200 141 GB", 989.0, 4.8e12, 141e9),
 }
-# Peaks measured on two cores (results/profile); shares fitted to the pocket preset's time in results/pocket, where transformers draws.
+# Peaks measured on two cores (results/profile); shares fitted to the pocket preset's time in results/pocket,
+# where transformers draws.
 CPU = Machine("one process on two CPU cores", 0.194, 5.15e10, None, computing=0.2, decoding=0.25, unfused=1.0)

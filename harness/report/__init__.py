@@ -3,8 +3,8 @@
     finish(run)                  results.json, report.md, report.html, and the ledger entries behind them
     print_summary(run, console)  the same results as tables in the terminal
 
-`words` says how numbers and findings are written, `tables` holds the tables as data, `charts` draws, `collect` gathers what is shown beside
-the results; `terminal`, `markdown` and `html` only render.
+`words` says how numbers and findings are written, `tables` holds the tables as data, `charts` draws,
+`collect` gathers what is shown beside the results; `terminal`, `markdown` and `html` only render.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Small SVG charts: pure functions from numbers to markup. Colours come from the page's style sheet, by class; every label is escaped."""
+"""Small SVG charts: pure functions from numbers to markup. Colours come from the page's style sheet, by
+class; every label is escaped."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def path(corners: Sequence[Point], kind: str) -> str:
 
 
 def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
-    """One metric over optimizer steps, one line an iteration: values faint, their running mean in front; non-finite ones left out."""
+    """One metric over optimizer steps, one line an iteration: values faint, their running mean in front;
+    non-finite ones left out."""
     width, height, left, right, top, bottom = 264, 132, 38, 256, 12, 112
     finite = {t: [(x, y) for x, y in given if math.isfinite(y)] for t, given in series.items()}
     everything = [point for given in finite.values() for point in given]
@@ -103,7 +105,8 @@ def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
 
 
 def forest(results: Mapping[str, Any], metric: str) -> Markup:
-    """Every paired gain over the base with its interval, suites below each other, the average last. One scale for all measures."""
+    """Every paired gain over the base with its interval, suites below each other, the average last. One scale
+    for all measures."""
     gains = results["gains"]
     suites = [
         suite for suite in (*results["suites"], "average") if any(suite in one for one in gains.values())
@@ -154,7 +157,8 @@ def _all_gains(gains: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], iteration: int) -> Markup:
-    """Accuracy of the pseudo-label against c: dots sized by number of questions, Wilson whiskers, the diagonal, the kept band shaded."""
+    """Accuracy of the pseudo-label against c: dots sized by number of questions, Wilson whiskers, the
+    diagonal, the kept band shaded."""
     if not rows:
         return Markup("")
     left, right, top, bottom = 34.0, 226.0, 10.0, 172.0
@@ -181,7 +185,8 @@ def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], it
 
 
 def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | None) -> Markup:
-    """How often each option was voted for; the majority's bar is filled, the intuitive answer marked, unreadable votes last."""
+    """How often each option was voted for; the majority's bar is filled, the intuitive answer marked,
+    unreadable votes last."""
     options = sorted({*"ABCD", *(vote for vote in cast if vote is not None)})
     most = max(len(cast), 1)
     parts = []

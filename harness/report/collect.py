@@ -1,4 +1,5 @@
-"""What a report shows beside the results: curves, cost, provenance, and questions to look at. Read from the sealed stages, nothing else."""
+"""What a report shows beside the results: curves, cost, provenance, and questions to look at. Read from the
+sealed stages, nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _SHARES = {"kept": 9, "dropped": 9, "invalid": 2}  # of twenty
 
 @dataclass(frozen=True)
 class Sample:
-    """One written question, as it went through the loop. `state` is "kept", "dropped", "invalid" or "unlabelled"."""
+    """One written question, as it went through the loop. `state` is "kept", "dropped", "invalid" or
+    "unlabelled"."""
 
     question_id: str
     iteration: int
@@ -36,7 +38,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything but the results. `curves` holds the metrics rows by (role, iteration); `cost` and `stages` a row for each stage."""
+    """Everything but the results. `curves` holds the metrics rows by (role, iteration); `cost` and `stages` a
+    row for each stage."""
 
     curves: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
     cost: tuple[Mapping[str, Any], ...]
@@ -79,7 +82,8 @@ def _cost(stage: SealedStage) -> dict[str, Any]:
 
 
 def _software(run: Run) -> tuple[dict[str, Any], ...]:
-    """The distinct software states the stages were made by, with the names of those stages: more than one is worth knowing."""
+    """The distinct software states the stages were made by, with the names of those stages: more than one is
+    worth knowing."""
     found: dict[str, dict[str, Any]] = {}
     for name, one in run.stages.items():
         state = one.manifest["provenance"]
@@ -90,8 +94,8 @@ def _software(run: Run) -> tuple[dict[str, Any], ...]:
 
 
 def choose_samples(run: Run, count: int = SAMPLES) -> list[Sample]:
-    """Up to `count` questions, spread over iterations and over kept, dropped and invalid ones, chosen by a hash of their ids: the same each
-    time, and not by how they look."""
+    """Up to `count` questions, spread over iterations and over kept, dropped and invalid ones, chosen by a
+    hash of their ids: the same each time, and not by how they look."""
     images = run.stages.get("00-images")
     written = run.of_kind("write-questions")
     if images is None or not written:
@@ -141,7 +145,8 @@ def _state(question: Mapping[str, Any], label: Mapping[str, Any] | None) -> str:
 
 
 def spread(states: Mapping[str, str], quota: int) -> frozenset[str]:
-    """`quota` ids (or all there are): shares for kept, dropped and invalid where they exist, the rest from what is left."""
+    """`quota` ids (or all there are): shares for kept, dropped and invalid where they exist, the rest from
+    what is left."""
     order = sorted(states, key=lambda name: hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest())
     chosen: list[str] = []
     for state, part in _SHARES.items():
@@ -152,7 +157,8 @@ def spread(states: Mapping[str, str], quota: int) -> frozenset[str]:
 
 
 def picture(record: ImageRecord | None) -> tuple[str | None, bool]:
-    """(data URI, small enough to scale by pixels) of a freshly encoded copy without metadata; (None, False) where it cannot be opened."""
+    """(data URI, small enough to scale by pixels) of a freshly encoded copy without metadata; (None, False)
+    where it cannot be opened."""
     if record is None:
         return None, False
     try:

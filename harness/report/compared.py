@@ -1,7 +1,8 @@
 """A comparison as tables and sentences; the terminal, Markdown, LaTeX and the HTML page show the same ones.
 
-Measured rows carry gains with intervals; published and third-party rows are of another kind, say so in their name and have a tone of
-their own. Every suite is a column and every loss a sentence: there is no way to leave one out.
+Measured rows carry gains with intervals; published and third-party rows are of another kind, say so in their
+name and have a tone of their own. Every suite is a column and every loss a sentence: there is no way to leave
+one out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _ORDER = ("REPRODUCED", "CONTRADICTED", "PROTOCOL DEVIATION", "INCONCLUSIVE", "N
 
 
 def arms(comparison: Comparison, suites: Sequence[str] | None = None) -> Table:
-    """Arms and checkpoints x suites. `suites` chooses the columns of one of several tables of a narrow page; all of them by default."""
+    """Arms and checkpoints x suites. `suites` chooses the columns of one of several tables of a narrow page;
+    all of them by default."""
     places = [
         *(comparison["suites"] if suites is None else suites),
         *([AVERAGE] if len(comparison["suites"]) > 1 else []),
@@ -77,7 +79,8 @@ def _measured(cell: Mapping[str, Any] | None) -> Cell:
 
 
 def gain_words(gain: Mapping[str, Any]) -> str:
-    """ "+3.4, +1.0 to +5.8, p .003": the gain, its interval, its p-value, corrected where there are several suites."""
+    """ "+3.4, +1.0 to +5.8, p .003": the gain, its interval, its p-value, corrected where there are several
+    suites."""
     corrected = gain["p"] if gain["p_holm"] is None else gain["p_holm"]
     return f"{points(gain['gain'])}, {interval(gain['low'], gain['high'])}, p{NBSP}{p_value(corrected)}"
 
@@ -109,7 +112,8 @@ def _share(share: float | None) -> Cell:
 
 
 def compute(row: Row) -> str:
-    """How the row's compute differs from the yardstick's; "equal" where it does not, nothing for an untrained model."""
+    """How the row's compute differs from the yardstick's; "equal" where it does not, nothing for an untrained
+    model."""
     if not row["compute"]:
         return NOTHING if row["checkpoint"] == "base" or row["compute_note"] is None else row["compute_note"]
     return row["compute_note"] or "equal"
@@ -143,7 +147,8 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def losses(comparison: Comparison) -> list[str]:
-    """Every suite on which a row fell by as much as can be written, row by row; one sentence that there is none where there is none."""
+    """Every suite on which a row fell by as much as can be written, row by row; one sentence that there is
+    none where there is none."""
     said = []
     for row in comparison["rows"]:
         if row["kind"] != "measured":
@@ -166,7 +171,8 @@ def losses(comparison: Comparison) -> list[str]:
 
 
 def headline(comparison: Comparison) -> list[str]:
-    """The losses for the top of a page: all of them or, where they are many, their number and those told from zero."""
+    """The losses for the top of a page: all of them or, where they are many, their number and those told from
+    zero."""
     said = losses(comparison)
     if len(said) <= FEW:
         return said

@@ -1,4 +1,5 @@
-"""A trained checkpoint out of a run: a plain Hugging Face folder with a model card that says how it was made and what was found.
+"""A trained checkpoint out of a run: a plain Hugging Face folder with a model card that says how it was made
+and what was found.
 
 The card is a pure function of the run's sealed stages and its results. It names no path, user or machine.
 """

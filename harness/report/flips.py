@@ -1,4 +1,5 @@
-"""Held-out questions whose greedy answer changed sides, with their pictures: what was learnt and what was lost, to look at."""
+"""Held-out questions whose greedy answer changed sides, with their pictures: what was learnt and what was
+lost, to look at."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ EXAMPLES = 12  # half of them lost, half gained, where there are enough
 
 @dataclass(frozen=True)
 class Flip:
-    """One changed answer. `picture` is a data URI, None where the suite's pictures are not at hand; so is `question`."""
+    """One changed answer. `picture` is a data URI, None where the suite's pictures are not at hand; so is
+    `question`."""
 
     suite: str
     item_id: str
@@ -34,7 +36,8 @@ class Flip:
 
 
 def choose(run: Run, count: int = EXAMPLES) -> tuple[Flip, ...]:
-    """Of the last model against the base: as many lost as gained where there are enough, chosen by a hash of their ids."""
+    """Of the last model against the base: as many lost as gained where there are enough, chosen by a hash of
+    their ids."""
     rows = {model_name(one): one.rows("samples.jsonl") for one in run.of_kind("evaluate")}
     trained = [model for model in rows if model != "base"]
     if "base" not in rows or not trained:
@@ -57,7 +60,8 @@ def _rank(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
 
 
 def _drawn(run: Run, suites: Sequence[str] | set[str]) -> dict[tuple[str, str], tuple[str, Image.Image]]:
-    """(question, picture) of every item of the pocket suites among `suites`, drawn again; other suites keep theirs elsewhere."""
+    """(question, picture) of every item of the pocket suites among `suites`, drawn again; other suites keep
+    theirs elsewhere."""
     from vzero.pocket.suites import SUITES, items
 
     config = run.preset.evaluation

@@ -19,7 +19,8 @@ BESIDE = 4  # the last columns, which stand in a table of their own in a termina
 
 
 def render(comparison: Mapping[str, Any], name: str, folders: Sequence[Path] = ()) -> str:
-    """The text of one format: "md", "latex", "csv", "json" or "html". `folders` are the runs', for curves on the page."""
+    """The text of one format: "md", "latex", "csv", "json" or "html". `folders` are the runs', for curves on
+    the page."""
     if name == "json":
         return json.dumps(comparison, indent=2, allow_nan=False) + "\n"
     if name == "csv":
@@ -64,7 +65,8 @@ def write(text: str, path: Path) -> None:
 
 
 def show(comparison: Mapping[str, Any], console: Console) -> None:
-    """The table in the terminal, in parts as wide as it is, then the losses and the claims that were measured."""
+    """The table in the terminal, in parts as wide as it is, then the losses and the claims that were
+    measured."""
     from harness.report import terminal
 
     suites = list(comparison["suites"])

@@ -1,4 +1,5 @@
-"""Tables of the held-out questions: accuracies, gains, tests, what could not be read, both lenses, families."""
+"""Tables of the held-out questions: accuracies, gains, tests, what could not be read, both lenses,
+families."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def expected_models(results: Results) -> list[str]:
 
 
 def accuracy(results: Results, gain_models: Sequence[str] | None = None) -> Table:
-    """Suite x metric: accuracy of every model, and the paired gain over the base of `gain_models` (default: all)."""
+    """Suite x metric: accuracy of every model, and the paired gain over the base of `gain_models` (default:
+    all)."""
     models = expected_models(results)
     gain_models = [model for model in models if model != "base"] if gain_models is None else gain_models
     rows, breaks = [], set()

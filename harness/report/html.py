@@ -1,4 +1,5 @@
-"""report.html: one file without scripts or links to anything outside it. The template escapes everything; only `charts` makes markup."""
+"""report.html: one file without scripts or links to anything outside it. The template escapes everything;
+only `charts` makes markup."""
 
 from __future__ import annotations
 

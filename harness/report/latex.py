@@ -1,4 +1,5 @@
-"""Tables as LaTeX that needs no package. Everything not ASCII is spelled out, and every character with a meaning to TeX is escaped."""
+"""Tables as LaTeX that needs no package. Everything not ASCII is spelled out, and every character with a
+meaning to TeX is escaped."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def escape(text: str) -> str:
 
 
 def table(table: Table) -> str:
-    """One `table` float. Better rows are bold, worse ones underlined, numbers that were not measured here in italics."""
+    """One `table` float. Better rows are bold, worse ones underlined, numbers that were not measured here in
+    italics."""
     if table.text_columns == len(table.columns):  # sentences: they have to break
         columns = rf"p{{{0.94 / len(table.columns):.3f}\textwidth}}" * len(table.columns)
     else:

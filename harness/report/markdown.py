@@ -1,4 +1,5 @@
-"""report.md: the same tables as GitHub-flavoured Markdown. Whatever a model or a user wrote is escaped character by character."""
+"""report.md: the same tables as GitHub-flavoured Markdown. Whatever a model or a user wrote is escaped
+character by character."""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
 
 def escape(text: str, limit: int = 600) -> str:
-    """Hostile text as one line of inert Markdown: `&` and angle brackets as entities, all other ASCII punctuation behind backslashes."""
+    """Hostile text as one line of inert Markdown: `&` and angle brackets as entities, all other ASCII
+    punctuation behind backslashes."""
     line = " ".join(visible(text, limit).split())
     entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
     return _PUNCTUATION.sub(lambda match: entities.get(match[1], "\\" + match[1]), line)
 
 
 def plain(text: str) -> str:
-    """Our own words, with names from the run in them: only what could build a table, tag, link or emphasis is escaped."""
+    """Our own words, with names from the run in them: only what could build a table, tag, link or emphasis is
+    escaped."""
     line = re.sub(r"([\\`*_\[\]])", r"\\\1", visible(text, 4000).replace("\n", " "))
     return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 

@@ -1,4 +1,5 @@
-"""The comparison of runs as one HTML file: no script, nothing outside it. The template escapes everything; only charts make markup."""
+"""The comparison of runs as one HTML file: no script, nothing outside it. The template escapes everything;
+only charts make markup."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def render(comparison: Mapping[str, Any], curves: Sequence[tuple[str, Any]]) -> 
 
 
 def curves_of(comparison: Mapping[str, Any], folders: Sequence[Path]) -> list[tuple[str, Any]]:
-    """Training curves by arm, role and iteration with a line a seed, from the runs whose stages are still there."""
+    """Training curves by arm, role and iteration with a line a seed, from the runs whose stages are still
+    there."""
     series: dict[tuple[str, str, str, str], dict[int, list[tuple[float, float]]]] = {}
     for run, folder in zip(comparison["runs"], folders, strict=True):
         for path in sorted(folder.glob("stages/*/metrics.jsonl")):

@@ -1,4 +1,5 @@
-"""Pictures inside the page: freshly encoded copies without metadata, small ones as they are, larger ones shrunk."""
+"""Pictures inside the page: freshly encoded copies without metadata, small ones as they are, larger ones
+shrunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Charts of several models or arms: the forest of arms, accuracy over the number of samples. Drawn like those of `charts`."""
+"""Charts of several models or arms: the forest of arms, accuracy over the number of samples. Drawn like those
+of `charts`."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ LONGEST_NAME, CHARACTER = 40, 6.2  # letters of a row's name that are shown, and
 
 
 def arms_forest(comparison: Mapping[str, Any], place: str) -> Markup:
-    """The gain of every measured row on one suite (or the average): dot, interval, and each seed's own gain as a tick below it.
+    """The gain of every measured row on one suite (or the average): dot, interval, and each seed's own gain
+    as a tick below it.
 
-    The scale is that of the gains: an interval of two seeds can be ten times as wide as all of them, and ends in an arrow at the edge.
+    The scale is that of the gains: an interval of two seeds can be ten times as wide as all of them, and ends
+    in an arrow at the edge.
     """
     rows = [
         (row["name"], cell["gain"])
@@ -87,7 +90,8 @@ def _bar(gain: Mapping[str, Any], across: Scale, y: float, kind: str) -> list[st
 
 
 def by_samples(curves: Mapping[str, Any], which: str, label: str) -> Markup:
-    """maj@k ("majority") or pass@k ("passed") over k, one line a model; beside maj@k the greedy accuracy, dashed."""
+    """maj@k ("majority") or pass@k ("passed") over k, one line a model; beside maj@k the greedy accuracy,
+    dashed."""
     shown = {model: one for model, one in curves.items() if one}
     if not shown:
         return Markup("")

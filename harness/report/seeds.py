@@ -43,7 +43,8 @@ def _finding(summary: Summary, model: str, metric: str) -> str:
 
 
 def gains(summary: Summary, places: Sequence[str] | None = None) -> Table:
-    """Gain over the base by model, suite and measure (the last Solver and the average first): each seed, then all seeds together."""
+    """Gain over the base by model, suite and measure (the last Solver and the average first): each seed, then
+    all seeds together."""
     rows, breaks = [], set()
     for model in reversed(list(summary["gains"])):
         for place in places or ("average", *summary["suites"]):

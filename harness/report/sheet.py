@@ -1,4 +1,5 @@
-"""A comparison as CSV, one line a number. Shares and gains are fractions of 1; text can be no formula in a spreadsheet."""
+"""A comparison as CSV, one line a number. Shares and gains are fractions of 1; text can be no formula in a
+spreadsheet."""
 
 from __future__ import annotations
 

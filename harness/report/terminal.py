@@ -1,4 +1,5 @@
-"""Results as tables in the terminal. Everything printed is `rich.text.Text`, so nothing in it can be read as markup."""
+"""Results as tables in the terminal. Everything printed is `rich.text.Text`, so nothing in it can be read as
+markup."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def training(results: Results) -> Table | None:
 
 
 def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Seconds of each finished stage and of its phases. Not part of the results: measured, and different each time."""
+    """Seconds of each finished stage and of its phases. Not part of the results: measured, and different each
+    time."""
     phases = list(dict.fromkeys(name for one in stages for name in one["phases"]))
     if not stages:
         return None

@@ -1,4 +1,5 @@
-"""The run directory: opened and locked, its stages run as processes that can be killed and resumed, its ledger of what happened.
+"""The run directory: opened and locked, its stages run as processes that can be killed and resumed, its
+ledger of what happened.
 
 RUN/run.json       the resolved preset and where the run came from; written first, never changed
 RUN/ledger.jsonl   one row for everything that happened: starts, resumes, stages with seconds and attempts, results

@@ -1,4 +1,5 @@
-"""Any node but 0: joins the run that node 0 leads, takes part in each training it is called to, and ends with the run.
+"""Any node but 0: joins the run that node 0 leads, takes part in each training it is called to, and ends with
+the run.
 
 It writes nothing into the run but its own file and log. When node 0 is gone its part ends with it.
 """
@@ -57,7 +58,8 @@ def serve(run: Path, preset: Preset, rank: int, say: Callable[[str], None]) -> N
 
 
 def _awaited(head: Ear, preset: Preset, run: Path) -> State | None:
-    """What a living node 0 says; None where it ended well before this node looked. A file that does not change is of an earlier run."""
+    """What a living node 0 says; None where it ended well before this node looked. A file that does not
+    change is of an earlier run."""
     begin = time.monotonic()
     while True:
         state, waited = head.hear(), time.monotonic() - begin

@@ -1,4 +1,5 @@
-"""Opening a run directory: a new one is created, an old one is resumed when it belongs to the same config, anything else is refused."""
+"""Opening a run directory: a new one is created, an old one is resumed when it belongs to the same config,
+anything else is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from vzero.errors import InputError
 from vzero.presets import content_differences, differences
 
 RUN_FILE = place.RECORD
-# Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be seen to be of a run.
+# Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be
+# seen to be of a run.
 CONTENT = ("results.json", "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME, RUN_FILE)
 
 

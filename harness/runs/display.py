@@ -1,4 +1,5 @@
-"""What the user sees while a run goes on: a live panel on a terminal, plain lines that a log can keep elsewhere."""
+"""What the user sees while a run goes on: a live panel on a terminal, plain lines that a log can keep
+elsewhere."""
 
 from __future__ import annotations
 

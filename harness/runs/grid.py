@@ -4,7 +4,8 @@ DIR/grid.json               which runs there are and how far each is; rewritten 
 DIR/<arm>/seed-<k>/         a run directory like any other
 DIR/stages-shared/          finished stages by content, hard-linked into the runs (see `harness.runs.shared_stages`)
 
-Several processes may work in one grid: each run and each stage is done by one of them, the others go on with the next.
+Several processes may work in one grid: each run and each stage is done by one of them, the others go on with
+the next.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def run_grid(
 ) -> dict[str, Any]:
     """Bring every run of `wanted` to its results; the index as it is then.
 
-    A run that fails is noted and the others go on. A run that another process works on is left to it and looked at again at the end.
+    A run that fails is noted and the others go on. A run that another process works on is left to it and
+    looked at again at the end.
 
     Raises:
         InterruptedRun: stopped, or the disk is full; the same call goes on.
@@ -133,7 +135,8 @@ def _attempt(folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Sto
 
 
 def _plain(text: str) -> str:
-    """One line without control characters: what a stage said may quote anything, and it is shown in terminals."""
+    """One line without control characters: what a stage said may quote anything, and it is shown in
+    terminals."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
@@ -142,7 +145,8 @@ def _preset(base: Preset, cell: Cell, matched_counts: Sequence[int] | None) -> P
 
 
 def _matched(folder: Path, base: Preset, cell: Cell) -> list[int] | None:
-    """How many questions the reference of this seed trained its Solver on in each iteration; None until it has."""
+    """How many questions the reference of this seed trained its Solver on in each iteration; None until it
+    has."""
     if not cell.arm.step_matched:
         return None
     reference = Cell(ARMS[REFERENCE], cell.seed)
@@ -181,7 +185,8 @@ def _note(folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str,
 
 
 def _compare(folder: Path) -> dict[str, Any]:
-    """Put the differences in compute from the reference of the same seed beside each finished run, in the index and in its results."""
+    """Put the differences in compute from the reference of the same seed beside each finished run, in the
+    index and in its results."""
     with lock.hold(folder, INDEX_PATIENCE):
         index = _read(folder)
         for name, entry in index["runs"].items():

@@ -1,8 +1,9 @@
 """Runs one command and makes sure that it does not outlive the runner: `python guard.py RUNNER_PID COMMAND…`.
 
-The runner starts this file as the leader of a new process group. When the runner dies, however it dies, the kernel sends SIGUSR1 here
-(PR_SET_PDEATHSIG, Linux), and the whole group, grandchildren too, is killed. When the guard itself is killed, its child is killed with
-it. Only the standard library is imported, for a start within milliseconds. Exits with the command's code, or 128 + its signal.
+The runner starts this file as the leader of a new process group. When the runner dies, however it dies, the
+kernel sends SIGUSR1 here (PR_SET_PDEATHSIG, Linux), and the whole group, grandchildren too, is killed. When
+the guard itself is killed, its child is killed with it. Only the standard library is imported, for a start
+within milliseconds. Exits with the command's code, or 128 + its signal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Node 0 of several: waits for the others, calls them to each training, and says why one failed wherever that was.
+"""Node 0 of several: waits for the others, calls them to each training, and says why one failed wherever that
+was.
 
 A node that leaves, falls silent or fails ends the stage on all nodes. See nodes.py for what is told to whom.
 """
@@ -117,7 +118,8 @@ class Head:
             self._voice.say(self._voice.state.model_copy(update={"call": call}))
 
     def broken(self) -> bool:
-        """Whether another node's part has failed, and this one's has had its time to fail of it with words of its own."""
+        """Whether another node's part has failed, and this one's has had its time to fail of it with words of
+        its own."""
         failed = any(error is not None for error in map(self._failure, self._others))
         if failed and self._broken is None:
             self._broken = time.monotonic()

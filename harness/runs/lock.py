@@ -1,4 +1,5 @@
-"""One worker per run directory, enforced by the operating system: the lock dies with its holder, so none is ever stale."""
+"""One worker per run directory, enforced by the operating system: the lock dies with its holder, so none is
+ever stale."""
 
 from __future__ import annotations
 
@@ -26,9 +27,11 @@ class Busy(InputError):
 
 @contextmanager
 def hold(run: Path, patience: float = PATIENCE) -> Iterator[int]:
-    """Hold the lock of `run`, whose folder exists; gives the open descriptor. `patience`: seconds to wait for another holder.
+    """Hold the lock of `run`, whose folder exists; gives the open descriptor. `patience`: seconds to wait for
+    another holder.
 
-    Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner keeps a second run out.
+    Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner
+    keeps a second run out.
 
     Raises:
         Busy: another process holds it.

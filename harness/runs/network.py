@@ -1,6 +1,7 @@
 """Where nodes of one run meet: the address and port of node 0, and the interface by which a node reaches it.
 
-`MASTER_ADDR` and `MASTER_PORT`, which launchers of torch programs know, say both where they are set for node 0.
+`MASTER_ADDR` and `MASTER_PORT`, which launchers of torch programs know, say both where they are set for node
+0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What the nodes of one run tell each other: one small file each, RUN/nodes/K/state.json, rewritten whole by node K and read by the others.
+"""What the nodes of one run tell each other: one small file each, RUN/nodes/K/state.json, rewritten whole by
+node K and read by the others.
 
-Node 0 leads: it runs the stages and alone writes to the run (head.py). Its file calls the others to a training: which one, and where to
-meet. Theirs say that they came and how their part ended (agent.py). No command travels: each node makes its own from its own preset and
-code, which are compared first. A file that changes is a sign of life; clocks of machines are never compared.
+Node 0 leads: it runs the stages and alone writes to the run (head.py). Its file calls the others to a
+training: which one, and where to meet. Theirs say that they came and how their part ended (agent.py). No
+command travels: each node makes its own from its own preset and code, which are compared first. A file that
+changes is a sign of life; clocks of machines are never compared.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ BEATS = 10  # signs of life in the time after which a silent node counts as gone
 
 
 class Identity(Section):
-    """What must be equal on all nodes: digests of the settings that a training may see and of the program's files, and versions."""
+    """What must be equal on all nodes: digests of the settings that a training may see and of the program's
+    files, and versions."""
 
     settings: str
     code: str
@@ -42,7 +45,8 @@ class Identity(Section):
 
 
 class Call(Section):
-    """Of node 0: all nodes are to take part in a stage, and to meet at `address`:`port`. Calls of a session are counted from 1."""
+    """Of node 0: all nodes are to take part in a stage, and to meet at `address`:`port`. Calls of a session
+    are counted from 1."""
 
     number: int
     stage: str
@@ -55,7 +59,8 @@ class Call(Section):
 
 
 class End(Section):
-    """A node has left, or its part of a stage has failed: with which exit code of the command line, and why."""
+    """A node has left, or its part of a stage has failed: with which exit code of the command line, and
+    why."""
 
     exit_code: int
     reason: str
@@ -67,7 +72,8 @@ class End(Section):
 
 
 class Answer(Section):
-    """How a node's part in a call ended: its exit code, None where it was ended when the call was withdrawn; the error it amounts to."""
+    """How a node's part in a call ended: its exit code, None where it was ended when the call was withdrawn;
+    the error it amounts to."""
 
     call: int
     code: int | None
@@ -75,8 +81,9 @@ class Answer(Section):
 
 
 class State(Section):
-    """One node's file. `session` is node 0's runner, by a random name: the one that is, or the one that this node has joined; `agent` is
-    this node's, so that one which was started again is not taken for the one before."""
+    """One node's file. `session` is node 0's runner, by a random name: the one that is, or the one that this
+    node has joined; `agent` is this node's, so that one which was started again is not taken for the one
+    before."""
 
     session: str
     agent: str

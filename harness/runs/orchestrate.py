@@ -1,7 +1,9 @@
-"""Runs a plan to its end: finished stages are kept, the others are run one after the other, each as its own process.
+"""Runs a plan to its end: finished stages are kept, the others are run one after the other, each as its own
+process.
 
-The same call after a kill resumes. A finished stage is trusted only when its files still have the hashes of its manifest and its inputs
-are the ones it was made from; otherwise it is done again, and so is whatever follows from it when its content came out different.
+The same call after a kill resumes. A finished stage is trusted only when its files still have the hashes of
+its manifest and its inputs are the ones it was made from; otherwise it is done again, and so is whatever
+follows from it when its content came out different.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Dis
     """Bring every stage to its seal, in order.
 
     Args:
-        store: where runs share stages; a stage that is in it already is taken from there, any other is put there.
+        store: where runs share stages; a stage that is in it already is taken from there, any other is put
+            there.
 
     Raises:
         VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
@@ -64,7 +67,8 @@ def _on_all_nodes(head: Head | None, preset: Preset, stage: Stage) -> bool:
 
 
 def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: Store) -> None:
-    """Take `stage` from `store`, or run it while no other process can begin the same one, and put it there."""
+    """Take `stage` from `store`, or run it while no other process can begin the same one, and put it
+    there."""
     folder, digest = stage_folder(run.folder, stage.name), artefacts.digest(spec_of(run.folder, preset, stage))
     with store.claim(digest, lambda: display.waiting(stage)):
         manifest = store.fetch(digest, folder)
@@ -77,7 +81,8 @@ def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: 
 
 
 def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[str, Any] | None:
-    """The manifest of a stage that need not run again, else None (with a damaged stage's seal broken, so that it is redone)."""
+    """The manifest of a stage that need not run again, else None (with a damaged stage's seal broken, so that
+    it is redone)."""
     folder = stage_folder(run, stage.name)
     try:
         manifest = finished(run, preset, stage)
@@ -137,7 +142,8 @@ def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display, head:
 
 
 def _failure(stage: Stage, child: StageProcess, code: int | None, head: Head | None) -> VZeroError | None:
-    """Why `stage` failed, None if it did not; `code` None: another node's part has failed, and this one's is ended."""
+    """Why `stage` failed, None if it did not; `code` None: another node's part has failed, and this one's is
+    ended."""
     if code == 0:
         if head is not None:
             head.dismiss()
@@ -149,7 +155,8 @@ def _failure(stage: Stage, child: StageProcess, code: int | None, head: Head | N
 
 
 def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: Any) -> float:
-    """Ledger row of an attempt's end, its seconds returned. A disk too full to take the row must not hide why the stage ended."""
+    """Ledger row of an attempt's end, its seconds returned. A disk too full to take the row must not hide why
+    the stage ended."""
     seconds = round(time.monotonic() - begin, 3)
     try:
         ledger.append(run, {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details})

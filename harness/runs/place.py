@@ -1,4 +1,5 @@
-"""The folder that a command writes into: new, empty, or left by an earlier attempt of the same kind. Anything else is refused untouched."""
+"""The folder that a command writes into: new, empty, or left by an earlier attempt of the same kind. Anything
+else is refused untouched."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def ready(folder: Path, what: str, read: Callable[[Path], Any]) -> None:
 
 
 def _refuse_foreign(folder: Path, what: str, read: Callable[[Path], Any]) -> None:
-    """A folder with anything in it must have the record; the harness never writes into, or deletes from, another."""
+    """A folder with anything in it must have the record; the harness never writes into, or deletes from,
+    another."""
     try:
         names = [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -49,7 +51,8 @@ def _refuse_foreign(folder: Path, what: str, read: Callable[[Path], Any]) -> Non
 
 
 def empty(folder: Path, content: Sequence[str]) -> None:
-    """Delete `content`, the names of what a command writes, in this order; the rest of `folder` is left alone."""
+    """Delete `content`, the names of what a command writes, in this order; the rest of `folder` is left
+    alone."""
     for name in content:
         path = folder / name
         if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,5 @@
-"""The finished stages of a run, as far as they can be trusted: sealed, made by this preset, from the very inputs that lie beside them."""
+"""The finished stages of a run, as far as they can be trusted: sealed, made by this preset, from the very
+inputs that lie beside them."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class SealedStage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stands: its preset, the finished stages by name in plan order, the names of the others and why they do not count."""
+    """A run as it stands: its preset, the finished stages by name in plan order, the names of the others and
+    why they do not count."""
 
     path: Path
     preset: Preset

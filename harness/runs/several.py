@@ -1,8 +1,10 @@
-"""One node's processes of a stage: `python -m harness.runs.several COUNT NODES RANK ADDRESS PORT LAUNCH_FILE PRECISION COMMAND…`.
+"""One node's processes of a stage: `python -m harness.runs.several COUNT NODES RANK ADDRESS PORT LAUNCH_FILE
+PRECISION COMMAND…`.
 
-`accelerate launch` with two things mended. Its processes lead sessions of their own, so that the end of the runner's process group would
-not reach them: each is started behind a guard that ends with this process. And its exit code is 1 whatever happened: here it is the one of
-the process that failed first, by which the runner tells wrong input from an interruption. When one process ends, the others are ended.
+`accelerate launch` with two things mended. Its processes lead sessions of their own, so that the end of the
+runner's process group would not reach them: each is started behind a guard that ends with this process. And
+its exit code is 1 whatever happened: here it is the one of the process that failed first, by which the runner
+tells wrong input from an interruption. When one process ends, the others are ended.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from harness.runs import guard
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the processes of all nodes meet: `address` and `port` of node 0. On one node a free port (0) of its own is found."""
+    """Where the processes of all nodes meet: `address` and `port` of node 0. On one node a free port (0) of
+    its own is found."""
 
     nodes: int = 1
     rank: int = 0

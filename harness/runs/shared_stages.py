@@ -3,8 +3,9 @@
 STORE/<spec digest>/…      a sealed stage folder, hard links to the files of the run that made it
 STORE/locks/<digest>.lock  held by the operating system while a process works on that stage
 
-An entry appears by a rename and is complete from then on; a kill leaves at worst a folder of a name that nobody reads, which the next
-process removes. An entry is checked against its manifest each time it is taken, and dropped when it does not hold.
+An entry appears by a rename and is complete from then on; a kill leaves at worst a folder of a name that
+nobody reads, which the next process removes. An entry is checked against its manifest each time it is taken,
+and dropped when it does not hold.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Store:
             os.close(descriptor)
 
     def fetch(self, digest: str, into: Path) -> dict[str, Any] | None:
-        """Put the stage `digest` into the folder `into` (whatever was there goes); its manifest, or None where there is no sound one."""
+        """Put the stage `digest` into the folder `into` (whatever was there goes); its manifest, or None
+        where there is no sound one."""
         source = self.folder / digest
         try:
             manifest = artefacts.sealed(source)
@@ -96,7 +98,8 @@ def _taken(descriptor: int) -> bool:
 
 
 def _link(source: Path, target: Path, files: dict[str, str]) -> None:
-    """Hard links (copies where the file system has none) of `files`, and the manifest last, since it is what makes a folder finished."""
+    """Hard links (copies where the file system has none) of `files`, and the manifest last, since it is what
+    makes a folder finished."""
     for folder in sorted({(target / name).parent for name in files} | {target}):
         folder.mkdir(parents=True, exist_ok=True)
     for name in (*files, artefacts.MANIFEST):

@@ -1,4 +1,5 @@
-"""Interruptions as an exception. Imports nothing heavy, so that a command can be interruptible from its first line."""
+"""Interruptions as an exception. Imports nothing heavy, so that a command can be interruptible from its first
+line."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "t
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no default action exists."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no
+    default action exists."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise InterruptedRun(f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume.")

@@ -1,6 +1,8 @@
-"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in one sentence.
+"""One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in
+one sentence.
 
-A training may be several processes, which `accelerate launch` starts (see several.py), on several nodes: then each node starts its own.
+A training may be several processes, which `accelerate launch` starts (see several.py), on several nodes: then
+each node starts its own.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class StageProcess:
     peak_mib: float = 0.0
 
     def poll(self) -> int | None:
-        """The exit code once the stage has ended, else None; then `peak_mib` is the largest resident size of its processes."""
+        """The exit code once the stage has ended, else None; then `peak_mib` is the largest resident size of
+        its processes."""
         if self.popen.returncode is None:
             pid, status, usage = os.wait4(self.popen.pid, os.WNOHANG)
             if pid:
@@ -48,7 +51,8 @@ class StageProcess:
         return self.popen.returncode
 
     def stop(self) -> None:
-        """End the stage and everything it started. A second interruption during the grace ends them at once."""
+        """End the stage and everything it started. A second interruption during the grace ends them at
+        once."""
         try:
             self._signal(signal.SIGTERM)
             self.popen.wait(GRACE)
@@ -95,7 +99,8 @@ def command_of(run: Path, preset: Preset, stage: Stage, meeting: Meeting = ALONE
 
 
 def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[str, str]:
-    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code that is run."""
+    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code
+    that is run."""
     count = processes_of(preset, stage.kind) // meeting.nodes
     threads = str(max(1, preset.engine.threads // count))
     code = str(Path(vzero.__file__).resolve().parent.parent)
@@ -104,8 +109,9 @@ def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores votes took 1.3 times as long
-        # without any spinning when nothing else ran, and with ten times this twice as long when two other runs shared the cores.
+        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores
+        # votes took 1.3 times as long without any spinning when nothing else ran, and with ten times this
+        # twice as long when two other runs shared the cores.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
@@ -124,7 +130,8 @@ def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[
 
 
 def _gpus(preset: Preset) -> dict[str, str]:
-    """A training sees the first GPUs only, one a process: the further ones serve the frozen Solver, which is told of all."""
+    """A training sees the first GPUs only, one a process: the further ones serve the frozen Solver, which is
+    told of all."""
     launch, engine, visible = preset.launch, preset.placed_engine(), os.environ.get("CUDA_VISIBLE_DEVICES")
     needed = max(launch.gpus, engine.servers, *(number + 1 for number in engine.gpus))
     every = visible.split(",") if visible else [str(i) for i in range(needed)]

@@ -1,4 +1,5 @@
-"""How far the running stage is: its progress file read as it grows, and what follows from it (rate, time left)."""
+"""How far the running stage is: its progress file read as it grows, and what follows from it (rate, time
+left)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class Position:
 
 @dataclass
 class Watch:
-    """Follows one attempt of one stage. Rows of earlier attempts (before `begin`, seconds since the epoch) do not enter the rate."""
+    """Follows one attempt of one stage. Rows of earlier attempts (before `begin`, seconds since the epoch) do
+    not enter the rate."""
 
     path: Path
     begin: float
@@ -30,7 +32,8 @@ class Watch:
     _torn: bytes = field(default=b"", repr=False)
 
     def refresh(self) -> Position | None:
-        """Read what was written since the last call; the latest position, or None while there is none of this attempt."""
+        """Read what was written since the last call; the latest position, or None while there is none of this
+        attempt."""
         for row in self._new_rows():
             if row["time"] < self.begin:
                 continue

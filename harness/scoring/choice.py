@@ -82,7 +82,8 @@ def resolve(item: Item, phrase: str) -> tuple[str, ...]:
 
 
 def _chosen(item: Item, labels: Iterable[str]) -> tuple[str, ...]:
-    """Sorted; nothing where a question with one answer gets several: whoever lists the options has not chosen.
+    """Sorted; nothing where a question with one answer gets several: whoever lists the options has not
+    chosen.
 
     Several labels that are one option's text (`(D) A and C`) are that option.
     """
@@ -120,7 +121,8 @@ def _whole(item: Item, text: str) -> Iterable[str]:
 
 
 def _leading(item: Item, text: str) -> Iterable[str]:
-    """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no other."""
+    """The response begins with `(B)`, `B.`, `B is` or an option's text before it goes on, and lists no
+    other."""
     first, _, rest = layout.unnumbered(text).lstrip(layout.ORNAMENTS).partition("\n")
     if (closing := _CLOSING_LABEL.fullmatch(first)) and closing[1] in item.labels:
         return (closing[1],)
@@ -139,7 +141,8 @@ def _leading(item: Item, text: str) -> Iterable[str]:
 
 
 def _listed(item: Item, text: str) -> Iterable[str]:
-    """For questions that may have several answers: a response that is nothing but labels, or options' texts, listed."""
+    """For questions that may have several answers: a response that is nothing but labels, or options' texts,
+    listed."""
     if item.kind != "multi-choice":
         return ()
     lines = [
@@ -173,7 +176,8 @@ def _last_line(item: Item, text: str) -> Iterable[str]:
 
 
 def _cued(item: Item, text: str) -> Iterable[str]:
-    """The last announced answer that names an option by its label; else the last that does so by its words."""
+    """The last announced answer that names an option by its label; else the last that does so by its
+    words."""
     by_words: Iterable[str] = ()
     for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
         gap = match["gap"] or ""
@@ -217,7 +221,8 @@ def _phrase(text: str, start: int) -> str:
 
 
 def _foreign(item: Item, text: str) -> str | None:
-    """The label of an option that the last announcement, or the whole response, adds to those there are: `(E) cannot be determined`."""
+    """The label of an option that the last announcement, or the whole response, adds to those there are: `(E)
+    cannot be determined`."""
     if item.kind != "choice":
         return None
     last = deque(ANNOUNCED.finditer(text), 1)
@@ -243,7 +248,8 @@ def _judged(item: Item, text: str) -> Iterable[str]:
 
 
 def _named(item: Item, text: str) -> Iterable[str]:
-    """The only label, or list of labels, that is named at all: `Figure B`, `(B)`; denied ones do not count."""
+    """The only label, or list of labels, that is named at all: `Figure B`, `(B)`; denied ones do not
+    count."""
     found = set()
     for sentence in sentences(text):
         for match in (*NAMED.finditer(sentence), *layout.BRACKETED.finditer(sentence)):
@@ -255,7 +261,8 @@ def _named(item: Item, text: str) -> Iterable[str]:
 
 
 def _restated(item: Item, text: str) -> Iterable[str]:
-    """The label, or list of labels, of the sentence that looks most like the answer; denied ones do not count."""
+    """The label, or list of labels, of the sentence that looks most like the answer; denied ones do not
+    count."""
     for sentence in _answering(item, text):
         labels = {
             label
@@ -277,13 +284,15 @@ def _denied(item: Item, sentence: str, start: int) -> bool:
 
 
 def _negates(item: Item, text: str) -> bool:
-    """Whether a word rejects what stands there: one that the question itself does not hold ("which is not ...")."""
+    """Whether a word rejects what stands there: one that the question itself does not hold ("which is not
+    ...")."""
     asked = item.question.partition("A)")[0].casefold()
     return any(found[0].casefold() not in asked for found in NEGATED.finditer(text))
 
 
 def _mentioned(item: Item, text: str) -> Iterable[str]:
-    """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will turn`."""
+    """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will
+    turn`."""
     if item.kind != "multi-choice" or any(len(choice) > 1 for choice in item.choices[:2]):
         return ()
     for sentence in sentences(layout.NUMBERED.sub("", text)):
@@ -325,7 +334,8 @@ def _polar_first(item: Item, text: str) -> list[str]:
 
 
 def _answering(item: Item, text: str) -> list[str]:
-    """Sentences in the order of how much they look like the answer: they conclude, restate the question, come last, come first."""
+    """Sentences in the order of how much they look like the answer: they conclude, restate the question, come
+    last, come first."""
     lines = [line for line in sentences(text) if not layout.copies_option(item, line)]
     asked = set(meaning.words(item.question))
     rated = []

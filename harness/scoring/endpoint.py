@@ -1,8 +1,10 @@
-"""A model behind an OpenAI-compatible server that reads the answers instead of the rules. Optional, checked before use, on loopback.
+"""A model behind an OpenAI-compatible server that reads the answers instead of the rules. Optional, checked
+before use, on loopback.
 
-Each extraction is kept as a line (item, digest of the question and response, model, reply), synced as it comes: a scoring that was killed,
-or whose server died, asks only for the rest when it is run again. A failure is an error, never a verdict.
-The token, if the server wants one, is read from the environment variable VZERO_EXTRACTOR_TOKEN and written nowhere.
+Each extraction is kept as a line (item, digest of the question and response, model, reply), synced as it
+comes: a scoring that was killed, or whose server died, asks only for the rest when it is run again. A failure
+is an error, never a verdict. The token, if the server wants one, is read from the environment variable
+VZERO_EXTRACTOR_TOKEN and written nowhere.
 """
 
 from __future__ import annotations
@@ -47,10 +49,12 @@ class ExtractorFailed(VZeroError):
 
 
 def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[[Item, str], Extraction]:
-    """An extractor that asks `model` at `url` (the address that ends in /v1), after it has read a known answer rightly.
+    """An extractor that asks `model` at `url` (the address that ends in /v1), after it has read a known
+    answer rightly.
 
     Raises:
-        InputError: no http address, one with a password in it, or not on this machine without `remote`; an unusable file of extractions.
+        InputError: no http address, one with a password in it, or not on this machine without `remote`; an
+            unusable file of extractions.
         ExtractorFailed: the server does not answer, or fails the known case.
     """
     base = _checked(url, remote)

@@ -1,7 +1,7 @@
 """The answer in a response: `extract(item, response)`.
 
-Rules in the order of how plainly they commit the writer; the first that finds an answer decides. Each has its name in `Extraction.how`;
-docs/scoring.md lists them.
+Rules in the order of how plainly they commit the writer; the first that finds an answer decides. Each has its
+name in `Extraction.how`; docs/scoring.md lists them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def extract(item: Item, response: str) -> Extraction:
 
 
 def _of_another_question(item: Item, text: str) -> str:
-    """The answer to the question that the model asked itself: the published extractor read to the end, and took this one.
+    """The answer to the question that the model asked itself: the published extractor read to the end, and
+    took this one.
 
     Where neither a label nor a number answers it, the words in which it concludes.
     """
@@ -54,7 +55,8 @@ def _of_another_question(item: Item, text: str) -> str:
 
 
 def _concluding_words(answer: str) -> str:
-    """`24` of "Therefore, a cube has 24 edges.", `1 and 4` of "So the solutions are 1 and 4."; nothing where no sentence concludes."""
+    """`24` of "Therefore, a cube has 24 edges.", `1 and 4` of "So the solutions are 1 and 4."; nothing where
+    no sentence concludes."""
     lines = list(sentences(answer))
     concluding = [
         place for place, line in enumerate(lines) if CONCLUSION.search(line) or ANNOUNCED.search(line)

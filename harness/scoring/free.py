@@ -83,7 +83,8 @@ def _cued(item: Item, text: str) -> str | None:
 
 
 def _concluded(item: Item, text: str) -> str | None:
-    """The sentence that restates the question, or concludes, and holds a number; nothing where the conclusion refuses."""
+    """The sentence that restates the question, or concludes, and holds a number; nothing where the conclusion
+    refuses."""
     lines = list(sentences(text))
     asked = {word for word in words(item.question) if word not in _STOP}
     best, score = None, -1.0
@@ -105,8 +106,9 @@ def _concluded(item: Item, text: str) -> str | None:
 def _pick(item: Item, sentence: str) -> str | None:
     """The number of a sentence that answers the question.
 
-    In this order: one that counts what was asked for ("how many objects": `4 objects`), a year where a year was asked for, one that a verb
-    or `=` announces, a new one; a number that the question gave only if nothing else is there. What follows "out of" is no answer.
+    In this order: one that counts what was asked for ("how many objects": `4 objects`), a year where a year
+    was asked for, one that a verb or `=` announces, a new one; a number that the question gave only if
+    nothing else is there. What follows "out of" is no answer.
     """
     found = [one for one in numbers(sentence) if not sentence[: one[1]].rstrip().lower().endswith("out of")]
     if not found:
@@ -130,6 +132,7 @@ def _pick(item: Item, sentence: str) -> str | None:
 
 
 def _given(found: list[tuple[str, int, int]], sentence: str) -> list[tuple[str, int, int]]:
-    """Numbers that the question gave may answer it where something announces one of them, and then the last of them does."""
+    """Numbers that the question gave may answer it where something announces one of them, and then the last
+    of them does."""
     announced = any(_BEFORE.search(sentence[max(0, one[1] - 24) : one[1]]) for one in found)
     return found if announced or len(sentence) < 40 else []

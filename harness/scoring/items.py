@@ -20,15 +20,17 @@ class Item:
         question: the bare question, options included where the suite writes them into it.
         choices: the options' texts, in the order of `labels`; empty where they stand in the image alone.
         labels: what an answer may name: letters, for LogicVista also digits; empty for free answers.
-        gold: the right labels: of a "choice" the one (or several equal options), of a "multi-choice" the whole set; or the one right value
-            of a free answer. Empty: the suite has no gold for this row; it is counted apart and never scored.
-        kind: "choice" has one label as its answer, "multi-choice" any set of them; the others are free answers.
+        gold: the right labels: of a "choice" the one (or several equal options), of a "multi-choice" the
+            whole set; or the one right value of a free answer. Empty: the suite has no gold for this row; it
+            is counted apart and never scored.
+        kind: "choice" has one label as its answer, "multi-choice" any set of them; the others are free
+            answers.
         precision: decimals of a "float"; None elsewhere.
         unit: of a free answer, where the suite states one.
         group: (name, value) pairs for the tables by skill; a name may occur several times.
         image: file of the picture, relative to the data folder; None where there is none.
-        rule: the suite's published scoring (`harness.scoring.lenses`): the nearest option by edit distance (MathVista), equality of label
-            sets (LogicVista), or equality of values.
+        rule: the suite's published scoring (`harness.scoring.lenses`): the nearest option by edit distance
+            (MathVista), equality of label sets (LogicVista), or equality of values.
     """
 
     id: str
@@ -55,10 +57,12 @@ class Extraction:
 
     Attributes:
         labels: the chosen labels, sorted, of a choice question; empty otherwise.
-        value: the free answer in plain notation ("1200", "0.5", "[1, 2]"); None for labels and where nothing was found.
+        value: the free answer in plain notation ("1200", "0.5", "[1, 2]"); None for labels and where nothing
+            was found.
         parsed: whether an answer was found. Else the strict lens counts it wrong.
         how: the rule that found it ("box", "answer-tag", "cue", ...), or why nothing was found.
-        text: what the official lens is handed where neither labels nor value are there: the words that stood in the answer's place.
+        text: what the official lens is handed where neither labels nor value are there: the words that stood
+            in the answer's place.
     """
 
     labels: tuple[str, ...] = ()

@@ -1,4 +1,5 @@
-"""How a response is laid out: numbered lines, options marked at the beginning of lines, labels alone on a line."""
+"""How a response is laid out: numbered lines, options marked at the beginning of lines, labels alone on a
+line."""
 
 from __future__ import annotations
 

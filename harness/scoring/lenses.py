@@ -1,11 +1,13 @@
 """Two verdicts on one extraction: by the suite's published rule, and strictly.
 
 Published rules, written anew from their sources:
-- "nearest" (MathVista, github.com/lupantech/MathVista, evaluation/calculate_score.py): what names no option becomes the nearest one by
-  Levenshtein distance, the first on ties, so that even an empty answer names the shortest option; an integer must be written as
-  one (so the published verdicts were made; the script as it stands today truncates `14.6` to 14), a float is rounded to the item's
-  precision; a list is compared as text.
-- "set" (LogicVista, github.com/Yijia-Xiao/LogicVista, eval/extract_accuracy.py): sorted lower-case labels are equal, duplicates and all.
+- "nearest" (MathVista, github.com/lupantech/MathVista, evaluation/calculate_score.py): what names no option
+  becomes the nearest one by Levenshtein distance, the first on ties, so that even an empty answer names the
+  shortest option; an integer must be written as one (so the published verdicts were made; the script as it
+  stands today truncates `14.6` to 14), a float is rounded to the item's precision; a list is compared as
+  text.
+- "set" (LogicVista, github.com/Yijia-Xiao/LogicVista, eval/extract_accuracy.py): sorted lower-case labels are
+  equal, duplicates and all.
 - "value": the values are equal.
 """
 
@@ -30,7 +32,8 @@ def official(item: Item, extraction: Extraction) -> bool:
 
 
 def strict(item: Item, extraction: Extraction) -> bool:
-    """Unparsed is wrong; the label set must equal the gold set, a number the gold number, a float after rounding to the precision."""
+    """Unparsed is wrong; the label set must equal the gold set, a number the gold number, a float after
+    rounding to the precision."""
     if not item.gold or not extraction.parsed:
         return False
     if item.kind == "choice":  # several gold labels are equal options: any of them is right
@@ -55,7 +58,8 @@ def published(item: Item, extraction: str | None) -> bool:
 
 
 def normalise(item: Item, extraction: str) -> str | None:
-    """MathVista's normalised prediction: an option's text, a number as text, or None where it is no number."""
+    """MathVista's normalised prediction: an option's text, a number as text, or None where it is no
+    number."""
     if item.is_choice:
         return _option(item, extraction.strip())
     try:

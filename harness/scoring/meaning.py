@@ -77,22 +77,26 @@ def same_text(text: str, item: Item) -> str | None:
 
 
 def _bare_digits(text: str) -> str:
-    """The digits of a text that is one number but for signs and spaces, of which at least two; else nothing."""
+    """The digits of a text that is one number but for signs and spaces, of which at least two; else
+    nothing."""
     digits = "".join(filter(str.isdigit, text))
     return digits if len(digits) > 1 and not any(map(str.isalpha, text)) else ""
 
 
 def by_text(phrase: str, item: Item) -> str | None:
-    """The label of the one option whose text `phrase` repeats; of options inside one another the longest; None where several are named.
+    """The label of the one option whose text `phrase` repeats; of options inside one another the longest;
+    None where several are named.
 
-    A one-letter text is left out (it might be the article), and a text that is a common word (`no`, `none`) counts at the beginning alone.
+    A one-letter text is left out (it might be the article), and a text that is a common word (`no`, `none`)
+    counts at the beginning alone.
     """
     named = _repeated(phrase, item)
     return named[0][0] if named and len({text for _, text in named}) == 1 else None
 
 
 def by_meaning(phrase: str, item: Item) -> str | None:
-    """Like `by_text`, else the one option all of whose own words (those not shared by all options) are in `phrase` in some form.
+    """Like `by_text`, else the one option all of whose own words (those not shared by all options) are in
+    `phrase` in some form.
 
     A condition ("if the eggs are eaten, ...") restates the question and is left out.
     """

@@ -35,7 +35,8 @@ def numbers(text: str) -> list[tuple[str, int, int]]:
 
 
 def with_root(text: str) -> str | None:
-    """The value of a text that is one product with a root or pi: `2√3`, `-√2/2`, `5π`, `x = 3π/4`; None for any other."""
+    """The value of a text that is one product with a root or pi: `2√3`, `-√2/2`, `5π`, `x = 3π/4`; None for
+    any other."""
     match = _ROOT.fullmatch("".join(text.split()).strip(".$"))
     if match is None:
         return None

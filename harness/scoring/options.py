@@ -1,7 +1,8 @@
 """Option labels in words: which labels a phrase begins with.
 
-The article: a bare "A" or "I", or any lower-case letter, is a label only where something says so: brackets, a following `)` `.` `:`, the
-end of the phrase, a list of labels, or the option's own text. "A dog" and "a dog" never vote.
+The article: a bare "A" or "I", or any lower-case letter, is a label only where something says so: brackets, a
+following `)` `.` `:`, the end of the phrase, a list of labels, or the option's own text. "A dog" and "a dog"
+never vote.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _BRACKETED_LIST = re.compile(r"\((?=[A-Ia-i1-9] ?,)")
 
 
 def label_set(phrase: str, item: Item, noun: bool = False) -> tuple[str, ...]:
-    """The labels that `phrase` begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty where it begins with none.
+    """The labels that `phrase` begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty where it
+    begins with none.
 
     `noun`: the word before it was "option", "figure" or the like, so that a capital A is no article.
     """
@@ -79,7 +81,8 @@ def _label_at(phrase: str, cursor: int, item: Item) -> tuple[str, int] | None:
 
 
 def _stands_alone(phrase: str, match: re.Match[str], item: Item, letter: str) -> bool:
-    """Whether a letter without brackets is a label here: A, I and lower-case ones by what follows, other capitals always."""
+    """Whether a letter without brackets is a label here: A, I and lower-case ones by what follows, other
+    capitals always."""
     written, end = match[3], match.end()
     if _AFTER.match(phrase, end) or _LISTED.match(phrase, end):
         return True

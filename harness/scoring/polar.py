@@ -1,4 +1,5 @@
-"""Yes or no without the word: an answer that restates the question, denies it, or compares the other way round."""
+"""Yes or no without the word: an answer that restates the question, denies it, or compares the other way
+round."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _ENOUGH = 0.5  # share of the question's own words that make a sentence its rest
 
 
 def polar(sentence: str, item: Item) -> str | None:
-    """The label of yes or no that `sentence` comes to; None where the options are others or the sentence is about something else."""
+    """The label of yes or no that `sentence` comes to; None where the options are others or the sentence is
+    about something else."""
     labels = _labels(item)
     if labels is None or REFUSAL.search(sentence):
         return None

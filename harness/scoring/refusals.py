@@ -1,9 +1,11 @@
-"""What MathVista's official pipeline is handed where a response holds no answer: the words its GPT-4 extractor is seen to write.
+"""What MathVista's official pipeline is handed where a response holds no answer: the words its GPT-4
+extractor is seen to write.
 
-Without a choice among the options the official normaliser takes the option nearest to those words, so a verdict needs them. In the
-published extractions a sentence that finds fault with the question is copied (a plea for more information after it left out), one about
-what the image lacks is "N/A"; of a longer refusal its closing words are kept ("Cannot be determined") or "N/A" stands; where the
-response finds that no option fits, "None"; of options listed without a choice, the last.
+Without a choice among the options the official normaliser takes the option nearest to those words, so a
+verdict needs them. In the published extractions a sentence that finds fault with the question is copied (a
+plea for more information after it left out), one about what the image lacks is "N/A"; of a longer refusal its
+closing words are kept ("Cannot be determined") or "N/A" stands; where the response finds that no option fits,
+"None"; of options listed without a choice, the last.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from harness.scoring.cues import NO_OPTION, REFUSAL
 from harness.scoring.text import sentences
 
 _LONGEST = 300
-# "Therefore, the question cannot be answered with the given information.", "The answer is: Cannot be determined."
+# "Therefore, the question cannot be answered with the given information.", "The answer is: Cannot be
+# determined."
 _CLOSING = re.compile(
     r"\b(?:cannot|can not|can't) be (?:definitively )?(?P<verb>determined|answered)(?P<manner> (?:with|from|based on) the .{0,40})?[.]?$"
     r"|\b(?P<lack>not (?:provided|given|determinable|listed)|inconclusive)\b",
@@ -25,7 +28,8 @@ _ASKS = re.compile(r"(?:please|could you|can you|i need|we need)\b", re.IGNORECA
 
 
 def words_instead(text: str) -> str:
-    """The extractor's words for `text`, a response without an answer; empty for an empty one, as the published script has it."""
+    """The extractor's words for `text`, a response without an answer; empty for an empty one, as the
+    published script has it."""
     lines = list(sentences(text[:20_000]))
     if not lines:
         return ""

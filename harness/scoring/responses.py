@@ -1,4 +1,5 @@
-"""A file of responses made anywhere: one `{"id": ..., "response": ...}` a line, refused where it is not exactly that."""
+"""A file of responses made anywhere: one `{"id": ..., "response": ...}` a line, refused where it is not
+exactly that."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ def read(path: Path, items: Sequence[Item]) -> dict[str, str]:
     """Response by item id, in the order of the file. An id may be a number; other keys of a line are ignored.
 
     Raises:
-        InputError: an unreadable or empty file, a malformed line, a missing or non-text response, an unknown id or one that occurs twice.
+        InputError: an unreadable or empty file, a malformed line, a missing or non-text response, an unknown
+            id or one that occurs twice.
     """
     known = {item.id for item in items}
     found: dict[str, str] = {}

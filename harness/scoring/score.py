@@ -1,4 +1,5 @@
-"""Responses scored by both lenses, and the result as JSON: the same path for answers made here and elsewhere."""
+"""Responses scored by both lenses, and the result as JSON: the same path for answers made here and
+elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Extractor = Callable[[Item, str], Extraction]
 
 @dataclass(frozen=True)
 class Score:
-    """Verdicts on the answered items of a suite, in the suite's order. `unanswered`: ids of items without a response; never scored."""
+    """Verdicts on the answered items of a suite, in the suite's order. `unanswered`: ids of items without a
+    response; never scored."""
 
     suite: Suite
     verdicts: tuple[Verdict, ...]
@@ -42,10 +44,11 @@ def score(
 
 
 def as_json(scored: Score) -> dict[str, Any]:
-    """The result; rates are fractions of `n`, the answered items that have a gold answer, and null where n is 0.
+    """The result; rates are fractions of `n`, the answered items that have a gold answer, and null where n is
+    0.
 
-    Items without gold are listed too, with `"scored": false`; `official_all` and `strict_all` count them as wrong, for comparison with
-    tables that do. Groups: name -> value -> totals.
+    Items without gold are listed too, with `"scored": false`; `official_all` and `strict_all` count them as
+    wrong, for comparison with tables that do. Groups: name -> value -> totals.
     """
     found = scored.total
     answered = len(scored.verdicts)

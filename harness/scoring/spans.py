@@ -1,4 +1,5 @@
-"""Where a response commits itself in so many marks: `\\boxed{}`, `<answer>` tags. Forward walks, linear on any text."""
+"""Where a response commits itself in so many marks: `\\boxed{}`, `<answer>` tags. Forward walks, linear on
+any text."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ _MOST = 9
 
 
 def boxes(text: str) -> list[str]:
-    """The insides of the last run of boxes: those with nothing but separators between them. Of nested ones the innermost of the last.
+    """The insides of the last run of boxes: those with nothing but separators between them. Of nested ones
+    the innermost of the last.
 
-    An unclosed last box holds the text to the end of its line: an answer that was cut off after it was stated.
+    An unclosed last box holds the text to the end of its line: an answer that was cut off after it was
+    stated.
     """
     found: list[str] = []
     start = limit = max(text.rfind(mark) for mark in _BOXES)

@@ -1,6 +1,8 @@
-"""A response made plain before it is read: the one place where thinking is cut off, and where marks are unified.
+"""A response made plain before it is read: the one place where thinking is cut off, and where marks are
+unified.
 
-Every step is linear in the text: translation tables, `str.find`, and regular expressions whose repetitions are bounded or cannot overlap.
+Every step is linear in the text: translation tables, `str.find`, and regular expressions whose repetitions
+are bounded or cannot overlap.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from collections.abc import Iterator
 
 _THINK_ENDS = ("</think>", "</thinking>", "<|end_of_thought|>", "◁/think▷")
 _THINK_STARTS = ("<think>", "<thinking>", "<|begin_of_thought|>", "◁think▷")
-# A model that goes on after its answer writes the next turn or the next example itself; nothing from there on answers this question.
+# A model that goes on after its answer writes the next turn or the next example itself; nothing from there on
+# answers this question.
 _NEXT_TURN = re.compile(
     r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:",
     re.IGNORECASE,
 )
-# So does a model that numbers questions of its own: "2. Which set is a reflection of it?", each with an answer.
+# So does a model that numbers questions of its own: "2. Which set is a reflection of it?", each with an
+# answer.
 _NEXT_NUMBERED = re.compile(r"\n[ \t]{0,8}(?:[2-9]|1\d)[.)] ?[^\n?]{12,400}\?(?=\n)")
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
 _HTML = re.compile(
@@ -60,7 +64,8 @@ def answer_part(response: str) -> tuple[str, bool]:
 
 
 def plain(text: str) -> str:
-    """Full-width forms, quotes, dashes, control characters, markup and runs of spaces made ordinary; line breaks stay, one for a run."""
+    """Full-width forms, quotes, dashes, control characters, markup and runs of spaces made ordinary; line
+    breaks stay, one for a run."""
     text = text.translate(_FOLDED)
     text = _SPECIAL.sub(" ", text)
     text = _HTML.sub(" ", text)
@@ -114,7 +119,8 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def without_echo(text: str, question: str) -> str:
-    """`text` without the question it begins with (some models repeat their prompt), and without what stood before it on the way."""
+    """`text` without the question it begins with (some models repeat their prompt), and without what stood
+    before it on the way."""
     asked = "".join(filter(str.isalnum, question.casefold()))
     if len(asked) < 12:
         return text

@@ -25,7 +25,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Total:
-    """Sums over verdicts whose items have a gold answer; rates are fractions, None where they would divide by nothing.
+    """Sums over verdicts whose items have a gold answer; rates are fractions, None where they would divide by
+    nothing.
 
     Attributes:
         n: items scored.
@@ -64,7 +65,8 @@ def total(verdicts: Sequence[Verdict]) -> Total:
 
 
 def by_group(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Total]]:
-    """Totals by group name and value, in order of first appearance; an item of several skills counts in each."""
+    """Totals by group name and value, in order of first appearance; an item of several skills counts in
+    each."""
     members: dict[str, dict[str, list[Verdict]]] = {}
     for verdict in verdicts:
         for name, value in dict.fromkeys(verdict.item.group):

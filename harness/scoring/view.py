@@ -14,7 +14,8 @@ NOTHING = "-"
 
 
 def show(scored: Score, console: Console) -> None:
-    """Both lenses overall and by the suite's own groups; what was not answered or cannot be scored; what the columns mean."""
+    """Both lenses overall and by the suite's own groups; what was not answered or cannot be scored; what the
+    columns mean."""
     from rich.text import Text
 
     found = scored.total

@@ -1,4 +1,5 @@
-"""Statistics of paired comparisons: intervals, exact tests, several suites, several seeds, equivalence and power.
+"""Statistics of paired comparisons: intervals, exact tests, several suites, several seeds, equivalence and
+power.
 
     paired   two models on the same items: differences, gain, accuracy
     images   clustering by image: bootstrap and Student's t

@@ -1,7 +1,8 @@
-"""Outcomes gathered by image, and the two ways to an interval of their mean: resampling images, and Student's t.
+"""Outcomes gathered by image, and the two ways to an interval of their mean: resampling images, and Student's
+t.
 
-Items about the same image are not independent, so images, not items, are the unit. A suite is a pair (sums, sizes), both (images,)
-float64: the sum of an image's outcomes and how many items it has.
+Items about the same image are not independent, so images, not items, are the unit. A suite is a pair (sums,
+sizes), both (images,) float64: the sum of an image's outcomes and how many items it has.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Clustered = tuple[np.ndarray, np.ndarray]
 
 
 def by_image(values: np.ndarray, images: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of `values` (items,) and number of items for each distinct image, in order of first appearance: two (images,) float64."""
+    """Sum of `values` (items,) and number of items for each distinct image, in order of first appearance: two
+    (images,) float64."""
     index: dict[Hashable, int] = {}
     positions = np.array([index.setdefault(image, len(index)) for image in images])
     return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
@@ -26,10 +28,11 @@ def by_image(values: np.ndarray, images: Sequence[Hashable]) -> tuple[np.ndarray
 def bootstrap_interval(
     clustered: Sequence[Clustered], seed: int, level: float, resamples: int
 ) -> tuple[float | None, float | None]:
-    """Percentile interval of the mean over suites of (sum of sums / sum of sizes), images drawn with replacement within each suite.
+    """Percentile interval of the mean over suites of (sum of sums / sum of sizes), images drawn with
+    replacement within each suite.
 
-    Images with equal (sum, size) are interchangeable, so how often each *kind* is drawn is multinomial: the same distribution as drawing
-    indices, at the cost of a few columns instead of thousands.
+    Images with equal (sum, size) are interchangeable, so how often each *kind* is drawn is multinomial: the
+    same distribution as drawing indices, at the cost of a few columns instead of thousands.
     """
     if any(len(sizes) < 2 for _, sizes in clustered):
         return None, None
@@ -48,8 +51,8 @@ def clustered_t(
 ) -> tuple[float | None, float | None, float | None]:
     """(low, high, two-sided p of zero) from the linearised, image-clustered standard error.
 
-    For a suite with G images: var(mean) = G / (G - 1) * sum_g (sum_g - mean * size_g)^2 / n^2, which is s^2 / n when each image has one
-    item. Suites are independent; degrees of freedom by Welch-Satterthwaite.
+    For a suite with G images: var(mean) = G / (G - 1) * sum_g (sum_g - mean * size_g)^2 / n^2, which is s^2 /
+    n when each image has one item. Suites are independent; degrees of freedom by Welch-Satterthwaite.
     """
     if any(len(sizes) < 2 for _, sizes in clustered):
         return None, None, None
@@ -58,14 +61,16 @@ def clustered_t(
 
 
 def mean_and_variance(clustered: Sequence[Clustered]) -> tuple[float, float, float]:
-    """(mean over suites, its variance, degrees of freedom by Welch-Satterthwaite); every suite needs two images."""
+    """(mean over suites, its variance, degrees of freedom by Welch-Satterthwaite); every suite needs two
+    images."""
     mean = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
     variances = [mean_variance(sums, sizes, len(clustered)) for sums, sizes in clustered]
     return mean, sum(one for one, _ in variances), freedom(variances)
 
 
 def freedom(variances: Sequence[tuple[float, int]]) -> float:
-    """Welch-Satterthwaite: degrees of freedom of a sum of independent (variance, degrees of freedom); infinite without variance."""
+    """Welch-Satterthwaite: degrees of freedom of a sum of independent (variance, degrees of freedom);
+    infinite without variance."""
     total = sum(one for one, _ in variances)
     return total**2 / sum(one**2 / degrees for one, degrees in variances) if total > 0 else math.inf
 
@@ -80,7 +85,8 @@ def mean_variance(sums: np.ndarray, sizes: np.ndarray, suites: int) -> tuple[flo
 def t_interval(
     mean: float, variances: Sequence[tuple[float, int]], level: float
 ) -> tuple[float | None, float | None, float | None]:
-    """(low, high, p of zero) from independent (variance, degrees of freedom), whose sum is the variance of `mean`."""
+    """(low, high, p of zero) from independent (variance, degrees of freedom), whose sum is the variance of
+    `mean`."""
     variance = sum(one for one, _ in variances)
     if variance < 1e-24:  # everything moved alike: no spread to test against
         return mean, mean, 1.0 if abs(mean) < 1e-12 else None

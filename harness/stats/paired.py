@@ -1,7 +1,7 @@
 """Two models on the same items: the mean paired difference with its intervals and test.
 
-Everything is a pure function of its arguments; the bootstrap takes a seed. Outcomes are per item, in [0, 1]: 0 or 1 for one answer, a
-share where several answers were drawn.
+Everything is a pure function of its arguments; the bootstrap takes a seed. Outcomes are per item, in [0, 1]:
+0 or 1 for one answer, a share where several answers were drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from harness.stats.tests import mcnemar, wilson
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with a two-sided interval; `low` and `high` are None where the data cannot give one (a single image)."""
+    """A value with a two-sided interval; `low` and `high` are None where the data cannot give one (a single
+    image)."""
 
     value: float
     low: float | None
@@ -32,7 +33,8 @@ class Gain:
     Attributes:
         gain: mean over items of (other - base); over suites, the unweighted mean of the suites' gains.
         low, high: percentile bootstrap, resampling images.
-        normal_low, normal_high: Student's t with the image-clustered standard error, a cross-check on the bootstrap.
+        normal_low, normal_high: Student's t with the image-clustered standard error, a cross-check on the
+            bootstrap.
         p: two-sided p-value of "no difference" by `test`.
         test: "mcnemar" (exact; 0/1 outcomes, one item an image) or "clustered-t".
         n: paired items.
@@ -51,7 +53,8 @@ class Gain:
 
     @property
     def direction(self) -> str:
-        """ "positive" or "negative" only where both intervals leave out zero on the same side and p <= .05, else "unclear"."""
+        """ "positive" or "negative" only where both intervals leave out zero on the same side and p <= .05,
+        else "unclear"."""
         bounds = (self.low, self.high, self.normal_low, self.normal_high)
         if self.p is None or self.p > 0.05 or any(bound is None for bound in bounds):
             return "unclear"
@@ -81,7 +84,8 @@ def differences(pairs: Pairs) -> np.ndarray:
 
 
 def paired_gain(suites: Sequence[Pairs], seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Gain:
-    """The gain over one suite, or the unweighted mean of the gains over several (images are then resampled within each suite).
+    """The gain over one suite, or the unweighted mean of the gains over several (images are then resampled
+    within each suite).
 
     A suite with a single image has no interval, and neither has a mean that includes it.
     """
@@ -109,7 +113,8 @@ def mean_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Mean outcome of (values, images) with an interval: Wilson's for 0/1 outcomes of one suite with one item an image, else bootstrap."""
+    """Mean outcome of (values, images) with an interval: Wilson's for 0/1 outcomes of one suite with one item
+    an image, else bootstrap."""
     clustered = [by_image(np.asarray(values, dtype=np.float64), images) for values, images in suites]
     n = sum(len(values) for values, _ in suites)
     value = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))

@@ -1,7 +1,9 @@
-"""Planning and equivalence: is a difference inside a band, how much could a suite show, how many items or seeds would it take.
+"""Planning and equivalence: is a difference inside a band, how much could a suite show, how many items or
+seeds would it take.
 
-Differences are fractions (0.02 is two points), errors are standard errors of their means. Sizes and powers use the normal approximation,
-good for the hundreds of items of a suite and optimistic for fewer than about five seeds.
+Differences are fractions (0.02 is two points), errors are standard errors of their means. Sizes and powers
+use the normal approximation, good for the hundreds of items of a suite and optimistic for fewer than about
+five seeds.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ POWER = 0.8
 
 
 def tost_p(value: float, error: float, low: float, high: float, freedom: float = math.inf) -> float:
-    """p-value of "the true difference is not inside (low, high)": two one-sided t-tests, the larger counts (Schuirmann 1987).
+    """p-value of "the true difference is not inside (low, high)": two one-sided t-tests, the larger counts
+    (Schuirmann 1987).
 
-    Below alpha exactly when the 1 - 2 alpha interval lies inside the band. Without any spread (error 0) it is 0 inside, 1 elsewhere.
+    Below alpha exactly when the 1 - 2 alpha interval lies inside the band. Without any spread (error 0) it is
+    0 inside, 1 elsewhere.
     """
     if error < 0 or not low < high:
         raise ValueError("equivalence needs error >= 0 and low < high")
@@ -32,7 +36,8 @@ def tost_p(value: float, error: float, low: float, high: float, freedom: float =
 
 
 def tost_power(true: float, error: float, low: float, high: float, alpha: float = ALPHA) -> float:
-    """Chance that the equivalence test succeeds when the difference is really `true` and its estimate has this standard error."""
+    """Chance that the equivalence test succeeds when the difference is really `true` and its estimate has
+    this standard error."""
     z = _quantile(1 - alpha)
     if error <= 0:
         return 1.0 if low < true < high else 0.0
@@ -42,14 +47,16 @@ def tost_power(true: float, error: float, low: float, high: float, alpha: float 
 def error_for_equivalence(
     true: float, low: float, high: float, alpha: float = ALPHA, power: float = POWER
 ) -> float | None:
-    """Largest standard error at which the equivalence test has this power; None where `true` is not inside the band: no size can do it."""
+    """Largest standard error at which the equivalence test has this power; None where `true` is not inside
+    the band: no size can do it."""
     if not low < true < high:
         return None
     return _largest(lambda error: tost_power(true, error, low, high, alpha) >= power, high - low)
 
 
 def error_for_exclusion(distance: float, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Largest standard error at which a two-sided 1 - alpha interval leaves out a point `distance` away with this power; None at 0."""
+    """Largest standard error at which a two-sided 1 - alpha interval leaves out a point `distance` away with
+    this power; None at 0."""
     return None if distance <= 0 else distance / _reach(alpha, power)
 
 
@@ -65,7 +72,8 @@ def _reach(alpha: float, power: float) -> float:
 
 
 def _largest(enough: Callable[[float], bool], ceiling: float) -> float:
-    """The largest number in (0, ceiling) that is `enough`, by bisection; `enough` holds near 0 and, once lost, stays lost."""
+    """The largest number in (0, ceiling) that is `enough`, by bisection; `enough` holds near 0 and, once
+    lost, stays lost."""
     low, high = 0.0, ceiling
     for _ in range(40):
         middle = (low + high) / 2
@@ -76,7 +84,8 @@ def _largest(enough: Callable[[float], bool], ceiling: float) -> float:
 def items_for_error(
     target: float, items: int, item_variance: float, seed_variance: float = 0.0
 ) -> int | None:
-    """Items at which the standard error falls to `target`, seeds unchanged; None where the seeds alone already exceed it.
+    """Items at which the standard error falls to `target`, seeds unchanged; None where the seeds alone
+    already exceed it.
 
     Args:
         items: measured so far.
@@ -88,7 +97,8 @@ def items_for_error(
 
 
 def seeds_for_error(target: float, seeds: int, seed_variance: float, item_variance: float) -> int | None:
-    """Seeds at which the standard error falls to `target`, items unchanged; None where the items alone already exceed it."""
+    """Seeds at which the standard error falls to `target`, items unchanged; None where the items alone
+    already exceed it."""
     return items_for_error(target, seeds, seed_variance, item_variance)
 
 
@@ -98,7 +108,8 @@ def _up(number: float) -> int:
 
 
 def items_for_gain(gain: float, changed: float, alpha: float = ALPHA, power: float = POWER) -> int:
-    """Items for McNemar's test to show a paired gain with this power, when a share `changed` of items changes (Connor 1987).
+    """Items for McNemar's test to show a paired gain with this power, when a share `changed` of items changes
+    (Connor 1987).
 
     n = (z_alpha/2 sqrt(d) + z_power sqrt(d - g^2))^2 / g^2, with d = `changed` >= |g|.
     """
@@ -109,7 +120,8 @@ def items_for_gain(gain: float, changed: float, alpha: float = ALPHA, power: flo
 
 
 def detectable_gain(items: int, changed: float, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """The smallest paired gain that `items` items show with this power (Connor 1987); None where not even a gain of `changed` is shown."""
+    """The smallest paired gain that `items` items show with this power (Connor 1987); None where not even a
+    gain of `changed` is shown."""
     if items < 1 or not 0 < changed <= 1:
         raise ValueError("needs items >= 1 and 0 < changed <= 1")
     if items_for_gain(changed, changed, alpha, power) > items:

@@ -17,10 +17,11 @@ class Spread:
 
     Attributes:
         mean: unweighted mean of the seeds' gains.
-        low, high: two-level bootstrap: seeds and, within each suite, images are drawn with replacement; a drawn image counts in every
-            drawn seed, because all seeds answer the same questions.
-        t_low, t_high: Student's t with the variance between seeds added to that between images. With few seeds the bootstrap shows only
-            (S - 1) / S of the variance between S seeds and is too narrow; this one pays for it with its few degrees of freedom.
+        low, high: two-level bootstrap: seeds and, within each suite, images are drawn with replacement; a
+            drawn image counts in every drawn seed, because all seeds answer the same questions.
+        t_low, t_high: Student's t with the variance between seeds added to that between images. With few
+            seeds the bootstrap shows only (S - 1) / S of the variance between S seeds and is too narrow; this
+            one pays for it with its few degrees of freedom.
         p: two-sided p-value of "no difference", by the same t.
         freedom: its degrees of freedom; infinite without spread, None without an interval.
     """
@@ -42,7 +43,8 @@ class Spread:
 
     @property
     def direction(self) -> str:
-        """ "positive" or "negative" only where both intervals leave out zero on the same side, else "unclear"."""
+        """ "positive" or "negative" only where both intervals leave out zero on the same side, else
+        "unclear"."""
         if None in (self.low, self.high, self.t_low, self.t_high):
             return "unclear"
         if min(self.low, self.t_low) > 0:
@@ -53,12 +55,14 @@ class Spread:
 def gain_over_seeds(
     suites: Sequence[Sequence[Pairs]], seed: int, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Spread:
-    """The gain over one or several suites (their unweighted mean) and over seeds: ``suites[suite][seed]``, the same items in each seed.
+    """The gain over one or several suites (their unweighted mean) and over seeds: ``suites[suite][seed]``,
+    the same items in each seed.
 
     One seed, or a suite with a single image, gives no interval.
 
     Raises:
-        ValueError: the seeds of a suite do not hold the same items, or the suites not the same number of seeds.
+        ValueError: the seeds of a suite do not hold the same items, or the suites not the same number of
+            seeds.
     """
     count = {len(seeds) for seeds in suites}
     if (

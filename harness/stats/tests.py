@@ -1,7 +1,7 @@
 """Exact tests and intervals of counts, and the correction for several suites.
 
-Closed forms on `scipy.special`: the libraries' own versions (scipy.stats, statsmodels) are the tests' oracles and take a second or more to
-import, which a command that prints a table cannot spend.
+Closed forms on `scipy.special`: the libraries' own versions (scipy.stats, statsmodels) are the tests' oracles
+and take a second or more to import, which a command that prints a table cannot spend.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from scipy.special import bdtr, ndtri
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided p-value that items which changed were as likely to be won as lost (McNemar 1947, binomial form)."""
+    """Exact two-sided p-value that items which changed were as likely to be won as lost (McNemar 1947,
+    binomial form)."""
     if wins + losses == 0:
         return 1.0
     return float(min(1.0, 2 * bdtr(min(wins, losses), wins + losses, 0.5)))
@@ -31,7 +32,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float | None, f
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Holm's (1979) adjusted p-values by name; a missing p-value stays missing and does not count as a test."""
+    """Holm's (1979) adjusted p-values by name; a missing p-value stays missing and does not count as a
+    test."""
     known = sorted((p, name) for name, p in p_values.items() if p is not None)
     adjusted: dict[str, float | None] = dict.fromkeys(p_values)
     largest = 0.0

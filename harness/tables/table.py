@@ -1,6 +1,7 @@
 """A table as data; terminal, Markdown, HTML and LaTeX render the same ones.
 
-The functions that make them, here and there in this package, are pure: results in, `Table` out, None where there is nothing to show.
+The functions that make them, here and there in this package, are pure: results in, `Table` out, None where
+there is nothing to show.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ Results = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """Plain text (never markup), what it means ("good", "bad", "dim" or ""), and a smaller second part such as an interval."""
+    """Plain text (never markup), what it means ("good", "bad", "dim" or ""), and a smaller second part such
+    as an interval."""
 
     text: str
     tone: str = ""
@@ -23,7 +25,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """`text_columns` are the leading columns set to the left; the others hold numbers. `breaks` are rows after which a group ends."""
+    """`text_columns` are the leading columns set to the left; the others hold numbers. `breaks` are rows
+    after which a group ends."""
 
     title: str
     columns: tuple[str, ...]

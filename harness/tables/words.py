@@ -1,6 +1,8 @@
-"""Numbers and findings in words: how a share, a difference and an interval are written, and what may be said about them.
+"""Numbers and findings in words: how a share, a difference and an interval are written, and what may be said
+about them.
 
-A sentence claims a gain or a loss only where `harness.stats.Gain.direction` does; everything else is "not distinguishable from zero".
+A sentence claims a gain or a loss only where `harness.stats.Gain.direction` does; everything else is "not
+distinguishable from zero".
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def percent(share: float | None) -> str:
 
 
 def points(difference: float | None) -> str:
-    """A signed difference in percentage points: 0.189 -> "+18.9"; with a second decimal where one would hide the side of zero it is on."""
+    """A signed difference in percentage points: 0.189 -> "+18.9"; with a second decimal where one would hide
+    the side of zero it is on."""
     if difference is None:
         return NOTHING
     size = 100 * abs(difference)
@@ -74,7 +77,8 @@ def duration(seconds: float | None) -> str:
 
 
 def visible(text: str, limit: int = 600) -> str:
-    """Hostile text made plain: control, format (bidirectional) and surrogate characters as escapes, line breaks kept, length bounded."""
+    """Hostile text made plain: control, format (bidirectional) and surrogate characters as escapes, line
+    breaks kept, length bounded."""
     cut = text[:limit]
     shown = "".join(
         c
@@ -106,7 +110,8 @@ def verdict(model: str, base: str, directions: tuple[str, str]) -> str:
 
 
 def findings(results: Mapping[str, Any]) -> list[str]:
-    """What the run says, first the most important: incompleteness, each Solver against the base, what kind of gain it is, each step."""
+    """What the run says, first the most important: incompleteness, each Solver against the base, what kind of
+    gain it is, each step."""
     said = [incomplete(results)] if results["missing"] else []
     trained = list(reversed(list(results["gains"])))
     for model in trained:
@@ -150,7 +155,8 @@ def nature(results: Mapping[str, Any], model: str) -> list[str]:
 
 
 def elicited(results: Mapping[str, Any]) -> list[str]:
-    """How much of the last Solver's gain the base shows once its answers begin as that Solver's do; nothing without a probe or a gain."""
+    """How much of the last Solver's gain the base shows once its answers begin as that Solver's do; nothing
+    without a probe or a gain."""
     probe = results.get("elicitation")
     if probe is None or not {"elicited", "beyond"} <= set(probe) or "average" not in probe["elicited"]:
         return []
@@ -179,7 +185,8 @@ def incomplete(results: Mapping[str, Any]) -> str:
 
 
 def _whole(results: Mapping[str, Any], key: str, model: str) -> tuple[str, Mapping[str, Any] | None]:
-    """Where the gains of `model` are to be read, and those gains: on average, or on the only suite; None where there is no whole."""
+    """Where the gains of `model` are to be read, and those gains: on average, or on the only suite; None
+    where there is no whole."""
     gains = results[key][model]
     if "average" in gains:
         return f"average of {len(results['suites'])} suites", gains["average"]

@@ -1,7 +1,9 @@
-"""Evaluations of fixture suites through the real command line and lmms-eval, all in one process (lmms-eval takes seconds to import).
+"""Evaluations of fixture suites through the real command line and lmms-eval, all in one process (lmms-eval
+takes seconds to import).
 
-`python suite_runs.py FOLDER`: FOLDER/data holds every suite (tests.fixtures.suite_rows). Only the engine is not a model: it says what a
-scenario wants said. Writes FOLDER/report.json: scenario -> exit code, stderr, how often the engine was asked.
+`python suite_runs.py FOLDER`: FOLDER/data holds every suite (tests.fixtures.suite_rows). Only the engine is
+not a model: it says what a scenario wants said. Writes FOLDER/report.json: scenario -> exit code, stderr, how
+often the engine was asked.
 """
 
 from __future__ import annotations

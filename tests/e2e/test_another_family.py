@@ -1,4 +1,5 @@
-"""The whole loop with a model of another family than Qwen's, in the natural prompt_format, on a folder of ordinary pictures."""
+"""The whole loop with a model of another family than Qwen's, in the natural prompt_format, on a folder of
+ordinary pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A run's evaluate stage over benchmarks: the real stage program, engine and lmms-eval on fixture rows; killed and resumed."""
+"""A run's evaluate stage over benchmarks: the real stage program, engine and lmms-eval on fixture rows;
+killed and resumed."""
 
 from __future__ import annotations
 

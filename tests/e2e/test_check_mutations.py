@@ -1,7 +1,9 @@
-"""`check` catches a training that silently broke: five mutations of the real stages on the shipped model, and the same run undisturbed.
+"""`check` catches a training that silently broke: five mutations of the real stages on the shipped model, and
+the same run undisturbed.
 
-One small run is made once (images, Questioner, questions, votes, Solver; no evaluation). A mutation redoes the stage it touches in a copy
-of it, through the real trainer, with the product's code patched in this process; `check` itself runs on the artefacts alone.
+One small run is made once (images, Questioner, questions, votes, Solver; no evaluation). A mutation redoes
+the stage it touches in a copy of it, through the real trainer, with the product's code patched in this
+process; `check` itself runs on the artefacts alone.
 """
 
 from __future__ import annotations

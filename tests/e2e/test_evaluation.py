@@ -1,4 +1,5 @@
-"""The evaluate stage as its own process, with the real engine and lmms-eval: undisturbed, failing, killed, resumed."""
+"""The evaluate stage as its own process, with the real engine and lmms-eval: undisturbed, failing, killed,
+resumed."""
 
 from __future__ import annotations
 
@@ -145,7 +146,8 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
 
 
 def test_lmms_eval_scored_all_ten_answers(evaluated):
-    """Its own report, against a count from the texts: `repeats` and `take_first_k` must bring every sample to the scorer."""
+    """Its own report, against a count from the texts: `repeats` and `take_first_k` must bring every sample to
+    the scorer."""
     reported = artefacts.read_json(evaluated / "lmms_eval.json")["results"]
     rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
     for suite, families in SUITES.items():
@@ -194,7 +196,8 @@ def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(eva
     assert resumed.returncode == 0, resumed.stderr
     for name in OUTPUTS:
         assert (folder / name).read_bytes() == (evaluated / name).read_bytes(), name
-    # The first attempt finished the greedy chunk and one of three sampled items, the second one more of those.
+    # The first attempt finished the greedy chunk and one of three sampled items, the second one more of
+    # those.
     facts = artefacts.sealed(folder)["facts"]
     assert facts["kept_answers"] == FAMILIES + 30 + 30
     assert facts["answers"] == 11 * FAMILIES

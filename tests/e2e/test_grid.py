@@ -1,4 +1,5 @@
-"""A grid of three arms through the command line, killed in the middle and gone on with: every stage run once, every run whole."""
+"""A grid of three arms through the command line, killed in the middle and gone on with: every stage run once,
+every run whole."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def test_three_arms_share_stages_and_survive_a_kill(tmp_path: Path) -> None:
     assert {entry["state"] for entry in index["runs"].values()} == {"done"}, err
     counts = Counter(event for _, _, event in events(out))
     ran = Counter((arm, event) for arm, _, event in events(out) if event == "stage-finished")
-    # V-Zero's seven stages ran once; one iteration is all of them; random labels add select, train and evaluate.
+    # V-Zero's seven stages ran once; one iteration is all of them; random labels add select, train and
+    # evaluate.
     assert ran == {("v-zero", "stage-finished"): 7, ("random-label", "stage-finished"): 3}
     assert counts["stage-shared"] == 7 + 5 and counts["stage-started"] == 7 + 3 + 1  # one was begun twice
     assert (

@@ -1,4 +1,5 @@
-"""`lmms-eval --model vzero`: found by its entry point, run by lmms-eval's own command line on a task of its own."""
+"""`lmms-eval --model vzero`: found by its entry point, run by lmms-eval's own command line on a task of its
+own."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_lmms_evals_own_command_line_runs_a_checkpoint_of_ours(tmp_path):
-    """The entry point is read from pyproject.toml into a distribution of its own, as an install would leave it."""
+    """The entry point is read from pyproject.toml into a distribution of its own, as an install would leave
+    it."""
     group = "lmms_eval.models"
     entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][group]
     about = tmp_path / "site" / "vzero_entry-0.dist-info"

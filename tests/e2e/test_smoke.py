@@ -1,4 +1,5 @@
-"""The whole smoke experiment through the command line, once undisturbed and once killed in three stages: the same results.
+"""The whole smoke experiment through the command line, once undisturbed and once killed in three stages: the
+same results.
 
 `VZERO_TEST_MODEL` names another base checkpoint than the shipped one.
 """

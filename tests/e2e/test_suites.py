@@ -1,4 +1,5 @@
-"""Real suites, from fixture rows, through the command line and lmms-eval's own code: scores, faults, interruptions."""
+"""Real suites, from fixture rows, through the command line and lmms-eval's own code: scores, faults,
+interruptions."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def tools() -> SimpleNamespace:
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a program (`COMMAND` or `IMAGES_ONLY`) with arguments; whatever still runs at the end of the test is ended."""
+    """Starts a program (`COMMAND` or `IMAGES_ONLY`) with arguments; whatever still runs at the end of the
+    test is ended."""
     started: list[subprocess.Popen[str]] = []
 
     def go(program: str, *words: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:

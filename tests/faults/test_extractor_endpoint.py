@@ -1,4 +1,5 @@
-"""The optional extractor model, against a small server on loopback: well, away, dying midway, talking rubbish."""
+"""The optional extractor model, against a small server on loopback: well, away, dying midway, talking
+rubbish."""
 
 from __future__ import annotations
 

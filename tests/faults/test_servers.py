@@ -1,4 +1,5 @@
-"""Servers that a stage starts: real processes, killed, frozen, left by a parent that dies. A small fake takes the place of vLLM."""
+"""Servers that a stage starts: real processes, killed, frozen, left by a parent that dies. A small fake takes
+the place of vLLM."""
 
 from __future__ import annotations
 

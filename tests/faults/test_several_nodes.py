@@ -1,5 +1,5 @@
-"""Training on several nodes: trees of processes on this machine with a rank each, that meet on loopback, killed on the way, against one
-process that nobody disturbs."""
+"""Training on several nodes: trees of processes on this machine with a rank each, that meet on loopback,
+killed on the way, against one process that nobody disturbs."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def assert_resumable(node: subprocess.Popen[str], sentence: str) -> None:
 def test_a_node_and_then_the_head_are_killed(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The Questioner, a copy of the weights a node. Whichever node is killed, the other ends its part within the time said, nothing goes on
-    running, and the same commands resume and end where one process does."""
+    """The Questioner, a copy of the weights a node. Whichever node is killed, the other ends its part within
+    the time said, nothing goes on running, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=ddp"]
     begun(tmp_path, words)
     head, other = both(launch, tools, tmp_path, QUESTIONER, words)
@@ -91,8 +91,8 @@ def test_a_node_and_then_the_head_are_killed(
 def test_split_weights_of_which_another_node_lost_a_process(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The Solver, its weights split over the nodes. kill -9 of the other node's process: node 0 says what happened there, node 1 ends with
-    it, and the same commands resume and end where one process does."""
+    """The Solver, its weights split over the nodes. kill -9 of the other node's process: node 0 says what
+    happened there, node 1 ends with it, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=fsdp2"]
     preset = begun(tmp_path, words)
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)

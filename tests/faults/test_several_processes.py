@@ -1,4 +1,5 @@
-"""Training in two processes that `accelerate launch` starts (gloo, CPU), killed on the way, against one process that nobody disturbs."""
+"""Training in two processes that `accelerate launch` starts (gloo, CPU), killed on the way, against one
+process that nobody disturbs."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ from vzero.runtime.stage import stage_folder
 def test_copies_whose_runner_was_killed(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The Questioner, a copy of the weights a process. kill -9 of the runner after a checkpoint: nothing goes on running, and the same
-    command resumes and ends where one process does."""
+    """The Questioner, a copy of the weights a process. kill -9 of the runner after a checkpoint: nothing goes
+    on running, and the same command resumes and ends where one process does."""
     begun(tmp_path, [*TWO, "launch.strategy=ddp"])
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     reached = checkpointed(tmp_path, QUESTIONER)
@@ -44,8 +45,8 @@ def test_copies_whose_runner_was_killed(
 def test_split_weights_that_lost_a_process(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends, the reason is told, and the same
-    command resumes and ends where one process does."""
+    """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends,
+    the reason is told, and the same command resumes and ends where one process does."""
     preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     lose_one(launch, tools, tmp_path, SOLVER, seconds=120)

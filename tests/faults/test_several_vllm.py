@@ -1,4 +1,5 @@
-"""Rollouts by vLLM in two processes that `accelerate launch` starts (gloo, CPU), an engine in each, against one process with one engine.
+"""Rollouts by vLLM in two processes that `accelerate launch` starts (gloo, CPU), an engine in each, against
+one process with one engine.
 
 Skipped where vLLM is not installed (`make vllm` adds it).
 """
@@ -33,8 +34,8 @@ VLLM = ["rollouts.engine=vllm", "engine.batch_sequences=64"]
 def test_each_process_draws_by_an_engine_of_its_own(
     launch: Launch, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The Questioner: copies of the weights undisturbed, and split weights with a process killed on the way. Either ends where one process
-    with one engine does, and every engine drew by the weights of the moment."""
+    """The Questioner: copies of the weights undisturbed, and split weights with a process killed on the way.
+    Either ends where one process with one engine does, and every engine drew by the weights of the moment."""
     runs = {name: tmp_path / name for name in ("single", "ddp", "fsdp2")}
     for name, run in runs.items():
         begun(run, [*VLLM, *(SMALL if name == "single" else TWO), f"launch.strategy={name}"])

@@ -1,4 +1,5 @@
-"""A labelling stage whose Solver is served elsewhere: whatever the server does, votes are its whole answers or there are none."""
+"""A labelling stage whose Solver is served elsewhere: whatever the server does, votes are its whole answers
+or there are none."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def ask(run: Path, url: str) -> Path:
 
 
 def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_server.Fault:
-    """Answers `\\boxed{ B }` seven times and `\\boxed{ C }` three times, from the pocket vocabulary; then, if asked to, breaks down."""
+    """Answers `\\boxed{ B }` seven times and `\\boxed{ C }` three times, from the pocket vocabulary; then, if
+    asked to, breaks down."""
     tokenizer, (eos,) = vocabulary.processor.tokenizer, sorted(vocabulary.eos)
     boxes = [
         [*tokenizer(f"\\boxed{{ {letter} }}", add_special_tokens=False)["input_ids"], eos]

@@ -1,4 +1,5 @@
-"""Trainings in several processes: a run made ready for one of its stages, and what must be equal to one process's."""
+"""Trainings in several processes: a run made ready for one of its stages, and what must be equal to one
+process's."""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ def finish(launch: Launch, run: Path, stage: str) -> None:
 
 
 def lose_one(launch: Launch, tools: SimpleNamespace, run: Path, stage: str, seconds: float) -> None:
-    """kill -9 of one process after a checkpoint, awaited for so long: the other ends, the reason is told, nothing is sealed."""
+    """kill -9 of one process after a checkpoint, awaited for so long: the other ends, the reason is told,
+    nothing is sealed."""
     process = launch(ONE_STAGE, str(run), stage)
     reached = checkpointed(run, stage)
     tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", seconds=seconds)

@@ -81,7 +81,8 @@ def test_another_family_has_its_language_model_found() -> None:
 
 
 def test_packed_log_probabilities_through_adapters() -> None:
-    """New adapters change nothing; filled ones give what weights merged by hand give, one unpadded sequence at a time; off, the base."""
+    """New adapters change nothing; filled ones give what weights merged by hand give, one unpadded sequence
+    at a time; off, the base."""
     torch.set_num_threads(1)
     plain, new, filled = (
         tiny_model.model(tiny_model.vocabulary(144)),

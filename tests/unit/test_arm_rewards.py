@@ -1,4 +1,5 @@
-"""Rewards of the arms against values worked by hand and against other implementations; what the trainers are told by them."""
+"""Rewards of the arms against values worked by hand and against other implementations; what the trainers are
+told by them."""
 
 from __future__ import annotations
 

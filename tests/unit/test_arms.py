@@ -22,7 +22,8 @@ def preset_of(name: str, **more: Any) -> Preset:
 
 
 def specs(name: str, **more: Any) -> dict[str, str]:
-    """Stage name -> digest of what determines it, the inputs by their own digests: what `vzero.runtime.stage.spec_of` finds once they are done."""
+    """Stage name -> digest of what determines it, the inputs by their own digests: what
+    `vzero.runtime.stage.spec_of` finds once they are done."""
     found: dict[str, str] = {"base": "base"}
     for stage in plan(preset_of(name, **more)):
         inputs = {role: found[source] for role, source in stage.inputs.items()}

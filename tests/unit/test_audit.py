@@ -1,4 +1,5 @@
-"""The audit of rewards: expectations worked by hand, agreement with simulation and with the trainer's own reward."""
+"""The audit of rewards: expectations worked by hand, agreement with simulation and with the trainer's own
+reward."""
 
 from __future__ import annotations
 
@@ -44,10 +45,11 @@ def whole() -> Audit:
 
 
 def test_two_votes_by_hand() -> None:
-    # Each vote: right 1/2, each wrong option 1/6. Intuition right: two right (1/4) pay 0; right and another (1/2) tie, first seen half the
-    # time, pay .5 or .25; the same wrong one twice (1/12) pays .5; two wrong ones (1/6) pay .25: 13/48.
-    # Intuition wrong: two right 1/4 * .5; right and it (1/6) * .375; right and another (1/3) * .25; it twice 0; another twice (1/18) * .5;
-    # it and another wrong one (1/9) * .375; two others (1/18) * .25: 17/48.
+    # Each vote: right 1/2, each wrong option 1/6. Intuition right: two right (1/4) pay 0; right and another
+    # (1/2) tie, first seen half the time, pay .5 or .25; the same wrong one twice (1/12) pays .5; two wrong
+    # ones (1/6) pay .25: 13/48. Intuition wrong: two right 1/4 * .5; right and it (1/6) * .375; right and
+    # another (1/3) * .25; it twice 0; another twice (1/18) * .5; it and another wrong one (1/9) * .375; two
+    # others (1/18) * .25: 17/48.
     found = row(DUAL, "honest, hard", EVEN, 2)
     assert found.reward == pytest.approx(0.6 * 13 / 48 + 0.4 * 17 / 48, abs=1e-12)
     assert found.kept == pytest.approx(1 / 2 + 1 / 6)  # c = .5
@@ -74,7 +76,8 @@ def test_a_flawless_solver_by_hand(player: str, dual: float, single: float, vote
 
 
 def test_an_unanswerable_question_by_hand() -> None:
-    # One vote, each option 1/4, the intuitive answer too: c = 1, which the filter drops; agreement 1/4 pays 0, else .5.
+    # One vote, each option 1/4, the intuitive answer too: c = 1, which the filter drops; agreement 1/4 pays
+    # 0, else .5.
     one = row(DUAL, "unanswerable", EVEN, 1)
     assert (one.reward, one.agreement, one.kept) == pytest.approx((0.375, 0.25, 0.0))
     # Two votes: equal (1/4) are dropped, unequal kept; no label is ever right.
@@ -83,7 +86,8 @@ def test_an_unanswerable_question_by_hand() -> None:
 
 
 def test_unreadable_votes_count_against_confidence() -> None:
-    # Two votes, each right 1/2 or unreadable 1/2: c = 1 (1/4), .5 (1/2), 0 (1/4); wrong intuition earns .5, .25, 0.
+    # Two votes, each right 1/2 or unreadable 1/2: c = 1 (1/4), .5 (1/2), 0 (1/4); wrong intuition earns .5,
+    # .25, 0.
     half = Solver("half", easy=0.5, hard=0.5, unreadable=0.5)
     found = row(DUAL, "wrong on easy", half, 2)
     assert (found.reward, found.confidence, found.kept, found.usable) == pytest.approx((0.25, 0.5, 0.5, 0.5))
@@ -280,7 +284,8 @@ def test_each_known_defect_shows_its_damage() -> None:
     # Blind votes are a quarter each whatever is asked, so hard and easy questions earn the same.
     blind = found["blind-server"]
     assert blind.without > 0.3 and blind.with_ == pytest.approx(0, abs=1e-12)
-    # Reading prose, a reply without an answer votes A ("It is a circle next to point B"): 4 of 10 votes, as many as the right option gets.
+    # Reading prose, a reply without an answer votes A ("It is a circle next to point B"): 4 of 10 votes, as
+    # many as the right option gets.
     assert found["article-votes"].without > 0.9 and found["article-votes"].with_ < 0.6
     # c over readable votes alone: E[c] = E[top / readable], here by simulation.
     generator = random.Random(0)
@@ -317,13 +322,15 @@ def test_the_repairs_close_the_known_hole() -> None:
     assert [note.split(":")[0] for note in notes] == ["frozen-questioner", "one-iteration"]
     able = SOLVERS[1]
     by = {one.name: one for one in rules}
-    # The wrong guess on an easy question, c = .95: .5c; with a frozen intuition it is right, so 1-c; capped min(.5c, 1-c).
+    # The wrong guess on an easy question, c = .95: .5c; with a frozen intuition it is right, so 1-c; capped
+    # min(.5c, 1-c).
     earned = {name: row(one, "wrong on easy", able, 10).reward for name, one in by.items()}
     assert earned["v-zero"] == pytest.approx(0.475, abs=1e-3) and earned["answerable"] == earned["v-zero"]
     assert earned["frozen-intuition"] == pytest.approx(0.05, abs=0.001) and earned[
         "capped-mismatch"
     ] == pytest.approx(0.05, abs=0.001)
-    # A question without a right option: four even chances, so another set of votes follows the majority one time in four.
+    # A question without a right option: four even chances, so another set of votes follows the majority one
+    # time in four.
     kept = {name: row(one, "unanswerable", able, 10).kept for name, one in by.items()}
     assert kept["answerable"] == pytest.approx(kept["v-zero"] / 4) and kept["repaired"] == kept["answerable"]
     # Of hard questions it keeps two in three, and nearly all of those it keeps are labelled right.

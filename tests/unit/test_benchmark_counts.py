@@ -1,4 +1,5 @@
-"""What the benchmarks compare, counted and never timed: encoder passes, positions, padding, and that both sides compute the same."""
+"""What the benchmarks compare, counted and never timed: encoder passes, positions, padding, and that both
+sides compute the same."""
 
 from __future__ import annotations
 
@@ -141,10 +142,12 @@ def test_a_generation_batch_needs_fewer_encoder_passes(role: str, tmp_path: Path
     ours, stock = both(training.batch_of(role, tmp_path))
     group = 4 if role == "questioner" else 5
     sequences = training.PROMPTS * group
-    # Stock: once a sequence for each of rollout, old and reference log-probabilities, update; ten times a valid question.
+    # Stock: once a sequence for each of rollout, old and reference log-probabilities, update; ten times a
+    # valid question.
     votes = stock.images - 4 * sequences
     assert votes % 10 == 0 and (votes > 0) == (role == "questioner")
-    # Ours: once a picture for each of rollouts, votes, reference and update, and the old policy's for the second of two optimizer steps.
+    # Ours: once a picture for each of rollouts, votes, reference and update, and the old policy's for the
+    # second of two optimizer steps.
     assert ours.images <= training.PROMPTS * (3.5 + (role == "questioner"))
     assert padding_factor(ours) <= 1.1 and padding_factor(ours) < padding_factor(stock)
 

@@ -1,4 +1,5 @@
-"""Benchmarks in a preset: which lists are taken, what pins their data, and what verdicts stored beside answers come to."""
+"""Benchmarks in a preset: which lists are taken, what pins their data, and what verdicts stored beside
+answers come to."""
 
 from __future__ import annotations
 
@@ -159,7 +160,8 @@ def row(item: str, greedy: dict[str, Any], *sampled: dict[str, Any]) -> dict[str
 
 
 def test_stored_verdicts_decide_and_not_the_letters() -> None:
-    """A nearest-option gift is right without an answer; an answer may be right under another name than the gold one's."""
+    """A nearest-option gift is right without an answer; an answer may be right under another name than the
+    gold one's."""
     one = row(
         "1",
         answer(None, True, False),

@@ -1,4 +1,5 @@
-"""The rules of `check`, each on rows worked by hand: what passes, what fails, and that the second set of formulas agrees with the first."""
+"""The rules of `check`, each on rows worked by hand: what passes, what fails, and that the second set of
+formulas agrees with the first."""
 
 from __future__ import annotations
 
@@ -73,8 +74,9 @@ def completions(generation: int, rewarded: list[list[float]], tokens: list[int])
     return rows
 
 
-# Two generations of two steps with one prompt each; rewards 1 and 0, lengths 3 and 1: advantages +-.70701, so the first step weighs
-# -(3 - 1) .70701 over 8 / 2 tokens: -.353503. With KL .2, beta .5 and 4 of 4 tokens the second generation's loss is .1 more.
+# Two generations of two steps with one prompt each; rewards 1 and 0, lengths 3 and 1: advantages +-.70701, so
+# the first step weighs -(3 - 1) .70701 over 8 / 2 tokens: -.353503. With KL .2, beta .5 and 4 of 4 tokens the
+# second generation's loss is .1 more.
 ROWS = completions(1, [[1.0, 0.0], [1.0, 0.0]], [3, 1]) + completions(2, [[1.0, 0.0], [1.0, 0.0]], [3, 1])
 METRICS = [
     {"step": 1, "generation": 1, "loss": -0.353503, "kl": 0.0},

@@ -79,7 +79,8 @@ def test_the_longer_side_of_a_lopsided_interval_counts() -> None:
 
 
 def test_few_degrees_of_freedom_take_a_t_distribution() -> None:
-    # 2 degrees of freedom: 95 % needs 4.303, 90 % needs 2.920 errors. Half width .0143 -> 90 % +- .0097; as if normal +- .0120.
+    # 2 degrees of freedom: 95 % needs 4.303, 90 % needs 2.920 errors. Half width .0143 -> 90 % +- .0097; as
+    # if normal +- .0120.
     assert judge(CLAIM, measured(0.02, 0.0143, freedom=2)).verdict is Verdict.REPRODUCED
     assert judge(CLAIM, measured(0.02, 0.0143)).verdict is Verdict.INCONCLUSIVE
 
@@ -151,8 +152,9 @@ def test_what_would_settle_an_order_by_hand() -> None:
 
 
 def test_what_would_settle_a_gain_by_hand() -> None:
-    # Error .02 / 1.96 = .010204. If zero is true: the band is .01 away, needs .01 / 2.8016 = .0035694: 8.1728 times the items.
-    # If the claim is true: the middle of a band of half width .01 needs .01 / 2.9264 = .0034172: 8.9174 times the items.
+    # Error .02 / 1.96 = .010204. If zero is true: the band is .01 away, needs .01 / 2.8016 = .0035694: 8.1728
+    # times the items. If the claim is true: the middle of a band of half width .01 needs .01 / 2.9264 =
+    # .0034172: 8.9174 times the items.
     found = judge(CLAIM, measured(0.0, 0.02, by_seed=()))
     assert [(one.to, one.items) for one in found.settle] == [
         (Verdict.CONTRADICTED, 8173),
@@ -175,7 +177,8 @@ def test_items_cannot_settle_what_the_seeds_leave_open() -> None:
 
 
 def test_few_seeds_do_not_make_the_items_look_uncertain() -> None:
-    # Error of the seeds .01, of the items .005. With 2.5 degrees of freedom 95 % is 3.56 errors, not 1.96; the gain needs .03 / 2.8016.
+    # Error of the seeds .01, of the items .005. With 2.5 degrees of freedom 95 % is 3.56 errors, not 1.96;
+    # the gain needs .03 / 2.8016.
     by_seed, freedom = (0.03 - math.sqrt(0.0003), 0.03, 0.03 + math.sqrt(0.0003)), 2.5
     half = float(scipy_stats.t.ppf(0.975, freedom)) * math.hypot(0.01, 0.005)
     found, target = judge(ORDER, measured(0.03, half, by_seed=by_seed, freedom=freedom)), (0.03 / 2.8016) ** 2

@@ -1,4 +1,5 @@
-"""Comparisons of runs: pooling against hand-worked cases, rows side by side, tolerant reading, and every format with hostile names."""
+"""Comparisons of runs: pooling against hand-worked cases, rows side by side, tolerant reading, and every
+format with hostile names."""
 
 from __future__ import annotations
 
@@ -268,7 +269,8 @@ def test_what_would_settle_a_claim_follows_from_the_two_variances(tmp_path: Path
     [("greedy", "REPRODUCED"), ("sampled", "PROTOCOL DEVIATION"), ("maj@2", "PROTOCOL DEVIATION")],
 )
 def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, verdict: str) -> None:
-    """Sampled answers that cannot be read are no fault of greedy ones; votes are not what the claim is about."""
+    """Sampled answers that cannot be read are no fault of greedy ones; votes are not what the claim is
+    about."""
     for path in runs.rglob("results.json"):
         found = artefacts.read_json(path)
         found["metrics"] = ["greedy", "sampled", "maj@2"]
@@ -292,7 +294,8 @@ def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, v
 
 
 def test_arms_are_compared_on_the_seeds_that_both_have(runs: Path) -> None:
-    """A seed of one arm alone changes its level, and neither way of asking for the difference between the two."""
+    """A seed of one arm alone changes its level, and neither way of asking for the difference between the
+    two."""
 
     def difference(arm: str, over: str) -> tuple[float, float, float, int]:
         rows = {one["name"]: one for one in compare(load([runs]), against=over)["rows"]}

@@ -38,7 +38,8 @@ MICRO = [Group(3, 4, (2, 1)), Group(2, 0, (4,))]
         ),  # three rows of 5 + 6, the longest of the generation batch
         (ALONE["trim to the micro-batch"], Work(3 * 7, 3 * 7**2, 7, 8, 32)),  # of 3 + 4, the longest here
         (ALONE["pack (no padding)"], Work(5 + 4 + 6, 25 + 16 + 36, 7, 8, 32)),
-        # two prompts of 5 without their last token, three completions of 6 with it in front, each seeing its prompt and itself
+        # two prompts of 5 without their last token, three completions of 6 with it in front, each seeing its
+        # prompt and itself
         (ALONE["share prompts"], Work(2 * 4 + 3 * 6, 2 * 16 + 3 * 6 * 10, 7, 8, 32)),
         (ALONE["encode a picture once"], Work(33, 363, 7, 4, 16)),
         (OURS, Work(2 + 1 + 7, 2 * 4 + 3 * 4 * 6, 7, 4, 16)),
@@ -76,7 +77,8 @@ def test_a_group_may_be_cut_by_a_micro_batch() -> None:
 
 def test_drawing_by_hand() -> None:
     asked = [Group(3, 4, (2, 1)), Group(3, 4, (3,))]
-    # Fed back: 1, 0 and 2 tokens, which read 4, nothing, and 4 + 5 positions. Two slots: the second takes the third completion at once.
+    # Fed back: 1, 0 and 2 tokens, which read 4, nothing, and 4 + 5 positions. Two slots: the second takes the
+    # third completion at once.
     assert shared(asked, [4], 2, SHAPE) == Drawing(Work(6, 18, 2, 4, 16), Work(3, 13, 3), 2, 13)
     # Two batches: rows of 2 and 1 tokens go one step, reading 4 each; the row of 3 goes two, reading 4 and 5.
     assert separate(asked, 2, SHAPE) == Drawing(Work(9, 27, 3, 12, 48), Work(4, 17, 4), 3, 17)
@@ -134,12 +136,14 @@ SMALL = Workload(
 
 
 def test_an_iteration_by_hand() -> None:
-    """Equal lengths: 5 pictures are 2 whole generation batches of 2 prompts, of 2 and then 3 completions; 5 questions are written."""
+    """Equal lengths: 5 pictures are 2 whole generation batches of 2 prompts, of 2 and then 3 completions; 5
+    questions are written."""
     found = estimate(SHAPE, SMALL, Card(slots=100, trainers=1, voters=1))
     patches, seen = 4 * 2, (4 * 2) ** 2
     vision = 2 * 1.5 * patches + 4 * 2 * seen  # one picture
     attention, head = 4 * 2 * 4, 2 * 6  # a pair, a scored position
-    # stock: 8 sequences of 5 + 4 tokens: 81 pairs, 4 scored; four passes in the update, two for log-probabilities
+    # stock: 8 sequences of 5 + 4 tokens: 81 pairs, 4 scored; four passes in the update, two for
+    # log-probabilities
     sequence = 2 * 10 * 9 + attention * 81 + head * 4 + vision
     assert found.phases["Questioner: update"].stock.flops == 4 * 8 * sequence
     assert found.phases["Questioner: log-probabilities"].stock.flops == 2 * 8 * sequence
@@ -147,7 +151,8 @@ def test_an_iteration_by_hand() -> None:
     group = 2 * 10 * (4 + 8) + attention * (16 + 2 * 4 * 8) + head * 8 + vision
     assert found.phases["Questioner: update"].ours.flops == 4 * 4 * group
     assert found.phases["Questioner: log-probabilities"].ours.flops == pytest.approx(1.5 * 4 * group)
-    # votes: 2 on each of 8 questions about 4 pictures, prompts of 5; of 5 tokens 4 are fed, which read 6 + 7 + 8 + 9
+    # votes: 2 on each of 8 questions about 4 pictures, prompts of 5; of 5 tokens 4 are fed, which read 6 + 7
+    # + 8 + 9
     vote = 2 * 10 * 4 + attention * 30 + head * 4
     prompt = 2 * 10 * 5 + attention * 25 + head
     assert found.phases["Questioner: votes"].ours.flops == 16 * vote + 8 * prompt + 4 * vision

@@ -1,4 +1,5 @@
-"""Accuracy by number of samples against enumeration, changed answers by hand, and every rule of the collapse alarm."""
+"""Accuracy by number of samples against enumeration, changed answers by hand, and every rule of the collapse
+alarm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Dealing a generation batch to several processes: every prompt once, steps of the same prompts as in one process, groups whole."""
+"""Dealing a generation batch to several processes: every prompt once, steps of the same prompts as in one
+process, groups whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Containers and launch files: what can be held true without an engine, a cluster or a GPU. `make image-test` builds and runs the image."""
+"""Containers and launch files: what can be held true without an engine, a cluster or a GPU. `make image-test`
+builds and runs the image."""
 
 from __future__ import annotations
 
@@ -121,12 +122,14 @@ def test_accelerate_reads_the_launch_file() -> None:
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """An environment in which `vzero-harness` ends as CODE says, or waits to be told to stop, and `scontrol` notes what it was asked."""
+    """An environment in which `vzero-harness` ends as CODE says, or waits to be told to stop, and `scontrol`
+    notes what it was asked."""
     programs = {
         "vzero": '[ "$1" = doctor ] && exit 0\necho "$SLURM_NODEID at $MASTER_ADDR: $@" >> tasked\n[ "$CODE" = wait ] || exit "$CODE"\n'
         'trap "exit 75" TERM\ntouch started$SLURM_NODEID\nsleep 30 & wait',
         "scontrol": 'echo "$@" >> requeued',
-        # Two tasks with their numbers; the highest of their exit codes. A real srun kills its tasks when it is sent SIGTERM.
+        # Two tasks with their numbers; the highest of their exit codes. A real srun kills its tasks when it
+        # is sent SIGTERM.
         "srun": """
             trap 'kill -9 $a $b; exit 137' TERM
             while [ "${1#--}" != "$1" ]; do shift; done

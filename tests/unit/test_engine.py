@@ -1,4 +1,5 @@
-"""The transformers engine against Hugging Face's own generate and against a plain forward over whole sequences."""
+"""The transformers engine against Hugging Face's own generate and against a plain forward over whole
+sequences."""
 
 from __future__ import annotations
 
@@ -249,7 +250,8 @@ def test_finished_rows_leave_the_batch(model, processor) -> None:
 
 @pytest.mark.parametrize("room", [64, 2])
 def test_free_slots_are_filled_while_others_decode(model, processor, room: int, monkeypatch) -> None:
-    """Rows of other ages and prompt lengths side by side draw what they draw alone, in fewer steps than batch after batch would take."""
+    """Rows of other ages and prompt lengths side by side draw what they draw alone, in fewer steps than batch
+    after batch would take."""
     monkeypatch.setattr(kv_cache, "_SPARE_TOKENS", room)
     requests = [replace(one, seed=10 * i + j) for i in range(4) for j, one in enumerate(several())]
     sampling = SamplingConfig(n=3, repetition_penalty=1.2, top_p=0.9, max_new_tokens=60)

@@ -1,4 +1,5 @@
-"""Suites, their task files and data, the functions lmms-eval calls, and the check of its numbers against ours."""
+"""Suites, their task files and data, the functions lmms-eval calls, and the check of its numbers against
+ours."""
 
 from __future__ import annotations
 

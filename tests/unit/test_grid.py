@@ -1,4 +1,5 @@
-"""The grid over the real runner and store, with stages that only write down that they ran: what is shared, matched, noted and resumed."""
+"""The grid over the real runner and store, with stages that only write down that they ran: what is shared,
+matched, noted and resumed."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def settle(ctx: StageContext, kept: int) -> dict[str, Any]:
 
 
 class Runner:
-    """`run_one` of a grid: the real `run_plan`, its stages done in this process; `ran` is what was not shared."""
+    """`run_one` of a grid: the real `run_plan`, its stages done in this process; `ran` is what was not
+    shared."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, break_at: Callable[[str, str], None] = lambda run, stage: None
@@ -158,7 +160,8 @@ def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.Mon
         "v-zero,frozen-questioner,one-iteration,frozen-intuition,no-filter,sft-votes",
     )
     runs = {name.split("/")[0]: entry for name, entry in index["runs"].items()}
-    # Two trainings of the Questioner: 2 generations x 16 prompts x 4 completions, three in four valid, 10 votes each; labels 2 x 90 x 10.
+    # Two trainings of the Questioner: 2 generations x 16 prompts x 4 completions, three in four valid, 10
+    # votes each; labels 2 x 90 x 10.
     assert runs["v-zero"]["compute"] == {
         "images": 96,
         "written": 192,

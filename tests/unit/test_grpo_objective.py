@@ -1,7 +1,7 @@
 """The objective against a second implementation, and the policy's log-probabilities against the engine's.
 
-The second implementation shares no code with TRL or with ours: one unpadded sequence at a time through Hugging Face's own forward, the
-public code's formulas as it writes them, PyTorch's AdamW.
+The second implementation shares no code with TRL or with ours: one unpadded sequence at a time through
+Hugging Face's own forward, the public code's formulas as it writes them, PyTorch's AdamW.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def even_tokens(completion: Completion) -> float:
 
 
 def train_on(folder: Path, base: Path, prompts: list[Prompt], settings: GrpoSettings) -> list[Group]:
-    """Train; returns what was drawn, in order. The first group of a generation has rewards without any spread."""
+    """Train; returns what was drawn, in order. The first group of a generation has rewards without any
+    spread."""
     drawn: list[Group] = []
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:
@@ -89,8 +90,8 @@ def token_losses(
     settings: GrpoSettings,
     weight: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
-    """Per token: clipped surrogate, dual clip where the advantage is negative, its weight, k3 against the initial policy (here also the
-    old one)."""
+    """Per token: clipped surrogate, dual clip where the advantage is negative, its weight, k3 against the
+    initial policy (here also the old one)."""
     ratio = (new - old).exp()
     low, high = 1 - settings.clip_epsilon, 1 + settings.clip_epsilon
     loss = torch.max(-advantage * ratio, -advantage * ratio.clamp(low, high))
@@ -102,7 +103,8 @@ def token_losses(
 def another_engine(
     requests: Sequence[Request], sampling: SamplingConfig, whole: Callable[..., list[Rollout]]
 ) -> list[Rollout]:
-    """The same draws by an engine that finds a third of the tokens likelier than the policy does, and some of them much less likely."""
+    """The same draws by an engine that finds a third of the tokens likelier than the policy does, and some of
+    them much less likely."""
     return [
         replace(
             rollout,
@@ -214,8 +216,8 @@ def test_engine_and_trainer_agree_on_the_shipped_policy(
 ) -> None:
     """The live policy's log-probabilities, token by token, are those the ratio starts from.
 
-    The engine never draws structural tokens, so its distribution is renormalised without them: its log-probabilities are higher by what
-    little mass the policy gives those, and never lower.
+    The engine never draws structural tokens, so its distribution is renormalised without them: its
+    log-probabilities are higher by what little mass the policy gives those, and never lower.
     """
     batches = []
     prepare = GroupTrainer._prepare_inputs

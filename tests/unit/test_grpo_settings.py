@@ -1,4 +1,5 @@
-"""The mapping to TRL: each field against the public code's value, the batches by hand, the order of prompts, whole checkpoints."""
+"""The mapping to TRL: each field against the public code's value, the batches by hand, the order of prompts,
+whole checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Training by TRL on a tiny random model: what the trainer sees, what a kill leaves, what a failing Solver does."""
+"""Training by TRL on a tiny random model: what the trainer sees, what a kill leaves, what a failing Solver
+does."""
 
 from __future__ import annotations
 
@@ -172,7 +173,8 @@ def test_checkpoint_is_as_the_base_but_for_weights(undisturbed: Path, base: Path
 def test_the_trainer_differentiates_what_was_drawn(
     base: Path, prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole prompts a step, and log-probabilities equal to an unbatched, unpadded forward of Hugging Face's own model."""
+    """Whole prompts a step, and log-probabilities equal to an unbatched, unpadded forward of Hugging Face's
+    own model."""
     batches, drawn = [], []
     prepare = GroupTrainer._prepare_inputs
     monkeypatch.setattr(
@@ -217,8 +219,8 @@ def test_the_trainer_differentiates_what_was_drawn(
 
 
 def _first_loss(groups: list[Group]) -> float:
-    """The objective of the first optimizer step by hand: ratio 1 and KL 0, so minus the mean advantage of its tokens. "dapo" divides by the
-    tokens of the generation batch over its steps."""
+    """The objective of the first optimizer step by hand: ratio 1 and KL 0, so minus the mean advantage of its
+    tokens. "dapo" divides by the tokens of the generation batch over its steps."""
     weighted = 0.0
     for group in groups[:2]:
         rewards = [
@@ -293,7 +295,8 @@ def test_finished_training_is_only_saved_again(
 def test_groups_are_told_ahead_and_change_nothing(
     undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
 ) -> None:
-    """Every group once, before the reward sees the batch, with the completions that the reward sees; and the same training to the bit."""
+    """Every group once, before the reward sees the batch, with the completions that the reward sees; and the
+    same training to the bit."""
     told: list[tuple[int, Group]] = []
 
     def ahead(groups: Sequence[Group], generation: int) -> None:

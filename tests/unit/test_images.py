@@ -1,4 +1,5 @@
-"""The images stage on folders made here: what is used, what is skipped and why, and what a later stage may open."""
+"""The images stage on folders made here: what is used, what is skipped and why, and what a later stage may
+open."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def noisy(form: str) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises `width` x `height`, written by hand after the PNG specification."""
+    """A PNG of a few bytes whose header promises `width` x `height`, written by hand after the PNG
+    specification."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -176,7 +178,8 @@ def test_nothing_usable_is_one_sentence(tmp_path: Path, folder: Path) -> None:
 
 
 def test_large_pictures_are_shrunk_whenever_they_are_opened(tmp_path: Path, folder: Path) -> None:
-    """400 x 300 to 30,000 pixels is half of each side. The record keeps the file's own size and bytes; small ones stay as they are."""
+    """400 x 300 to 30,000 pixels is half of each side. The record keeps the file's own size and bytes; small
+    ones stay as they are."""
     (folder / "a.png").write_bytes(picture(size=(400, 300)))
     (folder / "b.png").write_bytes(picture(size=(200, 150)))
     stage.run(context(tmp_path, folder, shrink_megapixels=0.03))

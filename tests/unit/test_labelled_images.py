@@ -1,4 +1,5 @@
-"""The defect label-selection: the pocket world annotates its images, the base answers, and labels decide which images are used."""
+"""The defect label-selection: the pocket world annotates its images, the base answers, and labels decide
+which images are used."""
 
 from __future__ import annotations
 

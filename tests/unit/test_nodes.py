@@ -1,4 +1,5 @@
-"""What nodes tell each other, without any training: who joins, who is refused, who is gone, and whose fault a failure was."""
+"""What nodes tell each other, without any training: who joins, who is refused, who is gone, and whose fault a
+failure was."""
 
 from __future__ import annotations
 
@@ -371,7 +372,8 @@ def test_a_nodes_part_of_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_first_process_of_each_machine_answers_its_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four processes on two machines, one after the other: what each would put into the common list, then what it takes out of it."""
+    """Four processes on two machines, one after the other: what each would put into the common list, then
+    what it takes out of it."""
     worlds = [World(rank, 4, 2, rank % 2) for rank in range(4)]
     put, taken = [], []
     for here in worlds:

@@ -1,4 +1,5 @@
-"""Arms and rewards out of the user's files: what they become, what is refused and how, and what two of them share."""
+"""Arms and rewards out of the user's files: what they become, what is refused and how, and what two of them
+share."""
 
 from __future__ import annotations
 
@@ -181,7 +182,8 @@ SOFT = """def solver_reward(one):
 
 
 def test_a_solver_paid_by_a_file() -> None:
-    """Votes A, A, B, unreadable, A; label A; a group of A, B and nothing: .6 + 1 + 10, .2 + 10, and .2 + 10 with the unreadable one."""
+    """Votes A, A, B, unreadable, A; label A; a group of A, B and nothing: .6 + 1 + 10, .2 + 10, and .2 + 10
+    with the unreadable one."""
     prompt = Prompt("q1", (), ImageRecord("i", Path("x"), "", 2, 2), "A")
     texts = ("\\boxed{A}", "so \\boxed{ b }", "no box")
     group = Group(prompt, tuple(Completion(text, (1,), (0.0,), "stop") for text in texts))
@@ -218,7 +220,8 @@ def test_source_and_name_go_together() -> None:
 
 
 def test_the_audit_plays_against_a_reward_of_ones_own(tmp_path: Path) -> None:
-    """V-Zero's formula written anew as a file: simulated, so its rewards lie within their intervals around the enumerated ones."""
+    """V-Zero's formula written anew as a file: simulated, so its rewards lie within their intervals around
+    the enumerated ones."""
     text = (
         "def reward(asked):\n"
         "    counts = {one: asked.votes.count(one) for one in asked.votes if one}\n"
@@ -256,7 +259,8 @@ def test_the_audit_keeps_what_the_arm_keeps(tmp_path: Path) -> None:
 
 
 def _chance_of_top(most: int) -> float:
-    """That the fullest of four cells gets `most` of ten balls: 10! [x^10] (sum x^k / k!)^4 / 4^10, up to `most` less up to one less."""
+    """That the fullest of four cells gets `most` of ten balls: 10! [x^10] (sum x^k / k!)^4 / 4^10, up to
+    `most` less up to one less."""
     up_to = [
         np.polynomial.Polynomial([1 / math.factorial(k) for k in range(top + 1)]) ** 4
         for top in (most, most - 1)

@@ -1,4 +1,5 @@
-"""What a newcomer's set-up rests on: the lock, the declared dependencies, the direction of imports, the contents of the wheel."""
+"""What a newcomer's set-up rests on: the lock, the declared dependencies, the direction of imports, the
+contents of the wheel."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def sources(package: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Absolute module names a file imports anywhere, also inside functions; relative imports stay in their package."""
+    """Absolute module names a file imports anywhere, also inside functions; relative imports stay in their
+    package."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

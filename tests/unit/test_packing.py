@@ -1,4 +1,5 @@
-"""Packed micro-batches: the layout by hand; values and gradients against one unpadded sequence at a time; the padded path beside it."""
+"""Packed micro-batches: the layout by hand; values and gradients against one unpadded sequence at a time; the
+padded path beside it."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def test_a_packed_row_by_hand() -> None:
 
 
 def batch_of(model, generator: torch.Generator, groups: list[int]) -> dict:
-    """A micro-batch as TRL pads it: groups of the given sizes, prompts and completions of random lengths, pictures of two sizes."""
+    """A micro-batch as TRL pads it: groups of the given sizes, prompts and completions of random lengths,
+    pictures of two sizes."""
     rows, pixels, grids, pictures = [], [], [], []
     for size in groups:
         side = int(torch.randint(2, 4, (1,), generator=generator)) * 2
@@ -84,7 +86,8 @@ def batch_of(model, generator: torch.Generator, groups: list[int]) -> dict:
 
 
 def one_at_a_time(model, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sequences, completion time) log-probabilities and entropies by Hugging Face's own forward, unpadded."""
+    """(sequences, completion time) log-probabilities and entropies by Hugging Face's own forward,
+    unpadded."""
     values, entropies = (
         torch.zeros(len(batch["rows"]), batch["own"]),
         torch.zeros(len(batch["rows"]), batch["own"]),

@@ -1,4 +1,5 @@
-"""Runs and evaluations refuse the same foreign places in the same words, and delete nothing that they did not write."""
+"""Runs and evaluations refuse the same foreign places in the same words, and delete nothing that they did not
+write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Plans against sums done by hand, published totals, the real image processor, and what stages really took on the CPU."""
+"""Plans against sums done by hand, published totals, the real image processor, and what stages really took on
+the CPU."""
 
 from __future__ import annotations
 
@@ -203,7 +204,8 @@ def test_hours_scale_as_work_does() -> None:
 
 
 def test_rollouts_take_the_time_of_the_engine_that_draws_them() -> None:
-    """In several processes too; decoding by transformers reaches a fifth of the bandwidth, and reads weights of twice the size."""
+    """In several processes too; decoding by transformers reaches a fifth of the bandwidth, and reads weights
+    of twice the size."""
     slow, fast = (planned("qwen2.5-vl-7b", rollouts__engine=name) for name in ("transformers", "vllm"))
     before, after = ({part.name: part.hours for part in plan.parts} for plan in (slow, fast))
     trained = "train the Questioner"

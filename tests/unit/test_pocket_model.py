@@ -1,4 +1,5 @@
-"""The pocket model is Qwen2.5-VL to everything that loads it, and its pretraining feeds it what the processor would."""
+"""The pocket model is Qwen2.5-VL to everything that loads it, and its pretraining feeds it what the processor
+would."""
 
 import random
 

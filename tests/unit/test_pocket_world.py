@@ -120,7 +120,8 @@ def test_careful_reasoning_without_blind_spots_is_right(seed):
 
 
 def test_majority_beats_every_single_style_on_hard_questions():
-    """The room the world leaves: with blind spots learned in full, ten mixed votes are right far more often than any one style."""
+    """The room the world leaves: with blind spots learned in full, ten mixed votes are right far more often
+    than any one style."""
     rng = random.Random(0)
     right = dict.fromkeys(annotators.CAREFUL, 0)
     majority = total = 0

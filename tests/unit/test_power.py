@@ -56,7 +56,8 @@ def test_equivalence_power_matches_simulation(true: float, error: float) -> None
 
 
 def test_error_for_equivalence() -> None:
-    # In the middle of the band both tests fail alike: 2 Phi(h / e - z95) - 1 = .8, so h / e = z95 + z90 = 1.644854 + 1.281552.
+    # In the middle of the band both tests fail alike: 2 Phi(h / e - z95) - 1 = .8, so h / e = z95 + z90 =
+    # 1.644854 + 1.281552.
     assert power.error_for_equivalence(0.0, -1.0, 1.0) == pytest.approx(1 / (1.6448536 + 1.2815516), rel=1e-6)
     # Near one edge only that one matters: distance / e = z95 + z80.
     assert power.error_for_equivalence(0.9, -9.0, 1.0) == pytest.approx(0.1 / (Z95 + Z80), rel=1e-6)

@@ -1,4 +1,5 @@
-"""The presets of real models: the paper's numbers, and refused, in words, as long as something they need is missing."""
+"""The presets of real models: the paper's numbers, and refused, in words, as long as something they need is
+missing."""
 
 from __future__ import annotations
 

@@ -64,10 +64,12 @@ def test_operations_by_hand() -> None:
 
 
 def test_needed_work_by_hand() -> None:
-    # A prompt of 3 read once (1 + 2 + 3 pairs); of a completion of 2 one token is fed and sees 4 positions; of one of 1 none is fed.
+    # A prompt of 3 read once (1 + 2 + 3 pairs); of a completion of 2 one token is fed and sees 4 positions;
+    # of one of 1 none is fed.
     assert generation_work([3], [(3, 2), (3, 1)], 36, 72) == Work(4, 10, 2, 36, 72)
     assert generation_work([2], [(2, 4)], 0, 0) == Work(2 + 3, 3 + 3 + 4 + 5, 1 + 3)
-    # A prompt of 3: two tokens before its last (1 + 2 pairs), completions of 2 and 1 see 3 + 4 and 3; a prompt of 1: 1 pair. Twice.
+    # A prompt of 3: two tokens before its last (1 + 2 pairs), completions of 2 and 1 see 3 + 4 and 3; a
+    # prompt of 1: 1 pair. Twice.
     assert training_work([(3, [2, 1]), (1, [1])], 10, 20, passes=2) == Work(
         2 * 6, 2 * (3 + 7 + 3 + 1), 2 * 4, 20, 40
     )
@@ -238,7 +240,8 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     assert both.counts.positions == ours.counts.positions + rows["logprobs", OURS].counts.positions
     assert all(len(one.seconds) == 2 for one in found)
 
-    # A random model gives tokens that must not be drawn up to a quarter of its probability, which the engine divides among the others.
+    # A random model gives tokens that must not be drawn up to a quarter of its probability, which the engine
+    # divides among the others.
     assert gap["tokens"] == sum(drawn) and 0 <= gap["mean"] <= gap["max"] < 0.5
     assert set(parts) == {OURS, STOCK} and parts[OURS]["reference"] > 0 and parts[OURS]["images"] > 0
     replaced_by_us = {

@@ -1,4 +1,5 @@
-"""profile.html: bars as long as their numbers, inferred parts marked as such, hostile text inert, nothing loaded from elsewhere."""
+"""profile.html: bars as long as their numbers, inferred parts marked as such, hostile text inert, nothing
+loaded from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One whole profile of the smoke preset: its schema, its exact counts, its files. Times are never asserted."""
+"""One whole profile of the smoke preset: its schema, its exact counts, its files. Times are never
+asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the roles are told and how their replies are read: tables worked by hand, hostile text, round trips."""
+"""What the roles are told and how their replies are read: tables worked by hand, hostile text, round
+trips."""
 
 import sys
 
@@ -321,7 +322,8 @@ def test_hostile_control_tokens(text, expected):
 
 
 def lines_run(function, text):
-    """How many lines of Python `function` runs on `text`: work counted, not timed. Each line does at most one pass of `str` methods."""
+    """How many lines of Python `function` runs on `text`: work counted, not timed. Each line does at most one
+    pass of `str` methods."""
     count = 0
 
     def trace(frame, event, _argument):

@@ -1,4 +1,5 @@
-"""The Questioner's reward against votes worked by hand, and the writing stage: what is valid, seeds, resume."""
+"""The Questioner's reward against votes worked by hand, and the writing stage: what is valid, seeds,
+resume."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def completion(text: str, finish: str = "stop") -> Completion:
 
 
 class Scripted:
-    """An engine that answers request i of each call with the next list of texts, and remembers what it was asked."""
+    """An engine that answers request i of each call with the next list of texts, and remembers what it was
+    asked."""
 
     def __init__(self, *replies: Sequence[str]) -> None:
         self.replies, self.calls = list(replies), []
@@ -76,7 +78,8 @@ def test_rewards_by_hand() -> None:
         ],
         4,
     )
-    # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no letter: -1
+    # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no
+    # letter: -1
     assert [list(row) for row in scores.rewards] == [
         [pytest.approx(0.4), -1.0, -1.0],
         [pytest.approx(0.5), 0.0, -1.0],
@@ -96,7 +99,8 @@ def test_rewards_by_hand() -> None:
 
 
 def test_votes_begun_ahead_are_the_same_votes() -> None:
-    """A group at a time before the whole batch is there: the same requests, each made once, and the same rewards."""
+    """A group at a time before the whole batch is there: the same requests, each made once, and the same
+    rewards."""
     groups = [
         group("i0", completion(GOOD.format("B")), completion("nonsense")),
         group("i1", completion(GOOD.format("A")), completion(GOOD.format("D"))),
@@ -211,7 +215,8 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
 def test_a_training_pays_by_the_reward_of_its_preset(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job that training is handed, with votes 9 to 1 against the writer's own answer: .5c, min(c, 1-c), or what a file says."""
+    """The job that training is handed, with votes 9 to 1 against the writer's own answer: .5c, min(c, 1-c),
+    or what a file says."""
     jobs = []
     monkeypatch.setattr(
         "vzero.rollout.engines.open_solver", lambda config, checkpoint: Scripted(votes("A" * 9 + "B"))

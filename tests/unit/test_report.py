@@ -1,4 +1,5 @@
-"""Results and reports of a synthetic run: numbers against counts by hand, hostile text inert in every format, incompleteness said aloud."""
+"""Results and reports of a synthetic run: numbers against counts by hand, hostile text inert in every format,
+incompleteness said aloud."""
 
 from __future__ import annotations
 
@@ -567,7 +568,8 @@ def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand():
 
 
 def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
-    """Six won and none lost of 84 is p = .03 alone; with two other suites beside it, Holm asks for three times that."""
+    """Six won and none lost of 84 is p = .03 alone; with two other suites beside it, Holm asks for three
+    times that."""
     run = tmp_path / "run"
     synthetic.make(run, count=16)
     answers = {"01-evaluate-base": 0, "06-evaluate-1": 6}

@@ -148,5 +148,6 @@ def test_uniforms_are_a_function_of_seed_and_index() -> None:
     streams = {tuple(s.uniforms(seed, index, 4)) for seed in (0, 1, 2**62) for index in range(10)}
     assert len(streams) == 30
     assert all(0 <= u < 1 for stream in streams for u in stream)
-    # Frozen, so that a change of generator cannot pass unnoticed: results are compared across machines and versions.
+    # Frozen, so that a change of generator cannot pass unnoticed: results are compared across machines and
+    # versions.
     assert s.uniforms(12345, 2, 2).tolist() == [0.7572868924852594, 0.48762703241346117]

@@ -1,6 +1,8 @@
-"""The rules against answers that were really given, and extractions that the suites' authors published (VZERO_DATA).
+"""The rules against answers that were really given, and extractions that the suites' authors published
+(VZERO_DATA).
 
-Floors are what was measured when the rules were settled, rounded down; a change that loses agreement fails here.
+Floors are what was measured when the rules were settled, rounded down; a change that loses agreement fails
+here.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from harness.evals.sources import load
 
 DATA = os.environ.get("VZERO_DATA", "")
 pytestmark = pytest.mark.skipif(not DATA, reason="VZERO_DATA names no folder with the real benchmark data")
-# Runs whose responses are empty or list options without a choice, where the published extractor answered by itself (results/extractors).
+# Runs whose responses are empty or list options without a choice, where the published extractor answered by
+# itself (results/extractors).
 UNANSWERED = {"instruct_blip2_vicuna_13b": 0.83}
 RAMBLING = {"miniGPTvicuna13B": 0.82, "miniGPTvicuna7B": 0.86, "GIT": 0.96}
 

@@ -1,4 +1,5 @@
-"""Answers read out of responses, against answers a person reads; and any text at all, in time that grows with its length alone."""
+"""Answers read out of responses, against answers a person reads; and any text at all, in time that grows with
+its length alone."""
 
 from __future__ import annotations
 

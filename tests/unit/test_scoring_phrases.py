@@ -1,4 +1,5 @@
-"""Ways in which models write their answers, each read by hand: chain of thought, markup, LaTeX, Chinese, hesitation."""
+"""Ways in which models write their answers, each read by hand: chain of thought, markup, LaTeX, Chinese,
+hesitation."""
 
 # ruff: noqa: RUF001  (full-width punctuation is what these answers hold)
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Several seeds as one result: a two-level bootstrap worked out by hand, and synthetic runs against plain counting of their answers."""
+"""Several seeds as one result: a two-level bootstrap worked out by hand, and synthetic runs against plain
+counting of their answers."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def gains_of(table: list[list[float]], images: list[int] | None = None) -> list[
 
 
 def test_two_levels_by_hand():
-    """Two seeds, two images: 4 x 4 equally likely draws of (seeds, images); seed 0 gains on image 0 only, seed 1 on both."""
+    """Two seeds, two images: 4 x 4 equally likely draws of (seeds, images); seed 0 gains on image 0 only,
+    seed 1 on both."""
     table = [[1.0, 0.0], [1.0, 1.0]]
     draws = list(itertools.product(range(2), repeat=2))
     values = sorted(
@@ -47,14 +49,15 @@ def test_two_levels_by_hand():
     found = gain_over_seeds([gains_of(table)], seed=3, level=0.7, resamples=40_000)
     assert found.mean == 0.75
     assert (found.low, found.high) == (values[math.ceil(0.15 * 16) - 1], 1.0) == (0.5, 1.0)
-    # t: seeds' gains .5 and 1, variance of their mean 1/16 with 1 degree of freedom; image means 1 and .5, the same
-    # sum 1/8, Welch-Satterthwaite: (1/8)^2 / (2 (1/16)^2) = 2 degrees of freedom
+    # t: seeds' gains .5 and 1, variance of their mean 1/16 with 1 degree of freedom; image means 1 and .5,
+    # the same sum 1/8, Welch-Satterthwaite: (1/8)^2 / (2 (1/16)^2) = 2 degrees of freedom
     two = 0.7 * math.sqrt(2 / (1 - 0.7**2))  # the quantile of t with 2 degrees of freedom, in closed form
     assert found.t_high - 0.75 == pytest.approx(two * math.sqrt(1 / 8)) == pytest.approx(0.75 - found.t_low)
 
 
 def test_both_levels_widen_the_interval():
-    """Additive world, 40 seeds and 300 images: the variance of the mean is the sum of both levels', in either interval."""
+    """Additive world, 40 seeds and 300 images: the variance of the mean is the sum of both levels', in either
+    interval."""
     rng = np.random.default_rng(4)
     luck, items = rng.normal(0, 0.03, 40), rng.normal(0.1, 0.4, 300)
     table = [[float(shift + value) for value in items] for shift in luck]

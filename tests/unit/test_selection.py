@@ -1,4 +1,5 @@
-"""Which questions with which labels: random ones that are random, true ones that are true, limits that hold; options moved and checked."""
+"""Which questions with which labels: random ones that are random, true ones that are true, limits that hold;
+options moved and checked."""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ def test_true_labels_are_the_worlds(tmp_path: Path) -> None:
         for row in select(tmp_path, labels, {"solver.labels": "truth"}, tmp_path / "world")
     }
     assert {name: rows[name]["answer"] for name in gold} == gold and rows["1-40"]["answer"] is None
-    # Eleven were kept, one of them has no true answer: the other ten stay, and one that the filter dropped makes up the number.
+    # Eleven were kept, one of them has no true answer: the other ten stay, and one that the filter dropped
+    # makes up the number.
     kept = [name for name, row in rows.items() if row["kept"]]
     assert len(kept) == 11 and set(kept) >= {f"1-{i}" for i in range(10)} and "1-40" not in kept
     limited = select(tmp_path, labels, {"solver.labels": "truth", "step_matched": [4]}, tmp_path / "world")
@@ -182,7 +184,8 @@ def test_four_turns_are_none(stem: str, options: list[str]) -> None:
 
 
 class Seeing:
-    """Votes for the option whose text is `value`, wherever it stands; for A where it is not offered (a bias of places)."""
+    """Votes for the option whose text is `value`, wherever it stands; for A where it is not offered (a bias
+    of places)."""
 
     def __init__(self, value: str) -> None:
         self.value, self.asked = value, 0

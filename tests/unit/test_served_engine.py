@@ -1,4 +1,5 @@
-"""The client of served models against a real HTTP server on loopback that can fail in every way a server does."""
+"""The client of served models against a real HTTP server on loopback that can fail in every way a server
+does."""
 
 from __future__ import annotations
 

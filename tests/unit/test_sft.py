@@ -1,4 +1,5 @@
-"""Fine-tuning on votes: what it imitates, its gradient against a token-by-token one, and a kill in the middle."""
+"""Fine-tuning on votes: what it imitates, its gradient against a token-by-token one, and a kill in the
+middle."""
 
 from __future__ import annotations
 

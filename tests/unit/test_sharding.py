@@ -1,4 +1,5 @@
-"""Weights split by FSDP2, in a group of one process; two of them are in tests/faults/test_several_processes.py."""
+"""Weights split by FSDP2, in a group of one process; two of them are in
+tests/faults/test_several_processes.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Labelling against votes worked by hand, the label reward, and both of the Solver's stages on a tiny model."""
+"""Labelling against votes worked by hand, the label reward, and both of the Solver's stages on a tiny
+model."""
 
 from __future__ import annotations
 
@@ -204,7 +205,8 @@ def test_only_kept_questions_are_trained_on(tmp_path: Path) -> None:
 
 
 def test_a_training_pays_by_a_reward_out_of_a_file(tmp_path: Path) -> None:
-    """What was written down of each completion earns what the file says of its text, its question's votes and label."""
+    """What was written down of each completion earns what the file says of its text, its question's votes and
+    label."""
     context = context_for(tmp_path, "train-solver", [], [label(0, True), label(2, True)])
     source = "def solver_reward(one): return one.text.count('w') + one.votes.count(one.label) / 4"
     preset = changed(context.preset, {"solver.objective": "own", "solver.reward_source": source})

@@ -155,7 +155,8 @@ def test_wrong_use_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_row_that_does_not_fit_the_disk_is_an_error(tmp_path: Path) -> None:
-    """A write may be cut short without failing; a row lost so would shift all that follow it in a resumed stage."""
+    """A write may be cut short without failing; a row lost so would shift all that follow it in a resumed
+    stage."""
     code = (
         "import resource, signal, sys; from pathlib import Path; from vzero.runtime.artefacts import append_jsonl\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"

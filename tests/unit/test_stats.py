@@ -163,7 +163,8 @@ def test_mean_interval_is_wilson_for_single_answers_and_bootstrap_for_shares():
 
 
 def test_coverage_of_a_known_difference():
-    """200 simulated suites of 40 images x 3 dependent items: the intervals cover the true gain about 95 % of the time."""
+    """200 simulated suites of 40 images x 3 dependent items: the intervals cover the true gain about 95 % of
+    the time."""
     rng = np.random.default_rng(12)
     covered = covered_normal = blind = 0
     for trial in range(200):

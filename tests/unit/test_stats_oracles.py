@@ -90,7 +90,8 @@ def test_detectable_is_the_effect_a_power_analysis_solves_for() -> None:
 
 
 def test_the_t_over_seeds_by_hand() -> None:
-    """Two seeds, four images: gains .5 and .25, so s2 = .03125; image means 1, .5, 0, 0 with variance .229167."""
+    """Two seeds, four images: gains .5 and .25, so s2 = .03125; image means 1, .5, 0, 0 with variance
+    .229167."""
     suites = [[pairs(np.array([1.0, 1.0, 0.0, 0.0])), pairs(np.array([1.0, 0.0, 0.0, 0.0]))]]
     found = gain_over_seeds(suites, 0)
     seeds, images = 0.03125 / 2, 0.2291667 / 4
@@ -126,7 +127,8 @@ def clustered(rng: np.random.Generator) -> Pairs:
 
 
 def seeded(rng: np.random.Generator, seeds: int) -> list[list[Pairs]]:
-    """60 images that answer alike in every seed up to noise, and seeds with luck of their own; the true gain is .05."""
+    """60 images that answer alike in every seed up to noise, and seeds with luck of their own; the true gain
+    is .05."""
     luck, image = rng.normal(0.05, 0.08, seeds), rng.choice([0.5, -0.5, 0.0], 60, p=[0.1, 0.1, 0.8])
     return [[pairs(np.round(one + image + rng.choice([0.2, -0.2], 60), 3)) for one in luck]]
 

@@ -1,4 +1,5 @@
-"""Stages shared by content: linked, checked, dropped when damaged, done by one process at a time, whole after a kill."""
+"""Stages shared by content: linked, checked, dropped when damaged, done by one process at a time, whole after
+a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rows on disk: found, pinned, refused when changed; pictures under limits; local layouts. No model, no lmms-eval."""
+"""Rows on disk: found, pinned, refused when changed; pictures under limits; local layouts. No model, no
+lmms-eval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Stored responses, their keys, and what is made of them; near-duplicate pictures; published bands. No model, no lmms-eval."""
+"""Stored responses, their keys, and what is made of them; near-duplicate pictures; published bands. No model,
+no lmms-eval."""
 
 from __future__ import annotations
 
@@ -174,7 +175,8 @@ def test_names_from_a_dataset_cannot_break_a_table_or_a_terminal(tmp_path):
 
 
 def two_runs(tmp_path: Path, base: list[str], other: list[str]) -> dict:
-    """Gains of one evaluation over another: each letter an answer, "-" none that could be read; gold is always A."""
+    """Gains of one evaluation over another: each letter an answer, "-" none that could be read; gold is
+    always A."""
     items = [item(str(number), "A") for number in range(len(base))]
     for name, letters in (("base", base), ("other", other)):
         run_folder(
@@ -250,7 +252,8 @@ def beside(value: float, n: int = 447, rows: int = 448) -> dict:
 
 
 def test_a_base_outside_its_published_band_is_a_deviation():
-    """Published for the 3B: 40.3 on 447 items, where a 95 % interval is about 4.5 points wide on each side."""
+    """Published for the 3B: 40.3 on 447 items, where a 95 % interval is about 4.5 points wide on each
+    side."""
     assert beside(0.403)["outside"] == [] and beside(0.37)["outside"] == []
     (low,) = beside(0.30)["outside"]
     assert "30.0 %" in low["text"] and "40.3" in low["text"]
@@ -260,7 +263,8 @@ def test_a_base_outside_its_published_band_is_a_deviation():
 
 
 def test_the_extra_scores_by_hand():
-    """We-Math: mastered; generalizes badly (half); lucky with one wrong step; lucky with both wrong; wrong. Problem 1 is asked twice."""
+    """We-Math: mastered; generalizes badly (half); lucky with one wrong step; lucky with both wrong; wrong.
+    Problem 1 is asked twice."""
     flags = {"1/2": "TTT", "1/3": "TTTF", "2/2": "FTT", "3/2": "FFT", "4/2": "TFF"}
     right = {}
     for name, letters in flags.items():

@@ -1,4 +1,5 @@
-"""vLLM's engines, in process and served, against the transformers engine and a plain forward of Hugging Face's model.
+"""vLLM's engines, in process and served, against the transformers engine and a plain forward of Hugging
+Face's model.
 
 Skipped where vLLM is not installed (`make vllm` adds it).
 """
@@ -124,7 +125,8 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(
 
 
 def test_each_request_is_told_as_it_ends_while_others_go_on(engine: Engine) -> None:
-    """What votes asked ahead rely on: the first answers are handed on before the last are drawn, and no other draws come of it."""
+    """What votes asked ahead rely on: the first answers are handed on before the last are drawn, and no other
+    draws come of it."""
     sampling, told, left = SamplingConfig(n=3, max_new_tokens=24), {}, []
 
     def finished(i: int, rollout: Rollout) -> None:

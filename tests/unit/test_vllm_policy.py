@@ -1,4 +1,5 @@
-"""vLLM drawing from a policy in training: it answers by the weights of this moment, and where it does not that is seen.
+"""vLLM drawing from a policy in training: it answers by the weights of this moment, and where it does not
+that is seen.
 
 Skipped where vLLM is not installed (`make vllm` adds it).
 """
@@ -36,7 +37,8 @@ GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=12)
 
 
 def gap(model: torch.nn.Module, processor: object, rollouts: list[Rollout]) -> float:
-    """Largest difference of the engine's log-probabilities from an unpadded forward of `model` over the same tokens."""
+    """Largest difference of the engine's log-probabilities from an unpadded forward of `model` over the same
+    tokens."""
     found = []
     for one, rollout in zip(several(), rollouts, strict=True):
         text = f"<sys> {one.messages[0].text} <user> {'<vs><img><ve> ' if one.image else ''}{one.messages[1].text} <go>"
@@ -66,8 +68,8 @@ def gap(model: torch.nn.Module, processor: object, rollouts: list[Rollout]) -> f
 
 
 def test_every_weight_is_taken_before_every_draw(tmp_path: Path) -> None:
-    """The same prompts and pictures again and again, so that anything remembered from other weights would show: each part of the model
-    changed by itself, then adapters put on and filled."""
+    """The same prompts and pictures again and again, so that anything remembered from other weights would
+    show: each part of the model changed by itself, then adapters put on and filled."""
     torch.set_num_threads(1)
     tiny_model.build(tmp_path / "model")
     model, processor = (

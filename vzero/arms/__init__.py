@@ -1,7 +1,9 @@
-"""Arms: V-Zero, what is left of it in its controls, what others do instead, and what we would mend - all over the same stages.
+"""Arms: V-Zero, what is left of it in its controls, what others do instead, and what we would mend - all over
+the same stages.
 
-An arm is a name, where it comes from, and the few settings by which it differs from V-Zero; the plan of stages follows from the preset
-(vzero.selfplay), so there is no code of an arm beyond its reward, labels or objective. `docs/arms.md` has the table.
+An arm is a name, where it comes from, and the few settings by which it differs from V-Zero; the plan of
+stages follows from the preset (vzero.selfplay), so there is no code of an arm beyond its reward, labels or
+objective. `docs/arms.md` has the table.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ __all__ = ["ARMS", "GROUPS", "REFERENCE", "Arm", "changes_of", "chosen"]
 
 
 def chosen(text: str) -> tuple[Arm, ...]:
-    """The arms that "paper,controls", "all", "v-zero,random-label" or "v-zero,ideas/doubt.py" names, each once: the declared ones in their
-    order, then those out of files (vzero.arms.own).
+    """The arms that "paper,controls", "all", "v-zero,random-label" or "v-zero,ideas/doubt.py" names, each
+    once: the declared ones in their order, then those out of files (vzero.arms.own).
 
     Raises:
         InputError: a name that is neither an arm nor a group nor a file, or a file that is no arm.
@@ -52,6 +54,7 @@ def chosen(text: str) -> tuple[Arm, ...]:
 
 
 def changes_of(arm: Arm, matched_counts: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arm as settings to change in a preset; `matched_counts` is how many questions train the Solver of the reference in each iteration."""
+    """The arm as settings to change in a preset; `matched_counts` is how many questions train the Solver of
+    the reference in each iteration."""
     limits = {"step_matched": list(matched_counts)} if arm.step_matched and matched_counts is not None else {}
     return {"arm": arm.name, **arm.changes, **limits}

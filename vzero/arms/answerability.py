@@ -1,10 +1,12 @@
-"""Whether a question has an answer, judged without a label: does the Solver's majority follow its option when the options change places?
+"""Whether a question has an answer, judged without a label: does the Solver's majority follow its option when
+the options change places?
 
-The frozen Solver votes again on each question the filter keeps, with the options moved on by one place (A's text to B, ..., D's to A).
-Where one option is right, both votes find its text. Where none is, or two are, the votes have nothing to hold on to but places and luck,
-and the two majorities agree as seldom as two draws do. Ours; the idea that a trustworthy answer survives a permutation of the options is
-Pezeshkpour and Hruschka's (arXiv 2308.11483). It costs another `votes.n` answers for each kept question, and it also drops hard questions
-that do have an answer: how many of either, the shadow measures of a pocket run say.
+The frozen Solver votes again on each question the filter keeps, with the options moved on by one place (A's
+text to B, ..., D's to A). Where one option is right, both votes find its text. Where none is, or two are, the
+votes have nothing to hold on to but places and luck, and the two majorities agree as seldom as two draws do.
+Ours; the idea that a trustworthy answer survives a permutation of the options is Pezeshkpour and Hruschka's
+(arXiv 2308.11483). It costs another `votes.n` answers for each kept question, and it also drops hard
+questions that do have an answer: how many of either, the shadow measures of a pocket run say.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from vzero.runtime.stage import StageContext
 def rotate_options(text: str) -> str | None:
     """`text` with the content of A) at B), of B) at C), of C) at D) and of D) at A).
 
-    None where the marks A) B) C) D) do not stand in this order, each once and with something behind it: then it cannot be told what an
-    option is.
+    None where the marks A) B) C) D) do not stand in this order, each once and with something behind it: then
+    it cannot be told what an option is.
     """
     starts = [text.find(mark) for mark in OPTION_MARKS]
     if min(starts) < 0 or starts != sorted(starts) or any(text.count(mark) != 1 for mark in OPTION_MARKS):
@@ -46,7 +48,8 @@ def rotate_options(text: str) -> str | None:
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Ask again about every kept question; writes `checks.jsonl`, a row for each labelled one, `answerable` false where not asked."""
+    """Ask again about every kept question; writes `checks.jsonl`, a row for each labelled one, `answerable`
+    false where not asked."""
     import torch
 
     from vzero.rollout.engines import open_solver

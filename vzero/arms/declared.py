@@ -1,7 +1,8 @@
 """The arms, each a few lines: what changes, and who says so.
 
-`changes` are settings of a preset (see `vzero.config`). `step_matched` arms have more questions than V-Zero would train on: a grid lets their
-Solver train on as many as V-Zero's did in the same iteration and seed, so that optimizer steps are equal.
+`changes` are settings of a preset (see `vzero.config`). `step_matched` arms have more questions than V-Zero
+would train on: a grid lets their Solver train on as many as V-Zero's did in the same iteration and seed, so
+that optimizer steps are equal.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class Arm:
 
     Attributes:
         name: on the command line and in results.
-        group: who it is for: the paper's own arms, controls, rival methods, our repairs, known defects, or files of the user's own.
+        group: who it is for: the paper's own arms, controls, rival methods, our repairs, known defects, or
+            files of the user's own.
         says: what it does, in one line.
         source: paper or code, or "ours".
         changes: dotted settings by which it differs from V-Zero.

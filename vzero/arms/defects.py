@@ -1,8 +1,9 @@
-"""Faults of public code in this field, as switches: what a faulty reader or counter makes of the Solver's replies.
+"""Faults of public code in this field, as switches: what a faulty reader or counter makes of the Solver's
+replies.
 
-Each is a fault that was found in code, not a caricature; `vzero-harness audit` shows what it does to rewards and labels without a model,
-and the preset's `defects` (or `questioner.votes_see = "nothing"` for the blind server) lets it do so in a real run. Commits are of
-SatonoDia/V-Zero.
+Each is a fault that was found in code, not a caricature; `vzero-harness audit` shows what it does to rewards
+and labels without a model, and the preset's `defects` (or `questioner.votes_see = "nothing"` for the blind
+server) lets it do so in a real run. Commits are of SatonoDia/V-Zero.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LINES = 5
 
 
 def read_prose(text: str) -> str | None:
-    """The boxed option or, where there is none, a lone letter a-d of the last five lines: the article "a" is a vote for A.
+    """The boxed option or, where there is none, a lone letter a-d of the last five lines: the article "a" is
+    a vote for A.
 
     The fallback of question_evaluate/question_evaluator.py (`extract_answer`).
     """
@@ -28,10 +30,11 @@ def read_prose(text: str) -> str | None:
 
 
 def read_tags(text: str) -> str | None:
-    """The option between answer tags or, where there are none, a lone letter of the last five lines; a box is not looked for.
+    """The option between answer tags or, where there are none, a lone letter of the last five lines; a box is
+    not looked for.
 
-    One Solver is asked in three ways: with `\\boxed{}` by the reward server and in training, with answer tags for the labels. Once it has
-    been trained to box its answers, its labels come from the fallback.
+    One Solver is asked in three ways: with `\\boxed{}` by the reward server and in training, with answer tags
+    for the labels. Once it has been trained to box its answers, its labels come from the fallback.
     """
     tagged = _TAGGED.search(text)
     return tagged[1].upper() if tagged else _lone_letter(text)
@@ -58,7 +61,8 @@ class Defect:
         name: as in the preset's `defects`.
         says: what is wrong, in one line.
         source: where it was found.
-        read: how a Solver's reply is read; None as it should be. A fault of neither reader nor counter is a stage of its own.
+        read: how a Solver's reply is read; None as it should be. A fault of neither reader nor counter is a
+            stage of its own.
         count: how votes are counted; None as they should be.
     """
 

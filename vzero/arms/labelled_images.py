@@ -1,8 +1,9 @@
 """The defect "label-selection": images are chosen by true answers, in a method that claims to need none.
 
-Public code lets the base answer the question that came with each image, grades it by the answer that came with it, and trains on the
-images where it was right between a tenth and nine tenths of the time (utils/dataset_select.py and the 3B script of SatonoDia/V-Zero at
-73d156a, `0.1 <= acc <= 0.9`). Here the pocket world plays the annotator: one question with an answer for each scene.
+Public code lets the base answer the question that came with each image, grades it by the answer that came
+with it, and trains on the images where it was right between a tenth and nine tenths of the time
+(utils/dataset_select.py and the 3B script of SatonoDia/V-Zero at 73d156a, `0.1 <= acc <= 0.9`). Here the
+pocket world plays the annotator: one question with an answer for each scene.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ LOW, HIGH = 0.1, 0.9
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Write `images.jsonl`, the chosen rows, and `graded.jsonl`: question, gold and the base's share of right answers for every image.
+    """Write `images.jsonl`, the chosen rows, and `graded.jsonl`: question, gold and the base's share of right
+    answers for every image.
 
     Raises:
         InputError: images without true answers, or none that is chosen.
@@ -83,8 +85,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:
-    """image_id -> a question about it and its right option, from the scenes that the pocket world keeps: of a family that the scene can
-    answer, each equally likely.
+    """image_id -> a question about it and its right option, from the scenes that the pocket world keeps: of a
+    family that the scene can answer, each equally likely.
 
     Raises:
         InputError: the images have no truth beside them.

@@ -18,7 +18,8 @@ def reward_of(objective: str, seed: int, iteration: int) -> Reward:
 
 
 def label_reward(groups: Sequence[Group], generation: int) -> Scores:
-    """1.0 where the boxed option is the pseudo-label, else 0.0; a completion that was cut off before its box has none."""
+    """1.0 where the boxed option is the pseudo-label, else 0.0; a completion that was cut off before its box
+    has none."""
     return Scores(
         [
             [rewards.pseudo_label(answer, group.prompt.label) for answer in _answers(group)]
@@ -29,7 +30,8 @@ def label_reward(groups: Sequence[Group], generation: int) -> Scores:
 
 
 def majority_reward(groups: Sequence[Group], generation: int) -> Scores:
-    """1.0 where the boxed option is the group's own majority: TTRL, MM-UPT (see `rewards.group_majority`). Labels are not read."""
+    """1.0 where the boxed option is the group's own majority: TTRL, MM-UPT (see `rewards.group_majority`).
+    Labels are not read."""
     return Scores([rewards.group_majority(_answers(group)) for group in groups], {})
 
 
@@ -39,14 +41,17 @@ def consistency_reward(groups: Sequence[Group], generation: int) -> Scores:
 
 
 def format_reward(groups: Sequence[Group], generation: int) -> Scores:
-    """1.0 where an option stands readable in the box, whichever it is: the format-only control of Spurious Rewards (arXiv 2506.10947)."""
+    """1.0 where an option stands readable in the box, whichever it is: the format-only control of Spurious
+    Rewards (arXiv 2506.10947)."""
     return Scores([[float(answer is not None) for answer in _answers(group)] for group in groups], {})
 
 
 def random_reward(seed: int, iteration: int) -> Reward:
-    """1.0 or 0.0 with equal chances, whatever was written: the random control of Spurious Rewards (arXiv 2506.10947).
+    """1.0 or 0.0 with equal chances, whatever was written: the random control of Spurious Rewards (arXiv
+    2506.10947).
 
-    A draw depends on the seed, the question and the place in its group, so that a resumed training repeats it.
+    A draw depends on the seed, the question and the place in its group, so that a resumed training repeats
+    it.
     """
 
     def reward(groups: Sequence[Group], generation: int) -> Scores:

@@ -1,7 +1,7 @@
 """Arms of the user's own, out of files, beside the declared ones.
 
-A `.py` file is a reward of the Questioner, of the Solver or of both (vzero.arms.own_reward), and everything else V-Zero's. A `.toml` file
-is any change of settings:
+A `.py` file is a reward of the Questioner, of the Solver or of both (vzero.arms.own_reward), and everything
+else V-Zero's. A `.toml` file is any change of settings:
 
     says = "half the Solver's learning rate"     # one line
     step_matched = false                              # true: its Solver is held to V-Zero's number of training questions

@@ -1,8 +1,9 @@
 """Rewards of the user's own, of either role, out of a Python file.
 
-The file's text is a setting of the preset (`questioner.reward_source`, `solver.reward_source`): a run records the very code that paid,
-another text is another experiment, and no stage depends on a file that may have changed since. It is code and runs with its user's rights;
-nothing here takes such text from anywhere but the command line, a preset or an arm that the user named.
+The file's text is a setting of the preset (`questioner.reward_source`, `solver.reward_source`): a run records
+the very code that paid, another text is another experiment, and no stage depends on a file that may have
+changed since. It is code and runs with its user's rights; nothing here takes such text from anywhere but the
+command line, a preset or an arm that the user named.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def reward_of(settings: QuestionerConfig) -> QuestionerReward:
     """The Questioner's reward that a preset chooses.
 
     Raises:
-        InputError: its own text defines none. The reward itself raises it where the function fails or gives what is no finite number.
+        InputError: its own text defines none. The reward itself raises it where the function fails or gives
+            what is no finite number.
     """
     if settings.reward_source is None:
         return REWARDS[settings.reward]

@@ -36,8 +36,8 @@ class QuestionerReward:
         formula: in one line, for people.
         source: where the formula comes from.
         single: what one valid question earns by itself.
-        less_repetition: whether the share of the batch that asks the same is taken off (see vzero.arms.repetition); there an invalid
-            question is one like no other.
+        less_repetition: whether the share of the batch that asks the same is taken off (see
+            vzero.arms.repetition); there an invalid question is one like no other.
     """
 
     name: str
@@ -47,7 +47,8 @@ class QuestionerReward:
     less_repetition: bool = False
 
     def score(self, batch: Sequence[ScoredQuestion | None]) -> list[float]:
-        """A reward for each question of a generation batch, None standing for an invalid one, which earns -1."""
+        """A reward for each question of a generation batch, None standing for an invalid one, which earns
+        -1."""
         paid = [rewards.INVALID if one is None else self.single(one) for one in batch]
         if not self.less_repetition:
             return paid
@@ -56,7 +57,8 @@ class QuestionerReward:
 
 
 def _dual_track(one: ScoredQuestion) -> float:
-    """Without an intuitive answer there is nothing to contradict: the branch of agreement, so that silence is never paid more."""
+    """Without an intuitive answer there is nothing to contradict: the branch of agreement, so that silence is
+    never paid more."""
     return (
         rewards.uncertainty(one.votes)
         if one.intuitive is None

@@ -1,9 +1,10 @@
 """How much of a batch asks the same thing: R-Zero's repetition penalty, which VisPlay took over.
 
-Questions are clustered by average linkage on the distance 1 - BLEU, cut at 0.5; a question's penalty is its cluster's share of the batch.
-Sources: arXiv 2508.05004 and arXiv 2511.15661; `cluster_share_per_problem` in Chengsong-Huang/R-Zero at 5699329,
-examples/reward_function/caller_penalty.py, and in bruno686/VisPlay at 3aa895b, train_examples/reward_function/cot_val.py. BLEU is Papineni
-et al. (2002) up to 4-grams with the first smoothing of Chen and Cherry (2014), which both take from NLTK.
+Questions are clustered by average linkage on the distance 1 - BLEU, cut at 0.5; a question's penalty is its
+cluster's share of the batch. Sources: arXiv 2508.05004 and arXiv 2511.15661; `cluster_share_per_problem` in
+Chengsong-Huang/R-Zero at 5699329, examples/reward_function/caller_penalty.py, and in bruno686/VisPlay at
+3aa895b, train_examples/reward_function/cot_val.py. BLEU is Papineni et al. (2002) up to 4-grams with the
+first smoothing of Chen and Cherry (2014), which both take from NLTK.
 """
 
 from __future__ import annotations

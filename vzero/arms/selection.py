@@ -1,7 +1,8 @@
-"""Which questions the Solver trains on and with which labels, where that is not what the votes and the filter say by themselves.
+"""Which questions the Solver trains on and with which labels, where that is not what the votes and the filter
+say by themselves.
 
-Pure: it reads what earlier stages wrote, draws no tokens and writes a `labels.jsonl` of the same form. Arms that differ only here share
-every stage before it.
+Pure: it reads what earlier stages wrote, draws no tokens and writes a `labels.jsonl` of the same form. Arms
+that differ only here share every stage before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Row = dict[str, Any]
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Write `labels.jsonl`: `answer` is what the Solver is trained on, `kept` whether it is trained on this question at all.
+    """Write `labels.jsonl`: `answer` is what the Solver is trained on, `kept` whether it is trained on this
+    question at all.
 
     Raises:
         InputError: labels "truth" for images without true answers.
@@ -36,7 +38,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     def lot(row: Row) -> int:
         return derive(seed, "select", iteration, row["question_id"])
 
-    # True answers exist for fewer questions than the filter keeps: the others make up the number, so that steps can be equal.
+    # True answers exist for fewer questions than the filter keeps: the others make up the number, so that
+    # steps can be equal.
     fills = solver.labels == "truth" and solver.filter == "confidence"
     candidates = [
         row for row in rows if row["answer"] is not None and (row["kept"] or fills or solver.filter == "none")
@@ -89,8 +92,8 @@ def _random(ctx: StageContext, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _truth(ctx: StageContext, rows: Sequence[Row]) -> dict[str, str | None]:
-    """The pocket world's right option of each question, None where no option is right. With `vzero.arms.labelled_images` the one place where the
-    shadow is opened before the evaluation."""
+    """The pocket world's right option of each question, None where no option is right. With
+    `vzero.arms.labelled_images` the one place where the shadow is opened before the evaluation."""
     path = ctx.inputs["images"] / "ground_truth.jsonl"
     if not path.exists():
         raise InputError(

@@ -1,10 +1,12 @@
-"""Fine-tuning the Solver on its own votes: the control that asks whether reinforcement learning adds anything to imitating the majority.
+"""Fine-tuning the Solver on its own votes: the control that asks whether reinforcement learning adds anything
+to imitating the majority.
 
-Each kept question is trained on once, in the order and in the optimizer steps that GRPO would take (vzero.grpo.data), with at most
-`group_size` of the votes for its majority as targets. The loss is the mean negative log-likelihood of their tokens, end of turn included,
-over an optimizer step; learning rate, weight decay and gradient norm are those of `solver.grpo`; there is no KL term. Adapters (`lora`)
-take the place of the weights as they do in GRPO. Known in the literature as self-training or rejection fine-tuning on the majority (LMSI,
-arXiv 2210.11610).
+Each kept question is trained on once, in the order and in the optimizer steps that GRPO would take
+(vzero.grpo.data), with at most `group_size` of the votes for its majority as targets. The loss is the mean
+negative log-likelihood of their tokens, end of turn included, over an optimizer step; learning rate, weight
+decay and gradient norm are those of `solver.grpo`; there is no KL term. Adapters (`lora`) take the place of
+the weights as they do in GRPO. Known in the literature as self-training or rejection fine-tuning on the
+majority (LMSI, arXiv 2210.11610).
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ class _Pupil:
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Nothing to train on saves the model unchanged."""
+    """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Nothing to train on saves the
+    model unchanged."""
     preset, settings = ctx.preset, ctx.preset.solver.grpo
     given = lessons(
         artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl"),
@@ -173,7 +176,8 @@ def _train(ctx: StageContext, pupil: _Pupil, order: Sequence[Example], batches: 
 
 
 def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch: int) -> float:
-    """Add the gradient of one optimizer step; its loss, the mean negative log-likelihood of the replies' tokens in nats."""
+    """Add the gradient of one optimizer step; its loss, the mean negative log-likelihood of the replies'
+    tokens in nats."""
     pairs = [(lesson, reply) for lesson in chosen for reply in lesson.replies]
     encoded = [_tokens(processor, reply) for _, reply in pairs]
     count, total, cuda = sum(map(len, encoded)), 0.0, model.device.type == "cuda"
@@ -192,7 +196,8 @@ def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch
 
 
 def _negative_log_likelihood(model: Any, prompts: Mapping[str, Tensor], ids: Tensor, mask: Tensor) -> Tensor:
-    """Sum over `ids` (sequences, time) where `mask` is 1, each token given the prompt and the ones before it."""
+    """Sum over `ids` (sequences, time) where `mask` is 1, each token given the prompt and the ones before
+    it."""
     width = ids.shape[1]
     joined = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": torch.zeros_like(ids)}
     inputs = {

@@ -1,7 +1,9 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on the language model: W x + (alpha / rank) B A x with W frozen, B zero at first.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the language model: W x + (alpha / rank) B A x with W frozen,
+B zero at first.
 
-The reference of the KL term is the same model with its adapters switched off, so nothing is held twice. PEFT computes and saves the
-adapters; what a stage leaves behind is a whole checkpoint with the adapters added in, which any engine loads and later stages start from.
+The reference of the KL term is the same model with its adapters switched off, so nothing is held twice. PEFT
+computes and saves the adapters; what a stage leaves behind is a whole checkpoint with the adapters added in,
+which any engine loads and later stages start from.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ FILE = "adapter_model.safetensors"
 
 
 def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
-    """What PEFT is told: every linear layer of the language model's blocks by its name, nothing of the vision tower, not the output head.
+    """What PEFT is told: every linear layer of the language model's blocks by its name, nothing of the vision
+    tower, not the output head.
 
     Raises:
         InputError: no such layer is found.
@@ -55,7 +58,8 @@ def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
 
 
 def load_frozen(checkpoint: Path, device: str) -> Any:
-    """The model to put adapters on: without gradients it needs no more than the bfloat16 that it computes in on a GPU."""
+    """The model to put adapters on: without gradients it needs no more than the bfloat16 that it computes in
+    on a GPU."""
     return checkpoints.load_model(checkpoint, torch.bfloat16 if device == "cuda" else torch.float32, device)
 
 
@@ -81,7 +85,8 @@ def load(model: PeftModel, folder: Path) -> None:
 
 
 def updates(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name of each adapted weight as the model without adapters calls it, and what its adapter adds: (outputs, inputs) float32."""
+    """Name of each adapted weight as the model without adapters calls it, and what its adapter adds:
+    (outputs, inputs) float32."""
     for name, module in unwrap(model).named_modules():
         if isinstance(module, LoraLayer):
             yield f"{name}.weight", _update(module)
@@ -93,7 +98,8 @@ def _update(layer: LoraLayer) -> Tensor:
 
 
 def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of `model` by its name without adapters, these added in; one at a time, no copy of what is not adapted."""
+    """Every weight of `model` by its name without adapters, these added in; one at a time, no copy of what is
+    not adapted."""
     base = unwrap(model)
     adapted = {
         f"{name}.base_layer.weight": module
@@ -108,7 +114,8 @@ def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def merged(model: torch.nn.Module, base: Path) -> Any:
-    """The model of the checkpoint `base` in float32 on the CPU with the adapters of `model` added in; other weights are the file's own.
+    """The model of the checkpoint `base` in float32 on the CPU with the adapters of `model` added in; other
+    weights are the file's own.
 
     Read from the file and not from `model`, which may hold the frozen weights at half precision.
     """

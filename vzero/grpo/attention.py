@@ -1,7 +1,7 @@
 """Attention over a packed row (see packing.py), as an attention implementation of Hugging Face's.
 
-Two dense calls of PyTorch's own attention: prompts among themselves, and sequences over their prompt and themselves. Padding exists only
-inside these calls. Anything but a packed row is attended to as `sdpa` does.
+Two dense calls of PyTorch's own attention: prompts among themselves, and sequences over their prompt and
+themselves. Padding exists only inside these calls. Anything but a packed row is attended to as `sdpa` does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _gather(states: Tensor, places: Tensor) -> Tensor:
 
 
 def use(config: Any) -> None:
-    """Let a text model of this configuration attend to packed rows; other batches are attended to as before, by `sdpa`."""
+    """Let a text model of this configuration attend to packed rows; other batches are attended to as before,
+    by `sdpa`."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     config._attn_implementation = NAME

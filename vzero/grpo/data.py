@@ -1,7 +1,8 @@
 """Prompts, and the order in which they are trained on.
 
-The order is a pure function of the seed and is written out as the dataset itself, epochs one after another, so TRL neither samples nor
-shuffles: generation g is rows [g P, (g + 1) P), whether or not the stage was resumed in between.
+The order is a pure function of the seed and is written out as the dataset itself, epochs one after another,
+so TRL neither samples nor shuffles: generation g is rows [g P, (g + 1) P), whether or not the stage was
+resumed in between.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Prompt:
 
 
 def training_order(count: int, batches: Batches, seed: int) -> list[int]:
-    """Indices of prompts in the order they are trained on: a fresh permutation for each epoch, each cut to whole generations."""
+    """Indices of prompts in the order they are trained on: a fresh permutation for each epoch, each cut to
+    whole generations."""
     order: list[int] = []
     epoch = 0
     whole = count - count % batches.prompts_per_generation
@@ -54,7 +56,8 @@ def training_order(count: int, batches: Batches, seed: int) -> list[int]:
 
 
 def image_opener(images_kept: int) -> Callable[[ImageRecord], Image.Image]:
-    """`open_image` that keeps the last few decoded: TRL fetches each row of a generation once for every micro-batch."""
+    """`open_image` that keeps the last few decoded: TRL fetches each row of a generation once for every
+    micro-batch."""
     return lru_cache(maxsize=images_kept)(open_image)
 
 

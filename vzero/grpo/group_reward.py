@@ -69,7 +69,8 @@ class GroupReward:
 
 
 def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> list[dict[str, Any]]:
-    """What was drawn and what it earned, one row a completion in order; `generation` counts from 1, as in metrics.jsonl."""
+    """What was drawn and what it earned, one row a completion in order; `generation` counts from 1, as in
+    metrics.jsonl."""
     return [
         {
             "generation": generation,

@@ -1,7 +1,7 @@
 """Which process takes which part of a generation batch.
 
-Each optimizer step is cut into as many equal runs of whole prompts as there are processes, so that a step takes the prompts it would take
-with one process, and groups stay whole:
+Each optimizer step is cut into as many equal runs of whole prompts as there are processes, so that a step
+takes the prompts it would take with one process, and groups stay whole:
 
     prompts of a generation, 2 steps, 2 processes    0 1 2 3 | 4 5 6 7
     process 0 takes                                  0 1       4 5
@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class GroupSharding:
-    """How anything that is in the order of a generation batch (prompts, groups, completions) is dealt out and put together again.
+    """How anything that is in the order of a generation batch (prompts, groups, completions) is dealt out and
+    put together again.
 
     Attributes:
         steps: optimizer steps of a generation batch.

@@ -24,10 +24,11 @@ class Scores:
 
     Attributes:
         rewards: for each group, one number a completion.
-        metrics: numbers for metrics.jsonl of the whole batch, of all processes; None where there is nothing to average.
+        metrics: numbers for metrics.jsonl of the whole batch, of all processes; None where there is nothing
+            to average.
         vote_tokens: tokens drawn from a frozen Solver to find out.
-        reward_inputs: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as `rewards`; None where the completion
-            and its prompt's label are all there is.
+        reward_inputs: what each reward rests on (votes, intuitive answer), for rollouts.jsonl: shaped as
+            `rewards`; None where the completion and its prompt's label are all there is.
     """
 
     rewards: Sequence[Sequence[float]]

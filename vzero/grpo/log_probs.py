@@ -1,7 +1,8 @@
 """Log-probabilities of a micro-batch's completions, each prompt and picture computed once (see packing.py).
 
-Takes what TRL's `_get_per_token_logps_and_entropies` takes and returns what it returns, to rounding. Models of the Qwen2-VL family only:
-their positions are given from outside and their attention is Hugging Face's interface. Others go through TRL's own forward.
+Takes what TRL's `_get_per_token_logps_and_entropies` takes and returns what it returns, to rounding. Models
+of the Qwen2-VL family only: their positions are given from outside and their attention is Hugging Face's
+interface. Others go through TRL's own forward.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from vzero.rollout.transformers_engine import unwrap
 
 
 def prepare(model: Any) -> bool:
-    """Make `model` able to read packed rows; False, and left alone, where its architecture is not known to be."""
+    """Make `model` able to read packed rows; False, and left alone, where its architecture is not known to
+    be."""
     core = unwrap(model)
     text = core.config.get_text_config()
     layers = set(getattr(text, "layer_types", None) or ())
@@ -42,15 +44,16 @@ def completion_log_probs(
 
     Args:
         model: prepared, and with TRL's fused head.
-        input_ids, attention_mask: (sequences, prompt + completion time) int64; prompts padded on the left, completions on the right.
+        input_ids, attention_mask: (sequences, prompt + completion time) int64; prompts padded on the left,
+            completions on the right.
         completion_width: columns of the completions.
-        pictures: for each sequence 1 if it begins a prompt, whose picture is the next in `pixel_values`; 0 if it shares the prompt of the
-            sequence before it.
+        pictures: for each sequence 1 if it begins a prompt, whose picture is the next in `pixel_values`; 0 if
+            it shares the prompt of the sequence before it.
         pixel_values, image_grid_thw: patches and grids of the prompts' pictures in order.
 
     Returns:
-        Log-probabilities and entropies, both (sequences, completion time) float, 0 at padding. Entropies are None where the model's head
-        does not compute them.
+        Log-probabilities and entropies, both (sequences, completion time) float, 0 at padding. Entropies are
+        None where the model's head does not compute them.
     """
     begins = torch.tensor(pictures, device=input_ids.device).bool()
     prompt_ids, prompt_mask = (

@@ -33,11 +33,12 @@ Batch = dict[str, Any]
 
 
 def padded(batch: Mapping[str, Any], count: int) -> list[Batch]:
-    """`count` micro-batches in order, each without the columns that only others use; for models that read padded rows.
+    """`count` micro-batches in order, each without the columns that only others use; for models that read
+    padded rows.
 
     Args:
-        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask`, `advantages` ...
-            (sequences, ...); `pixel_values` and grids as TRL keeps them.
+        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`,
+            `completion_mask`, `advantages` ... (sequences, ...); `pixel_values` and grids as TRL keeps them.
     """
     return [
         trim(unsplit_pixel_values_by_grid(micro))
@@ -46,8 +47,8 @@ def padded(batch: Mapping[str, Any], count: int) -> list[Batch]:
 
 
 def shared(batch: Mapping[str, Any], count: int, group_size: int) -> list[Batch]:
-    """As `padded`, with each prompt's picture kept once: with the first of its sequences in the micro-batch. `num_images` says which
-    (see log_probs.completion_log_probs).
+    """As `padded`, with each prompt's picture kept once: with the first of its sequences in the micro-batch.
+    `num_images` says which (see log_probs.completion_log_probs).
 
     Args:
         batch: sequences of one group in a row, as many as `group_size` each.
@@ -69,11 +70,12 @@ def _once(micro: Batch, group_size: int, start: int) -> Batch:
 
 
 def trim(batch: Mapping[str, Any]) -> Batch:
-    """Drop the left columns that are padding in every prompt and the right columns that are padding in every completion.
+    """Drop the left columns that are padding in every prompt and the right columns that are padding in every
+    completion.
 
     Args:
-        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask` and log-probabilities
-            (sequences, completion time); `mm_token_type_ids` (sequences, both).
+        batch: `prompt_ids`, `prompt_mask` (sequences, prompt time) int64; `completion_ids`, `completion_mask`
+            and log-probabilities (sequences, completion time); `mm_token_type_ids` (sequences, both).
     """
     width = batch["prompt_ids"].shape[1]
     left = int(batch["prompt_mask"].any(0).int().argmax())
@@ -105,7 +107,8 @@ def reordered(batch: Mapping[str, Any], order: Tensor) -> Batch:
 
 
 def by_length(batch: Mapping[str, Any], steps: int, group_size: int) -> Tensor:
-    """An order of sequences in which the groups of each optimizer step go from short to long, so that micro-batches pad little.
+    """An order of sequences in which the groups of each optimizer step go from short to long, so that
+    micro-batches pad little.
 
     Returns:
         (sequences,) int64. Steps keep their groups, groups their sequences.

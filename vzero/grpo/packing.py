@@ -1,14 +1,17 @@
-"""Sequences that share prompts, laid out so that no position is padding and no prompt or picture is computed twice.
+"""Sequences that share prompts, laid out so that no position is padding and no prompt or picture is computed
+twice.
 
-The completions of a group have one prompt. Stock TRL computes it, and its picture, once a completion, and pads all to the longest. Here a
-micro-batch becomes one row of tokens: every distinct prompt once, then what is particular to each sequence,
+The completions of a group have one prompt. Stock TRL computes it, and its picture, once a completion, and
+pads all to the longest. Here a micro-batch becomes one row of tokens: every distinct prompt once, then what
+is particular to each sequence,
 
     [prompt 1 without its last token] ... [prompt G ...]  [last prompt token, completion 1 without its last token] ... [... completion B]
 
-so that each position of the second part predicts one completion token. Linear layers, which do nearly all the work, see only these
-tokens; attention (see attention.py) lets a sequence see its prompt and itself. This is what shared-prefix training computes (Prefix
-Grouper, arXiv 2506.05433), by gathers and two dense attention calls instead of a kernel of its own. Exact: every sequence sees the same
-tokens at the same rotary positions as it would alone, and gradients of shared tokens add up.
+so that each position of the second part predicts one completion token. Linear layers, which do nearly all the
+work, see only these tokens; attention (see attention.py) lets a sequence see its prompt and itself. This is
+what shared-prefix training computes (Prefix Grouper, arXiv 2506.05433), by gathers and two dense attention
+calls instead of a kernel of its own. Exact: every sequence sees the same tokens at the same rotary positions
+as it would alone, and gradients of shared tokens add up.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ class Layout:
     """Where the tokens of each prompt and each sequence stand in the packed row, and who may see whom.
 
     Attributes:
-        prompts: (groups, longest prompt - 1) int64, places in the row; padding on the right points at place 0.
+        prompts: (groups, longest prompt - 1) int64, places in the row; padding on the right points at place
+            0.
         sequences: (sequences, longest completion) int64, likewise.
         group: (sequences,) int64, the prompt of each sequence.
-        visible: (sequences, 1, longest completion, longest prompt - 1 + longest completion) bool: which prompt and own positions a
-            sequence's position attends to.
-        order: (tokens,) int64, for each place in the row its number among all padded positions, prompts before sequences.
+        visible: (sequences, 1, longest completion, longest prompt - 1 + longest completion) bool: which
+            prompt and own positions a sequence's position attends to.
+        order: (tokens,) int64, for each place in the row its number among all padded positions, prompts
+            before sequences.
     """
 
     prompts: Tensor
@@ -70,7 +75,8 @@ def pack(
         prompt_ids, prompt_mask: (groups, prompt time) int64, padded on the left; two tokens or more each.
         completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
         group: (sequences,) int64, the prompt of each sequence.
-        positions: for each prompt, (3, its tokens) int64 rotary positions; its last token is text, which the completion continues.
+        positions: for each prompt, (3, its tokens) int64 rotary positions; its last token is text, which the
+            completion continues.
     """
     prefix_mask = prompt_mask.bool()
     prefix_mask = torch.cat([prefix_mask[:, :-1], torch.zeros_like(prefix_mask[:, -1:])], dim=1)
@@ -106,7 +112,8 @@ def _layout(prompt_lengths: Tensor, lengths: Tensor, group: Tensor) -> Layout:
 
 
 def _places(lengths: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """Places of ragged rows that stand one after another from `start` (padding: 0), and which of them are real."""
+    """Places of ragged rows that stand one after another from `start` (padding: 0), and which of them are
+    real."""
     steps = torch.arange(int(lengths.max()), device=lengths.device)
     real = steps < lengths[:, None]
     first = start + lengths.cumsum(0) - lengths

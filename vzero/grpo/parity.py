@@ -1,8 +1,10 @@
-"""Do rollouts come from the policy that is trained? The log-probabilities of an engine against the trainer's own.
+"""Do rollouts come from the policy that is trained? The log-probabilities of an engine against the trainer's
+own.
 
-The loss differentiates the trainer's distribution, so completions drawn from another one (a prompt expanded twice, stale weights, other
-kernels or precision) bias every step without a word. The gap is the mean over drawn tokens of |log p_engine - log p_trainer| in nats. One
-part of it is wanted: engines never draw structural tokens, which lifts all others by -log(1 - p(structural)).
+The loss differentiates the trainer's distribution, so completions drawn from another one (a prompt expanded
+twice, stale weights, other kernels or precision) bias every step without a word. The gap is the mean over
+drawn tokens of |log p_engine - log p_trainer| in nats. One part of it is wanted: engines never draw
+structural tokens, which lifts all others by -log(1 - p(structural)).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def mean_gap(engine: Sequence[Tensor], trainer: Sequence[Tensor], mask: Sequence
 
 
 def of_batches(batches: Sequence[dict[str, Any]]) -> float | None:
-    """The gap over the micro-batches whose old log-probabilities the trainer computed; None where there is none."""
+    """The gap over the micro-batches whose old log-probabilities the trainer computed; None where there is
+    none."""
     both = [
         batch
         for batch in batches

@@ -1,4 +1,5 @@
-"""TRL's `rollout_func`: the completions of a generation batch, drawn from the live policy by an engine of ours."""
+"""TRL's `rollout_func`: the completions of a generation batch, drawn from the live policy by an engine of
+ours."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class PolicyRollout:
     ahead: Ahead | None = None
 
     def __call__(self, prompts: list[list[dict[str, Any]]], trainer: GRPOTrainer) -> dict[str, Any]:
-        """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one a sequence) and `drawn`.
+        """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one
+        a sequence) and `drawn`.
 
         Raises:
             RolloutError: the engine failed, or saw another prompt than the trainer will differentiate.

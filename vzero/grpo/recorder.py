@@ -1,4 +1,5 @@
-"""What a training stage writes down: numbers that depend on the run alone, and seconds that depend on the machine, apart."""
+"""What a training stage writes down: numbers that depend on the run alone, and seconds that depend on the
+machine, apart."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class Phases:
         return sum(self.tokens.values()) / drawing if drawing else 0.0
 
     def row(self) -> dict[str, float]:
-        """Disjoint phases: rollout, votes, logprobs (the old policy's and the reference's), update (forward, backward, optimizer)."""
+        """Disjoint phases: rollout, votes, logprobs (the old policy's and the reference's), update (forward,
+        backward, optimizer)."""
         seconds = self.seconds
         phases = {
             "rollout": seconds["rollout"],
@@ -77,8 +79,9 @@ class Phases:
 
 
 class Recorder(TrainerCallback):
-    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, one to `rollouts.jsonl` a completion, and
-    tells the watcher. Of several processes the first writes: everybody's completions, and its own seconds, waiting for others included."""
+    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, one to
+    `rollouts.jsonl` a completion, and tells the watcher. Of several processes the first writes: everybody's
+    completions, and its own seconds, waiting for others included."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
         self._deal = GroupSharding(steps_per_generation, processes.world())
@@ -111,8 +114,8 @@ class Recorder(TrainerCallback):
             artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
 
     def record_rollouts(self, advantages: Sequence[float]) -> None:
-        """Write the completions of the current generation, each with the advantage that weighs its tokens in the loss, and count their
-        tokens. All processes must come here, each with its own.
+        """Write the completions of the current generation, each with the advantage that weighs its tokens in
+        the loss, and count their tokens. All processes must come here, each with its own.
 
         Raises:
             VZeroError: not one advantage a completion, or a reward or advantage that is no number.
@@ -160,7 +163,8 @@ class Recorder(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: object,
     ) -> None:
-        """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps repeat them."""
+        """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps
+        repeat them."""
         if not logs or "loss" not in logs:
             return
         if "reward" in logs:

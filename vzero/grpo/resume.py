@@ -1,8 +1,9 @@
 """Which of a killed trainer's checkpoints are whole.
 
-Hugging Face's trainer writes a checkpoint file by file into its final folder, so a kill can leave half of one. A marker with the size
-of every file, written after all of them are synced, tells a whole checkpoint from a torn one. On a network file system the first node may
-see another's file (its random states) a moment late; it is then no part of the marker, and no harm.
+Hugging Face's trainer writes a checkpoint file by file into its final folder, so a kill can leave half of
+one. A marker with the size of every file, written after all of them are synced, tells a whole checkpoint from
+a torn one. On a network file system the first node may see another's file (its random states) a moment late;
+it is then no part of the marker, and no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class MarkWhole(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Called by the trainer once every file of this process is there; other processes have files of their own (random states)."""
+        """Called by the trainer once every file of this process is there; other processes have files of their
+        own (random states)."""
         processes.wait()
         if state.is_world_process_zero:
             mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
@@ -42,7 +44,8 @@ def mark(folder: Path) -> None:
 
 
 def last_whole(output: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are deleted."""
+    """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are
+    deleted."""
     found = None
     for path in sorted(output.glob("checkpoint-*"), key=_step, reverse=True):
         if (

@@ -1,16 +1,18 @@
 """From `GrpoSettings` to TRL's `GRPOConfig`, with every field that matters said aloud.
 
-TRL's defaults are not V-Zero's: its KL weight is 0, its KL carries an importance correction that changes the gradient even on-policy,
-its learning rate decays, it has no dual clip, no weight decay, and trains three epochs. So nothing is left to a default here.
+TRL's defaults are not V-Zero's: its KL weight is 0, its KL carries an importance correction that changes the
+gradient even on-policy, its learning rate decays, it has no dual clip, no weight decay, and trains three
+epochs. So nothing is left to a default here.
 
-The objective, per token, with ratio w = pi / pi_old, advantage A = (r - mean r) / (std r + 1e-4) within the group (the public code adds
-1e-6; TRL's constant is fixed), epsilon 0.2, dual clip c = 3 and KL weight 0.01:
+The objective, per token, with ratio w = pi / pi_old, advantage A = (r - mean r) / (std r + 1e-4) within the
+group (the public code adds 1e-6; TRL's constant is fixed), epsilon 0.2, dual clip c = 3 and KL weight 0.01:
 
     loss = -min(min(w, c) A, clip(w, 1 - epsilon, 1 + epsilon) A) + beta (exp(ref - pi) - (ref - pi) - 1)
 
-`min(w, c)` before the minimum equals the dual clip max(min(.), c A) for A < 0 and changes nothing for A > 0, since 1 + epsilon < c.
-An optimizer step adds these up over its tokens ("dapo") and divides by the tokens of the whole generation batch over its steps, so steps of
-one generation share one denominator. `tests/unit/test_grpo_objective.py` holds all of it against a second implementation.
+`min(w, c)` before the minimum equals the dual clip max(min(.), c A) for A < 0 and changes nothing for A > 0,
+since 1 + epsilon < c. An optimizer step adds these up over its tokens ("dapo") and divides by the tokens of
+the whole generation batch over its steps, so steps of one generation share one denominator.
+`tests/unit/test_grpo_objective.py` holds all of it against a second implementation.
 """
 
 from __future__ import annotations
@@ -69,9 +71,10 @@ class Batches:
 def plan_batches(settings: GrpoSettings, available: int, processes: int = 1) -> Batches:
     """Fit the batches to `available` prompts.
 
-    The last incomplete generation batch of an epoch is dropped, as the public code does. Fewer prompts than one whole batch shrink the
-    batch instead (to whole steps; fewer than one step make one smaller step), since dropping them would train on nothing. That smaller
-    step has as many prompts for each process, so up to `processes` - 1 prompts are left out of it; one each is the least.
+    The last incomplete generation batch of an epoch is dropped, as the public code does. Fewer prompts than
+    one whole batch shrink the batch instead (to whole steps; fewer than one step make one smaller step),
+    since dropping them would train on nothing. That smaller step has as many prompts for each process, so up
+    to `processes` - 1 prompts are left out of it; one each is the least.
 
     Raises:
         ValueError: an optimizer step cannot be dealt out to so many processes.
@@ -97,7 +100,8 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         batches: from `plan_batches`.
         output: where checkpoints to resume from are put.
         seed: any integer; reduced to the 32 bits that NumPy takes.
-        cuda: train in bf16 autocast over float32 weights with gradient checkpointing; otherwise float32 on the CPU.
+        cuda: train in bf16 autocast over float32 weights with gradient checkpointing; otherwise float32 on
+            the CPU.
     """
     from trl import GRPOConfig
 
@@ -149,7 +153,8 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         max_grad_norm=settings.max_grad_norm,
-        # sampling: what the policy is differentiated as; the draws themselves are made by our engine with the same values
+        # sampling: what the policy is differentiated as; the draws themselves are made by our engine with the
+        # same values
         max_completion_length=settings.max_completion_tokens,
         temperature=1.0,
         top_p=1.0,

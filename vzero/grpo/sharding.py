@@ -1,9 +1,10 @@
 """One copy of a model split over all processes: FSDP2, torch's `fully_shard` on each layer and on the rest.
 
-Not by accelerate's plugin, which shards on accelerators only: so the very code that runs on GPUs runs on the CPU, in tests. Weights stay
-float32; on GPUs layers compute in bfloat16. Rollouts gather all weights once a generation and put them back (`whole`), since processes
-decode different numbers of tokens and could not gather layer by layer together; an engine that keeps weights of its own is handed them one
-by one (`gathered`). States that are written are whole ones.
+Not by accelerate's plugin, which shards on accelerators only: so the very code that runs on GPUs runs on the
+CPU, in tests. Weights stay float32; on GPUs layers compute in bfloat16. Rollouts gather all weights once a
+generation and put them back (`whole`), since processes decode different numbers of tokens and could not
+gather layer by layer together; an engine that keeps weights of its own is handed them one by one
+(`gathered`). States that are written are whole ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _FROM_WHOLE = states.StateDictOptions(full_state_dict=True)
 
 
 def split(model: Any) -> None:
-    """Split `model`, whole in every process, in place. All processes must call it, and every forward of it."""
+    """Split `model`, whole in every process, in place. All processes must call it, and every forward of
+    it."""
     on_gpu = next(model.parameters()).is_cuda
     policy = (
         MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -43,7 +45,8 @@ def is_split(model: Any) -> bool:
 
 @contextmanager
 def whole(model: Any) -> Iterator[None]:
-    """All weights in every process inside, where forwards need no other process; a model that is not split is left alone."""
+    """All weights in every process inside, where forwards need no other process; a model that is not split is
+    left alone."""
     parts = [one for one in model.modules() if isinstance(one, FSDPModule)]
     if parts:
         model._get_fsdp_state()._lazy_init()  # by the root before anybody calls a part of it, which would take itself for the root
@@ -59,13 +62,15 @@ def whole(model: Any) -> Iterator[None]:
 
 
 def gathered(weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The same weights, those that are split put together as each is taken. All processes must take all, in one order."""
+    """The same weights, those that are split put together as each is taken. All processes must take all, in
+    one order."""
     for name, one in weights:
         yield name, one.full_tensor() if isinstance(one, DTensor) else one
 
 
 def weights(model: Any) -> dict[str, Any]:
-    """Every weight, whole, on the CPU, in the first process; nothing in the others. All must ask. A tensor with two names has its first."""
+    """Every weight, whole, on the CPU, in the first process; nothing in the others. All must ask. A tensor
+    with two names has its first."""
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
     return {
@@ -90,6 +95,7 @@ def moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def set_moments(model: Any, optimizer: torch.optim.Optimizer, found: Mapping[str, Any]) -> None:
-    """Take an optimizer's whole state, which every process has. A weight that never had a gradient has none and begins anew."""
+    """Take an optimizer's whole state, which every process has. A weight that never had a gradient has none
+    and begins anew."""
     options = states.StateDictOptions(full_state_dict=True, strict=False)
     states.set_optimizer_state_dict(model, optimizer, dict(found), options=options)

@@ -45,7 +45,8 @@ class Job:
         checkpoint: where the policy starts, and the frozen reference of its KL term.
         folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
-        ahead: told of each group of a generation batch while the others are still being drawn; None if nobody wants to know.
+        ahead: told of each group of a generation batch while the others are still being drawn; None if nobody
+            wants to know.
         strategy: how several processes hold the weights, "ddp" or "fsdp2".
         lora: adapters to train in place of the weights; None trains these.
         rollouts: who draws from the policy.
@@ -75,8 +76,8 @@ class Job:
 def train(job: Job) -> dict[str, Any]:
     """Train to the end, from the last whole checkpoint in `job.work` where there is one, and save.
 
-    Nothing to train on saves the model unchanged and says so: steps 0. Of several processes (see vzero.runtime.processes) all come here, and the
-    first writes.
+    Nothing to train on saves the model unchanged and says so: steps 0. Of several processes (see
+    vzero.runtime.processes) all come here, and the first writes.
 
     Returns:
         Facts: `prompts`, `prompts_used`, `generations`, `steps`.
@@ -119,7 +120,8 @@ def train(job: Job) -> dict[str, Any]:
 
 @contextmanager
 def full_disk_as_oserror(folder: Path) -> Iterator[None]:
-    """safetensors and `torch.save` report a full disk by types of their own; callers know OSError, which can be resumed from."""
+    """safetensors and `torch.save` report a full disk by types of their own; callers know OSError, which can
+    be resumed from."""
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
@@ -140,7 +142,8 @@ def build_trainer(
     recorder: Recorder,
     phases: Phases,
 ) -> GroupTrainer:
-    """The trainer of `job`, ready to run: `model` is trained in place, and its completions are drawn from it as it is at that moment.
+    """The trainer of `job`, ready to run: `model` is trained in place, and its completions are drawn from it
+    as it is at that moment.
 
     Public because a profile has to measure the very trainer that a stage runs.
     """
@@ -228,7 +231,8 @@ def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
 
 
 def _sampling(settings: GrpoSettings) -> SamplingConfig:
-    """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss differentiates."""
+    """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss
+    differentiates."""
     return SamplingConfig(
         n=settings.group_size,
         temperature=1.0,

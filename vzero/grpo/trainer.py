@@ -1,20 +1,26 @@
-"""TRL's `GRPOTrainer` with five seams: our rollouts, groups kept whole, prompts shared, no needless pass, weights really restored.
+"""TRL's `GRPOTrainer` with five seams: our rollouts, groups kept whole, prompts shared, no needless pass,
+weights really restored.
 
 Departures from stock TRL, and why:
-- Completions come from a `vzero` engine around the live policy, one request a prompt, each seeded by what it is for. A resumed training
-  therefore draws exactly what the undisturbed one would have drawn.
-- TRL shuffles the sequences of a generation batch, so a group may be torn over two optimizer steps. Here a step takes whole prompts, in
-  the order of the dataset, which is already a random one (see data.training_order).
-- TRL computes a prompt and its picture once a completion and pads the whole generation batch to its longest prompt and completion. Here a
-  micro-batch is packed and its groups share their prompts (see packing.py); models whose attention is not known to allow that read padded
-  micro-batches, sorted by length and cut to their own longest. Either way the objective and its gradient are the same.
-- TRL scores the whole generation batch with the old policy. In its first optimizer step the policy still is the old one and the ratio one
-  by construction, so only later steps are scored.
-- In several processes TRL deals out sequences in the order of the dataset, so that the steps of a generation would take other prompts than
-  in one process. Here each process holds whole groups of every step (see deal.py).
-- Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume matches names as they are and ignores those it
-  does not know: it would go on from the *initial* weights without a word. Here weights come back the way any checkpoint is loaded.
-Old log-probabilities come from the trainer's own forward pass, so the ratio never compares two implementations.
+- Completions come from a `vzero` engine around the live policy, one request a prompt, each seeded by what it
+  is for. A resumed training therefore draws exactly what the undisturbed one would have drawn.
+- TRL shuffles the sequences of a generation batch, so a group may be torn over two optimizer steps. Here a
+  step takes whole prompts, in the order of the dataset, which is already a random one (see
+  data.training_order).
+- TRL computes a prompt and its picture once a completion and pads the whole generation batch to its longest
+  prompt and completion. Here a micro-batch is packed and its groups share their prompts (see packing.py);
+  models whose attention is not known to allow that read padded micro-batches, sorted by length and cut to
+  their own longest. Either way the objective and its gradient are the same.
+- TRL scores the whole generation batch with the old policy. In its first optimizer step the policy still is
+  the old one and the ratio one by construction, so only later steps are scored.
+- In several processes TRL deals out sequences in the order of the dataset, so that the steps of a generation
+  would take other prompts than in one process. Here each process holds whole groups of every step (see
+  deal.py).
+- Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume matches names as
+  they are and ignores those it does not know: it would go on from the *initial* weights without a word. Here
+  weights come back the way any checkpoint is loaded.
+Old log-probabilities come from the trainer's own forward pass, so the ratio never compares two
+implementations.
 """
 
 from __future__ import annotations
@@ -80,10 +86,12 @@ class GroupTrainer(GRPOTrainer):
             self.accelerator.prepare_model = lambda model, *_, **__: model  # as it is: not a copy a process
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """The next micro-batch. In place of TRL's own method, which shuffles sequences and scores the padded generation batch.
+        """The next micro-batch. In place of TRL's own method, which shuffles sequences and scores the padded
+        generation batch.
 
         Args:
-            generation_batch: rows of this process's part of the generation batch, each prompt `group_size` times in a row.
+            generation_batch: rows of this process's part of the generation batch, each prompt `group_size`
+                times in a row.
         """
         slots = self.args.steps_per_generation
         if self._step % slots == 0 or self._buffered_inputs is None:
@@ -110,9 +118,9 @@ class GroupTrainer(GRPOTrainer):
         return micro_batches.padded(batch, count)
 
     def _score(self, batches: list[dict[str, Any]]) -> None:
-        """Add the log-probabilities that the loss compares with. Those of the old policy are left out in the first optimizer step, where
-        the policy still is the one that drew, so that the ratio is one: TRL's loss then takes its own, detached. An importance
-        correction needs them all."""
+        """Add the log-probabilities that the loss compares with. Those of the old policy are left out in the
+        first optimizer step, where the policy still is the one that drew, so that the ratio is one: TRL's
+        loss then takes its own, detached. An importance correction needs them all."""
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
             for i, batch in enumerate(batches):
@@ -128,7 +136,8 @@ class GroupTrainer(GRPOTrainer):
                 self._correct(batches, self._importance_cap)
 
     def _watch_parity(self, batches: list[dict[str, Any]]) -> None:
-        """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities, one micro-batch is scored."""
+        """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities,
+        one micro-batch is scored."""
         probe = batches[0]
         if probe.get("sampling_per_token_logps") is None:
             return
@@ -169,10 +178,11 @@ class GroupTrainer(GRPOTrainer):
         logits_to_keep: int,
         **inputs: Any,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        """TRL's one way to log-probabilities and entropies, of the old policy, the reference and the policy that is trained.
+        """TRL's one way to log-probabilities and entropies, of the old policy, the reference and the policy
+        that is trained.
 
-        While a generation batch is drawn TRL asks for the first two over the whole padded batch, and takes None for an answer: they are
-        computed by micro-batch in `_score`.
+        While a generation batch is drawn TRL asks for the first two over the whole padded batch, and takes
+        None for an answer: they are computed by micro-batch in `_score`.
         """
         if self._scores_later:
             return None, None, None

@@ -31,7 +31,8 @@ class Unusable(Exception):
 
 
 def decode(data: bytes, max_pixels: float) -> Image.Image:
-    """Bytes to RGB. The size is judged from the header, before a pixel is decoded; Pillow's own bomb guard stays on below that.
+    """Bytes to RGB. The size is judged from the header, before a pixel is decoded; Pillow's own bomb guard
+    stays on below that.
 
     An animation gives its first frame; transparency is shown on white, 16-bit grey is scaled to 8.
 

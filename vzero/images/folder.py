@@ -45,8 +45,8 @@ def collect(context: StageContext, config: ImagesConfig) -> tuple[list[dict[str,
 
 
 def candidates(root: Path) -> Iterator[Path]:
-    """Files below `root`, sorted by path, folder by folder. A linked folder (it could be a cycle) or one that cannot be listed is
-    yielded itself, to be skipped by name.
+    """Files below `root`, sorted by path, folder by folder. A linked folder (it could be a cycle) or one that
+    cannot be listed is yielded itself, to be skipped by name.
 
     Raises:
         InputError: `root` is not a folder that can be listed.

@@ -15,8 +15,9 @@ from vzero.runtime import artefacts
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path` absolute; `seen` is the width and
-    height it is shrunk to whenever it is opened, None where it is small enough."""
+    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path`
+    absolute; `seen` is the width and height it is shrunk to whenever it is opened, None where it is small
+    enough."""
 
     image_id: str
     path: Path
@@ -42,7 +43,8 @@ def load_records(stage_folder: Path) -> list[ImageRecord]:
 
 
 def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
-    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel; as it is where it has no more."""
+    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel; as it is where it
+    has no more."""
     scale = min(1.0, math.sqrt(pixels / (width * height)))
     return max(1, int(width * scale)), max(1, int(height * scale))
 

@@ -1,10 +1,11 @@
 """Unlabeled images: the stage that chooses and checks them, and the one way every later stage opens them.
 
-`images.source` is "pocket" (scenes are drawn), a folder of pictures, searched recursively in the order of its paths, or a table with an
-image column (`vzero.images.tables`). File names say
-nothing to the method, and embedded metadata (EXIF, captions, ratings) is never read, so no label can leak in. Every picture is decoded
-once here; one that is broken, truncated, too large or a copy of an earlier one is skipped and named in `skipped.json`. Later stages open
-pictures by `open_image`, which refuses bytes that are no longer the ones this stage saw.
+`images.source` is "pocket" (scenes are drawn), a folder of pictures, searched recursively in the order of its
+paths, or a table with an image column (`vzero.images.tables`). File names say
+nothing to the method, and embedded metadata (EXIF, captions, ratings) is never read, so no label can leak in.
+Every picture is decoded once here; one that is broken, truncated, too large or a copy of an earlier one is
+skipped and named in `skipped.json`. Later stages open pictures by `open_image`, which refuses bytes that are
+no longer the ones this stage saw.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from vzero.runtime.stage import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """The images stage: writes `images.jsonl` and `skipped.json` (and, for the pocket world, the pictures and their shadow).
+    """The images stage: writes `images.jsonl` and `skipped.json` (and, for the pocket world, the pictures and
+    their shadow).
 
     Raises:
         InputError: the folder cannot be read, or holds no usable picture.

@@ -1,8 +1,10 @@
-"""Images out of tables: Parquet files, folders of them, folders of `Dataset.save_to_disk`, and data sets of the hub.
+"""Images out of tables: Parquet files, folders of them, folders of `Dataset.save_to_disk`, and data sets of
+the hub.
 
-A table often holds questions and answers next to its pictures. Only the image column is ever decoded, so that no label can leak into a
-label-free method by way of this file. Pictures are taken from the bytes in the table; one that is only the name of a file elsewhere is
-skipped, since a data set must not choose which files of this machine are opened.
+A table often holds questions and answers next to its pictures. Only the image column is ever decoded, so that
+no label can leak into a label-free method by way of this file. Pictures are taken from the bytes in the
+table; one that is only the name of a file elsewhere is skipped, since a data set must not choose which files
+of this machine are opened.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ _ROWS_AT_ONCE = 16
 
 
 def is_table(source: str) -> bool:
-    """Whether `source` names tables: a file of Parquet or Arrow, a folder of such files without pictures (beside those a table often holds
-    captions), or a hub id that is no path."""
+    """Whether `source` names tables: a file of Parquet or Arrow, a folder of such files without pictures
+    (beside those a table often holds captions), or a hub id that is no path."""
     path = Path(source)
     if path.is_dir():
         return bool(_files(path)) and not any(file.suffix.lower() in PICTURES for file in path.rglob("*"))
@@ -95,7 +97,8 @@ def _keep(picture: Any, max_pixels: float, first: dict[str, str], place: str, fo
 
 
 def pictures(config: ImagesConfig) -> Iterator[tuple[str, Any]]:
-    """Where each picture stands (file and row), and its value: bytes, or a struct of bytes and path. A list counts as so many pictures."""
+    """Where each picture stands (file and row), and its value: bytes, or a struct of bytes and path. A list
+    counts as so many pictures."""
     for file in _located(config):
         row = 0
         for values in _column(file, config.column):
@@ -150,7 +153,8 @@ def image_column(schema: pa.Schema, wanted: str | None, file: Path) -> str:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column is bytes, a struct with a field `bytes` (Hugging Face's image feature), or lists of either."""
+    """Whether a column is bytes, a struct with a field `bytes` (Hugging Face's image feature), or lists of
+    either."""
     import pyarrow.types as types
 
     if types.is_list(kind) or types.is_large_list(kind):
@@ -182,7 +186,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _fetch(name: str) -> Path:
-    """A hub data set's Parquet files, fetched once and then found on disk. Scripts are neither fetched nor run."""
+    """A hub data set's Parquet files, fetched once and then found on disk. Scripts are neither fetched nor
+    run."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,

@@ -1,11 +1,14 @@
 """The text a base model is pretrained on: imperfect people writing questions and answers about scenes.
 
-Three careful styles reason step by step, each with systematic blind spots of its own (it misreads certain digits, heights or shapes most of
-the time), so no style is right about hard questions much more often than two times in three, while a majority over styles is: the blind
-spots differ and so do the wrong answers they lead to. A hasty style answers from intuition and a guessing one at random. Question writers
-mostly ask what is easy, sometimes ask what has no right option, and give an intuitive answer that is often wrong on hard questions.
+Three careful styles reason step by step, each with systematic blind spots of its own (it misreads certain
+digits, heights or shapes most of the time), so no style is right about hard questions much more often than
+two times in three, while a majority over styles is: the blind spots differ and so do the wrong answers they
+lead to. A hasty style answers from intuition and a guessing one at random. Question writers mostly ask what
+is easy, sometimes ask what has no right option, and give an intuitive answer that is often wrong on hard
+questions.
 
-`Example` picks what is taught: clean text first (no blind spots), then the mixture the base is meant to have learned.
+`Example` picks what is taught: clean text first (no blind spots), then the mixture the base is meant to have
+learned.
 """
 
 from __future__ import annotations
@@ -55,8 +58,9 @@ MIXTURE = Example(
     no_right_option=0.06,
 )
 
-# What each careful style misreads: digit -> shift, height -> shift, colour -> colour; and a shape it overlooks. Shifts differ in size and
-# sign between styles, so that two blind styles seldom agree on the same wrong number.
+# What each careful style misreads: digit -> shift, height -> shift, colour -> colour; and a shape it
+# overlooks. Shifts differ in size and sign between styles, so that two blind styles seldom agree on the same
+# wrong number.
 _DIGIT_SHIFT = {"look": {3: -1, 6: -1}, "row": {2: 1, 5: 1}, "check": {4: -2, 7: -2}}
 _HEIGHT_SHIFT = {"look": {4: -1}, "row": {2: 1}, "check": {5: -2}}
 _OVERLOOKED = {"look": "cross", "row": "square", "check": "triangle"}
@@ -172,7 +176,8 @@ def reason(style: str, asked: Asked, scene: Scene) -> list[str]:
 
 
 def intuition(rng: random.Random, asked: Asked) -> str:
-    """An answer without thinking: right 95 times in 100 on easy families and 45 on hard ones, else any option."""
+    """An answer without thinking: right 95 times in 100 on easy families and 45 on hard ones, else any
+    option."""
     if rng.random() < (0.45 if asked.family.hard else 0.95):
         return asked.answer
     return rng.choice(asked.options)
@@ -185,7 +190,8 @@ def _pick(rng: random.Random, weights: tuple[tuple[str, float], ...]) -> str:
 def solver_text(
     rng: random.Random, asked: Asked, scene: Scene, lesson: Example, style: str | None = None
 ) -> str:
-    """An answer to `asked` in one of the lesson's styles (or the one asked for), as the Solver is to write it."""
+    """An answer to `asked` in one of the lesson's styles (or the one asked for), as the Solver is to write
+    it."""
     style = style or _pick(rng, lesson.hard_styles if asked.family.hard else lesson.easy_styles)
     steps: list[str] = []
     if style in CAREFUL:
@@ -221,7 +227,8 @@ def any_question(rng: random.Random, kind: Kind, scene: Scene, hard_share: float
 
 
 def _described(rng: random.Random, kind: Kind, scene: Scene, asked: Asked) -> str:
-    """What the writer looked at: the kind of scene and the things the question is about (or one at random)."""
+    """What the writer looked at: the kind of scene and the things the question is about (or one at
+    random)."""
     about = [word for word in asked.arguments if word in CELLS or (kind == "bars" and asked.family.slots)]
     if not about:
         if kind == "bars":
@@ -232,7 +239,8 @@ def _described(rng: random.Random, kind: Kind, scene: Scene, asked: Asked) -> st
 
 
 def questioner_text(rng: random.Random, kind: Kind, scene: Scene, lesson: Example) -> str | None:
-    """A description, a question with four options and an intuitive answer, as the Questioner is to write them."""
+    """A description, a question with four options and an intuitive answer, as the Questioner is to write
+    them."""
     asked = any_question(rng, kind, scene, lesson.hard_questions)
     if asked is None:
         return None

@@ -1,8 +1,8 @@
 """Question families: what can be asked about a scene, in which words, and what the true answer is.
 
-A family is a sentence with typed slots and a function from (scene, slot values) to the answer, None where the question has none (an empty
-cell, a colour no bar has, no unique odd one). Families belong to one of three suites and are easy or hard by how many steps a careful
-answer takes.
+A family is a sentence with typed slots and a function from (scene, slot values) to the answer, None where the
+question has none (an empty cell, a colour no bar has, no unique odd one). Families belong to one of three
+suites and are easy or hard by how many steps a careful answer takes.
 """
 
 from __future__ import annotations
@@ -247,7 +247,8 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that has an answer: its family, its slot values, four distinct options and the right one among them."""
+    """A question that has an answer: its family, its slot values, four distinct options and the right one
+    among them."""
 
     family: Family
     arguments: Arguments
@@ -319,7 +320,8 @@ _THINGS: tuple[tuple[type, frozenset[Kind]], ...] = (
 
 
 def one_about(rng: random.Random, scene: Scene) -> Asked | None:
-    """A question about `scene`, each family that fits what it shows equally likely; None where none has an answer."""
+    """A question about `scene`, each family that fits what it shows equally likely; None where none has an
+    answer."""
     shown = next(
         (kinds for thing, kinds in _THINGS if any(isinstance(one, thing) for one in scene)), frozenset()
     )

@@ -1,4 +1,5 @@
-"""The pocket world as a folder of pictures, with its truth in a file beside them that no training stage opens."""
+"""The pocket world as a folder of pictures, with its truth in a file beside them that no training stage
+opens."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from vzero.runtime import artefacts
 
 
 def write(folder: Path, seed: int, count: int) -> list[dict[str, Any]]:
-    """Draw `count` training images into `folder`/images as PNG and their scenes into `folder`/ground_truth.jsonl.
+    """Draw `count` training images into `folder`/images as PNG and their scenes into
+    `folder`/ground_truth.jsonl.
 
     Returns:
         Rows of `images.jsonl`: image_id, path (relative to `folder`), sha256, width, height.

@@ -1,7 +1,9 @@
-"""The pocket model: Qwen2.5-VL's architecture at half a million parameters, with a real tokenizer and processor.
+"""The pocket model: Qwen2.5-VL's architecture at half a million parameters, with a real tokenizer and
+processor.
 
-Saved, it is an ordinary Hugging Face folder. Head dimensions are 32 in the language model because CPU attention kernels of serving
-engines need at least that. A 42 x 42 image is 6 x 6 patches of 7 pixels, merged two by two into nine image tokens.
+Saved, it is an ordinary Hugging Face folder. Head dimensions are 32 in the language model because CPU
+attention kernels of serving engines need at least that. A 42 x 42 image is 6 x 6 patches of 7 pixels, merged
+two by two into nine image tokens.
 """
 
 from __future__ import annotations

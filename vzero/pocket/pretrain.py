@@ -1,14 +1,15 @@
 """Pretraining the pocket base: from random weights to a deliberately imperfect vision-language model, on CPU.
 
-One-shot training on the noisy mixture stays at chance, so there is a curriculum of three phases, each a number of steps:
+One-shot training on the noisy mixture stays at chance, so there is a curriculum of three phases, each a
+number of steps:
 
 1. *seeing*: the vision tower alone, through a linear classifier of what stands in each cell;
-2. *clean*: captions, questions and careful reasoning without blind spots, beside a text-only drill of looking options up
-   (value <-> letter), which is the circuit everything else waits for;
+2. *clean*: captions, questions and careful reasoning without blind spots, beside a text-only drill of looking
+   options up (value <-> letter), which is the circuit everything else waits for;
 3. *mixture*: the imperfect annotators the base is meant to have learned.
 
-Several processes train data-parallel with one thread each (faster on CPU than one process with several threads); gradients are averaged, so
-the result depends on the seed and on the number of processes.
+Several processes train data-parallel with one thread each (faster on CPU than one process with several
+threads); gradients are averaged, so the result depends on the seed and on the number of processes.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Text:
-    """One training sequence: prompt ids, completion ids (the only ones with a loss), and which image of the batch it is about."""
+    """One training sequence: prompt ids, completion ids (the only ones with a loss), and which image of the
+    batch it is about."""
 
     prompt: list[int]
     completion: list[int]
@@ -99,7 +101,8 @@ def prompt_ids(role: str, text: str) -> list[int]:
 
 
 def patches(images: np.ndarray) -> Tensor:
-    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, normalised and ordered as the image processor does (2 x 2 merge blocks)."""
+    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, normalised and ordered as the image processor
+    does (2 x 2 merge blocks)."""
     batch = images.shape[0]
     x = (torch.from_numpy(images).float() / 255 - 0.5) / 0.25
     x = x.permute(0, 3, 1, 2).reshape(
@@ -110,7 +113,8 @@ def patches(images: np.ndarray) -> Tensor:
 
 
 def position_ids(batch: int, length: int, with_image: bool) -> Tensor:
-    """Multimodal rotary positions (3, batch, length): time, height, width; text counts on from the image's largest side."""
+    """Multimodal rotary positions (3, batch, length): time, height, width; text counts on from the image's
+    largest side."""
     plain = torch.arange(length)
     if not with_image:
         return plain.expand(3, batch, length)
@@ -136,7 +140,8 @@ _CLASSES = _thing_classes()
 
 
 def drill(rng: random.Random) -> tuple[list[int], list[int]]:
-    """A text-only exercise in looking options up both ways: (ids, next-token labels with `_IGNORE` where none is asked)."""
+    """A text-only exercise in looking options up both ways: (ids, next-token labels with `_IGNORE` where none
+    is asked)."""
     draw = rng.random()
     pool = COLORS if draw < 0.25 else SHAPES if draw < 0.5 else CELLS if draw < 0.6 else NUMBERS[:20]
     options = rng.sample(pool, 4)
@@ -155,7 +160,8 @@ def drill(rng: random.Random) -> tuple[list[int], list[int]]:
 
 
 def lessons(rng: random.Random, scenes: list[tuple[str, Scene]], clean: bool) -> list[Text]:
-    """Training text about a batch of scenes: two answers each, a question, and in the clean phase some captions."""
+    """Training text about a batch of scenes: two answers each, a question, and in the clean phase some
+    captions."""
     lesson = annotators.CLEAN if clean else annotators.MIXTURE
     found = []
     for i, (kind, scene) in enumerate(scenes):
@@ -194,7 +200,8 @@ class Learner:
         return features.view(len(images), IMAGE_TOKENS, -1)
 
     def logits(self, ids: Tensor, features: Tensor | None) -> Tensor:
-        """Next-token logits (batch, length, vocabulary) for right-padded ids; `features` (batch, 9, width) fill the image tokens."""
+        """Next-token logits (batch, length, vocabulary) for right-padded ids; `features` (batch, 9, width)
+        fill the image tokens."""
         embedded = self.model.get_input_embeddings()(ids)
         if features is not None:
             after = _IMAGE_START + IMAGE_TOKENS
@@ -262,7 +269,8 @@ def train(
     log: Callable[[str], None] = print,
     snapshot: Path | None = None,
 ) -> Learner:
-    """Run the whole curriculum and return the learner; every process of a group must call it with its own `rank`."""
+    """Run the whole curriculum and return the learner; every process of a group must call it with its own
+    `rank`."""
     learner = Learner(seed)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
     optimizer = torch.optim.AdamW(

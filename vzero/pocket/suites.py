@@ -1,4 +1,5 @@
-"""Held-out suites of the pocket world: `pocket_math`, `pocket_logic`, `pocket_vision`, balanced over their families."""
+"""Held-out suites of the pocket world: `pocket_math`, `pocket_logic`, `pocket_vision`, balanced over their
+families."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _SEED = 20260111  # of the suites themselves: the same questions in every run
 
 @dataclass(frozen=True)
 class Item:
-    """One held-out question: an id, its family, a 42 x 42 RGB image, the question with its options, the right letter."""
+    """One held-out question: an id, its family, a 42 x 42 RGB image, the question with its options, the right
+    letter."""
 
     item_id: str
     family: str
@@ -32,7 +34,8 @@ class Item:
 
 
 def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[Item]:
-    """`per_family` questions of each family of `suite`, one image each. A smaller number gives a prefix of each family's list.
+    """`per_family` questions of each family of `suite`, one image each. A smaller number gives a prefix of
+    each family's list.
 
     Raises:
         KeyError: unknown suite.

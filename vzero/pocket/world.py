@@ -1,7 +1,8 @@
 """Scenes: a 3 x 3 grid of coloured shapes, digits or bars, drawn small with jitter and noise.
 
-A scene is a tuple of nine cells in reading order, each a thing or None. Scenes are dealt to four splits by a hash of their content, so
-pretraining, training, development and test images are disjoint by construction, whatever the seeds.
+A scene is a tuple of nine cells in reading order, each a thing or None. Scenes are dealt to four splits by a
+hash of their content, so pretraining, training, development and test images are disjoint by construction,
+whatever the seeds.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ _WEIGHTS = (26, 10, 30, 6, 28)
 
 @cache
 def _sprite(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
-    """(coverage: (14, 14) float32 in [0, 1], ink: (3,) float32 in [0, 255]), drawn at four times the size and reduced."""
+    """(coverage: (14, 14) float32 in [0, 1], ink: (3,) float32 in [0, 255]), drawn at four times the size and
+    reduced."""
     scale = 4
     picture = Image.new("L", (CELL_PIXELS * scale, CELL_PIXELS * scale), 0)
     draw = ImageDraw.Draw(picture)

@@ -1,4 +1,5 @@
-"""Presets as files and as changes: the shipped ones, those of users, settings given on the command line, and what differs between two."""
+"""Presets as files and as changes: the shipped ones, those of users, settings given on the command line, and
+what differs between two."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ def _explain(error: ValidationError, name: str) -> str:
 
 
 def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of data."""
+    """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of
+    data."""
     operational = {
         "rollouts.gpu_memory",
         "launch.join_seconds",
@@ -128,7 +130,8 @@ def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
 
 
 def _pinned(tree: Mapping[str, Any]) -> bool:
-    """Whether a dumped preset states its benchmark data's content; one of a run that only trained so far does not."""
+    """Whether a dumped preset states its benchmark data's content; one of a run that only trained so far does
+    not."""
     return bool(tree.get("evaluation", {}).get("data_sha256"))
 
 

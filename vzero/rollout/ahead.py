@@ -1,7 +1,8 @@
-"""Asking ahead: a Solver elsewhere votes on the first questions of a generation batch while the others are still being drawn.
+"""Asking ahead: a Solver elsewhere votes on the first questions of a generation batch while the others are
+still being drawn.
 
-With votes at servers of their own, a Questioner's generation batch then takes the longer of its rollouts and its votes and not their sum.
-Every request carries its own seed, so when it is asked changes no answer.
+With votes at servers of their own, a Questioner's generation batch then takes the longer of its rollouts and
+its votes and not their sum. Every request carries its own seed, so when it is asked changes no answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _Key = tuple[tuple[Message, ...], int, bool, SamplingConfig]
 class AskedAhead:
     """Implements `Engine` around another, whose requests may be made before their answers are wanted.
 
-    The other is asked by one call at a time; what is prefill while it answers is put to it together in the next call.
+    The other is asked by one call at a time; what is prefill while it answers is put to it together in the
+    next call.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -38,7 +40,8 @@ class AskedAhead:
             self._calls.append(self._pool.submit(self._answer_waiting))
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """The answers to `requests`, those prefill before and the others; see `Engine.generate`. What was prefill and is not wanted is dropped.
+        """The answers to `requests`, those prefill before and the others; see `Engine.generate`. What was
+        prefill and is not wanted is dropped.
 
         Raises:
             RolloutError: also for a request that was prefill.
@@ -67,5 +70,6 @@ class AskedAhead:
 
 
 def _key(request: Request, sampling: SamplingConfig) -> _Key:
-    """A request's seed is derived from the image and the completion it is about, so the picture itself need not be compared."""
+    """A request's seed is derived from the image and the completion it is about, so the picture itself need
+    not be compared."""
     return request.messages, request.seed, request.image is None, sampling

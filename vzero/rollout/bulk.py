@@ -1,6 +1,8 @@
-"""Ask an engine about many things, a chunk at a time, so that a killed stage continues at the chunk it was in.
+"""Ask an engine about many things, a chunk at a time, so that a killed stage continues at the chunk it was
+in.
 
-Chunks are cut by position, so a resumed stage makes the same batches, and draws the same, as an undisturbed one.
+Chunks are cut by position, so a resumed stage makes the same batches, and draws the same, as an undisturbed
+one.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def ask(
     Args:
         engine: asked once a chunk.
         items: what to ask about.
-        request: the request for an item; called only for chunks not yet in `log`, so images are opened when needed.
+        request: the request for an item; called only for chunks not yet in `log`, so images are opened when
+            needed.
         sampling: `n` replies an item.
         chunk: items asked together.
         log: scratch file, one row a finished chunk; what a killed attempt left in it is used.

@@ -1,10 +1,11 @@
 """Rollouts by a model behind one or several OpenAI-compatible servers (vLLM's own): the client.
 
-One request a question, with all its n completions; the server is chosen by the hash of the image, so that a server which has encoded an
-image once meets its other questions too. An answer is believed only when it is whole and from the model that was asked: right model id, n
-choices with token ids, each ended, no forbidden token. Anything else, a refused connection or an attempt that takes too long is a failed
-attempt. Failed attempts are repeated a bounded number of times, on the next server where there is one; then the stage ends as interrupted
-(exit 75). There is no path from a failed attempt to a vote.
+One request a question, with all its n completions; the server is chosen by the hash of the image, so that a
+server which has encoded an image once meets its other questions too. An answer is believed only when it is
+whole and from the model that was asked: right model id, n choices with token ids, each ended, no forbidden
+token. Anything else, a refused connection or an attempt that takes too long is a failed attempt. Failed
+attempts are repeated a bounded number of times, on the next server where there is one; then the stage ends as
+interrupted (exit 75). There is no path from a failed attempt to a vote.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _BYTES_BESIDE = 4_000_000  # prompt ids and everything else in a reply
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is served: base address without `/v1`, the id it must answer by, and the bearer token (never shown)."""
+    """Where a model is served: base address without `/v1`, the id it must answer by, and the bearer token
+    (never shown)."""
 
     url: str
     model: str
@@ -58,7 +60,8 @@ class Server(Protocol):
         ...
 
     def recover(self) -> None:
-        """Called after a failed attempt, from a thread of its own; starts the server again where that is ours to do.
+        """Called after a failed attempt, from a thread of its own; starts the server again where that is ours
+        to do.
 
         Raises:
             InterruptedRun: it cannot be started again.
@@ -78,8 +81,9 @@ class RemoteServer:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """`attempt_seconds` bounds one attempt from its first byte to the last of its reply, `retries` the attempts after the first,
-    `pause_seconds` the first pause between two (it doubles), `together` the requests open at one server."""
+    """`attempt_seconds` bounds one attempt from its first byte to the last of its reply, `retries` the
+    attempts after the first, `pause_seconds` the first pause between two (it doubles), `together` the
+    requests open at one server."""
 
     attempt_seconds: float
     retries: int
@@ -114,7 +118,8 @@ class ServedEngine:
         self._patience = patience
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """Answer every request, in order; see `Engine.generate`. `Completion.logprobs` are empty: nobody reads those of votes.
+        """Answer every request, in order; see `Engine.generate`. `Completion.logprobs` are empty: nobody
+        reads those of votes.
 
         Raises:
             RolloutError: a server refuses a request as such.
@@ -138,7 +143,8 @@ class ServedEngine:
         )
 
     def check(self) -> None:
-        """Ask every server for one token, and compare the prompt that it read with the checkpoint's own, id by id.
+        """Ask every server for one token, and compare the prompt that it read with the checkpoint's own, id
+        by id.
 
         Raises:
             InterruptedRun: one does not answer, serves another model or renders prompts otherwise.
@@ -184,7 +190,8 @@ class ServedEngine:
         together = self._patience.together
         lines = [_Line(server, asyncio.Semaphore(together), asyncio.Lock()) for server in servers]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=together * len(lines))
-        # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was sent.
+        # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was
+        # sent.
         async with (
             httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http,
             asyncio.TaskGroup() as group,
@@ -300,8 +307,8 @@ def _completion(choice: dict[str, Any], sampling: SamplingConfig, vocabulary: Vo
 def _body(
     request: Request, url: str | None, sampling: SamplingConfig, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """A chat request without its model, its picture at `url`. Every sampling parameter is said, so that no default of the server's
-    enters. A prefill answer is a last turn that the server leaves open."""
+    """A chat request without its model, its picture at `url`. Every sampling parameter is said, so that no
+    default of the server's enters. A prefill answer is a last turn that the server leaves open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
     turns = encoding.conversation((*request.messages, *encoding.opened(request.prefill)), url is not None)
     for turn in turns:
@@ -336,7 +343,8 @@ def data_url(image: Image.Image) -> str:
 
 
 def home_of(content: str, servers: int) -> int:
-    """The server that questions about an image (given as its data URL) are sent to first: the same for the same picture, everywhere."""
+    """The server that questions about an image (given as its data URL) are sent to first: the same for the
+    same picture, everywhere."""
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") % servers
 
 

@@ -1,7 +1,9 @@
-"""Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next requests move in.
+"""Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next
+requests move in.
 
-Rows that joined at different times stand side by side: the cache is aligned at its right end, and what is to the left of a row's prompt is
-masked. Nothing waits for the longest completion, and a draw depends on its row alone, so who its neighbours are changes nothing.
+Rows that joined at different times stand side by side: the cache is aligned at its right end, and what is to
+the left of a row's prompt is masked. Nothing waits for the longest completion, and a draw depends on its row
+alone, so who its neighbours are changes nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Rules:
-    """How tokens are drawn: `forbidden` and `ends` are (vocabulary,) bool, tokens never drawn and tokens that end a turn."""
+    """How tokens are drawn: `forbidden` and `ends` are (vocabulary,) bool, tokens never drawn and tokens that
+    end a turn."""
 
     sampling: SamplingConfig
     forbidden: Tensor
@@ -116,7 +119,8 @@ class _Slots:
         self.step = self.step + 1
 
     def join(self, other: _Slots, source: Tensor) -> None:
-        """Take in rows that continue the prompts `source` of `other`'s prefilled cache; columns that no row here uses are dropped."""
+        """Take in rows that continue the prompts `source` of `other`'s prefilled cache; columns that no row
+        here uses are dropped."""
         unused = int(self.mask[:, : self.columns].any(dim=0).int().argmax())
         join(self.cache, other.cache, source, unused)
         width = max(self.columns - unused, other.columns)
@@ -132,7 +136,8 @@ class _Slots:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was drawn, by row number: tokens and log-probabilities (rows, max_new_tokens), lengths (rows,), ended by itself (rows,)."""
+    """What was drawn, by row number: tokens and log-probabilities (rows, max_new_tokens), lengths (rows,),
+    ended by itself (rows,)."""
 
     tokens: Tensor
     logprobs: Tensor
@@ -248,7 +253,8 @@ def _read(
     """Read each distinct prompt of `units` once.
 
     Returns:
-        Rows numbered from `first`, with the cache of the prompts; for each row its prompt there, (rows,) int64; each unit's prompt tokens.
+        Rows numbered from `first`, with the cache of the prompts; for each row its prompt there, (rows,)
+        int64; each unit's prompt tokens.
     """
     prompts = list(dict.fromkeys(unit.prompt for unit in units))
     prefilled = prefill(prompts)
@@ -282,7 +288,8 @@ def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
 
 
 def _seen(prefilled: Prefilled) -> Tensor:
-    """Which tokens each prompt holds: (prompts, vocabulary) bool. Padding does not count, though its token may also end turns."""
+    """Which tokens each prompt holds: (prompts, vocabulary) bool. Padding does not count, though its token
+    may also end turns."""
     ids = prefilled.token_ids
     held = ids.where(
         prefilled.attention_mask.bool(), ids[:, -1:]

@@ -1,8 +1,9 @@
-"""Requests made into prefilled caches: every distinct image encoded once, every distinct prompt computed once.
+"""Requests made into prefilled caches: every distinct image encoded once, every distinct prompt computed
+once.
 
-`shared_images` knows models whose image features are plain input embeddings (Qwen2-VL, Qwen2.5-VL): it runs the vision tower once per
-distinct image and reuses the features in each prompt. `whole_prompts` serves every other architecture through its own processor and
-forward, where an image is encoded once per distinct prompt.
+`shared_images` knows models whose image features are plain input embeddings (Qwen2-VL, Qwen2.5-VL): it runs
+the vision tower once per distinct image and reuses the features in each prompt. `whole_prompts` serves every
+other architecture through its own processor and forward, where an image is encoded once per distinct prompt.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ class Encoded:
 
 
 def collect(processor: Any, requests: Sequence[Request]) -> Work:
-    """Render the conversations and find the distinct prompts and images (same object, or same size and pixels).
+    """Render the conversations and find the distinct prompts and images (same object, or same size and
+    pixels).
 
     Raises:
-        RolloutError: a conversation has no user turn to put its image in, or its text (a prefill answer's too) holds an image or video token.
+        RolloutError: a conversation has no user turn to put its image in, or its text (a prefill answer's
+            too) holds an image or video token.
     """
     images, image_of = _distinct_images(requests)
     rendered = _render(processor, requests)
@@ -139,7 +142,8 @@ def opened(prefill: str) -> tuple[Message, ...]:
 
 
 def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str, Any]]:
-    """Messages as a chat template takes them: parts, the image before the text of the first user turn, no part for an empty text."""
+    """Messages as a chat template takes them: parts, the image before the text of the first user turn, no
+    part for an empty text."""
     turns = []
     for message in messages:
         parts: list[dict[str, str]] = [{"type": "text", "text": message.text}] if message.text else []
@@ -279,8 +283,8 @@ def _by_area(images: Sequence[Image.Image]) -> list[list[Image.Image]]:
 def rotary_positions(
     model: Any, token_ids: Sequence[list[int]], grids: Sequence[Tensor | None]
 ) -> list[Tensor]:
-    """Rotary positions (3, tokens) of every prompt, by the model's own rule. It loops in Python, and most prompts share their layout
-    (length, place and grid of the image), so each layout is computed once."""
+    """Rotary positions (3, tokens) of every prompt, by the model's own rule. It loops in Python, and most
+    prompts share their layout (length, place and grid of the image), so each layout is computed once."""
     known: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
     found = []
     image_token = model.config.image_token_id
@@ -311,7 +315,8 @@ def _left_pad(sequences: Sequence[list[int]], pad: int | None) -> tuple[Tensor, 
 
 
 def special_tokens(processor: Any, text: str) -> dict[str, bool]:
-    """A template that wrote the first token itself must not get a second one (the rule of `apply_chat_template`)."""
+    """A template that wrote the first token itself must not get a second one (the rule of
+    `apply_chat_template`)."""
     bos = processor.tokenizer.bos_token
     return {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
 

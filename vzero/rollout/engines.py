@@ -9,8 +9,8 @@ from vzero.rollout.protocol import Engine
 
 
 def open_solver(config: EngineConfig, checkpoint: Path) -> Engine:
-    """As `open_engine`, for the frozen Solver whose votes are the Questioner's reward and the pseudo-labels: asked at `config.urls` where
-    there are any."""
+    """As `open_engine`, for the frozen Solver whose votes are the Questioner's reward and the pseudo-labels:
+    asked at `config.urls` where there are any."""
     if not config.urls:
         return open_engine(config, checkpoint)
     from vzero.rollout.server import open_elsewhere
@@ -19,9 +19,11 @@ def open_solver(config: EngineConfig, checkpoint: Path) -> Engine:
 
 
 def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
-    """An engine answering with the frozen model in `checkpoint`: on a GPU in bfloat16 where there is one, else on the CPU in float32.
+    """An engine answering with the frozen model in `checkpoint`: on a GPU in bfloat16 where there is one,
+    else on the CPU in float32.
 
-    The process then computes with `config.threads` CPU threads. Servers that were started for an engine end with it.
+    The process then computes with `config.threads` CPU threads. Servers that were started for an engine end
+    with it.
 
     Raises:
         InputError: an engine that is not installed, or a folder that is no checkpoint.

@@ -1,7 +1,8 @@
 """Keys and values of many completions, in storage that rows enter and leave.
 
-Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage has room to spare in both
-directions, so a step costs what it adds: rows that finish are overwritten by rows from the end, and rows that join are written behind them.
+Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage
+has room to spare in both directions, so a step costs what it adds: rows that finish are overwritten by rows
+from the end, and rows that join are written behind them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _SPARE_TOKENS = 8  # little room: on a CPU, attention over rows far apart in mem
 class PreallocatedLayer(DynamicLayer):
     """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage.
 
-    The storage is zero where nothing was written: attention masks what is left of a row's prompt, but NaN would get through a mask.
+    The storage is zero where nothing was written: attention masks what is left of a row's prompt, but NaN
+    would get through a mask.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int, capacity: int) -> None:
@@ -74,8 +76,8 @@ class PreallocatedLayer(DynamicLayer):
         self._expose()
 
     def join(self, keys: Tensor, values: Tensor, rows: Tensor, unused: int) -> None:
-        """Append rows `rows` of prefilled `keys` and `values`, so that their last token stands beside the last of those here; the first
-        `unused` tokens here are dropped."""
+        """Append rows `rows` of prefilled `keys` and `values`, so that their last token stands beside the
+        last of those here; the first `unused` tokens here are dropped."""
         tokens = keys.shape[2]
         if tokens > self._end:
             self._resize(tokens, self._key_storage.shape[2] - self._end)
@@ -88,8 +90,8 @@ class PreallocatedLayer(DynamicLayer):
 
 
 def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> None:
-    """Let row i of `cache` continue what was row `rows[i]`: several completions of one prefilled prompt. At most `capacity` rows are ever
-    held, so others can `join` when these leave.
+    """Let row i of `cache` continue what was row `rows[i]`: several completions of one prefilled prompt. At
+    most `capacity` rows are ever held, so others can `join` when these leave.
 
     Layers of other kinds than plain attention (sliding windows, recurrent states) keep their own class.
     """
@@ -107,13 +109,15 @@ def joinable(cache: Cache) -> bool:
 
 
 def join(cache: Cache, prefilled: Cache, rows: Tensor, unused: int) -> None:
-    """Append rows `rows` of a prefilled cache to a joinable one, and drop its first `unused` tokens, which none of its rows uses."""
+    """Append rows `rows` of a prefilled cache to a joinable one, and drop its first `unused` tokens, which
+    none of its rows uses."""
     for layer, new in zip(cache.layers, prefilled.layers, strict=True):
         layer.join(new.keys, new.values, rows, unused)
 
 
 def without(dead: Tensor) -> Tensor:
-    """Row numbers (int64) that remain when `dead` rows (bool) leave, ordered so that few change place: those at the end fill the holes."""
+    """Row numbers (int64) that remain when `dead` rows (bool) leave, ordered so that few change place: those
+    at the end fill the holes."""
     kept = ~dead
     count = int(kept.sum())
     order = torch.arange(count, device=dead.device)

@@ -1,8 +1,9 @@
 """What every rollout engine takes and gives. Free of any engine's own types.
 
-A request is one image with one conversation; all of its `n` completions come from that single request, so an engine can encode the
-image and the prompt once. Every completion's draw depends on the request's seed and the completion's index alone: the same request
-gives the same completions whatever else is in the batch (up to floating point).
+A request is one image with one conversation; all of its `n` completions come from that single request, so an
+engine can encode the image and the prompt once. Every completion's draw depends on the request's seed and the
+completion's index alone: the same request gives the same completions whatever else is in the batch (up to
+floating point).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Request:
 
     Attributes:
         seed: of its draws.
-        prefill: how the answer begins. Completions go on from it and do not repeat it; whole words without a blank at the end, since a
-            tokenizer may join what stands on both sides of a cut.
+        prefill: how the answer begins. Completions go on from it and do not repeat it; whole words without a
+            blank at the end, since a tokenizer may join what stands on both sides of a cut.
     """
 
     messages: tuple[Message, ...]
@@ -47,8 +48,8 @@ class Completion:
     Attributes:
         text: decoded without special tokens; hostile as all model output is.
         token_ids: as drawn, with the end-of-turn token when there was one.
-        logprobs: natural log-probability of each token under the distribution it was drawn from (after temperature and the
-            filters), same length as `token_ids`.
+        logprobs: natural log-probability of each token under the distribution it was drawn from (after
+            temperature and the filters), same length as `token_ids`.
         finish_reason: "stop" when the model ended its turn, "length" when the token limit cut it off.
     """
 
@@ -60,7 +61,8 @@ class Completion:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One request's answer: the prompt's token count (image tokens included) and its `n` completions in index order."""
+    """One request's answer: the prompt's token count (image tokens included) and its `n` completions in index
+    order."""
 
     prompt_tokens: int
     completions: tuple[Completion, ...]

@@ -1,8 +1,9 @@
 """From logits to drawn tokens: pure tensor functions, the same whichever model made the logits.
 
-The filters act in this order, which is that of Hugging Face's `generate`: forbidden tokens, repetition penalty, temperature, top-k,
-top-p. A draw is the inverse of the cumulative distribution (tokens in id order) at a uniform number that belongs to the request's seed,
-the completion's index and the step alone, so neighbours in a batch cannot change it.
+The filters act in this order, which is that of Hugging Face's `generate`: forbidden tokens, repetition
+penalty, temperature, top-k, top-p. A draw is the inverse of the cumulative distribution (tokens in id order)
+at a uniform number that belongs to the request's seed, the completion's index and the step alone, so
+neighbours in a batch cannot change it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ _MASK_64 = (1 << 64) - 1
 
 
 def uniforms(seed: int, index: int, count: int) -> np.ndarray:
-    """The first `count` uniform numbers in [0, 1) of completion `index` of a request with `seed`: (count,) float64.
+    """The first `count` uniform numbers in [0, 1) of completion `index` of a request with `seed`: (count,)
+    float64.
 
-    A longer series begins with the shorter one. Philox is counter-based and specified bit by bit, hence the same on every machine.
+    A longer series begins with the shorter one. Philox is counter-based and specified bit by bit, hence the
+    same on every machine.
     """
     key = np.array([seed & _MASK_64, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Repetition penalty (CTRL, arXiv 1909.05858, with the sign fix everybody uses): a seen token's logit is divided by `penalty` where
-    positive and multiplied where negative.
+    """Repetition penalty (CTRL, arXiv 1909.05858, with the sign fix everybody uses): a seen token's logit is
+    divided by `penalty` where positive and multiplied where negative.
 
     Args:
         logits: (rows, vocabulary) float.
@@ -37,7 +40,8 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Drop (to -inf) every logit below the row's k-th largest. Ties with the k-th stay. `k` of 0 keeps all."""
+    """Drop (to -inf) every logit below the row's k-th largest. Ties with the k-th stay. `k` of 0 keeps
+    all."""
     if k == 0 or k >= logits.shape[-1]:
         return logits
     threshold = torch.topk(logits, k, dim=-1).values[:, -1:]
@@ -45,8 +49,8 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep each row's likeliest tokens until their mass reaches `p`, drop (to -inf) the rest. At least one stays; of equal ones the
-    lower id comes first."""
+    """Keep each row's likeliest tokens until their mass reaches `p`, drop (to -inf) the rest. At least one
+    stays; of equal ones the lower id comes first."""
     if p >= 1:
         return logits
     ordered, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
@@ -57,7 +61,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def adjust(logits: Tensor, sampling: SamplingConfig, forbidden: Tensor, seen: Tensor | None) -> Tensor:
-    """Logits after the rules that hold for greedy decoding as well: forbidden tokens at -inf, then the repetition penalty.
+    """Logits after the rules that hold for greedy decoding as well: forbidden tokens at -inf, then the
+    repetition penalty.
 
     Args:
         logits: (rows, vocabulary), any float type.
@@ -76,7 +81,8 @@ def adjust(logits: Tensor, sampling: SamplingConfig, forbidden: Tensor, seen: Te
 
 
 def log_distribution(logits: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Natural logarithm of the distribution that is drawn from, for adjusted logits and a temperature above 0: (rows, vocabulary)."""
+    """Natural logarithm of the distribution that is drawn from, for adjusted logits and a temperature above
+    0: (rows, vocabulary)."""
     shifted = logits - logits.max(dim=-1, keepdim=True).values  # a tiny temperature must not overflow
     filtered = keep_top_p(keep_top_k(shifted / sampling.temperature, sampling.top_k), sampling.top_p)
     return torch.log_softmax(filtered, dim=-1)
@@ -90,7 +96,8 @@ def invert(log_probabilities: Tensor, numbers: Tensor) -> Tensor:
         numbers: (rows,) float64 in [0, 1).
 
     Returns:
-        (rows,) int64: the lowest id whose cumulative probability exceeds the row's number; never an id of probability 0.
+        (rows,) int64: the lowest id whose cumulative probability exceeds the row's number; never an id of
+        probability 0.
     """
     cumulative = log_probabilities.double().exp().cumsum(dim=-1)
     total = cumulative[:, -1:].contiguous()
@@ -112,8 +119,9 @@ def draw(
         seen: (rows, vocabulary) bool, see `adjust`.
 
     Returns:
-        Token ids (rows,) int64 and their log-probabilities (rows,) float32 under the distribution drawn from. At temperature 0 that
-        distribution is certain of the largest logit (the lowest id of equal ones), so the log-probability is 0.
+        Token ids (rows,) int64 and their log-probabilities (rows,) float32 under the distribution drawn from.
+        At temperature 0 that distribution is certain of the largest logit (the lowest id of equal ones), so
+        the log-probability is 0.
 
     Raises:
         FloatingPointError: a row has NaN or no finite largest logit.

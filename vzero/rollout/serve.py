@@ -1,8 +1,9 @@
 """Serve a checkpoint for runs elsewhere: `python -m vzero.rollout.serve CHECKPOINT [--port 8000] [--gpu 0]`.
 
-vLLM's own server, in the foreground, with the settings that our client counts on and under the name it asks for. It listens on loopback;
-any other address is refused without a bearer token in the environment variable VZERO_SOLVER_TOKEN. Traffic is not encrypted: across
-machines use a network you trust, a tunnel, or a proxy with TLS in front.
+vLLM's own server, in the foreground, with the settings that our client counts on and under the name it asks
+for. It listens on loopback; any other address is refused without a bearer token in the environment variable
+VZERO_SOLVER_TOKEN. Traffic is not encrypted: across machines use a network you trust, a tunnel, or a proxy
+with TLS in front.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Servers of one model, started here: one plain OpenAI server of vLLM a device, on loopback, looked after and ended with this process.
+"""Servers of one model, started here: one plain OpenAI server of vLLM a device, on loopback, looked after and
+ended with this process.
 
-Plain servers, and not one with data parallelism inside: that one spreads the n completions of a request over its engines before it
-balances, so that an image is encoded on each of them.
+Plain servers, and not one with data parallelism inside: that one spreads the n completions of a request over
+its engines before it balances, so that an image is encoded on each of them.
 
-Each server is a process group behind a watchdog (`vzero.runtime.watchdog`), which ends it when this process ends, by whatever means. It
-answers only to a random model name and a random bearer token, passed by the environment: another program that happened to take its port,
-or a neighbour on the machine, can neither pass for it nor use it.
+Each server is a process group behind a watchdog (`vzero.runtime.watchdog`), which ends it when this process
+ends, by whatever means. It answers only to a random model name and a random bearer token, passed by the
+environment: another program that happened to take its port, or a neighbour on the machine, can neither pass
+for it nor use it.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ _LOOK = 0.2  # seconds between two looks at a server that is starting
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started: `command(model name, port)`, and what its environment has beside this process's."""
+    """How a server is started: `command(model name, port)`, and what its environment has beside this
+    process's."""
 
     command: Callable[[str, int], Sequence[str]]
     environment: Mapping[str, str]
@@ -153,7 +156,8 @@ def _signal(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def _free_port() -> int:
-    """A port of loopback that was free a moment ago. Should another program take it first, our server ends, and so does the stage."""
+    """A port of loopback that was free a moment ago. Should another program take it first, our server ends,
+    and so does the stage."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
@@ -206,8 +210,9 @@ def stop_all(servers: Sequence[LocalServer]) -> None:
 def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """An engine over `config.servers` servers of `checkpoint`, started here; they end with the engine.
 
-    Of several processes, which must all come here, the first of each machine starts that machine's and tells its others where they are: no
-    server is asked over a network. Only that first one can start one again, on another port: the others then end the stage, which resumes.
+    Of several processes, which must all come here, the first of each machine starts that machine's and tells
+    its others where they are: no server is asked over a network. Only that first one can start one again, on
+    another port: the others then end the stage, which resumes.
 
     Raises:
         InputError: vLLM is not installed.
@@ -264,13 +269,15 @@ def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabu
 
 
 def elsewhere(urls: Sequence[str], checkpoint: Path) -> list[Endpoint]:
-    """Servers that somebody else runs. They must serve the checkpoint under the name of its content (`model_name`)."""
+    """Servers that somebody else runs. They must serve the checkpoint under the name of its content
+    (`model_name`)."""
     name, token = model_name(checkpoint), os.environ.get(TOKEN_VARIABLE)
     return [Endpoint(url, name, token) for url in urls]
 
 
 def model_name(checkpoint: Path) -> str:
-    """What a server elsewhere calls a checkpoint: after the hash of its files, so that another iteration's is not taken for it."""
+    """What a server elsewhere calls a checkpoint: after the hash of its files, so that another iteration's is
+    not taken for it."""
     return f"vzero-{artefacts.digest(artefacts.folder_hashes(checkpoint))[:12]}"
 
 

@@ -1,8 +1,8 @@
 """Rollouts by a Hugging Face vision-language model in this process.
 
-One call encodes each distinct image once and computes each distinct prompt once; the prompt's keys and values are then repeated for all
-of its completions (see decoding.py). The model may be one that is being trained: nothing is kept between calls, and its modules are left in
-the mode they were in.
+One call encodes each distinct image once and computes each distinct prompt once; the prompt's keys and values
+are then repeated for all of its completions (see decoding.py). The model may be one that is being trained:
+nothing is kept between calls, and its modules are left in the mode they were in.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class TransformersEngine:
 
     Attributes:
         eos: ids that end a turn, from the model's generation config and the tokenizer.
-        forbidden: ids that are never drawn: vision and padding tokens, every special token that does not end a turn, and ids that the
-            tokenizer does not know.
+        forbidden: ids that are never drawn: vision and padding tokens, every special token that does not end
+            a turn, and ids that the tokenizer does not know.
     """
 
     def __init__(self, model: Any, processor: Any, batch_sequences: int) -> None:
@@ -45,7 +45,8 @@ class TransformersEngine:
     def stream(
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
-        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions
+        has ended.
 
         Raises:
             RolloutError: also for what `finished` raises.
@@ -126,7 +127,8 @@ class TransformersEngine:
 
 
 def unwrap(model: Any) -> Any:
-    """The Hugging Face model inside wrappers that keep its weights in place (distributed data parallel, PEFT adapters)."""
+    """The Hugging Face model inside wrappers that keep its weights in place (distributed data parallel, PEFT
+    adapters)."""
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -140,7 +142,8 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def structural_tokens(model: Any, tokenizer: Any, eos: frozenset[int]) -> frozenset[int]:
-    """Ids that must never be drawn, because text holding them breaks the next prompt (see `TransformersEngine.forbidden`)."""
+    """Ids that must never be drawn, because text holding them breaks the next prompt (see
+    `TransformersEngine.forbidden`)."""
     config = model.config
     text = config.get_text_config()
     named = [
@@ -158,9 +161,11 @@ def structural_tokens(model: Any, tokenizer: Any, eos: frozenset[int]) -> frozen
 
 @contextmanager
 def _asked(model: Any) -> Iterator[None]:
-    """No gradients and evaluation mode inside; every module's own mode, and what Hugging Face remembers of positions, back after.
+    """No gradients and evaluation mode inside; every module's own mode, and what Hugging Face remembers of
+    positions, back after.
 
-    `no_grad` and not `inference_mode`: a tensor that a module keeps from here may be used by a training step later.
+    `no_grad` and not `inference_mode`: a tensor that a module keeps from here may be used by a training step
+    later.
     """
     training = [module for module in model.modules() if module.training]
     core = getattr(model, "model", None)

@@ -1,11 +1,12 @@
 """Rollouts by vLLM in this process: questions, votes and evaluations in bulk on one device.
 
-The same promises as `TransformersEngine` keeps: one request a question whose n completions share one prompt and one encoded image, the
-chat template and the image processor of the checkpoint, structural tokens never drawn, every draw fixed by the request's seed. Draws
-differ from those of the transformers engine, since the generators differ; their distribution does not (results/vllm-cpu).
+The same promises as `TransformersEngine` keeps: one request a question whose n completions share one prompt
+and one encoded image, the chat template and the image processor of the checkpoint, structural tokens never
+drawn, every draw fixed by the request's seed. Draws differ from those of the transformers engine, since the
+generators differ; their distribution does not (results/vllm-cpu).
 
-Prompts go in as token ids with one placeholder an image, which vLLM expands itself: ids that are already expanded would be expanded
-again without a word (huggingface/trl issue 6294).
+Prompts go in as token ids with one placeholder an image, which vLLM expands itself: ids that are already
+expanded would be expanded again without a word (huggingface/trl issue 6294).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class VllmEngine:
     def stream(
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
-        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended.
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions
+        has ended.
 
         Raises:
             RolloutError: also for what `finished` raises.
@@ -72,7 +74,8 @@ class VllmEngine:
             ) from error
 
     def _answers(self, names: Sequence[str], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
-        """The rollouts of requests that wait in vLLM under `names`, to which it adds "-" and random letters within itself."""
+        """The rollouts of requests that wait in vLLM under `names`, to which it adds "-" and random letters
+        within itself."""
         engine, rollouts = self._llm.llm_engine, {}
         numbers = {name.partition("-")[0]: i for i, name in enumerate(names)}
         try:
@@ -148,8 +151,9 @@ def sampling_params(sampling: SamplingConfig, vocabulary: Vocabulary, seed: int)
 
 
 def whole_prompts(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What keeps vLLM from reading a prompt in pieces on the CPU, where that kills it: after each piece it turns the request's generator
-    back by an offset, which only CUDA generators have. One step must then have room for the longest prompt."""
+    """What keeps vLLM from reading a prompt in pieces on the CPU, where that kills it: after each piece it
+    turns the request's generator back by an offset, which only CUDA generators have. One step must then have
+    room for the longest prompt."""
     longest = config.max_model_len or vocabulary.positions or 0
     return {
         "enable_chunked_prefill": False,
@@ -178,9 +182,10 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
 def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps: bool = False) -> Any:
     """The `vllm.LLM` of `open_vllm`; one that `sleeps` can be asked to give its GPU memory back.
 
-    Of several processes, which must all come here, each has an engine of its own, whole, on the device of its local rank. vLLM finds that
-    torch's processes have met already and joins them (its "external launcher"); its groups for tensor parallelism are of one process, so
-    that engines wait for each other here, where they agree on memory, and never while they draw.
+    Of several processes, which must all come here, each has an engine of its own, whole, on the device of its
+    local rank. vLLM finds that torch's processes have met already and joins them (its "external launcher");
+    its groups for tensor parallelism are of one process, so that engines wait for each other here, where they
+    agree on memory, and never while they draw.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

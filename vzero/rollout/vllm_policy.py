@@ -1,8 +1,9 @@
 """Rollouts by vLLM of a policy that is being trained in the same process.
 
-Before each call vLLM is given the policy's weights as they are then, and every one of its own weights must have come from them, or the
-call fails: an engine that went on with old ones would be wrong in silence. What it remembers of prompts and pictures was computed by other
-weights and is forgotten. On a GPU it sleeps between calls, its memory left to the trainer; on the CPU there is nothing to be given back.
+Before each call vLLM is given the policy's weights as they are then, and every one of its own weights must
+have come from them, or the call fails: an engine that went on with old ones would be wrong in silence. What
+it remembers of prompts and pictures was computed by other weights and is forgotten. On a GPU it sleeps
+between calls, its memory left to the trainer; on the CPU there is nothing to be given back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Weights = Callable[[], Iterable[tuple[str, Tensor]]]  # the policy's as they are
 
 
 class VllmPolicy:
-    """Implements `Engine`, and `stream` as `TransformersEngine` does, for a policy whose weights change between calls."""
+    """Implements `Engine`, and `stream` as `TransformersEngine` does, for a policy whose weights change
+    between calls."""
 
     def __init__(self, llm: Any, engine: VllmEngine, weights: Weights, sleeps: bool) -> None:
         self._llm, self._engine, self._weights, self._sleeps = llm, engine, weights, sleeps
@@ -38,7 +40,8 @@ class VllmPolicy:
     def stream(
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
-        """As `generate`; `finished` is told of each request, by its number, when the last of its completions has ended."""
+        """As `generate`; `finished` is told of each request, by its number, when the last of its completions
+        has ended."""
         if not requests:
             return []
         self._take_weights()
@@ -76,8 +79,8 @@ class VllmPolicy:
 def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Inside vLLM: load `weights` as if from a checkpoint; sorted names of the parameters that got none.
 
-    As vLLM's own `Worker.reload_weights`, which does no more than warn of these. Layers that hold their weights repacked, as all do on the
-    CPU, are given back their first form, filled and repacked.
+    As vLLM's own `Worker.reload_weights`, which does no more than warn of these. Layers that hold their
+    weights repacked, as all do on the CPU, are given back their first form, filled and repacked.
     """
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead

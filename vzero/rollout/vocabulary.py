@@ -1,7 +1,8 @@
-"""What a checkpoint's own files say about its tokens, without its weights: for engines that hold the model elsewhere.
+"""What a checkpoint's own files say about its tokens, without its weights: for engines that hold the model
+elsewhere.
 
-All engines must agree on three things, or the same request means something else on each: which ids end a turn, which are never drawn, and
-how drawn ids become text.
+All engines must agree on three things, or the same request means something else on each: which ids end a
+turn, which are never drawn, and how drawn ids become text.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Vocabulary:
         """What an engine drew, its end token kept out of the text.
 
         Raises:
-            RolloutError: an end that is none ("abort", None), a turn that ended without an end token, or a token that was forbidden.
+            RolloutError: an end that is none ("abort", None), a turn that ended without an end token, or a
+                token that was forbidden.
         """
         stopped = finish_reason == "stop"
         if (

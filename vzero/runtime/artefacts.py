@@ -1,7 +1,8 @@
 """Files that are either whole or absent, and that say where they came from.
 
-Every artefact is written to a temporary file beside its target, synced, then renamed over it. A finished folder is *sealed*: its
-`manifest.json`, written last, lists the hash of every file, what it was made from and by which software.
+Every artefact is written to a temporary file beside its target, synced, then renamed over it. A finished
+folder is *sealed*: its `manifest.json`, written last, lists the hash of every file, what it was made from and
+by which software.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def drop_torn_writes(folder: Path) -> None:
-    """Remove the temporary files of writes that a kill cut short, anywhere below `folder`; else its seal would hash them."""
+    """Remove the temporary files of writes that a kill cut short, anywhere below `folder`; else its seal
+    would hash them."""
     for path in folder.rglob(".*.tmp"):
         if path.is_file():
             path.unlink()
@@ -99,7 +101,8 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
     """Append rows, synced once. A torn last line, left by a writer that was killed, is cut off first.
 
     Raises:
-        OSError: the rows could not be written whole. (A bare `os.write` would keep silent when the disk takes only half of them.)
+        OSError: the rows could not be written whole. (A bare `os.write` would keep silent when the disk takes
+            only half of them.)
     """
     data = "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +137,8 @@ def digest(value: Any) -> str:
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` by POSIX relative path, without the manifest and the work folder."""
+    """SHA-256 of every file below `folder` by POSIX relative path, without the manifest and the work
+    folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -144,7 +148,8 @@ def folder_hashes(folder: Path) -> dict[str, str]:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, git commit (and whether the tree was clean) and platform of this process; no host or user name."""
+    """Versions, git commit (and whether the tree was clean) and platform of this process; no host or user
+    name."""
     versions = {}
     for name in _RECORDED:
         try:
@@ -178,7 +183,8 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
 
     Args:
         folder: a stage's folder; everything in it but `work/` is hashed.
-        spec: what determined the content (config, seed, digests of the inputs). Its digest decides whether a later run may reuse it.
+        spec: what determined the content (config, seed, digests of the inputs). Its digest decides whether a
+            later run may reuse it.
         facts: anything measured that is worth keeping but does not determine the content (seconds, counts).
     """
     manifest = {
@@ -199,5 +205,6 @@ def sealed(folder: Path) -> dict[str, Any] | None:
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
-    """One hash for what a sealed folder holds: the digest of its file hashes. Timings and versions do not enter."""
+    """One hash for what a sealed folder holds: the digest of its file hashes. Timings and versions do not
+    enter."""
     return digest({name: value for name, value in manifest["files"].items() if name != TIMINGS})

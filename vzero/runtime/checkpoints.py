@@ -27,8 +27,9 @@ def resolve(model: str) -> Path:
     """The folder of a model.
 
     Args:
-        model: "pocket" (the base checkpoint that ships with the package), a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct, of
-            which weights in safetensors and text files are fetched once and then found on disk.
+        model: "pocket" (the base checkpoint that ships with the package), a folder, or a hub id such as
+            Qwen/Qwen2.5-VL-3B-Instruct, of which weights in safetensors and text files are fetched once and
+            then found on disk.
 
     Raises:
         InputError: there is no such model, or it has no safetensors weights.
@@ -121,7 +122,8 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor (image processor, tokenizer, chat template) of a checkpoint, padding on the left as decoding needs.
+    """The processor (image processor, tokenizer, chat template) of a checkpoint, padding on the left as
+    decoding needs.
 
     Raises:
         InputError: the folder has no processor or no chat template.
@@ -144,7 +146,8 @@ def load_processor(folder: Path) -> Any:
 
 
 def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
-    """Write a checkpoint that is whole or absent: into a folder beside it, synced, then renamed. An older one is replaced.
+    """Write a checkpoint that is whole or absent: into a folder beside it, synced, then renamed. An older one
+    is replaced.
 
     Args:
         model: a Hugging Face model; the weights keep their dtype.

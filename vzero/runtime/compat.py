@@ -1,10 +1,11 @@
 """Let a CUDA build of torchvision be imported next to a CPU build of torch.
 
-The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled operators do not
-load, and the import dies on "operator torchvision::nms does not exist" although nothing here calls that operator. Declaring the
-two schemas before the import is enough. Where the operators do load, declaring nothing is right, so the hook acts only for a
-torch without CUDA. It costs nothing until somebody imports torchvision; since every Python of the environment runs it at start
-(a `.pth` line put there at set-up), this file imports only what the interpreter has loaded already.
+The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled
+operators do not load, and the import dies on "operator torchvision::nms does not exist" although nothing here
+calls that operator. Declaring the two schemas before the import is enough. Where the operators do load,
+declaring nothing is right, so the hook acts only for a torch without CUDA. It costs nothing until somebody
+imports torchvision; since every Python of the environment runs it at start (a `.pth` line put there at
+set-up), this file imports only what the interpreter has loaded already.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def _declare_operators() -> None:
 
 
 class _TorchvisionFinder:
-    """A meta path finder that finds nothing: it runs `_declare_operators` just before the first import of torchvision, then steps aside."""
+    """A meta path finder that finds nothing: it runs `_declare_operators` just before the first import of
+    torchvision, then steps aside."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

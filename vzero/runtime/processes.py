@@ -1,7 +1,9 @@
-"""The processes that train one stage together. `accelerate launch` says in the environment which of them this one is.
+"""The processes that train one stage together. `accelerate launch` says in the environment which of them this
+one is.
 
-A stage that was not started so is alone, and then nothing here imports torch or waits for anybody. Whoever says something to the others
-says it by torch's own object collectives, over the group that `join` makes: gloo on CPUs, NCCL on GPUs.
+A stage that was not started so is alone, and then nothing here imports torch or waits for anybody. Whoever
+says something to the others says it by torch's own object collectives, over the group that `join` makes: gloo
+on CPUs, NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ PATIENCE = timedelta(
 
 @dataclass(frozen=True)
 class World:
-    """`rank` 0..size - 1 among all processes of a stage, `local` of them on this machine; `place` 0..local - 1 among these."""
+    """`rank` 0..size - 1 among all processes of a stage, `local` of them on this machine; `place` 0..local -
+    1 among these."""
 
     rank: int = 0
     size: int = 1
@@ -104,7 +107,8 @@ def told(find: Callable[[], T]) -> T:
 
 
 def told_here(find: Callable[[], T]) -> T:
-    """As `told`, machine by machine: what `find` returns in the first process of each, in all of that machine's."""
+    """As `told`, machine by machine: what `find` returns in the first process of each, in all of that
+    machine's."""
     here = world()
     if here.size == 1:
         return find()

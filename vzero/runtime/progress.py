@@ -1,4 +1,5 @@
-"""How far a stage is, told to whoever watches: a log of small rows that a runner reads while the stage writes it."""
+"""How far a stage is, told to whoever watches: a log of small rows that a runner reads while the stage writes
+it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """Appends rows ``{"time", "done", "total", "unit", "metrics"}`` to one file; `time` is seconds since the epoch."""
+    """Appends rows ``{"time", "done", "total", "unit", "metrics"}`` to one file; `time` is seconds since the
+    epoch."""
 
     path: Path
 

@@ -1,7 +1,9 @@
-"""One stage: `python -m vzero.runtime.stage RUN STAGE`, one process or, for training, several that `accelerate launch` starts alike.
+"""One stage: `python -m vzero.runtime.stage RUN STAGE`, one process or, for training, several that
+`accelerate launch` starts alike.
 
-The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages before it, writes its own
-folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from lives in its `work/` and is removed after sealing.
+The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages
+before it, writes its own folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from
+lives in its `work/` and is removed after sealing.
 """
 
 from __future__ import annotations
@@ -104,8 +106,8 @@ def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
 
 
 def _base_digest(folder: Path) -> str:
-    """The content of a base checkpoint. It has no manifest to trust, so its bytes are hashed, once a process as long as no file in it
-    changes; for 16 GB of weights that is seconds, in a stage of hours."""
+    """The content of a base checkpoint. It has no manifest to trust, so its bytes are hashed, once a process
+    as long as no file in it changes; for 16 GB of weights that is seconds, in a stage of hours."""
     stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
     return _digest_of(
         folder, tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
@@ -127,10 +129,11 @@ def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
 
 
 def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
-    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill just after the seal left in it.
+    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill just after the
+    seal left in it.
 
-    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise. Of several processes the first
-    does all of that, while the others wait, and writes the seal.
+    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise. Of
+    several processes the first does all of that, while the others wait, and writes the seal.
 
     Raises:
         InputError: unknown stage, or inputs that are not finished.
@@ -192,7 +195,8 @@ def _share_of(preset: Preset, here: World) -> Preset:
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
-    """Entry point shared by the stage programs: the exit code, with one sentence on stderr for an expected failure."""
+    """Entry point shared by the stage programs: the exit code, with one sentence on stderr for an expected
+    failure."""
     if len(arguments) != 2:
         print("error: a stage program takes a run directory and the name of a stage.", file=sys.stderr)
         return InputError.exit_code
@@ -217,7 +221,8 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
 
 
 def _programs() -> dict[str, Program]:
-    """Each stage's program, imported when it is called: a short stage does not pay for the trainer's imports."""
+    """Each stage's program, imported when it is called: a short stage does not pay for the trainer's
+    imports."""
     places = {
         "images": "images.stage.run",
         "choose-images": "arms.labelled_images.run",

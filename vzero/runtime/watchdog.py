@@ -1,9 +1,9 @@
 """Runs one command that must not outlive its owner: `python watchdog.py FD COMMAND…`.
 
-FD is the reading end of a pipe whose other end the owner keeps open and never writes to. When the owner ends, however it ends, the kernel
-closes that end, and the whole process group, which this program leads, is killed. When the watchdog itself is killed, so is the command
-(PR_SET_PDEATHSIG, Linux). Only the standard library is imported, for a start within milliseconds. Exits with the command's code, or 128 +
-its signal.
+FD is the reading end of a pipe whose other end the owner keeps open and never writes to. When the owner ends,
+however it ends, the kernel closes that end, and the whole process group, which this program leads, is killed.
+When the watchdog itself is killed, so is the command (PR_SET_PDEATHSIG, Linux). Only the standard library is
+imported, for a start within milliseconds. Exits with the command's code, or 128 + its signal.
 """
 
 from __future__ import annotations

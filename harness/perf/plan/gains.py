@@ -1,7 +1,7 @@
 """The smallest gain that the chosen suites and seeds can tell from nothing, before any hour is spent.
 
-A suite's gain is paired by item (McNemar, Connor 1987); how many items change their answer is assumed. Over seeds, the gain of the average
-of all suites has two sources of spread: its items and the luck of training.
+A suite's gain is paired by item (McNemar, Connor 1987); how many items change their answer is assumed. Over
+seeds, the gain of the average of all suites has two sources of spread: its items and the luck of training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ SEED_SPREAD = 0.01  # standard deviation of a gain over training seeds: assumed
 
 @dataclass(frozen=True)
 class Gain:
-    """`smallest` as a fraction, found with 80 % power at 5 %; None where not even all changed items would do or `items` is not known."""
+    """`smallest` as a fraction, found with 80 % power at 5 %; None where not even all changed items would do
+    or `items` is not known."""
 
     suite: str
     items: int | None
@@ -26,7 +27,8 @@ class Gain:
 
 
 def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
-    """One row a suite for one trained model, then the average of the known suites for the method over `seeds` seeds."""
+    """One row a suite for one trained model, then the average of the known suites for the method over `seeds`
+    seeds."""
     rows = [_suite(name, evaluation) for name in evaluation.suites]
     sizes = [row.items for row in rows if row.items]
     if sizes:

@@ -1,16 +1,20 @@
-"""Memory of one GPU (or of one process on the CPU) in each phase, in parts that can be checked by hand. Bytes throughout.
+"""Memory of one GPU (or of one process on the CPU) in each phase, in parts that can be checked by hand. Bytes
+throughout.
 
-Policies are float32 weights trained under bfloat16 autocast, as `vzero.grpo` loads them, so a trained weight costs 4 bytes, its gradient 4
-and Adam's two moments 8; the frozen reference is a second float32 copy. FSDP2 splits these four over the processes that train; a rank then
-gathers two layers and the embedding at a time in bfloat16. Frozen models answer in bfloat16 (float32 on the CPU).
+Policies are float32 weights trained under bfloat16 autocast, as `vzero.grpo` loads them, so a trained weight
+costs 4 bytes, its gradient 4 and Adam's two moments 8; the frozen reference is a second float32 copy. FSDP2
+splits these four over the processes that train; a rank then gathers two layers and the embedding at a time in
+bfloat16. Frozen models answer in bfloat16 (float32 on the CPU).
 
-A policy that one process trains draws its own rollouts, at the precision of its weights, or a vLLM engine does that takes its share of the
-card and sleeps while the policy is updated (`rollouts.engine`). One that several train is drawn from by an engine on the same GPU, with
-weights and keys in bfloat16, its batch split over the processes.
+A policy that one process trains draws its own rollouts, at the precision of its weights, or a vLLM engine
+does that takes its share of the card and sleeps while the policy is updated (`rollouts.engine`). One that
+several train is drawn from by an engine on the same GPU, with weights and keys in bfloat16, its batch split
+over the processes.
 
-Activations of an update follow from the longest micro-batch that the preset allows: with gradient checkpointing (on GPUs) the input of
-every layer and all that one layer computes, without it (on the CPU) all that every layer computes. What this counts for a layer is listed
-at `_layer_numbers`. Kernels' scratch, fragmentation and the CUDA context are a fixed allowance.
+Activations of an update follow from the longest micro-batch that the preset allows: with gradient
+checkpointing (on GPUs) the input of every layer and all that one layer computes, without it (on the CPU) all
+that every layer computes. What this counts for a layer is listed at `_layer_numbers`. Kernels' scratch,
+fragmentation and the CUDA context are a fixed allowance.
 """
 
 from __future__ import annotations
@@ -123,8 +127,9 @@ def _states(preset: Preset, size: ModelSize) -> dict[str, float]:
 
 
 def _engine(preset: Preset, size: ModelSize, picture: int, card: float | None) -> dict[str, float]:
-    """The frozen model's engine: weights, and keys and values of all sequences that run at once at their longest; vLLM takes its share of
-    the card whatever it needs, and needs room for its weights and one longest sequence."""
+    """The frozen model's engine: weights, and keys and values of all sequences that run at once at their
+    longest; vLLM takes its share of the card whatever it needs, and needs room for its weights and one
+    longest sequence."""
     item = FLOAT if card is None else HALF
     weights = float(item * size.total)
     sampling = max(
@@ -144,14 +149,16 @@ def _engine(preset: Preset, size: ModelSize, picture: int, card: float | None) -
 
 
 def _cached(prompt: int, sampling: SamplingConfig) -> float:
-    """Tokens a running sequence keeps: its own completion, and its share of a prompt that all samples of a request have in common."""
+    """Tokens a running sequence keeps: its own completion, and its share of a prompt that all samples of a
+    request have in common."""
     return prompt / sampling.n + sampling.max_new_tokens
 
 
 def _rollout(
     size: ModelSize, preset: Preset, grpo: GrpoSettings, prompt: int, card: float | None
 ) -> dict[str, float]:
-    """What drawing from the policy adds: keys and values of the sequences that run at once at their longest, and an engine's weights."""
+    """What drawing from the policy adds: keys and values of the sequences that run at once at their longest,
+    and an engine's weights."""
     launch = preset.launch
     if preset.rollouts.engine == "vllm":
         if card is None:
@@ -181,16 +188,17 @@ def _rollout(
 
 
 def _layer_numbers(size: ModelSize) -> int:
-    """Numbers a token that one decoder layer keeps for its backward: two norms' inputs and outputs, queries, keys, values, the attention's
-    output, and the gate, its activation, the up projection and their product."""
+    """Numbers a token that one decoder layer keeps for its backward: two norms' inputs and outputs, queries,
+    keys, values, the attention's output, and the gate, its activation, the up projection and their
+    product."""
     return 4 * size.hidden + 2 * size.heads_width + 2 * size.kv_width + 4 * size.intermediate
 
 
 def _activations(
     size: ModelSize, grpo: GrpoSettings, prompt: int, picture: int, checkpointed: bool
 ) -> dict[str, float]:
-    """Of the longest micro-batch. Prompts and pictures are computed once a group (vzero.grpo.packing); while one layer goes backward, half
-    as much again is held in gradients."""
+    """Of the longest micro-batch. Prompts and pictures are computed once a group (vzero.grpo.packing); while
+    one layer goes backward, half as much again is held in gradients."""
     groups = max(1, grpo.micro_batch // grpo.group_size)
     tokens = groups * prompt + grpo.micro_batch * grpo.max_completion_tokens
     patches = 4 * groups * picture

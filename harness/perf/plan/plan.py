@@ -1,4 +1,5 @@
-"""One plan: memory by phase, disk, steps, tokens, hours and gains of a preset on a machine, and whether it fits."""
+"""One plan: memory by phase, disk, steps, tokens, hours and gains of a preset on a machine, and whether it
+fits."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Plan:
     Attributes:
         machine: one device; `gpus` of them are there on each node, 0 for the CPU.
         picture: pixels (width, height) assumed; `picture_tokens`: what the model's processor makes of them.
-        refusals: why it cannot run, in sentences; empty if it fits. `fitting`: presets of the same model that would.
+        refusals: why it cannot run, in sentences; empty if it fits. `fitting`: presets of the same model that
+            would.
     """
 
     preset: Preset
@@ -127,7 +129,8 @@ def _fitting(preset: Preset, gpus: int, machine: Machine, tokens: int) -> list[s
 
 
 def choose_machine(gpus: int, kind: str | None, gigabytes: float | None) -> Machine:
-    """The device to plan for: the CPU without GPUs, else a known kind (A100/A800 80 GB by default) with `gigabytes` in place of its memory.
+    """The device to plan for: the CPU without GPUs, else a known kind (A100/A800 80 GB by default) with
+    `gigabytes` in place of its memory.
 
     Raises:
         InputError: an unknown kind.

@@ -1,4 +1,5 @@
-"""The sizes of a model that a plan follows from, read off its config: the model is built without storage ("meta"), so no weight is needed.
+"""The sizes of a model that a plan follows from, read off its config: the model is built without storage
+("meta"), so no weight is needed.
 
 Configs of the models that presets name are shipped in `shapes/`; any other model's is read from its folder.
 """
@@ -21,13 +22,15 @@ class ModelSize:
     """Counts are parameters, `kv` numbers (not bytes) of keys and values a token, all layers.
 
     Attributes:
-        total: tied embeddings once; `vision`: the tower's share; `linear`: weights of the language model's linear layers, which adapters
-            go on; `adapters`: sum over those layers of (inputs + outputs), the weights of adapters of rank 1.
+        total: tied embeddings once; `vision`: the tower's share; `linear`: weights of the language model's
+            linear layers, which adapters go on; `adapters`: sum over those layers of (inputs + outputs), the
+            weights of adapters of rank 1.
         block: of one decoder layer; `embedding`: of the input embedding.
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
         flops: what `harness.perf.profile.flops` counts operations by.
-        patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most that the processor keeps.
+        patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most
+            that the processor keeps.
     """
 
     total: int
@@ -151,8 +154,8 @@ def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> Model
 
 
 def image_tokens(size: ModelSize, width: int, height: int) -> int:
-    """Tokens of one picture: sides rounded to whole tokens, scaled where the picture has too few or too many pixels, as Qwen2-VL's image
-    processor does it (`smart_resize` of transformers, called here).
+    """Tokens of one picture: sides rounded to whole tokens, scaled where the picture has too few or too many
+    pixels, as Qwen2-VL's image processor does it (`smart_resize` of transformers, called here).
 
     Raises:
         InputError: the processor refuses such a picture.

@@ -1,8 +1,9 @@
 """What a run computes: prompts, optimizer steps, tokens, and from them hours, by operations and bytes.
 
-Lengths of completions are not known before a run, so they are assumed and said. Hours follow from a machine's peak by shares that are said
-as well (harness.perf.hardware): training and prompts run at a share of the peak operations; a step of decoding takes as long as reading the
-weights and the keys and values of all running sequences at a share of the bandwidth, or their operations, whichever is longer.
+Lengths of completions are not known before a run, so they are assumed and said. Hours follow from a machine's
+peak by shares that are said as well (harness.perf.hardware): training and prompts run at a share of the peak
+operations; a step of decoding takes as long as reading the weights and the keys and values of all running
+sequences at a share of the bandwidth, or their operations, whichever is longer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Part:
-    """One stage of an iteration: `prompts`, optimizer `steps`, tokens drawn, and hours; 0 where there are none."""
+    """One stage of an iteration: `prompts`, optimizer `steps`, tokens drawn, and hours; 0 where there are
+    none."""
 
     name: str
     prompts: int
@@ -157,8 +159,9 @@ def _training(
 
 
 def disk(preset: Preset, size: ModelSize, learned: int) -> dict[str, float]:
-    """Bytes: final checkpoints of all trainings in float32, the scratch that one training resumes from (two checkpoints and one being
-    written: weights, of adapters these alone, and Adam's moments), and the base in bfloat16."""
+    """Bytes: final checkpoints of all trainings in float32, the scratch that one training resumes from (two
+    checkpoints and one being written: weights, of adapters these alone, and Adam's moments), and the base in
+    bfloat16."""
     weights = 4.0 * size.total
     resumed = 4.0 * learned if preset.lora is not None else weights
     return {

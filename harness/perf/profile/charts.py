@@ -1,4 +1,5 @@
-"""The profile's charts: where a generation batch's time goes, and stock over ours. Pure functions from the profile to markup."""
+"""The profile's charts: where a generation batch's time goes, and stock over ours. Pure functions from the
+profile to markup."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ class Part:
     """Seconds of a phase within a batch, and how they are known.
 
     Attributes:
-        known: "measured"; "scaled", our seconds times the ratio measured for rollouts or votes alone; "borrowed", our own seconds where
-            stock's were not measured at all.
+        known: "measured"; "scaled", our seconds times the ratio measured for rollouts or votes alone;
+            "borrowed", our own seconds where stock's were not measured at all.
     """
 
     phase: str
@@ -39,7 +40,8 @@ class Part:
 
 
 def batches(profile: Mapping[str, Any]) -> dict[str, dict[str, list[Part]]]:
-    """Parts by role and side of every generation batch that was run. Stock is given our rollouts and votes, so its own are inferred."""
+    """Parts by role and side of every generation batch that was run. Stock is given our rollouts and votes,
+    so its own are inferred."""
     rows = {
         (one["phase"], one["role"], one["side"]): one["seconds"]["median"]
         for one in profile["phases"]
@@ -98,7 +100,8 @@ def stacked(role: str, sides: Mapping[str, Sequence[Part]]) -> Markup:
 
 
 def ratios(found: Sequence[Mapping[str, Any]], measure: str) -> Markup:
-    """Stock over ours of one measure, a bar a phase from 1 on a logarithmic scale: right of it ours is better."""
+    """Stock over ours of one measure, a bar a phase from 1 on a logarithmic scale: right of it ours is
+    better."""
     rows = [one for one in found if one[measure]]
     if not rows:
         return Markup("")

@@ -37,7 +37,8 @@ def stopwatch(add: Callable[[float], None]) -> Iterator[None]:
 def interleave(
     sides: Sequence[Callable[[], T]], repetitions: int, say: Callable[[int], None]
 ) -> list[list[T]]:
-    """Call every side in turn, ABAB: what disturbs the machine for a while disturbs both. Results by side; `say` is told the repetition."""
+    """Call every side in turn, ABAB: what disturbs the machine for a while disturbs both. Results by side;
+    `say` is told the repetition."""
     results: list[list[T]] = [[] for _ in sides]
     for repetition in range(repetitions):
         say(repetition + 1)

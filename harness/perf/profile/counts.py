@@ -1,4 +1,5 @@
-"""What a phase computes, counted by forward hooks: token positions, attention pairs, pictures and patches. Exact, and the same anywhere."""
+"""What a phase computes, counted by forward hooks: token positions, attention pairs, pictures and patches.
+Exact, and the same anywhere."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ class Counts:
 
     Attributes:
         calls: forward passes of the whole model; `decode_calls` of them continue a cache by one token a row.
-        positions: rows x columns of token positions, padding included; `decode_positions` of them in decode calls.
-        real: those outside decode calls whose attention mask is 1. (In decode calls Hugging Face marks rows that have ended as real, so
-            real decoded positions are counted from what was drawn instead.)
+        positions: rows x columns of token positions, padding included; `decode_positions` of them in decode
+            calls.
+        real: those outside decode calls whose attention mask is 1. (In decode calls Hugging Face marks rows
+            that have ended as real, so real decoded positions are counted from what was drawn instead.)
         pairs: query x key positions that attention computes.
         scored: positions whose vocabulary scores are made.
         kv_tokens: cached key positions read by decode calls, over all rows.
@@ -127,14 +129,16 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
 
 
 def _packed_pairs(layout: Any) -> int:
-    """Pairs that attention over a packed row computes (see vzero.grpo.attention): its two dense calls, padding included."""
+    """Pairs that attention over a packed row computes (see vzero.grpo.attention): its two dense calls,
+    padding included."""
     groups, prompt = layout.prompts.shape
     sequences, own = layout.sequences.shape
     return groups * prompt**2 + sequences * own * (prompt + own)
 
 
 def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
-    """TRL's fused head scores the positions that have a label; other callers say how many of the last they want."""
+    """TRL's fused head scores the positions that have a label; other callers say how many of the last they
+    want."""
     if kwargs.get("fused_lm_head"):
         shifted = (
             kwargs["shift_labels"] if kwargs.get("shift_labels") is not None else kwargs["labels"][:, 1:]

@@ -1,11 +1,13 @@
-"""Floating-point operations by formula, vision included: 2 a weight and position forward, plus attention; three times that with a backward.
+"""Floating-point operations by formula, vision included: 2 a weight and position forward, plus attention;
+three times that with a backward.
 
     text    F = 2 W x + 4 L d p + 2 V h y      x positions, p query-key pairs, y positions whose vocabulary scores are made
     vision  F = 2 Wv q + 4 dv pv               q patches, pv patch pairs over all layers
     update  3 F of what is trained, F of what is frozen
 
-W: weights of the language model's linear layers, L layers, d = heads x head size, V x h: output embedding, Wv: linear and convolution
-weights of the tower a patch (the merger's a merged patch). Norms, softmax, rotations and the optimizer are left out, as in "6 N".
+W: weights of the language model's linear layers, L layers, d = heads x head size, V x h: output embedding,
+Wv: linear and convolution weights of the tower a patch (the merger's a merged patch). Norms, softmax,
+rotations and the optimizer are left out, as in "6 N".
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed: positions x, pairs p, scored positions y, patches q and patch pairs pv of the formulas."""
+    """What is computed: positions x, pairs p, scored positions y, patches q and patch pairs pv of the
+    formulas."""
 
     positions: float
     pairs: float
@@ -72,7 +75,8 @@ def computed_work(counts: Counts) -> Work:
 
 
 def flops(shape: Shape, work: Work, backward: bool = False, recomputed: bool = False) -> float:
-    """Operations of `work`; `backward` for an update, `recomputed` where gradient checkpointing runs the forward twice."""
+    """Operations of `work`; `backward` for an update, `recomputed` where gradient checkpointing runs the
+    forward twice."""
     text = (
         2.0 * shape.text_weights * work.positions
         + 4.0 * shape.layers * shape.width * work.pairs
@@ -89,7 +93,8 @@ Lengths = tuple[int, int]  # prompt tokens, completion tokens
 def generation_work(
     prompts: Iterable[int], sequences: Sequence[Lengths], patches: float, vision_pairs: float
 ) -> Work:
-    """The least work of drawing: each distinct prompt read once, each token but a completion's last fed once, each picture encoded once.
+    """The least work of drawing: each distinct prompt read once, each token but a completion's last fed once,
+    each picture encoded once.
 
     Args:
         prompts: tokens of the distinct prompts.
@@ -108,8 +113,8 @@ def generation_work(
 def training_work(
     groups: Iterable[tuple[int, Sequence[int]]], patches: float, vision_pairs: float, passes: float = 1
 ) -> Work:
-    """The least work of `passes` that score every completion: each prompt once but for its last token, which begins every completion, each
-    completion token but the last fed once, each picture encoded once.
+    """The least work of `passes` that score every completion: each prompt once but for its last token, which
+    begins every completion, each completion token but the last fed once, each picture encoded once.
 
     Args:
         groups: tokens of each prompt and of its completions.

@@ -1,4 +1,5 @@
-"""Question rollouts and votes: one engine call of the shape that a stage makes, against `generate` with n separate prompts."""
+"""Question rollouts and votes: one engine call of the shape that a stage makes, against `generate` with n
+separate prompts."""
 
 from __future__ import annotations
 

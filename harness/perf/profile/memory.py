@@ -18,8 +18,8 @@ MIB = 2**20
 def peaks(scope: Scope) -> Iterator[dict[str, float | None]]:
     """MiB by phase, filled in when the block ends; empty where this system does not tell.
 
-    On a GPU the allocator's own peak; on the CPU the largest resident size seen by a sampling thread. Memory freed earlier is given back to
-    the system first, so that it is not reused unseen.
+    On a GPU the allocator's own peak; on the CPU the largest resident size seen by a sampling thread. Memory
+    freed earlier is given back to the system first, so that it is not reused unseen.
     """
     import torch
 

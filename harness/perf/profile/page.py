@@ -1,4 +1,5 @@
-"""profile.html: one file without scripts or links to anything but the trace beside it. A pure function of what profile.json holds."""
+"""profile.html: one file without scripts or links to anything but the trace beside it. A pure function of
+what profile.json holds."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ Say = Callable[[str], None]
 
 
 def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> dict[str, Any]:
-    """Run the phases that `options.target` names; with `trace`, write a Chrome trace of one more repetition of ours there.
+    """Run the phases that `options.target` names; with `trace`, write a Chrome trace of one more repetition
+    of ours there.
 
     Raises:
         InputError: a model or pictures that cannot be used.
@@ -74,7 +75,8 @@ def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> d
 
 
 class _Session:
-    """Measures in order and keeps what later phases need: rollouts make the questions of the votes and of the Solver's training."""
+    """Measures in order and keeps what later phases need: rollouts make the questions of the votes and of the
+    Solver's training."""
 
     def __init__(self, preset: Preset, options: Options, folder: Path, say: Say, keep: bool) -> None:
         from vzero.runtime.checkpoints import resolve
@@ -112,7 +114,8 @@ class _Session:
         )
 
     def _rollout(self, timed: bool) -> tuple[list[Measured], list[Asked]]:
-        """The Questioner's rollouts, by a float32 model as in training; untimed where only their questions are wanted."""
+        """The Questioner's rollouts, by a float32 model as in training; untimed where only their questions
+        are wanted."""
         import torch
 
         from harness.perf.profile.flops import shape_of

@@ -1,4 +1,5 @@
-"""The profile as Markdown and as tables in the terminal: pure functions of the object that profile.json holds."""
+"""The profile as Markdown and as tables in the terminal: pure functions of the object that profile.json
+holds."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def _table(grid: Grid) -> str:
 
 
 def show(profile: Mapping[str, Any], console: Console) -> None:
-    """The tables and notes in the terminal; no line of a table is longer than 80 columns, so that none wraps."""
+    """The tables and notes in the terminal; no line of a table is longer than 80 columns, so that none
+    wraps."""
     from rich.text import Text
 
     for grid in grids(profile):

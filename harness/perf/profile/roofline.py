@@ -1,4 +1,5 @@
-"""What this machine can do at best, measured: multiply-adds of one large matrix product, and bytes moved by one large copy."""
+"""What this machine can do at best, measured: multiply-adds of one large matrix product, and bytes moved by
+one large copy."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ SECONDS = 0.6  # for each of the two
 
 
 def measure() -> dict[str, Any]:
-    """The machine in words and its roof: `matmul_tflops` in `dtype`, `bandwidth_gbs` (read and written). No host or user name."""
+    """The machine in words and its roof: `matmul_tflops` in `dtype`, `bandwidth_gbs` (read and written). No
+    host or user name."""
     import torch
 
     gpu = torch.cuda.is_available()

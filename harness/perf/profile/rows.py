@@ -20,7 +20,8 @@ class Measured:
     Attributes:
         target: "rollout", "votes" or "grpo": what was run; a GRPO batch has rollouts and votes of its own.
         seconds: of each timed repetition.
-        prompt_tokens, completion_tokens: real tokens of the task, each sequence's own: what throughput is counted in.
+        prompt_tokens, completion_tokens: real tokens of the task, each sequence's own: what throughput is
+            counted in.
         counts, real: what was computed, and how many of its positions hold a token.
         pictures: distinct ones.
         needed, computed: floating-point operations by the formulas.
@@ -45,7 +46,8 @@ class Measured:
 
 
 def row(one: Measured, machine: dict[str, Any]) -> dict[str, Any]:
-    """JSON row: counts, times, rates, and both utilisations of the measured roof (see docs/performance.md)."""
+    """JSON row: counts, times, rates, and both utilisations of the measured roof (see
+    docs/performance.md)."""
     times, counts = summary(one.seconds), one.counts
     median, roof = times["median"], machine["matmul_tflops"] * 1e12
     moved = counts.decode_calls * one.shape.weight_bytes + counts.kv_tokens * one.shape.kv_bytes
@@ -83,8 +85,8 @@ def _quotient(value: float, by: float) -> float | None:
 def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Stock over ours wherever both sides were measured; above 1 means that ours is better.
 
-    `speedup` is the ratio of median seconds a completion token (generation draws other tokens on either side), its range that of the
-    repetitions run side by side.
+    `speedup` is the ratio of median seconds a completion token (generation draws other tokens on either
+    side), its range that of the repetitions run side by side.
     """
     sides = {(one["target"], one["phase"], one["role"], one["side"]): one for one in rows}
     found = []

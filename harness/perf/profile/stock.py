@@ -1,4 +1,5 @@
-"""The other side: Hugging Face's own `generate` with n separate prompts, and the forward paths of an unchanged `GRPOTrainer`."""
+"""The other side: Hugging Face's own `generate` with n separate prompts, and the forward paths of an
+unchanged `GRPOTrainer`."""
 
 from __future__ import annotations
 
@@ -96,9 +97,11 @@ def _cut(ids: list[int], ends: frozenset[int]) -> tuple[list[int], bool]:
 
 @contextmanager
 def stock_paths(trainer: Any) -> Iterator[None]:
-    """Give one trainer TRL's own methods in place of all that ours overrides: groups torn, whole batches padded, nothing skipped.
+    """Give one trainer TRL's own methods in place of all that ours overrides: groups torn, whole batches
+    padded, nothing skipped.
 
-    The model, the optimizer, the rollouts and the settings stay, so the two sides differ in these methods alone.
+    The model, the optimizer, the rollouts and the settings stay, so the two sides differ in these methods
+    alone.
     """
     from trl import GRPOTrainer
 

@@ -1,4 +1,5 @@
-"""The profile's tables as data; terminal, Markdown and HTML show the same ones. Pure functions of the object that profile.json holds."""
+"""The profile's tables as data; terminal, Markdown and HTML show the same ones. Pure functions of the object
+that profile.json holds."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def grids(profile: Mapping[str, Any]) -> list[Grid]:
 
 
 def heading(one: Mapping[str, Any]) -> str:
-    """What was run to measure a row: rollouts or votes by themselves, or a generation batch of a role, which has its own."""
+    """What was run to measure a row: rollouts or votes by themselves, or a generation batch of a role, which
+    has its own."""
     return {"rollout": "Rollouts alone", "votes": "Votes alone"}.get(
         one["target"], f"{one['role'].capitalize()}'s batch"
     )
@@ -111,7 +113,8 @@ def ratios(found: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def parts(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Grid:
-    """Seconds of what is timed by itself: parsing rewards, which is in no phase; pictures, old and reference pass, which are."""
+    """Seconds of what is timed by itself: parsing rewards, which is in no phase; pictures, old and reference
+    pass, which are."""
     sides = tuple(dict.fromkeys(side for of_role in found.values() for side in of_role))
     groups = []
     for role, of_role in found.items():
@@ -128,7 +131,8 @@ def parts(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Grid:
 
 
 def _grouped(found: Iterable[Mapping[str, Any]], cells: Any) -> tuple[Group, ...]:
-    """Rows under their headings, the sides of a phase below each other; its name stands on the first of them."""
+    """Rows under their headings, the sides of a phase below each other; its name stands on the first of
+    them."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for one in found:
         side = (one["side"],) if "side" in one else ()

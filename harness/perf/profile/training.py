@@ -1,6 +1,8 @@
-"""One GRPO generation batch of one role, by the trainer that the stages build, against TRL's own forward paths on the same rollouts.
+"""One GRPO generation batch of one role, by the trainer that the stages build, against TRL's own forward
+paths on the same rollouts.
 
-The learning rate is so small that no weight changes, so every repetition does the same work on the same rollouts.
+The learning rate is so small that no weight changes, so every repetition does the same work on the same
+rollouts.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ class Bench:
     scope: Scope
 
     def run(self, stock: bool) -> dict[str, float]:
-        """One generation batch; seconds by phase. The stock side is given our last rollouts and votes and draws none."""
+        """One generation batch; seconds by phase. The stock side is given our last rollouts and votes and
+        draws none."""
         engines = [one for one in (self.rollout, self.training.votes) if one is not None]
         for one in engines:
             one.replay, one.seconds = stock, 0.0
@@ -149,7 +152,8 @@ def _watched(bench: Bench, inner: Counter[str], stock: bool) -> Iterator[None]:
 def measure(
     bench: Bench, stock: bool, repetitions: int, say: Callable[[str], None]
 ) -> tuple[list[Measured], dict[str, Any], dict[str, dict[str, float]]]:
-    """Rows of every phase, the trainer-against-rollout gap, and the median seconds of the parts named "of which" by side."""
+    """Rows of every phase, the trainer-against-rollout gap, and the median seconds of the parts named "of
+    which" by side."""
     role, sides = bench.training.role, [OURS, STOCK][: 1 + stock]
     counted = {}
     gap: dict[str, Any] = {}
@@ -248,7 +252,8 @@ def _trained(
 ) -> Measured:
     sequences, pictures, update = _sequences(bench.rollout), _pictures(bench.rollout), phase == "update"
     once = pictures / counts.images if counts.images else 0.0
-    # Log-probabilities are needed of the reference, and of the old policy in all optimizer steps of the generation but the first.
+    # Log-probabilities are needed of the reference, and of the old policy in all optimizer steps of the
+    # generation but the first.
     passes = (
         1 if update else (bench.trainer.ref_model is not None) + 1 - 1 / bench.batches.steps_per_generation
     )
@@ -290,7 +295,8 @@ def _pictures(engine: Recorded) -> int:
 
 @contextmanager
 def _gap(bench: Bench, found: dict[str, Any]) -> Iterator[None]:
-    """Compare the log-probabilities that our engine drew with against the trainer's own, while one batch runs."""
+    """Compare the log-probabilities that our engine drew with against the trainer's own, while one batch
+    runs."""
     trainer = bench.trainer
     prepare = trainer._prepare_inputs
 
@@ -305,10 +311,12 @@ def _gap(bench: Bench, found: dict[str, Any]) -> Iterator[None]:
 
 
 def logprob_gap(rollouts: Sequence[Any], micro_batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and largest |difference| a token between engine and trainer, in nats; see docs/performance.md for what it holds.
+    """Mean and largest |difference| a token between engine and trainer, in nats; see docs/performance.md for
+    what it holds.
 
-    The reference stands in where no old log-probabilities are computed: it holds the same weights here. `tokens` is 0, and the others None,
-    where the trainer computes neither or no longer keeps sequences in the order of the rollouts.
+    The reference stands in where no old log-probabilities are computed: it holds the same weights here.
+    `tokens` is 0, and the others None, where the trainer computes neither or no longer keeps sequences in the
+    order of the rollouts.
     """
     drawn = iter([one for rollout in rollouts for one in rollout.completions])
     nothing = {"mean": None, "max": None, "tokens": 0}

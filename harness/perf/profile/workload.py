@@ -1,4 +1,5 @@
-"""What is measured on: the preset's own pictures, model and settings, cut to one generation batch, in a folder that is thrown away."""
+"""What is measured on: the preset's own pictures, model and settings, cut to one generation batch, in a
+folder that is thrown away."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def prompt_count(preset: Preset, options: Options) -> int:
 
 
 def pictures(preset: Preset, count: int, folder: Path) -> list[ImageRecord]:
-    """The first `count` pictures of the preset, by the images stage itself. Raises InputError as that stage does."""
+    """The first `count` pictures of the preset, by the images stage itself. Raises InputError as that stage
+    does."""
     from vzero.images import records, stage
     from vzero.runtime.progress import Progress
     from vzero.runtime.stage import StageContext
@@ -80,7 +82,8 @@ def questions(
 ) -> tuple[list[Asked], int]:
     """One question for every rolled-out completion, and how many the Questioner wrote itself.
 
-    A completion that is no valid question is replaced by a plain one, so that a weak model is asked as often as a strong one.
+    A completion that is no valid question is replaced by a plain one, so that a weak model is asked as often
+    as a strong one.
     """
     found, own = [], 0
     for record, rollout in zip(records, rollouts, strict=True):
@@ -95,7 +98,8 @@ def questions(
 
 @dataclass
 class Recorded:
-    """An engine that keeps what it last answered, with `replay` answers that again instead of asking, and tells phases apart."""
+    """An engine that keeps what it last answered, with `replay` answers that again instead of asking, and
+    tells phases apart."""
 
     engine: Engine
     scope: Any

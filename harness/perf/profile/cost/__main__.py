@@ -1,4 +1,5 @@
-"""`python -m harness.perf.profile.cost`: the estimate for Qwen2.5-VL 3B and 7B as Markdown on standard output."""
+"""`python -m harness.perf.profile.cost`: the estimate for Qwen2.5-VL 3B and 7B as Markdown on standard
+output."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What the estimate assumes. Batches and votes are the public code's; lengths are guesses, and so are the shares that `vzero-harness plan`
-takes too, of valid and kept questions and of a GPU's roof (harness.perf.hardware)."""
+"""What the estimate assumes. Batches and votes are the public code's; lengths are guesses, and so are the
+shares that `vzero-harness plan` takes too, of valid and kept questions and of a GPU's roof
+(harness.perf.hardware)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ A800 = GPUS["a100-80"]
 
 @dataclass(frozen=True)
 class Lengths:
-    """Log-normal lengths in tokens: `median`, `spread` (standard deviation of the logarithm), and the `cap` at which they are cut off."""
+    """Log-normal lengths in tokens: `median`, `spread` (standard deviation of the logarithm), and the `cap`
+    at which they are cut off."""
 
     median: float
     spread: float
@@ -51,7 +53,8 @@ class Workload:
         question: tokens of a question within the Solver's prompt.
         written: completions when the trained Questioner writes.
         vote: the frozen Solver's answers, of which there are `votes` a question.
-        valid, kept: share of the Questioner's completions that are questions, and of those questions that the filter keeps.
+        valid, kept: share of the Questioner's completions that are questions, and of those questions that the
+            filter keeps.
         prompts, steps: a generation batch, and the optimizer steps on it.
     """
 

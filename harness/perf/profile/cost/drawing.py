@@ -1,4 +1,5 @@
-"""The work of drawing completions: each prompt and picture once and slots refilled, or every completion by itself in batches that wait."""
+"""The work of drawing completions: each prompt and picture once and slots refilled, or every completion by
+itself in batches that wait."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def shared(requests: Sequence[Group], pictures: Iterable[int], slots: int, shape
 
 
 def separate(requests: Sequence[Group], slots: int, shape: Shape) -> Drawing:
-    """Stock `generate`: every completion is a prompt of its own, padded to its batch, and goes on to the batch's longest."""
+    """Stock `generate`: every completion is a prompt of its own, padded to its batch, and goes on to the
+    batch's longest."""
     rows = [(one, completion) for one in requests for completion in one.completions]
     return sum(
         (_batch(rows[start : start + slots], shape) for start in range(0, len(rows), slots)),
@@ -77,7 +79,8 @@ def _batch(rows: Sequence[tuple[Group, int]], shape: Shape) -> Drawing:
 
 
 def _read(prompt: int, steps: int) -> int:
-    """Cached positions that a completion's decode steps read, the new one included: prompt + 1, prompt + 2 ..."""
+    """Cached positions that a completion's decode steps read, the new one included: prompt + 1, prompt + 2
+    ..."""
     return steps * prompt + steps * (steps + 1) // 2
 
 

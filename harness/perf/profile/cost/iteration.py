@@ -1,4 +1,5 @@
-"""The phases of one iteration over simulated lengths: operations and GPU-seconds of stock libraries and of ours."""
+"""The phases of one iteration over simulated lengths: operations and GPU-seconds of stock libraries and of
+ours."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Phase:
 
 @dataclass
 class Estimate:
-    """`phases` by name in order; `levers`: operations of log-probabilities and update of both roles, by way."""
+    """`phases` by name in order; `levers`: operations of log-probabilities and update of both roles, by
+    way."""
 
     phases: dict[str, Phase] = field(default_factory=dict)
     levers: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WAYS, 0.0))
@@ -57,10 +59,12 @@ class Estimate:
 
 
 def estimate(shape: Shape, work: Workload, card: Card) -> Estimate:
-    """One iteration: train the Questioner, write, label, train the Solver. Incomplete generation batches are left out.
+    """One iteration: train the Questioner, write, label, train the Solver. Incomplete generation batches are
+    left out.
 
     Args:
-        shape: of the model both roles start from; its bytes of keys and values are read as they are, its weights as `card` says.
+        shape: of the model both roles start from; its bytes of keys and values are read as they are, its
+            weights as `card` says.
     """
     random, found = np.random.default_rng(work.seed), Estimate()
     spend = _Spend(found, shape, work, card)
@@ -170,7 +174,8 @@ class _Spend:
 
 
 def drawing_cost(drawing: Drawing, shape: Shape, card: Card, item: int) -> tuple[float, float]:
-    """Operations and GPU-seconds: prompts at the training rate, decode steps by what limits them, arithmetic or memory."""
+    """Operations and GPU-seconds: prompts at the training rate, decode steps by what limits them, arithmetic
+    or memory."""
     prompts, decoding = flops(shape, drawing.prompts), flops(shape, drawing.decoding)
     moved = (
         drawing.steps * (shape.text_weights + shape.head_weights) * item + drawing.kv_tokens * shape.kv_bytes

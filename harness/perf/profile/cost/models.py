@@ -1,4 +1,5 @@
-"""The shapes that are estimated: those of `vzero-harness plan`, built from published configs without storage."""
+"""The shapes that are estimated: those of `vzero-harness plan`, built from published configs without
+storage."""
 
 from __future__ import annotations
 

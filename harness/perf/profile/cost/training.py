@@ -1,4 +1,5 @@
-"""The work of scoring and updating on one generation batch, computed the stock way, our way, or with a single lever of ours."""
+"""The work of scoring and updating on one generation batch, computed the stock way, our way, or with a single
+lever of ours."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Way:
     """What is computed.
 
     Attributes:
-        padding: prompts and completions are padded to the longest of the generation batch or of the micro-batch, or not at all.
+        padding: prompts and completions are padded to the longest of the generation batch or of the
+            micro-batch, or not at all.
         prompts, pictures: computed once a sequence, or once a group (within a micro-batch).
         old: optimizer steps whose sequences the old policy scores.
     """
