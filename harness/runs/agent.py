@@ -15,13 +15,13 @@ from pathlib import Path
 
 from harness.runs import lock, nodes, supervise
 from harness.runs.nodes import Answer, Call, Ear, End, State, Voice
-from harness.runs.supervise import StageProcess
 from harness.runs.several import positive
+from harness.runs.supervise import StageProcess
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun
 from vzero.presets import differences
-from vzero.selfplay import Stage, plan
 from vzero.runtime.stage import read_preset
+from vzero.selfplay import Stage, plan
 
 LINGER = 30.0  # seconds for a run that was finished before this node looked to begin once more
 
@@ -47,13 +47,22 @@ def serve(run: Path, preset: Preset, rank: int, say: Callable[[str], None]) -> N
     place.mkdir(parents=True, exist_ok=True)
     with lock.hold(place) as descriptor:
         joined = State(session=state.session, agent=secrets.token_hex(8), identity=own)
-        agent = Agent(run, preset, rank, descriptor, say, Voice(run, rank, joined, preset.launch.node_seconds / nodes.BEATS))
+        agent = Agent(
+            run,
+            preset,
+            rank,
+            descriptor,
+            say,
+            Voice(run, rank, joined, preset.launch.node_seconds / nodes.BEATS),
+        )
         try:
             agent.follow(head)
         except BaseException as error:
             with suppress(OSError):  # a full disk must not hide why
                 agent.drop()
-                agent.leave(End(exit_code=getattr(error, "exit_code", 1), reason=str(error) or type(error).__name__))
+                agent.leave(
+                    End(exit_code=getattr(error, "exit_code", 1), reason=str(error) or type(error).__name__)
+                )
             raise
 
 
@@ -123,7 +132,10 @@ class Agent:
         """The same, with the very settings by name where node 0's can be read."""
         if "settings" not in different:
             return different
-        pair = [one.model_dump(mode="json", exclude={"evaluation"}) for one in (read_preset(self.run), self.preset)]
+        pair = [
+            one.model_dump(mode="json", exclude={"evaluation"})
+            for one in (read_preset(self.run), self.preset)
+        ]
         return [*differences(*pair), *(name for name in different if name != "settings")] or different
 
     def _dismissed(self, end: End) -> None:
@@ -144,7 +156,9 @@ class Agent:
         self.say(f"Node {self.rank}: {call.stage} started.")
 
     def _stage(self, call: Call) -> Stage:
-        return next(one for one in plan(self.preset) if one.name == call.stage)  # the same settings, so the same plan
+        return next(
+            one for one in plan(self.preset) if one.name == call.stage
+        )  # the same settings, so the same plan
 
     def _answer(self, answer: Answer) -> None:
         self.voice.say(self.voice.state.model_copy(update={"answer": answer}))
@@ -159,7 +173,9 @@ class Agent:
             error = supervise.failure(self._stage(self.call), code, part)
             failure = End(exit_code=error.exit_code, reason=str(error))
         self._answer(Answer(call=self.call.number, code=positive(code), failure=failure))
-        self.say(f"Node {self.rank}: {self.call.stage} {'done.' if failure is None else 'failed; node 0 is told why.'}")
+        self.say(
+            f"Node {self.rank}: {self.call.stage} {'done.' if failure is None else 'failed; node 0 is told why.'}"
+        )
 
     def drop(self) -> None:
         """End this node's part of the current call, where it still goes on."""

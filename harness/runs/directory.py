@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.runs import ledger, lock, place
-from vzero.runtime import artefacts
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import content_differences, differences
+from vzero.runtime import artefacts
 
 RUN_FILE = place.RECORD
 # Everything a run writes. `run.json` is last: while it is there, a deletion that was interrupted can still be

@@ -123,7 +123,9 @@ class Panel:
         self._set(stage, _Row("[green]✓[/]", "[dim]done earlier[/]", seconds))
 
     def damaged(self, stage: Stage, files: Sequence[str]) -> None:
-        self._set(stage, _Row("[yellow]![/]", f"[yellow]{escape(', '.join(files[:3]))} changed; doing it again[/]"))
+        self._set(
+            stage, _Row("[yellow]![/]", f"[yellow]{escape(', '.join(files[:3]))} changed; doing it again[/]")
+        )
 
     def waiting(self, stage: Stage) -> None:
         self._set(stage, _Row("[cyan]…[/]", "[dim]another process is doing it[/]"))
@@ -152,21 +154,38 @@ class Panel:
         table = Table.grid(padding=(0, 2))
         for stage in self.stages:
             row = self.rows[stage.name]
-            table.add_row(row.mark, stage.name, "" if row.seconds is None else duration(row.seconds), row.note)
+            table.add_row(
+                row.mark, stage.name, "" if row.seconds is None else duration(row.seconds), row.note
+            )
         done = sum("✓" in row.mark for row in self.rows.values())
         share = self.position.done / max(1, self.position.total) if self.position and self.current else 0.0
         line = Table.grid(padding=(0, 2))
         line.add_row(
             ProgressBar(total=len(self.stages), completed=done + share, width=40),
-            Text(f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}{self._left()}"),
+            Text(
+                f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}{self._left()}"
+            ),
         )
         return Group(table, line)
 
     def _left(self) -> str:
         """Time left in the whole run, once every kind of stage that is left was measured in it."""
-        known = {stage.kind: row.seconds for stage in self.stages if (row := self.rows[stage.name]).seconds is not None and "✓" in row.mark}
-        waiting = [stage.kind for stage in self.stages if "✓" not in self.rows[stage.name].mark and stage != self.current]
-        if not all(kind in known for kind in waiting) or self.current is None or self.position is None or self.position.eta is None:
+        known = {
+            stage.kind: row.seconds
+            for stage in self.stages
+            if (row := self.rows[stage.name]).seconds is not None and "✓" in row.mark
+        }
+        waiting = [
+            stage.kind
+            for stage in self.stages
+            if "✓" not in self.rows[stage.name].mark and stage != self.current
+        ]
+        if (
+            not all(kind in known for kind in waiting)
+            or self.current is None
+            or self.position is None
+            or self.position.eta is None
+        ):
             return ""
         return f", about {duration(self.position.eta + sum(known[kind] or 0.0 for kind in waiting))} left"
 
@@ -182,7 +201,10 @@ class Panel:
 def describe(position: Position) -> str:
     """One line: step of total, the stage's own measures, time left."""
     parts = [f"{position.done}/{position.total} {position.unit}"]
-    parts += [f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}" for name, value in position.metrics.items()]
+    parts += [
+        f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}"
+        for name, value in position.metrics.items()
+    ]
     if position.eta is not None:
         parts.append(f"{duration(position.eta)} left")
     return ", ".join(parts)
@@ -191,7 +213,9 @@ def describe(position: Position) -> str:
 def summary(facts: Mapping[str, Any]) -> str:
     """The numbers among a stage's facts, as ": images 96, skipped 3"; nothing when there are none."""
     numbers = [
-        f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        f"{key.replace('_', ' ')} {value:.4g}"
+        if isinstance(value, float)
+        else f"{key.replace('_', ' ')} {value}"
         for key, value in facts.items()
         if isinstance(value, int | float) and not key.endswith("seconds")
     ]

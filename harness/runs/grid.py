@@ -21,13 +21,13 @@ from harness.analysis.compute import differences
 from harness.runs import lock
 from harness.runs.directory import RUN_FILE
 from harness.runs.shared_stages import Store
-from vzero.runtime import artefacts
 from vzero.arms import ARMS, REFERENCE, Arm, changes_of
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import changed
-from vzero.selfplay import plan
+from vzero.runtime import artefacts
 from vzero.runtime.stage import finished
+from vzero.selfplay import plan
 
 INDEX, SHARED, RESULTS = "grid.json", "stages-shared", "results.json"
 FORMAT = 1
@@ -49,7 +49,9 @@ class Cell:
         return f"{self.arm.name}/seed-{self.seed}"
 
 
-RunOne = Callable[[Path, Preset, Store], Mapping[str, Any]]  # (run directory, preset, store) -> results; raises as `run_plan`
+RunOne = Callable[
+    [Path, Preset, Store], Mapping[str, Any]
+]  # (run directory, preset, store) -> results; raises as `run_plan`
 
 
 def cells(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Cell]:
@@ -62,7 +64,12 @@ def cells(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Cell]:
 
 
 def run_grid(
-    folder: Path, base: Preset, wanted: Sequence[Cell], run_one: RunOne, say: Callable[[str], None], fresh: bool
+    folder: Path,
+    base: Preset,
+    wanted: Sequence[Cell],
+    run_one: RunOne,
+    say: Callable[[str], None],
+    fresh: bool,
 ) -> dict[str, Any]:
     """Bring every run of `wanted` to its results; the index as it is then.
 
@@ -105,14 +112,21 @@ def _open(folder: Path, fresh: bool) -> None:
         shutil.rmtree(folder / SHARED, ignore_errors=True)
 
 
-def _attempt(folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Store, say: Callable[[str], None]) -> bool:
+def _attempt(
+    folder: Path, base: Preset, cell: Cell, run_one: RunOne, store: Store, say: Callable[[str], None]
+) -> bool:
     """Whether there is nothing more to do for `cell`."""
     matched_counts = _matched(folder, base, cell)
     if cell.arm.step_matched and matched_counts is None:
         reference = _read(folder)["runs"].get(f"{REFERENCE}/seed-{cell.seed}", {})
         if reference.get("state") != FAILED:
             return False
-        _note(folder, base, [cell], {"state": FAILED, "reason": f"it is matched to {REFERENCE}, which failed with this seed"})
+        _note(
+            folder,
+            base,
+            [cell],
+            {"state": FAILED, "reason": f"it is matched to {REFERENCE}, which failed with this seed"},
+        )
         return True
     preset = _preset(base, cell, matched_counts)
     try:
@@ -169,7 +183,9 @@ def _read(folder: Path) -> dict[str, Any]:
     return artefacts.read_json(path) if path.exists() else {"runs": {}}
 
 
-def _note(folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str, Any], keep: bool = False) -> None:
+def _note(
+    folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str, Any], keep: bool = False
+) -> None:
     """Write the state of some runs into the index; with `keep`, only of runs that are not in it yet."""
     with lock.hold(folder, INDEX_PATIENCE):
         index = _read(folder)
@@ -179,9 +195,16 @@ def _note(folder: Path, base: Preset, about: Sequence[Cell], state: Mapping[str,
                 runs[cell.name] = {"arm": cell.arm.name, "group": cell.arm.group, "seed": cell.seed, **state}
         order = list(ARMS)
         ordered = sorted(
-            runs.items(), key=lambda pair: (order.index(pair[1]["arm"]) if pair[1]["arm"] in order else len(order), pair[1]["seed"])
+            runs.items(),
+            key=lambda pair: (
+                order.index(pair[1]["arm"]) if pair[1]["arm"] in order else len(order),
+                pair[1]["seed"],
+            ),
         )
-        artefacts.write_json(folder / INDEX, {"format": FORMAT, "preset": base.name, "reference": REFERENCE, "runs": dict(ordered)})
+        artefacts.write_json(
+            folder / INDEX,
+            {"format": FORMAT, "preset": base.name, "reference": REFERENCE, "runs": dict(ordered)},
+        )
 
 
 def _compare(folder: Path) -> dict[str, Any]:

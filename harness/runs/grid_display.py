@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = ("written", "votes.reward", "votes.label", "votes.check", "rollouts.questioner", "rollouts.solver", "steps.solver", "imitated")
+SHOWN = (
+    "written",
+    "votes.reward",
+    "votes.label",
+    "votes.check",
+    "rollouts.questioner",
+    "rollouts.solver",
+    "steps.solver",
+    "imitated",
+)
 
 
 def show_grid(folder: Path, index: Mapping[str, Any], console: Console) -> None:
@@ -26,7 +35,11 @@ def show_grid(folder: Path, index: Mapping[str, Any], console: Console) -> None:
         table.add_row(Text(name), entry["group"], entry["state"], Text(beside(entry)))
     console.print(table)
     states = Counter(entry["state"] for entry in index["runs"].values())
-    console.print(f"{folder}: " + ", ".join(f"{count} {state}" for state, count in states.items()), markup=False, soft_wrap=True)
+    console.print(
+        f"{folder}: " + ", ".join(f"{count} {state}" for state, count in states.items()),
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def beside(entry: Mapping[str, Any]) -> str:

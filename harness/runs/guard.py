@@ -34,7 +34,9 @@ def main(runner: int, command: list[str]) -> int:
     """Run `command` to its end."""
     signal.signal(signal.SIGUSR1, kill_group)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # sent to the group, so the command gets it too; the guard waits for the command
+        signal.signal(
+            number, lambda *_: None
+        )  # sent to the group, so the command gets it too; the guard waits for the command
     die_with_parent(signal.SIGUSR1, runner)
     guard = os.getpid()
     child = os.fork()

@@ -99,7 +99,9 @@ class Head:
                 told = True
             time.sleep(nodes.LOOK)
         self._require_all_of(self._others)
-        self._agents = {ear.rank: state.agent for ear in self._others if (state := self._heard(ear)) is not None}
+        self._agents = {
+            ear.rank: state.agent for ear in self._others if (state := self._heard(ear)) is not None
+        }
 
     def _require_all_of(self, ears: Iterable[Ear]) -> None:
         for ear in ears:
@@ -143,11 +145,15 @@ class Head:
             own: what that amounts to.
         """
         self.dismiss()
-        self._await(self.launch.node_seconds + GRACE)  # whoever lives has ended its part, whoever does not falls silent
+        self._await(
+            self.launch.node_seconds + GRACE
+        )  # whoever lives has ended its part, whoever does not falls silent
         found = [] if own is None or code is None else [(positive(code), own)]
         found += [failure for failure in map(self._failure, self._others) if failure is not None]
         if not found:
-            return InterruptedRun("The nodes lost each other; run the same command again on all of them to resume.")
+            return InterruptedRun(
+                "The nodes lost each other; run the same command again on all of them to resume."
+            )
         worst = telling(code for code, _ in found)
         return next(error for code, error in found if code == worst)
 
@@ -161,7 +167,9 @@ class Head:
         if state is not None and state.end is not None:
             return state.end.error(f"Node {ear.rank} left: ")
         if state is not None and state.agent != self._agents.get(ear.rank, state.agent):
-            return InterruptedRun(f"Node {ear.rank} was started again meanwhile; run the same command again on all nodes to resume.")
+            return InterruptedRun(
+                f"Node {ear.rank} was started again meanwhile; run the same command again on all nodes to resume."
+            )
         if state is None or ear.silent > self.launch.node_seconds:
             return InterruptedRun(
                 f"Node {ear.rank} has given no sign of life for {ear.silent:.0f} s; run the same command again on all nodes to resume."

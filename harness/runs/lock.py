@@ -63,6 +63,11 @@ def _take(descriptor: int, run: Path, patience: float) -> None:
                 time.sleep(0.1)
                 continue
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise Busy(f"Another run (process {holder}) is working in {run}; wait for it or choose another --out.", holder) from None
+            raise Busy(
+                f"Another run (process {holder}) is working in {run}; wait for it or choose another --out.",
+                holder,
+            ) from None
         except OSError as error:
-            raise InputError(f"The file system of {run} cannot lock files ({error.strerror}); choose another --out.") from None
+            raise InputError(
+                f"The file system of {run} cannot lock files ({error.strerror}); choose another --out."
+            ) from None

@@ -25,7 +25,9 @@ def own_address() -> str:
     if said := os.environ.get("MASTER_ADDR"):
         return said
     try:
-        found = [str(place[0]) for *_, place in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+        found = [
+            str(place[0]) for *_, place in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        ]
     except OSError:
         found = []
     address = next((one for one in found if not one.startswith("127.")), None)

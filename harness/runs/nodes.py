@@ -20,9 +20,9 @@ from pydantic import ValidationError
 import harness
 import vzero
 from harness.runs.several import Meeting
-from vzero.runtime import artefacts
 from vzero.config import Preset, Section
 from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.runtime import artefacts
 
 FOLDER = "nodes"
 LOOK = 0.5  # seconds between two looks at another node's file
@@ -40,8 +40,12 @@ class Identity(Section):
 
     def differences(self, other: Identity) -> list[str]:
         """What is not equal, in words."""
-        found = [name for name in ("settings", "code", "python") if getattr(self, name) != getattr(other, name)]
-        return found + sorted(name for name in self.packages if self.packages[name] != other.packages.get(name))
+        found = [
+            name for name in ("settings", "code", "python") if getattr(self, name) != getattr(other, name)
+        ]
+        return found + sorted(
+            name for name in self.packages if self.packages[name] != other.packages.get(name)
+        )
 
 
 class Call(Section):
@@ -67,7 +71,9 @@ class End(Section):
 
     def error(self, said: str) -> VZeroError:
         """The same as an exception, its reason after the words `said`."""
-        kind = {InputError.exit_code: InputError, InterruptedRun.exit_code: InterruptedRun}.get(self.exit_code, VZeroError)
+        kind = {InputError.exit_code: InputError, InterruptedRun.exit_code: InterruptedRun}.get(
+            self.exit_code, VZeroError
+        )
         return kind(f"{said}{self.reason}")
 
 
@@ -98,9 +104,18 @@ def identity(preset: Preset) -> Identity:
     """This node's. Of the preset without the evaluation, which is node 0's alone."""
     settings = preset.model_dump(mode="json", exclude={"evaluation"})
     roots = [Path(str(package.__file__)).parent for package in (vzero, harness)]
-    files = {f"{root.name}/{path.relative_to(root)}": artefacts.sha256_file(path) for root in roots for path in sorted(root.rglob("*.py"))}
+    files = {
+        f"{root.name}/{path.relative_to(root)}": artefacts.sha256_file(path)
+        for root in roots
+        for path in sorted(root.rglob("*.py"))
+    }
     packages = artefacts.provenance()["packages"]
-    return Identity(settings=artefacts.digest(settings), code=artefacts.digest(files), python=platform.python_version(), packages=packages)
+    return Identity(
+        settings=artefacts.digest(settings),
+        code=artefacts.digest(files),
+        python=platform.python_version(),
+        packages=packages,
+    )
 
 
 def folder(run: Path, rank: int) -> Path:
@@ -163,6 +178,10 @@ class Ear:
             found = self.path.read_bytes()
             if found != self._found:
                 self._state = State.model_validate(json.loads(found))
-        except (OSError, ValueError, ValidationError):  # not there, just being replaced, or of another version: no sign of life
+        except (
+            OSError,
+            ValueError,
+            ValidationError,
+        ):  # not there, just being replaced, or of another version: no sign of life
             return None
         return found

@@ -18,20 +18,22 @@ from harness.runs import ledger, supervise
 from harness.runs.directory import OpenRun
 from harness.runs.display import Display
 from harness.runs.head import Head, leading
-from harness.runs.supervise import StageProcess
 from harness.runs.several import ALONE
 from harness.runs.shared_stages import Store
+from harness.runs.supervise import StageProcess
 from harness.runs.watch import Watch
-from vzero.runtime import artefacts
 from vzero.config import Preset
 from vzero.errors import VZeroError
-from vzero.selfplay import Stage, processes_of
+from vzero.runtime import artefacts
 from vzero.runtime.stage import finished, spec_of, stage_folder
+from vzero.selfplay import Stage, processes_of
 
 POLL = 0.2  # seconds
 
 
-def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display, store: Store | None = None) -> None:
+def run_plan(
+    run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display, store: Store | None = None
+) -> None:
     """Bring every stage to its seal, in order.
 
     Args:
@@ -45,9 +47,12 @@ def run_plan(run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Dis
         ahead = (
             one
             for one in stages
-            if _on_all_nodes(head, preset, one) and not (stage_folder(run.folder, one.name) / artefacts.MANIFEST).exists()
+            if _on_all_nodes(head, preset, one)
+            and not (stage_folder(run.folder, one.name) / artefacts.MANIFEST).exists()
         )
-        if head is not None and (first := next(ahead, None)) is not None:  # before hours are spent on what one node does alone
+        if (
+            head is not None and (first := next(ahead, None)) is not None
+        ):  # before hours are spent on what one node does alone
             head.gather(lambda missing: display.gathering(first, missing))
             ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
         for stage in stages:
@@ -69,7 +74,10 @@ def _on_all_nodes(head: Head | None, preset: Preset, stage: Stage) -> bool:
 def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: Store) -> None:
     """Take `stage` from `store`, or run it while no other process can begin the same one, and put it
     there."""
-    folder, digest = stage_folder(run.folder, stage.name), artefacts.digest(spec_of(run.folder, preset, stage))
+    folder, digest = (
+        stage_folder(run.folder, stage.name),
+        artefacts.digest(spec_of(run.folder, preset, stage)),
+    )
     with store.claim(digest, lambda: display.waiting(stage)):
         manifest = store.fetch(digest, folder)
         if manifest is None:
@@ -132,7 +140,16 @@ def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display, head:
         _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
     if problem is not None:
-        _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=str(problem), peak_mib=child.peak_mib)
+        _note_end(
+            run.folder,
+            stage,
+            attempt,
+            begin,
+            "stage-failed",
+            code=code,
+            reason=str(problem),
+            peak_mib=child.peak_mib,
+        )
         raise problem
     manifest = finished(run.folder, preset, stage)
     if manifest is None:
@@ -159,7 +176,9 @@ def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, *
     the stage ended."""
     seconds = round(time.monotonic() - begin, 3)
     try:
-        ledger.append(run, {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details})
+        ledger.append(
+            run, {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details}
+        )
     except OSError:
         if event == "stage-finished":
             raise

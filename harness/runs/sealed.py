@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vzero.runtime import artefacts
 from vzero.config import Preset
 from vzero.errors import InputError
-from vzero.selfplay import Stage, plan
+from vzero.runtime import artefacts
 from vzero.runtime.stage import read_preset, stage_folder
+from vzero.selfplay import Stage, plan
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,14 @@ def read_run(path: Path) -> Run:
 
 def _current(stage: Stage, manifest: Mapping[str, Any], stages: Mapping[str, SealedStage]) -> bool:
     spec = manifest["spec"]
-    if spec["config"] != stage.config or spec["kind"] != stage.kind or set(spec["inputs"]) != set(stage.inputs):
+    if (
+        spec["config"] != stage.config
+        or spec["kind"] != stage.kind
+        or set(spec["inputs"]) != set(stage.inputs)
+    ):
         return False
     return all(
-        source == "base" or (source in stages and spec["inputs"][role] == artefacts.content_digest(stages[source].manifest))
+        source == "base"
+        or (source in stages and spec["inputs"][role] == artefacts.content_digest(stages[source].manifest))
         for role, source in stage.inputs.items()
     )

@@ -46,7 +46,9 @@ def main(count: int, meeting: Meeting, file: str, precision: str, command: list[
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.disable(logging.CRITICAL)  # its reports would stand below the error of the process that failed, which is what people look for
+    logging.disable(
+        logging.CRITICAL
+    )  # its reports would stand below the error of the process that failed, which is what people look for
     guarded = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command]
     with TemporaryDirectory(prefix="vzero-launch-") as scratch:
         settings = {

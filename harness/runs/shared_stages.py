@@ -55,7 +55,11 @@ class Store:
         source = self.folder / digest
         try:
             manifest = artefacts.sealed(source)
-            sound = manifest is not None and manifest["spec_digest"] == digest and artefacts.folder_hashes(source) == manifest["files"]
+            sound = (
+                manifest is not None
+                and manifest["spec_digest"] == digest
+                and artefacts.folder_hashes(source) == manifest["files"]
+            )
         except (ValueError, KeyError, TypeError):
             manifest, sound = None, False
         if manifest is None or not sound:

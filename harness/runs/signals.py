@@ -19,10 +19,14 @@ def interruptible() -> Iterator[None]:
     default action exists."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise InterruptedRun(f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume.")
+        raise InterruptedRun(
+            f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume."
+        )
 
     # SIGHUP that is ignored was ignored on purpose (nohup), and stays so.
-    wanted = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    wanted = [
+        number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, interrupt) for number in wanted}
     try:
         yield

@@ -71,7 +71,14 @@ def start(run: Path, preset: Preset, stage: Stage, lock: int, meeting: Meeting =
     """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log."""
     log = run / "logs" / (f"{stage.name}.node-{meeting.rank}.log" if meeting.rank else f"{stage.name}.log")
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *command_of(run, preset, stage, meeting)]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(guard.__file__),
+        str(os.getpid()),
+        *command_of(run, preset, stage, meeting),
+    ]
     with open(log, "ab") as stream:
         begin = stream.tell()
         popen = subprocess.Popen(
@@ -119,13 +126,19 @@ def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[
     }
     if count > 1 and meeting.nodes == 1 and sys.platform == "linux":
         fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
-    elif meeting.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(meeting.address)):
+    elif (
+        meeting.nodes > 1
+        and "GLOO_SOCKET_IFNAME" not in os.environ
+        and (name := network.interface_to(meeting.address))
+    ):
         fixed["GLOO_SOCKET_IFNAME"] = name
     if preset.launch.gpus and stage.kind.startswith("train-"):
         fixed |= _gpus(preset)
     if preset.model == "pocket":
         fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
-    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # a launcher around the runner is not ours
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in VARIABLES
+    }  # a launcher around the runner is not ours
     return {**inherited, **fixed}
 
 
@@ -144,12 +157,17 @@ def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
         stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
         lines = stream.read().decode("utf-8", "replace").splitlines()
     where = f"(log: {process.log})"
-    if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(process.log.parent).free < 4096:
+    if (
+        any(mark in line for line in lines for mark in _NO_SPACE)
+        or shutil.disk_usage(process.log.parent).free < 4096
+    ):
         return InterruptedRun(
             f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
             f"same command again {where}."
         )
-    said = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    said = next(
+        (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None
+    )
     if code > 128 or code < 0:
         number = code - 128 if code > 128 else -code
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)

@@ -38,7 +38,12 @@ class Watch:
             if row["time"] < self.begin:
                 continue
             first = self.first
-            if first is None or first["unit"] != row["unit"] or first["total"] != row["total"] or row["done"] < first["done"]:
+            if (
+                first is None
+                or first["unit"] != row["unit"]
+                or first["total"] != row["total"]
+                or row["done"] < first["done"]
+            ):
                 self.first = first = row  # a new phase of the stage: its rate is its own
             advanced, seconds = row["done"] - first["done"], row["time"] - first["time"]
             eta = (row["total"] - row["done"]) * seconds / advanced if advanced > 0 and seconds > 0 else None
