@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.perf.flops import shape_of
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.flops import shape_of
 
 
 class Unfit(Exception):

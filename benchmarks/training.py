@@ -164,11 +164,11 @@ def _stock(
     from transformers import PrinterCallback
     from trl import GRPOTrainer
 
-    from vzero.grpo.train import vision_tower
+    from vzero.grpo.train import freeze_vision
 
     drawn, policy, solver = Drawn(), pocket(), pocket()
     if settings.freeze_vision:
-        vision_tower(policy.model).requires_grad_(False)
+        freeze_vision(policy.model)
     config = trl_config(settings, plan_batches(settings, len(prompts)), folder, SEED, cuda=device() == "cuda")
     config.generation_kwargs = {
         "suppress_tokens": sorted(engine(policy).forbidden)

@@ -1,10 +1,8 @@
-"""What is assumed wherever hours are estimated before anything has run: machines, how much of their peak is
-put to use, and how many questions survive. `vzero-harness plan` (harness.perf.plan) and the cost of large
-models (harness.perf.profile.cost) both take it from here.
+"""What `vzero-harness plan` assumes of machines and of questions, before anything has run.
 
 The shares of a GPU's peak are guesses: nothing of this project has been measured on one. They are low rather
-than high, since a plan that promises too few hours costs more than one that promises too many. `vzero-harness
-profile` measures yours (MFU, bandw.).
+than high, since a plan that promises too few hours costs more than one that promises too many.
+`vzero-harness profile` measures yours (MFU, bandw.).
 """
 
 from __future__ import annotations

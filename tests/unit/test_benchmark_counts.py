@@ -16,9 +16,7 @@ import torch
 from benchmarks import generation, hostile, results, scoring, training, workload
 from benchmarks.case import Case, count, padding_factor
 from benchmarks.shapes import POCKET, subject
-from harness.perf.profile.cost.training import OURS, STOCK, Group, forward
 from harness.perf.profile.counts import Counts
-from harness.perf.profile.flops import computed_work, shape_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,14 +93,9 @@ def test_packing_computes_prompts_and_pictures_once_and_keeps_the_loss() -> None
     group = case.workload["group"]
     assert ours.positions == ours.real == sum(prompts[::group]) - len(prompts) // group + sum(completions)
     assert stock.positions == len(prompts) * (max(prompts) + max(completions))
+    assert stock.pairs == len(prompts) * (max(prompts) + max(completions)) ** 2
     assert (ours.images, stock.images) == (len(prompts) // group, len(prompts))
-    of_model = shape_of(subject(POCKET).model)  # what harness.perf.profile.cost expects of either side
-    picture = stock.patches // stock.images
-    groups = [
-        Group(prompts[i], picture, tuple(completions[i : i + group])) for i in range(0, len(prompts), group)
-    ]
-    for counts, way in ((ours, OURS), (stock, STOCK)):
-        assert forward(groups, way, (max(prompts), max(completions)), of_model) == computed_work(counts)
+    assert stock.patches == group * ours.patches and stock.vision_pairs == group * ours.vision_pairs
     assert padding_factor(ours) == 1 and padding_factor(stock) > 1.1
     assert case.difference is not None and case.difference() < 1e-5
 

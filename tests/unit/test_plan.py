@@ -56,6 +56,21 @@ def test_keys_and_values_of_a_token(three: ModelSize, seven: ModelSize) -> None:
     assert 2 * seven.kv == 56 * 1024  # 2 x 28 layers x 4 heads x 128
 
 
+@pytest.mark.parametrize(
+    ("model", "layers", "h", "kv", "i", "vocabulary"),
+    [(THREE, 36, 2048, 256, 11008, 151936), (SEVEN, 28, 3584, 512, 18944, 152064)],
+)
+def test_sizes_that_operations_follow_from(
+    model: str, layers: int, h: int, kv: int, i: int, vocabulary: int
+) -> None:
+    shape = size_of(model).flops
+    assert shape.text_weights == layers * (2 * h * h + 2 * h * kv + 3 * h * i)
+    assert shape.head_weights == h * vocabulary
+    block = 3 * 1280 * 1280 + 1280 * 1280 + 3 * 1280 * 3420
+    assert shape.vision_weights == 1280 * 3 * 2 * 14 * 14 + 32 * block + (5120 * 5120 + 5120 * h) / 4
+    assert (shape.full_layers, shape.window_layers, shape.window, shape.vision_trained) == (4, 28, 64, True)
+
+
 def test_adapters_sit_on_every_linear_layer_of_the_language_model(three: ModelSize) -> None:
     h, kv, i = 2048, 256, 11008
     per_layer = (
@@ -220,6 +235,13 @@ def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it
     clock = work._Clock(load_preset("qwen2.5-vl-3b-1gpu"), three, machine, Assumptions(), 0)
     seconds = clock.computing(work.Work(1000, 0, 0), backward=True)
     assert seconds == pytest.approx(8 * three.linear * 1000 / (989e12 * 0.35))
+
+
+def test_the_docs_name_the_assumed_shares() -> None:
+    machine = choose_machine(6, "a100-80", None)
+    page = " ".join((ROOT / "docs" / "plan.md").read_text(encoding="utf-8").split())
+    assert f"{100 * machine.computing:.0f} % of peak operations" in page
+    assert f"{100 * machine.decoding:.0f} % of peak bandwidth" in page
 
 
 def test_disk_holds_checkpoints_and_what_a_training_resumes_from(seven: ModelSize) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.perf.flops import Shape, Work, flops, generation_work, shape_of, training_work
 from harness.perf.profile import clock, memory
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.flops import Shape, Work, flops, generation_work, shape_of, training_work
 from harness.perf.profile.generation import Drawing
 from harness.perf.profile.generation import measure as measure_drawing
 from harness.perf.profile.rows import OURS, STOCK, Measured, ratios, row

@@ -26,7 +26,7 @@ from vzero.errors import VZeroError
 from vzero.grpo import adapters
 from vzero.grpo.data import training_order
 from vzero.grpo.settings import Batches, plan_batches
-from vzero.grpo.train import full_disk_as_oserror, vision_tower
+from vzero.grpo.train import freeze_vision, full_disk_as_oserror
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
 from vzero.rollout.encoding import conversation
@@ -140,7 +140,7 @@ def _model(ctx: StageContext, resumed: Path | None, device: str) -> Any:
             ctx.inputs["solver"] if resumed is None else resumed / "checkpoint", torch.float32, device
         )
         if preset.solver.grpo.freeze_vision:
-            vision_tower(model).requires_grad_(False)
+            freeze_vision(model)
         return model
     seed = derive(preset.seed, "solver", ctx.stage.iteration, "adapters")
     model = adapters.wrap(adapters.load_frozen(ctx.inputs["solver"], device), preset.lora, seed)

@@ -148,7 +148,7 @@ def build_trainer(
     Public because a profile has to measure the very trainer that a stage runs.
     """
     if job.settings.freeze_vision:
-        vision_tower(model).requires_grad_(False)
+        freeze_vision(model)
     order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
     deal = GroupSharding(batches.steps_per_generation, processes.world())
     opener = image_opener(images_kept=2 * batches.prompts_per_generation)
@@ -215,19 +215,19 @@ def _policy_engine(
     return open_policy(config, job.checkpoint, lambda: sharding.gathered(adapters.whole_weights(model)))
 
 
-def vision_tower(model: PreTrainedModel) -> torch.nn.Module:
-    """The part of `model` that sees.
+def freeze_vision(model: PreTrainedModel) -> None:
+    """No gradient for the part of `model` that sees.
 
     Raises:
         InputError: it is not where it is in the models known.
     """
-    for name in ("visual", "vision_tower", "vision_model"):
-        tower = getattr(model.model, name, None)
-        if isinstance(tower, torch.nn.Module):
-            return tower
-    raise InputError(
-        f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; set freeze_vision=false."
-    )
+    tower = checkpoints.vision_tower(model)
+    if tower is None:
+        raise InputError(
+            f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; "
+            "set freeze_vision=false."
+        )
+    tower.requires_grad_(False)
 
 
 def _sampling(settings: GrpoSettings) -> SamplingConfig:

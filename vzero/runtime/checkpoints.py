@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TOWERS = ("visual", "vision_tower", "vision_model")  # where Qwen, Llava, Idefics and their kin keep it
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
@@ -143,6 +144,12 @@ def load_processor(folder: Path) -> Any:
         raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def vision_tower(model: Any) -> torch.nn.Module | None:
+    """The module that turns pixels into features; None where this family keeps it under an unknown name."""
+    inner = getattr(model, "model", model)
+    return next((tower for name in _TOWERS if (tower := getattr(inner, name, None)) is not None), None)
 
 
 def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.perf.profile.flops import Shape
+from harness.perf.flops import Shape
 from vzero.errors import InputError
 
 
@@ -28,7 +28,7 @@ class ModelSize:
         block: of one decoder layer; `embedding`: of the input embedding.
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
-        flops: what `harness.perf.profile.flops` counts operations by.
+        flops: what `harness.perf.flops` counts operations by.
         patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most
             that the processor keeps.
     """
@@ -104,8 +104,8 @@ def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> Model
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from harness.perf.profile.counts import vision_tower
-    from harness.perf.profile.flops import shape_of
+    from harness.perf.flops import shape_of
+    from vzero.runtime.checkpoints import vision_tower
 
     try:
         kind = tree["model_type"]

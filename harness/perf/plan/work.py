@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.perf.flops import Work, flops, training_work
 from harness.perf.hardware import KEPT, VALID, Machine
 from harness.perf.plan.shapes import ModelSize
-from harness.perf.profile.flops import Work, flops, training_work
 from vzero.config import GrpoSettings, Preset, SamplingConfig
 from vzero.grpo.settings import Batches, plan_batches
 

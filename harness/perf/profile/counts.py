@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from harness.perf.profile.flops import Shape
+from harness.perf.flops import Shape, Work
+from vzero.runtime.checkpoints import vision_tower
 
 
 @dataclass
@@ -42,6 +43,11 @@ class Counts:
     images: int = 0
     patches: int = 0
     vision_pairs: int = 0
+
+    @property
+    def work(self) -> Work:
+        """All of it, as the formulas of `harness.perf.flops` take it."""
+        return Work(self.positions, self.pairs, self.scored, self.patches, self.vision_pairs)
 
 
 class Scope:
@@ -90,16 +96,6 @@ def counting(models: Sequence[tuple[Any, Shape]], scope: Scope) -> Iterator[Tall
                     tower.register_forward_hook(_vision_hook(tally, scope, shape), with_kwargs=True).remove
                 )
         yield tally
-
-
-def vision_tower(model: Any) -> torch.nn.Module | None:
-    """The module that turns pixels into features; None where this family keeps it under an unknown name."""
-    core = getattr(model, "model", model)
-    for name in ("visual", "vision_tower", "vision_model"):
-        tower = getattr(core, name, None)
-        if isinstance(tower, torch.nn.Module):
-            return tower
-    return None
 
 
 def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.perf.flops import Shape, Work, flops, generation_work
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, now
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.flops import Shape, Work, computed_work, flops, generation_work
 from harness.perf.profile.rows import OURS, STOCK, Measured
 from harness.perf.profile.stock import generate_separately
 from vzero.config import SamplingConfig
@@ -109,7 +109,7 @@ def _measured(
         real=counts.real + tokens_fed(rollouts),
         pictures=pictures,
         needed=needed,
-        computed=flops(drawing.shape, computed_work(counts)),
+        computed=flops(drawing.shape, counts.work),
         shape=drawing.shape,
         peak_mib=peak,
     )

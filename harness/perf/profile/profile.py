@@ -118,7 +118,7 @@ class _Session:
         are wanted."""
         import torch
 
-        from harness.perf.profile.flops import shape_of
+        from harness.perf.flops import shape_of
         from harness.perf.profile.generation import Drawing, measure
         from vzero.grpo.trainer import device_name
         from vzero.images.records import open_image
@@ -158,7 +158,7 @@ class _Session:
         return measured, asked
 
     def _describe(self, model: Any) -> None:
-        from harness.perf.profile.counts import vision_tower
+        from vzero.runtime.checkpoints import vision_tower
 
         tower = vision_tower(model)
         self.model_facts = {
@@ -172,7 +172,7 @@ class _Session:
 
     def _votes(self, asked: list[Asked]) -> list[Measured]:
         """Every question of a generation batch put to the frozen Solver, as in the Questioner's reward."""
-        from harness.perf.profile.flops import shape_of
+        from harness.perf.flops import shape_of
         from harness.perf.profile.generation import Drawing, measure
         from vzero.images.records import open_image
         from vzero.prompts import solver_messages
@@ -223,7 +223,7 @@ class _Session:
         return measured
 
     def _questioner(self, scope: Any, asked: list[Asked]) -> Any:
-        from harness.perf.profile.flops import shape_of
+        from harness.perf.flops import shape_of
         from harness.perf.profile.training import Training
         from harness.perf.profile.workload import Recorded
         from vzero.grpo.data import Prompt, image_opener

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.perf.flops import Shape
 from harness.perf.profile.clock import summary
 from harness.perf.profile.counts import Counts
-from harness.perf.profile.flops import Shape
 
 OURS, STOCK = "vzero", "stock"
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from harness.perf.flops import Shape, flops, shape_of, training_work
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, stopwatch
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.flops import Shape, computed_work, flops, shape_of, training_work
 from harness.perf.profile.generation import drawing_work, tokens_fed
 from harness.perf.profile.rows import OURS, STOCK, Measured
 from harness.perf.profile.stock import replaced, stock_paths
@@ -241,7 +241,7 @@ def _drawn(
         counts.real + tokens_fed(engine.rollouts),
         pictures,
         flops(shape, drawing_work(engine.requests, engine.rollouts, counts, pictures)),
-        flops(shape, computed_work(counts)),
+        flops(shape, counts.work),
         shape,
         peak,
     )
@@ -275,7 +275,7 @@ def _trained(
         counts.real,
         pictures,
         flops(bench.shape, needed, backward=update),
-        flops(bench.shape, computed_work(counts), update, recomputed),
+        flops(bench.shape, counts.work, update, recomputed),
         bench.shape,
         peak,
     )

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from harness.perf.profile.counts import Counts
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,6 @@ class Work:
     def __add__(self, other: Work) -> Work:
         """Both."""
         return Work(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
-
-
-def computed_work(counts: Counts) -> Work:
-    """What the hooks saw."""
-    return Work(counts.positions, counts.pairs, counts.scored, counts.patches, counts.vision_pairs)
 
 
 def flops(shape: Shape, work: Work, backward: bool = False, recomputed: bool = False) -> float:
@@ -136,7 +128,7 @@ def shape_of(model: Any) -> Shape:
     """The shape of a Hugging Face vision-language model."""
     import torch
 
-    from harness.perf.profile.counts import vision_tower
+    from vzero.runtime.checkpoints import vision_tower
 
     tower = vision_tower(model)
     inside = {id(module) for module in tower.modules()} if tower is not None else set()
