@@ -228,7 +228,7 @@ processes.join()
 engine = server.open_local(EngineConfig(name="server", servers=2), Path(sys.argv[1]))
 answers = engine.generate(requests, SamplingConfig(n=10, max_new_tokens=8))
 drawn = [[list(one.token_ids) for one in answer.completions] for answer in answers]
-everyone = processes.gathered(drawn)
+everyone = processes.all_gather_object(drawn)
 if processes.world().first:
     print(json.dumps(everyone), flush=True)
     sys.stdin.readline()

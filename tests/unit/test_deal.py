@@ -141,8 +141,8 @@ def test_a_process_without_a_launcher_is_alone(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     assert (
         processes.world() == World()
-        and processes.gathered("x") == ["x"]
-        and processes.told(lambda: "y") == "y"
+        and processes.all_gather_object("x") == ["x"]
+        and processes.broadcast(lambda: "y") == "y"
     )
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")

@@ -43,7 +43,7 @@ class GroupSharding:
 
     def whole(self, own: Sequence[T]) -> list[T]:
         """Everyone's `own`, in the order of the generation batch. All processes must ask."""
-        return self.merged(processes.gathered(list(own)) if self.world.size > 1 else [own])
+        return self.merged(processes.all_gather_object(list(own)) if self.world.size > 1 else [own])
 
     def merged(self, parts: Sequence[Sequence[T]]) -> list[T]:
         """The parts of all processes, by rank, in the order of the generation batch.

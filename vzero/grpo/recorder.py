@@ -132,7 +132,7 @@ class Recorder(TrainerCallback):
             [{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)]
         )
         self.phases.tokens["rollout"] = sum(row["tokens"] for row in rows)
-        self.phases.tokens["votes"] = sum(processes.gathered(self.phases.tokens["votes"]))
+        self.phases.tokens["votes"] = sum(processes.all_gather_object(self.phases.tokens["votes"]))
         if self._deal.world.first:
             artefacts.append_jsonl(self.rollouts, *rows)
 

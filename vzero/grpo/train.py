@@ -94,7 +94,7 @@ def train(job: Job) -> dict[str, Any]:
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
     recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
-    whole = processes.told(lambda: resume.last_whole(_output(job)))
+    whole = processes.broadcast(lambda: resume.last_whole(_output(job)))
     recorder.rewind(whole[1] if whole else 0)
     if batches.steps:
         trainer = build_trainer(job, batches, model, processor, recorder, phases)

@@ -232,7 +232,7 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
         start_all(servers)
         return [server.endpoint for server in servers]
 
-    endpoints = processes.told_here(started)
+    endpoints = processes.broadcast_on_machine(started)
     if not processes.world().first_here:
         return _checked(config, [RemoteServer(endpoint) for endpoint in endpoints], vocabulary)
     try:

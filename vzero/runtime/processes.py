@@ -24,20 +24,20 @@ VARIABLES = (
     "MASTER_PORT",
 )  # by which a launcher says who is who
 ALL_GPUS = "VZERO_ALL_GPUS"  # what CUDA_VISIBLE_DEVICES was, where a training is shown its own GPUs only
-PATIENCE = timedelta(
+TIMEOUT = timedelta(
     hours=6
-)  # for one that still draws; one that died is noticed by the launcher, which ends the others at once
+)  # for a process that still draws; one that died is noticed by the launcher, which ends the others at once
 
 
 @dataclass(frozen=True)
 class World:
-    """`rank` 0..size - 1 among all processes of a stage, `local` of them on this machine; `place` 0..local -
-    1 among these."""
+    """`rank` 0..size - 1 among all processes of a stage; `local_size` of them are on this machine, where this one
+    is `local_rank`."""
 
     rank: int = 0
     size: int = 1
-    local: int = 1
-    place: int = 0
+    local_size: int = 1
+    local_rank: int = 0
 
     @property
     def first(self) -> bool:
@@ -47,7 +47,7 @@ class World:
     @property
     def first_here(self) -> bool:
         """Whether this is the first one of its machine."""
-        return self.place == 0
+        return self.local_rank == 0
 
 
 def world() -> World:
@@ -55,11 +55,11 @@ def world() -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return World()
-    local, place = (
+    local_size, local_rank = (
         int(os.environ.get("LOCAL_WORLD_SIZE", size)),
         int(os.environ.get("LOCAL_RANK", os.environ["RANK"])),
     )
-    return World(int(os.environ["RANK"]), size, local, place)
+    return World(int(os.environ["RANK"]), size, local_size, local_rank)
 
 
 def join() -> None:
@@ -71,15 +71,15 @@ def join() -> None:
         on_gpu = torch.cuda.is_available()
         if not on_gpu:  # accelerate would say "cpu:0", from which torch cannot load an optimizer's state
             os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-        PartialState(cpu=not on_gpu, timeout=PATIENCE)
+        PartialState(cpu=not on_gpu, timeout=TIMEOUT)
 
 
 def wait() -> None:
     """Return when every process has come here."""
-    gathered(None)
+    all_gather_object(None)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Everyone's `value`, by rank; all must ask."""
     size = world().size
     if size == 1:
@@ -91,10 +91,10 @@ def gathered(value: T) -> list[T]:
     return found
 
 
-def told(find: Callable[[], T]) -> T:
+def broadcast(find: Callable[[], T]) -> T:
     """What `find` returns in the first process, in all of them; the others do not call it, and all must ask.
 
-    It must not leave the others waiting for long: see `PATIENCE`.
+    It must not leave the others waiting for long: see `TIMEOUT`.
     """
     here = world()
     if here.size == 1:
@@ -106,10 +106,10 @@ def told(find: Callable[[], T]) -> T:
     return said[0]
 
 
-def told_here(find: Callable[[], T]) -> T:
-    """As `told`, machine by machine: what `find` returns in the first process of each, in all of that
+def broadcast_on_machine(find: Callable[[], T]) -> T:
+    """As `broadcast`, machine by machine: what `find` returns in the first process of each, in all of that
     machine's."""
     here = world()
     if here.size == 1:
         return find()
-    return gathered(find() if here.first_here else None)[here.rank - here.place]
+    return all_gather_object(find() if here.first_here else None)[here.rank - here.local_rank]

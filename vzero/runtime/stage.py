@@ -144,7 +144,7 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
         raise InputError(f"There is no stage {name!r} for this program in {run}.")
     folder, here = stage_folder(run, name), processes.world()
     processes.join()
-    if processes.told(lambda: finished(run, preset, stage) is not None):
+    if processes.broadcast(lambda: finished(run, preset, stage) is not None):
         if here.first:
             shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
         return
@@ -169,7 +169,7 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a machine sees another run directory, or another base model.
     """
-    if len(set(processes.gathered(artefacts.digest(spec)))) > 1:
+    if len(set(processes.all_gather_object(artefacts.digest(spec)))) > 1:
         raise InputError(
             "Not all nodes see the same inputs; they must share the run directory's file system and have the same base model."
         )
@@ -188,7 +188,7 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
 
 def _share_of(preset: Preset, here: World) -> Preset:
     """`preset` with servers on their GPUs, and with this process's share of the stage's CPU threads."""
-    threads = max(1, preset.engine.threads // here.local)
+    threads = max(1, preset.engine.threads // here.local_size)
     return preset.model_copy(
         update={"engine": preset.placed_engine().model_copy(update={"threads": threads})}
     )
