@@ -378,11 +378,11 @@ def test_the_first_process_of_each_machine_answers_its_others(monkeypatch: pytes
     put, taken = [], []
     for here in worlds:
         monkeypatch.setattr(processes, "world", lambda here=here: here)
-        monkeypatch.setattr(processes, "gathered", lambda value: put.append(value) or [value] * 4)
+        monkeypatch.setattr(processes, "all_gather_object", lambda value: put.append(value) or [value] * 4)
         processes.broadcast_on_machine(lambda here=here: f"machine {here.rank // 2}")
     assert put == ["machine 0", None, "machine 1", None]
     for here in worlds:
         monkeypatch.setattr(processes, "world", lambda here=here: here)
-        monkeypatch.setattr(processes, "gathered", lambda value: put)
+        monkeypatch.setattr(processes, "all_gather_object", lambda value: put)
         taken.append(processes.broadcast_on_machine(lambda: None))
     assert taken == ["machine 0", "machine 0", "machine 1", "machine 1"]

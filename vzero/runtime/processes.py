@@ -31,8 +31,8 @@ TIMEOUT = timedelta(
 
 @dataclass(frozen=True)
 class World:
-    """`rank` 0..size - 1 among all processes of a stage; `local_size` of them are on this machine, where this one
-    is `local_rank`."""
+    """`rank` 0..size - 1 among all processes of a stage; of the `local_size` on this machine this one is
+    `local_rank`."""
 
     rank: int = 0
     size: int = 1
