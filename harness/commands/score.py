@@ -13,7 +13,7 @@ from harness.commands import options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.scoring.items import Extraction, Item
+    from harness.scoring import Item, Reading
 
 Url = Annotated[
     str | None,
@@ -50,7 +50,7 @@ def score(
         bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
     ] = False,
 ) -> None:
-    """Score a file of responses by two lenses: the suite's published rules, and strictly.
+    """Score a file of responses by two lenses: the suite's published rules, and verified.
 
     Example: vzero-harness score answers.jsonl --suite mathvista --data data/mathvista
     """
@@ -79,16 +79,16 @@ def score(
 
 def _extractor(
     url: str | None, model: str | None, remote: bool, kept: Path
-) -> Callable[[Item, str], Extraction]:
+) -> Callable[[Item, str, str | None], Reading]:
     """The rules, or a checked model on a server."""
     from vzero.errors import InputError
 
     if (url is None) != (model is None):
         raise InputError("--extractor-url and --extractor-model go together; give both or neither.")
     if url is None or model is None:
-        from harness.scoring.extract import extract
+        from harness.scoring import read
 
-        return extract
+        return read
     from harness.scoring.endpoint import connect
 
     return connect(url, model, kept, remote)

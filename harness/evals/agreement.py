@@ -23,12 +23,10 @@ from typing import Any
 
 from harness.evals import agreement_page
 from harness.evals.sources import logicvista, mathvista
-from harness.scoring.extract import extract
-from harness.scoring.items import Item
+from harness.scoring import Item, judge, read
 from harness.scoring.lenses import published
 from harness.scoring.meaning import option_words, text_of, words
 from harness.scoring.text import last_turn, plain, sentences, without_echo
-from harness.scoring.total import judge
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
@@ -76,14 +74,14 @@ def measure(data: Path) -> dict[str, Any]:
 
 def _mathvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
     rows = artefacts.read_jsonl(path)
-    verdicts = [judge(items[row["pid"]], extract(items[row["pid"]], row["response"])) for row in rows]
+    verdicts = [judge(items[row["pid"]], read(items[row["pid"]], row["response"])) for row in rows]
     theirs = [bool(row["true_false"]) for row in rows]
     given = [published(items[row["pid"]], row["extraction"]) for row in rows]
-    same = [mine.official == right for mine, right in zip(verdicts, theirs, strict=True)]
+    same = [mine.right == right for mine, right in zip(verdicts, theirs, strict=True)]
     answered = [bool(row["response"].strip()) for row in rows]
-    parsed = [one for one in verdicts if one.extraction.parsed]
+    parsed = [one for one in verdicts if bool(one.reading.found)]
     disagreements = {
-        row["pid"]: _mathvista_class(row["response"], one.extraction.parsed)
+        row["pid"]: _mathvista_class(row["response"], bool(one.reading.found))
         for row, one, agrees in zip(rows, verdicts, same, strict=True)
         if not agrees
     }
@@ -94,14 +92,14 @@ def _mathvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
         "same_verdict": _share(same),
         "same_verdict_answered": _share(agrees for agrees, said in zip(same, answered, strict=True) if said),
         "same_verdict_parsed": _share(
-            agrees for agrees, one in zip(same, verdicts, strict=True) if one.extraction.parsed
+            agrees for agrees, one in zip(same, verdicts, strict=True) if bool(one.reading.found)
         ),
         "published": _share(theirs),
         "from_published_extractions": _share(given),
-        "official": _share(one.official for one in verdicts),
-        "strict": _share(one.strict for one in verdicts),
+        "official": _share(one.right for one in verdicts),
+        "strict": _share(one.verified for one in verdicts),
         "parsed": len(parsed) / len(rows),
-        "strict_given_parsed": _share(one.strict for one in parsed),
+        "strict_given_parsed": _share(one.verified for one in parsed),
         "classes": dict(Counter(disagreements.values()).most_common()),
         "disagreements": disagreements,
     }
@@ -124,11 +122,11 @@ def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
     verdicts = []
     for row in rows:
         item = items[row["id"]]
-        verdict = judge(item, extract(item, row["raw"] or ""))
+        verdict = judge(item, read(item, row["raw"] or ""))
         verdicts.append(verdict)
         theirs = {str(label).upper() for label in ast.literal_eval(row["extracted"])}
         labels = theirs & set(item.labels) if theirs <= set(item.labels) else set()
-        same = set(verdict.extraction.labels) == labels
+        same = set(verdict.reading.found) == labels
         agree += same
         kind = _logicvista_class(item, row["raw"] or "", labels)
         if labels and kind not in _UNSTATED:
@@ -140,7 +138,7 @@ def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
         if not same:
             classes[row["id"]] = kind
     scored = [one for one in verdicts if one.has_gold]
-    parsed = [one for one in scored if one.extraction.parsed]
+    parsed = [one for one in scored if bool(one.reading.found)]
     return {
         "run": path.stem.removeprefix("logicvista_"),
         "n": len(rows),
@@ -150,9 +148,9 @@ def _logicvista_run(path: Path, items: Mapping[str, Item]) -> dict[str, Any]:
         "same_labels_committed": agree_committed / committed if committed else None,
         "same_labels_all": agree / len(rows),
         "published": sum(row["match"] == "1" for row in rows if items[row["id"]].gold) / len(scored),
-        "strict": _share(one.strict for one in scored),
+        "strict": _share(one.verified for one in scored),
         "parsed": len(parsed) / len(scored),
-        "strict_given_parsed": _share(one.strict for one in parsed),
+        "strict_given_parsed": _share(one.verified for one in parsed),
         "classes": dict(Counter(classes.values()).most_common()),
         "disagreements": classes,
     }

@@ -19,7 +19,7 @@ from harness.evals.pocket_suites import SUITES as POCKET
 from harness.evals.run import Plan
 from harness.evals.run import run as ask
 from harness.evals.store import read_rows
-from harness.scoring.total import Verdict
+from harness.scoring import Verdict
 from vzero.config import EvaluationConfig, Preset
 from vzero.errors import InputError
 from vzero.presets import changed
@@ -180,12 +180,12 @@ def _rows(out: Path, suite: Suite) -> Iterator[dict[str, Any]]:
 
 
 def _answer(stored: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
-    read = verdict.extraction
+    found = verdict.reading.found
     return {
         "text": stored["text"],
-        "answer": ", ".join(read.answer) if read.parsed else None,
-        "right": verdict.official,
-        "strict": verdict.strict,
+        "answer": ", ".join(found) if found else None,
+        "right": verdict.right,
+        "strict": verdict.verified,
         "finish_reason": stored["finish_reason"],
         "tokens": stored["tokens"],
     }

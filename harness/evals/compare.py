@@ -19,6 +19,7 @@ from vzero.presets import differences
 from vzero.runtime.seeding import derive
 
 LENSES = ("official", "strict")
+_ATTRIBUTES = {"official": "right", "strict": "verified"}  # lens -> attribute of a verdict
 OTHERWISE = frozenset({"model", "checkpoint_sha256"})  # all else must be equal
 
 
@@ -118,12 +119,14 @@ def _rows(suite: Suite, place: Path) -> list[Scored]:
 
 
 def _gain(pairs: Sequence[tuple[Scored, Scored]], lens: str, images: Mapping[str, str], seed: int) -> Gain:
-    before, after = ([float(getattr(row[place].greedy, lens)) for row in pairs] for place in (0, 1))
+    before, after = (
+        [float(getattr(row[place].greedy, _ATTRIBUTES[lens])) for row in pairs] for place in (0, 1)
+    )
     return paired_gain([Pairs(before, after, [images[one.item.id] for one, _ in pairs])], seed)
 
 
 def _parsed(one: Scored) -> bool:
-    return one.greedy is not None and one.greedy.extraction.parsed
+    return one.greedy is not None and bool(one.greedy.reading.found)
 
 
 def _only_format(suite: Mapping[str, Any]) -> bool:

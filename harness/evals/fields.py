@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from harness.evals.catalogue import Suite
 from harness.evals.sources import logicvista_item, mathvista_item
-from harness.scoring.items import LETTERS, Item
+from harness.scoring import LETTERS, Item
 from vzero.errors import InputError
 
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def read(suite: Suite, row: Row, index: int) -> Question:
 
 
 def mathvista(row: Row, index: int) -> Question:
-    item = replace(mathvista_item(str(row["pid"]), row), image=None)
+    item = mathvista_item(str(row["pid"]), row)
     unit = f" (Unit: {item.unit})" if item.unit else ""
     return Question(item, _with_options(item.question + unit, item), {})
 
@@ -102,10 +102,7 @@ def mathvision(row: Row, index: int) -> Question:
 
 def logicvista(row: Row, index: int) -> Question:
     key = str(row.get("id", index))
-    item = replace(
-        logicvista_item(key, {"skill": [], "imagename": key, **row, "answer": row["answer"] or ""}),
-        image=None,
-    )
+    item = logicvista_item(key, {"skill": [], "imagename": key, **row, "answer": row["answer"] or ""})
     return Question(item, item.question, {})
 
 
@@ -280,7 +277,7 @@ def _item(
     if decimals is not None and free == "integer":
         free = "float"  # the suite compares numbers, whole or not, to so many decimals
     precision = decimals if free == "float" else None
-    return Item(key, question, (), (), (gold,) if gold else (), free, precision, group=group, rule="value")
+    return Item(key, question, (), (), (gold,) if gold else (), free, precision, group=group)
 
 
 def _is_number(text: str) -> bool:
@@ -318,8 +315,8 @@ def _options(text: str) -> dict[str, str]:
 
 def _with_options(question: str, item: Item) -> str:
     listed = (
-        [f"{label}. {choice}" for label, choice in zip(item.labels, item.choices, strict=True)]
-        if item.choices
+        [f"{label}. {choice}" for label, choice in zip(item.labels, item.options, strict=True)]
+        if item.options
         else []
     )
     return "\n".join([question, *listed])

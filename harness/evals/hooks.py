@@ -12,8 +12,7 @@ from typing import Any
 
 from harness.evals import fields, prompts
 from harness.evals.catalogue import Suite, suites
-from harness.scoring.extract import extract
-from harness.scoring.total import judge
+from harness.scoring import judge, read
 
 Document = Mapping[str, Any]  # a row of the dataset, its pictures decoded
 
@@ -61,9 +60,9 @@ def process_results(suite: Suite, doc: Document, results: Sequence[str]) -> dict
     item = fields.read(suite, doc, 0).item
     if not item.gold:
         return {}
-    verdicts = [judge(item, extract(item, text)) for text in results]
+    verdicts = [judge(item, read(item, text)) for text in results]
     return {
-        "official": sum(one.official for one in verdicts) / len(verdicts),
-        "strict": sum(one.strict for one in verdicts) / len(verdicts),
-        "parsed": sum(one.extraction.parsed for one in verdicts) / len(verdicts),
+        "official": sum(one.right for one in verdicts) / len(verdicts),
+        "strict": sum(one.verified for one in verdicts) / len(verdicts),
+        "parsed": sum(bool(one.reading.found) for one in verdicts) / len(verdicts),
     }

@@ -6,7 +6,7 @@ the box for other answers.
 
 from __future__ import annotations
 
-from harness.scoring.items import Item
+from harness.scoring import Item
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message
 
@@ -41,7 +41,7 @@ def _form(item: Item) -> tuple[str, str]:
     match item.kind:
         case "choice":
             return "the letter of your chosen option", ", for example \\boxed{X} where X is that letter"
-        case "multi-choice":
+        case "multi":
             return (
                 "the letter of the right option",
                 ", or several letters with commas between them where several options are right",

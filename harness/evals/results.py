@@ -13,16 +13,15 @@ from typing import Any
 from harness.evals import catalogue, extra, folder, published
 from harness.evals.catalogue import Suite
 from harness.evals.store import read_rows
-from harness.scoring.extract import extract
-from harness.scoring.items import Extraction, Item
+from harness.scoring import Item, Reading, Totals, Verdict, by_group, judge, read, totals
 from harness.scoring.score import Extractor
-from harness.scoring.total import Total, Verdict, by_group, judge, total
 from harness.stats import wilson
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
 from vzero.voting import tally
 
-RULES = "rules"  # harness.scoring.extract
+RULES = "rules"  # harness.scoring.read
+_LENS = {"official": "right", "strict": "verified"}  # column -> attribute of a verdict
 LEAST_PARSED, MOST_TRUNCATED = 0.95, 0.05  # beyond these a number is a protocol deviation
 
 
@@ -38,7 +37,7 @@ class Scored:
     truncated: tuple[int, int]  # greedy, sampled answers cut off by the token limit
 
 
-def write(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> dict[str, Any]:
+def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> dict[str, Any]:
     """Score what is stored in `out` and write results.json, results.md and items.scored.jsonl; the content of
     the first.
 
@@ -54,7 +53,7 @@ def write(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> di
     return found
 
 
-def build(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> dict[str, Any]:
+def build(out: Path, extractor: Extractor = read, read_by: str = RULES) -> dict[str, Any]:
     """The content of results.json.
 
     Raises:
@@ -80,7 +79,7 @@ def build(out: Path, extractor: Extractor = extract, read_by: str = RULES) -> di
 
 
 def scored(
-    out: Path, suite: Suite, extractor: Extractor = extract, parts: Container[str | None] | None = None
+    out: Path, suite: Suite, extractor: Extractor = read, parts: Container[str | None] | None = None
 ) -> list[Scored]:
     """Every item of a suite (of some of its parts) in the order asked, with the verdicts on what is stored of
     it."""
@@ -105,9 +104,9 @@ def means(out: Path, suite: Suite, part: str | None, purpose: str) -> dict[str, 
     rows = [one for one in scored(out, suite, parts=(part,)) if one.item.gold]
     groups = [[one.greedy] if purpose == "greedy" and one.greedy else list(one.sampled) for one in rows]
     values = {
-        "official": [fmean(verdict.official for verdict in group) for group in groups if group],
-        "strict": [fmean(verdict.strict for verdict in group) for group in groups if group],
-        "parsed": [fmean(verdict.extraction.parsed for verdict in group) for group in groups if group],
+        "official": [fmean(verdict.right for verdict in group) for group in groups if group],
+        "strict": [fmean(verdict.verified for verdict in group) for group in groups if group],
+        "parsed": [fmean(bool(verdict.reading.found) for verdict in group) for group in groups if group],
     }
     return {name: fmean(numbers) if numbers else None for name, numbers in values.items()}
 
@@ -120,7 +119,9 @@ def _scored(
         answers.get((item.id, purpose), {"answers": []})["answers"] for purpose in ("greedy", "sampled")
     )
     cut = tuple(sum(one["finish_reason"] == "length" for one in given) for given in (greedy, sampled))
-    verdicts = [judge(item, extractor(item, one["text"])) for one in (*greedy, *sampled)]
+    verdicts = [
+        judge(item, extractor(item, one["text"], one["finish_reason"])) for one in (*greedy, *sampled)
+    ]
     return Scored(
         item,
         row["together"],
@@ -133,7 +134,7 @@ def _scored(
 def _item(row: Mapping[str, Any]) -> Item:
     """An item as it was written to items/<suite>.jsonl."""
     plain = {name: value for name, value in row.items() if name not in ("together", "part")}
-    for name in ("choices", "labels", "gold"):
+    for name in ("options", "labels", "gold"):
         plain[name] = tuple(plain[name])
     return Item(**{**plain, "group": tuple((name, value) for name, value in plain["group"])})
 
@@ -165,8 +166,8 @@ def _suite(out: Path, suite: Suite, settings: Mapping[str, Any], extractor: Extr
         **about,
         "status": "complete",
         "n": sum(bool(one.item.gold) for one in rows),
-        "greedy": _summary(total(greedy), sum(one.truncated[0] for one in rows) / len(rows)),
-        "extracted_by": dict(Counter(one.extraction.how for one in greedy).most_common()),
+        "greedy": _summary(totals(greedy), sum(one.truncated[0] for one in rows) / len(rows)),
+        "extracted_by": dict(Counter(one.reading.how for one in greedy).most_common()),
         "by": {
             name: {value: _plain(one) for value, one in values.items()}
             for name, values in by_group(greedy).items()
@@ -176,7 +177,7 @@ def _suite(out: Path, suite: Suite, settings: Mapping[str, Any], extractor: Extr
         "extra": extra.scores(
             suite.name,
             [
-                (one.item.id, one.together, one.greedy.official, one.greedy.strict)
+                (one.item.id, one.together, one.greedy.right, one.greedy.verified)
                 for one in rows
                 if one.greedy is not None and one.item.gold
             ],
@@ -189,7 +190,7 @@ def _suite(out: Path, suite: Suite, settings: Mapping[str, Any], extractor: Extr
     return found
 
 
-def _summary(sums: Total, truncated: float) -> dict[str, Any]:
+def _summary(sums: Totals, truncated: float) -> dict[str, Any]:
     found = {**_plain(sums), "truncated": truncated}
     for lens in ("official", "strict"):
         value = found[lens]
@@ -197,8 +198,14 @@ def _summary(sums: Total, truncated: float) -> dict[str, Any]:
     return found
 
 
-def _plain(sums: Total) -> dict[str, Any]:
-    return asdict(sums)
+def _plain(sums: Totals) -> dict[str, Any]:
+    """The tables' "official" is the verified rate where the suite has no published rule here."""
+    found = asdict(sums)
+    for end in ("", "_given_parsed"):
+        verified = found.pop(f"verified{end}")
+        found[f"strict{end}"] = verified
+        found[f"official{end}"] = verified if found[f"official{end}"] is None else found[f"official{end}"]
+    return found
 
 
 def _together(rows: Sequence[Scored], name: str) -> dict[str, Any]:
@@ -209,8 +216,8 @@ def _together(rows: Sequence[Scored], name: str) -> dict[str, Any]:
             sets.setdefault(one.together[name], []).append(one.greedy)
     return {
         "n": len(sets),
-        "official": fmean(all(one.official for one in group) for group in sets.values()) if sets else None,
-        "strict": fmean(all(one.strict for one in group) for group in sets.values()) if sets else None,
+        "official": fmean(all(one.right for one in group) for group in sets.values()) if sets else None,
+        "strict": fmean(all(one.verified for one in group) for group in sets.values()) if sets else None,
     }
 
 
@@ -221,11 +228,11 @@ def _sampled(rows: Sequence[Scored]) -> dict[str, Any]:
     k, answers = len(gold[0].sampled), sum(len(one.sampled) for one in rows)
     found: dict[str, Any] = {
         "k": k,
-        "parsed": fmean(verdict.extraction.parsed for one in gold for verdict in one.sampled),
+        "parsed": fmean(bool(verdict.reading.found) for one in gold for verdict in one.sampled),
         "truncated": sum(one.truncated[1] for one in rows) / answers,
     }
     for lens in ("official", "strict"):
-        right = {one.item.id: [getattr(verdict, lens) for verdict in one.sampled] for one in gold}
+        right = {one.item.id: [getattr(verdict, _LENS[lens]) for verdict in one.sampled] for one in gold}
         found[lens] = {
             "mean": fmean(fmean(flags) for flags in right.values()),
             f"maj@{k}": fmean(_majority(one, lens) for one in gold),
@@ -237,13 +244,13 @@ def _sampled(rows: Sequence[Scored]) -> dict[str, Any]:
 def _majority(one: Scored, lens: str) -> bool:
     """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is
     wrong."""
-    names = [_name(verdict.extraction) for verdict in one.sampled]
+    names = [_name(verdict.reading) for verdict in one.sampled]
     chosen = tally(names).answer
-    return chosen is not None and bool(getattr(one.sampled[names.index(chosen)], lens))
+    return chosen is not None and bool(getattr(one.sampled[names.index(chosen)], _LENS[lens]))
 
 
-def _name(extraction: Extraction) -> str | None:
-    return ", ".join(extraction.answer) if extraction.parsed else None
+def _name(reading: Reading) -> str | None:
+    return ", ".join(reading.found) if reading.found else None
 
 
 def _deviations(suite: Suite, found: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -288,12 +295,12 @@ def _lines(out: Path, extractor: Extractor) -> list[dict[str, Any]]:
         {
             "suite": name,
             "id": one.item.id,
-            "extracted": one.greedy.extraction.answer if one.greedy else None,
-            "how": one.greedy.extraction.how if one.greedy else None,
-            "official": one.greedy.official if one.greedy and one.item.gold else None,
-            "strict": one.greedy.strict if one.greedy and one.item.gold else None,
+            "extracted": list(one.greedy.reading.found) if one.greedy else None,
+            "how": one.greedy.reading.how if one.greedy else None,
+            "official": one.greedy.right if one.greedy and one.item.gold else None,
+            "strict": one.greedy.verified if one.greedy and one.item.gold else None,
             "truncated": bool(one.truncated[0]),
-            "sampled": [verdict.extraction.answer for verdict in one.sampled],
+            "sampled": [list(verdict.reading.found) for verdict in one.sampled],
         }
         for name in folder.read(out)["evaluation"]["suites"]
         for one in scored(out, catalogue.suites()[name], extractor)

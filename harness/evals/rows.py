@@ -19,7 +19,7 @@ from PIL import Image
 from harness.evals import fields
 from harness.evals.catalogue import Part, Suite
 from harness.evals.fields import Question
-from harness.scoring.items import Item
+from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
 from vzero.runtime import artefacts

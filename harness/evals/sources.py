@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals import catalogue
-from harness.scoring.items import DIGITS, LETTERS, Item
+from harness.scoring import DIGITS, LETTERS, Item
 from vzero.errors import InputError
 
 Loader = Callable[[Path], list[Item]]
@@ -61,7 +61,7 @@ def logicvista(data: Path) -> list[Item]:
     """LogicVista: `data` is the folder with dataset.json, or one above it (`data/` in the public repository,
     or `logicvista/`).
 
-    Most options stand in the images alone; `choices` holds those the question writes out. Gold labels are
+    Most options stand in the images alone; `options` holds those the question writes out. Gold labels are
     letters A to I and, once, a digit: digits are labels where the question does not offer letters. Three
     items have two right labels, so every item may be answered with several. Row v1_382 has no gold and is
     kept with an empty one.
@@ -93,13 +93,12 @@ def logicvista_item(key: str, row: Mapping[str, Any]) -> Item:
     return Item(
         id=key,
         question=row["question"],
-        choices=written_options(row["question"]),
+        options=written_options(row["question"]),
         labels=LETTERS if letters else LETTERS + DIGITS,
         gold=gold,
-        kind="multi-choice",
+        kind="multi",
         group=tuple(group),
-        image=f"images/{row['imagename']}",
-        rule="set",
+        rule="logicvista",
     )
 
 
@@ -123,15 +122,14 @@ def mathvista_item(key: str, row: Mapping[str, Any]) -> Item:
     return Item(
         id=str(row.get("pid", key)),
         question=row["question"],
-        choices=choices,
+        options=choices,
         labels=labels,
         gold=gold,
         kind="choice" if row["question_type"] == "multi_choice" else row["answer_type"],
         precision=None if row["precision"] is None else int(row["precision"]),
         unit=row["unit"],
         group=tuple(group),
-        image=row["image"],
-        rule="nearest",
+        rule="mathvista",
     )
 
 

@@ -1,6 +1,10 @@
-"""Answers made anywhere, scored twice: by the suite's published rules (official) and by rules without a gift
-(strict).
+"""Text, gold and kind of question to a verdict: `read` an answer, `judge` it by two lenses, sum up `totals`.
 
-`extract` reads an answer out of a response, `lenses` judges it, `total` sums up, `sources` loads the
-questions. Nothing heavy is imported.
+Pure functions; nothing heavy is imported, and nothing of `harness` that stands above this room.
 """
+
+from harness.scoring.items import DIGITS, LETTERS, Item, Reading
+from harness.scoring.reading import read
+from harness.scoring.total import Totals, Verdict, by_group, judge, totals
+
+__all__ = ["DIGITS", "LETTERS", "Item", "Reading", "Totals", "Verdict", "by_group", "judge", "read", "totals"]

@@ -143,7 +143,7 @@ def _leading(item: Item, text: str) -> Iterable[str]:
 def _listed(item: Item, text: str) -> Iterable[str]:
     """For questions that may have several answers: a response that is nothing but labels, or options' texts,
     listed."""
-    if item.kind != "multi-choice":
+    if item.kind != "multi":
         return ()
     lines = [
         layout.unnumbered(line)
@@ -293,7 +293,7 @@ def _negates(item: Item, text: str) -> bool:
 def _mentioned(item: Item, text: str) -> Iterable[str]:
     """The labels of the first sentence with bare ones, where the options stand in the image: `cog B will
     turn`."""
-    if item.kind != "multi-choice" or any(len(choice) > 1 for choice in item.choices[:2]):
+    if item.kind != "multi" or any(len(choice) > 1 for choice in item.options[:2]):
         return ()
     for sentence in sentences(layout.NUMBERED.sub("", text)):
         labels = {match[1] or match[2] for match in _MENTION.finditer(sentence)} & set(item.labels)
@@ -312,7 +312,7 @@ def _ending(item: Item, text: str) -> Iterable[str]:
 
 def _words(item: Item, text: str) -> Iterable[str]:
     """The option that the sentence which answers comes to: by its words, its number, or as a yes or no."""
-    if not item.choices:
+    if not item.options:
         return ()
     for sentence in _polar_first(item, text):
         if label := polar(sentence, item):
@@ -358,7 +358,7 @@ def _answering(item: Item, text: str) -> list[str]:
 def _cannot_tell(item: Item, text: str) -> Iterable[str]:
     """A refusal chooses the option that says one cannot tell, where there is one."""
     offered = [
-        label for label, choice in zip(item.labels, item.choices, strict=False) if CANNOT_TELL.search(choice)
+        label for label, choice in zip(item.labels, item.options, strict=False) if CANNOT_TELL.search(choice)
     ]
     own = "\n".join(line for line in sentences(text) if not layout.copies_option(item, line))
     return offered if len(offered) == 1 and REFUSAL.search(own) else ()

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness.scoring.extract import extract
-from harness.scoring.items import LETTERS, Extraction, Item
+from harness.scoring.items import LETTERS, Item, Reading
+from harness.scoring.reading import read as by_rules
 from vzero.errors import InputError, VZeroError
 from vzero.runtime import artefacts
 
@@ -48,7 +48,9 @@ class ExtractorFailed(VZeroError):
     """The extractor model could not be reached, or what it wrote is no extraction; nothing was scored."""
 
 
-def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[[Item, str], Extraction]:
+def connect(
+    url: str, model: str, kept: Path, remote: bool = False
+) -> Callable[[Item, str, str | None], Reading]:
     """An extractor that asks `model` at `url` (the address that ends in /v1), after it has read a known
     answer rightly.
 
@@ -67,16 +69,16 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[
         follow_redirects=False,
         trust_env=False,
     )
-    if extract(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).labels != ("B",):
+    if by_rules(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).found != ("B",):
         raise ExtractorFailed(
             f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; use another model."
         )
     known = _kept(kept, model)
 
-    def read(item: Item, response: str) -> Extraction:
+    def read(item: Item, response: str, finish_reason: str | None = None) -> Reading:
         if not response.strip():
-            return Extraction(how="empty")
-        key = artefacts.digest([item.id, item.question, list(item.choices), response])
+            return Reading(how="empty")
+        key = artefacts.digest([item.id, item.question, list(item.options), response])
         reply = known.get(key)
         if reply is None:
             reply = _ask(client, base, model, item, response)
@@ -88,21 +90,21 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Callable[
     return read
 
 
-def _read(item: Item, reply: str) -> Extraction:
+def _read(item: Item, reply: str) -> Reading:
     """The extraction a reply states.
 
     Raises:
         ExtractorFailed: it states none.
     """
     if reply.strip(" .\n\"'").upper() == _NONE:
-        return Extraction(how="model: none")
-    found = extract(item, reply)
-    if not found.parsed:
+        return Reading(how="model: none")
+    found = by_rules(item, reply)
+    if not found.found:
         raise ExtractorFailed(
             f"The extractor's reply for {item.id} is neither an answer nor {_NONE}: {reply[:80]!r}; nothing was scored. Use another model, "
             "or leave out --extractor-url."
         )
-    return Extraction(found.labels, found.value, True, "model", found.text)
+    return Reading(found.found, "model", found.text)
 
 
 def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str) -> str:
@@ -153,11 +155,11 @@ def _content(base: str, data: bytes) -> str:
 def _prompt(item: Item, response: str) -> str:
     forms = {
         "choice": "the letter of the chosen option",
-        "multi-choice": "the chosen label, or labels separated by commas,",
+        "multi": "the chosen label, or labels separated by commas,",
         "list": "the list, as in [1, 2]",
         "text": "the answer's words",
     }
-    choices = "\n".join(f"({label}) {text}" for label, text in zip(item.labels, item.choices, strict=False))
+    choices = "\n".join(f"({label}) {text}" for label, text in zip(item.labels, item.options, strict=False))
     shown = response[-LONGEST:].encode("utf-8", "replace").decode()
     form = forms.get(item.kind, "the number, without its unit")
     return _TASK.format(form=form, none=_NONE, question=item.question, choices=choices, response=shown)

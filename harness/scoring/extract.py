@@ -33,7 +33,7 @@ def extract(item: Item, response: str) -> Extraction:
     if not text:
         return Extraction(how="empty")
     found = choice.extract(item, text, thinking) if item.is_choice else free.extract(item, text, thinking)
-    if item.rule == "nearest" and (following := last_turn(whole)):
+    if item.rule == "mathvista" and (following := last_turn(whole)):
         return replace(found, text=_of_another_question(item, ends(following)))
     return found if found.parsed else replace(found, text=words_instead(text))
 
@@ -45,7 +45,7 @@ def _of_another_question(item: Item, text: str) -> str:
     Where neither a label nor a number answers it, the words in which it concludes.
     """
     question, answer = _asked_and_answered(text)
-    asked = replace(item, question=question, choices=(), labels=LETTERS[:6], kind="choice")
+    asked = replace(item, question=question, options=(), labels=LETTERS[:6], kind="choice")
     if (found := choice.extract(asked, answer, False)).parsed:
         return found.labels[0]
     if words := _concluding_words(answer):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["choice", "multi-choice", "integer", "float", "list", "text"]
-Rule = Literal["nearest", "set", "value"]
+Kind = Literal["choice", "multi", "integer", "float", "list", "text"]
+Rule = Literal["mathvista", "logicvista"]
 
 LETTERS = tuple("ABCDEFGHI")
 DIGITS = tuple("123456789")
@@ -18,37 +18,34 @@ class Item:
 
     Attributes:
         question: the bare question, options included where the suite writes them into it.
-        choices: the options' texts, in the order of `labels`; empty where they stand in the image alone.
+        options: the options' texts, in the order of `labels`; empty where they stand in the image alone.
         labels: what an answer may name: letters, for LogicVista also digits; empty for free answers.
-        gold: the right labels: of a "choice" the one (or several equal options), of a "multi-choice" the
+        gold: the right labels: of a "choice" the one (or several equal options), of a "multi" the
             whole set; or the one right value of a free answer. Empty: the suite has no gold for this row; it
             is counted apart and never scored.
-        kind: "choice" has one label as its answer, "multi-choice" any set of them; the others are free
+        kind: "choice" has one label as its answer, "multi" any set of them; the others are free
             answers.
         precision: decimals of a "float"; None elsewhere.
         unit: of a free answer, where the suite states one.
         group: (name, value) pairs for the tables by skill; a name may occur several times.
-        image: file of the picture, relative to the data folder; None where there is none.
-        rule: the suite's published scoring (`harness.scoring.lenses`): the nearest option by edit distance
-            (MathVista), equality of label sets (LogicVista), or equality of values.
+        rule: whose published scoring the official lens follows; None: there is none here.
     """
 
     id: str
     question: str
-    choices: tuple[str, ...]
+    options: tuple[str, ...]
     labels: tuple[str, ...]
     gold: tuple[str, ...]
     kind: Kind
     precision: int | None = None
     unit: str | None = None
     group: tuple[tuple[str, str], ...] = ()
-    image: str | None = None
-    rule: Rule = "set"
+    rule: Rule | None = None
 
     @property
     def is_choice(self) -> bool:
         """Whether the answer is made of labels."""
-        return self.kind in ("choice", "multi-choice")
+        return self.kind in ("choice", "multi")
 
 
 @dataclass(frozen=True)
@@ -75,3 +72,18 @@ class Extraction:
     def answer(self) -> list[str]:
         """Labels, or the value as a list of one, or nothing."""
         return list(self.labels) if self.labels else [] if self.value is None else [self.value]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a response answers.
+
+    Attributes:
+        found: the chosen labels, sorted, or one value; empty: unread.
+        how: the rule that read it ("box", "tag", "sentence", "whole"), or why nothing was read.
+        text: the words in the answer's place, for the official lens, where they name no option.
+    """
+
+    found: tuple[str, ...] = ()
+    how: str = "nothing"
+    text: str = ""

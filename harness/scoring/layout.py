@@ -33,7 +33,7 @@ def copies_option(item: Item, line: str) -> bool:
     """Whether a line is `B) its own text`, or `2. its own text`, as in a copy of the question."""
     if mark := LINE.match(line):
         label = (mark[1] or mark[2] or mark[3]).upper()
-    elif (mark := _COUNTED.match(line)) and 1 <= int(mark[1]) <= len(item.choices):
+    elif (mark := _COUNTED.match(line)) and 1 <= int(mark[1]) <= len(item.options):
         label = item.labels[int(mark[1]) - 1]
     else:
         return False

@@ -25,7 +25,7 @@ def official(item: Item, extraction: Extraction) -> bool:
     """The suite's published scoring of what was extracted. False where the item has no gold."""
     if not item.gold:
         return False
-    if item.rule == "nearest":
+    if item.rule == "mathvista":
         given = extraction.text or ", ".join(extraction.labels) or extraction.value or ""
         return published(item, given)
     return strict(item, extraction)
@@ -38,7 +38,7 @@ def strict(item: Item, extraction: Extraction) -> bool:
         return False
     if item.kind == "choice":  # several gold labels are equal options: any of them is right
         return len(extraction.labels) == 1 and extraction.labels[0] in item.gold
-    if item.kind == "multi-choice":
+    if item.kind == "multi":
         return set(extraction.labels) == set(item.gold)
     if extraction.value is None:
         return False
@@ -53,7 +53,7 @@ def published(item: Item, extraction: str | None) -> bool:
         return False
     prediction = normalise(item, extraction)
     if item.is_choice:
-        return prediction in [item.choices[item.labels.index(label)] for label in item.gold]
+        return prediction in [item.options[item.labels.index(label)] for label in item.gold]
     return prediction == item.gold[0]
 
 
@@ -77,10 +77,10 @@ def _option(item: Item, extraction: str) -> str:
     if letter:
         extraction = letter.group(1).upper()
     if extraction in item.labels:
-        return item.choices[item.labels.index(extraction)]
+        return item.options[item.labels.index(extraction)]
     from Levenshtein import distance
 
-    return min(item.choices, key=lambda choice: distance(extraction, choice))
+    return min(item.options, key=lambda choice: distance(extraction, choice))
 
 
 def _same_number(value: str, gold: str, precision: int | None) -> bool:

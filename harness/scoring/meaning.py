@@ -43,7 +43,7 @@ def words(text: str) -> list[str]:
 def text_of(item: Item, label: str) -> str:
     """The option's text; empty where it stands in the image alone."""
     index = item.labels.index(label)
-    return item.choices[index] if index < len(item.choices) else ""
+    return item.options[index] if index < len(item.options) else ""
 
 
 def starts_with(text: str, option: str) -> bool:
@@ -61,7 +61,7 @@ def same_text(text: str, item: Item) -> str | None:
     ):  # "38 33": a decimal point or a comma got lost
         exact = [
             label
-            for label, choice in zip(item.labels, item.choices, strict=False)
+            for label, choice in zip(item.labels, item.options, strict=False)
             if _bare_digits(choice) == digits
         ]
     if exact or len(text) > 60 or any(map(str.isdigit, text)):
@@ -135,7 +135,7 @@ def by_number(phrase: str, item: Item) -> str | None:
     if not said:
         return None
     named = []
-    for label, choice in zip(item.labels, item.choices, strict=False):
+    for label, choice in zip(item.labels, item.options, strict=False):
         own = numbers(without_latex(plain(choice)))
         if len(own) == 1 and float(own[0][0]) == float(said[-1][0]):
             named.append(label)
@@ -145,7 +145,7 @@ def by_number(phrase: str, item: Item) -> str | None:
 def _options(item: Item) -> Sequence[tuple[str, tuple[str, ...]]]:
     return [
         (label, wanted)
-        for label, choice in zip(item.labels, item.choices, strict=False)
+        for label, choice in zip(item.labels, item.options, strict=False)
         if (wanted := option_words(choice))
     ]
 

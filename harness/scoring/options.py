@@ -41,7 +41,7 @@ def label_set(phrase: str, item: Item, noun: bool = False) -> tuple[str, ...]:
     """
     if noun and (capital := _CAPITAL_A.match(phrase)) and "A" in item.labels:
         return _rest_of_list(phrase, ("A", capital.end()), item)
-    if item.kind == "multi-choice" and (spread := _RANGE.match(phrase.strip(" ."))):
+    if item.kind == "multi" and (spread := _RANGE.match(phrase.strip(" ."))):
         first, last = (
             item.labels.index(spread[side]) if spread[side] in item.labels else -1 for side in (1, 2)
         )

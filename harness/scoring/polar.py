@@ -51,7 +51,7 @@ def polar(sentence: str, item: Item) -> str | None:
 
 def _labels(item: Item) -> tuple[str, str] | None:
     """(label of yes, label of no) where the options are just these two, a third "cannot tell" aside."""
-    texts = [choice.strip(" .").casefold() for choice in item.choices]
+    texts = [choice.strip(" .").casefold() for choice in item.options]
     yes = [label for label, text in zip(item.labels, texts, strict=False) if text in _YES]
     no = [label for label, text in zip(item.labels, texts, strict=False) if text in _NO]
     return (yes[0], no[0]) if len(yes) == len(no) == 1 and len(texts) <= 3 else None

@@ -19,7 +19,7 @@ from harness.scoring.items import LETTERS, Item
 from vzero.errors import InputError
 
 ITEM = Item("v1_0", "Which one?", ("left", "right"), LETTERS[:2], ("B",), "choice")
-COUNT = Item("7", "How many?", (), (), ("4",), "integer", rule="nearest")
+COUNT = Item("7", "How many?", (), (), ("4",), "integer", rule="mathvista")
 Reply = Callable[
     [int, dict[str, Any]], tuple[int, bytes]
 ]  # (number of the request, its body) -> status, body
@@ -75,9 +75,9 @@ def test_the_model_is_asked_and_its_extractions_are_kept(tmp_path: Path) -> None
     with server(well) as (url, bodies, _):
         read = connect(url, "judge", kept)
         first = read(ITEM, "I believe it is on the left.")
-        assert (first.labels, first.parsed, first.how) == (("A",), True, "model")
-        assert read(COUNT, "Four of them.").value == "4"
-        assert not read(ITEM, " \n").parsed  # nothing to ask about
+        assert (first.found, first.how) == (("A",), "model")
+        assert read(COUNT, "Four of them.").found == ("4",)
+        assert not read(ITEM, " \n").found  # nothing to ask about
         assert len(bodies) == 3 and all(
             body["temperature"] == 0 and body["model"] == "judge" for body in bodies
         )
@@ -103,7 +103,7 @@ def test_the_model_is_asked_and_its_extractions_are_kept(tmp_path: Path) -> None
 def test_none_is_an_answer(tmp_path: Path) -> None:
     with server(lambda number, body: completion("B" if number == 1 else "NONE.")) as (url, _, _):
         found = connect(url, "judge", tmp_path / "kept")(ITEM, "I cannot see it.")
-        assert not found.parsed and found.how == "model: none"
+        assert not found.found and found.how == "model: none"
 
 
 def test_a_server_that_is_away_is_an_error(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_server_that_dies_midway_loses_nothing(tmp_path: Path) -> None:
             read(ITEM, "three")
     with server(well) as (url, bodies, _):
         read = connect(url, "judge", kept)
-        assert [read(ITEM, text).labels for text in ("one", "two", "three")] == [("A",)] * 3
+        assert [read(ITEM, text).found for text in ("one", "two", "three")] == [("A",)] * 3
         assert len(bodies) == 2  # the known case and the third
 
 
@@ -135,7 +135,7 @@ def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:
         read(ITEM, "two")
         kept.write_bytes(kept.read_bytes()[:-9])
         again = connect(url, "judge", kept)
-        assert [again(ITEM, text).labels for text in ("one", "two")] == [("A",)] * 2
+        assert [again(ITEM, text).found for text in ("one", "two")] == [("A",)] * 2
         assert len(bodies) == 5 and len(kept.read_text().splitlines()) == 2
 
 
@@ -222,7 +222,7 @@ def test_the_command_uses_it_from_end_to_end(tmp_path: Path, capsys: pytest.Capt
         out, err = capsys.readouterr()
         assert (out == "") == (code == 1) and ("does not answer" in err) == (code == 1)
     found = json.loads(out)
-    assert (found["n"], found["strict"], [item["how"] for item in found["items"]]) == (
+    assert (found["n"], found["verified"], [item["how"] for item in found["items"]]) == (
         2,
         1.0,
         ["model", "model"],

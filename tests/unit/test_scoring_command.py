@@ -91,8 +91,8 @@ def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: P
     code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
-    assert list(found)[:6] == ["suite", "n", "official", "strict", "parsed", "items"]
-    assert (found["suite"], found["n"], found["official"], found["strict"], found["parsed"]) == (
+    assert list(found)[:6] == ["suite", "n", "official", "verified", "parsed", "items"]
+    assert (found["suite"], found["n"], found["official"], found["verified"], found["parsed"]) == (
         "logicvista",
         3,
         2 / 3,
@@ -100,12 +100,12 @@ def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: P
         2 / 3,
     )
     assert [
-        {key: item[key] for key in ("id", "extracted", "official", "strict")} for item in found["items"]
+        {key: item[key] for key in ("id", "extracted", "official", "verified")} for item in found["items"]
     ] == [
-        {"id": "v1_0", "extracted": ["C"], "official": True, "strict": True},
-        {"id": "v1_1", "extracted": ["A", "C"], "official": True, "strict": True},
-        {"id": "v1_2", "extracted": ["A"], "official": False, "strict": False},
-        {"id": "v1_3", "extracted": [], "official": False, "strict": False},
+        {"id": "v1_0", "extracted": ["C"], "official": True, "verified": True},
+        {"id": "v1_1", "extracted": ["A", "C"], "official": True, "verified": True},
+        {"id": "v1_2", "extracted": ["A"], "official": False, "verified": False},
+        {"id": "v1_3", "extracted": [], "official": False, "verified": False},
     ]
     assert (found["complete"], found["expected"], found["without_gold"]) == (True, 4, ["v1_2"])
     assert found["official_all"] == pytest.approx(2 / 4)
@@ -122,7 +122,7 @@ def test_free_answers_are_one_value_and_ids_may_be_numbers(
     code, out, _ = run(capsys, "score", str(path), "--suite", "mathvista", "--data", str(data), "--json")
     items = {item["id"]: item for item in json.loads(out)["items"]}
     assert (
-        code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["strict"]
+        code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["verified"]
     )
 
 

@@ -17,7 +17,7 @@ FRUITS = Item(
     tuple("ABCD"),
     ("B",),
     "choice",
-    rule="nearest",
+    rule="mathvista",
 )
 NUMBERS = Item(
     "n",
@@ -26,7 +26,7 @@ NUMBERS = Item(
     tuple("ABCD"),
     ("B",),
     "choice",
-    rule="nearest",
+    rule="mathvista",
 )
 YES_NO = Item(
     "y",
@@ -35,15 +35,13 @@ YES_NO = Item(
     tuple("AB"),
     ("A",),
     "choice",
-    rule="nearest",
+    rule="mathvista",
 )
-FIGURES = Item(
-    "l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi-choice"
-)
-TELL = Item("t", "Which is heavier?", ("A", "B", "Impossible to tell"), LETTERS, ("C",), "multi-choice")
-INTEGER = Item("i", "How many of the 7 objects are left?", (), (), ("4",), "integer", rule="nearest")
-FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2, rule="nearest")
-LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]",), "list", rule="nearest")
+FIGURES = Item("l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi")
+TELL = Item("t", "Which is heavier?", ("A", "B", "Impossible to tell"), LETTERS, ("C",), "multi")
+INTEGER = Item("i", "How many of the 7 objects are left?", (), (), ("4",), "integer", rule="mathvista")
+FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2, rule="mathvista")
+LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]",), "list", rule="mathvista")
 
 LONG = (
     "Let me look. (A) might fit, since its edge is red. A closer look at option A shows a stem, so (A) is not right. "

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.scoring.items import DIGITS, LETTERS, Extraction, Item
-from harness.scoring.lenses import normalise, official, published, strict
-from harness.scoring.total import by_group, judge, total
+from harness.scoring import DIGITS, LETTERS, Item, Reading, by_group, judge, totals
+from harness.scoring.lenses import normalise, published
 
 CHOICE = Item(
     "c",
@@ -19,58 +18,63 @@ CHOICE = Item(
     tuple("ABC"),
     ("B",),
     "choice",
-    rule="nearest",
+    rule="mathvista",
     group=(("skill", "x"), ("skill", "y")),
 )
 TWICE = Item(
-    "w", "?", ("18", "9", "18"), tuple("ABC"), ("A", "C"), "choice", rule="nearest", group=(("skill", "x"),)
+    "w", "?", ("18", "9", "18"), tuple("ABC"), ("A", "C"), "choice", rule="mathvista", group=(("skill", "x"),)
 )
-INTEGER = Item("i", "?", (), (), ("14",), "integer", rule="nearest")
-FLOAT = Item("f", "?", (), (), ("1.2",), "float", 1, rule="nearest")
-LIST = Item("l", "?", (), (), ("[1, 2]",), "list", rule="nearest")
-TWO = Item("t", "?", (), LETTERS + DIGITS, ("A", "C"), "multi-choice")
-NINE = Item("n", "?", (), LETTERS + DIGITS, ("I",), "multi-choice")
-DIGIT = Item("d", "?", (), LETTERS + DIGITS, ("3",), "multi-choice")
-NOGOLD = Item("g", "?", (), LETTERS, (), "multi-choice", group=(("skill", "x"),))
+INTEGER = Item("i", "?", (), (), ("14",), "integer", rule="mathvista")
+FLOAT = Item("f", "?", (), (), ("1.2",), "float", 1, rule="mathvista")
+LIST = Item("l", "?", (), (), ("[1, 2]",), "list", rule="mathvista")
+TWO = Item("t", "?", (), LETTERS + DIGITS, ("A", "C"), "multi")
+NINE = Item("n", "?", (), LETTERS + DIGITS, ("I",), "multi")
+DIGIT = Item("d", "?", (), LETTERS + DIGITS, ("3",), "multi")
+NOGOLD = Item("g", "?", (), LETTERS, (), "multi", group=(("skill", "x"),))
 
 
-def labels(*names: str) -> Extraction:
-    return Extraction(names, parsed=True, how="test")
+def labels(*names: str) -> Reading:
+    return Reading(names, "test")
 
 
-def value(text: str) -> Extraction:
-    return Extraction(value=text, parsed=True, how="test")
+def value(text: str) -> Reading:
+    return Reading((text,), "test")
+
+
+def verified(item: Item, found: Reading) -> bool:
+    return judge(item, found).verified
 
 
 @pytest.mark.parametrize(
-    ("item", "found", "by_official", "by_strict"),
+    ("item", "found", "by_official", "by_verified"),
     [
         (CHOICE, labels("B"), True, True),
         (CHOICE, labels("A"), False, False),
-        (CHOICE, Extraction(), True, False),  # "" is nearest to the shortest option, "no": the gift
-        (CHOICE, Extraction(text="yeah"), False, False),
-        (CHOICE, Extraction(text="N/A"), False, False),  # 3 edits to "yes" as to "no": the first
+        (CHOICE, Reading(), True, False),  # "" is nearest to the shortest option, "no": the gift
+        (CHOICE, Reading(text="yeah"), False, False),
+        (CHOICE, Reading(text="N/A"), False, False),  # 3 edits to "yes" as to "no": the first
         (INTEGER, value("14"), True, True),
         (INTEGER, value("14.0"), False, True),
         (INTEGER, value("14.6"), False, False),
-        (INTEGER, Extraction(), False, False),
+        (INTEGER, Reading(), False, False),
         (FLOAT, value("1.24"), True, True),
         (FLOAT, value("1.3"), False, False),
         (FLOAT, value("-1.2"), False, False),
         (LIST, value("[1, 2]"), True, True),
         (LIST, value("[1,2]"), False, True),
-        (TWO, labels("A", "C"), True, True),
-        (TWO, labels("A"), False, False),
-        (TWO, labels("A", "C", "D"), False, False),
-        (TWO, Extraction(), False, False),
-        (NINE, labels("I"), True, True),
-        (DIGIT, labels("3"), True, True),
-        (NOGOLD, labels("A"), False, False),
-        (NOGOLD, Extraction(), False, False),
+        (TWO, labels("A", "C"), None, True),
+        (TWO, labels("A"), None, False),
+        (TWO, labels("A", "C", "D"), None, False),
+        (TWO, Reading(), None, False),
+        (NINE, labels("I"), None, True),
+        (DIGIT, labels("3"), None, True),
+        (NOGOLD, labels("A"), None, False),
+        (NOGOLD, Reading(), None, False),
     ],
 )
-def test_both_lenses(item: Item, found: Extraction, by_official: bool, by_strict: bool) -> None:
-    assert (official(item, found), strict(item, found)) == (by_official, by_strict)
+def test_both_lenses(item: Item, found: Reading, by_official: bool | None, by_verified: bool) -> None:
+    verdict = judge(item, found)
+    assert (verdict.official, verdict.verified) == (by_official, by_verified)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +105,13 @@ def test_published_normalisation(item: Item, extraction: str, prediction: str | 
 
 
 def test_equal_options_are_both_right() -> None:
-    assert official(TWICE, labels("A")) and official(TWICE, labels("C"))
+    assert judge(TWICE, labels("A")).official and judge(TWICE, labels("C")).official
     assert published(TWICE, "18") and not published(TWICE, "9")
     assert not published(TWICE, None)
 
 
-def test_strict_accepts_either_of_two_equal_options() -> None:
-    assert strict(TWICE, labels("A")) and strict(TWICE, labels("C")) and not strict(TWICE, labels("B"))
+def test_verified_accepts_either_of_two_equal_options() -> None:
+    assert verified(TWICE, labels("A")) and verified(TWICE, labels("C")) and not verified(TWICE, labels("B"))
 
 
 @given(st.text(max_size=40), st.sampled_from([CHOICE, INTEGER, FLOAT, LIST]))
@@ -117,20 +121,20 @@ def test_any_extraction_gets_a_verdict(text: str, item: Item) -> None:
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**6), max_value=10**6, places=3))
 def test_a_float_is_compared_after_rounding(number: Decimal) -> None:
-    assert strict(FLOAT, value(str(number))) == (round(float(number), 1) == 1.2)
+    assert verified(FLOAT, value(str(number))) == (round(float(number), 1) == 1.2)
 
 
 def test_totals_and_groups() -> None:
     verdicts = [
         judge(CHOICE, labels("B")),
-        judge(CHOICE, Extraction()),
+        judge(CHOICE, Reading()),
         judge(TWICE, labels("B")),
         judge(NOGOLD, labels("A")),
     ]
-    found = total(verdicts)
+    found = totals(verdicts)
     assert (found.n, found.without_gold) == (3, 1)
-    assert (found.official, found.strict, found.parsed) == (2 / 3, 1 / 3, 2 / 3)
-    assert (found.official_given_parsed, found.strict_given_parsed) == (1 / 2, 1 / 2)
+    assert (found.official, found.verified, found.parsed) == (2 / 3, 1 / 3, 2 / 3)
+    assert (found.official_given_parsed, found.verified_given_parsed) == (1 / 2, 1 / 2)
     groups = by_group(verdicts)["skill"]
     assert {name: (one.n, one.without_gold, one.official) for name, one in groups.items()} == {
         "x": (3, 1, 2 / 3),
@@ -139,8 +143,8 @@ def test_totals_and_groups() -> None:
 
 
 def test_nothing_to_divide_by() -> None:
-    found = total([judge(NOGOLD, Extraction())])
-    assert (found.n, found.official, found.strict, found.parsed, found.strict_given_parsed) == (
+    found = totals([judge(NOGOLD, Reading())])
+    assert (found.n, found.official, found.verified, found.parsed, found.verified_given_parsed) == (
         0,
         None,
         None,

@@ -15,7 +15,7 @@ FIGURE = Item(
     (),
     LETTERS,
     ("C",),
-    "multi-choice",
+    "multi",
 )
 TRUTH = Item(
     "truth",
@@ -23,12 +23,10 @@ TRUTH = Item(
     ("True", "False", "Insufficient Information"),
     LETTERS,
     ("B",),
-    "multi-choice",
+    "multi",
 )
 PRICES = ("€25.00", "€25.20", "€12.68", "€12.90", "€12.86")
-PRICE = Item(
-    "price", "The price rose by 40%. What was it a month ago?", PRICES, LETTERS, ("E",), "multi-choice"
-)
+PRICE = Item("price", "The price rose by 40%. What was it a month ago?", PRICES, LETTERS, ("E",), "multi")
 ANGLE = Item(
     "angle",
     "In the figure, what is x?",
@@ -36,10 +34,10 @@ ANGLE = Item(
     LETTERS[:4],
     ("C",),
     "choice",
-    rule="nearest",
+    rule="mathvista",
 )
 CITIES = ("Paris, France", "London", "New York", "none of the above")
-CITY = Item("city", "Which city is larger?", CITIES, LETTERS[:4], ("C",), "choice", rule="nearest")
+CITY = Item("city", "Which city is larger?", CITIES, LETTERS[:4], ("C",), "choice", rule="mathvista")
 YEARS = Item(
     "years",
     "What is the age gap between the two people? (Unit: years)",
@@ -47,7 +45,7 @@ YEARS = Item(
     (),
     ("7",),
     "integer",
-    rule="nearest",
+    rule="mathvista",
 )
 
 WRITTEN = [

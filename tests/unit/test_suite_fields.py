@@ -31,11 +31,11 @@ def test_a_question_shows_its_options_and_asks_for_nothing_bare(name):
         item = question.item
         assert item.id and question.text.strip()
         if name != "mathverse_vision_only":  # there the picture alone shows them
-            assert all(choice in question.text for choice in item.choices)
+            assert all(choice in question.text for choice in item.options)
         assert "directly" not in question.text and "<image" not in question.text
         assert item.is_choice == bool(item.labels)
-        if item.is_choice and item.choices and name != "logicvista":  # its labels go on where the picture may
-            assert len(item.choices) == len(item.labels)
+        if item.is_choice and item.options and name != "logicvista":  # its labels go on where the picture may
+            assert len(item.options) == len(item.labels)
 
 
 def test_ids_are_unique_and_the_picture_may_be_anything():

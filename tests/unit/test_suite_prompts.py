@@ -18,7 +18,7 @@ def item(kind: str, precision: int | None = None) -> Item:
     ("asked", "said"),
     [
         (item("choice"), "give only the letter of your chosen option inside \\boxed{}"),
-        (item("multi-choice"), "several letters with commas between them"),
+        (item("multi"), "several letters with commas between them"),
         (item("integer"), "give only a whole number inside \\boxed{}"),
         (item("float", 1), "give only a number with 1 decimal inside \\boxed{}"),
         (item("float", 2), "give only a number with 2 decimals inside \\boxed{}"),
