@@ -82,7 +82,7 @@ def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
 def _show(found: dict[str, Any], terminal: Console) -> None:
     from rich.text import Text
 
-    from harness.tables.words import visible
+    from harness.tables.text import visible
 
     marks = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("  - ", "dim")}
     for one in found["findings"]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.tables.table import Cell, Results, Table
-from harness.tables.words import MINUS, NBSP, number, percent
+from harness.report.table import Cell, Results, Table
+from harness.report.words import MINUS, NBSP, number, percent
 
 
 def by_samples(results: Results) -> Table | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.tables.table import Cell, Results, Table
-from harness.tables.words import NBSP, NOTHING, number, percent
+from harness.report.table import Cell, Results, Table
+from harness.report.words import NBSP, NOTHING, number, percent
 
 SHADOW_ROWS = (
     ("valid", "questions in the right form"),

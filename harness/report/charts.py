@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.tables.words import metric_label, number, points, visible
+from harness.report.words import metric_label, number, points, visible
 
 Point = tuple[float, float]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.tables.table import Cell, Table
-from harness.tables.words import MINUS, NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
+from harness.report.table import Cell, Table
+from harness.report.words import MINUS, NBSP, NOTHING, TONES, interval, metric_label, p_value, percent, points
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]

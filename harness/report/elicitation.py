@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.tables.table import Cell, Table
-from harness.tables.words import NBSP, NOTHING, TONES, interval, metric_label, percent, points
+from harness.report.table import Cell, Table
+from harness.report.words import NBSP, NOTHING, TONES, interval, metric_label, percent, points
 
 Results = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.report import RESULTS
 from harness.runs.sealed import read_run
-from harness.tables.words import interval, metric_label, percent, points
+from harness.report.words import interval, metric_label, percent, points
 from vzero import __version__
 from vzero.config import Preset
 from vzero.errors import InputError

@@ -12,7 +12,7 @@ from harness.report import compared
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.tables.table import Table
+    from harness.report.table import Table
 
 SUITE_WIDTH, ARM_WIDTH = 16, 16  # columns of a terminal
 BESIDE = 4  # the last columns, which stand in a table of their own in a terminal
@@ -98,7 +98,7 @@ def _stacked(table: Table) -> Any:
     from rich.text import Text
 
     from harness.report.terminal import STYLES
-    from harness.tables.words import visible
+    from harness.report.words import visible
 
     found = RichTable(
         title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False

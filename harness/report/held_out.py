@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.tables.table import Cell, Results, Table
-from harness.tables.words import (
+from harness.report.table import Cell, Results, Table
+from harness.report.words import (
     NBSP,
     NOTHING,
     TONES,

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training
 from harness.report.collect import Material
-from harness.tables import words
+from harness.report import words
 
 PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),
@@ -68,7 +68,7 @@ def render(results: Mapping[str, Any], material: Material) -> str:
 def template() -> tuple[Environment, str]:
     """The environment of every page (what is not a chart is escaped), and the style sheet."""
     environment = Environment(
-        loader=PackageLoader("harness.report"),
+        loader=ChoiceLoader([PackageLoader("harness.report"), PackageLoader("harness.tables")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,8 +3,8 @@ meaning to TeX is escaped."""
 
 from __future__ import annotations
 
-from harness.tables.table import Cell, Table
-from harness.tables.words import visible
+from harness.report.table import Cell, Table
+from harness.report.words import visible
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

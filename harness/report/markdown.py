@@ -10,8 +10,8 @@ from typing import Any
 from harness.report import answers, asked, compared, elicitation, held_out, training
 from harness.report.collect import Material, Sample
 from harness.report.flips import Flip
-from harness.tables.table import Table
-from harness.tables.words import alarms, caveats, findings, not_run, number, run_name, visible
+from harness.report.table import Table
+from harness.report.words import alarms, caveats, findings, not_run, number, run_name, visible
 
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.report import charts, compared, plots
 from harness.report.html import template
-from harness.tables.words import metric_label
+from harness.report.words import metric_label
 from vzero.runtime import artefacts
 
 CURVES = {"reward": "reward", "kl": "KL", "would_keep": "would be kept"}

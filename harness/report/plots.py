@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.report.charts import Scale, line, path, svg, text, ticks
-from harness.tables.words import TONES, percent, points
+from harness.report.words import TONES, percent, points
 
 KIND = {"good": "good", "bad": "bad", "": "none"}
 LONGEST_NAME, CHARACTER = 40, 6.2  # letters of a row's name that are shown, and how wide one is

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.tables.table import Cell, Table
-from harness.tables.words import MINUS, NBSP, TONES, interval, metric_label, percent, points
+from harness.report.table import Cell, Table
+from harness.report.words import MINUS, NBSP, TONES, interval, metric_label, percent, points
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,8 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.report import asked, held_out
-from harness.tables.table import Cell, Table
-from harness.tables.words import caveats, findings, visible
+from harness.report.table import Cell, Table
+from harness.report.words import caveats, findings, visible
 
 STYLES = {"good": "green", "bad": "red", "dim": "dim", "printed": "italic cyan", "": ""}
 WIDE = 108  # columns needed for a gain beside every Solver

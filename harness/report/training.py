@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.tables.table import Cell, Results, Table
-from harness.tables.words import NOTHING, duration, number
+from harness.report.table import Cell, Results, Table
+from harness.report.words import NOTHING, duration, number
 
 TRAINING = (("reward", 3), ("kl", 4), ("grad_norm", 2), ("completion_tokens", 1), ("truncated", 3))
 

@@ -22,7 +22,7 @@ from harness.report import charts, finish, held_out, markdown, print_summary
 from harness.report.collect import spread
 from harness.report.flips import choose as choose_flips
 from harness.runs.sealed import read_run
-from harness.tables import words
+from harness.report import words
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 

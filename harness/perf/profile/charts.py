@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.perf.profile.rows import OURS, STOCK
 from harness.perf.profile.tables import heading, number
-from harness.report.charts import Scale, line, svg, text
+from harness.tables.charts import Scale, line, rect, svg, text
 
 PHASES = ("rollout", "votes", "logprobs", "update")
 COLOURS = dict(zip(PHASES, ("i1", "i2", "i3", "i0"), strict=True))
@@ -81,22 +81,20 @@ def stacked(role: str, sides: Mapping[str, Sequence[Part]]) -> Markup:
     drawn = []
     for index, (side, parts) in enumerate(sides.items()):
         y, start = 8 + step * index, 0.0
-        drawn.append(text(0, y + 17, side, "start", "strong"))
+        drawn.append(text(0, y + 17, side, "strong"))
         for one in parts:
             x, end = across(start), across(start + one.seconds)
             kind = f"dot {COLOURS[one.phase]}" + ("" if one.known == MEASURED else f" {one.known}")
-            drawn.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{max(0.5, end - x - 1):.1f}" height="26" class="{kind}"/>'
-            )
+            drawn.append(rect(x, y, max(0.5, end - x - 1), 26, kind))
             if end - x > 34:
-                drawn.append(text((x + end) / 2, y + 17, number(one.seconds), "middle", "inside"))
+                drawn.append(text((x + end) / 2, y + 17, number(one.seconds), "inside", "middle"))
             start += one.seconds
-        drawn.append(text(across(start) + 5, y + 17, f"{number(start)} s", "start", "strong"))
+        drawn.append(text(across(start) + 5, y + 17, f"{number(start)} s", "strong"))
     said = "; ".join(
         f"{side}: " + ", ".join(f"{one.phase} {number(one.seconds)} s" for one in parts)
         for side, parts in sides.items()
     )
-    return svg(width, step * len(sides), f"Seconds of the {role}'s generation batch by phase. {said}", *drawn)
+    return svg(width, step * len(sides), f"Seconds of the {role}'s generation batch by phase. {said}", drawn)
 
 
 def ratios(found: Sequence[Mapping[str, Any]], measure: str) -> Markup:
@@ -112,28 +110,28 @@ def ratios(found: Sequence[Mapping[str, Any]], measure: str) -> Markup:
     ]
     width, left, right, top, step = 300, 116, 258, 8, 17
     across = Scale(math.log(min(ends) / 1.06), math.log(max(ends) * 1.06), left, right)
-    drawn: list[str] = []
+    drawn: list[Markup] = []
     y, previous = top, None
     for one in rows:
         if heading(one) != previous:
             previous = heading(one)
             y += 8 if drawn else 0
-            drawn.append(text(0, y + 9, previous, "start", "title"))
+            drawn.append(text(0, y + 9, previous, "title"))
             y += step
         drawn += _bar(one, measure, across, y)
         y += step
     drawn.insert(0, line(across(0), top - 4, across(0), y, "zero"))
     said = ", ".join(f"{heading(one)} {one['phase']} {one[measure]:.2f}" for one in rows)
-    return svg(width, y + 4, f"{MEASURES[measure]}, stock over ours: {said}", *drawn)
+    return svg(width, y + 4, f"{MEASURES[measure]}, stock over ours: {said}", drawn)
 
 
-def _bar(one: Mapping[str, Any], measure: str, across: Scale, y: int) -> list[str]:
+def _bar(one: Mapping[str, Any], measure: str, across: Scale, y: int) -> list[Markup]:
     start, end = sorted((across(0), across(math.log(one[measure]))))
     colour = "i1" if one[measure] >= 1 else "i2"
     drawn = [
         text(8, y + 9, one["phase"]),
-        f'<rect x="{start:.1f}" y="{y + 1}" width="{max(1.0, end - start):.1f}" height="9" class="dot {colour}"/>',
-        text(300, y + 9, f"{one[measure]:.2f}x", "end", "strong"),
+        rect(start, y + 1, max(1.0, end - start), 9, f"dot {colour}"),
+        text(300, y + 9, f"{one[measure]:.2f}x", "strong", "end"),
     ]
     if measure == "speedup":
         low, high = (across(math.log(bound)) for bound in one["speedup_range"])

@@ -12,13 +12,13 @@ from harness.perf.profile import charts
 from harness.perf.profile.render import facts, software
 from harness.perf.profile.rows import OURS, STOCK
 from harness.perf.profile.tables import grids, heading, number
-from harness.tables.words import visible
+from harness.tables.text import visible
 
 
 def render(profile: Mapping[str, Any]) -> str:
     """The whole page. Everything but the charts is escaped by the template; the look is the run report's."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("harness.perf.profile"), PackageLoader("harness.report")]),
+        loader=ChoiceLoader([PackageLoader("harness.perf.profile"), PackageLoader("harness.tables")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,71 @@
+"""A table as LaTeX that needs no package: all of it is ASCII, and what has a meaning to TeX is escaped."""
+
+from __future__ import annotations
+
+from harness.tables.table import Cell, Column, Table
+from harness.tables.text import visible
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "\u2212": "$-$",
+    "\u2013": "--",
+    "\u00a0": "~",
+    "\u2192": r"$\to$",
+    "\u2190": r"$\leftarrow$",
+}
+_TONES = {
+    "good": r"\textbf{%s}",
+    "strong": r"\textbf{%s}",
+    "bad": r"\underline{%s}",
+    "printed": r"\textit{%s}",
+}
+
+
+def escape(text: str) -> str:
+    """Hostile text as LaTeX that prints it: no command, comment or alignment tab can come out of it."""
+    line = visible(text, 2000).replace("\n", " ")
+    return "".join(_SPECIAL.get(c, c if c.isascii() else f"(U+{ord(c):04X})") for c in line)
+
+
+def render(table: Table) -> str:
+    """One `table` float. Better is bold, worse underlined, a number that was not measured here in italics."""
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{escape(table.title)}}}",
+        r"\footnotesize",
+        rf"\begin{{tabular}}{{{''.join(_column(column, len(table.columns)) for column in table.columns)}}}",
+        r"\hline",
+        " & ".join(escape(column.heading) for column in table.columns) + r" \\",
+    ]
+    for heading, rows in table.shown():
+        lines.append(r"\hline")
+        if heading:
+            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textbf{{{escape(heading)}}}}} \\")
+        lines += [" & ".join(_cell(cell) for cell in row) + r" \\" for row in rows]
+    lines += [r"\hline", r"\end{tabular}", *(rf"\par {escape(note)}" for note in table.notes), r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _column(column: Column, count: int) -> str:
+    if column.kind == "text":  # sentences have to break
+        return rf"p{{{0.94 / count:.3f}\textwidth}}"
+    return "r" if column.kind == "number" else "l"
+
+
+def _cell(cell: Cell) -> str:
+    """Braced, so that a cell that begins with `[` or `*` is no argument of the line end before it."""
+    text = _TONES.get(cell.tone, "%s").replace("%s", escape(cell.text))
+    return "{" + text + (rf" {{\scriptsize ({escape(cell.detail)})}}" if cell.details else "") + "}"
