@@ -18,6 +18,7 @@ from rich.text import Text
 
 from harness.runs.nodes import named
 from harness.runs.watch import Position
+from harness.tables.words import duration
 from vzero.selfplay import Stage
 
 LINE_EVERY = 10.0  # seconds between two progress lines of a plain display
@@ -220,13 +221,3 @@ def summary(facts: Mapping[str, Any]) -> str:
         if isinstance(value, int | float) and not key.endswith("seconds")
     ]
     return ": " + ", ".join(numbers[:6]) if numbers else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as "8 s", "3 min 05 s" or "2 h 07 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

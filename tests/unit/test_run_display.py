@@ -123,11 +123,3 @@ def test_the_panel_shows_every_stage_and_the_time_left() -> None:
     assert (
         "stage 8 of 12" in text and "about 4 min 30 s left" in text
     )  # 30 s here, then four stages of known kinds, a minute each
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7620, "2 h 07 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert display.duration(seconds) == text
