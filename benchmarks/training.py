@@ -18,6 +18,7 @@ from benchmarks.case import Case
 from benchmarks.shapes import POCKET, SEED, Subject, device, pocket, subject
 from benchmarks.workload import engine, questions
 from harness.perf.profile.stock import generate_separately
+from vzero.arms.objectives import label_reward
 from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.grpo.data import Prompt, image_opener, trl_dataset
 from vzero.grpo.groups import Reward
@@ -33,7 +34,6 @@ from vzero.rollout.protocol import Request
 from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 from vzero.runtime.seeding import derive
-from vzero.solver import label_reward
 
 PROMPTS = 16  # a quarter of the presets' generation batch, in two optimizer steps as theirs
 _STILL = 1e-12

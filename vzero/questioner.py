@@ -53,7 +53,7 @@ class RewardSpec:
             the Questioner's own.
     """
 
-    reward: QuestionerReward = REWARDS["dual-track"]
+    reward: QuestionerReward = REWARDS["dual_track"]
     votes_see_image: bool = True
     intuition: Engine | None = None
 

@@ -71,7 +71,7 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
         Stage("01-evaluate-base", "evaluate", 0, {"model": "base"}, evaluation),
     ]
     sources = {"questioner": "base", "solver": "base"}
-    if "label-selection" in preset.defects:
+    if "label_selection" in preset.defects:
         own = {**_common(preset, config), **_pick(config["solver"], "votes")}
         sources[IMAGES] = f"{len(stages):02d}-choose-images"
         stages.append(Stage(sources[IMAGES], "choose-images", 0, {"images": IMAGES, "solver": "base"}, own))

@@ -8,7 +8,7 @@ from typing import Any
 
 from vzero import voting
 from vzero.arms import defects
-from vzero.arms.objectives import label_reward, reward_of
+from vzero.arms.objectives import reward_of
 from vzero.arms.own_reward import solver_reward
 from vzero.config import SolverConfig
 from vzero.images.records import load_records, open_image
@@ -18,9 +18,6 @@ from vzero.rollout.protocol import Request
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
-
-__all__ = ["label_reward", "run_labelling", "run_training"]
-
 
 def run_labelling(ctx: StageContext) -> dict[str, Any]:
     """Let the frozen Solver vote on each valid question; writes `labels.jsonl` and `votes.jsonl`."""

@@ -68,7 +68,7 @@ def _row(rules: Rules, player: str, solver: Solver) -> Row:
 
 def _of(name: str, measure_: str, rules: Rules, faulty: Rules, value: Callable[[Rules], float]) -> Damage:
     defect = DEFECTS[name]
-    return Damage(name, defect.says, defect.source, measure_, value(rules), value(faulty))
+    return Damage(name, defect.summary, defect.source, measure_, value(rules), value(faulty))
 
 
 def _blind() -> Damage:
@@ -90,10 +90,10 @@ def _blind() -> Damage:
 
 def _article() -> Damage:
     rules = RULES["dual_track"]
-    faulty = replace(rules, read_label=DEFECTS["article-votes"].read)
+    faulty = replace(rules, read_label=DEFECTS["article_votes"].read)
     measure_ = "pseudo-labels right, of the kept; hard questions, four replies in ten without an answer"
     return _of(
-        "article-votes",
+        "article_votes",
         measure_,
         rules,
         faulty,
@@ -104,9 +104,9 @@ def _article() -> Damage:
 def _dropped() -> Damage:
     rules = RULES["dual_track"]
     measure_ = "mean confidence of hard questions, four replies in ten without an answer"
-    faulty = replace(rules, count=DEFECTS["unparsed-dropped"].count or rules.count)
+    faulty = replace(rules, count=DEFECTS["unparsed_dropped"].count or rules.count)
     return _of(
-        "unparsed-dropped",
+        "unparsed_dropped",
         measure_,
         rules,
         faulty,
@@ -116,10 +116,10 @@ def _dropped() -> Damage:
 
 def _three_prompts() -> Damage:
     rules = RULES["dual_track"]
-    faulty = replace(rules, read_label=DEFECTS["three-prompts"].read)
+    faulty = replace(rules, read_label=DEFECTS["three_prompts"].read)
     measure_ = 'pseudo-labels right, of the kept; hard questions, every answer boxed, half of them after "As a result"'
     return _of(
-        "three-prompts",
+        "three_prompts",
         measure_,
         rules,
         faulty,
@@ -130,10 +130,10 @@ def _three_prompts() -> Damage:
 def _label_selection() -> Damage:
     """Images are kept when the base's accuracy on a human question about them, by its human answer, is
     between .1 and .9."""
-    defect = DEFECTS["label-selection"]
+    defect = DEFECTS["label_selection"]
     return Damage(
         defect.name,
-        defect.says,
+        defect.summary,
         defect.source,
         "share of easy images (base right 95 %) among the chosen, of an even mixture with hard ones (50 %)",
         0.5,

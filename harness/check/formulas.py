@@ -60,7 +60,7 @@ def uncertainty(votes: Sequence[str | None] | None, intuitive: str | None) -> fl
     return 0.0 if winner is None else min(c, 1 - c)
 
 
-QUESTIONER_REWARDS = {"dual-track": dual_track, "uncertainty": uncertainty}
+QUESTIONER_REWARDS = {"dual_track": dual_track, "uncertainty": uncertainty}
 
 
 def advantages(rewards: Sequence[float]) -> list[float]:

@@ -43,7 +43,7 @@ def audit(
 
     Example: vzero-harness audit --reward dual_track
 
-    Example: vzero-harness audit --arm repairs
+    Example: vzero-harness audit --arm fixes
     """
     from harness.audit import RULES, damages, of_arms
     from harness.audit import audit as play

@@ -25,7 +25,7 @@ ArmNames = Annotated[
     typer.Option(
         "--arms",
         metavar="ARMS",
-        help="Run a grid: paper, controls, rivals, repairs, all, names of arms, or your own files (docs/extending.md); commas between.",
+        help="Run a grid: paper, controls, baselines, fixes, all, names of arms, or your own files (docs/extending.md); commas between.",
     ),
 ]
 Seeds = Annotated[

@@ -131,7 +131,7 @@ def _attempt(
     preset = _preset(base, cell, matched_counts)
     try:
         _note(folder, base, [cell], {"state": RUNNING})
-        say(f"{cell.name}: {cell.arm.says}")
+        say(f"{cell.name}: {cell.arm.summary}")
         results = run_one(folder / cell.name, preset, store)
     except lock.Busy:
         return False
@@ -192,7 +192,7 @@ def _note(
         runs = dict(index["runs"])
         for cell in about:
             if not (keep and cell.name in runs):
-                runs[cell.name] = {"arm": cell.arm.name, "group": cell.arm.group, "seed": cell.seed, **state}
+                runs[cell.name] = {"arm": cell.arm.name, "category": cell.arm.category, "seed": cell.seed, **state}
         order = list(ARMS)
         ordered = sorted(
             runs.items(),

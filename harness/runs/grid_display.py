@@ -29,10 +29,10 @@ def show_grid(folder: Path, index: Mapping[str, Any], console: Console) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("run", "group", "state", f"compute beside {index['reference']}"):
+    for column in ("run", "category", "state", f"compute beside {index['reference']}"):
         table.add_column(column, no_wrap=column == "run", overflow="fold")
     for name, entry in index["runs"].items():
-        table.add_row(Text(name), entry["group"], entry["state"], Text(beside(entry)))
+        table.add_row(Text(name), entry["category"], entry["state"], Text(beside(entry)))
     console.print(table)
     states = Counter(entry["state"] for entry in index["runs"].values())
     console.print(

@@ -141,14 +141,14 @@ def test_rewards_less_repetition() -> None:
     # Three of five alike; the invalid one and the odd one stand alone.
     batch = [same, same, same, other, None]
     assert REWARDS["visplay"].score(batch) == pytest.approx([-0.2, -0.2, -0.2, 0.2, -1.2])
-    assert REWARDS["r-zero"].score(batch) == pytest.approx(
+    assert REWARDS["r_zero"].score(batch) == pytest.approx(
         [-0.2, -0.2, -0.2, -0.2, -1.2]
     )  # `other` is not answered as its writer would
-    assert REWARDS["dual-track"].score(batch) == pytest.approx([0.4, 0.4, 0.4, 0.3, -1.0])
+    assert REWARDS["dual_track"].score(batch) == pytest.approx([0.4, 0.4, 0.4, 0.3, -1.0])
 
 
 def test_no_intuition_is_never_better_than_a_right_one() -> None:
-    for name in ("dual-track", "capped-mismatch"):
+    for name in ("dual_track", "capped_mismatch"):
         assert (
             REWARDS[name].score(
                 [ScoredQuestion("q", None, tuple("AAAAAAAAAA")), ScoredQuestion("q", "B", tuple("AAAAA"))]
@@ -170,7 +170,7 @@ def test_objectives_by_hand() -> None:
         return list(objectives.reward_of(name, 0, 1)([group(*BOXES)], 0).rewards[0])
 
     assert paid("labels") == [0.0, 0.0, 1.0, 0.0]
-    assert paid("group-majority") == [1.0, 1.0, 0.0, 0.0]
+    assert paid("group_majority") == [1.0, 1.0, 0.0, 0.0]
     assert paid("format") == [1.0, 1.0, 1.0, 0.0]
     assert paid("consistency") == pytest.approx([0.5**0.7, 0.5**0.7, 0.25**0.7, 0.0])
 
@@ -260,6 +260,6 @@ def test_defective_readers_by_hand() -> None:
     assert (counted.answer, counted.confidence, counted.n) == ("A", 1.0, 1) and defects.tally_parsed(
         [None]
     ).answer is None
-    both = ("article-votes", "unparsed-dropped")
+    both = ("article_votes", "unparsed_dropped")
     assert defects.reader(both) is defects.read_prose and defects.counter(both) is defects.tally_parsed
     assert defects.reader(())("a") is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vzero.arms import ARMS, GROUPS, changes_of, chosen
+from vzero.arms import ARMS, CATEGORIES, changes_of, chosen
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import changed, load_preset
@@ -60,7 +60,7 @@ def test_every_arm_has_a_plan_of_stages_that_read_earlier_ones() -> None:
         for stage in stages:
             assert set(stage.inputs.values()) <= seen, (name, stage.name)
             seen.add(stage.name)
-        assert len(seen) == len(stages) + 1 and arm.says and arm.source and arm.group in GROUPS
+        assert len(seen) == len(stages) + 1 and arm.summary and arm.source and arm.category in CATEGORIES
         assert sum(stage.kind == "train-solver" for stage in stages) == (1 if name == "one-iteration" else 2)
         assert [stage.kind for stage in stages[-3:]] == ["train-solver", "evaluate", "probe"]
 
@@ -137,9 +137,9 @@ def test_a_setting_at_its_default_is_no_part_of_a_spec() -> None:
 
 def test_names_and_groups() -> None:
     assert [arm.name for arm in chosen("random-label, v-zero,random-label")] == ["v-zero", "random-label"]
-    assert {arm.group for arm in chosen("paper,rivals")} == {"paper", "rivals"}
+    assert {arm.category for arm in chosen("paper,baselines")} == {"paper", "baselines"}
     assert {arm.name for arm in chosen("all")} == {
-        name for name, arm in ARMS.items() if arm.group != "defects"
+        name for name, arm in ARMS.items() if arm.category != "defects"
     }
     for text in ("nonsense", "", ",", "v-zero,nonsense"):
         with pytest.raises(InputError, match="choose among all, paper"):
@@ -149,7 +149,7 @@ def test_names_and_groups() -> None:
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for changes in (
         {"solver.labels": "none"},
-        {"solver.labels": "none", "solver.objective": "group-majority", "solver.answerable": True},
+        {"solver.labels": "none", "solver.objective": "group_majority", "solver.answerable": True},
         {"solver.objective": "sft", "solver.labels": "random"},
         {"questioner.reward": "anything"},
         {"defects": ["no such defect"]},
@@ -163,3 +163,22 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 def test_the_documentation_names_every_arm() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "arms.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in ARMS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("dialect=pocket", "'dialect' is now called 'prompt_format'"),
+        ("matched=[3]", "'matched' is now called 'step_matched'"),
+        ("evaluation.opening_words=2", "'evaluation.opening_words' is now called 'evaluation.prefill_words'"),
+        ("questioner.reward=dual-track", "questioner.reward: 'dual-track' is now written 'dual_track'"),
+        ("questioner.reward=r-zero", "'r-zero' is now written 'r_zero'"),
+        ("solver.objective=group-majority", "'group-majority' is now written 'group_majority'"),
+        ("solver.grpo.importance_correction=token-truncate", "is now written 'token_truncate'"),
+        ('defects=["article-votes"]', "defects.0: 'article-votes' is now written 'article_votes'"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(setting: str, said: str) -> None:
+    with pytest.raises(InputError) as found:
+        load_preset("pocket", [setting])
+    assert said in str(found.value)

@@ -286,7 +286,7 @@ def test_each_known_defect_shows_its_damage() -> None:
     assert blind.without > 0.3 and blind.with_ == pytest.approx(0, abs=1e-12)
     # Reading prose, a reply without an answer votes A ("It is a circle next to point B"): 4 of 10 votes, as
     # many as the right option gets.
-    assert found["article-votes"].without > 0.9 and found["article-votes"].with_ < 0.6
+    assert found["article_votes"].without > 0.9 and found["article_votes"].with_ < 0.6
     # c over readable votes alone: E[c] = E[top / readable], here by simulation.
     generator = random.Random(0)
     means = []
@@ -300,15 +300,15 @@ def test_each_known_defect_shows_its_damage() -> None:
             top = max((readable.count(v) for v in set(readable)), default=0)
             total += top / (len(readable) or 1) if drop else top / 10
         means.append(total / 20_000)
-    dropped = found["unparsed-dropped"]
+    dropped = found["unparsed_dropped"]
     assert (dropped.without, dropped.with_) == pytest.approx(means, abs=0.01)
-    assert found["three-prompts"].without > 0.8 and found["three-prompts"].with_ < 0.35
+    assert found["three_prompts"].without > 0.8 and found["three_prompts"].with_ < 0.35
     # Bin(10, p) between 1 and 9: 1 - .95^10 - .05^10 for easy images, nearly all hard ones.
     easy, hard = 1 - 0.95**10 - 0.05**10, 1 - 2 * 0.5**10
-    assert found["label-selection"].with_ == pytest.approx(easy / (easy + hard))
+    assert found["label_selection"].with_ == pytest.approx(easy / (easy + hard))
 
 
-def test_the_repairs_close_the_known_hole() -> None:
+def test_the_fixes_close_the_known_hole() -> None:
     rules, notes = of_arms(
         chosen("v-zero,frozen-intuition,capped-mismatch,answerable,repaired,one-iteration,frozen-questioner")
     )
@@ -360,7 +360,7 @@ def test_labels_that_are_not_the_majority_by_hand() -> None:
 
 
 def test_arms_from_the_command() -> None:
-    shown = command("--arm", "repairs", "--json")
+    shown = command("--arm", "fixes", "--json")
     found = json.loads(shown.stdout)
     assert shown.returncode == 0 and {one["rules"] for one in found["rows"]} == {
         "frozen-intuition",

@@ -120,11 +120,11 @@ def another_engine(
     ]
 
 
-@pytest.mark.parametrize("correction", ["none", "token-truncate"])
+@pytest.mark.parametrize("correction", ["none", "token_truncate"])
 def test_two_optimizer_steps_by_hand(
     records: list[ImageRecord],
     tmp_path: Path,
-    correction: Literal["none", "token-truncate"],
+    correction: Literal["none", "token_truncate"],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = TransformersEngine.generate
@@ -178,7 +178,7 @@ def test_two_optimizer_steps_by_hand(
                 new = log_probabilities(model, processor, group.prompt, one)
                 weight = (
                     (old_one - torch.tensor(one.logprobs)).exp()
-                    if correction == "token-truncate"
+                    if correction == "token_truncate"
                     else torch.ones(len(old_one))
                 )
                 truncated += (weight > 2).tolist()

@@ -21,7 +21,7 @@ from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
 
-PRESET = changed(load_preset("smoke"), {"defects": ["label-selection"]})
+PRESET = changed(load_preset("smoke"), {"defects": ["label_selection"]})
 
 
 @pytest.fixture

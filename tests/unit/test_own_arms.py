@@ -52,7 +52,7 @@ def preset_of(path: Path) -> Preset:
 def test_a_file_of_python_is_an_arm_that_pays_what_it_says(tmp_path: Path) -> None:
     path = written(tmp_path, "long-ones.py", LENGTH)
     (arm,) = chosen(str(path))
-    assert (arm.name, arm.group, arm.says, arm.step_matched) == (
+    assert (arm.name, arm.category, arm.summary, arm.step_matched) == (
         "long-ones",
         "own",
         "Pays long questions.",
@@ -75,7 +75,7 @@ def test_a_file_may_hold_classes_and_does_not_paint_the_terminal(tmp_path: Path)
     )
     (arm,) = chosen(str(written(tmp_path, "red.py", text)))
     assert (
-        arm.says == "[31mRed."
+        arm.summary == "[31mRed."
         and reward_of(changed(BASE, changes_of(arm)).questioner).single(ScoredQuestion("q", "A", ())) == 0.25
     )
 
@@ -105,7 +105,7 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "narrow.toml",
-        'says = "a narrow filter, another reward"\nstep_matched = true\nreward = "doubt.py"\n'
+        'summary = "a narrow filter, another reward"\nstep_matched = true\nreward = "doubt.py"\n'
         "[changes]\nsolver.keep_low = 0.4\nlora.rank = 4\nlora.alpha = 8\n[changes.questioner]\nper_image = 2\n",
     )
     arms = chosen(f"random-label,{path},v-zero")
@@ -129,14 +129,20 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         ("empty.py", "", "defines no function reward"),
         ("number.py", "reward = 3\n", "defines no function reward"),
         ("null.py", "x = '\0'\n", "does not run"),
-        ("settings.toml", "says = 'x'\n", "changes nothing"),
-        ("painted.toml", 'says = "\\u001b[31mred"\n[changes]\nsolver.keep_low = 0.4\n', "says in one line"),
-        ("mute.toml", "[changes]\nsolver.keep_low = 0.4\n", "says in one line"),
-        ("seeded.toml", "says = 'x'\n[changes]\nseed = 3\n", "given to each run"),
-        ("stray.toml", "says = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
-        ("torn.toml", "says = 'x\n", "not valid TOML"),
-        ("lost.toml", "says = 'x'\nreward = 'nowhere.py'\n", "nowhere.py"),
-        ("typed.toml", "says = 'x'\nstep_matched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
+        ("settings.toml", "summary = 'x'\n", "changes nothing"),
+        (
+            "painted.toml",
+            'summary = "\\u001b[31mred"\n[changes]\nsolver.keep_low = 0.4\n',
+            "summary in one line",
+        ),
+        ("mute.toml", "[changes]\nsolver.keep_low = 0.4\n", "summary in one line"),
+        ("seeded.toml", "summary = 'x'\n[changes]\nseed = 3\n", "given to each run"),
+        ("old.toml", "says = 'x'\n[changes]\niterations = 1\n", "'says' is now called 'summary'"),
+        ("older.toml", "summary = 'x'\nmatched = true\n", "'matched' is now called 'step_matched'"),
+        ("stray.toml", "summary = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
+        ("torn.toml", "summary = 'x\n", "not valid TOML"),
+        ("lost.toml", "summary = 'x'\nreward = 'nowhere.py'\n", "nowhere.py"),
+        ("typed.toml", "summary = 'x'\nstep_matched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
     ],
 )
 def test_what_is_no_arm_is_refused_in_one_sentence(
@@ -197,7 +203,7 @@ def test_a_file_may_pay_either_role_or_both(tmp_path: Path) -> None:
         preset_of(written(tmp_path, "both.py", LENGTH + SOFT)),
     )
     assert (soft.questioner.reward, soft.solver.objective, soft.solver.reward_source) == (
-        "dual-track",
+        "dual_track",
         "own",
         SOFT,
     )
@@ -246,7 +252,7 @@ def test_the_audit_plays_against_a_reward_of_ones_own(tmp_path: Path) -> None:
 
 def test_the_audit_keeps_what_the_arm_keeps(tmp_path: Path) -> None:
     path = written(
-        tmp_path, "narrow.toml", "says = 'x'\n[changes]\nsolver.keep_low = 0.5\nsolver.keep_high = 0.5\n"
+        tmp_path, "narrow.toml", "summary = 'x'\n[changes]\nsolver.keep_low = 0.5\nsolver.keep_high = 0.5\n"
     )
     rules, whole = of_arm(chosen(str(path))[0]), of_arm(ARMS["v-zero"])
     assert rules is not None and whole is not None

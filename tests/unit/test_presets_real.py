@@ -101,7 +101,7 @@ def test_rollouts_of_another_engine_are_corrected_and_the_papers_are_not(name: s
     preset = load_preset(name)
     for grpo in (preset.questioner.grpo, preset.solver.grpo):
         assert (grpo.loss == "bnpo") == name.endswith("-paper")
-        assert (grpo.importance_correction == "token-truncate", grpo.importance_cap) == (
+        assert (grpo.importance_correction == "token_truncate", grpo.importance_cap) == (
             not name.endswith("-paper"),
             2.0,
         )

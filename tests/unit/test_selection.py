@@ -137,7 +137,7 @@ def test_objectives_without_labels_take_the_valid_questions(tmp_path: Path) -> N
         for i in range(4)
     ]
     artefacts.write_jsonl(tmp_path / "questions" / "questions.jsonl", rows)
-    settings = {"solver.labels": "none", "solver.filter": "none", "solver.objective": "group-majority"}
+    settings = {"solver.labels": "none", "solver.filter": "none", "solver.objective": "group_majority"}
     found = select(tmp_path, [], settings, questions=tmp_path / "questions")
     assert [(row["question_id"], row["answer"], row["kept"]) for row in found] == [
         (f"1-{i}", None, True) for i in (0, 1, 3)

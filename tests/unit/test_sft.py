@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
 
 from tests import tiny_model
 from vzero.arms import sft
@@ -83,9 +84,9 @@ def test_it_imitates_finished_votes_for_the_majority_of_kept_questions(place: Pa
     labels = artefacts.read_jsonl(place / "labels" / "labels.jsonl")
     votes = artefacts.read_jsonl(place / "votes" / "votes.jsonl")
     records = {f"i{i}": ImageRecord(f"i{i}", Path("x"), "", 42, 42) for i in range(4)}
-    given = sft.lessons(labels, votes, records, "pocket", 2)
+    given = sft.examples(labels, votes, records, "pocket", 2)
     texts = {(row["question_id"], row["index"]): row["text"] for row in votes}
-    # Index 1 voted for another option, index 3 of the first question was cut off; at most two each.
+    # Index 1 voted for another option, index 3 of the first question was truncated; at most two each.
     assert [one.replies for one in given] == [tuple(texts[f"1-i{i}", k] for k in (0, 2)) for i in range(3)]
     assert [one.messages[-1].text for one in given] == [TEXT] * 3
 
@@ -95,12 +96,12 @@ def test_the_gradient_is_that_of_the_mean_over_tokens(place: Path) -> None:
     model, processor = checkpoints.load_model(place / "model"), checkpoints.load_processor(place / "model")
     records = {record.image_id: record for record in load_records(place / "images")}
     labels, votes = (artefacts.read_jsonl(place / name / f"{name}.jsonl") for name in ("labels", "votes"))
-    given = sft.lessons(labels, votes, records, "pocket", 2)
+    given = sft.examples(labels, votes, records, "pocket", 2)
     loss = sft._gradient(model, processor, given, micro_batch=3)
     found = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
     model.zero_grad()
     total, count = torch.zeros(()), 0
-    for lesson in given:
+    for example in given:
         prompt = processor.apply_chat_template(
             [
                 {"role": "system", "content": "solve"},
@@ -109,9 +110,9 @@ def test_the_gradient_is_that_of_the_mean_over_tokens(place: Path) -> None:
             tokenize=False,
             add_generation_prompt=True,
         )
-        for text in lesson.replies:
+        for text in example.replies:
             whole = processor(
-                text=[f"{prompt} {text} <eos>"], images=[[open_image(lesson.image)]], return_tensors="pt"
+                text=[f"{prompt} {text} <eos>"], images=[[open_image(example.image)]], return_tensors="pt"
             )
             length = len(text.split()) + 1
             log_probs = model(**whole).logits[0, -length - 1 : -1].log_softmax(-1)
@@ -123,6 +124,29 @@ def test_the_gradient_is_that_of_the_mean_over_tokens(place: Path) -> None:
     for name, value in model.named_parameters():
         if value.grad is not None:
             torch.testing.assert_close(found[name], value.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_weight_decay_falls_on_what_it_falls_on_in_grpo(place: Path, tmp_path: Path) -> None:
+    """A step without any gradient is the decay alone; beside it, what a Trainer's optimizer decays."""
+    state = sft._prepare(context(place, tmp_path, learning_rate=0.1, weight_decay=0.5), None)
+    before = {name: value.detach().clone() for name, value in state.model.named_parameters()}
+    for value in state.parameters:
+        value.grad = torch.zeros_like(value)
+    state.optimizer.step()
+    after = {name: value.detach() for name, value in state.model.named_parameters()}
+    decayed = {name for name in before if not torch.equal(before[name], after[name])}
+    for name in decayed:
+        torch.testing.assert_close(after[name], before[name] * 0.95)
+    nothing = {name for name, value in before.items() if not value.any()}  # zeros stay zeros
+
+    arguments = TrainingArguments(str(tmp_path / "trainer"), weight_decay=0.5, report_to="none", use_cpu=True)
+    groups = Trainer(state.model, arguments).create_optimizer().param_groups
+    theirs = {id(value) for group in groups if group["weight_decay"] for value in group["params"]}
+    expected = {name for name, value in state.model.named_parameters() if id(value) in theirs}
+    assert decayed == expected - nothing
+    spared = set(before) - expected
+    assert any(name.endswith("input_layernorm.weight") for name in spared)
+    assert {name for name in before if name.endswith("bias")} <= spared
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 8}])
@@ -137,7 +161,7 @@ def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert sum(row["loss"] for row in rows[3:]) < sum(
         row["loss"] for row in rows[:3]
-    )  # each epoch is all three lessons
+    )  # each epoch is all three examples
 
     killed, gradient, steps = context(place, tmp_path / "killed", lora, **rate), sft._gradient, []
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests import tiny_model
 from vzero import selfplay, solver
+from vzero.arms import objectives
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
@@ -168,7 +169,7 @@ def test_label_reward_by_hand() -> None:
         Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), "B"),
         tuple(Completion(text, (1,), (0.0,), "stop") for text in texts),
     )
-    assert solver.label_reward([group], 0).rewards == [[1.0, 0.0, 0.0, 1.0, 0.0]]
+    assert objectives.label_reward([group], 0).rewards == [[1.0, 0.0, 0.0, 1.0, 0.0]]
 
 
 def label(image: int, kept: bool) -> dict:

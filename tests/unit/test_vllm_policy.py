@@ -131,7 +131,7 @@ def test_the_parity_watch_sees_an_engine_with_old_weights(
         micro_batch=8,
         max_completion_tokens=48,
         learning_rate=5e-4,
-        importance_correction="token-truncate",
+        importance_correction="token_truncate",
     )
     if stale:
         monkeypatch.setattr(VllmPolicy, "_take_weights", lambda self: None)

@@ -1,9 +1,9 @@
 """Faults of public code in this field, as switches: what a faulty reader or counter makes of the Solver's
 replies.
 
-Each is a fault that was found in code, not a caricature; `vzero-harness audit` shows what it does to rewards
-and labels without a model, and the preset's `defects` (or `questioner.votes_see = "nothing"` for the blind
-server) lets it do so in a real run. Commits are of SatonoDia/V-Zero.
+Each was found in code. `vzero-harness audit` shows what it does to rewards and labels without a model; the
+preset's `defects` (for the blind server, `questioner.votes_see = "nothing"`) lets it do so in a run. Commits
+are of SatonoDia/V-Zero.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from vzero.voting import Tally, tally
 
 _LETTER = re.compile(r"\b([A-D])\b", re.IGNORECASE)
 _TAGGED = re.compile(r"<answer>\s*([A-D])\s*</answer>", re.IGNORECASE)
-LINES = 5
+_LAST_LINES = 5
+
+Reader = Callable[[str], str | None]
+Counter = Callable[[Sequence[str | None]], Tally]
 
 
 def read_prose(text: str) -> str | None:
-    """The boxed option or, where there is none, a lone letter a-d of the last five lines: the article "a" is
-    a vote for A.
+    """The boxed option, or else a lone letter a-d of the last five lines: the article "a" is a vote for A.
 
-    The fallback of question_evaluate/question_evaluator.py (`extract_answer`).
+    Source: the fallback of question_evaluate/question_evaluator.py (`extract_answer`).
     """
     return parse_answer(text) or _lone_letter(text)
 
 
 def read_tags(text: str) -> str | None:
-    """The option between answer tags or, where there are none, a lone letter of the last five lines; a box is
-    not looked for.
+    """The option between answer tags, or else a lone letter of the last five lines; no box is looked for.
 
-    One Solver is asked in three ways: with `\\boxed{}` by the reward server and in training, with answer tags
-    for the labels. Once it has been trained to box its answers, its labels come from the fallback.
+    There the reward server and the training ask for `\\boxed{}`, the labels for answer tags: once the Solver
+    has learned to box, its labels come from the fallback.
     """
     tagged = _TAGGED.search(text)
     return tagged[1].upper() if tagged else _lone_letter(text)
@@ -42,7 +43,7 @@ def read_tags(text: str) -> str | None:
 
 def _lone_letter(text: str) -> str | None:
     """The first lone letter of the last of the five last lines that has one."""
-    for line in reversed(text.strip().splitlines()[-LINES:]):
+    for line in reversed(text.strip().splitlines()[-_LAST_LINES:]):
         if found := _LETTER.search(line):
             return found[1].upper()
     return None
@@ -59,57 +60,56 @@ class Defect:
 
     Attributes:
         name: as in the preset's `defects`.
-        says: what is wrong, in one line.
+        summary: what is wrong, in one line.
         source: where it was found.
-        read: how a Solver's reply is read; None as it should be. A fault of neither reader nor counter is a
-            stage of its own.
-        count: how votes are counted; None as they should be.
+        read: how a Solver's reply is read; None: as it should be.
+        count: how votes are counted; None: as they should be.
     """
 
     name: str
-    says: str
+    summary: str
     source: str
-    read: Callable[[str], str | None] | None = None
-    count: Callable[[Sequence[str | None]], Tally] | None = None
+    read: Reader | None = None
+    count: Counter | None = None
 
 
-DEFECTS: Mapping[str, Defect] = {
-    one.name: one
-    for one in (
-        Defect(
-            "article-votes",
-            'a reply without an answer votes by a lone letter in it, so the English article "a" is a vote for A',
-            "question_evaluate/question_evaluator.py at ee40c88",
-            read=read_prose,
-        ),
-        Defect(
-            "unparsed-dropped",
-            "replies that cannot be read are left out of m, so one readable vote is unanimous",
-            "utils/dataset_select.py at ee40c88 (its reward server and its labeller do divide by all ten)",
-            count=tally_parsed,
-        ),
-        Defect(
-            "three-prompts",
-            "a Solver trained to box its answers is labelled by a reader of answer tags: boxed replies vote by a lone letter in them",
-            "vllm_service_init and train_examples ask for a box, question_evaluate/question_evaluator.py for tags; at ee40c88",
-            read=read_tags,
-        ),
-        Defect(
-            "label-selection",
-            "images are chosen by true answers: those on which the base is right 10 to 90 times in 100 (labels, in a method without any)",
-            "utils/dataset_select.py and the 3B script at 73d156a",
-        ),
-    )
-}
+_ALL = (
+    Defect(
+        "article_votes",
+        'a reply without an answer votes by a lone letter in it, so the English article "a" is a vote for A',
+        "question_evaluate/question_evaluator.py at ee40c88",
+        read=read_prose,
+    ),
+    Defect(
+        "unparsed_dropped",
+        "replies that cannot be read are left out of m, so one readable vote is unanimous",
+        "utils/dataset_select.py at ee40c88 (its reward server and its labeller do divide by all ten)",
+        count=tally_parsed,
+    ),
+    Defect(
+        "three_prompts",
+        "a Solver trained to box its answers is labelled by a reader of answer tags: boxed replies vote by a"
+        " lone letter in them",
+        "vllm_service_init and train_examples ask for a box, question_evaluate/question_evaluator.py for"
+        " tags; at ee40c88",
+        read=read_tags,
+    ),
+    # Neither reader nor counter: a stage of its own, vzero.arms.labelled_images.
+    Defect(
+        "label_selection",
+        "images are chosen by true answers: those on which the base is right 10 to 90 times in 100 (labels,"
+        " in a method without any)",
+        "utils/dataset_select.py and the 3B script at 73d156a",
+    ),
+)
+DEFECTS: Mapping[str, Defect] = {one.name: one for one in _ALL}
 
 
-def reader(names: Sequence[str]) -> Callable[[str], str | None]:
+def reader(names: Sequence[str]) -> Reader:
     """How the label stage reads a reply under these defects; the last that says how decides."""
-    found = [DEFECTS[name].read for name in names]
-    return next((read for read in reversed(found) if read is not None), parse_answer)
+    return next((read for name in reversed(names) if (read := DEFECTS[name].read)), parse_answer)
 
 
-def counter(names: Sequence[str]) -> Callable[[Sequence[str | None]], Tally]:
-    """How the label stage counts votes under these defects."""
-    found = [DEFECTS[name].count for name in names]
-    return next((count for count in reversed(found) if count is not None), tally)
+def counter(names: Sequence[str]) -> Counter:
+    """How the label stage counts votes under these defects; the last that says how decides."""
+    return next((count for name in reversed(names) if (count := DEFECTS[name].count)), tally)

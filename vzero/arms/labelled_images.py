@@ -1,9 +1,8 @@
-"""The defect "label-selection": images are chosen by true answers, in a method that claims to need none.
+"""The defect "label_selection": images are chosen by true answers, in a method that claims to need none.
 
-Public code lets the base answer the question that came with each image, grades it by the answer that came
-with it, and trains on the images where it was right between a tenth and nine tenths of the time
-(utils/dataset_select.py and the 3B script of SatonoDia/V-Zero at 73d156a, `0.1 <= acc <= 0.9`). Here the
-pocket world plays the annotator: one question with an answer for each scene.
+Public code lets the base answer the question that came with each image and trains on the images where it was
+right 0.1 to 0.9 of the time (utils/dataset_select.py and the 3B script of SatonoDia/V-Zero at 73d156a). Here
+the pocket world plays the annotator: one question with an answer for each scene.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
 from vzero.errors import InputError
-from vzero.images.records import load_records, open_image
-from vzero.prompts import parse_answer, solver_messages
-from vzero.rollout import bulk
-from vzero.rollout.protocol import Request
+from vzero.prompts import parse_answer
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -31,36 +28,19 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
         InputError: images without true answers, or none that is chosen.
     """
-    import torch
-
-    from vzero.rollout.engines import open_solver
-
-    preset, source = ctx.preset, ctx.inputs["images"]
-    torch.set_num_threads(preset.engine.threads)
-    annotated = annotate(source, preset.seed)
-    records = [record for record in load_records(source) if record.image_id in annotated]
-    votes = preset.solver.votes
-    replies = bulk.ask(
-        open_solver(preset.engine, ctx.inputs["solver"]),
-        records,
-        lambda record: Request(
-            solver_messages(preset.prompt_format, annotated[record.image_id][0]),
-            open_image(record),
-            derive(preset.seed, "label-selection", record.image_id),
-        ),
-        votes,
-        chunk=max(1, preset.engine.batch_sequences // votes.n),
-        log=ctx.work / "graded.jsonl",
-        progress=ctx.progress,
-        unit="images",
-    )
+    source, seed = ctx.inputs["images"], ctx.preset.seed
+    rows = artefacts.read_jsonl(source / "images.jsonl")
+    annotated = annotate(source, seed)
+    ids = [row["image_id"] for row in rows if row["image_id"] in annotated]
+    polls = [Poll(annotated[one][0], one, derive(seed, "label-selection", one)) for one in ids]
+    replies = solver_votes(ctx, polls, "graded.jsonl", "images")
     graded = []
-    for record, given in zip(records, replies, strict=True):
-        question, gold = annotated[record.image_id]
+    for image_id, given in zip(ids, replies, strict=True):
+        question, gold = annotated[image_id]
         right = sum(parse_answer(reply.text) == gold for reply in given) / len(given)
         graded.append(
             {
-                "image_id": record.image_id,
+                "image_id": image_id,
                 "question": question,
                 "gold": gold,
                 "right": right,
@@ -70,30 +50,24 @@ def run(ctx: StageContext) -> dict[str, Any]:
     chosen = {row["image_id"] for row in graded if row["chosen"]}
     if not chosen:
         raise InputError(
-            "The defect label-selection chose none of the images; the base is nearly always right or nearly always wrong."
+            "The defect label_selection chose none of the images; the base is nearly always right or nearly"
+            " always wrong."
         )
-    rows = [row for row in artefacts.read_jsonl(source / "images.jsonl") if row["image_id"] in chosen]
-    artefacts.write_jsonl(
-        ctx.folder / "images.jsonl", [{**row, "path": f"../{source.name}/{row['path']}"} for row in rows]
-    )
+    kept = [{**row, "path": f"../{source.name}/{row['path']}"} for row in rows if row["image_id"] in chosen]
+    artefacts.write_jsonl(ctx.folder / "images.jsonl", kept)
     artefacts.write_jsonl(ctx.folder / "graded.jsonl", graded)
-    return {
-        "graded": len(graded),
-        "chosen": len(rows),
-        "tokens": sum(reply.tokens for given in replies for reply in given),
-    }
+    return {"graded": len(graded), "chosen": len(kept), "tokens": tokens_of(replies)}
 
 
 def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:
-    """image_id -> a question about it and its right option, from the scenes that the pocket world keeps: of a
-    family that the scene can answer, each equally likely.
+    """image_id -> a question about it and its right option, of a family that the scene can answer.
 
     Raises:
-        InputError: the images have no truth beside them.
+        InputError: the images have no ground truth beside them.
     """
     if not (images / "ground_truth.jsonl").exists():
         raise InputError(
-            "The defect label-selection needs images with true answers, which only the pocket world has here."
+            "The defect label_selection needs images with true answers, which only the pocket world has here."
         )
     from vzero.pocket.families import one_about
     from vzero.pocket.world import scene_from_json
@@ -101,7 +75,7 @@ def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:
     found = {}
     for row in artefacts.read_jsonl(images / "ground_truth.jsonl"):
         rng = random.Random(derive(seed, "annotate", row["image_id"]))
-        asked = one_about(rng, scene_from_json(row["scene"]))
-        if asked is not None:
-            found[row["image_id"]] = (asked.text, asked.gold)
+        question = one_about(rng, scene_from_json(row["scene"]))
+        if question is not None:
+            found[row["image_id"]] = (question.text, question.gold)
     return found

@@ -1,9 +1,8 @@
 """Rewards of the user's own, of either role, out of a Python file.
 
 The file's text is a setting of the preset (`questioner.reward_source`, `solver.reward_source`): a run records
-the very code that paid, another text is another experiment, and no stage depends on a file that may have
-changed since. It is code and runs with its user's rights; nothing here takes such text from anywhere but the
-command line, a preset or an arm that the user named.
+the very code that paid, and another text is another experiment. It is code and runs with its user's rights,
+so such text comes only from the command line, a preset or an arm that the user named.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FILE = "<reward>"  # how tracebacks name the text
 
 
 @dataclass(frozen=True)
-class Answered:
+class ScoredAnswer:
     """One of the Solver's completions as it is paid.
 
     Attributes:
@@ -56,7 +55,8 @@ def defined(source: str) -> frozenset[str]:
     found = frozenset(name for name in (QUESTIONER, SOLVER) if callable(space.get(name)))
     if not found:
         raise InputError(
-            f"The reward file defines no function {QUESTIONER}(asked) or {SOLVER}(answered); docs/extending.md has one to start from."
+            f"The reward file defines no function {QUESTIONER}(asked) or {SOLVER}(answered);"
+            " docs/extending.md has one to start from."
         )
     return found
 
@@ -68,42 +68,25 @@ def reward_of(settings: QuestionerConfig) -> QuestionerReward:
         InputError: its own text defines none. The reward itself raises it where the function fails or gives
             what is no finite number.
     """
-    if settings.reward_source is None:
+    source = settings.reward_source
+    if source is None:
         return REWARDS[settings.reward]
-    return QuestionerReward(
-        OWN,
-        summary(settings.reward_source),
-        "a file of the user's own",
-        _checked(settings.reward_source, QUESTIONER),
-    )
+    return QuestionerReward(OWN, summary(source), "a file of the user's own", _checked(source, QUESTIONER))
 
 
 def solver_reward(source: str, votes: Mapping[str, Sequence[str | None]]) -> Reward:
-    """The Solver's reward in `source`; it raises as that of `reward_of` does.
-
-    Args:
-        votes: behind each question's label, by the key of its prompt.
-    """
+    """The Solver's reward in `source`, which raises as that of `reward_of`; `votes` are by prompt key."""
     pay = _checked(source, SOLVER)
 
-    def reward(groups: Sequence[Group], generation: int) -> Scores:
-        return Scores(
-            [
-                [pay(one) for one in _answered(group, tuple(votes.get(group.prompt.key, ())))]
-                for group in groups
-            ],
-            {},
-        )
+    def scored(group: Group) -> list[ScoredAnswer]:
+        answers = tuple(parse_answer(one.text) for one in group.completions)
+        cast = tuple(votes.get(group.prompt.key, ()))
+        return [
+            ScoredAnswer(one.text, answer, group.prompt.label, cast, answers)
+            for one, answer in zip(group.completions, answers, strict=True)
+        ]
 
-    return reward
-
-
-def _answered(group: Group, votes: tuple[str | None, ...]) -> list[Answered]:
-    answers = tuple(parse_answer(one.text) for one in group.completions)
-    return [
-        Answered(one.text, answer, group.prompt.label, votes, answers)
-        for one, answer in zip(group.completions, answers, strict=True)
-    ]
+    return lambda groups, generation: Scores([[pay(one) for one in scored(group)] for group in groups], {})
 
 
 def summary(source: str) -> str:
@@ -113,10 +96,12 @@ def summary(source: str) -> str:
         InputError: not Python.
     """
     try:
-        said = ast.get_docstring(ast.parse(source)) or ""
+        docstring = ast.get_docstring(ast.parse(source)) or ""
     except (SyntaxError, ValueError) as error:
         raise InputError(f"The reward file does not run: {_where(error)}.") from error
-    return "".join(filter(str.isprintable, said.split("\n")[0])).strip() or "a reward without a docstring"
+    return (
+        "".join(filter(str.isprintable, docstring.split("\n")[0])).strip() or "a reward without a docstring"
+    )
 
 
 def _run(source: str) -> dict[str, Any]:
@@ -129,15 +114,16 @@ def _run(source: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _checked(source: str, name: str) -> Callable[[Any], float]:
+def _checked(source: str, name: str) -> Callable[[ScoredQuestion | ScoredAnswer], float]:
     """The function `name` of `source`, held to a finite number."""
     function = _run(source).get(name)
     if not callable(function):
         raise InputError(
-            f"The reward file defines no function {name}, which the preset pays by; docs/extending.md has an example."
+            f"The reward file defines no function {name}, which the preset pays by; docs/extending.md has an"
+            " example."
         )
 
-    def pay(given: ScoredQuestion | Answered) -> float:
+    def pay(given: ScoredQuestion | ScoredAnswer) -> float:
         try:
             value = float(function(given))
         except (Exception, SystemExit) as error:
@@ -153,5 +139,5 @@ def _where(error: BaseException) -> str:
     """What went wrong, and in which line of the text."""
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else None
-    said = (error.msg if isinstance(error, SyntaxError) else str(error)) or "no message"
-    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {said}"
+    message = (error.msg if isinstance(error, SyntaxError) else str(error)) or "no message"
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}"

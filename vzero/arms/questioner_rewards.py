@@ -36,8 +36,8 @@ class QuestionerReward:
         formula: in one line, for people.
         source: where the formula comes from.
         single: what one valid question earns by itself.
-        less_repetition: whether the share of the batch that asks the same is taken off (see
-            vzero.arms.repetition); there an invalid question is one like no other.
+        less_repetition: whether a question's share of repetition in the batch is taken off
+            (vzero.arms.repetition); an invalid question counts as one like no other.
     """
 
     name: str
@@ -47,8 +47,7 @@ class QuestionerReward:
     less_repetition: bool = False
 
     def score(self, batch: Sequence[ScoredQuestion | None]) -> list[float]:
-        """A reward for each question of a generation batch, None standing for an invalid one, which earns
-        -1."""
+        """A reward for each question of a generation batch; None is an invalid one, which earns -1."""
         paid = [rewards.INVALID if one is None else self.single(one) for one in batch]
         if not self.less_repetition:
             return paid
@@ -56,72 +55,61 @@ class QuestionerReward:
         return [value - share for value, share in zip(paid, shares, strict=True)]
 
 
-def _dual_track(one: ScoredQuestion) -> float:
-    """Without an intuitive answer there is nothing to contradict: the branch of agreement, so that silence is
-    never paid more."""
-    return (
-        rewards.uncertainty(one.votes)
-        if one.intuitive is None
-        else rewards.dual_track(one.votes, one.intuitive)
+def _against_intuition(
+    formula: Callable[[Sequence[str | None], str], float],
+) -> Callable[[ScoredQuestion], float]:
+    """`formula` of (votes, intuitive answer). Without an intuitive answer the branch of agreement, so that
+    silence is never paid more."""
+    return lambda one: (
+        rewards.uncertainty(one.votes) if one.intuitive is None else formula(one.votes, one.intuitive)
     )
 
 
-def _capped(one: ScoredQuestion) -> float:
-    return (
-        rewards.uncertainty(one.votes)
-        if one.intuitive is None
-        else rewards.capped_mismatch(one.votes, one.intuitive)
-    )
-
-
-_V_ZERO = "V-Zero, arXiv 2601.10094"
-
-REWARDS: Mapping[str, QuestionerReward] = {
-    one.name: one
-    for one in (
-        QuestionerReward(
-            "dual-track",
-            "min(c, 1-c) where intuition and majority agree, 0.5c where they do not",
-            _V_ZERO,
-            _dual_track,
-        ),
-        QuestionerReward(
-            "uncertainty",
-            "min(c, 1-c), whatever the intuition",
-            f"{_V_ZERO}, ablation",
-            lambda one: rewards.uncertainty(one.votes),
-        ),
-        QuestionerReward(
-            "zero-sum",
-            "1-c",
-            "summaries of V-Zero, not the paper itself",
-            lambda one: rewards.zero_sum(one.votes),
-        ),
-        QuestionerReward(
-            "capped-mismatch",
-            "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not",
-            "ours",
-            _capped,
-        ),
-        QuestionerReward(
-            "r-zero",
-            "min(s, 1-s) - cluster's share of the batch; s = c where the majority is the writer's answer and c > 0.1, else 0",
-            "R-Zero, arXiv 2508.05004; its code at 4ffa715",
-            lambda one: rewards.agreed_uncertainty(one.votes, one.intuitive),
-            less_repetition=True,
-        ),
-        QuestionerReward(
-            "visplay",
-            "min(c, 1-c) - cluster's share of the batch",
-            "VisPlay, arXiv 2511.15661; its code at 3aa895b",
-            lambda one: rewards.uncertainty(one.votes),
-            less_repetition=True,
-        ),
-        QuestionerReward(
-            "evolmm",
-            "exp(-(H - 0.90)^2 / (2 * 0.35^2)), H the entropy of the votes in nats",
-            "EvoLMM, arXiv 2511.16672; its code at de5b0f8",
-            lambda one: rewards.entropy_band(one.votes),
-        ),
-    )
-}
+_ALL = (
+    QuestionerReward(
+        "dual_track",
+        "min(c, 1-c) where intuition and majority agree, 0.5c where they do not",
+        "V-Zero, arXiv 2601.10094",
+        _against_intuition(rewards.dual_track),
+    ),
+    QuestionerReward(
+        "uncertainty",
+        "min(c, 1-c), whatever the intuition",
+        "V-Zero, arXiv 2601.10094, ablation",
+        lambda one: rewards.uncertainty(one.votes),
+    ),
+    QuestionerReward(
+        "zero_sum",
+        "1-c",
+        "summaries of V-Zero, not the paper itself",
+        lambda one: rewards.zero_sum(one.votes),
+    ),
+    QuestionerReward(
+        "capped_mismatch",
+        "min(c, 1-c) where intuition and majority agree, min(0.5c, 1-c) where they do not",
+        "ours",
+        _against_intuition(rewards.capped_mismatch),
+    ),
+    QuestionerReward(
+        "r_zero",
+        "min(s, 1-s) - cluster's share of the batch; s = c where the majority is the writer's answer and c >"
+        " 0.1, else 0",
+        "R-Zero, arXiv 2508.05004; its code at 4ffa715",
+        lambda one: rewards.agreed_uncertainty(one.votes, one.intuitive),
+        less_repetition=True,
+    ),
+    QuestionerReward(
+        "visplay",
+        "min(c, 1-c) - cluster's share of the batch",
+        "VisPlay, arXiv 2511.15661; its code at 3aa895b",
+        lambda one: rewards.uncertainty(one.votes),
+        less_repetition=True,
+    ),
+    QuestionerReward(
+        "evolmm",
+        "exp(-(H - 0.90)^2 / (2 * 0.35^2)), H the entropy of the votes in nats",
+        "EvoLMM, arXiv 2511.16672; its code at de5b0f8",
+        lambda one: rewards.entropy_band(one.votes),
+    ),
+)
+REWARDS: Mapping[str, QuestionerReward] = {one.name: one for one in _ALL}

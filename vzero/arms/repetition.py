@@ -4,7 +4,8 @@ Questions are clustered by average linkage on the distance 1 - BLEU, cut at 0.5;
 cluster's share of the batch. Sources: arXiv 2508.05004 and arXiv 2511.15661; `cluster_share_per_problem` in
 Chengsong-Huang/R-Zero at 5699329, examples/reward_function/caller_penalty.py, and in bruno686/VisPlay at
 3aa895b, train_examples/reward_function/cot_val.py. BLEU is Papineni et al. (2002) up to 4-grams with the
-first smoothing of Chen and Cherry (2014), which both take from NLTK.
+first smoothing of Chen and Cherry (2014), which both take from NLTK. It is written out here because sacrebleu
+has no such smoothing: it gives 0 to any question of fewer than four words.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ORDER = 4
 EPSILON = 0.1  # numerator of an n-gram precision without a match
 CUT = 0.5
 
-Grams = tuple[Counter[tuple[str, ...]], ...]
+NgramCounts = tuple[Counter[tuple[str, ...]], ...]  # of orders 1 to ORDER
 
 
 def cluster_shares(questions: Sequence[str]) -> list[float]:
@@ -31,40 +32,42 @@ def cluster_shares(questions: Sequence[str]) -> list[float]:
 
 def bleu(reference: str, hypothesis: str) -> float:
     """Sentence BLEU of words between spaces, in [0, 1]; 0.0 where no word is shared."""
-    return _bleu(_grams(reference.split()), _grams(hypothesis.split()))
+    return _bleu(_ngrams(reference), _ngrams(hypothesis))
 
 
 def _clusters(questions: Sequence[str]) -> list[int]:
     import numpy as np
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    distinct = list(dict.fromkeys(questions))
-    grams = [_grams(question.split()) for question in distinct]
-    number = {question: index for index, question in enumerate(distinct)}
-    of = [number[question] for question in questions]
-    between = np.zeros((len(distinct), len(distinct)))
-    for i in range(len(distinct)):
-        between[i, i] = 1 - _bleu(grams[i], grams[i])  # 1 for an empty question, which is like no other
-        for j in range(i + 1, len(distinct)):
-            between[i, j] = between[j, i] = 1 - _bleu(grams[j], grams[i])
-    condensed = [between[of[i], of[j]] for i in range(len(of)) for j in range(i + 1, len(of))]
-    # Clusters at or beyond the cut stay apart.
-    return fcluster(linkage(condensed, "average"), np.nextafter(CUT, 0), "distance").tolist()
+    # A batch repeats itself, so distances are taken once per distinct question.
+    number = {question: index for index, question in enumerate(dict.fromkeys(questions))}
+    ngrams = [_ngrams(question) for question in number]
+    distance = np.zeros((len(ngrams), len(ngrams)))
+    for i, own in enumerate(ngrams):
+        distance[i, i] = 1 - _bleu(own, own)  # 1 for an empty question, which is like no other
+        for j in range(i + 1, len(ngrams)):
+            distance[i, j] = distance[j, i] = 1 - _bleu(ngrams[j], own)
+    rows = [number[question] for question in questions]
+    condensed = [distance[rows[i], rows[j]] for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    # Clusters at the cut stay apart, as in scikit-learn; fcluster alone would merge them.
+    labels: list[int] = fcluster(linkage(condensed, "average"), np.nextafter(CUT, 0), "distance").tolist()
+    return labels
 
 
-def _grams(words: Sequence[str]) -> Grams:
+def _ngrams(text: str) -> NgramCounts:
+    words = text.split()
     return tuple(
         Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for n in range(1, ORDER + 1)
     )
 
 
-def _bleu(reference: Grams, hypothesis: Grams) -> float:
+def _bleu(reference: NgramCounts, hypothesis: NgramCounts) -> float:
     length, wanted = hypothesis[0].total(), reference[0].total()
-    total = 0.0
+    log_precisions = 0.0
     for theirs, ours in zip(reference, hypothesis, strict=True):
-        matched = sum(min(count, theirs[gram]) for gram, count in ours.items())
+        matched = sum(min(count, theirs[ngram]) for ngram, count in ours.items())
         if ours is hypothesis[0] and not matched:
             return 0.0
-        total += math.log((matched or EPSILON) / max(1, ours.total()))
+        log_precisions += math.log((matched or EPSILON) / max(1, ours.total()))
     brevity = 1.0 if length > wanted else math.exp(1 - wanted / length)
-    return min(1.0, brevity * math.exp(total / ORDER))
+    return min(1.0, brevity * math.exp(log_precisions / ORDER))

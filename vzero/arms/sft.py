@@ -1,12 +1,11 @@
-"""Fine-tuning the Solver on its own votes: the control that asks whether reinforcement learning adds anything
-to imitating the majority.
+"""Fine-tuning the Solver on its own votes: does reinforcement learning add anything to imitating the
+majority?
 
-Each kept question is trained on once, in the order and in the optimizer steps that GRPO would take
+Each kept question is trained on in the order and in the optimizer steps that GRPO would take
 (vzero.grpo.data), with at most `group_size` of the votes for its majority as targets. The loss is the mean
-negative log-likelihood of their tokens, end of turn included, over an optimizer step; learning rate, weight
-decay and gradient norm are those of `solver.grpo`; there is no KL term. Adapters (`lora`) take the place of
-the weights as they do in GRPO. Known in the literature as self-training or rejection fine-tuning on the
-majority (LMSI, arXiv 2210.11610).
+negative log-likelihood of their tokens, end of turn included, over an optimizer step. Learning rate, weight
+decay (of the same weights) and gradient norm are those of `solver.grpo`; there is no KL term. Known as
+self-training or rejection fine-tuning on the majority (LMSI, arXiv 2210.11610).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Example:
     replies: tuple[str, ...]
 
 
-def lessons(
+def examples(
     labels: Sequence[Mapping[str, Any]],
     votes: Sequence[Mapping[str, Any]],
     records: Mapping[str, ImageRecord],
@@ -55,30 +54,22 @@ def lessons(
     most: int,
 ) -> list[Example]:
     """The kept questions of `labels`, each with its first `most` finished votes for its label."""
-    replies: dict[str, list[str]] = {row["question_id"]: [] for row in labels if row["kept"]}
-    label = {row["question_id"]: row["answer"] for row in labels}
+    label = {row["question_id"]: row["answer"] for row in labels if row["kept"]}
+    replies: dict[str, list[str]] = {name: [] for name in label}
     for vote in votes:
         name = vote["question_id"]
-        if (
-            name in replies
-            and vote["answer"] == label[name]
-            and vote["finish_reason"] == "stop"
-            and len(replies[name]) < most
-        ):
+        wanted = name in label and vote["answer"] == label[name] and vote["finish_reason"] == "stop"
+        if wanted and len(replies[name]) < most:
             replies[name].append(vote["text"])
     return [
-        Example(
-            solver_messages(prompt_format, row["text"]),
-            records[row["image_id"]],
-            tuple(replies[row["question_id"]]),
-        )
+        Example(solver_messages(prompt_format, row["text"]), records[row["image_id"]], tuple(found))
         for row in labels
-        if row["kept"] and replies[row["question_id"]]
+        if (found := replies.get(row["question_id"]))
     ]
 
 
 @dataclass(frozen=True)
-class _Pupil:
+class TrainState:
     """What is trained, with what."""
 
     model: Any
@@ -87,15 +78,15 @@ class _Pupil:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Those that are trained."""
-        return self.optimizer.param_groups[0]["params"]
+        """Those that are trained, in the model's order."""
+        return [one for one in self.model.parameters() if one.requires_grad]
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Nothing to train on saves the
-    model unchanged."""
+    """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Without any example the model
+    is saved unchanged."""
     preset, settings = ctx.preset, ctx.preset.solver.grpo
-    given = lessons(
+    given = examples(
         artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl"),
         artefacts.read_jsonl(ctx.inputs["votes"] / "votes.jsonl"),
         {record.image_id: record for record in load_records(ctx.inputs["images"])},
@@ -105,11 +96,11 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     batches = plan_batches(settings, len(given))
     order = training_order(len(given), batches, derive(preset.seed, "solver", ctx.stage.iteration, "order"))
     resumed = _last_saved(ctx.work / "sft")
-    pupil = _prepare(ctx, resumed[0] if resumed else None)
-    _train(ctx, pupil, [given[index] for index in order], batches, resumed[1] if resumed else 0)
+    state = _prepare(ctx, resumed[0] if resumed else None)
+    _train(ctx, state, [given[index] for index in order], batches, resumed[1] if resumed else 0)
     with full_disk_as_oserror(ctx.folder):
-        whole = pupil.model if preset.lora is None else adapters.merged(pupil.model, ctx.inputs["solver"])
-        checkpoints.save(whole, pupil.processor, ctx.folder / "checkpoint")
+        model = state.model if preset.lora is None else adapters.merged(state.model, ctx.inputs["solver"])
+        checkpoints.save(model, state.processor, ctx.folder / "checkpoint")
     return {
         "prompts": len(given),
         "prompts_used": batches.prompts_used,
@@ -119,17 +110,30 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _prepare(ctx: StageContext, resumed: Path | None) -> _Pupil:
+def _prepare(ctx: StageContext, resumed: Path | None) -> TrainState:
     """The Solver and its optimizer, as they were at `resumed` or as the stage found them."""
     settings, device = ctx.preset.solver.grpo, "cuda" if torch.cuda.is_available() else "cpu"
     model = _model(ctx, resumed, device)
     if device == "cuda":
         model.gradient_checkpointing_enable()
-    trained = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    groups = _parameter_groups(model, settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     if resumed is not None:
         _load_optimizer(optimizer, resumed / OPTIMIZER)
-    return _Pupil(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
+    return TrainState(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
+
+
+def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters as GRPO's optimizer has them: no decay of biases and norms."""
+    from transformers import Trainer
+
+    # The Trainer's own rule, which uses nothing of a Trainer: both objectives decay the very same weights.
+    decayed = frozenset(Trainer.get_decay_parameter_names(None, model))
+    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    return [
+        {"params": [value for name, value in trained if name in decayed], "weight_decay": weight_decay},
+        {"params": [value for name, value in trained if name not in decayed], "weight_decay": 0.0},
+    ]
 
 
 def _model(ctx: StageContext, resumed: Path | None, device: str) -> Any:
@@ -144,50 +148,49 @@ def _model(ctx: StageContext, resumed: Path | None, device: str) -> Any:
         return model
     seed = derive(preset.seed, "solver", ctx.stage.iteration, "adapters")
     model = adapters.wrap(adapters.load_frozen(ctx.inputs["solver"], device), preset.lora, seed)
-    model.enable_input_require_grads()  # or checkpointed blocks, whose inputs have no gradient, would give their adapters none
+    # Else checkpointed blocks, whose inputs have no gradient, would give their adapters none.
+    model.enable_input_require_grads()
     if resumed is not None:
         adapters.load(model, resumed / "checkpoint")
     return model
 
 
-def _train(ctx: StageContext, pupil: _Pupil, order: Sequence[Example], batches: Batches, start: int) -> None:
-    """The optimizer steps from `start` on, each over the next lessons of `order`."""
+def _train(
+    ctx: StageContext, state: TrainState, order: Sequence[Example], batches: Batches, start: int
+) -> None:
+    """The optimizer steps from `start` on, each over the next examples of `order`."""
     settings, metrics = ctx.preset.solver.grpo, ctx.folder / "metrics.jsonl"
     kept = artefacts.read_jsonl(metrics) if metrics.exists() else []
     artefacts.write_jsonl(metrics, [row for row in kept if row["step"] <= start])
     every = settings.checkpoint_every * batches.steps_per_generation
     for step in range(start, batches.steps):
         chosen = order[step * batches.prompts_per_step : (step + 1) * batches.prompts_per_step]
-        loss = _gradient(pupil.model, pupil.processor, chosen, settings.micro_batch)
-        norm = float(torch.nn.utils.clip_grad_norm_(pupil.parameters, settings.max_grad_norm))
+        loss = _gradient(state.model, state.processor, chosen, settings.micro_batch)
+        norm = float(torch.nn.utils.clip_grad_norm_(state.parameters, settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise VZeroError(
-                f"Fine-tuning diverged at step {step + 1}; lower the learning rate (--set solver.grpo.learning_rate)."
+                f"Fine-tuning diverged at step {step + 1}; lower the learning rate"
+                " (--set solver.grpo.learning_rate)."
             )
-        pupil.optimizer.step()
-        pupil.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
         generation = step // batches.steps_per_generation + 1
-        artefacts.append_jsonl(
-            metrics, {"step": step + 1, "generation": generation, "loss": loss, "grad_norm": norm}
-        )
+        row = {"step": step + 1, "generation": generation, "loss": loss, "grad_norm": norm}
+        artefacts.append_jsonl(metrics, row)
         ctx.progress.update(step + 1, batches.steps, "steps", {"loss": loss})
         if (step + 1) % every == 0:
-            _save(ctx.work / "sft", step + 1, pupil)
+            _save(ctx.work / "sft", step + 1, state)
 
 
 def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch: int) -> float:
-    """Add the gradient of one optimizer step; its loss, the mean negative log-likelihood of the replies'
-    tokens in nats."""
-    pairs = [(lesson, reply) for lesson in chosen for reply in lesson.replies]
+    """Add the gradient of one optimizer step; its loss in nats, the mean over the replies' tokens."""
+    pairs = [(example, reply) for example in chosen for reply in example.replies]
     encoded = [_tokens(processor, reply) for _, reply in pairs]
     count, total, cuda = sum(map(len, encoded)), 0.0, model.device.type == "cuda"
     for begin in range(0, len(pairs), micro_batch):
-        ids, mask = _right_padded(
-            encoded[begin : begin + micro_batch], processor.tokenizer.pad_token_id, model.device
-        )
-        inputs = _prompts(
-            processor, [lesson for lesson, _ in pairs[begin : begin + micro_batch]], model.device
-        )
+        part = slice(begin, begin + micro_batch)
+        ids, mask = _right_padded(encoded[part], processor.tokenizer.pad_token_id, model.device)
+        inputs = _prompts(processor, [example for example, _ in pairs[part]], model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=cuda):
             loss = _negative_log_likelihood(model, inputs, ids, mask) / count
         loss.backward()
@@ -196,8 +199,7 @@ def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch
 
 
 def _negative_log_likelihood(model: Any, prompts: Mapping[str, Tensor], ids: Tensor, mask: Tensor) -> Tensor:
-    """Sum over `ids` (sequences, time) where `mask` is 1, each token given the prompt and the ones before
-    it."""
+    """Sum over `ids` (sequences, time) where `mask` is 1, each token given the prompt and those before it."""
     width = ids.shape[1]
     joined = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": torch.zeros_like(ids)}
     inputs = {
@@ -213,20 +215,18 @@ def _prompts(processor: Any, chosen: Sequence[Example], device: torch.device) ->
     """What the model takes, prompts padded on the left as `checkpoints.load_processor` sets it."""
     texts = [
         processor.apply_chat_template(
-            conversation(lesson.messages, with_image=True), tokenize=False, add_generation_prompt=True
+            conversation(example.messages, with_image=True), tokenize=False, add_generation_prompt=True
         )
-        for lesson in chosen
+        for example in chosen
     ]
-    opened = {lesson.image.image_id: open_image(lesson.image) for lesson in chosen}
-    images = [[opened[lesson.image.image_id]] for lesson in chosen]
+    opened = {example.image.image_id: open_image(example.image) for example in chosen}
+    images = [[opened[example.image.image_id]] for example in chosen]
     return dict(processor(text=texts, images=images, padding=True, return_tensors="pt").to(device))
 
 
 def _tokens(processor: Any, reply: str) -> list[int]:
-    return [
-        *processor.tokenizer(reply, add_special_tokens=False)["input_ids"],
-        processor.tokenizer.eos_token_id,
-    ]
+    tokenizer = processor.tokenizer
+    return [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def _right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -237,16 +237,14 @@ def _right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device)
     return ids, mask
 
 
-def _save(folder: Path, step: int, pupil: _Pupil) -> None:
-    """A point to resume from; the older one is removed once this one is whole."""
+def _save(folder: Path, step: int, state: TrainState) -> None:
+    """A point to resume from; the older one is removed once this one is complete."""
     place = folder / f"step-{step}"
+    moments = state.optimizer.state_dict()["state"]
+    flat = {f"{i}.{name}": value for i, values in moments.items() for name, value in values.items()}
     with full_disk_as_oserror(folder):
-        checkpoints.save(pupil.model, pupil.processor, place / "checkpoint")
-        state = pupil.optimizer.state_dict()["state"]
-        save_file(
-            {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()},
-            place / OPTIMIZER,
-        )
+        checkpoints.save(state.model, state.processor, place / "checkpoint")
+        save_file(flat, place / OPTIMIZER)
     artefacts.write_json(place / STATE, {"step": step})
     for other in folder.glob("step-*"):
         if other != place:
@@ -254,8 +252,8 @@ def _save(folder: Path, step: int, pupil: _Pupil) -> None:
 
 
 def _last_saved(folder: Path) -> tuple[Path, int] | None:
-    whole = [(path.parent, artefacts.read_json(path)["step"]) for path in folder.glob(f"step-*/{STATE}")]
-    return max(whole, key=lambda one: one[1], default=None)
+    saved = [(path.parent, artefacts.read_json(path)["step"]) for path in folder.glob(f"step-*/{STATE}")]
+    return max(saved, key=lambda one: one[1], default=None)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:

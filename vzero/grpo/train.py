@@ -189,7 +189,7 @@ def build_trainer(
         strategy=job.strategy,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
         importance_cap=job.settings.importance_cap
-        if job.settings.importance_correction == "token-truncate"
+        if job.settings.importance_correction == "token_truncate"
         else None,
     )
     trainer.remove_callback(PrinterCallback)

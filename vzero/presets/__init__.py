@@ -1,5 +1,4 @@
-"""Presets as files and as changes: the shipped ones, those of users, settings given on the command line, and
-what differs between two."""
+"""Presets: shipped ones and users' files, with settings of the command line; and how two presets differ."""
 
 from __future__ import annotations
 
@@ -14,14 +13,22 @@ from pydantic import ValidationError
 from vzero.config import OPERATIONAL, Preset
 from vzero.errors import InputError
 
+RENAMED = {
+    "dialect": "prompt_format",
+    "matched": "step_matched",
+    "evaluation.opening_words": "evaluation.prefill_words",
+}
+# Settings that may change between a run's attempts: they say how and where, not what (EngineConfig.content).
+_NO_CONTENT = frozenset(
+    {"rollouts.gpu_memory", "launch.join_seconds", "launch.node_seconds", "evaluation.data"}
+    | {f"engine.{name}" for name in OPERATIONAL}
+)
+
 
 def preset_names() -> list[str]:
     """Names of the presets that ship with the package, sorted."""
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in resources.files("vzero.presets").iterdir()
-        if entry.name.endswith(".toml")
-    )
+    files = (entry.name for entry in resources.files("vzero.presets").iterdir())
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
 
 def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Preset:
@@ -35,18 +42,13 @@ def load_preset(name: str, overrides: Sequence[str] = (), changes: Mapping[str, 
     Raises:
         InputError: unknown preset, unknown key or a value that does not fit, in one sentence.
     """
-    tree = _read_toml(name)
+    tree = read_toml(_preset_text(name), f"The preset {name}")
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise InputError(f"--set needs key=value, e.g. solver.grpo.learning_rate=2e-6; got {text!r}.")
         _assign(tree, key.strip(), _toml_value(value.strip()))
-    for key, value in (changes or {}).items():
-        _assign(tree, key, value)
-    try:
-        return Preset.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(_explain(error, name)) from None
+    return _validated(tree, changes or {}, name)
 
 
 def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
@@ -55,34 +57,62 @@ def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     Raises:
         InputError: an unknown key or a value that does not fit.
     """
-    tree = preset.model_dump(mode="json")
-    for key, value in changes.items():
-        _assign(tree, key, value)
+    return _validated(preset.model_dump(mode="json"), changes, preset.name)
+
+
+def read_toml(text: str, what: str) -> dict[str, Any]:
+    """A TOML text as a tree; `what` begins the error's sentence.
+
+    Raises:
+        InputError: it is not valid TOML.
+    """
     try:
-        return Preset.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(_explain(error, preset.name)) from None
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{what} is not valid TOML: {error}.") from None
 
 
-def _read_toml(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix == ".toml":
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys; anything but a mapping is a leaf."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two dumped presets, sorted."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(prefix + key)
+    return found
+
+
+def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """As `differences`, without the settings that do not determine what a run computes."""
+    ignored = set(_NO_CONTENT)
+    if not one.get("evaluation", {}).get("data_sha256"):  # a run that only trained so far: not yet pinned
+        ignored.add("evaluation.data_sha256")
+    return [key for key in differences(one, other) if key not in ignored]
+
+
+def _preset_text(name: str) -> str:
+    if Path(name).suffix == ".toml":
         try:
-            text = path.read_text(encoding="utf-8")
+            return Path(name).read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"Cannot read the preset file {name}: {error.strerror}.") from None
         except UnicodeDecodeError:
             raise InputError(f"The preset file {name} is not text in UTF-8.") from None
-    elif name in preset_names():
-        text = (resources.files("vzero.presets") / f"{name}.toml").read_text(encoding="utf-8")
-    else:
+    if name not in preset_names():
         raise InputError(
             f"There is no preset {name!r}; choose one of {', '.join(preset_names())}, or give a .toml file."
         )
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"The preset {name} is not valid TOML: {error}.") from None
+    return (resources.files("vzero.presets") / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _toml_value(text: str) -> Any:
@@ -90,6 +120,15 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _validated(tree: dict[str, Any], changes: Mapping[str, Any], name: str) -> Preset:
+    for key, value in changes.items():
+        _assign(tree, key, value)
+    try:
+        return Preset.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(error, name)) from None
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
@@ -104,44 +143,17 @@ def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _explain(error: ValidationError, name: str) -> str:
+    """The first error as a sentence; a setting or value under its old name is answered with the new one."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key, given = ".".join(str(part) for part in first["loc"]), first.get("input")
     if first["type"] == "extra_forbidden":
-        return (
-            f"{key!r} is not a setting; see `vzero-harness reproduce --preset {name} --show` for all of them."
-        )
-    if first["type"] == "value_error":  # of a whole section, by one of the validators above
+        if key in RENAMED:
+            return f"{key!r} is now called {RENAMED[key]!r}."
+        return f"{key!r} is not a setting; `vzero-harness reproduce --preset {name} --show` lists them all."
+    if first["type"] == "value_error":  # of a whole section, by one of its own validators
         return f"{key or 'the preset'}: {first['ctx']['error']}."
-    return f"{key or 'the preset'}: {first['msg']} (got {first.get('input')!r})."
-
-
-def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """As `differences`, without the settings that determine nothing: see `EngineConfig.content`; the place of
-    data."""
-    operational = {
-        "rollouts.gpu_memory",
-        "launch.join_seconds",
-        "launch.node_seconds",
-        "evaluation.data",
-        *(["evaluation.data_sha256"] if not _pinned(one) else []),
-        *(f"engine.{name}" for name in OPERATIONAL),
-    }
-    return [key for key in differences(one, other) if key not in operational]
-
-
-def _pinned(tree: Mapping[str, Any]) -> bool:
-    """Whether a dumped preset states its benchmark data's content; one of a run that only trained so far does
-    not."""
-    return bool(tree.get("evaluation", {}).get("data_sha256"))
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys whose values differ between two dumped presets, sorted."""
-    found: list[str] = []
-    for key in sorted({*one, *other}):
-        left, right = one.get(key), other.get(key)
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differences(left, right, f"{prefix}{key}.")
-        elif left != right:
-            found.append(prefix + key)
-    return found
+    if first["type"] == "literal_error" and isinstance(given, str):
+        snake = given.replace("-", "_")  # how enumerated values were once written
+        if snake != given and repr(snake) in first["ctx"]["expected"]:
+            return f"{key}: {given!r} is now written {snake!r}."
+    return f"{key or 'the preset'}: {first['msg']} (got {given!r})."

@@ -263,7 +263,7 @@ class _Session:
         from harness.perf.profile.training import Training
         from vzero.grpo.data import Prompt
         from vzero.prompts import solver_messages
-        from vzero.solver import label_reward
+        from vzero.arms.objectives import label_reward
 
         preset = self.preset
         first = {

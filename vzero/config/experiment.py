@@ -1,0 +1,145 @@
+"""The preset of an experiment: its images, both roles, the evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vzero.config.engines import EngineConfig, LaunchConfig, RolloutsConfig
+from vzero.config.training import GrpoSettings, LoraConfig, SamplingConfig, Section
+
+OWN = "own"  # the name of a reward that comes as a text
+Defect = Literal["article_votes", "unparsed_dropped", "three_prompts", "label_selection"]
+
+
+class ImagesConfig(Section):
+    """Where unlabeled images come from."""
+
+    source: str = Field("pocket", description='"pocket", a folder, Parquet files, or a hub id')
+    column: str | None = Field(None, description="of a table with several columns of images")
+    split: str | None = Field(None, description="of a table in several files: a part of their names")
+    count: int = Field(ge=1, description="at most this many images are used")
+    max_megapixels: float = Field(50.0, gt=0, description="larger pictures are skipped, counted and named")
+    # Larger ones are shrunk to this before any model sees them; None leaves it to the model's processor.
+    shrink_megapixels: float | None = Field(None, gt=0)
+
+
+class QuestionerConfig(Section):
+    """Training the Questioner (or leaving it as it is), then letting it write."""
+
+    grpo: GrpoSettings
+    trained: bool = Field(True, description="false leaves it the base model in every iteration")
+    reward: Literal[
+        "dual_track", "uncertainty", "zero_sum", "capped_mismatch", "r_zero", "visplay", "evolmm", "own"
+    ] = "dual_track"
+    reward_source: str | None = Field(None, description="of the reward own: its Python text")
+    intuition: Literal["questioner", "base"] = Field(
+        "questioner", description="who gives the intuitive answer"
+    )
+    votes_see: Literal["image", "nothing"] = Field("image", description="shown to the reward's Solver")
+    votes: SamplingConfig
+    write: SamplingConfig
+    per_image: int = Field(1, ge=1, description="questions written about each image")
+
+    @model_validator(mode="after")
+    def _own_reward_is_there(self) -> QuestionerConfig:
+        if (self.reward == OWN) != (self.reward_source is not None):
+            raise ValueError('reward = "own" needs reward_source, and no other reward has one')
+        return self
+
+
+class SolverConfig(Section):
+    """Voting on the questions, keeping those between two confidences (both ends kept), training on them."""
+
+    grpo: GrpoSettings
+    votes: SamplingConfig
+    keep_low: float = Field(0.3, ge=0, le=1)
+    keep_high: float = Field(0.8, ge=0, le=1)
+    filter: Literal["confidence", "none"] = Field("confidence", description="none keeps every label")
+    answerable: bool = Field(False, description="keep only majorities that survive moved options")
+    labels: Literal["majority", "random", "truth", "none"] = "majority"
+    objective: Literal["labels", "group_majority", "consistency", "random", "format", "sft", "own"] = Field(
+        "labels", description="what the Solver is trained on (vzero.arms.objectives)"
+    )
+    reward_source: str | None = Field(None, description="of the objective own: its Python text")
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> SolverConfig:
+        if self.keep_low > self.keep_high:
+            raise ValueError("keep_low must not be above keep_high")
+        unlabelled = self.objective in ("group_majority", "consistency", OWN) and not self.answerable
+        if self.labels == "none" and not unlabelled:
+            raise ValueError(
+                'labels = "none" draws no votes, so it needs objective "group_majority", "consistency" or'
+                ' "own", and not answerable'
+            )
+        if (self.objective == OWN) != (self.reward_source is not None):
+            raise ValueError('objective = "own" needs reward_source, and no other objective has one')
+        if self.objective == "sft" and self.labels != "majority":
+            raise ValueError(
+                'objective = "sft" learns from the votes for the majority: it needs labels = "majority"'
+            )
+        return self
+
+
+class EvaluationConfig(Section):
+    """Held-out suites: greedy, and `sampled.n` samples for mean, majority and pass rates."""
+
+    suites: tuple[str, ...] = ("pocket_math", "pocket_logic", "pocket_vision")
+    split: Literal["dev", "test"] = Field("test", description="dev is for choosing settings")
+    images: Literal["own", "shuffled"] = Field("own", description="shuffled: another question's of the suite")
+    items_per_family: int = Field(ge=1, description="of the pocket suites")
+    data: str = Field("runs/data", description="where benchmark suites lie, as `fetch` writes them")
+    data_sha256: str | None = Field(None, description="of their content; a run writes it down when it begins")
+    limit: int | None = Field(None, ge=1, description="only the first rows of each part of a benchmark suite")
+    greedy: SamplingConfig
+    sampled: SamplingConfig
+    # Words of the last Solver's answers that the base is made to begin its own with, once more; 0: not done.
+    prefill_words: int = Field(0, ge=0)
+
+
+class Preset(Section):
+    """A whole experiment."""
+
+    name: str
+    model: str = Field("pocket", description='"pocket" (the shipped base checkpoint), a folder, or a hub id')
+    prompt_format: Literal["pocket", "natural"] = "pocket"
+    iterations: int = Field(2, ge=1)
+    seed: int = 0
+    arm: str = Field("v-zero", description="what the switches below amount to: a name in vzero.arms")
+    # At most so many questions train the Solver in each iteration; a grid of arms takes them from v-zero.
+    step_matched: tuple[int, ...] | None = None
+    defects: tuple[Defect, ...] = Field((), description="faults of public code to switch on")
+    images: ImagesConfig
+    questioner: QuestionerConfig
+    solver: SolverConfig
+    evaluation: EvaluationConfig
+    engine: EngineConfig = EngineConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
+    launch: LaunchConfig = LaunchConfig()
+    lora: LoraConfig | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Preset:
+        for role in (self.questioner, self.solver):
+            role.grpo.require_divisible(self.launch.ranks)
+        serving = self.launch.solver_gpus
+        if serving and self.engine.name != "server":
+            raise ValueError(
+                'launch.solver_gpus are for servers of the frozen Solver; set engine.name = "server", or'
+                " solver_gpus = 0"
+            )
+        if serving and self.engine.gpus and len(self.engine.gpus) != serving:
+            raise ValueError(
+                f"engine.gpus names {len(self.engine.gpus)} GPUs and launch.solver_gpus = {serving}"
+            )
+        return self
+
+    def placed_engine(self) -> EngineConfig:
+        """The engine, its servers on the GPUs after those that train unless it names its own."""
+        launch = self.launch
+        if not launch.solver_gpus or self.engine.gpus:
+            return self.engine
+        gpus = tuple(range(launch.gpus, launch.gpus + launch.solver_gpus))
+        return self.engine.model_copy(update={"servers": len(gpus), "gpus": gpus})
