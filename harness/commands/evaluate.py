@@ -201,10 +201,10 @@ def _against(base: Path, run: Path) -> dict[str, Any]:
 def _rescore(run: Path, url: str | None, model: str | None, remote: bool) -> dict[str, Any]:
     from harness.commands.score import _extractor
     from harness.evals import folder, results
-    from harness.runs import lock
+    from harness.runs.folder import locked
 
     folder.read(run)
-    with lock.hold(run):
+    with locked(run):
         extractor = _extractor(url, model, remote, run / "extractions.jsonl")
         return results.write(run, extractor, model or results.RULES)
 

@@ -158,7 +158,7 @@ def other_node(rank: int | None, preset: Preset) -> int | None:
         rank = int(said) if said.isdecimal() else 0
     if rank is not None and rank >= nodes:
         raise InputError(
-            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; mend --node-rank, or --set launch.nodes=N."
+            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; fix --node-rank, or --set launch.nodes=N."
         )
     return rank or None
 
@@ -167,9 +167,9 @@ def take_part(rank: int, preset: Preset, out: Path | None, json: bool) -> None:
     """Be node `rank` of the run that the same command leads on node 0, until it ends.
 
     Raises:
-        VZeroError: as `harness.runs.agent.serve`.
+        VZeroError: as `harness.runs.worker.serve`.
     """
-    from harness.runs.agent import serve
+    from harness.runs.worker import serve
 
     terminal = console(json)
     serve(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report import Finished
-    from harness.runs.shared_stages import Store
+    from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
 
 ArmNames = Annotated[
@@ -124,36 +124,41 @@ def _show(resolved: Preset, json: bool) -> None:
 def _grid(
     base: Preset, arms: str | None, seeds: list[int], out: Path | None, fresh: bool, plain: bool, json: bool
 ) -> None:
-    from harness.runs.grid import cells, run_grid
+    from harness.analysis.compute import differences
+    from harness.runs.grid import Grid, grid_runs
     from vzero.arms import REFERENCE, chosen
 
     single, terminal = options.run_folder(None, base), options.console(json)
     folder = out or single.with_name(f"{single.name}-arms")
 
-    def run_one(run: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
-        return _run(preset, run, fresh, plain, terminal, store).results
+    def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
+        return _run(preset, run, fresh, plain, terminal, shared).results["compute"]
 
     def say(text: str) -> None:
         terminal.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    index = run_grid(
-        folder, base, cells(chosen(REFERENCE if arms is None else arms), seeds), run_one, say, fresh
-    )
-    failed = {name: entry["reason"] for name, entry in index["runs"].items() if entry["state"] == "failed"}
+    wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
+    index = Grid(folder, base, run_one, differences, say).run(wanted, fresh)
     if json:
-        print(json_format.dumps(index, indent=2))
+        print(index.model_dump_json(indent=2, exclude_none=True))
     else:
-        from harness.runs.grid_display import show_grid
+        from harness.runs.grid_table import grid_table
+        from harness.tables.terminal import show
 
-        show_grid(folder, index, terminal)
+        show(grid_table(folder, index), terminal)
+    failed = {name: entry.reason for name, entry in index.runs.items() if entry.state == "failed"}
     if failed:
-        raise VZeroError(
-            f"{len(failed)} of {len(index['runs'])} runs failed; the first: {next(iter(failed))}: {next(iter(failed.values()))}"
-        )
+        name, reason = next(iter(failed.items()))
+        raise VZeroError(f"{len(failed)} of {len(index.runs)} runs failed; the first: {name}: {reason}")
 
 
 def _run(
-    resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console, store: Store | None = None
+    resolved: Preset,
+    folder: Path,
+    fresh: bool,
+    plain: bool,
+    terminal: Console,
+    shared: SharedStages | None = None,
 ) -> Finished:
     from harness.report import finish
     from harness.runs import ledger
@@ -165,7 +170,7 @@ def _run(
     stages = plan(resolved)
     with opened(folder, resolved, "reproduce", fresh) as run:
         with shown(stages, terminal, plain) as display:
-            run_plan(run, resolved, stages, display, store)
+            run_plan(run, resolved, stages, display, shared)
         finished = finish(folder)
         ledger.append(folder, {"event": "run-finished", "command": "reproduce"})
     return finished

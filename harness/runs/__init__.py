@@ -2,9 +2,9 @@
 ledger of what happened.
 
 RUN/run.json       the resolved preset and where the run came from; written first, never changed
-RUN/ledger.jsonl   one row for everything that happened: starts, resumes, stages with seconds and attempts, results
+RUN/ledger.jsonl   one row for everything that happened: starts, resumes, stages with seconds and attempts
 RUN/stages/NN-…/   what each stage made; finished when its manifest is there
-RUN/nodes/K/       on several nodes: what node K says to the others
+RUN/nodes/K/       on several nodes: what node K tells the others
 RUN/logs/NN-….log  what each stage printed, all attempts
 RUN/.lock          held by the operating system for as long as anything works in the directory
 """

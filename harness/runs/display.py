@@ -1,5 +1,5 @@
-"""What the user sees while a run goes on: a live panel on a terminal, plain lines that a log can keep
-elsewhere."""
+"""What the user sees while a run goes on: a live panel on a terminal, elsewhere plain lines that a log can
+keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,8 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.runs.nodes import named
-from harness.runs.watch import Position
+from harness.runs.progress import Position
 from harness.tables.words import duration
 from vzero.selfplay import Stage
 
@@ -31,14 +30,8 @@ class Display(Protocol):
     def reused(self, stage: Stage, seconds: float) -> None:
         """`stage` was finished by an earlier call, in `seconds`."""
 
-    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
-        """`files` of the finished `stage` are not what was sealed; it is done again."""
-
-    def waiting(self, stage: Stage) -> None:
-        """Another process does the very same stage; it will be taken over when it is done."""
-
-    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
-        """`stage` needs the nodes `missing`, which have not joined yet."""
+    def note(self, stage: Stage, text: str) -> None:
+        """Something the user should know about `stage`: it is done again, or waits for others."""
 
     def started(self, stage: Stage, attempt: int) -> None:
         """`stage` begins, for the `attempt`-th time."""
@@ -46,7 +39,7 @@ class Display(Protocol):
     def moved(self, stage: Stage, position: Position | None) -> None:
         """Called several times a second while `stage` runs."""
 
-    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         """`stage` is finished."""
 
 
@@ -66,39 +59,34 @@ class Lines:
     """A line for each start and end, and at most one line of progress every ten seconds."""
 
     def __init__(self, count: int, console: Console) -> None:
-        self.count, self.console, self.number, self.spoke = count, console, 0, 0.0
-        self.told: Position | None = None
+        self.count, self.console, self.number, self.printed = count, console, 0, 0.0
+        self.last: Position | None = None
 
     def reused(self, stage: Stage, seconds: float) -> None:
         self._next(stage, f"already done ({duration(seconds)})")
 
-    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
-        self._say(f"{stage.name}: {', '.join(files[:3])} changed since it was finished; doing it again")
-
-    def waiting(self, stage: Stage) -> None:
-        self._say(f"{stage.name}: another process is doing the same stage; waiting for it")
-
-    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
-        self._say(f"waiting for {named(missing)}, which {stage.name} needs")
+    def note(self, stage: Stage, text: str) -> None:
+        self._print(f"{stage.name}: {text}")
 
     def started(self, stage: Stage, attempt: int) -> None:
         self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
-        self.spoke = time.monotonic()
+        self.printed = time.monotonic()
 
     def moved(self, stage: Stage, position: Position | None) -> None:
-        silent = time.monotonic() - self.spoke
-        if position is not None and silent >= (SIGN_OF_LIFE if position == self.told else LINE_EVERY):
-            self.spoke, self.told = time.monotonic(), position
-            self._say(f"        {stage.name} {describe(position)}")
+        silent = time.monotonic() - self.printed
+        if position is not None and silent >= (SIGN_OF_LIFE if position == self.last else LINE_EVERY):
+            self.printed, self.last = time.monotonic(), position
+            self._print(f"        {stage.name} {describe(position)}")
 
-    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
-        self._say(f"        {stage.name} done in {duration(seconds)}{summary(facts)}")
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
+        found = summary(facts)
+        self._print(f"        {stage.name} done in {duration(seconds)}{': ' if found else ''}{found}")
 
     def _next(self, stage: Stage, what: str) -> None:
         self.number += 1
-        self._say(f"[{self.number}/{self.count}] {stage.name} {what}")
+        self._print(f"[{self.number}/{self.count}] {stage.name} {what}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -107,6 +95,7 @@ class _Row:
     mark: str
     note: str
     seconds: float | None = None
+    done: bool = False
 
 
 class Panel:
@@ -121,18 +110,10 @@ class Panel:
         self.live: Live | None = None
 
     def reused(self, stage: Stage, seconds: float) -> None:
-        self._set(stage, _Row("[green]✓[/]", "[dim]done earlier[/]", seconds))
+        self._set(stage, _Row("[green]✓[/]", "[dim]done earlier[/]", seconds, done=True))
 
-    def damaged(self, stage: Stage, files: Sequence[str]) -> None:
-        self._set(
-            stage, _Row("[yellow]![/]", f"[yellow]{escape(', '.join(files[:3]))} changed; doing it again[/]")
-        )
-
-    def waiting(self, stage: Stage) -> None:
-        self._set(stage, _Row("[cyan]…[/]", "[dim]another process is doing it[/]"))
-
-    def gathering(self, stage: Stage, missing: Sequence[int]) -> None:
-        self._set(stage, _Row("[cyan]…[/]", f"[dim]needs {named(missing)}; waiting[/]"))
+    def note(self, stage: Stage, text: str) -> None:
+        self._set(stage, _Row("[yellow]![/]", f"[yellow]{escape(text)}[/]"))
 
     def started(self, stage: Stage, attempt: int) -> None:
         self.current, self.position, self.stage_begin = stage, None, time.monotonic()
@@ -146,9 +127,9 @@ class Panel:
         row.seconds = time.monotonic() - self.stage_begin
         self._refresh()
 
-    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, Any]) -> None:
+    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         self.current = None
-        self._set(stage, _Row("[green]✓[/]", f"[dim]{escape(summary(facts).removeprefix(': '))}[/]", seconds))
+        self._set(stage, _Row("[green]✓[/]", f"[dim]{escape(summary(facts))}[/]", seconds, done=True))
 
     def render(self) -> RenderableType:
         """The panel as it stands."""
@@ -158,37 +139,26 @@ class Panel:
             table.add_row(
                 row.mark, stage.name, "" if row.seconds is None else duration(row.seconds), row.note
             )
-        done = sum("✓" in row.mark for row in self.rows.values())
+        count, done = len(self.stages), sum(row.done for row in self.rows.values())
         share = self.position.done / max(1, self.position.total) if self.position and self.current else 0.0
+        spent = duration(time.monotonic() - self.begin)
         line = Table.grid(padding=(0, 2))
         line.add_row(
-            ProgressBar(total=len(self.stages), completed=done + share, width=40),
-            Text(
-                f"stage {min(done + 1, len(self.stages))} of {len(self.stages)}, {duration(time.monotonic() - self.begin)}{self._left()}"
-            ),
+            ProgressBar(total=count, completed=done + share, width=40),
+            Text(f"stage {min(done + 1, count)} of {count}, {spent}{self._left()}"),
         )
         return Group(table, line)
 
     def _left(self) -> str:
         """Time left in the whole run, once every kind of stage that is left was measured in it."""
-        known = {
-            stage.kind: row.seconds
-            for stage in self.stages
-            if (row := self.rows[stage.name]).seconds is not None and "✓" in row.mark
-        }
-        waiting = [
-            stage.kind
-            for stage in self.stages
-            if "✓" not in self.rows[stage.name].mark and stage != self.current
-        ]
-        if (
-            not all(kind in known for kind in waiting)
-            or self.current is None
-            or self.position is None
-            or self.position.eta is None
-        ):
+        if self.current is None or self.position is None or self.position.eta is None:
             return ""
-        return f", about {duration(self.position.eta + sum(known[kind] or 0.0 for kind in waiting))} left"
+        rows = [(stage, self.rows[stage.name]) for stage in self.stages]
+        known = {stage.kind: row.seconds or 0.0 for stage, row in rows if row.done}
+        waiting = [stage.kind for stage, row in rows if not row.done and stage != self.current]
+        if not all(kind in known for kind in waiting):
+            return ""
+        return f", about {duration(self.position.eta + sum(known[kind] for kind in waiting))} left"
 
     def _set(self, stage: Stage, row: _Row) -> None:
         self.rows[stage.name] = row
@@ -202,22 +172,18 @@ class Panel:
 def describe(position: Position) -> str:
     """One line: step of total, the stage's own measures, time left."""
     parts = [f"{position.done}/{position.total} {position.unit}"]
-    parts += [
-        f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}"
-        for name, value in position.metrics.items()
-    ]
+    for name, value in position.metrics.items():
+        parts.append(f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}")
     if position.eta is not None:
         parts.append(f"{duration(position.eta)} left")
     return ", ".join(parts)
 
 
-def summary(facts: Mapping[str, Any]) -> str:
-    """The numbers among a stage's facts, as ": images 96, skipped 3"; nothing when there are none."""
+def summary(facts: Mapping[str, object]) -> str:
+    """The numbers among a stage's facts: "images 96, skipped 3"."""
     numbers = [
-        f"{key.replace('_', ' ')} {value:.4g}"
-        if isinstance(value, float)
-        else f"{key.replace('_', ' ')} {value}"
+        f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
         for key, value in facts.items()
         if isinstance(value, int | float) and not key.endswith("seconds")
     ]
-    return ": " + ", ".join(numbers[:6]) if numbers else ""
+    return ", ".join(numbers[:6])

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
@@ -33,8 +34,8 @@ def own_address() -> str:
     address = next((one for one in found if not one.startswith("127.")), None)
     if address is None:
         raise InputError(
-            f"Cannot tell by which address other nodes reach this one (its name, {socket.gethostname()}, leads to none but loopback); "
-            "say it to node 0: MASTER_ADDR=HOST."
+            "Cannot tell by which address other nodes reach this one (its name, "
+            f"{socket.gethostname()}, leads to none but loopback); set MASTER_ADDR=HOST for node 0."
         )
     return address
 
@@ -71,8 +72,6 @@ def interface_to(address: str) -> str | None:
 
 
 def _address_of(probe: socket.socket, interface: str) -> str | None:
-    import fcntl
-
     try:
         answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
     except OSError:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs import ledger, supervise
-from harness.runs.directory import OpenRun
 from harness.runs.display import Display
-from harness.runs.head import Head, leading
-from harness.runs.several import ALONE
-from harness.runs.shared_stages import Store
+from harness.runs.folder import OpenFolder
+from harness.runs.launcher import ONE_NODE
+from harness.runs.leader import Leader, leading
+from harness.runs.nodes import named
+from harness.runs.progress import ProgressReader
+from harness.runs.shared_stages import SharedStages
 from harness.runs.supervise import StageProcess
-from harness.runs.watch import Watch
 from vzero.config import Preset
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
@@ -32,57 +33,70 @@ POLL = 0.2  # seconds
 
 
 def run_plan(
-    run: OpenRun, preset: Preset, stages: Sequence[Stage], display: Display, store: Store | None = None
+    run: OpenFolder,
+    preset: Preset,
+    stages: Sequence[Stage],
+    display: Display,
+    shared: SharedStages | None = None,
 ) -> None:
     """Bring every stage to its seal, in order.
 
     Args:
-        store: where runs share stages; a stage that is in it already is taken from there, any other is put
+        shared: where runs share stages; a stage that is in it already is taken from there, any other is put
             there.
 
     Raises:
-        VZeroError: a stage failed (`InputError`: mend the input; `InterruptedRun`: the same command resumes).
+        VZeroError: a stage failed (`InputError`: fix the input; `InterruptedRun`: the same command resumes).
     """
-    with leading(run.folder, preset) as head:
-        ahead = (
-            one
-            for one in stages
-            if _on_all_nodes(head, preset, one)
-            and not (stage_folder(run.folder, one.name) / artefacts.MANIFEST).exists()
-        )
-        if (
-            head is not None and (first := next(ahead, None)) is not None
-        ):  # before hours are spent on what one node does alone
-            head.gather(lambda missing: display.gathering(first, missing))
-            ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
+    with leading(run.folder, preset) as leader:
+        if leader is not None:
+            _gather_early(run, preset, stages, display, leader)
         for stage in stages:
             manifest = settled(run.folder, preset, stage, display)
             if manifest is not None:
                 display.reused(stage, manifest["facts"].get("seconds", 0.0))
-                if store is not None:
-                    store.publish(stage_folder(run.folder, stage.name))
-            elif store is None:
-                _execute(run, preset, stage, display, head if _on_all_nodes(head, preset, stage) else None)
+                if shared is not None:
+                    shared.publish(stage_folder(run.folder, stage.name))
+            elif shared is None:
+                _execute(run, preset, stage, display, leader if _on_all_nodes(preset, stage) else None)
             else:
-                _share(run, preset, stage, display, store)
+                _share(run, preset, stage, display, shared)
 
 
-def _on_all_nodes(head: Head | None, preset: Preset, stage: Stage) -> bool:
-    return head is not None and processes_of(preset, stage.kind) > 1
+def _on_all_nodes(preset: Preset, stage: Stage) -> bool:
+    return preset.launch.nodes > 1 and processes_of(preset, stage.kind) > 1
 
 
-def _share(run: OpenRun, preset: Preset, stage: Stage, display: Display, store: Store) -> None:
-    """Take `stage` from `store`, or run it while no other process can begin the same one, and put it
+def _gather_early(
+    run: OpenFolder, preset: Preset, stages: Sequence[Stage], display: Display, leader: Leader
+) -> None:
+    """Wait for all nodes before hours are spent on what one node does alone, where any stage needs them."""
+    for stage in stages:
+        sealed = (stage_folder(run.folder, stage.name) / artefacts.MANIFEST).exists()
+        if _on_all_nodes(preset, stage) and not sealed:
+            _gather(stage, display, leader)
+            ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
+            return
+
+
+def _gather(stage: Stage, display: Display, leader: Leader) -> None:
+    leader.gather(lambda missing: display.note(stage, f"waiting for {named(missing)}"))
+
+
+def _share(run: OpenFolder, preset: Preset, stage: Stage, display: Display, shared: SharedStages) -> None:
+    """Take `stage` from `shared`, or run it while no other process can begin the same one, and put it
     there."""
     folder, digest = (
         stage_folder(run.folder, stage.name),
         artefacts.digest(spec_of(run.folder, preset, stage)),
     )
-    with store.claim(digest, lambda: display.waiting(stage)):
-        manifest = store.fetch(digest, folder)
+    with shared.claim(
+        digest, lambda: display.note(stage, "another process does the same stage; waiting for it")
+    ):
+        manifest = shared.fetch(digest, folder)
         if manifest is None:
             _execute(run, preset, stage, display)
-            store.publish(folder)
+            shared.publish(folder)
             return
     ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
     display.reused(stage, manifest["facts"].get("seconds", 0.0))
@@ -94,13 +108,15 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
     folder = stage_folder(run, stage.name)
     try:
         manifest = finished(run, preset, stage)
-        recorded = None if manifest is None else manifest["files"]
+        recorded = {} if manifest is None else manifest["files"]
     except (ValueError, KeyError, TypeError):  # the manifest itself is damaged
-        manifest, recorded = None, None
         _break_seal(folder, stage, [artefacts.MANIFEST], display)
-    if manifest is None or recorded is None:
         return None
-    _sweep(folder)  # a kill between the seal and the end of the stage
+    if manifest is None:
+        return None
+    shutil.rmtree(
+        folder / artefacts.WORK, ignore_errors=True
+    )  # of a kill between the seal and the stage's end
     found = artefacts.folder_hashes(folder)
     wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
     if wrong:
@@ -110,75 +126,66 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
 
 
 def _break_seal(folder: Path, stage: Stage, files: Sequence[str], display: Display) -> None:
-    display.damaged(stage, files)
+    display.note(stage, f"{', '.join(files[:3])} changed since it was finished; doing it again")
     (folder / artefacts.MANIFEST).unlink()
 
 
-def _sweep(folder: Path) -> None:
-    shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
-
-
-def _execute(run: OpenRun, preset: Preset, stage: Stage, display: Display, head: Head | None = None) -> None:
-    """Run `stage` as a process of this machine, or on all nodes under `head`."""
-    if head is not None:
-        head.gather(lambda missing: display.gathering(stage, missing))
+def _execute(
+    run: OpenFolder, preset: Preset, stage: Stage, display: Display, leader: Leader | None = None
+) -> None:
+    """Run `stage` as a process of this machine, or on all nodes under `leader`."""
+    if leader is not None:
+        _gather(stage, display, leader)
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
     artefacts.drop_torn_writes(folder)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
     display.started(stage, attempt)
-    watch = Watch(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
+    progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
     begin = time.monotonic()
-    child = supervise.start(run.folder, preset, stage, run.lock, ALONE if head is None else head.call(stage))
+    rendezvous = ONE_NODE if leader is None else leader.assign(stage)
+    child = supervise.start(run.folder, preset, stage, run.lock, rendezvous)
     try:
-        while (code := child.poll()) is None and not (head is not None and head.broken()):
-            display.moved(stage, watch.refresh())
+        while (code := child.poll()) is None and not (leader is not None and leader.broken()):
+            display.moved(stage, progress.refresh())
             time.sleep(POLL)
-        problem = _failure(stage, child, code, head)
+        problem = _failure(stage, child, code, leader)
     except BaseException as error:
         child.stop()
         _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
+    peak = child.peak_mib
     if problem is not None:
-        _note_end(
-            run.folder,
-            stage,
-            attempt,
-            begin,
-            "stage-failed",
-            code=code,
-            reason=str(problem),
-            peak_mib=child.peak_mib,
-        )
+        reason = str(problem)
+        _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=reason, peak_mib=peak)
         raise problem
     manifest = finished(run.folder, preset, stage)
     if manifest is None:
         raise VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
-    seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=child.peak_mib)
+    seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=peak)
     display.ended(stage, seconds, manifest["facts"])
 
 
-def _failure(stage: Stage, child: StageProcess, code: int | None, head: Head | None) -> VZeroError | None:
+def _failure(stage: Stage, child: StageProcess, code: int | None, leader: Leader | None) -> VZeroError | None:
     """Why `stage` failed, None if it did not; `code` None: another node's part has failed, and this one's is
     ended."""
     if code == 0:
-        if head is not None:
-            head.dismiss()
+        if leader is not None:
+            leader.withdraw()
         return None
     if code is None:
         child.stop()
     own = None if code is None else supervise.failure(stage, code, child)
-    return own if head is None else head.verdict(code, own)
+    return own if leader is None else leader.verdict(code, own)
 
 
-def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: Any) -> float:
+def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: object) -> float:
     """Ledger row of an attempt's end, its seconds returned. A disk too full to take the row must not hide why
     the stage ended."""
     seconds = round(time.monotonic() - begin, 3)
     try:
-        ledger.append(
-            run, {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details}
-        )
+        row = {"event": event, "stage": stage.name, "attempt": attempt, "seconds": seconds, **details}
+        ledger.append(run, row)
     except OSError:
         if event == "stage-finished":
             raise

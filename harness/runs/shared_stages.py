@@ -1,7 +1,7 @@
 """Finished stages that several runs share, by the digest of what determines them.
 
-STORE/<spec digest>/…      a sealed stage folder, hard links to the files of the run that made it
-STORE/locks/<digest>.lock  held by the operating system while a process works on that stage
+FOLDER/<spec digest>/…      a sealed stage folder, hard links to the files of the run that made it
+FOLDER/locks/<digest>.lock  held by the operating system while a process works on that stage
 
 An entry appears by a rename and is complete from then on; a kill leaves at worst a folder of a name that
 nobody reads, which the next process removes. An entry is checked against its manifest each time it is taken,
@@ -14,37 +14,34 @@ import errno
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vzero.runtime import artefacts
 
-POLL = 0.5  # seconds between two looks at a lock another process holds
-
 
 @dataclass(frozen=True)
-class Store:
+class SharedStages:
     """Stages in `folder`, which is made when the first one comes."""
 
     folder: Path
 
     @contextmanager
     def claim(self, digest: str, waiting: Callable[[], None]) -> Iterator[None]:
-        """Be the only process to work on the stage `digest`; `waiting` is told once when another one does."""
+        """Be the only process to work on the stage `digest`; `waiting` is called once when another one
+        does."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(locks / f"{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        told = False
         try:
-            while not _taken(descriptor):
-                if not told:
-                    waiting()
-                    told = True
-                time.sleep(POLL)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
@@ -92,13 +89,6 @@ class Store:
             pid = path.name.split(".")[-2]
             if not (pid.isdecimal() and Path(f"/proc/{pid}").exists()):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _taken(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _link(source: Path, target: Path, files: dict[str, str]) -> None:

@@ -1,8 +1,8 @@
 """One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in
 one sentence.
 
-A training may be several processes, which `accelerate launch` starts (see several.py), on several nodes: then
-each node starts its own.
+A training may be several processes, which `accelerate launch` starts (see launcher.py), on several nodes:
+then each node starts its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vzero
-from harness.runs import guard, network, several
-from harness.runs.several import ALONE, Meeting
+from harness.runs import launcher, network
+from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.runtime.processes import ALL_GPUS, VARIABLES
+from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 
 LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"
@@ -32,7 +33,7 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 @dataclass
 class StageProcess:
-    """A running stage: the guard's process, and where in the log this attempt begins."""
+    """A running stage: the process of its watchdog, and where in the log this attempt begins."""
 
     popen: subprocess.Popen[bytes]
     log: Path
@@ -67,33 +68,32 @@ class StageProcess:
             os.killpg(self.popen.pid, number)
 
 
-def start(run: Path, preset: Preset, stage: Stage, lock: int, meeting: Meeting = ALONE) -> StageProcess:
-    """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log."""
-    log = run / "logs" / (f"{stage.name}.node-{meeting.rank}.log" if meeting.rank else f"{stage.name}.log")
+def start(
+    run: Path, preset: Preset, stage: Stage, lock: int, rendezvous: Rendezvous = ONE_NODE
+) -> StageProcess:
+    """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log.
+
+    Args:
+        lock: descriptor of the run's lock, which the stage holds as well.
+    """
+    node = f".node-{rendezvous.rank}" if rendezvous.rank else ""
+    log = run / "logs" / f"{stage.name}{node}.log"
     log.parent.mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(guard.__file__),
-        str(os.getpid()),
-        *command_of(run, preset, stage, meeting),
-    ]
     with open(log, "ab") as stream:
         begin = stream.tell()
         popen = subprocess.Popen(
-            command,
+            watchdog_command(command_of(run, preset, stage, rendezvous)),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=environment(preset, stage, meeting),
+            env=environment(preset, stage, rendezvous),
             pass_fds=(lock,),
             start_new_session=True,
         )
     return StageProcess(popen, log, begin)
 
 
-def command_of(run: Path, preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> list[str]:
+def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> list[str]:
     """The program of `stage`, in as many processes as the preset asks of this node."""
     module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.runtime.stage"
     program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
@@ -101,14 +101,15 @@ def command_of(run: Path, preset: Preset, stage: Stage, meeting: Meeting = ALONE
     if count == 1:
         return program
     precision = "bf16" if preset.launch.gpus else "no"
-    met = [str(word) for word in (count, meeting.nodes, meeting.rank, meeting.address, meeting.port)]
-    return [sys.executable, "-P", "-m", several.__name__, *met, str(LAUNCH_FILE), precision, *program]
+    place = (count, rendezvous.nodes, rendezvous.rank, rendezvous.address, rendezvous.port)
+    start_all = [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), str(LAUNCH_FILE), precision]
+    return [*start_all, *program]
 
 
-def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[str, str]:
+def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> dict[str, str]:
     """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code
     that is run."""
-    count = processes_of(preset, stage.kind) // meeting.nodes
+    count = processes_of(preset, stage.kind) // rendezvous.nodes
     threads = str(max(1, preset.engine.threads // count))
     code = str(Path(vzero.__file__).resolve().parent.parent)
     fixed = {
@@ -123,23 +124,25 @@ def environment(preset: Preset, stage: Stage, meeting: Meeting = ALONE) -> dict[
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
+        **_network_interface(count, rendezvous),
     }
-    if count > 1 and meeting.nodes == 1 and sys.platform == "linux":
-        fixed["GLOO_SOCKET_IFNAME"] = "lo"  # processes of one machine need no other network
-    elif (
-        meeting.nodes > 1
-        and "GLOO_SOCKET_IFNAME" not in os.environ
-        and (name := network.interface_to(meeting.address))
-    ):
-        fixed["GLOO_SOCKET_IFNAME"] = name
     if preset.launch.gpus and stage.kind.startswith("train-"):
         fixed |= _gpus(preset)
-    if preset.model == "pocket":
-        fixed["HF_HUB_OFFLINE"] = "1"  # everything is in the package; a look at the hub could only hang
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in VARIABLES
-    }  # a launcher around the runner is not ours
+    fetches = stage.kind == "images" and preset.images.source != "pocket"
+    if preset.model == "pocket" and not fetches:
+        fixed["HF_HUB_OFFLINE"] = "1"  # everything is on the disk; a look at the hub could only hang
+    # A launcher around the runner is not ours.
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {**inherited, **fixed}
+
+
+def _network_interface(count: int, rendezvous: Rendezvous) -> dict[str, str]:
+    """Where gloo listens: on loopback for the processes of one machine, else where node 0 is reached."""
+    if rendezvous.nodes == 1:
+        return {"GLOO_SOCKET_IFNAME": "lo"} if count > 1 and sys.platform == "linux" else {}
+    if "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(rendezvous.address)):
+        return {"GLOO_SOCKET_IFNAME": name}
+    return {}
 
 
 def _gpus(preset: Preset) -> dict[str, str]:
@@ -156,27 +159,23 @@ def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
     with open(process.log, "rb") as stream:
         stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
         lines = stream.read().decode("utf-8", "replace").splitlines()
-    where = f"(log: {process.log})"
-    if (
-        any(mark in line for line in lines for mark in _NO_SPACE)
-        or shutil.disk_usage(process.log.parent).free < 4096
-    ):
+    where, folder = f"(log: {process.log})", process.log.parent
+    if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(folder).free < 4096:
         return InterruptedRun(
-            f"No space left on the disk of {process.log.parent.parent} during {stage.name}; free some, then run the "
-            f"same command again {where}."
+            f"No space left on the disk of {folder.parent} during {stage.name}; free some, then run the same "
+            f"command again {where}."
         )
-    said = next(
-        (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None
-    )
-    if code > 128 or code < 0:
-        number = code - 128 if code > 128 else -code
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        if number in (signal.SIGKILL, signal.SIGTERM):
+    if (killed := shell_code(code) - 128) > 0:
+        name = signal.Signals(killed).name if killed in set(signal.Signals) else str(killed)
+        if killed in (signal.SIGKILL, signal.SIGTERM):
             return InterruptedRun(
-                f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; run the same command "
-                f"again to resume {where}."
+                f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; "
+                f"run the same command again to resume {where}."
             )
         return VZeroError(f"Stage {stage.name} crashed with {name} {where}.")
     kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
+    said = next(
+        (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None
+    )
     last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
     return kind(f"{said} {where}" if said else f"Stage {stage.name} failed: {last} {where}")

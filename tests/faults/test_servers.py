@@ -212,7 +212,7 @@ import json, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import fake_server, tiny_model
-from vzero import processes
+from vzero.runtime import processes
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.rollout import Message, Request, server
 from vzero.rollout.vocabulary import Vocabulary

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.runs.several import telling
+from harness.runs.launcher import root_cause
 from vzero.config import GrpoSettings, Preset
 from vzero.errors import InputError
 from vzero.grpo.group_sharding import GroupSharding
@@ -163,4 +163,4 @@ def test_a_process_without_a_launcher_is_alone(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_the_exit_code_is_the_one_that_says_most(codes: list[int], code: int) -> None:
-    assert telling(codes) == code
+    assert root_cause(codes) == code

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from harness.analysis.compute import compute, differences
-from harness.runs import grid, lock, orchestrate
+from harness.runs import grid, orchestrate
 from harness.runs.directory import opened
 from harness.runs.display import Lines
-from harness.runs.grid import Cell, cells, run_grid
+from harness.runs.folder import Busy, locked
+from harness.runs.grid import Grid, GridRun, RunOne, grid_runs
+from harness.runs.grid_table import grid_table
 from harness.runs.sealed import read_run
-from harness.runs.shared_stages import Store
+from harness.runs.shared_stages import SharedStages
 from vzero.arms import ARMS, chosen
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
@@ -93,33 +95,38 @@ class Runner:
         )
         run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
 
-    def __call__(self, folder: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
+    def __call__(self, folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
         from rich.console import Console
 
         stages = plan(preset)
         with opened(folder, preset, "test") as run:
-            orchestrate.run_plan(run, preset, stages, Lines(len(stages), Console(quiet=True)), store)
-            results = {"compute": compute(read_run(folder))}
-            artefacts.write_json(folder / "results.json", results)
-        return results
+            orchestrate.run_plan(run, preset, stages, Lines(len(stages), Console(quiet=True)), shared)
+            counts = compute(read_run(folder))
+            artefacts.write_json(folder / "results.json", {"compute": counts})
+        return counts
 
 
-def go(folder: Path, runner: Runner, arms: str, seeds: int = 1, fresh: bool = False) -> dict[str, Any]:
-    return run_grid(folder, BASE, cells(chosen(arms), range(seeds)), runner, lambda text: None, fresh)
+def grid_in(folder: Path, run_one: RunOne, base: Preset = BASE, say: Callable[[str], None] = print) -> Grid:
+    return Grid(folder, base, run_one, differences, say)
 
 
-def test_cells_are_arm_by_arm_with_the_reference_first() -> None:
-    assert [cell.name for cell in cells(chosen("random-label,v-zero"), [0, 1])] == [
+def go(folder: Path, runner: Runner, arms: str, seeds: int = 1) -> dict[str, Any]:
+    index = grid_in(folder, runner).run(grid_runs(chosen(arms), range(seeds)), False)
+    return index.model_dump(mode="json", exclude_none=True)
+
+
+def test_runs_are_arm_by_arm_with_the_reference_first() -> None:
+    assert [run.name for run in grid_runs(chosen("random-label,v-zero"), [0, 1])] == [
         "v-zero/seed-0",
         "v-zero/seed-1",
         "random-label/seed-0",
         "random-label/seed-1",
     ]
-    assert [cell.name for cell in cells(chosen("no-filter"), [2])] == [
+    assert [run.name for run in grid_runs(chosen("no-filter"), [2])] == [
         "v-zero/seed-2",
         "no-filter/seed-2",
     ]  # it is matched to v-zero
-    assert [cell.name for cell in cells(chosen("zero-sum"), [0])] == ["zero-sum/seed-0"]
+    assert [run.name for run in grid_runs(chosen("zero-sum"), [0])] == ["zero-sum/seed-0"]
 
 
 def test_every_stage_runs_once_and_every_run_is_whole(
@@ -185,8 +192,6 @@ def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.Mon
         "ratio": 0.5,
     }
     assert runs["sft-votes"]["compute"]["rollouts"]["solver"] == 0
-    stored = json.loads((tmp_path / "frozen-questioner" / "seed-0" / "results.json").read_text())
-    assert stored["compute_differs"] == frozen
     assert json.loads((tmp_path / "no-filter" / "seed-0" / "run.json").read_text())["preset"][
         "step_matched"
     ] == [40, 20]
@@ -250,18 +255,18 @@ def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
 
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, told = Runner(monkeypatch), []
-    cell = Cell(ARMS["zero-sum"], 0)
     tries = []
 
-    def busy_twice(folder: Path, preset: Preset, store: Store) -> Mapping[str, Any]:
+    def busy_twice(folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
         tries.append(folder.parent.name)
         if folder.parent.name == "zero-sum" and tries.count("zero-sum") < 3:
-            raise lock.Busy("Another run is working there.", "1")
-        return runner(folder, preset, store)
+            raise Busy("Another run is working there.")
+        return runner(folder, preset, shared)
 
-    index = run_grid(tmp_path, BASE, [cell, Cell(ARMS["visplay"], 0)], busy_twice, told.append, False)
+    wanted = [GridRun(ARMS["zero-sum"], 0), GridRun(ARMS["visplay"], 0)]
+    index = grid_in(tmp_path, busy_twice, say=told.append).run(wanted, False)
     assert tries == ["zero-sum", "visplay", "zero-sum", "zero-sum"]
-    assert {entry["state"] for entry in index["runs"].values()} == {"done"}
+    assert {entry.state for entry in index.runs.values()} == {"done"}
     assert sum("other processes" in text for text in told) == 1
 
 
@@ -282,5 +287,34 @@ def test_other_settings_are_refused_run_by_run(tmp_path: Path, monkeypatch: pyte
     runner = Runner(monkeypatch)
     go(tmp_path, runner, "v-zero")
     other = load_preset("smoke", ["iterations=2", "images.count=5"])
-    index = run_grid(tmp_path, other, cells(chosen("v-zero"), [0]), runner, lambda text: None, False)
-    assert "other settings (images.count)" in index["runs"]["v-zero/seed-0"]["reason"]
+    index = grid_in(tmp_path, runner, other).run(grid_runs(chosen("v-zero"), [0]), False)
+    assert "other settings (images.count)" in str(index.runs["v-zero/seed-0"].reason)
+
+
+def test_results_of_other_runs_are_left_to_their_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds the reference's run, and writes its results, while the grid goes on."""
+    go(tmp_path, Runner(monkeypatch), "v-zero")
+    results = tmp_path / "v-zero" / "seed-0" / "results.json"
+    with locked(results.parent):
+        results.write_text('{"compute": "half wri')
+        index = go(tmp_path, Runner(monkeypatch), "zero-sum")
+        assert results.read_text() == '{"compute": "half wri'
+    assert index["runs"]["zero-sum/seed-0"]["compute_differs"] == {}
+
+
+def test_the_table_says_how_far_each_run_is_and_what_it_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(run: str, stage: str) -> None:
+        if run.startswith("zero-sum") and stage.startswith("03"):
+            raise InputError("no such picture")
+
+    go(tmp_path, Runner(monkeypatch, breaks), "v-zero,one-iteration,zero-sum")
+    table = grid_table(tmp_path, grid_in(tmp_path, Runner(monkeypatch)).index())
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert rows[0] == ["v-zero/seed-0", "paper", "done", "equal"]
+    assert rows[1][2] == "done" and "written x0.50" in rows[1][3] and "steps solver x0.71" in rows[1][3]
+    assert rows[2] == ["zero-sum/seed-0", "paper", "failed", "no such picture"]
+    assert table.notes == [f"{tmp_path}: 2 done, 1 failed"]

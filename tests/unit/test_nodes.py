@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from harness.commands.options import other_node
-from harness.runs import agent, head, network, nodes, supervise
-from harness.runs.head import Head, leading
-from harness.runs.nodes import Answer, Ear, End, State, Voice
-from harness.runs.several import Meeting
+from harness.runs import leader as leaders
+from harness.runs import network, nodes, supervise, worker
+from harness.runs.launcher import Rendezvous
+from harness.runs.leader import Leader, leading
+from harness.runs.nodes import Exit, NodeState, OwnState, PartResult, PeerState
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import load_preset
@@ -43,7 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.delenv("MASTER_PORT", raising=False)
     monkeypatch.setattr(nodes, "LOOK", 0.02)
-    monkeypatch.setattr(head, "GRACE", 0.3)
+    monkeypatch.setattr(leaders, "GRACE", 0.3)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -66,15 +67,15 @@ class Other(threading.Thread):
 
     def run(self) -> None:
         try:
-            agent.serve(*self._arguments)
+            worker.serve(*self._arguments)
         except Exception as error:
             self.error = error
 
-    def join_while_alive(self, leader: Head) -> None:
+    def join_while_alive(self, leader: Leader) -> None:
         """Let `leader`, which has no thread of its own, live until this node has joined."""
 
         def joined() -> bool:
-            leader._voice.say(leader._voice.state)
+            leader.own.write()
             return any(one.endswith(": joined.") for one in self.told)
 
         until(joined)
@@ -83,20 +84,18 @@ class Other(threading.Thread):
 class Puppet:
     """Another node's file alone: says what a test wants."""
 
-    def __init__(self, run: Path, leader: Head, rank: int = 1) -> None:
-        self.state = State(
-            session=leader._voice.state.session, agent="a", identity=leader._voice.state.identity
-        )
-        self.voice = Voice(run, rank, self.state, 0.1)
+    def __init__(self, run: Path, leader: Leader, rank: int = 1) -> None:
+        state = NodeState(session=leader.own.state.session, process="a", identity=leader.own.state.identity)
+        self.own = OwnState(run, rank, state, 0.1)
         self.say()
 
     def say(self, **changes: Any) -> None:
-        self.voice.say(self.voice.state.model_copy(update=changes))
+        self.own.write(**changes)
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Head, Puppet]]:
-    """A head and one other node that has joined."""
+def pair(tmp_path: Path) -> Iterator[tuple[Leader, Puppet]]:
+    """A leader and one other node that has joined."""
     with ExitStack() as stack:
         leader = stack.enter_context(leading(tmp_path, shared_by(2)))
         assert leader is not None
@@ -109,7 +108,7 @@ def nobody(missing: list[int]) -> None:
     """Who is missing, told to nobody."""
 
 
-def test_one_node_has_no_head(tmp_path: Path) -> None:
+def test_one_node_has_no_leader(tmp_path: Path) -> None:
     with leading(tmp_path, load_preset("smoke")) as leader:
         assert leader is None
     assert list(tmp_path.iterdir()) == []
@@ -117,19 +116,19 @@ def test_one_node_has_no_head(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_is_a_sign_of_life_and_one_that_lies_there_is_none(tmp_path: Path) -> None:
     identity = nodes.identity(load_preset("smoke"))
-    voice = Voice(tmp_path, 0, State(session="s", agent="s", identity=identity), 0.0)
-    voice.say(voice.state)
-    ear = Ear(tmp_path, 0)
-    assert ear.hear() == voice.state and ear.changes == 0  # said before anybody listened
+    own = OwnState(tmp_path, 0, NodeState(session="s", process="s", identity=identity), 0.0)
+    own.write()
+    peer = PeerState(tmp_path, 0)
+    assert peer.read() == own.state and peer.changes == 0  # said before anybody listened
     time.sleep(0.05)
-    before = ear.silent
-    voice.beat()
+    before = peer.silent
+    own.heartbeat()
     time.sleep(0.05)
-    assert ear.hear() == voice.state and ear.changes == 1 and ear.silent < before
+    assert peer.read() == own.state and peer.changes == 1 and peer.silent < before
     for rubbish in (b"", b"{", b'{"session": 1}', b"\xff"):
-        ear.path.write_bytes(rubbish)
+        peer.path.write_bytes(rubbish)
         time.sleep(0.05)
-        assert ear.hear() == voice.state and ear.changes == 1
+        assert peer.read() == own.state and peer.changes == 1
 
 
 def test_all_join_and_end_with_the_run(tmp_path: Path) -> None:
@@ -213,26 +212,26 @@ def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) ->
     assert asked == [[1, 2, 3]]
 
 
-def test_a_head_that_does_not_come_and_one_of_an_earlier_run_are_not_waited_for_for_ever(
+def test_a_leader_that_does_not_come_and_one_of_an_earlier_run_are_not_waited_for_for_ever(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(InterruptedRun, match="No run began"):
-        agent.serve(tmp_path, shared_by(2, join=0.2), 1, print)
+        worker.serve(tmp_path, shared_by(2, join=0.2), 1, print)
     assert list(tmp_path.iterdir()) == []  # nothing is written where no run is
     with pytest.raises(KeyError), leading(tmp_path, shared_by(2)):
         raise KeyError
     with pytest.raises(InterruptedRun, match="No run began"):
-        agent.serve(tmp_path, shared_by(2, join=0.2), 1, print)
+        worker.serve(tmp_path, shared_by(2, join=0.2), 1, print)
 
 
 def test_a_run_that_was_finished_before_a_node_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "LINGER", 0.1)
+    monkeypatch.setattr(worker, "LINGER", 0.1)
     with leading(tmp_path, shared_by(2)):
         pass
     told: list[str] = []
-    agent.serve(tmp_path, shared_by(2), 1, told.append)
+    worker.serve(tmp_path, shared_by(2), 1, told.append)
     assert "finished already" in told[-1]
 
 
@@ -242,21 +241,21 @@ def test_two_nodes_of_one_rank(tmp_path: Path) -> None:
         assert leader is not None
         leader.gather(nobody)
         with pytest.raises(InputError, match="Another run"):
-            agent.serve(tmp_path, shared_by(2), 1, print)
+            worker.serve(tmp_path, shared_by(2), 1, print)
     first.join(30)
     assert first.error is None
 
 
-def test_a_head_that_falls_silent_ends_the_others(tmp_path: Path) -> None:
+def test_a_leader_that_falls_silent_ends_the_others(tmp_path: Path) -> None:
     other = Other(tmp_path, shared_by(2, silent=2.0))
-    other.join_while_alive(Head(tmp_path, shared_by(2, silent=2.0)))
+    other.join_while_alive(Leader(tmp_path, shared_by(2, silent=2.0)))
     other.join(30)
     assert isinstance(other.error, InterruptedRun) and "Node 0 has given no sign of life" in str(other.error)
 
 
-def test_a_new_head_is_joined_by_a_node_that_lives(tmp_path: Path) -> None:
+def test_a_new_leader_is_joined_by_a_node_that_lives(tmp_path: Path) -> None:
     other = Other(tmp_path, shared_by(2))
-    other.join_while_alive(Head(tmp_path, shared_by(2)))
+    other.join_while_alive(Leader(tmp_path, shared_by(2)))
     with leading(tmp_path, shared_by(2)) as leader:
         assert leader is not None
         leader.gather(nobody)
@@ -264,44 +263,52 @@ def test_a_new_head_is_joined_by_a_node_that_lives(tmp_path: Path) -> None:
     assert other.error is None and sum(one.endswith(": joined.") for one in other.told) == 2
 
 
-def test_a_part_that_failed_elsewhere(pair: tuple[Head, Puppet]) -> None:
+def test_a_part_that_failed_elsewhere(pair: tuple[Leader, Puppet]) -> None:
     leader, puppet = pair
-    meeting = leader.call(training(shared_by(2)))
-    assert (meeting.nodes, meeting.rank, meeting.address) == (2, 0, "127.0.0.1") and meeting.port > 0
+    rendezvous = leader.assign(training(shared_by(2)))
+    assert (rendezvous.nodes, rendezvous.rank, rendezvous.address) == (
+        2,
+        0,
+        "127.0.0.1",
+    ) and rendezvous.port > 0
     assert not leader.broken()
-    puppet.say(answer=Answer(call=1, code=137, failure=End(exit_code=75, reason="ended by SIGKILL")))
-    until(lambda: leader._failure(leader._others[0]) is not None)
+    puppet.say(
+        result=PartResult(assignment=1, code=137, failure=Exit(exit_code=75, reason="ended by SIGKILL"))
+    )
+    until(lambda: leader._failure(leader._peers[0]) is not None)
     assert not leader.broken()  # this one's part is given time to say something itself
     until(leader.broken)
     found = leader.verdict(1, VZeroError("Connection closed by peer"))
     assert isinstance(found, InterruptedRun) and str(found) == "Node 1: ended by SIGKILL"
-    assert leader._voice.state.call is None
+    assert leader.own.state.assignment is None
 
 
-def test_a_part_that_failed_here_is_not_blamed_on_others(pair: tuple[Head, Puppet]) -> None:
+def test_a_part_that_failed_here_is_not_blamed_on_others(pair: tuple[Leader, Puppet]) -> None:
     leader, puppet = pair
-    leader.call(training(shared_by(2)))
-    puppet.say(answer=Answer(call=1, code=1, failure=End(exit_code=1, reason="Connection closed by peer")))
+    leader.assign(training(shared_by(2)))
+    puppet.say(
+        result=PartResult(assignment=1, code=1, failure=Exit(exit_code=1, reason="Connection closed by peer"))
+    )
     own = InputError("no such picture")
     assert leader.verdict(2, own) is own
-    leader.call(training(shared_by(2)))
+    leader.assign(training(shared_by(2)))
     assert not leader.broken()  # an answer to an earlier call
-    puppet.say(answer=Answer(call=2, code=None))
+    puppet.say(result=PartResult(assignment=2, code=None))
     assert leader.verdict(-9, InterruptedRun("here")).args == ("here",)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"agent": "b"}, "Node 1 was started again"),
-        ({"end": End(exit_code=75, reason="Stopped by SIGTERM.")}, "Node 1 left: Stopped by SIGTERM"),
+        ({"process": "b"}, "Node 1 was started again"),
+        ({"exit": Exit(exit_code=75, reason="Stopped by SIGTERM.")}, "Node 1 left: Stopped by SIGTERM"),
     ],
 )
 def test_a_node_that_is_no_longer_the_one_it_was(
-    pair: tuple[Head, Puppet], change: dict[str, Any], sentence: str
+    pair: tuple[Leader, Puppet], change: dict[str, Any], sentence: str
 ) -> None:
     leader, puppet = pair
-    leader.call(training(shared_by(2)))
+    leader.assign(training(shared_by(2)))
     puppet.say(**change)
     time.sleep(0.05)
     leader.broken()
@@ -314,15 +321,15 @@ def test_a_node_that_falls_silent_ends_the_stage(tmp_path: Path) -> None:
         assert leader is not None
         Puppet(tmp_path, leader)
         leader.gather(nobody)
-        leader.call(training(shared_by(2)))
+        leader.assign(training(shared_by(2)))
         found = leader.verdict(1, VZeroError("Connection closed by peer"))
     assert isinstance(found, InterruptedRun) and "Node 1 has given no sign of life" in str(found)
 
 
-def test_the_head_lives_while_its_runner_is_busy(tmp_path: Path) -> None:
+def test_the_leader_lives_while_its_runner_is_busy(tmp_path: Path) -> None:
     with leading(tmp_path, shared_by(2, silent=0.5)):
-        ear = Ear(tmp_path, 0)
-        until(lambda: ear.hear() is not None and ear.changes >= 4)
+        peer = PeerState(tmp_path, 0)
+        until(lambda: peer.read() is not None and peer.changes >= 4)
 
 
 def test_which_node_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,13 +369,13 @@ def test_where_nodes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_nodes_part_of_a_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     preset = shared_by(2, 20.0, 20.0, "launch.processes=2", "engine.threads=4")
-    meeting = Meeting(2, 1, "127.0.0.1", 29511)
-    found = supervise.environment(preset, training(preset), meeting)
+    rendezvous = Rendezvous(2, 1, "127.0.0.1", 29511)
+    found = supervise.environment(preset, training(preset), rendezvous)
     assert found["OMP_NUM_THREADS"] == "2" and found["GLOO_SOCKET_IFNAME"] == "lo"
-    words = supervise.command_of(tmp_path, preset, training(preset), meeting)
+    words = supervise.command_of(tmp_path, preset, training(preset), rendezvous)
     assert words[4:9] == ["4", "2", "1", "127.0.0.1", "29511"]
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
-    assert supervise.environment(preset, training(preset), meeting)["GLOO_SOCKET_IFNAME"] == "ib0"
+    assert supervise.environment(preset, training(preset), rendezvous)["GLOO_SOCKET_IFNAME"] == "ib0"
 
 
 def test_the_first_process_of_each_machine_answers_its_others(monkeypatch: pytest.MonkeyPatch) -> None:

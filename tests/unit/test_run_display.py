@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness.runs import display
-from harness.runs.watch import Position, Watch
+from harness.runs.progress import Position, ProgressReader
 from vzero.presets import load_preset
 from vzero.runtime.progress import Progress
 from vzero.selfplay import plan
@@ -31,7 +31,7 @@ def write(path: Path, *rows: tuple[float, int, int, str]) -> None:
 
 def test_time_left_follows_from_this_attempt_only(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
-    watch = Watch(path, begin=100.0)
+    watch = ProgressReader(path, begin=100.0)
     assert watch.refresh() is None
     write(path, (10.0, 1, 20, "steps"), (11.0, 4, 20, "steps"))
     assert watch.refresh() is None  # rows of an earlier attempt
@@ -50,12 +50,12 @@ def test_another_unit_begins_a_rate_of_its_own(tmp_path: Path) -> None:
         (50.0, 0, 100, "votes"),
         (60.0, 50, 100, "votes"),
     )
-    assert Watch(path, begin=0.0).refresh().eta == pytest.approx(10.0)
+    assert ProgressReader(path, begin=0.0).refresh().eta == pytest.approx(10.0)
 
 
 def test_torn_hostile_and_restarted_files_are_harmless(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
-    watch = Watch(path, begin=0.0)
+    watch = ProgressReader(path, begin=0.0)
     path.write_bytes(b'\xff\xfe\n[1]\nnull\n{"time": "x"}\n{"time": 1, "done": 3, "total": 9, "unit": "st')
     assert watch.refresh() is None
     with open(path, "ab") as stream:
@@ -70,7 +70,7 @@ def test_torn_hostile_and_restarted_files_are_harmless(tmp_path: Path) -> None:
 
 def test_it_reads_what_a_stage_writes(tmp_path: Path) -> None:
     Progress(tmp_path / "work" / "p.jsonl").update(2, 7, "images", {"reward": 0.5})
-    assert Watch(tmp_path / "work" / "p.jsonl", begin=0.0).refresh() == Position(
+    assert ProgressReader(tmp_path / "work" / "p.jsonl", begin=0.0).refresh() == Position(
         2, 7, "images", {"reward": 0.5}, None
     )
 

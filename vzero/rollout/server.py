@@ -33,7 +33,8 @@ from vzero.errors import InputError, InterruptedRun
 from vzero.rollout.client import MODELS, Endpoint, RemoteServer, RetryPolicy, ServedEngine, Server
 from vzero.rollout.vllm_engine import ENVIRONMENT, whole_prompts
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
-from vzero.runtime import artefacts, processes, watchdog
+from vzero.runtime import artefacts, processes
+from vzero.runtime.watchdog import watchdog_command
 
 LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
@@ -59,7 +60,6 @@ class LocalServer:
         self._launch = launch
         self._start_seconds = start_seconds
         self._popen: subprocess.Popen[bytes] | None = None
-        self._owner_end: int | None = None
         self._endpoint: Endpoint | None = None
         self._starts = 0
 
@@ -75,26 +75,10 @@ class LocalServer:
     def start(self) -> None:
         """Start the process; `wait` tells when it answers. What it prints goes where this process prints."""
         port, name, token = _free_port(), f"vzero-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
-        read, write = os.pipe()
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            str(watchdog.__file__),
-            str(read),
-            *self._launch.command(name, port),
-        ]
+        command = watchdog_command([*self._launch.command(name, port)])
         environment = {**os.environ, **self._launch.environment, "VLLM_API_KEY": token}
-        try:
-            self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(read,), process_group=0
-            )
-        except BaseException:
-            os.close(write)
-            raise
-        finally:
-            os.close(read)
-        self._owner_end, self._starts = write, self._starts + 1
+        self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, process_group=0)
+        self._starts += 1
         self._endpoint = Endpoint(f"http://{LOOPBACK}:{port}", name, token)
 
     def wait(self) -> None:
@@ -145,9 +129,7 @@ class LocalServer:
         finally:
             _signal(popen, signal.SIGKILL)
             popen.wait()
-            if self._owner_end is not None:
-                os.close(self._owner_end)
-            self._owner_end = self._endpoint = None
+            self._endpoint = None
 
 
 def _signal(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,9 +1,9 @@
-"""Runs one command that must not outlive its owner: `python watchdog.py FD COMMAND…`.
+"""Runs one command that must not outlive its owner: `python watchdog.py OWNER_PID COMMAND…`.
 
-FD is the reading end of a pipe whose other end the owner keeps open and never writes to. When the owner ends,
-however it ends, the kernel closes that end, and the whole process group, which this program leads, is killed.
-When the watchdog itself is killed, so is the command (PR_SET_PDEATHSIG, Linux). Only the standard library is
-imported, for a start within milliseconds. Exits with the command's code, or 128 + its signal.
+The owner starts this file as the leader of a process group of its own. When the owner ends, however it ends,
+the whole group is killed, grandchildren too. When the watchdog itself is killed, so is the command
+(PR_SET_PDEATHSIG, Linux). Only the standard library is imported, for a start within milliseconds. Exits with
+the command's code, or 128 + its signal.
 """
 
 from __future__ import annotations
@@ -13,32 +13,44 @@ import os
 import signal
 import sys
 import threading
+import time
 
+POLL = 0.05  # seconds between two looks at the owner
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 
-def kill_group_at_end_of(descriptor: int) -> None:
-    """Wait until the pipe is closed at its other end, then end everything in this group."""
-    while os.read(descriptor, 1):
-        pass
+def watchdog_command(command: list[str]) -> list[str]:
+    """`command` under a watchdog whose owner is this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
+def kill_group_after(owner: int) -> None:
+    """Wait until `owner` has ended, then kill everything in this group.
+
+    The kernel could signal the owner's death (PR_SET_PDEATHSIG), but it would do so already when the *thread*
+    that started this process ends.
+    """
+    while os.getppid() == owner:
+        time.sleep(POLL)
     os.killpg(0, signal.SIGKILL)
 
 
-def main(descriptor: int, command: list[str]) -> int:
+def main(owner: int, command: list[str]) -> int:
     """Run `command` to its end, or to the owner's."""
+    for number in STOPS:  # they reach the whole group: the command acts on them, and is waited for
+        signal.signal(number, lambda *_: None)
     watchdog = os.getpid()
     child = os.fork()
     if child == 0:
-        os.close(descriptor)
+        for number in STOPS:
+            signal.signal(number, signal.SIG_DFL)
         if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != watchdog:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != watchdog:  # it died before prctl
             os._exit(1)
         os.execv(command[0], command)
-    signal.signal(
-        signal.SIGTERM, lambda *_: None
-    )  # sent to the group: the command gets it too, and is waited for
-    threading.Thread(target=kill_group_at_end_of, args=(descriptor,), daemon=True).start()
+    threading.Thread(target=kill_group_after, args=(owner,), daemon=True).start()
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code

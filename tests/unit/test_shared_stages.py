@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs import shared_stages as stores
-from harness.runs.shared_stages import Store
+from harness.runs.shared_stages import SharedStages
 from vzero.runtime import artefacts
 
 
@@ -22,7 +21,7 @@ def sealed_stage(folder: Path, text: str = "one", seed: int = 0) -> str:
 
 
 def test_a_stage_is_linked_in_and_out(tmp_path: Path) -> None:
-    store, made, taken = Store(tmp_path / "store"), tmp_path / "made", tmp_path / "taken"
+    store, made, taken = SharedStages(tmp_path / "store"), tmp_path / "made", tmp_path / "taken"
     digest = sealed_stage(made)
     assert store.fetch(digest, taken) is None
     store.publish(made)
@@ -42,7 +41,7 @@ def test_a_stage_is_linked_in_and_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["change", "delete", "add", "torn manifest"])
 def test_a_damaged_stage_is_dropped_and_made_anew(tmp_path: Path, harm: str) -> None:
-    store, made = Store(tmp_path / "store"), tmp_path / "made"
+    store, made = SharedStages(tmp_path / "store"), tmp_path / "made"
     digest = sealed_stage(made)
     store.publish(made)
     entry = tmp_path / "store" / digest
@@ -66,7 +65,7 @@ def test_a_damaged_stage_is_dropped_and_made_anew(tmp_path: Path, harm: str) -> 
 
 
 def test_a_stage_of_another_spec_under_this_name_is_not_taken(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = SharedStages(tmp_path / "store")
     digest, other = sealed_stage(tmp_path / "made"), "0" * 64
     store.publish(tmp_path / "made")
     (tmp_path / "store" / digest).rename(tmp_path / "store" / other)
@@ -76,7 +75,7 @@ def test_a_stage_of_another_spec_under_this_name_is_not_taken(tmp_path: Path) ->
 def test_a_kill_while_linking_leaves_nothing_that_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, made, link, count = Store(tmp_path / "store"), tmp_path / "made", os.link, []
+    store, made, link, count = SharedStages(tmp_path / "store"), tmp_path / "made", os.link, []
 
     def dies(*words: object, **more: object) -> None:
         if len(count) == 2:  # all files are linked, the manifest is not
@@ -101,7 +100,7 @@ def test_a_kill_while_linking_leaves_nothing_that_counts(
 
 
 def test_leftovers_of_dead_processes_are_swept_and_others_are_not(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = SharedStages(tmp_path)
     dead = multiprocessing.get_context("spawn").Process(target=int)
     dead.start()
     dead.join()
@@ -116,7 +115,7 @@ def test_where_links_are_refused_files_are_copied(tmp_path: Path, monkeypatch: p
         raise PermissionError(1, "no links here")
 
     monkeypatch.setattr(os, "link", refuses)
-    store = Store(tmp_path / "store")
+    store = SharedStages(tmp_path / "store")
     digest = sealed_stage(tmp_path / "made")
     store.publish(tmp_path / "made")
     assert store.fetch(digest, tmp_path / "taken") is not None
@@ -124,7 +123,7 @@ def test_where_links_are_refused_files_are_copied(tmp_path: Path, monkeypatch: p
 
 
 def _work(folder: Path, log: Path, digest: str) -> None:
-    store = Store(folder)
+    store = SharedStages(folder)
     with store.claim(digest, lambda: artefacts.append_jsonl(log.with_suffix(".waits"), {"pid": os.getpid()})):
         if store.fetch(digest, log.parent / f"taken-{os.getpid()}") is None:
             artefacts.append_jsonl(log, {"pid": os.getpid()})
@@ -134,8 +133,7 @@ def _work(folder: Path, log: Path, digest: str) -> None:
             store.publish(made)
 
 
-def test_two_processes_do_a_stage_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "POLL", 0.05)
+def test_two_processes_do_a_stage_once(tmp_path: Path) -> None:
     digest = sealed_stage(tmp_path / "scratch")
     context = multiprocessing.get_context("fork")
     workers = [

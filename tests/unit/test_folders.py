@@ -1,4 +1,4 @@
-"""Runs and evaluations refuse the same foreign places in the same words, and delete nothing that they did not
+"""Runs and evaluations refuse the same foreign folders in the same words, and delete nothing that they did not
 write."""
 
 from __future__ import annotations

@@ -1,0 +1,193 @@
+"""The folder that a command writes into: new, empty, or left by an earlier attempt with the same settings.
+
+Anything else is refused untouched. One process works in it at a time: the operating system holds the lock,
+which dies with its holder, so none is ever stale.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vzero.errors import FULL_DISK, InputError
+from vzero.presets import differences
+from vzero.runtime import artefacts
+
+RECORD = "run.json"  # what a folder is of, and from which settings; written first, deleted last
+LOCK = ".lock"
+PATIENCE = 3.0  # seconds; the stage of a runner that was just killed needs a moment to die and let go
+Settings = Mapping[str, Any]
+
+
+class Busy(InputError):
+    """Another process works in the folder."""
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What one command's folders are.
+
+    Attributes:
+        what, holds: in words, for refusals: "a run directory", "a run".
+        section: key of the settings in the record.
+        content: all that the command writes, beside the record; `--fresh` deletes nothing else.
+    """
+
+    what: str
+    holds: str
+    section: str
+    content: tuple[str, ...]
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The record of such a folder.
+
+        Raises:
+            InputError: it has none.
+        """
+        try:
+            stored = artefacts.read_json(folder / RECORD)
+            if isinstance(stored, dict) and isinstance(stored.get(self.section), dict):
+                return stored
+        except (ValueError, OSError):
+            pass
+        raise InputError(
+            f"{folder} is not {self.what} (no {RECORD} of one); give one, or choose another --out."
+        )
+
+
+@dataclass(frozen=True)
+class OpenFolder:
+    """A locked folder: where, the lock's descriptor, and whether this opening created it."""
+
+    folder: Path
+    lock: int
+    created: bool
+
+
+@contextmanager
+def opened(
+    folder: Path,
+    kind: FolderKind,
+    settings: Settings,
+    fresh: bool,
+    changed: Callable[[Settings, Settings], Sequence[str]] = differences,
+) -> Iterator[OpenFolder]:
+    """Create or resume the work in `folder` and hold its lock.
+
+    Args:
+        settings: all that determines the result, as JSON values.
+        fresh: delete what an earlier attempt left first.
+        changed: of (stored, wanted) settings, the names of those that forbid a resume.
+
+    Raises:
+        InputError: it holds something else, or other settings, another process works in it, or it cannot be
+            written.
+    """
+    prepare(folder, kind.what, RECORD, kind.read)
+    with locked(folder) as lock:
+        if fresh:
+            _empty(folder, (*kind.content, RECORD))
+        created = not (folder / RECORD).exists()
+        if created:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            record = {kind.section: settings, "created": now, "provenance": artefacts.provenance()}
+            artefacts.write_json(folder / RECORD, record)
+        elif names := changed(kind.read(folder)[kind.section], settings):
+            raise InputError(
+                f"{folder} holds {kind.holds} with other settings ({', '.join(names)}); "
+                "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
+            )
+        yield OpenFolder(folder, lock, created)
+
+
+def prepare(folder: Path, what: str, record: str, read: Callable[[Path], object]) -> None:
+    """Make sure that `folder` is there and may be written into.
+
+    Args:
+        what: what it should be, for the refusal.
+        record: a file that every such folder has.
+        read: raises unless the record in the folder is of such a one.
+
+    Raises:
+        InputError: it holds something else, is no folder, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in folder.iterdir()]
+    except FileExistsError:
+        raise InputError(f"{folder} is a file, not a folder; choose another --out.") from None
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        verb = "read" if folder.is_dir() else "create"
+        raise InputError(f"Cannot {verb} {folder}: {error.strerror}; choose another --out.") from None
+    if record in names:
+        read(folder)
+    elif any(name != LOCK and not name.startswith(f".{record}.") for name in names):
+        raise InputError(f"{folder} is not empty and not {what} (no {record}); choose another --out.")
+
+
+@contextmanager
+def locked(folder: Path, patience: float | None = None) -> Iterator[int]:
+    """Hold the lock of `folder`, which exists; gives its open descriptor.
+
+    Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner
+    keeps a second run out.
+
+    Args:
+        patience: seconds to wait for another holder; default: `PATIENCE`.
+
+    Raises:
+        Busy: another process holds it.
+        InputError: the folder cannot be written or locked.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from None
+    try:
+        _lock(descriptor, folder, time.monotonic() + (PATIENCE if patience is None else patience))
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, give_up: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                raise Busy(
+                    f"Another run (process {holder}) is working in {folder}; "
+                    "wait for it or choose another --out."
+                ) from None
+            time.sleep(0.1)
+        except OSError as error:
+            raise InputError(
+                f"The file system of {folder} cannot lock files ({error.strerror}); choose another --out."
+            ) from None
+
+
+def _empty(folder: Path, names: Sequence[str]) -> None:
+    """Delete `names` in this order; the rest of `folder`, and what links lead to, is left alone."""
+    for name in names:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
