@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from vzero.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.doctor import Finding
+    from harness.doctor import Facts, Finding, Needs
     from vzero.config import Preset
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
@@ -24,32 +24,64 @@ def doctor(
     preset: options.PresetName = "pocket",
     out: Annotated[Path, typer.Option("--out", help="Where the run would write.")] = Path("runs"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only what takes no time: no torch, no GPU query, no network.")
+        bool,
+        typer.Option("--quick", help="Only what takes no time: no import, no GPU query, no network."),
     ] = False,
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Look for what would stop a run on this machine, and say how to mend it. Changes nothing; exit code 1 if
+    """Look for what would stop a run on this machine, and say how to fix it. Changes nothing; exit code 1 if
     something fails.
 
     Example: vzero-harness doctor --preset qwen2.5-vl-3b
     """
-    from harness.doctor import diagnose, gather, needs_of
+    from dataclasses import asdict
+
+    from harness.doctor import diagnose, gather
     from vzero.presets import load_preset
 
     wanted = load_preset(preset, set_ or [])
-    findings = [*diagnose(gather(quick, wanted.model, out), needs_of(wanted)), *_benchmarks(wanted)]
+    facts = gather(quick, wanted.model, out)
+    findings = [*diagnose(facts, needs(wanted, facts)), *_benchmarks(wanted)]
     failed = any(finding.level == "fail" for finding in findings)
     if json:
-        print(dumps(_as_json(findings, quick), indent=2))
+        checks = [asdict(one) for one in findings]
+        print(dumps({"healthy": not failed, "quick": quick, "checks": checks}, indent=2))
     else:
         _show(findings, options.console(json))
     raise typer.Exit(1 if failed else 0)
 
 
+def needs(preset: Preset, facts: Facts) -> Needs:
+    """What `preset` asks for; disk and memory as `plan` computes them for the GPUs that are here."""
+    from dataclasses import replace
+
+    from harness.doctor import needs_of
+
+    least = needs_of(preset)
+    if facts.quick:  # a plan builds the model's layers, which imports torch
+        return least
+    from harness.perf.plan import plan
+    from harness.perf.plan.work import BASE
+
+    card = min(gpu.total for gpu in facts.gpus) / 1e9 if facts.gpus else None
+    try:
+        made = plan.make(preset, least.gpus, plan.choose_machine(least.gpus, None, card))
+    except InputError:  # the model's config is not on disk yet, which the check of the model says
+        return least
+    fullest = int(max(phase.total for phase in made.phases))
+    written = int(sum(made.disk.values()) - made.disk[BASE])
+    return replace(
+        least,
+        gpu_memory=int(fullest / plan.FILL) if least.gpus else 0,
+        memory=least.memory if least.gpus else max(least.memory, fullest),
+        disk=max(least.disk, written),
+        download=int(made.disk[BASE]),
+    )
+
+
 def _benchmarks(preset: Preset) -> list[Finding]:
-    from harness.doctor import Finding
-    from harness.doctor.checks import benchmarks
+    from harness.doctor.checks import Finding, benchmarks
     from harness.evals.benchmarks import named
     from harness.evals.rows import absent
 
@@ -61,16 +93,6 @@ def _benchmarks(preset: Preset) -> list[Finding]:
     return [] if finding is None else [finding]
 
 
-def _as_json(findings: list[Finding], quick: bool) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "healthy": not any(one.level == "fail" for one in findings),
-        "quick": quick,
-        "checks": [asdict(one) for one in findings],
-    }
-
-
 def _show(findings: list[Finding], terminal: Console) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -78,12 +100,11 @@ def _show(findings: list[Finding], terminal: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for finding in findings:
         mark, style = _MARKS[finding.level]
-        told = Text("".join(c if c.isprintable() else "?" for c in finding.found))
-        if finding.mend:
-            told.append(f"\n{finding.mend}", style="italic")
-        table.add_row(Text(mark, style=style), Text(finding.name), told)
+        found = Text("".join(c if c.isprintable() else "?" for c in finding.found))
+        if finding.fix:
+            found.append(f"\n{finding.fix}", style="italic")
+        table.add_row(Text(mark, style=style), Text(finding.name), found)
     terminal.print(table)
-    worst = [sum(one.level == level for one in findings) for level in ("fail", "warn")]
-    terminal.print(
-        f"\n{worst[0]} to mend, {worst[1]} to know of, {len(findings) - sum(worst)} in order", highlight=False
-    )
+    fail, warn = (sum(one.level == level for one in findings) for level in ("fail", "warn"))
+    summary = f"\n{fail} to fix, {warn} to know of, {len(findings) - fail - warn} in order"
+    terminal.print(summary, highlight=False)

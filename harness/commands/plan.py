@@ -16,9 +16,7 @@ def plan(
     preset: options.PresetName = "pocket",
     gpus: Annotated[
         int | None,
-        typer.Option(
-            "--gpus", min=0, help="GPUs of a node that are there; default: what the preset asks for."
-        ),
+        typer.Option("--gpus", min=0, help="GPUs of a node; default: what the preset asks for."),
     ] = None,
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")
@@ -38,8 +36,8 @@ def plan(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be seen. Exit code 1
-    if it does not fit.
+    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be significant. Exit
+    code 1 if it does not fit.
 
     Example: vzero-harness plan --preset qwen2.5-vl-7b --gpus 8 --gpu h100
     """
@@ -51,8 +49,8 @@ def plan(
     wanted = load_preset(preset, set_ or [])
     there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus
     machine = planning.choose_machine(there if wanted.launch.gpus else 0, gpu, gpu_memory)
-    pixels = _pixels(picture) if picture else (42, 42) if wanted.images.source == "pocket" else (640, 480)
-    made = planning.make(wanted, there, machine, pixels, seeds, Assumptions(completion_tokens=completion))
+    pixels, assumed = _pixels(picture), Assumptions(completion_tokens=completion)
+    made = planning.make(wanted, there, machine, pixels, seeds, assumed)
     if json:
         print(dumps(planning.as_json(made), indent=2, allow_nan=False))
     else:
@@ -60,8 +58,10 @@ def plan(
     raise typer.Exit(1 if made.refusals else 0)
 
 
-def _pixels(text: str) -> tuple[int, int]:
+def _pixels(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if match is None or "0" in (match.group(1), match.group(2)):
+    if match is None or "0" in match.groups():
         raise InputError(f"--picture takes pixels as WxH, e.g. 1024x768; got {text!r}.")
-    return int(match.group(1)), int(match.group(2))
+    return int(match[1]), int(match[2])

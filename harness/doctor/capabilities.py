@@ -11,9 +11,7 @@ from pathlib import Path
 from vzero.config import Preset
 from vzero.errors import InputError
 
-DRIVER = Path(
-    "/proc/driver/nvidia/version"
-)  # a file that the kernel module shows; asking torch would take seconds
+DRIVER = Path("/proc/driver/nvidia/version")  # shown by the kernel module; asking torch would take seconds
 
 
 def missing(preset: Preset, evaluates: bool = True) -> list[str]:
@@ -22,10 +20,11 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
     Args:
         evaluates: whether the held-out suites are to be run as well.
     """
-    launch, found = preset.launch, []
-    if preset.lora is not None and launch.strategy == "fsdp2":
+    found = []
+    if preset.lora is not None and preset.launch.strategy == "fsdp2":
         found.append(
-            'low-rank adapters on weights that are split over GPUs (lora with launch.strategy "fsdp2"; "ddp" keeps them whole)'
+            "low-rank adapters on weights that are split over GPUs "
+            '(lora with launch.strategy "fsdp2"; "ddp" keeps them whole)'
         )
     if evaluates:
         from harness.evals.catalogue import suites
@@ -43,14 +42,15 @@ def require(preset: Preset, evaluates: bool = True) -> None:
     Raises:
         InputError: naming everything that is missing, or the GPU.
     """
-    found = missing(preset, evaluates)
-    if not found and preset.launch.gpus and not DRIVER.exists():
-        raise InputError(
-            f"The preset {preset.name} trains on a GPU and no NVIDIA driver is to be seen; `vzero-harness doctor --preset {preset.name}` "
-            "says what to do, --set launch.gpus=0 trains on the CPU."
-        )
-    if found:
+    if found := missing(preset, evaluates):
         raise InputError(
             f"The preset {preset.name} cannot be run by this version, which lacks {'; '.join(found)}. "
-            "`vzero-harness plan` computes what it would take; change those settings with --set, or choose another preset."
+            "`vzero-harness plan` computes what it would take; change those settings with --set, or choose "
+            "another preset."
+        )
+    if preset.launch.gpus and not DRIVER.exists():
+        raise InputError(
+            f"The preset {preset.name} trains on a GPU and no NVIDIA driver is to be seen; "
+            f"`vzero-harness doctor --preset {preset.name}` says what to do, "
+            "--set launch.gpus=0 trains on the CPU."
         )

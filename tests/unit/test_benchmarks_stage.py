@@ -133,7 +133,7 @@ def test_the_doctor_names_the_benchmarks_that_are_missing(rows: Path) -> None:
         said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         found[place] = next(one for one in json.loads(said.stdout)["checks"] if one["name"] == "benchmarks")
     assert found[rows]["level"] == "ok"
-    assert found[rows / "none"]["level"] == "fail" and "fetch --suites mmstar" in found[rows / "none"]["mend"]
+    assert found[rows / "none"]["level"] == "fail" and "fetch --suites mmstar" in found[rows / "none"]["fix"]
 
 
 def answer(letter: str | None, right: bool, strict: bool | None = None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
-from harness.doctor import Facts, Needs, diagnose, gather, needs_of
-from harness.doctor.facts import Gpu, parse_gpus
+from harness.commands.doctor import needs as needs_with_plan
+from harness.doctor import Facts, Needs, diagnose, gather, imports, needs_of
+from harness.doctor.facts import Gpu, Place, parse_gpus
 from vzero.presets import load_preset
 
 GIB = 2**30
@@ -26,7 +30,7 @@ LAPTOP = Facts(
     packages={},
     torch="2.13.0+cpu",
     torch_cuda=None,
-    import_error=None,
+    imports={},
     cuda_works=False,
     driver=None,
     gpus=None,
@@ -35,12 +39,8 @@ LAPTOP = Facts(
     memory=16 * GIB,
     memory_limit=None,
     shared_memory=8 * GIB,
-    run_folder="runs",
-    run_free=100 * GIB,
-    run_refused=None,
-    cache_folder="/home/x/.cache/huggingface",
-    cache_free=100 * GIB,
-    cache_refused=None,
+    run=Place("runs", 100 * GIB, None),
+    cache=Place("/home/x/.cache/huggingface", 100 * GIB, None),
     compiler=None,
     headers=False,
     open_files=(65536, 65536),
@@ -94,7 +94,7 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ({"machine": "aarch64"}, POCKET, "system", "warn"),
         ({"packages": {"trl": (">=1.16", "1.10")}}, POCKET, "packages", "fail"),
         ({"torch": None}, POCKET, "torch", "fail"),
-        ({"import_error": "RuntimeError: operator torchvision::nms does not exist"}, POCKET, "torch", "fail"),
+        ({"imports": {"torchvision": "RuntimeError: operator torchvision::nms"}}, POCKET, "imports", "fail"),
         ({"torch_cuda": None}, EIGHT, "torch", "fail"),
         ({"torch_cuda": None}, POCKET, "torch", "warn"),  # a driver is there, so a GPU goes to waste
         ({"driver": None}, POCKET, "CUDA driver", "warn"),
@@ -117,11 +117,11 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
         ),  # docker's default; the pocket world does not use it
         ({"shared_memory": 64 * 2**20}, EIGHT, "shared memory", "fail"),
         ({"shared_memory": 2 * GIB}, EIGHT, "shared memory", "warn"),
-        ({"run_free": GIB // 2}, POCKET, "disk", "fail"),
-        ({"run_free": 3 * GIB // 2}, POCKET, "disk", "warn"),
-        ({"run_refused": "/data cannot be written by user 10001"}, POCKET, "disk", "fail"),
-        ({"cache_refused": "/root cannot be written by user 10001"}, POCKET, "cache", "warn"),
-        ({"cache_refused": "/root cannot be written by user 10001"}, EIGHT, "cache", "fail"),
+        ({"run": Place("runs", GIB // 2, None)}, POCKET, "disk", "fail"),
+        ({"run": Place("runs", 3 * GIB // 2, None)}, POCKET, "disk", "warn"),
+        ({"run": Place("/data", GIB, "/data cannot be written by user 10001")}, POCKET, "disk", "fail"),
+        ({"cache": Place("/root", GIB, "/root cannot be written by user 10001")}, POCKET, "cache", "warn"),
+        ({"cache": Place("/root", GIB, "/root cannot be written by user 10001")}, EIGHT, "cache", "fail"),
         ({"open_files": (128, 128)}, POCKET, "open files", "fail"),
         ({"open_files": (1024, 4096)}, EIGHT, "open files", "warn"),
         ({"open_files": (-1, -1)}, EIGHT, "open files", None),  # RLIM_INFINITY
@@ -146,10 +146,38 @@ def test_one_thing_wrong_is_found_and_nothing_else(
     found = levels(replace(NODE, **change), needs)
     assert found == ({} if level is None else {name: level})
     for finding in diagnose(replace(NODE, **change), needs):
-        assert (finding.level == "ok") == (finding.mend == ""), (
-            "whatever is not in order has its mend, and nothing else has"
+        assert (finding.level == "ok") == (finding.fix == ""), (
+            "whatever is not in order has its fix, and nothing else has"
         )
-        assert not finding.mend or (finding.mend.endswith(".") and "\n" not in finding.mend)
+        assert not finding.fix or (finding.fix.endswith(".") and "\n" not in finding.fix)
+
+
+def test_disk_and_memory_are_those_of_the_plan() -> None:
+    """By hand: checkpoints of float32 weights, Adam's moments, the states of a training."""
+    needs = needs_with_plan(load_preset("qwen2.5-vl-7b"), NODE)
+    weights = 8_292_166_656
+    assert needs.disk == pytest.approx(4 * 4 * weights + 3 * 12 * weights, rel=0.01)
+    assert needs.download == 2 * weights
+    assert levels(NODE, needs) == {"disk": "fail"}
+    large = replace(NODE, run=Place("runs", 1000 * GIB, None))
+    assert levels(large, needs) == {}
+    assert levels(replace(large, cache=Place("/c", 10 * GIB, None)), needs) == {"cache": "fail"}
+    full = needs_with_plan(load_preset("qwen2.5-vl-3b-1gpu"), NODE)  # 20 bytes a weight do not fit 80 GiB
+    assert full.gpu_memory > 20 * 3_754_622_976
+    assert levels(large, full) == {"GPUs": "fail"}
+    cards = tuple(Gpu("H200", 141 * GIB, 0) for _ in range(8))
+    assert levels(replace(large, gpus=cards), full) == {}
+
+
+def test_memory_of_a_process_on_the_cpu_is_that_of_the_plan() -> None:
+    small = needs_with_plan(load_preset("pocket"), LAPTOP)
+    assert small == Needs()  # never less than what libraries and other processes take
+    wide = load_preset("pocket", ["solver.grpo.micro_batch=3200", "solver.grpo.prompts_per_step=640",
+                                  "solver.grpo.prompts_per_generation=640"])  # fmt: skip
+    asked = needs_with_plan(wide, LAPTOP)
+    assert asked.memory > 5 * GIB
+    assert levels(replace(LAPTOP, memory=5 * GIB), asked) == {"memory": "fail"}
+    assert needs_with_plan(wide, replace(LAPTOP, quick=True)) == Needs()  # a quick look makes no plan
 
 
 @pytest.mark.parametrize(
@@ -167,8 +195,8 @@ def test_vllm_is_looked_for_wherever_a_setting_asks_for_it(words: list[str], ask
     assert needs.vllm == asked
     told = [finding for finding in diagnose(LAPTOP, needs) if finding.name == "vLLM"]
     assert [finding.level for finding in told] == ["fail"] * bool(asked)
-    for finding in told:  # the mend, carried out, is one
-        without = finding.mend.rstrip(".").split("--set ")[1:]
+    for finding in told:  # the fix, carried out, is one
+        without = finding.fix.rstrip(".").split("--set ")[1:]
         assert all(one.split("=")[0] in finding.found for one in asked)
         assert needs_of(load_preset("smoke", [*words, *map(str.strip, without)])).vllm == ()
 
@@ -182,15 +210,13 @@ def test_gpus_are_read_as_nvidia_smi_prints_them() -> None:
 
 
 def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> None:
-    import torch
-
     facts = gather(quick=True, run_folder=tmp_path / "not" / "yet")
     assert facts.python == sys.version_info[:3]
     assert (facts.torch, facts.torch_cuda) == (
         torch.__version__,
         torch.version.cuda,
     )  # read from a file there, imported here
-    assert facts.run_refused is None and facts.run_free is not None and facts.run_free > 0
+    assert facts.run.refused is None and facts.run.free is not None and facts.run.free > 0
     assert not (tmp_path / "not").exists()
     assert facts.packages == {}
     assert (facts.vllm is None) == (find_spec("vllm") is None)
@@ -198,15 +224,16 @@ def test_facts_of_this_machine_agree_with_what_python_says(tmp_path: Path) -> No
 
 def test_a_file_where_the_run_should_go_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    assert gather(quick=True, run_folder=tmp_path / "runs").run_refused == f"{tmp_path / 'runs'} is a file"
+    assert gather(quick=True, run_folder=tmp_path / "runs").run.refused == f"{tmp_path / 'runs'} is a file"
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "harness", "doctor", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env={**os.environ, **(environment or {})},
         check=False,
     )
 
@@ -222,8 +249,33 @@ def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
     assert [one["name"] for one in told["checks"] if one["level"] == "fail"] == ["disk"]
 
 
+def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stages_import(
+    tmp_path: Path,
+) -> None:
+    """As a free resolve once left it: a filelock without the module that lmms-eval reaches into. All declared
+    ranges were met, and the first evaluation died."""
+    import filelock
+
+    shutil.copytree(Path(filelock.__file__).parent, tmp_path / "filelock")
+    for path in (tmp_path / "filelock").glob("*.py"):
+        path.write_text(path.read_text().replace("_api", "_core"))
+    (tmp_path / "filelock" / "_api.py").rename(tmp_path / "filelock" / "_core.py")
+    answer = run("--json", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    checks = {one["name"]: one for one in json.loads(answer.stdout)["checks"]}
+    assert answer.returncode == 1 and checks["imports"]["level"] == "fail"
+    assert "filelock._api: ModuleNotFoundError" in checks["imports"]["found"]
+    assert "filelock<4.3" in checks["imports"]["fix"]
+
+
+def test_what_the_stages_import_can_be_imported_here() -> None:
+    assert imports.failures() == ({}, torch.cuda.is_available())
+
+
 def test_the_quick_look_imports_nothing_heavy() -> None:
-    code = "import sys; from harness.doctor import gather; gather(True); print([n for n in ('torch', 'transformers') if n in sys.modules])"
+    code = (
+        "import sys; from harness.doctor import gather; gather(True)\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )

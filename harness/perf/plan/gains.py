@@ -1,4 +1,4 @@
-"""The smallest gain that the chosen suites and seeds can tell from nothing, before any hour is spent.
+"""The smallest gain that the chosen suites and seeds can show to be significant, before any hour is spent.
 
 A suite's gain is paired by item (McNemar, Connor 1987); how many items change their answer is assumed. Over
 seeds, the gain of the average of all suites has two sources of spread: its items and the luck of training.
@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from harness.stats import power
+from harness.tables.words import counted
 from vzero.config import EvaluationConfig
 
 CHANGED = 0.15  # share of items whose answer turns right or wrong: assumed
@@ -27,26 +28,25 @@ class Gain:
 
 
 def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
-    """One row a suite for one trained model, then the average of the known suites for the method over `seeds`
-    seeds."""
-    rows = [_suite(name, evaluation) for name in evaluation.suites]
-    sizes = [row.items for row in rows if row.items]
+    """One row per suite for one trained model, then the average of the known suites for the method over
+    `seeds` seeds."""
+    counts = {name: _count(name, evaluation) for name in evaluation.suites}
+    found = [
+        Gain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
+        for name, count in counts.items()
+    ]
+    sizes = [count for count in counts.values() if count]
     if sizes:
-        variance = sum(CHANGED / items for items in sizes) / len(sizes) ** 2
+        variance = sum(CHANGED / count for count in sizes) / len(sizes) ** 2
         error = math.sqrt((variance + SEED_SPREAD**2) / seeds)
         reach = 1 / (power.error_for_exclusion(1.0) or math.nan)
-        rows.append(Gain(f"average, {seeds} seed{'s' if seeds > 1 else ''}", sum(sizes), reach * error))
-    return rows
+        found.append(Gain(f"average, {counted(seeds, 'seed')}", sum(sizes), reach * error))
+    return found
 
 
 def items(evaluation: EvaluationConfig) -> int:
     """Held-out questions in all; suites of unknown size count as 0."""
     return sum(_count(name, evaluation) or 0 for name in evaluation.suites)
-
-
-def _suite(name: str, evaluation: EvaluationConfig) -> Gain:
-    count = _count(name, evaluation)
-    return Gain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
 
 
 def _count(name: str, evaluation: EvaluationConfig) -> int | None:

@@ -16,6 +16,7 @@ from vzero.images.records import seen_size
 from vzero.presets import load_preset, preset_names
 
 FILL = 0.95  # of a card's memory that a plan may use
+PHOTOGRAPH, DRAWN = (640, 480), (42, 42)  # pixels of a picture, where none are given
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Plan:
     Attributes:
         machine: one device; `gpus` of them are there on each node, 0 for the CPU.
         picture: pixels (width, height) assumed; `picture_tokens`: what the model's processor makes of them.
+        trained: weights that get a gradient.
         refusals: why it cannot run, in sentences; empty if it fits. `fitting`: presets of the same model that
             would.
     """
@@ -54,24 +56,23 @@ def make(
     preset: Preset,
     gpus: int,
     machine: Machine,
-    picture: tuple[int, int],
-    seeds: int,
-    assumed: Assumptions,
-    alternatives: bool = True,
+    picture: tuple[int, int] | None = None,
+    seeds: int = 1,
+    assumed: Assumptions | None = None,
 ) -> Plan:
     """Plan `preset` for nodes with `gpus` devices like `machine`.
 
     Raises:
         InputError: the model's config is not known, or its processor refuses such a picture.
     """
-    size = size_of(preset.model)
+    size, assumed = size_of(preset.model), assumed or Assumptions()
+    picture = picture or (DRAWN if preset.images.source == "pocket" else PHOTOGRAPH)
     if preset.images.shrink_megapixels is not None:
         picture = seen_size(*picture, preset.images.shrink_megapixels * 1e6)
     tokens = image_tokens(size, *picture)
-    card = machine.memory
-    phases = memory.phases(preset, size, tokens, card)
-    refusals = _refusals(preset, gpus, card, phases)
-    held = gains.items(preset.evaluation)
+    learned = memory.trained(preset, size)
+    phases = memory.phases(preset, size, tokens, machine.memory)
+    refusals = _refusals(preset, gpus, machine.memory, phases)
     return Plan(
         preset=preset,
         machine=machine,
@@ -79,52 +80,52 @@ def make(
         size=size,
         picture=picture,
         picture_tokens=tokens,
-        trained=memory.trained(preset, size),
+        trained=learned,
         phases=phases,
-        parts=work.parts(preset, size, tokens, machine, assumed, held),
-        disk=work.disk(preset, size, memory.trained(preset, size)),
+        parts=work.parts(preset, size, tokens, machine, assumed, gains.items(preset.evaluation)),
+        disk=work.disk(preset, size, learned),
         gains=gains.resolvable(preset.evaluation, seeds),
         assumed=assumed,
         refusals=refusals,
-        fitting=_fitting(preset, gpus, machine, tokens) if refusals and alternatives else [],
+        fitting=_fitting(preset, gpus, machine, tokens) if refusals else [],
     )
 
 
 def _refusals(preset: Preset, gpus: int, card: float | None, phases: list[memory.Phase]) -> list[str]:
-    launch = preset.launch
-    wanted, found = launch.gpus + launch.solver_gpus, []
+    launch, found = preset.launch, []
+    wanted = launch.gpus + launch.solver_gpus
     if wanted > gpus:
-        found.append(
-            f"It asks for {wanted} GPUs a node ({launch.gpus} to train, {launch.solver_gpus} for the Solver) and there are {gpus}."
-        )
-    if card is not None:
-        for name, key, share in (
-            (memory.SOLVER_SHARE, "engine", preset.engine.gpu_memory),
-            (memory.POLICY_SHARE, "rollouts", preset.rollouts.gpu_memory),
-        ):
-            least = max((phase.parts.get(name, 0.0) for phase in phases), default=0.0)
-            if least > share * card:
-                found.append(
-                    f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs."
-                )
-        fullest = max(phases, key=lambda phase: phase.total)
-        if fullest.total > FILL * card:
+        split = f"{launch.gpus} to train, {launch.solver_gpus} for the Solver"
+        found.append(f"It asks for {wanted} GPUs a node ({split}) and there are {gpus}.")
+    if card is None:
+        return found
+    for name, key, share in (
+        (memory.SOLVER_SHARE, "engine", preset.engine.gpu_memory),
+        (memory.POLICY_SHARE, "rollouts", preset.rollouts.gpu_memory),
+    ):
+        least = max((phase.parts.get(name, 0.0) for phase in phases), default=0.0)
+        if least > share * card:
             found.append(
-                f"{fullest.name} needs {fullest.total / 1e9:.0f} GB; {FILL:.0%} of a GPU here are {FILL * card / 1e9:.0f} GB."
+                f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs."
             )
+    fullest = max(phases, key=lambda phase: phase.total)
+    if fullest.total > FILL * card:
+        found.append(
+            f"{fullest.name} needs {fullest.total / 1e9:.0f} GB; "
+            f"{FILL:.0%} of a GPU here are {FILL * card / 1e9:.0f} GB."
+        )
     return found
 
 
 def _fitting(preset: Preset, gpus: int, machine: Machine, tokens: int) -> list[str]:
     """Shipped presets of the same model that fit on what is there."""
     found = []
-    for name in preset_names():
-        other = load_preset(name)
+    for other in map(load_preset, preset_names()):
         if other.model != preset.model or other == preset or other.launch.nodes > preset.launch.nodes:
             continue
         phases = memory.phases(other, size_of(other.model), tokens, machine.memory)
         if not _refusals(other, gpus, machine.memory, phases):
-            found.append(name)
+            found.append(other.name)
     return found
 
 
@@ -139,14 +140,13 @@ def choose_machine(gpus: int, kind: str | None, gigabytes: float | None) -> Mach
         return CPU
     if kind is not None and kind not in GPUS:
         raise InputError(
-            f"There is no GPU {kind!r} in the table; choose one of {', '.join(GPUS)}, and --gpu-memory for another size."
+            f"There is no GPU {kind!r} in the table; choose one of {', '.join(GPUS)}, "
+            "and --gpu-memory for another size."
         )
     machine = GPUS[kind or "a100-80"]
-    return (
-        machine
-        if gigabytes is None
-        else replace(machine, name=f"GPU of {gigabytes:g} GB", memory=gigabytes * 1e9)
-    )
+    if gigabytes is None:
+        return machine
+    return replace(machine, name=f"GPU of {gigabytes:g} GB", memory=gigabytes * 1e9)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -172,6 +172,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "stages": [asdict(part) for part in plan.parts],
         "hours": plan.hours,
         "gains": [asdict(gain) for gain in plan.gains],
-        "assumptions": work.as_json(plan.assumed)
+        "assumptions": asdict(plan.assumed)
         | {"changed_items": gains.CHANGED, "seed_spread": gains.SEED_SPREAD},
     }

@@ -1,7 +1,8 @@
 """The sizes of a model that a plan follows from, read off its config: the model is built without storage
 ("meta"), so no weight is needed.
 
-Configs of the models that presets name are shipped in `shapes/`; any other model's is read from its folder.
+Configs of the models that presets name are shipped in `model_configs/`; any other model's is read from its
+folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.perf.flops import Shape
+from harness.perf.flops import Shape, language_linears, shape_of
 from vzero.errors import InputError
 
 
@@ -79,78 +80,72 @@ def size_of(model: str) -> ModelSize:
 
 def _shipped() -> list[dict[str, Any]]:
     folder = resources.files("harness.perf.plan") / "model_configs"
-    return [
-        json.loads(entry.read_text(encoding="utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".json")
-    ]
+    return [json.loads(entry.read_text(encoding="utf-8")) for entry in folder.iterdir()]
 
 
 def _image_size(folder: Path) -> dict[str, int]:
-    """From either of the two files that processors have been saved as."""
-    for name, inside in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
-        path = folder / name
-        if path.is_file():
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            size = (tree.get(inside) or {}).get("size") if inside else tree.get("size")
-            if size is None and "min_pixels" in tree:
-                size = {"shortest_edge": tree["min_pixels"], "longest_edge": tree["max_pixels"]}
-            if size is not None and {"shortest_edge", "longest_edge"} <= size.keys():
-                return size
+    """Of a picture in pixels, from either of the two files that processors have been saved as."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            continue
+        tree = json.loads((folder / name).read_text(encoding="utf-8"))
+        tree = tree.get("image_processor") or tree
+        size = tree.get("size")
+        if size is None and "min_pixels" in tree:
+            size = {"shortest_edge": tree["min_pixels"], "longest_edge": tree["max_pixels"]}
+        if size is not None and {"shortest_edge", "longest_edge"} <= size.keys():
+            return size
     raise ValueError("no image size")
 
 
 def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> ModelSize:
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    from harness.perf.flops import shape_of
     from vzero.runtime.checkpoints import vision_tower
 
-    try:
-        kind = tree["model_type"]
-        config = AutoConfig.for_model(
-            kind, **{key: value for key, value in tree.items() if key != "model_type"}
-        )
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{name} has no config of a vision-language model that is known here: {error}."
-        ) from None
-    text, vision = config.get_text_config(), config.vision_config
-    tower = vision_tower(model)
-    inside = set(map(id, tower.modules())) if tower is not None else set()
-    head = model.get_output_embeddings()
-    linear = [
-        one
-        for one in model.modules()
-        if isinstance(one, torch.nn.Linear) and id(one) not in inside and one is not head
-    ]
+    config, model = _without_storage(tree, name)
+    text, vision, tower = config.get_text_config(), config.vision_config, vision_tower(model)
+    linear = language_linears(model)
     width = text.hidden_size // text.num_attention_heads
+    kv_width = text.num_key_value_heads * width
     return ModelSize(
-        total=sum(one.numel() for one in model.parameters()),
-        vision=sum(one.numel() for one in tower.parameters()) if tower is not None else 0,
+        total=_numbers(model),
+        vision=_numbers(tower) if tower is not None else 0,
         linear=sum(one.weight.numel() for one in linear),
         adapters=sum(one.in_features + one.out_features for one in linear),
-        block=max(
-            sum(one.numel() for one in layer.parameters()) for layer in model.model.language_model.layers
-        ),
+        block=max(map(_numbers, model.model.language_model.layers)),
         embedding=model.get_input_embeddings().weight.numel(),
         hidden=text.hidden_size,
         intermediate=text.intermediate_size,
         layers=text.num_hidden_layers,
         heads_width=text.num_attention_heads * width,
-        kv_width=text.num_key_value_heads * width,
+        kv_width=kv_width,
         vocabulary=text.vocab_size,
         vision_hidden=vision.hidden_size,
         vision_layers=vision.depth,
-        kv=2 * text.num_hidden_layers * text.num_key_value_heads * width,
+        kv=2 * text.num_hidden_layers * kv_width,
         flops=shape_of(model),
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
         pixels=(image_size["shortest_edge"], image_size["longest_edge"]),
     )
+
+
+def _without_storage(tree: dict[str, Any], name: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        settings = {key: value for key, value in tree.items() if key != "model_type"}
+        config = AutoConfig.for_model(tree["model_type"], **settings)
+        with torch.device("meta"):
+            return config, AutoModelForImageTextToText.from_config(config)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{name} has no config of a vision-language model that is known here: {error}."
+        ) from None
+
+
+def _numbers(module: Any) -> int:
+    return sum(one.numel() for one in module.parameters())
 
 
 def image_tokens(size: ModelSize, width: int, height: int) -> int:
