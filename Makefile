@@ -16,7 +16,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install vllm reproduce test bench lint format lock lock-cuda image-test clean
+.PHONY: install vllm reproduce test bench lint unlocked format lock lock-cuda image-test clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -49,6 +49,9 @@ lint: install
 	@.venv/bin/ruff format --check $(SOURCES)
 	@.venv/bin/lint-imports --no-logo
 	@.venv/bin/mypy
+
+unlocked: install
+	@tools/unlocked_install.sh
 
 format: install
 	@.venv/bin/ruff check --fix-only --quiet $(SOURCES)
