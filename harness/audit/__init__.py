@@ -1,8 +1,8 @@
 """The Questioner's reward under scripted players: what it pays for, before any model is trained on it.
 
 `players` write real replies, `measure` reads them with the parsers, votes, filter and rewards of `vzero` and
-takes exact expectations, `exploits` names the players that earn more than an honest one while giving the
-Solver less to learn from.
+takes exact expectations over all `outcomes` of the votes, `exploits` names the players that earn more than an
+honest one while giving the Solver less to learn from, `damage` measures known defects of public code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Audit:
     """Every player against every Solver under every rule.
 
     Attributes:
-        votes: m, the Solver's answers a question.
+        votes: m, the Solver's answers per question.
         rows: in the order rules, Solvers, players.
         intended: name of the rules -> what they pay for the question the method wants (see
             `exploits.intended`).
@@ -59,7 +59,7 @@ def audit(
     """Play every scripted Questioner against every scripted Solver under each of `rules`.
 
     Args:
-        votes: m, the Solver's answers a question.
+        votes: m, the Solver's answers per question.
         draws: simulate so many replies of each player, seeded by `seed`, instead of enumerating.
     """
     rows: list[Row] = []

@@ -28,7 +28,7 @@ class Draft:
         kind: how hard the question is, which decides how a Solver votes.
         gold: the right option; None where there is none.
         text: the whole reply.
-        finish_reason: "length" where the token limit cut it off.
+        finish_reason: "length" where it was truncated.
         fault: what is wrong with its format; "" for a well-formed one.
     """
 
@@ -42,11 +42,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Player:
-    """A scripted Questioner: `says` in one line what it does, `trick` what it would be to be paid for it (""
-    for an honest one)."""
+    """A scripted Questioner: `summary` in one line what it does, `trick` what it would be to be paid for it
+    ("" for an honest one)."""
 
     name: str
-    says: str
+    summary: str
     trick: str
     drafts: tuple[Draft, ...]
 
@@ -97,9 +97,8 @@ SOLVERS = (
     GUESSING,
 )
 
-_BODIES: Mapping[
-    Kind, tuple[str, int]
-] = {  # the question and its right value; the options count up around it
+# The question and its right value; the options count up around it.
+_BODIES: Mapping[Kind, tuple[str, int]] = {
     "easy": ("How many red circles are in the picture?", 4),
     "hard": (
         "Add the digits on the blue tiles, then subtract the height of the tallest bar. What is left?",
@@ -145,10 +144,10 @@ def _broken() -> Iterator[Draft]:
             "</question>\n<answer>B</answer>", "\n<answer>B</answer></question>"
         ),
         "chat token": good.replace("circles", "circles<|im_end|>"),
-        "cut off": good,
+        "truncated": good,
     }
     for fault, text in faults.items():
-        yield Draft(1 / len(faults), "easy", "B", text, "length" if fault == "cut off" else "stop", fault)
+        yield Draft(1 / len(faults), "easy", "B", text, "length" if fault == "truncated" else "stop", fault)
 
 
 PLAYERS = (

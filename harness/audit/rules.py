@@ -44,8 +44,7 @@ class Rules:
         keep: whether the Solver trains on a question with this tally.
         order_free: whether, of the order of the votes, only the first seen of equally frequent answers
             matters. Else it is simulated.
-        read_label: the same as `read_answer` for the votes that make the label; None where one reader does
-            both.
+        read_label: as `read_answer` for the votes that make the label; None where one reader does both.
         count: how the votes for the label are counted.
         blind: whether the votes inside the reward come from a Solver that never gets the image. The label's
             votes always see it.
@@ -78,24 +77,25 @@ class Rules:
 
 
 _DUAL_TRACK = "min(c, 1-c) where intuition and majority agree, 0.5c where they do not"
-
-RULES: dict[str, Rules] = {
-    rules.name: rules
-    for rules in (
-        Rules("dual_track", _DUAL_TRACK, "V-Zero, arXiv 2601.10094", dual_track),
-        Rules(
-            "uncertainty",
-            "min(c, 1-c), whatever the intuition",
-            "V-Zero's ablation",
-            lambda votes, _: uncertainty(votes),
-        ),
-    )
+RULES = {
+    "dual_track": Rules("dual_track", _DUAL_TRACK, "V-Zero, arXiv 2601.10094", dual_track),
+    "uncertainty": Rules(
+        "uncertainty",
+        "min(c, 1-c), whatever the intuition",
+        "V-Zero's ablation",
+        lambda votes, _: uncertainty(votes),
+    ),
 }
 
 
-def any_majority(counted: Tally) -> bool:
+def has_majority(counted: Tally) -> bool:
     """A filter that keeps whatever has a label."""
     return counted.answer is not None
+
+
+def preset_of(arm: Arm) -> Preset:
+    """The pocket preset as `arm` changes it."""
+    return changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
 
 
 def of_arm(arm: Arm) -> Rules | None:
@@ -105,19 +105,19 @@ def of_arm(arm: Arm) -> Rules | None:
     A penalty for repetition depends on the rest of the batch and is left out, as the formula then says. A
     reward of the user's own may read votes in any way, so it is simulated.
     """
-    preset: Preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
+    preset = preset_of(arm)
     if not preset.questioner.trained:
         return None
     reward, solver = reward_of(preset.questioner), preset.solver
-    formula = reward.formula + (" (repetition left out)" if reward.less_repetition else "")
+    within = partial(keep, low=solver.keep_low, high=solver.keep_high)
     return Rules(
         name=arm.name,
-        formula=formula + _beyond(preset),
+        formula="; ".join(
+            [reward.formula + " (repetition left out)" * reward.less_repetition, *_beyond(preset)]
+        ),
         source=arm.source,
         reward=lambda votes, intuitive: reward.single(ScoredQuestion("", intuitive, tuple(votes))),
-        keep=any_majority
-        if solver.filter == "none"
-        else partial(keep, low=solver.keep_low, high=solver.keep_high),
+        keep=has_majority if solver.filter == "none" else within,
         order_free=reward.name != OWN,
         read_label=defects.reader(preset.defects) if preset.defects else None,
         count=defects.counter(preset.defects),
@@ -128,48 +128,45 @@ def of_arm(arm: Arm) -> Rules | None:
     )
 
 
-def _beyond(preset: Preset) -> str:
-    """What the rules hold besides the formula."""
+def _beyond(preset: Preset) -> list[str]:
+    """What the rules hold besides the formula, in words."""
     solver = preset.solver
-    bounds = (solver.keep_low, solver.keep_high)
+    low, high = solver.keep_low, solver.keep_high
     notes = {
         "votes without the image": preset.questioner.votes_see == "nothing",
         "intuition of a frozen model": preset.questioner.intuition == "base",
         "no filter": solver.filter == "none",
-        f"kept: {solver.keep_low:g} <= c <= {solver.keep_high:g}": solver.filter != "none"
-        and bounds != (0.3, 0.8),
+        f"kept: {low:g} <= c <= {high:g}": solver.filter != "none" and (low, high) != (0.3, 0.8),
         "options checked": solver.answerable,
         f"{solver.labels} labels": solver.labels in ("random", "truth"),
         f"defects: {', '.join(preset.defects)}": bool(preset.defects),
     }
-    found = [note for note, holds in notes.items() if holds]
-    return f"; {', '.join(found)}" if found else ""
+    found = ", ".join(note for note, holds in notes.items() if holds)
+    return [found] if found else []
 
 
 def of_arms(arms: Sequence[Arm]) -> tuple[list[Rules], list[str]]:
     """The rules of several arms, those that are audited alike once under the name of the first, and what is
     not audited and why."""
-    found: dict[tuple[object, ...], Rules] = {}
+    found: dict[str, Rules] = {}
     notes: list[str] = []
     for arm in arms:
         rules = of_arm(arm)
         if rules is None:
             notes.append(f"{arm.name}: no Questioner is trained, so there is no reward to audit.")
             continue
-        preset = changed(load_preset("pocket"), {"arm": arm.name, **arm.changes})
-        asked, solver = preset.questioner, preset.solver
-        kept = (solver.filter, solver.keep_low, solver.keep_high, solver.answerable)
-        key = (
-            asked.reward,
-            asked.reward_source,
-            asked.votes_see,
-            asked.intuition,
-            kept,
-            rules.labels,
-            preset.defects,
-        )
-        if key in found:
-            notes.append(f"{arm.name}: the same reward, filter and labels as {found[key].name}.")
-        else:
-            found[key] = rules
+        alike = found.setdefault(_settings_audited(preset_of(arm)), rules)
+        if alike is not rules:
+            notes.append(f"{arm.name}: the same reward, filter and labels as {alike.name}.")
     return list(found.values()), notes
+
+
+def _settings_audited(preset: Preset) -> str:
+    """All settings that `of_arm` reads."""
+    questioner = preset.questioner.model_dump_json(
+        include={"reward", "reward_source", "votes_see", "intuition"}
+    )
+    solver = preset.solver.model_dump_json(
+        include={"filter", "keep_low", "keep_high", "answerable", "labels"}
+    )
+    return f"{questioner} {solver} {preset.defects}"

@@ -10,31 +10,31 @@ import typer
 from harness.commands import options
 from vzero.errors import InputError
 
+Rewards = Annotated[
+    list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")
+]
+Arms = Annotated[
+    str | None,
+    typer.Option(
+        "--arm",
+        metavar="ARMS",
+        help="Audit what arms pay and keep: all, a category, names, or your own files, with commas between.",
+    ),
+]
+Votes = Annotated[int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver per question.")]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        "--draws", min=100, max=20_000, help="Simulate so many replies of each player instead of enumerating."
+    ),
+]
+
 
 def audit(
-    reward: Annotated[
-        list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")
-    ] = None,
-    arm: Annotated[
-        str | None,
-        typer.Option(
-            "--arm",
-            metavar="ARMS",
-            help="Audit what arms pay and keep: all, a group, names, or files of your own, with commas between.",
-        ),
-    ] = None,
-    votes: Annotated[
-        int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver a question.")
-    ] = 10,
-    draws: Annotated[
-        int | None,
-        typer.Option(
-            "--draws",
-            min=100,
-            max=20_000,
-            help="Simulate so many replies of each player instead of enumerating.",
-        ),
-    ] = None,
+    reward: Rewards = None,
+    arm: Arms = None,
+    votes: Votes = 10,
+    draws: Draws = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of a simulation.")] = 0,
     json: options.Json = False,
 ) -> None:
@@ -47,7 +47,8 @@ def audit(
     """
     from harness.audit import RULES, damages, of_arms
     from harness.audit import audit as play
-    from harness.audit.report import as_json, show, show_defects, show_notes
+    from harness.audit.report import as_json, findings, tables
+    from harness.tables import terminal
     from vzero.arms import chosen
 
     if arm is not None and reward:
@@ -62,8 +63,10 @@ def audit(
         print(dumps(as_json(found, defects, notes), indent=2, allow_nan=False))
         return
     console = options.console(json)
-    if rules:
-        show(found, console)
-    if defects:
-        show_defects(defects, console)
-    show_notes(notes, console)
+    for table in tables(found, defects):
+        terminal.show(table, console)
+    tricked = {one.rules for one in found.exploits}
+    for sentence in findings(found):
+        terminal.say(f"- {sentence}", console, "red" if sentence.split(":")[0] in tricked else "green")
+    for note in notes:
+        terminal.say(note, console, "dim")

@@ -16,7 +16,8 @@ import pytest
 
 from harness.audit import PLAYERS, RULES, SOLVERS, Audit, Row, Rules, audit, damages, of_arms
 from harness.audit.exploits import find, intended
-from harness.audit.measure import Table, measure
+from harness.audit.measure import measure
+from harness.audit.outcomes import Outcomes
 from harness.audit.players import UNREADABLE, Player, Solver
 from harness.audit.report import as_json
 from vzero.arms import chosen
@@ -128,7 +129,7 @@ def test_the_outcomes_of_the_votes_are_a_distribution(votes: int) -> None:
     constant = Rules("constant", "0.7", "none", lambda votes, intuitive: 0.7)
     for solver in SOLVERS:
         assert row(constant, "unanswerable", solver, votes).reward == pytest.approx(0.7, abs=1e-12)
-    assert Table.of(constant, votes).ways.sum() == pytest.approx(5**votes)  # all orders of all votes
+    assert Outcomes.of(constant, votes).ways.sum() == pytest.approx(5**votes)  # all orders of all votes
 
 
 @pytest.mark.parametrize("name", ["honest, hard", "constant letter", "unanswerable"])
@@ -187,7 +188,7 @@ def test_the_trainer_pays_what_the_audit_says(player: Player) -> None:
     )
     completions = tuple(Completion(draft.text, (1,), (0.0,), draft.finish_reason) for draft in player.drafts)
     paid = reward([Group(Prompt("image", (), None), completions)], 0).rewards[0]
-    table, letters = Table.of(DUAL, len(cast)), "ABCD"
+    table, letters = Outcomes.of(DUAL, len(cast)), "ABCD"
     outcome = next(i for i, count in enumerate(table.counts) if tuple(count) == (len(cast) - 1, 0, 0, 0, 1))
     for draft, one in zip(player.drafts, paid, strict=True):
         question = DUAL.read_question(draft.text, draft.finish_reason)
@@ -216,10 +217,10 @@ def test_a_lax_reader_of_questions_is_named() -> None:
     rows = measure(lax, PLAYERS, SOLVERS)
     broken = [one for one in rows if one.player == "format-breaking"]
     assert all(
-        one.accepted == ("chat token", "cut off") and one.valid == pytest.approx(0.25) for one in broken
+        one.accepted == ("chat token", "truncated") and one.valid == pytest.approx(0.25) for one in broken
     )
     named = [one for one in find(rows, {"lax": 0.4}) if one.player == "format-breaking"]
-    assert len(named) == len(SOLVERS) and "chat token, cut off" in named[0].trick
+    assert len(named) == len(SOLVERS) and "chat token, truncated" in named[0].trick
 
 
 def test_a_reader_that_guesses_from_prose_shows_its_damage() -> None:
@@ -249,9 +250,8 @@ def test_intended_by_hand() -> None:
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
     return subprocess.run(
-        [sys.executable, "-c", program, "audit", *words],
+        [sys.executable, "-m", "harness", "audit", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -280,9 +280,9 @@ def test_wrong_use_of_the_command() -> None:
 
 def test_each_known_defect_shows_its_damage() -> None:
     found = {one.name: one for one in damages()}
-    assert list(found) == ["blind-server", *DEFECTS]
+    assert list(found) == ["blind_server", *DEFECTS]
     # Blind votes are a quarter each whatever is asked, so hard and easy questions earn the same.
-    blind = found["blind-server"]
+    blind = found["blind_server"]
     assert blind.without > 0.3 and blind.with_ == pytest.approx(0, abs=1e-12)
     # Reading prose, a reply without an answer votes A ("It is a circle next to point B"): 4 of 10 votes, as
     # many as the right option gets.

@@ -1,0 +1,93 @@
+"""Every possible outcome of the Solver's votes on one question, and what a reward makes of each.
+
+Ten votes over A-D and "unreadable" have 1,001 possible counts, so expectations are sums over all of them. The
+order of votes matters to a majority only among equally frequent answers; each of those is seen first equally
+often, which the sum takes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from harness.audit.rules import Rules
+from vzero.parsing import OPTIONS
+
+SLOTS = (*OPTIONS, None)  # None: a vote that could not be read
+ENUMERABLE = 21_000  # count vectors; 24 votes have 20,475
+
+
+def enumerable(votes: int) -> bool:
+    """Whether so many votes have few enough outcomes."""
+    return math.comb(votes + len(OPTIONS), len(OPTIONS)) <= ENUMERABLE
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """All outcomes of the votes, by the counts of A, B, C, D, unreadable and the leader among equals.
+
+    Attributes:
+        counts: (outcomes, 5).
+        ways: (outcomes,) orders of the votes that end in the outcome.
+        reward: (outcomes, 4) by intuitive answer.
+        confidence: (outcomes,).
+        kept: (outcomes,) 1.0 where the filter keeps the question.
+        majority: (outcomes,) place of the majority among A-D; -1 where there is none.
+    """
+
+    counts: np.ndarray
+    ways: np.ndarray
+    reward: np.ndarray
+    confidence: np.ndarray
+    kept: np.ndarray
+    majority: np.ndarray
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    def of(cls, rules: Rules, votes: int) -> Outcomes:
+        """What `rules` make of `votes` votes."""
+        counts, ways, rewards, tallies = [], [], [], []
+        for count in _compositions(votes, len(SLOTS)):
+            orders = list(_orders(count))
+            coefficient = math.factorial(votes) / math.prod(map(math.factorial, count))
+            for order in orders:
+                counts.append(count)
+                ways.append(coefficient / len(orders))
+                rewards.append([rules.reward(order, letter) for letter in OPTIONS])
+                tallies.append(rules.count(order))
+        return cls(
+            np.array(counts),
+            np.array(ways),
+            np.array(rewards),
+            np.array([one.confidence for one in tallies]),
+            np.array([float(rules.keep(one)) for one in tallies]),
+            np.array([-1 if one.answer is None else OPTIONS.index(one.answer) for one in tallies]),
+        )
+
+    def probabilities(self, slots: np.ndarray) -> np.ndarray:
+        """(outcomes,) chance of each, when single votes fall into A, B, C, D, unreadable with chances
+        `slots`."""
+        return self.ways * np.prod(slots**self.counts, axis=1)
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """All ways to write `total` as an ordered sum of `parts` numbers from 0."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        for rest in _compositions(total - first, parts - 1):
+            yield (first, *rest)
+
+
+def _orders(count: tuple[int, ...]) -> Iterator[list[str | None]]:
+    """The votes in one order for each answer that may lead: the equally most frequent ones, each first
+    once."""
+    top = max(count[: len(OPTIONS)])
+    for leader in [place for place in range(len(OPTIONS)) if count[place] == top and top] or [len(OPTIONS)]:
+        places = [leader, *(place for place in range(len(SLOTS)) if place != leader)]
+        yield [SLOTS[place] for place in places for _ in range(count[place])]
