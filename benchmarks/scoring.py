@@ -14,6 +14,7 @@ from benchmarks.case import Case, Unfit
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, head, subject
 from benchmarks.workload import Answered, answered, generation_batch, lengths
 from vzero.config import GrpoSettings
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 
 _SHORT, _LONG = 8, 48  # completion tokens of the two sequences that slices are given
@@ -74,10 +75,11 @@ def grpo_loss(shape: Shape, folder: Path) -> Case:
     with torch.no_grad():
         batch["ref_per_token_logps"] = plain_logprobs(of.model, batch)[0] + near
     trainer = loss_trainer(of, settings, len(batch["prompt_ids"]), folder)
-    dealt = trainer._micro_batches(batch)[0]
+    group = settings.group_size if trainer.assembly.shares_prompts else 1
+    dealt = micro_batch(batch, group)
 
     def ours() -> Tensor:
-        return trainer._compute_loss(of.model, dealt)
+        return trainer.compute_loss(of.model, dealt)
 
     def plain() -> Tensor:
         return plain_loss(of.model, batch, settings)
@@ -98,11 +100,11 @@ def grpo_loss(shape: Shape, folder: Path) -> Case:
 def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Path) -> Any:
     """Our trainer around a subject, ready for its loss: one micro-batch of `sequences`. Its reference is what
     a batch brings."""
-    from datasets import Dataset
+    from types import SimpleNamespace
 
     from vzero.grpo.recorder import Phases, Recorder
     from vzero.grpo.settings import plan_batches, trl_config
-    from vzero.grpo.trainer import GroupTrainer
+    from vzero.grpo.trainer import GroupTrainer, Parts
     from vzero.runtime.progress import Progress
 
     group = settings.group_size if sequences % settings.group_size == 0 else sequences
@@ -117,27 +119,37 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
         update={**sizes, "kl_coefficient": 0.0}
     )  # else TRL loads a reference model by its path
     config = trl_config(fitted, plan_batches(fitted, prompts), folder, SEED, cuda=device() == "cuda")
-    rows = Dataset.from_dict({"prompt": [[{"role": "user", "content": "look"}]] * prompts})
     phases = Phases()
-    trainer = GroupTrainer(
-        model=of.model,
-        config=config,
-        processor=of.processor,
-        dataset=rows,
-        reward=len,
-        rollout=None,
-        callbacks=[],
-        recorder=Recorder(folder, Progress(folder / "progress.jsonl"), phases, 1),
-        phases=phases,
-    )
+    recorder = Recorder(folder, Progress(folder / "progress.jsonl"), phases, 1)
+    undrawn: Any = SimpleNamespace(prompts=range(prompts), opener=None)
+    parts = Parts(undrawn, undrawn, recorder, phases)
+    trainer = GroupTrainer(of.model, config, of.processor, parts, callbacks=[])
     trainer.beta = settings.kl_coefficient
     trainer.current_gradient_accumulation_steps = 1
     of.model.train()
     return trainer
 
 
+def micro_batch(batch: dict[str, Any], group: int) -> MicroBatch:
+    """A generation batch as one micro-batch of ours, the prompt and picture of each `group` sequences once."""
+    prompts = {"input_ids": batch["prompt_ids"][::group], "attention_mask": batch["prompt_mask"][::group]}
+    if "pixel_values" in batch:
+        grids = batch["image_grid_thw"]
+        patches = batch["pixel_values"].split(grids.prod(dim=1).tolist())
+        prompts |= {"pixel_values": torch.cat(patches[::group]), "image_grid_thw": grids[::group]}
+    return MicroBatch(
+        prompts,
+        torch.arange(len(batch["prompt_ids"]), device=batch["prompt_ids"].device) // group,
+        batch["completion_ids"],
+        batch["completion_mask"],
+        batch["advantages"],
+        batch["num_items_in_batch"],
+        ref_log_probs=batch["ref_per_token_logps"],
+    )
+
+
 def plain_loss(model: Any, batch: dict[str, Any], settings: GrpoSettings) -> Tensor:
-    """The objective of vzero.grpo.settings over full logits, on-policy, one optimizer step a generation;
+    """The objective of vzero.grpo.step over full logits, on-policy, one optimizer step a generation;
     entropy computed, not used."""
     new, scores = plain_logprobs(model, batch)
     with torch.no_grad():
@@ -166,23 +178,16 @@ def packing(shape: Shape) -> Case:
     from trl.trainer.utils import add_fused_lm_head
 
     from vzero.grpo import log_probs
-    from vzero.grpo import micro_batches as deal
 
     of = subject(shape)
     add_fused_lm_head(of.model)
     log_probs.prepare(of.model)
     groups = answered(32) if shape == POCKET else [_spread(answered(32)[0])]
     batch = generation_batch(of, groups, pictures=True)
-    packed = deal.shared(batch, 1, len(groups[0].completions))[0]
+    packed = micro_batch(batch, len(groups[0].completions))
 
     def ours() -> Tensor:
-        ids, mask = (
-            torch.cat([packed[f"prompt_{name}"], packed[f"completion_{name}"]], dim=1)
-            for name in ("ids", "mask")
-        )
-        width = packed["completion_ids"].shape[1]
-        pictures = (packed["num_images"], packed["pixel_values"], packed["image_grid_thw"])
-        return -log_probs.completion_log_probs(of.model, ids, mask, width, *pictures)[0].sum()
+        return -log_probs.completion_log_probs(of.model, packed)[0].sum()
 
     def stock() -> Tensor:
         return _masked_sum(of.model, batch)

@@ -17,10 +17,10 @@ from typing import Any
 from benchmarks.case import Case
 from benchmarks.shapes import POCKET, SEED, Subject, device, pocket, subject
 from benchmarks.workload import engine, questions
-from harness.perf.profile.stock import generate_separately
+from harness.perf.profile.stock import generate_separately, trl_dataset
 from vzero.arms.objectives import label_reward
 from vzero.config import EngineConfig, GrpoSettings, Preset
-from vzero.grpo.data import Prompt, image_opener, trl_dataset
+from vzero.grpo.data import Prompt, image_opener
 from vzero.grpo.groups import Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import plan_batches, trl_config

@@ -159,8 +159,8 @@ class VoteReward:
         ]
         rest = iter(asked)
         paid = [None if question is None else next(rest) for _, _, question in read]
-        batch = self.deal.whole(paid)
-        values = self.deal.own(self.pay.reward.score(batch))
+        batch = self.deal.all_gather(paid)
+        values = self.deal.shard(self.pay.reward.score(batch))
         tokens = sum(len(one.token_ids) for rollout in (*rollouts, *firsts) for one in rollout.completions)
         reward_inputs = _by_group([_grounds(one) for one in paid], groups)
         everyone = [one for one in batch if one is not None]

@@ -138,15 +138,10 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
 def test_a_flipped_advantage_is_caught(
     broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vzero.grpo.trainer import GroupTrainer
+    from vzero.grpo import step
 
-    score = GroupTrainer._generate_and_score_completions
-
-    def flipped(self: GroupTrainer, inputs: Any) -> dict[str, Any]:
-        batch = score(self, inputs)
-        return {**batch, "advantages": -batch["advantages"]}
-
-    monkeypatch.setattr(GroupTrainer, "_generate_and_score_completions", flipped)
+    correct = step.group_advantages
+    monkeypatch.setattr(step, "group_advantages", lambda rewards: -correct(rewards))
     assert "instead of" in broken(QUESTIONER)["advantages-follow-rewards"]
 
 
@@ -155,11 +150,11 @@ def test_a_sign_flipped_in_the_loss_is_caught(
 ) -> None:
     from vzero.grpo.trainer import GroupTrainer
 
-    loss = GroupTrainer._compute_loss
+    loss = GroupTrainer.compute_loss
     monkeypatch.setattr(
         GroupTrainer,
-        "_compute_loss",
-        lambda self, model, inputs: loss(self, model, {**inputs, "advantages": -inputs["advantages"]}),
+        "compute_loss",
+        lambda self, model, inputs, **_: loss(self, model, replace(inputs, advantages=-inputs.advantages)),
     )
     assert "wrong sign" in broken(QUESTIONER)["loss-is-the-objective"]
 

@@ -16,12 +16,14 @@ from tests import tiny_idefics3, tiny_model
 from tests.unit.test_grpo_training import SETTINGS, Killed, even_tokens, job_for, weights
 from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
-from tests.unit.test_packing import batch_of, one_at_a_time
+from tests.unit.test_packing import add_exact_head, batch_of, one_at_a_time
+from tests.unit.test_packing import float64 as float64
 from vzero.config import LoraConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, log_probs
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.train import train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.presets import load_preset
@@ -54,13 +56,6 @@ def adapted_model(filled: bool):
     return model
 
 
-def packed_log_probs(model, batch: dict) -> torch.Tensor:
-    pixels, grids = torch.cat(batch["pixels"]), torch.cat(batch["grids"])
-    return log_probs.completion_log_probs(
-        model, batch["ids"], batch["mask"], batch["own"], batch["pictures"], pixels, grids
-    )[0]
-
-
 def test_every_linear_layer_of_the_language_model_and_no_other() -> None:
     qwen = tiny_model.model(tiny_model.vocabulary(144))
     targets = adapters.peft_config(qwen, LORA).target_modules
@@ -80,34 +75,37 @@ def test_another_family_has_its_language_model_found() -> None:
     )
 
 
-def test_packed_log_probabilities_through_adapters() -> None:
+def test_packed_log_probabilities_through_adapters(float64: None) -> None:
     """New adapters change nothing; filled ones give what weights merged by hand give, one unpadded sequence
     at a time; off, the base."""
     torch.set_num_threads(1)
+    words = tiny_model.vocabulary(144)
     plain, new, filled = (
-        tiny_model.model(tiny_model.vocabulary(144)),
-        adapted_model(False),
-        adapted_model(True),
+        one.double() for one in (tiny_model.model(words), adapted_model(False), adapted_model(True))
     )
-    batch = batch_of(plain, torch.Generator().manual_seed(4), [3, 2])
+    batch, rows = batch_of(torch.Generator().manual_seed(4), [3, 2])
     with torch.no_grad():
-        expected = one_at_a_time(plain, batch)[0]
-        by_hand = tiny_model.model(tiny_model.vocabulary(144))
+        expected = one_at_a_time(plain, batch, rows)[0]
+        by_hand = tiny_model.model(words).double()
         factors = dict(filled.named_parameters())
         for name in ADAPTED:
             down, up = (factors[f"base_model.model.model.{name}.lora_{side}.default.weight"] for side in "AB")
             by_hand.get_submodule(f"model.{name}").weight += LORA.alpha / LORA.rank * up @ down
-        adapted = one_at_a_time(by_hand, batch)[0]
+        adapted = one_at_a_time(by_hand, batch, rows)[0]
     for model in (new, filled):
-        add_fused_lm_head(unwrap(model), outputs=("log_probs", "entropy"))
+        add_exact_head(unwrap(model))
         assert log_probs.prepare(model)
+
+    def packed(model) -> torch.Tensor:
+        return log_probs.completion_log_probs(model, batch)[0]
+
     with torch.no_grad():
-        assert torch.allclose(packed_log_probs(new, batch), expected, atol=1e-5)
-        assert torch.allclose(packed_log_probs(filled, batch), adapted, atol=1e-5)
+        assert torch.allclose(packed(new), expected, rtol=0, atol=1e-12)
+        assert torch.allclose(packed(filled), adapted, rtol=0, atol=1e-12)
         assert (adapted - expected).abs().max() > 0.01
         with filled.disable_adapter():
-            assert torch.allclose(packed_log_probs(filled, batch), expected, atol=1e-5)
-    packed_log_probs(filled, batch).sum().backward()
+            assert torch.allclose(packed(filled), expected, rtol=0, atol=1e-12)
+    packed(filled).sum().backward()
     assert {name for name, one in filled.named_parameters() if one.grad is not None} == {
         name for name in factors if "lora_" in name
     }
@@ -122,7 +120,7 @@ def undisturbed(
     batches, models = [], []
     prepare = GroupTrainer._prepare_inputs
 
-    def watched(self: GroupTrainer, rows: object) -> dict[str, torch.Tensor]:
+    def watched(self: GroupTrainer, rows: object) -> MicroBatch:
         batches.append(prepare(self, rows))
         models.append(self.model)
         return batches[-1]
@@ -167,22 +165,11 @@ def test_the_reference_is_the_base(undisturbed: tuple, base: Path) -> None:
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     log_probs.prepare(model)
     last = batches[-1]
-    ids, mask = (
-        torch.cat([last[f"prompt_{name}"], last[f"completion_{name}"]], 1) for name in ("ids", "mask")
-    )
     with torch.no_grad():
-        expected = log_probs.completion_log_probs(
-            model,
-            ids,
-            mask,
-            last["completion_ids"].shape[1],
-            last["num_images"],
-            last["pixel_values"],
-            last["image_grid_thw"],
-        )[0]
-    kept = last["completion_mask"].bool()
-    assert torch.allclose(last["ref_per_token_logps"][kept], expected[kept], atol=1e-5)
-    assert (last["old_per_token_logps"] - last["ref_per_token_logps"])[kept].abs().max() > 0.01
+        expected = log_probs.completion_log_probs(model, last)[0]
+    kept = last.completion_mask.bool()
+    assert torch.allclose(last.ref_log_probs[kept], expected[kept], atol=1e-5)
+    assert (last.old_log_probs - last.ref_log_probs)[kept].abs().max() > 0.01
 
 
 def test_killed_training_ends_in_the_same_bits(

@@ -1,4 +1,4 @@
-"""Dealing a generation batch to several processes: every prompt once, steps of the same prompts as in one
+"""Sharding a generation batch over several processes: every prompt once, steps of the same prompts as in one
 process, groups whole."""
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from vzero.selfplay import plan, processes_of
 
 def test_by_hand() -> None:
     deal = [GroupSharding(2, World(rank, 2, 2)) for rank in (0, 1)]
-    assert deal[0].own("01234567") == list("0145") and deal[1].own("01234567") == list("2367")
-    assert deal[0].dealt("01234567") == list("01452367")
-    assert deal[0].merged(["0145", "2367"]) == list("01234567")
+    assert deal[0].shard("01234567") == list("0145") and deal[1].shard("01234567") == list("2367")
+    assert deal[0].merge(["0145", "2367"]) == list("01234567")
     with pytest.raises(ValueError, match="do not divide"):
-        deal[0].own("012345")
+        deal[0].shard("012345")
     with pytest.raises(ValueError, match="equal"):
-        deal[0].merged(["0145", "23"])
+        deal[0].merge(["0145", "23"])
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
@@ -36,10 +35,11 @@ def test_each_step_takes_the_prompts_of_one_process(
 ) -> None:
     sequences = [(prompt, i) for prompt in range(steps * processes_ * share) for i in range(group)]
     parts = [
-        GroupSharding(steps, World(rank, processes_, processes_)).own(sequences) for rank in range(processes_)
+        GroupSharding(steps, World(rank, processes_, processes_)).shard(sequences)
+        for rank in range(processes_)
     ]
     assert sorted(one for part in parts for one in part) == sequences
-    assert GroupSharding(steps, World(0, processes_, processes_)).merged(parts) == sequences
+    assert GroupSharding(steps, World(0, processes_, processes_)).merge(parts) == sequences
     for step in range(steps):
         taken = {
             prompt for part in parts for prompt, _ in part[step * share * group : (step + 1) * share * group]

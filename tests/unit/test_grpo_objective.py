@@ -11,16 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import GRPOTrainer
+from trl.trainer.utils import nanstd
 
 from tests import tiny_model
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
+from vzero.grpo.micro_batches import MicroBatch
+from vzero.grpo.step import group_advantages
 from vzero.grpo.train import Job, train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.images.records import ImageRecord, load_records, open_image
@@ -235,13 +239,15 @@ def test_engine_and_trainer_agree_on_the_shipped_policy(
     messages = questioner_messages("pocket") if role == "questioner" else solver_messages("pocket", QUESTION)
     prompts = [Prompt(record.image_id, messages, record) for record in records]
     groups = train_on(tmp_path, checkpoints.POCKET, prompts, settings)
-    assert [("old_per_token_logps" in batch) for batch in batches] == [
+    assert [batch.old_log_probs is not None for batch in batches] == [
         i >= 4 for i in range(8)
     ]  # the ratio of the first step is one
     # In its first generation the policy is the reference.
-    scored = [batch.get("old_per_token_logps", batch["ref_per_token_logps"]) for batch in batches]
+    scored = [
+        batch.ref_log_probs if batch.old_log_probs is None else batch.old_log_probs for batch in batches
+    ]
     trainer = torch.cat(
-        [values[batch["completion_mask"].bool()] for values, batch in zip(scored, batches, strict=True)]
+        [values[batch.completion_mask.bool()] for values, batch in zip(scored, batches, strict=True)]
     )
     engine = torch.tensor([value for group in groups for one in group.completions for value in one.logprobs])
     assert len(engine) == len(trainer) > 32 * 8
@@ -249,3 +255,68 @@ def test_engine_and_trainer_agree_on_the_shipped_policy(
     assert (engine - trainer).abs().max() < 5e-3
     assert (engine - trainer).min() > -2e-5
     assert engine.mean() < -0.05  # completions that were sure things would agree trivially
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "bnpo"])
+def test_loss_and_its_metrics_are_trls_to_the_bit(
+    records: list[ImageRecord],
+    tmp_path: Path,
+    loss_type: Literal["dapo", "bnpo"],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TRL's own loss, given our log-probabilities, as the oracle: in steps where the ratio is one and where it
+    is clipped."""
+    ours, seen = GroupTrainer.compute_loss, []
+
+    def both(self: GroupTrainer, model: Any, inputs: MicroBatch, **_: Any) -> torch.Tensor:
+        before = {name: len(values) for name, values in self._metrics["train"].items()}
+        mine = ours(self, model, inputs)
+        monkeypatch.setattr(
+            self,
+            "_get_per_token_logps_and_entropies",
+            lambda *_, **__: (*self.log_probs(model, inputs), None),
+            raising=False,
+        )
+        columns = {
+            "prompt_ids": inputs.completion_ids,  # only joined to the completions and then handed to the above
+            "prompt_mask": inputs.completion_mask,
+            "completion_ids": inputs.completion_ids,
+            "completion_mask": inputs.completion_mask,
+            "advantages": inputs.advantages,
+            "num_items_in_batch": inputs.generation_tokens,
+            "ref_per_token_logps": inputs.ref_log_probs,
+            **({} if inputs.old_log_probs is None else {"old_per_token_logps": inputs.old_log_probs}),
+        }
+        theirs = GRPOTrainer._compute_loss(self, model, columns)
+        for name in ("kl", "entropy", "clip_ratio/region_mean"):
+            mean, of_trl = self._metrics["train"][name][before.get(name, 0) :]
+            assert mean == of_trl, name
+            seen.append((name, mean))
+        assert torch.equal(mine, theirs)
+        return mine
+
+    monkeypatch.setattr(GroupTrainer, "compute_loss", both)
+    settings = GrpoSettings(
+        prompts_per_generation=4,
+        prompts_per_step=2,
+        group_size=3,
+        micro_batch=3,
+        learning_rate=2e-2,
+        kl_coefficient=0.05,
+        dual_clip=1.5,
+        max_completion_tokens=6,
+        loss=loss_type,
+    )
+    prompts = [Prompt(record.image_id, solver_messages("pocket", QUESTION), record) for record in records[:4]]
+    train_on(tmp_path / "stage", tiny_model.build(tmp_path / "base"), prompts, settings)
+    assert max(value for name, value in seen if name.startswith("clip")) > 0.1
+    assert max(value for name, value in seen if name == "kl") > 0.01
+
+
+@pytest.mark.parametrize("size", range(2, 17))
+def test_advantages_are_trls_to_the_bit(size: int) -> None:
+    rewards = torch.rand(50, size, generator=torch.Generator().manual_seed(size))
+    rewards[0] = 0.3  # no spread, up to the rounding of its mean
+    spread = nanstd(rewards, dim=1)[:, None]
+    expected = (rewards - rewards.nanmean(dim=1, keepdim=True)) / (spread + 1e-4)
+    assert torch.equal(group_advantages(rewards), expected)

@@ -19,6 +19,7 @@ from vzero.config import EngineConfig, GrpoSettings
 from vzero.errors import RolloutError, VZeroError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.train import Job, full_disk_as_oserror, train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.images.records import load_records, open_image
@@ -191,7 +192,7 @@ def test_the_trainer_differentiates_what_was_drawn(
     expected = [(group.prompt, one) for group in drawn for one in group.completions]
     assert len(batches) == 6 and len(rows) == len(expected) == 12
     model, processor = checkpoints.load_model(base), checkpoints.load_processor(base)
-    assert [("old_per_token_logps" in batch) for batch in batches] == [False] * 3 + [True] * 3
+    assert [batch.old_log_probs is not None for batch in batches] == [False] * 3 + [True] * 3
     for (prompt_ids, completion_ids, *scored), (prompt, completion) in zip(rows, expected, strict=True):
         text = processor.apply_chat_template(
             conversation(prompt.messages, with_image=True), tokenize=False, add_generation_prompt=True
@@ -211,8 +212,8 @@ def test_the_trainer_differentiates_what_was_drawn(
             scored
         ):  # of the reference, and from the second step on of the old policy, which is the same model still
             assert torch.allclose(values, logps, atol=1e-4)
-    widths = {(batch["prompt_ids"].shape[1], batch["completion_ids"].shape[1]) for batch in batches}
-    assert len(widths) > 1  # padding was trimmed by micro-batch, so the comparison above covers it
+    widths = {(batch.prompts["input_ids"].shape[1], batch.completion_ids.shape[1]) for batch in batches}
+    assert len(widths) > 1  # padded by micro-batch, so the comparison above covers it
     assert artefacts.read_jsonl(tmp_path / "metrics.jsonl")[0]["loss"] == pytest.approx(
         _first_loss(drawn), abs=1e-5
     )
@@ -234,13 +235,14 @@ def _first_loss(groups: list[Group]) -> float:
     return -weighted / (sum(len(one.token_ids) for group in groups for one in group.completions) / 2)
 
 
-def _rows(batch: dict) -> list[tuple[list[int] | torch.Tensor, ...]]:
+def _rows(batch: MicroBatch) -> list[tuple[list[int] | torch.Tensor, ...]]:
+    of = batch.prompt_of
     kept = zip(
-        batch["prompt_ids"],
-        batch["prompt_mask"].bool(),
-        batch["completion_ids"],
-        batch["completion_mask"].bool(),
-        *(batch[name] for name in ("ref_per_token_logps", "old_per_token_logps") if name in batch),
+        batch.prompts["input_ids"][of],
+        batch.prompts["attention_mask"][of].bool(),
+        batch.completion_ids,
+        batch.completion_mask.bool(),
+        *(one for one in (batch.ref_log_probs, batch.old_log_probs) if one is not None),
         strict=True,
     )
     return [

@@ -5,20 +5,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from trl.trainer.utils import add_fused_lm_head
+from accelerate import Accelerator
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
 from tests import tiny_model
 from tests.unit.test_grpo_training import SETTINGS, job_for
 from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
-from vzero.grpo import log_probs, micro_batches
+from vzero.errors import RolloutError
+from vzero.grpo import log_probs
 from vzero.grpo.data import Prompt
+from vzero.grpo.micro_batches import Assembly, MicroBatch, by_length
 from vzero.grpo.packing import pack
 from vzero.grpo.train import train
-from vzero.runtime import artefacts
+from vzero.images.records import open_image
+from vzero.rollout import encoding
+from vzero.rollout.protocol import Completion, Rollout
+from vzero.runtime import artefacts, checkpoints
 
 PAD, IMAGE = 0, 3
 
@@ -47,60 +56,84 @@ def test_a_packed_row_by_hand() -> None:
     assert layout.order.tolist() == [0, 1, 2, 4, 5, 6, 8]
 
 
-def batch_of(model, generator: torch.Generator, groups: list[int]) -> dict:
-    """A micro-batch as TRL pads it: groups of the given sizes, prompts and completions of random lengths,
-    pictures of two sizes."""
-    rows, pixels, grids, pictures = [], [], [], []
+@pytest.fixture
+def float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float64 also where the model's code asks for float32 (norms, rotations): what is compared is then the
+    mathematics, and not how a CPU happens to round."""
+
+    def norm(self, states: torch.Tensor) -> torch.Tensor:
+        return self.weight * states * (states.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    monkeypatch.setattr(modeling_qwen2_5_vl.Qwen2_5_VLRMSNorm, "forward", norm)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+def add_exact_head(model) -> None:
+    """What TRL's fused head computes, over full logits: its own sums are float32 whatever it is given."""
+
+    def forward(*, labels=None, shift_labels=None, fused_lm_head: bool, **inputs) -> SimpleNamespace:
+        wanted = F.pad(labels[:, 1:], (0, 1), value=-100) if shift_labels is None else shift_labels
+        states = model.base_model(**inputs, use_cache=False).last_hidden_state
+        scores = model.get_output_embeddings()(states).log_softmax(-1)
+        drawn = scores.gather(-1, wanted.clamp(min=0)[:, :, None])[:, :, 0]
+        entropy = -(scores.exp() * scores).sum(-1)
+        # TRL puts the score of a token where the token stands in a padded row, less its first column.
+        parts = [one.masked_fill(wanted == -100, 0) for one in (drawn, entropy)]
+        parts = [one[:, :-1] for one in parts] if shift_labels is None else parts
+        return SimpleNamespace(log_probs=parts[0], entropy=parts[1])
+
+    model.forward = forward
+
+
+def batch_of(generator: torch.Generator, groups: list[int]) -> tuple[MicroBatch, list[tuple]]:
+    """A micro-batch of groups of the given sizes, prompts and completions of random lengths, pictures of two
+    sizes; and its sequences: prompt, completion, patches, grid."""
+    rows, prompts, pixels, grids = [], [], [], []
     for size in groups:
         side = int(torch.randint(2, 4, (1,), generator=generator)) * 2
-        grid = torch.tensor([[1, side, side]])
         text = torch.randint(
             20, 140, (int(torch.randint(1, 7, (1,), generator=generator)),), generator=generator
         )
-        prompt = torch.cat(
-            [torch.tensor([7, 5]), torch.full((side * side // 4,), IMAGE), torch.tensor([6]), text]
+        prompts.append(
+            torch.cat([torch.tensor([7, 5]), torch.full((side * side // 4,), IMAGE), torch.tensor([6]), text])
         )
-        pixels.append(torch.randn(side * side, 3 * 2 * 7 * 7, generator=generator))
-        grids.append(grid)
-        for j in range(size):
+        pixels.append(torch.randn(side * side, 3 * 2 * 7 * 7, generator=generator).double())
+        grids.append(torch.tensor([[1, side, side]]))
+        for _ in range(size):
             length = int(torch.randint(1, 8, (1,), generator=generator))
-            rows.append((prompt, torch.randint(20, 140, (length,), generator=generator)))
-            pictures.append(int(j == 0))
-    width, own = max(len(one) for one, _ in rows), max(len(one) for _, one in rows)
-    ids, mask = (
-        torch.full((len(rows), width + own), PAD),
-        torch.zeros(len(rows), width + own, dtype=torch.int64),
-    )
-    for i, (prompt, completion) in enumerate(rows):
-        ids[i, width - len(prompt) : width + len(completion)] = torch.cat([prompt, completion])
-        mask[i, width - len(prompt) : width + len(completion)] = 1
-    return {
-        "rows": rows,
-        "ids": ids,
-        "mask": mask,
-        "own": own,
-        "pictures": pictures,
-        "pixels": pixels,
-        "grids": grids,
+            completion = torch.randint(20, 140, (length,), generator=generator)
+            rows.append((prompts[-1], completion, pixels[-1], grids[-1]))
+    completions = [one[1] for one in rows]
+    encoded = {
+        "input_ids": pad_sequence(prompts, True, PAD, "left"),
+        "attention_mask": pad_sequence([torch.ones_like(one) for one in prompts], True, 0, "left"),
+        "pixel_values": torch.cat(pixels),
+        "image_grid_thw": torch.cat(grids),
     }
+    batch = MicroBatch(
+        encoded,
+        torch.arange(len(groups)).repeat_interleave(torch.tensor(groups)),
+        pad_sequence(completions, True, PAD),
+        pad_sequence([torch.ones_like(one) for one in completions], True, 0),
+        torch.zeros(len(rows)),
+        torch.tensor(sum(map(len, completions))),
+    )
+    return batch, rows
 
 
-def one_at_a_time(model, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+def one_at_a_time(model, batch: MicroBatch, rows: list[tuple]) -> tuple[torch.Tensor, torch.Tensor]:
     """(sequences, completion time) log-probabilities and entropies by Hugging Face's own forward,
     unpadded."""
-    values, entropies = (
-        torch.zeros(len(batch["rows"]), batch["own"]),
-        torch.zeros(len(batch["rows"]), batch["own"]),
-    )
-    for i, (prompt, completion) in enumerate(batch["rows"]):
-        picture = sum(batch["pictures"][: i + 1]) - 1
+    values = torch.zeros(batch.completion_ids.shape, dtype=torch.float64)
+    entropies = torch.zeros_like(values)
+    for i, (prompt, completion, pixels, grid) in enumerate(rows):
         ids = torch.cat([prompt, completion])[None]
         logits = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=(ids == IMAGE).int(),
-            pixel_values=batch["pixels"][picture],
-            image_grid_thw=batch["grids"][picture],
+            pixel_values=pixels,
+            image_grid_thw=grid,
         ).logits[0, len(prompt) - 1 : -1]
         scores = logits.log_softmax(-1)
         values[i, : len(completion)] = scores.gather(1, completion[:, None])[:, 0]
@@ -110,42 +143,46 @@ def one_at_a_time(model, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("groups", [[3, 3], [1, 4, 2], [2]])
-def test_values_and_gradients_are_those_of_single_sequences(groups: list[int], checkpointing: bool) -> None:
+def test_values_and_gradients_are_those_of_single_sequences(
+    float64: None, groups: list[int], checkpointing: bool
+) -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(sum(groups))
-    names = tiny_model.vocabulary(144)
-    plain, packed = (
-        tiny_model.model(names),
-        tiny_model.model(names),
-    )  # two key heads share one, as in larger models
-    batch = batch_of(plain, generator, groups)
-    weights = (
-        torch.randn(len(batch["rows"]), batch["own"], generator=generator) * batch["mask"][:, -batch["own"] :]
-    )
+    names = tiny_model.vocabulary(144)  # two key heads share one, as in larger models
+    plain, packed = tiny_model.model(names).double(), tiny_model.model(names).double()
+    batch, rows = batch_of(generator, groups)
+    weights = torch.randn(batch.completion_ids.shape, generator=generator) * batch.completion_mask
 
-    expected, entropies = one_at_a_time(plain, batch)
+    expected, entropies = one_at_a_time(plain, batch, rows)
     (expected * weights).sum().backward()
-    add_fused_lm_head(packed, outputs=("log_probs", "entropy"))
+    add_exact_head(packed)
     assert log_probs.prepare(packed)
     if checkpointing:
         packed.train()
         packed.gradient_checkpointing_enable()
-    found, found_entropies = log_probs.completion_log_probs(
-        packed,
-        batch["ids"],
-        batch["mask"],
-        batch["own"],
-        batch["pictures"],
-        torch.cat(batch["pixels"]),
-        torch.cat(batch["grids"]),
-    )
+    found, found_entropies = log_probs.completion_log_probs(packed, batch)
     (found * weights).sum().backward()
 
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert torch.allclose(found_entropies, entropies, atol=1e-5)
+    assert found.dtype == torch.float64 and torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(found_entropies, entropies, rtol=0, atol=1e-12)
     for (name, mine), (_, theirs) in zip(packed.named_parameters(), plain.named_parameters(), strict=True):
         scale = float(theirs.grad.abs().max())
-        assert scale > 0 and float((mine.grad - theirs.grad).abs().max()) <= 1e-5 * max(scale, 1), name
+        assert scale > 0 and float((mine.grad - theirs.grad).abs().max()) <= 1e-12 * max(scale, 1), name
+
+
+def test_the_padded_forward_gives_the_same(float64: None) -> None:
+    """The path of other families: every sequence with its own prompt and picture."""
+    torch.set_num_threads(1)
+    model = tiny_model.model(tiny_model.vocabulary(144)).double()
+    batch, rows = batch_of(torch.Generator().manual_seed(1), [1] * 4)
+    with torch.no_grad():
+        expected, entropies = one_at_a_time(model, batch, rows)
+        add_exact_head(model)
+        kinds = (batch.prompts["input_ids"] == IMAGE).int()
+        batch = replace(batch, prompts={**batch.prompts, "mm_token_type_ids": kinds})
+        found, found_entropies = log_probs.completion_log_probs(model, batch)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(found_entropies, entropies, rtol=0, atol=1e-12)
 
 
 def test_a_prepared_model_still_reads_padded_batches() -> None:
@@ -175,37 +212,54 @@ def test_unknown_architectures_are_left_alone() -> None:
     assert not log_probs.prepare(other) and other.config._attn_implementation == before
 
 
-def test_a_picture_stays_once_with_the_first_of_its_group() -> None:
-    """Groups of 3 in micro-batches of 2: a group that is cut brings its picture to each part."""
-    pixels = (
-        torch.arange(6).repeat_interleave(4)[:, None].float()
-    )  # each of 6 sequences with its own copy of 2 x 2 patches
-    batch = {
-        "prompt_ids": torch.ones(6, 2, dtype=torch.int64),
-        "prompt_mask": torch.ones(6, 2, dtype=torch.int64),
-        "completion_ids": torch.ones(6, 1, dtype=torch.int64),
-        "completion_mask": torch.ones(6, 1, dtype=torch.int64),
-        "num_items_in_batch": torch.tensor(6),
-        "pixel_values": pixels,
-        "image_grid_thw": torch.tensor([[1, 2, 2]] * 6),
-        "num_images": [1] * 6,
-    }
-    found = micro_batches.shared(batch, 3, group_size=3)
-    assert [one["num_images"] for one in found] == [[1, 0], [1, 1], [1, 0]]
-    assert [one["pixel_values"][::4, 0].tolist() for one in found] == [[0], [2, 3], [4]]
-    assert [len(one["image_grid_thw"]) for one in found] == [1, 2, 1]
+def drawn(prompt_tokens: int, *lengths: int) -> Rollout:
+    return Rollout(prompt_tokens, tuple(Completion("", (20,) * length, (), "stop") for length in lengths))
+
+
+def assembly(base: Path, count: int, **changes: bool) -> Assembly:
+    processor = checkpoints.load_processor(base)
+    return Assembly(
+        processor, open_image, Accelerator(), count, 1, **{"shares_prompts": True, "sorts": False, **changes}
+    )
+
+
+def test_a_prompt_stands_once_in_each_micro_batch(base: Path, prompts: list[Prompt]) -> None:
+    """Groups of 3 in micro-batches of 2: a group that is cut brings its prompt and picture to each part; models
+    that read padded rows get them with every sequence."""
+    lengths = [
+        len(
+            encoding.processed(checkpoints.load_processor(base), [text], [open_image(one.image)])[
+                "input_ids"
+            ][0]
+        )
+        for one in prompts[:2]
+        for text in [encoding.render(checkpoints.load_processor(base), one.messages, True)]
+    ]
+    rollouts = [drawn(length, 1, 2, 3) for length in lengths]
+    advantages = torch.arange(6.0).view(2, 3)
+    shared = assembly(base, 3).micro_batches(prompts[:2], rollouts, advantages)
+    assert [one.prompt_of.tolist() for one in shared] == [[0, 0], [0, 1], [0, 0]]
+    assert [len(one.prompts["image_grid_thw"]) for one in shared] == [1, 2, 1]
+    assert [one.advantages.tolist() for one in shared] == [[0, 1], [2, 3], [4, 5]]
+    assert [one.completion_mask.tolist() for one in shared] == [
+        [[1, 0], [1, 1]],
+        [[1, 1, 1], [1, 0, 0]],
+        [[1, 1, 0], [1, 1, 1]],
+    ]
+    assert all(int(one.generation_tokens) == 12 for one in shared)
+    padded = assembly(base, 3, shares_prompts=False).micro_batches(prompts[:2], rollouts, advantages)
+    assert [one.prompt_of.tolist() for one in padded] == [[0, 1]] * 3
+    assert all(len(one.prompts["image_grid_thw"]) == 2 for one in padded)
+    with pytest.raises(RolloutError, match="prompt tokens"):
+        assembly(base, 3).micro_batches(
+            prompts[:2], [drawn(lengths[0] + 1, 1, 2, 3), rollouts[1]], advantages
+        )
 
 
 def test_groups_are_sorted_by_length_within_their_step() -> None:
-    lengths = torch.tensor([[5, 1], [2, 2], [3, 3], [1, 4]])  # four groups of two, in two steps
-    batch = {
-        "prompt_mask": torch.ones(8, 1, dtype=torch.int64),
-        "completion_mask": (torch.arange(5) < lengths.flatten()[:, None]).long(),
-        "row": torch.arange(8),
-    }
-    order = micro_batches.by_length(batch, steps=2, group_size=2)
-    assert order.tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
-    assert micro_batches.reordered(batch, order)["row"].tolist() == order.tolist()
+    rollouts = [drawn(1, *lengths) for lengths in [(5, 1), (2, 2), (3, 3), (1, 4)]]
+    assert by_length(rollouts, steps=2) == [1, 0, 2, 3]
+    assert by_length(rollouts, steps=1) == [1, 2, 3, 0]
 
 
 @pytest.mark.parametrize("loss", ["dapo", "bnpo"])

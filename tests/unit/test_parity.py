@@ -14,6 +14,7 @@ from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo import parity
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.train import Job, train
 from vzero.images.records import ImageRecord
 from vzero.prompts import solver_messages
@@ -23,17 +24,30 @@ from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 
 
+def scored(engine: list[float], trainer: list[float], mask: list[int]) -> MicroBatch:
+    nothing = torch.zeros(0)
+    return MicroBatch(
+        {},
+        nothing,
+        nothing,
+        torch.tensor([mask]),
+        nothing,
+        nothing,
+        engine_log_probs=torch.tensor([engine]),
+        old_log_probs=torch.tensor([trainer]),
+    )
+
+
 def test_the_gap_is_the_mean_over_drawn_tokens_of_all_micro_batches() -> None:
-    engine = [torch.tensor([[-1.0, -2.0, 9.0]]), torch.tensor([[-1.0]])]
-    trainer = [torch.tensor([[-1.5, -2.0, 0.0]]), torch.tensor([[-2.0]])]
-    mask = [torch.tensor([[1, 1, 0]]), torch.tensor([[1]])]
-    assert parity.mean_gap(engine, trainer, mask) == pytest.approx((0.5 + 0.0 + 1.0) / 3)
-    assert parity.of_batches([{"old_per_token_logps": None}]) is None
+    batches = [scored([-1.0, -2.0, 9.0], [-1.5, -2.0, 0.0], [1, 1, 0]), scored([-1.0], [-2.0], [1])]
+    assert parity.mean_gap(batches) == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+    with pytest.raises(ValueError, match="without log-probabilities"):
+        parity.mean_gap([replace(batches[0], old_log_probs=None)])
 
 
 @pytest.mark.parametrize(("gap", "loud"), [(0.049, False), (0.051, True), (float("nan"), True)])
 def test_the_alarm(gap: float, loud: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    parity.say_if_alarming(gap, 7)
+    parity.warn_above_alarm(gap, 7)
     assert ("optimizer step 7" in capsys.readouterr().err) == loud
 
 

@@ -21,6 +21,7 @@ from tests import tiny_model
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Scores
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.images.records import load_records
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Completion, Request, Rollout
@@ -244,11 +245,7 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     # divides among the others.
     assert gap["tokens"] == sum(drawn) and 0 <= gap["mean"] <= gap["max"] < 0.5
     assert set(parts) == {OURS, STOCK} and parts[OURS]["reference"] > 0 and parts[OURS]["images"] > 0
-    replaced_by_us = {
-        "_prepare_inputs",
-        "_get_per_token_logps_and_entropies",
-        "_generate_and_score_completions",
-    }
+    replaced_by_us = {"_prepare_inputs", "log_probs", "compute_loss"}
     assert not replaced_by_us & vars(bench.trainer).keys()  # every method is the class's own again
     after = bench.trainer.model.state_dict()  # repetitions repeat: no weight has changed
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-9) for name in before)
@@ -258,16 +255,20 @@ def test_logprob_gap_by_hand() -> None:
     rollouts = [
         Rollout(3, (Completion("", (7, 8), (-1.0, -2.0), "stop"), Completion("", (9,), (-0.5,), "stop")))
     ]
-    first = {"completion_ids": torch.tensor([[7, 8]]), "ref_per_token_logps": torch.tensor([[-1.0, -2.25]])}
-    other = {
-        "completion_ids": torch.tensor([[9]]),
-        "ref_per_token_logps": torch.tensor([[9.0]]),
-        "old_per_token_logps": torch.tensor([[-0.75]]),
-    }
+    first = scored([[7, 8]], ref_log_probs=torch.tensor([[-1.0, -2.25]]))
+    other = scored(
+        [[9]], ref_log_probs=torch.tensor([[9.0]]), old_log_probs=torch.tensor([[-0.75]])
+    )  # the old policy counts where there is one
     assert logprob_gap(rollouts, [first, other]) == {"mean": pytest.approx(0.5 / 3), "max": 0.25, "tokens": 3}
     assert logprob_gap(rollouts, [other, first])["tokens"] == 0
     assert logprob_gap(rollouts, [first])["tokens"] == 0
-    assert logprob_gap(rollouts, [first, {"completion_ids": torch.tensor([[9]])}])["mean"] is None
+    assert logprob_gap(rollouts, [first, scored([[9]])])["mean"] is None
+
+
+def scored(ids: list[list[int]], **log_probs: torch.Tensor) -> MicroBatch:
+    completions = torch.tensor(ids)
+    nothing, ones = torch.zeros(0), torch.ones_like(completions)
+    return MicroBatch({}, nothing, completions, ones, nothing, nothing, **log_probs)
 
 
 # --- the two sides, rows and ratios

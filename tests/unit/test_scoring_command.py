@@ -122,7 +122,10 @@ def test_free_answers_are_one_value_and_ids_may_be_numbers(
     code, out, _ = run(capsys, "score", str(path), "--suite", "mathvista", "--data", str(data), "--json")
     items = {item["id"]: item for item in json.loads(out)["items"]}
     assert (
-        code == 0 and items["1"]["extracted"] == ["1.23"] and items["1"]["official"] and items["1"]["verified"]
+        code == 0
+        and items["1"]["extracted"] == ["1.23"]
+        and items["1"]["official"]
+        and items["1"]["verified"]
     )
 
 

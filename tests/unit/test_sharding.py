@@ -62,14 +62,14 @@ def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(
     assert all(isinstance(one, DTensor) for one in parts.parameters())
     for model in (plain, parts):
         optimizers.append(torch.optim.AdamW(model.parameters(), lr=1e-2))
-    with sharding.whole(parts):  # before any forward of the root: parts of it are called first
+    with sharding.unsharded(parts):  # before any forward of the root: parts of it are called first
         assert draw(parts, base) == draw(plain, base)
         assert not any(isinstance(one, DTensor) for one in parts.parameters())
     assert all(isinstance(one, DTensor) for one in parts.parameters())
     for model, optimizer in zip((plain, parts), optimizers, strict=True):
         for _ in range(2):
             stepped(model, optimizer)
-    for name, model, found in (("plain", plain, None), ("parts", parts, sharding.weights(parts))):
+    for name, model, found in (("plain", plain, None), ("parts", parts, sharding.model_state_dict(parts))):
         checkpoints.save(model, checkpoints.load_processor(base), tmp_path / name, found)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "parts"))
     assert one.keys() == other.keys() and all(
@@ -82,14 +82,14 @@ def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(
         tmp_path / "parts" / "config.json"
     ).read_text()
     # A third model goes on from what was saved, as the second does.
-    torch.save(sharding.moments(parts, optimizers[1]), tmp_path / "moments")
-    saved = torch.load(tmp_path / "moments", weights_only=True)
+    torch.save(sharding.optimizer_state_dict(parts, optimizers[1]), tmp_path / "optimizer")
+    saved = torch.load(tmp_path / "optimizer", weights_only=True)
     again = checkpoints.load_model(base)
     sharding.split(again)
-    sharding.set_weights(again, checkpoints.load_model(tmp_path / "parts").state_dict())
+    sharding.load_model_state_dict(again, checkpoints.load_model(tmp_path / "parts").state_dict())
     resumed = torch.optim.AdamW(again.parameters(), lr=1e-2)
-    sharding.set_moments(again, resumed, saved)
+    sharding.load_optimizer_state_dict(again, resumed, saved)
     stepped(parts, optimizers[1])
     stepped(again, resumed)
-    expected, found = sharding.weights(parts), sharding.weights(again)
+    expected, found = sharding.model_state_dict(parts), sharding.model_state_dict(again)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

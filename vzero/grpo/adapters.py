@@ -44,7 +44,7 @@ def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
     ]
     if not prefix or not linear:
         raise InputError(
-            f"lora does not know where {type(model).__name__} keeps its language model; train it whole (without lora)."
+            f"lora does not know where {type(model).__name__} keeps its language model; train without lora."
         )
     return PeftConfig(
         r=lora.rank,
@@ -78,9 +78,7 @@ def load(model: PeftModel, folder: Path) -> None:
     """
     saved, wanted = load_file(folder / FILE), get_peft_model_state_dict(model)
     if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in wanted.items()}:
-        raise InputError(
-            f"{folder} holds other adapters than this training has; it belongs to other settings, start the stage anew."
-        )
+        raise InputError(f"{folder} holds other adapters than this training has; start the stage anew.")
     set_peft_model_state_dict(model, saved)
 
 

@@ -22,53 +22,42 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class GroupSharding:
-    """How anything that is in the order of a generation batch (prompts, groups, completions) is dealt out and
-    put together again.
+    """Cuts anything that is in the order of a generation batch (prompts, groups, completions) into parts.
 
     Attributes:
         steps: optimizer steps of a generation batch.
-        world: who deals, and who is asked.
+        world: the processes, and which of them this is.
     """
 
     steps: int = 1
     world: World = field(default_factory=World)
 
-    def own(self, values: Sequence[T]) -> list[T]:
+    def shard(self, values: Sequence[T]) -> list[T]:
         """This process's part of a generation batch's `values`, in order."""
-        return self._part(values, self.world.rank)
-
-    def dealt(self, values: Sequence[T]) -> list[T]:
-        """The same values, process by process: the order in which accelerate hands out a batch."""
-        return [value for rank in range(self.world.size) for value in self._part(values, rank)]
-
-    def whole(self, own: Sequence[T]) -> list[T]:
-        """Everyone's `own`, in the order of the generation batch. All processes must ask."""
-        return self.merged(processes.all_gather_object(list(own)) if self.world.size > 1 else [own])
-
-    def merged(self, parts: Sequence[Sequence[T]]) -> list[T]:
-        """The parts of all processes, by rank, in the order of the generation batch.
-
-        Raises:
-            ValueError: they are not equally long, or not whole steps.
-        """
-        lengths = {len(part) for part in parts}
-        if len(lengths) != 1 or len(parts[0]) % self.steps:
-            raise ValueError(
-                f"Parts of {sorted(lengths)} values are not {self.steps} equal optimizer steps of {len(parts)} processes."
-            )
-        each = len(parts[0]) // self.steps
-        return [
-            value
-            for step in range(self.steps)
-            for part in parts
-            for value in part[step * each : (step + 1) * each]
-        ]
-
-    def _part(self, values: Sequence[T], rank: int) -> list[T]:
         each, rest = divmod(len(values), self.steps * self.world.size)
         if rest:
             raise ValueError(
                 f"{len(values)} values do not divide into {self.steps} steps of {self.world.size} processes."
             )
-        starts = ((step * self.world.size + rank) * each for step in range(self.steps))
+        starts = ((step * self.world.size + self.world.rank) * each for step in range(self.steps))
         return [value for start in starts for value in values[start : start + each]]
+
+    def all_gather(self, shard: Sequence[T]) -> list[T]:
+        """Everyone's `shard`, in the order of the generation batch. All processes must ask."""
+        return self.merge(processes.all_gather_object(list(shard)) if self.world.size > 1 else [shard])
+
+    def merge(self, shards: Sequence[Sequence[T]]) -> list[T]:
+        """The shards of all processes, by rank, in the order of the generation batch.
+
+        Raises:
+            ValueError: they are not equally long, or not whole steps.
+        """
+        lengths = {len(shard) for shard in shards}
+        if len(lengths) != 1 or len(shards[0]) % self.steps:
+            raise ValueError(
+                f"Shards of {sorted(lengths)} values are not {self.steps} equal optimizer steps of "
+                f"{len(shards)} processes."
+            )
+        each = len(shards[0]) // self.steps
+        starts = [step * each for step in range(self.steps)]
+        return [value for start in starts for shard in shards for value in shard[start : start + each]]

@@ -1,27 +1,28 @@
-"""Log-probabilities of a micro-batch's completions, each prompt and picture computed once (see packing.py).
+"""Log-probabilities of a micro-batch's completions, by TRL's fused head: logits are never held whole.
 
-Takes what TRL's `_get_per_token_logps_and_entropies` takes and returns what it returns, to rounding. Models
-of the Qwen2-VL family only: their positions are given from outside and their attention is Hugging Face's
-interface. Others go through TRL's own forward.
+Models of the Qwen2-VL family read packed rows, each prompt and picture once (packing.py): their positions are
+given from outside and their attention is Hugging Face's interface. Others read padded batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vzero.grpo import attention
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.packing import pack
 from vzero.rollout.encoding import SHARED_IMAGE_MODELS, rotary_positions
 from vzero.rollout.transformers_engine import unwrap
 
+_BY_TOKEN = ("token_type_ids", "mm_token_type_ids")  # of the processor's outputs: 0 at completions
+
 
 def prepare(model: Any) -> bool:
-    """Make `model` able to read packed rows; False, and left alone, where its architecture is not known to
-    be."""
+    """Let `model` read packed rows; False, and left alone, where its architecture is not known to be able
+    to."""
     core = unwrap(model)
     text = core.config.get_text_config()
     layers = set(getattr(text, "layer_types", None) or ())
@@ -31,64 +32,55 @@ def prepare(model: Any) -> bool:
     return True
 
 
-def completion_log_probs(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    completion_width: int,
-    pictures: Sequence[int],
-    pixel_values: Tensor | None,
-    image_grid_thw: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Score the completions.
+def completion_log_probs(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+    """Score the completions of `batch`.
 
     Args:
-        model: prepared, and with TRL's fused head.
-        input_ids, attention_mask: (sequences, prompt + completion time) int64; prompts padded on the left,
-            completions on the right.
-        completion_width: columns of the completions.
-        pictures: for each sequence 1 if it begins a prompt, whose picture is the next in `pixel_values`; 0 if
-            it shares the prompt of the sequence before it.
-        pixel_values, image_grid_thw: patches and grids of the prompts' pictures in order.
+        model: with TRL's fused head; `prepare`d if the batch shares prompts.
 
     Returns:
         Log-probabilities and entropies, both (sequences, completion time) float, 0 at padding. Entropies are
         None where the model's head does not compute them.
     """
-    begins = torch.tensor(pictures, device=input_ids.device).bool()
-    prompt_ids, prompt_mask = (
-        input_ids[begins, :-completion_width],
-        attention_mask[begins, :-completion_width],
+    packs = unwrap(model).config.get_text_config()._attn_implementation == attention.NAME
+    return _packed_forward(model, batch) if packs else _padded_forward(model, batch)
+
+
+def _packed_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+    prompts = batch.prompts
+    ids, mask, grids = prompts["input_ids"], prompts["attention_mask"], prompts.get("image_grid_thw")
+    rows = [one[real].tolist() for one, real in zip(ids, mask.bool(), strict=True)]
+    positions = rotary_positions(
+        unwrap(model), rows, [None] * len(rows) if grids is None else list(grids.cpu())
     )
-    completion_mask = attention_mask[:, -completion_width:]
-    packed = pack(
-        prompt_ids,
-        prompt_mask,
-        input_ids[:, -completion_width:],
-        completion_mask,
-        begins.cumsum(0) - 1,
-        _positions(model, prompt_ids, prompt_mask, image_grid_thw),
-    )
+    packed = pack(ids, mask, batch.completion_ids, batch.completion_mask, batch.prompt_of, positions)
     output = model(
         input_ids=packed.input_ids,
-        attention_mask={"full_attention": packed.layout},
+        attention_mask={"full_attention": packed.layout},  # Hugging Face hands it to each layer as it is
         position_ids=packed.position_ids,
-        pixel_values=pixel_values,
-        image_grid_thw=image_grid_thw,
+        pixel_values=prompts.get("pixel_values"),
+        image_grid_thw=grids,
         shift_labels=packed.targets,
         fused_lm_head=True,
     )
-    scored = packed.targets[0] != -100
-    return tuple(
-        None if one is None else _unpack(one[0, scored], completion_mask)
-        for one in (output.log_probs, output.entropy)
-    )
+    scored, completions = packed.targets[0] != -100, batch.completion_mask.bool()
+
+    def unpacked(values: Tensor | None) -> Any:
+        if values is None:
+            return None
+        return values.new_zeros(completions.shape).masked_scatter(completions, values[0, scored])
+
+    return unpacked(output.log_probs), unpacked(output.entropy)
 
 
-def _unpack(values: Tensor, mask: Tensor) -> Tensor:
-    return values.new_zeros(mask.shape).masked_scatter(mask.bool(), values)
-
-
-def _positions(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, grids: Tensor | None) -> list[Tensor]:
-    rows = [ids[mask].tolist() for ids, mask in zip(prompt_ids, prompt_mask.bool(), strict=True)]
-    return rotary_positions(unwrap(model), rows, [None] * len(rows) if grids is None else list(grids.cpu()))
+def _padded_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+    inputs, completions = dict(batch.prompts), batch.completion_ids
+    width, nothing = completions.shape[1], torch.zeros_like(completions)
+    ids = torch.cat([inputs.pop("input_ids"), completions], dim=1)
+    mask = torch.cat([inputs.pop("attention_mask"), batch.completion_mask], dim=1)
+    inputs |= {name: torch.cat([inputs[name], nothing], dim=1) for name in _BY_TOKEN if name in inputs}
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :-width] = -100
+    output = model(input_ids=ids, attention_mask=mask, **inputs, labels=labels, fused_lm_head=True)
+    entropy = output.entropy
+    return output.log_probs[:, -width:], None if entropy is None else entropy[:, -width:]

@@ -5,7 +5,8 @@ The completions of a group have one prompt. Stock TRL computes it, and its pictu
 pads all to the longest. Here a micro-batch becomes one row of tokens: every distinct prompt once, then what
 is particular to each sequence,
 
-    [prompt 1 without its last token] ... [prompt G ...]  [last prompt token, completion 1 without its last token] ... [... completion B]
+    [prompt 1 without its last token] ... [prompt G ...]
+    [last prompt token, completion 1 without its last token] ... [... completion B]
 
 so that each position of the second part predicts one completion token. Linear layers, which do nearly all the
 work, see only these tokens; attention (see attention.py) lets a sequence see its prompt and itself. This is

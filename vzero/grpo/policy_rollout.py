@@ -1,5 +1,4 @@
-"""TRL's `rollout_func`: the completions of a generation batch, drawn from the live policy by an engine of
-ours."""
+"""The completions of a generation batch, drawn from the policy in training."""
 
 from __future__ import annotations
 
@@ -8,10 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from trl import GRPOTrainer
-
 from vzero.config import SamplingConfig
-from vzero.errors import RolloutError
 from vzero.grpo import sharding
 from vzero.grpo.data import Prompt
 from vzero.grpo.group_sharding import GroupSharding
@@ -25,65 +21,45 @@ from vzero.rollout.vllm_policy import VllmPolicy
 
 @dataclass(frozen=True)
 class PolicyRollout:
-    """TRL's `rollout_func`: draws the completions of one generation batch from the live policy.
+    """Draws one generation batch after the other.
 
     Attributes:
         prompts: all prompts in training order.
+        per_generation: how many of them a generation batch takes.
         engine: wraps the very model that is trained, or is given its weights before it draws.
         sampling: `n` is the group size.
         opener: image of a prompt.
         seed_of: (generation index, prompt key) -> seed of that request.
-        deal: which of a generation's prompts this process draws for.
+        sharding: which of a generation's prompts this process draws for.
         ahead: told of each group as its last completion ends.
     """
 
     prompts: Sequence[Prompt]
+    per_generation: int
     engine: TransformersEngine | VllmPolicy
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]
-    deal: GroupSharding
+    sharding: GroupSharding
     phases: Phases
     ahead: Ahead | None = None
 
-    def __call__(self, prompts: list[list[dict[str, Any]]], trainer: GRPOTrainer) -> dict[str, Any]:
-        """Conversations, each repeated n times in a row -> `prompt_ids`, `completion_ids` (lists of ids, one
-        a sequence) and `drawn`.
+    def __call__(self, generation: int, model: Any) -> tuple[list[Prompt], list[Rollout]]:
+        """This process's prompts of a generation batch, and the completions of each by `model`.
 
         Raises:
-            RolloutError: the engine failed, or saw another prompt than the trainer will differentiate.
+            RolloutError: the engine failed.
         """
-        n, generation = self.sampling.n, trainer.state.global_step // self.deal.steps
-        conversations = prompts[::n]
-        count = len(conversations) * self.deal.world.size
-        rows = self.deal.own(range(generation * count, (generation + 1) * count))
-        chosen = [self.prompts[row] for row in rows]
+        start = generation * self.per_generation
+        chosen = self.sharding.shard(self.prompts[start : start + self.per_generation])
         requests = [
-            Request(prompt.messages, self.opener(prompt.image), self.seed_of(generation, prompt.key))
-            for prompt in chosen
+            Request(one.messages, self.opener(one.image), self.seed_of(generation, one.key)) for one in chosen
         ]
-        held = (
-            sharding.whole(trainer.model) if isinstance(self.engine, TransformersEngine) else nullcontext()
-        )  # vLLM is handed the weights
+        # A model split over processes is put together to draw; vLLM has been handed the weights.
+        split = isinstance(self.engine, TransformersEngine)
+        held = sharding.unsharded(model) if split else nullcontext()
         with self.phases.measure("rollout"), held:
-            rollouts = self._draw(chosen, requests, generation)
-        prompt_ids = trainer._tokenize_prompts(conversations)[0]
-        for prompt, rollout, ids in zip(chosen, rollouts, prompt_ids, strict=True):
-            if rollout.prompt_tokens != len(ids):
-                raise RolloutError(
-                    f"The engine read {rollout.prompt_tokens} prompt tokens for {prompt.key}, the trainer {len(ids)}; "
-                    "they must use the same chat template and image processor."
-                )
-        drawn = [completion for rollout in rollouts for completion in rollout.completions]
-        return {
-            "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
-            "completion_ids": [list(completion.token_ids) for completion in drawn],
-            "logprobs": [list(completion.logprobs) for completion in drawn]
-            if all(one.logprobs for one in drawn)
-            else None,
-            "drawn": drawn,
-            "asked": [row for row in rows for _ in range(n)],
-        }
+            return chosen, self._draw(chosen, requests, generation)
 
     def _draw(self, chosen: Sequence[Prompt], requests: Sequence[Request], generation: int) -> list[Rollout]:
         ahead = self.ahead

@@ -17,10 +17,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from vzero.errors import VZeroError
 from vzero.grpo import parity
 from vzero.grpo.group_sharding import GroupSharding
+from vzero.grpo.groups import Group, Scores
 from vzero.runtime import artefacts, processes
 from vzero.runtime.progress import Progress
 
 ROLLOUTS = "rollouts.jsonl"
+# Columns of metrics.jsonl by TRL's names: of each optimizer step, and of a generation batch.
 STEP_KEYS = {
     "loss": "loss",
     "kl": "kl",
@@ -84,25 +86,19 @@ class Recorder(TrainerCallback):
     completions, and its own seconds, waiting for others included."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
-        self._deal = GroupSharding(steps_per_generation, processes.world())
-        self.metrics, self.timings, self.rollouts = (
-            folder / "metrics.jsonl",
-            folder / artefacts.TIMINGS,
-            folder / ROLLOUTS,
-        )
+        self.metrics = folder / "metrics.jsonl"
+        self.timings = folder / artefacts.TIMINGS
+        self.rollouts = folder / ROLLOUTS
         self.progress, self.phases, self.per_generation = progress, phases, steps_per_generation
+        self._sharding = GroupSharding(steps_per_generation, processes.world())
+        self._writes = self._sharding.world.first
         self._step_started = 0.0
-        self._of_generation: dict[str, float | None] = {}
-        self.scores: Mapping[
-            str, float | None
-        ] = {}  # what the reward said about the current generation, beyond the reward
-        self.drawn: list[
-            dict[str, Any]
-        ] = []  # rows of the current generation's completions, without their advantages
+        self._of_generation: Mapping[str, float | None] = {}
+        self._scores: Mapping[str, float | None] = {}  # the reward's own metrics of this generation
 
     def rewind(self, step: int) -> None:
         """Forget what was written after optimizer step `step`, which training resumes from."""
-        if not self._deal.world.first:
+        if not self._writes:
             return
         generation = step // self.per_generation
         for path, limit, key in (
@@ -113,28 +109,37 @@ class Recorder(TrainerCallback):
             rows = artefacts.read_jsonl(path) if path.exists() else []
             artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
 
-    def record_rollouts(self, advantages: Sequence[float]) -> None:
-        """Write the completions of the current generation, each with the advantage that weighs its tokens in
-        the loss, and count their tokens. All processes must come here, each with its own.
+    def record(
+        self, groups: Sequence[Group], scores: Scores, advantages: Sequence[Sequence[float]], generation: int
+    ) -> None:
+        """Write the completions of a generation batch, and count its tokens. All processes must come here,
+        each with its own.
+
+        Args:
+            advantages: of each group's completions, as they weigh their tokens in the loss.
+            generation: from 0; rows count from 1, as in metrics.jsonl.
 
         Raises:
-            VZeroError: not one advantage a completion, or a reward or advantage that is no number.
+            VZeroError: a reward or advantage that is no number.
         """
-        if len(advantages) != len(self.drawn):
-            raise VZeroError(
-                f"{len(advantages)} advantages for {len(self.drawn)} completions; the trainer's batch is no longer in order."
+        rows = [
+            {**row, "advantage": value}
+            for row, value in zip(
+                rollout_rows(groups, scores, generation + 1),
+                (a for of in advantages for a in of),
+                strict=True,
             )
-        if not all(map(math.isfinite, [*advantages, *(row["reward"] for row in self.drawn)])):
+        ]
+        if not all(math.isfinite(row[name]) for row in rows for name in ("reward", "advantage")):
             raise VZeroError(
-                "Training diverged: a reward or an advantage is not a finite number; look at the reward function."
+                "Training diverged: a reward or an advantage is not a finite number; look at the reward."
             )
-        rows = self._deal.whole(
-            [{**row, "advantage": value} for row, value in zip(self.drawn, advantages, strict=True)]
-        )
-        self.phases.tokens["rollout"] = sum(row["tokens"] for row in rows)
-        self.phases.tokens["votes"] = sum(processes.all_gather_object(self.phases.tokens["votes"]))
-        if self._deal.world.first:
-            artefacts.append_jsonl(self.rollouts, *rows)
+        everyone = self._sharding.all_gather(rows)
+        self.phases.tokens["rollout"] = sum(row["tokens"] for row in everyone)
+        self.phases.tokens["votes"] = sum(processes.all_gather_object(scores.vote_tokens))
+        self._scores = scores.metrics
+        if self._writes:
+            artefacts.append_jsonl(self.rollouts, *everyone)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -150,10 +155,9 @@ class Recorder(TrainerCallback):
     ) -> None:
         """After the optimizer has stepped."""
         self.phases.seconds["step"] += time.perf_counter() - self._step_started
-        if state.global_step % self.per_generation == 0 and self._deal.world.first:
-            artefacts.append_jsonl(
-                self.timings, {"generation": state.global_step // self.per_generation, **self.phases.row()}
-            )
+        generation, rest = divmod(state.global_step, self.per_generation)
+        if rest == 0 and self._writes:
+            artefacts.append_jsonl(self.timings, {"generation": generation, **self.phases.row()})
 
     def on_log(
         self,
@@ -163,34 +167,56 @@ class Recorder(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: object,
     ) -> None:
-        """TRL reports the numbers of a generation at its first optimizer step only; rows of its other steps
+        """The numbers of a generation are reported at its first optimizer step only; rows of its other steps
         repeat them."""
-        if not logs or "loss" not in logs:
+        if not logs or "loss" not in logs:  # Hugging Face's summary at the end
             return
         if "reward" in logs:
-            self._of_generation = {name: logs.get(key) for name, key in GENERATION_KEYS.items()} | dict(
-                self.scores
-            )
+            self._of_generation = {
+                **{name: logs.get(key) for name, key in GENERATION_KEYS.items()},
+                **self._scores,
+            }
         row = {
             "step": state.global_step,
             "generation": (state.global_step - 1) // self.per_generation + 1,
             **{name: logs.get(key) for name, key in STEP_KEYS.items()},
             **self._of_generation,
         }
-        broken = [
-            name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)
-        ]
-        if broken:
-            raise VZeroError(
-                f"Training diverged at optimizer step {state.global_step}: {', '.join(broken)} is not a finite number; "
-                "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit."
-            )
-        if not self._deal.world.first:
+        _refuse_divergence(row)
+        if not self._writes:
             return
         artefacts.append_jsonl(self.metrics, row)
-        self.progress.update(
-            state.global_step,
-            state.max_steps,
-            "steps",
-            {"reward": row.get("reward") or 0.0, "tokens_per_second": self.phases.tokens_per_second},
+        speed = {"reward": row.get("reward") or 0.0, "tokens_per_second": self.phases.tokens_per_second}
+        self.progress.update(state.global_step, state.max_steps, "steps", speed)
+
+
+def _refuse_divergence(row: Mapping[str, Any]) -> None:
+    broken = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    if broken:
+        raise VZeroError(
+            f"Training diverged at optimizer step {row['step']}: {', '.join(broken)} is not a finite number; "
+            "lower the learning rate (--set *.grpo.learning_rate) or the gradient norm limit."
         )
+
+
+def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> list[dict[str, Any]]:
+    """What was drawn and what it earned, one row a completion in order.
+
+    Raises:
+        ValueError: the reward scored another number of completions.
+    """
+    return [
+        {
+            "generation": generation,
+            "prompt": group.prompt.key,
+            "index": i,
+            "tokens": len(one.token_ids),
+            "finish_reason": one.finish_reason,
+            "text": one.text,
+            "label": group.prompt.label,
+            **(scores.reward_inputs[g][i] if scores.reward_inputs is not None else {}),
+            "reward": reward,
+        }
+        for g, (group, rewards) in enumerate(zip(groups, scores.rewards, strict=True))
+        for i, (one, reward) in enumerate(zip(group.completions, rewards, strict=True))
+    ]

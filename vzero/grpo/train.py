@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +19,13 @@ from transformers.utils import logging
 from vzero.config import EngineConfig, GrpoSettings, LoraConfig, RolloutsConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
-from vzero.grpo.data import Prompt, image_opener, training_order, trl_dataset
-from vzero.grpo.group_reward import GroupReward
+from vzero.grpo.data import Prompt, image_opener, training_order
 from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Ahead, Reward
 from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
-from vzero.grpo.trainer import GroupTrainer, device_name
+from vzero.grpo.trainer import GroupTrainer, Parts
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy, open_policy
 from vzero.runtime import checkpoints, processes
@@ -84,38 +83,45 @@ def train(job: Job) -> dict[str, Any]:
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    here = processes.world()
-    batches = plan_batches(job.settings, len(job.prompts), here.size)
+    batches = plan_batches(job.settings, len(job.prompts), processes.world().size)
     if job.lora is None:
         model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
     else:
         model = adapters.load_frozen(job.checkpoint, device_name())
-    processor = checkpoints.load_processor(job.checkpoint)
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
     recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
-    whole = processes.broadcast(lambda: resume.last_whole(_output(job)))
-    recorder.rewind(whole[1] if whole else 0)
+    resumed = processes.broadcast(lambda: resume.last_whole(_scratch(job)))
+    recorder.rewind(resumed[1] if resumed else 0)
     if batches.steps:
+        processor = checkpoints.load_processor(job.checkpoint)
         trainer = build_trainer(job, batches, model, processor, recorder, phases)
         with full_disk_as_oserror(job.work):
-            trainer.train(resume_from_checkpoint=str(whole[0]) if whole else None)
-    weights = sharding.weights(model) if sharding.is_split(model) else None
-    if here.first:
-        if job.lora is not None:
-            model = adapters.merged(model, job.checkpoint)
-        model.config, model.generation_config = (
-            configs  # TRL writes pad ids and cache switches of its own into them,
-        )
-        processor = checkpoints.load_processor(job.checkpoint)  # and its padding into the tokenizer
-        with full_disk_as_oserror(job.folder):
-            checkpoints.save(model, processor, job.folder / "checkpoint", weights)
+            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    # TRL writes pad ids and cache switches of its own into the configs, and its padding into the tokenizer.
+    model.config, model.generation_config = configs
+    _save(job, model)
     return {
         "prompts": len(job.prompts),
         "prompts_used": batches.prompts_used,
         "generations": batches.generations,
         "steps": batches.steps,
     }
+
+
+def _save(job: Job, model: PreTrainedModel) -> None:
+    """The checkpoint of the stage, by the first process."""
+    weights = sharding.model_state_dict(model) if sharding.is_split(model) else None
+    if not processes.world().first:
+        return
+    if job.lora is not None:
+        configs = model.config, model.generation_config
+        model = adapters.merged(model, job.checkpoint)
+        model.config, model.generation_config = configs
+    with full_disk_as_oserror(job.folder):
+        checkpoints.save(
+            model, checkpoints.load_processor(job.checkpoint), job.folder / "checkpoint", weights
+        )
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def full_disk_as_oserror(folder: Path) -> Iterator[None]:
         raise
 
 
-def _output(job: Job) -> Path:
+def _scratch(job: Job) -> Path:
     return job.work / "trainer"
 
 
@@ -147,63 +153,33 @@ def build_trainer(
 
     Public because a profile has to measure the very trainer that a stage runs.
     """
-    if job.settings.freeze_vision:
+    settings = job.settings
+    if settings.freeze_vision:
         freeze_vision(model)
-    order = [job.prompts[index] for index in training_order(len(job.prompts), batches, job.seed_for("order"))]
-    deal = GroupSharding(batches.steps_per_generation, processes.world())
-    opener = image_opener(images_kept=2 * batches.prompts_per_generation)
     rollout = PolicyRollout(
-        prompts=order,
+        prompts=[job.prompts[i] for i in training_order(len(job.prompts), batches, job.seed_for("order"))],
+        per_generation=batches.prompts_per_generation,
         engine=_policy_engine(job, model, processor),
-        sampling=_sampling(job.settings),
-        opener=opener,
-        seed_of=_seed_of(job),
+        sampling=_sampling(settings),
+        opener=image_opener(images_kept=batches.prompts_per_generation),
+        seed_of=lambda generation, key: job.seed_for("rollout", generation, key),
+        sharding=GroupSharding(batches.steps_per_generation, processes.world()),
+        phases=phases,
         ahead=job.ahead,
-        deal=deal,
-        phases=phases,
     )
-    reward = GroupReward(
-        prompts=order,
-        group_size=batches.group_size,
-        reward=job.reward,
-        steps_per_generation=batches.steps_per_generation,
-        recorder=recorder,
-        phases=phases,
-    )
-    config = trl_config(
-        job.settings, batches, _output(job), job.seed_for("trainer"), cuda=torch.cuda.is_available()
-    )
-    os.environ.setdefault(
-        "TRL_EXPERIMENTAL_SILENCE", "1"
-    )  # `rollout_func` is experimental: versions are pinned, tests watch it
+    weighs = settings.importance_correction == "token_truncate"
+    cap = settings.importance_cap if weighs else None
     trainer = GroupTrainer(
-        model=model,
-        config=config,
-        processor=processor,
-        dataset=trl_dataset(order, opener, _dealt(deal, batches)),
-        reward=reward,
-        rollout=rollout,
+        model,
+        trl_config(settings, batches, _scratch(job), job.seed_for("trainer"), torch.cuda.is_available()),
+        processor,
+        Parts(rollout, job.reward, recorder, phases, cap),
         callbacks=[recorder, resume.MarkWhole()],
-        recorder=recorder,
-        phases=phases,
         strategy=job.strategy,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
-        importance_cap=job.settings.importance_cap
-        if job.settings.importance_correction == "token_truncate"
-        else None,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _dealt(deal: GroupSharding, batches: Batches) -> list[int]:
-    """Rows of the training order as accelerate has to meet them, generation by generation."""
-    each = batches.prompts_per_generation
-    return [
-        row
-        for start in range(0, batches.prompts_used, each)
-        for row in deal.dealt(range(start, start + each))
-    ]
 
 
 def _policy_engine(
@@ -212,7 +188,7 @@ def _policy_engine(
     if job.rollouts.engine == "transformers":
         return TransformersEngine(model, processor, job.engine.batch_sequences)
     config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
-    return open_policy(config, job.checkpoint, lambda: sharding.gathered(adapters.whole_weights(model)))
+    return open_policy(config, job.checkpoint, lambda: sharding.full_tensors(adapters.whole_weights(model)))
 
 
 def freeze_vision(model: PreTrainedModel) -> None:
@@ -243,5 +219,6 @@ def _sampling(settings: GrpoSettings) -> SamplingConfig:
     )
 
 
-def _seed_of(job: Job) -> Callable[[int, str], int]:
-    return lambda generation, key: job.seed_for("rollout", generation, key)
+def device_name() -> str:
+    """Where a stage computes."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -310,7 +310,9 @@ def _body(
     """A chat request without its model, its picture at `url`. Every sampling parameter is said, so that no
     default of the server's enters. A prefill answer is a last turn that the server leaves open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
-    turns = encoding.conversation((*request.messages, *encoding.opened(request.prefill)), url is not None)
+    turns = encoding.conversation(
+        (*request.messages, *encoding.answer_begun(request.prefill)), url is not None
+    )
     for turn in turns:
         turn["content"] = [picture if part["type"] == "image" else part for part in turn["content"]]
     greedy = sampling.temperature == 0

@@ -79,7 +79,7 @@ def collect(processor: Any, requests: Sequence[Request]) -> Work:
             too) holds an image or video token.
     """
     images, image_of = _distinct_images(requests)
-    rendered = _render(processor, requests)
+    rendered = {turns: render(processor, *turns) for turns in dict.fromkeys(map(_turns, requests))}
     numbers: dict[Prompt, int] = {}
     of_request = []
     for i, request in enumerate(requests):
@@ -113,32 +113,43 @@ def _turns(request: Request) -> Turns:
     return request.messages, request.image is not None, request.prefill
 
 
-def _render(processor: Any, requests: Sequence[Request]) -> dict[Turns, str]:
-    found = {}
-    keys = list(dict.fromkeys(map(_turns, requests)))
-    for messages, with_image, _ in keys:
-        if with_image and all(message.role != "user" for message in messages):
-            raise RolloutError(
-                "A request has an image and no user turn to show it in; give every conversation a user message."
-            )
-    for ending in ("add_generation_prompt", "continue_final_message"):
-        chosen = [key for key in keys if bool(key[2]) == (ending == "continue_final_message")]
-        if chosen:
-            conversations = [
-                conversation((*messages, *opened(prefill)), with_image)
-                for messages, with_image, prefill in chosen
-            ]
-            found |= zip(
-                chosen,
-                processor.apply_chat_template(conversations, tokenize=False, **{ending: True}),
-                strict=True,
-            )
-    return found
+def render(processor: Any, messages: Sequence[Message], with_image: bool, prefill: str = "") -> str:
+    """The text of a conversation by the checkpoint's own chat template, up to where the answer goes on.
+
+    Raises:
+        RolloutError: it has no user turn to put its image in.
+    """
+    if with_image and all(message.role != "user" for message in messages):
+        raise RolloutError(
+            "A request has an image and no user turn to show it in; give every conversation a user message."
+        )
+    ending = {"continue_final_message": True} if prefill else {"add_generation_prompt": True}
+    turns = conversation((*messages, *answer_begun(prefill)), with_image)
+    return str(processor.apply_chat_template(turns, tokenize=False, **ending))
 
 
-def opened(prefill: str) -> tuple[Message, ...]:
-    """The turn that stays open, as a conversation's last one; none where nothing was prefill."""
+def answer_begun(prefill: str) -> tuple[Message, ...]:
+    """The turn that a prefill leaves open; none where nothing is prefilled."""
     return (Message("assistant", prefill),) if prefill else ()
+
+
+def processed(processor: Any, texts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    """What the model's own forward takes for rendered prompts, padded on the left: `input_ids`,
+    `attention_mask`, pictures and whatever else its family needs.
+
+    Args:
+        images: one for each text, or none at all: processors disagree on how to take a mixture.
+    """
+    return dict(
+        processor(
+            text=list(texts),
+            images=[[image] for image in images] or None,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            **special_tokens(processor, texts[0]),
+        )
+    )
 
 
 def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str, Any]]:
@@ -217,17 +228,9 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
         chosen = [work.prompts[i] for i in numbers]
-        images = [[work.images[prompt.image]] for prompt in chosen if prompt.image is not None]
-        texts = [prompt.text for prompt in chosen]
-        batch = processor(
-            text=texts,
-            images=images or None,
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-            **special_tokens(processor, texts[0]),
-        ).to(model.device)
-        inputs = dict(batch)
+        images = [work.images[prompt.image] for prompt in chosen if prompt.image is not None]
+        batch = processed(processor, [prompt.text for prompt in chosen], images)
+        inputs = {name: value.to(model.device) for name, value in batch.items()}
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
         _check_lengths(model, mask.sum(dim=1).tolist(), max_new_tokens)
         # `generate` finds positions by this method, which architectures with positions of their own override.

@@ -120,7 +120,7 @@ class _Session:
 
         from harness.perf.flops import shape_of
         from harness.perf.profile.generation import Drawing, measure
-        from vzero.grpo.trainer import device_name
+        from vzero.grpo.train import device_name
         from vzero.images.records import open_image
         from vzero.prompts import questioner_messages
         from vzero.rollout.protocol import Request

@@ -9,6 +9,9 @@ from functools import partial
 from typing import Any
 
 from vzero.config import SamplingConfig
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group
+from vzero.images.records import ImageRecord
 from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request, Rollout
 
@@ -101,14 +104,63 @@ def stock_paths(trainer: Any) -> Iterator[None]:
     padded, nothing skipped.
 
     The model, the optimizer, the rollouts and the settings stay, so the two sides differ in these methods
-    alone.
+    alone. TRL's methods find our rollouts and reward in its own forms.
     """
     from trl import GRPOTrainer
 
-    with replaced(
-        trainer, {name: _bound(GRPOTrainer, name, trainer) for name in overridden(type(trainer), GRPOTrainer)}
-    ):
+    methods = {name: _bound(GRPOTrainer, name, trainer) for name in overridden(type(trainer), GRPOTrainer)}
+    rows = trl_dataset(trainer.rollout.prompts, trainer.rollout.opener)
+    forms = {
+        "train_dataset": rows,
+        "rollout_func": _drawn_for_trl,
+        "reward_funcs": [_reward_for_trl(trainer)],
+    }
+    with replaced(trainer, {**methods, **forms}):
         yield
+
+
+def trl_dataset(prompts: Sequence[Prompt], opener: Callable[[ImageRecord], Any]) -> Any:
+    """The rows TRL iterates over, with images decoded when fetched; column `row` is the index into
+    `prompts`."""
+    from datasets import Dataset
+
+    def fetch(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        chosen = [prompts[row] for row in batch["row"]]
+        return {
+            "row": batch["row"],
+            "prompt": [conversation(prompt.messages, with_image=True) for prompt in chosen],
+            "image": [opener(prompt.image) for prompt in chosen],
+        }
+
+    return Dataset.from_dict({"row": list(range(len(prompts)))}).with_transform(fetch)
+
+
+def _drawn_for_trl(prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
+    """TRL's `rollout_func`: the one generation batch, by our engine."""
+    n = trainer.num_generations
+    prompt_ids = trainer._tokenize_prompts(prompts[::n])[0]
+    _, rollouts = trainer.rollout(0, trainer.model)
+    return {
+        "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
+        "completion_ids": [list(one.token_ids) for rollout in rollouts for one in rollout.completions],
+        "logprobs": None,
+        "drawn": [one for rollout in rollouts for one in rollout.completions],
+    }
+
+
+def _reward_for_trl(trainer: Any) -> Callable[..., list[float]]:
+    """TRL's reward function, made of ours that sees whole groups."""
+
+    def reward(drawn: list[Completion], row: list[int], **_: Any) -> list[float]:
+        n = trainer.num_generations
+        groups = [
+            Group(trainer.rollout.prompts[row[start]], tuple(drawn[start : start + n]))
+            for start in range(0, len(row), n)
+        ]
+        with trainer.phases.measure("votes"):
+            return [value for group in trainer.reward(groups, 0).rewards for value in group]
+
+    return reward
 
 
 def overridden(ours: type, stock: type) -> list[str]:

@@ -29,9 +29,9 @@ from vzero.config import EngineConfig, GrpoSettings
 from vzero.grpo import train as stage
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Reward
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches
-from vzero.grpo.trainer import device_name
 from vzero.runtime import checkpoints
 from vzero.runtime.progress import Progress
 
@@ -93,7 +93,7 @@ def build(training: Training, scope: Scope) -> Bench:
     """The trainer of a stage, unchanged but for its learning rate, its length and its checkpoints."""
     settings = training.settings.model_copy(update={"learning_rate": STILL, "max_generations": 1})
     batches = plan_batches(settings, len(training.prompts))
-    model = checkpoints.load_model(training.checkpoint, dtype=torch.float32, device=device_name())
+    model = checkpoints.load_model(training.checkpoint, dtype=torch.float32, device=stage.device_name())
     processor = checkpoints.load_processor(training.checkpoint)
     phases, progress = Phases(), Progress(training.folder / "progress.jsonl")
     recorder = Recorder(training.folder, progress, phases, batches.steps_per_generation)
@@ -114,8 +114,8 @@ def build(training: Training, scope: Scope) -> Bench:
         job, batches, model, processor, recorder, phases
     )  # the very one the stage builds
     trainer.args.save_strategy = "no"
-    rollout = Recorded(trainer.rollout_func.engine, scope, "rollout")
-    trainer.rollout_func = replace(trainer.rollout_func, engine=rollout)
+    rollout = Recorded(trainer.rollout.engine, scope, "rollout")
+    trainer.rollout = replace(trainer.rollout, engine=rollout)
     return Bench(training, batches, trainer, phases, rollout, shape_of(model), scope)
 
 
@@ -123,7 +123,8 @@ def build(training: Training, scope: Scope) -> Bench:
 def _watched(bench: Bench, inner: Counter[str], stock: bool) -> Iterator[None]:
     """Tell phases apart, time the passes within them, and time what TRL's own `_prepare_inputs` would not."""
     trainer, scope, phases = bench.trainer, bench.scope, bench.phases
-    prepare, score = trainer._prepare_inputs, trainer._get_per_token_logps_and_entropies
+    scores = "_get_per_token_logps_and_entropies" if stock else "log_probs"
+    prepare, score = trainer._prepare_inputs, getattr(trainer, scores)
     process = trainer.processing_class.image_processor.preprocess
 
     def preparing(batch: Any) -> Any:
@@ -142,7 +143,7 @@ def _watched(bench: Bench, inner: Counter[str], stock: bool) -> Iterator[None]:
             return process(*args, **named)
 
     with (
-        replaced(trainer, {"_prepare_inputs": preparing, "_get_per_token_logps_and_entropies": scoring}),
+        replaced(trainer, {"_prepare_inputs": preparing, scores: scoring}),
         replaced(trainer.processing_class.image_processor, {"preprocess": processing}),
         scope.inside("update"),
     ):
@@ -310,7 +311,7 @@ def _gap(bench: Bench, found: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def logprob_gap(rollouts: Sequence[Any], micro_batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def logprob_gap(rollouts: Sequence[Any], micro_batches: Sequence[MicroBatch]) -> dict[str, Any]:
     """Mean and largest |difference| a token between engine and trainer, in nats; see docs/performance.md for
     what it holds.
 
@@ -322,10 +323,10 @@ def logprob_gap(rollouts: Sequence[Any], micro_batches: Sequence[dict[str, Any]]
     nothing = {"mean": None, "max": None, "tokens": 0}
     differences = []
     for batch in micro_batches:
-        values = batch.get("old_per_token_logps", batch.get("ref_per_token_logps"))
+        values = batch.ref_log_probs if batch.old_log_probs is None else batch.old_log_probs
         if values is None:
             return nothing
-        for ids, mine in zip(batch["completion_ids"].tolist(), values.tolist(), strict=True):
+        for ids, mine in zip(batch.completion_ids.tolist(), values.tolist(), strict=True):
             one = next(drawn, None)
             if one is None or tuple(ids[: len(one.token_ids)]) != one.token_ids:
                 return nothing
