@@ -261,9 +261,9 @@ class _Session:
 
     def _solver(self, scope: Any, asked: list[Asked]) -> Any:
         from harness.perf.profile.training import Training
+        from vzero.arms.objectives import label_reward
         from vzero.grpo.data import Prompt
         from vzero.prompts import solver_messages
-        from vzero.arms.objectives import label_reward
 
         preset = self.preset
         first = {
