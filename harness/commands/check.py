@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import options
+from harness.commands.running import Runner
 from harness.runs.signals import interruptible
 
 if TYPE_CHECKING:
@@ -66,16 +67,12 @@ def check(
 
 def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
     """The preset smoke, run to its end; the same folder is resumed or, when finished, looked at again."""
-    from harness.runs.directory import opened
-    from harness.runs.display import shown
-    from harness.runs.orchestrate import run_plan
     from vzero.presets import load_preset
     from vzero.selfplay import plan
 
     preset = load_preset("smoke")
-    stages = plan(preset)
-    with opened(folder, preset, "check") as run, shown(stages, terminal, plain) as display:
-        run_plan(run, preset, stages, display)
+    with Runner("check", terminal, plain).finished(preset, folder, plan(preset)):
+        pass
     return folder
 
 

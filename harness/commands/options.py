@@ -25,18 +25,15 @@ def path_option(text: str) -> Path:
     return Path(text)
 
 
+_IMAGES = "Unlabeled pictures: a folder, a Parquet file or a hub data set; default: the preset's."
+_NODE_RANK = (
+    "Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, "
+    "JOB_COMPLETION_INDEX or 0."
+)
 PresetName = Annotated[
     str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")
 ]
-Images = Annotated[
-    Path | None,
-    typer.Option(
-        "--images",
-        parser=path_option,
-        metavar="SOURCE",
-        help="Unlabeled pictures: a folder, searched recursively, a Parquet file, or a hub data set; default: the preset's.",
-    ),
-]
+Images = Annotated[Path | None, typer.Option("--images", parser=path_option, metavar="SOURCE", help=_IMAGES)]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -52,7 +49,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change one setting, e.g. solver.grpo.learning_rate=2e-6; may be repeated.",
+        help="Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable.",
     ),
 ]
 SolverUrl = Annotated[
@@ -68,26 +65,17 @@ SuiteData = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="Where `fetch` put the benchmark suites, or a local copy; default: evaluation.data of the preset.",
+        help="Where `fetch` put the benchmark suites, or a copy; default: evaluation.data of the preset.",
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[
-    bool,
-    typer.Option("--plain", help="Lines instead of a live panel; also chosen when stdout is not a terminal."),
+    bool, typer.Option("--plain", help="Lines instead of a live panel; the default outside a terminal.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")
 ]
-NodeRank = Annotated[
-    int | None,
-    typer.Option(
-        "--node-rank",
-        min=0,
-        metavar="K",
-        help="Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, JOB_COMPLETION_INDEX or 0.",
-    ),
-]
+NodeRank = Annotated[int | None, typer.Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
 Show = Annotated[
     bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
 ]
@@ -106,7 +94,7 @@ def resolve(
     Raises:
         InputError: unknown preset or key, a bad value, an image folder that cannot be read.
     """
-    from vzero.presets import load_preset
+    from vzero.presets import changed, load_preset
 
     overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
     if solver_urls:
@@ -115,9 +103,7 @@ def resolve(
         overrides["images.source"] = str(images)
     resolved = load_preset(preset, changes or [], overrides)
     source = resolved.images.source
-    if source != "pocket":
-        resolved = load_preset(preset, changes or [], {**overrides, "images.source": _located(source)})
-    return resolved
+    return resolved if source == "pocket" else changed(resolved, {"images.source": _located(source)})
 
 
 def _located(source: str) -> str:
@@ -138,11 +124,7 @@ def _located(source: str) -> str:
 
 def run_folder(out: Path | None, preset: Preset) -> Path:
     """Where the run goes: `out`, or runs/<name of the preset>."""
-    return (
-        out
-        if out is not None
-        else Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
-    )
+    return out or Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
 
 
 def other_node(rank: int | None, preset: Preset) -> int | None:
@@ -158,36 +140,42 @@ def other_node(rank: int | None, preset: Preset) -> int | None:
         rank = int(said) if said.isdecimal() else 0
     if rank is not None and rank >= nodes:
         raise InputError(
-            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; fix --node-rank, or --set launch.nodes=N."
+            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; fix --node-rank, or --set "
+            "launch.nodes=N."
         )
     return rank or None
 
 
-def take_part(rank: int, preset: Preset, out: Path | None, json: bool) -> None:
-    """Be node `rank` of the run that the same command leads on node 0, until it ends.
+def joined_as_worker(rank: int | None, preset: Preset, out: Path | None, json: bool) -> bool:
+    """Whether this is another node than the one that leads; then it took part in the run that the same
+    command leads on node 0, until that ended.
 
     Raises:
         VZeroError: as `harness.runs.worker.serve`.
     """
+    other = other_node(rank, preset)
+    if other is None:
+        return False
     from harness.runs.worker import serve
 
     terminal = console(json)
-    serve(
-        run_folder(out, preset),
-        preset,
-        rank,
-        lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True),
-    )
+    serve(run_folder(out, preset), preset, other, lambda text: say(text, terminal))
+    return True
+
+
+def say(text: str, terminal: Console) -> None:
+    """One line, as it is."""
+    terminal.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def console(json: bool) -> Console:
     """Where progress and tables go: stdout, or stderr when stdout is kept for JSON."""
     from rich.console import Console
 
-    class Honest(Console):
+    class PipeConsole(Console):
         """Leaves it to the command line what a reader that went away means; Rich itself would exit with 1."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return Honest(stderr=json)
+    return PipeConsole(stderr=json)

@@ -10,24 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import options
+from harness.commands.running import Runner
 from harness.runs.signals import interruptible
 from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from harness.report import Finished
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
 
-ArmNames = Annotated[
-    str | None,
-    typer.Option(
-        "--arms",
-        metavar="ARMS",
-        help="Run a grid: paper, controls, baselines, fixes, all, names of arms, or your own files (docs/extending.md); commas between.",
-    ),
-]
+_ARMS = "Run a grid: paper, controls, baselines, fixes, all, names or files (docs/extending.md), with commas."
+ArmNames = Annotated[str | None, typer.Option("--arms", metavar="ARMS", help=_ARMS)]
 Seeds = Annotated[
     int | None,
     typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1."),
@@ -60,47 +53,43 @@ def reproduce(
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     from harness.doctor.capabilities import require
+    from harness.report import print_summary
     from vzero.presets import changed
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         if data is not None:
             resolved = changed(resolved, {"evaluation.data": str(data)})
-        if arms is not None or seeds is not None:
-            if seed is not None and seeds is not None:
-                raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
-            if show:
-                raise InputError("--show is about one run; leave out --arms and --seeds.")
-            if resolved.launch.nodes > 1:
-                raise InputError(
-                    "A grid runs on one node; set launch.nodes = 1, or start its runs one by one without --arms and --seeds."
-                )
-            _grid(
-                _pinned(resolved),
-                arms,
-                [resolved.seed] if seeds is None else list(range(seeds)),
-                out,
-                fresh,
-                plain,
-                json,
-            )
-            return
-        if show:
+        grid = arms is not None or seeds is not None
+        if grid:
+            _refuse_grid(resolved, show, seed is not None and seeds is not None)
+        elif show:
             _show(resolved, json)
             return
-        require(resolved)
-        if (rank := options.other_node(node_rank, resolved)) is not None:
-            options.take_part(rank, resolved, out, json)
+        else:
+            require(resolved)
+            if options.joined_as_worker(node_rank, resolved, out, json):
+                return
+        resolved, terminal = _pinned(resolved), options.console(json)
+        runner = Runner("reproduce", terminal, plain, fresh)
+        if grid:
+            _grid(runner, resolved, arms, [resolved.seed] if seeds is None else list(range(seeds)), out, json)
             return
-        resolved = _pinned(resolved)
-        folder, terminal = options.run_folder(out, resolved), options.console(json)
-        finished = _run(resolved, folder, fresh, plain, terminal)
+        folder = options.run_folder(out, resolved)
+        finished = _run(runner, resolved, folder)
         if json:
             print(json_format.dumps(finished.results, indent=2))
         else:
-            from harness.report import print_summary
-
             print_summary(folder, terminal)
+
+
+def _refuse_grid(resolved: Preset, show: bool, both: bool) -> None:
+    if both:
+        raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
+    if show:
+        raise InputError("--show is about one run; leave out --arms and --seeds.")
+    if resolved.launch.nodes > 1:
+        raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one.")
 
 
 def _pinned(resolved: Preset) -> Preset:
@@ -121,56 +110,36 @@ def _show(resolved: Preset, json: bool) -> None:
     print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
 
 
+def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Finished:
+    from harness.report import finish
+    from vzero.selfplay import plan
+
+    with runner.finished(preset, folder, plan(preset), shared):
+        return finish(folder)
+
+
 def _grid(
-    base: Preset, arms: str | None, seeds: list[int], out: Path | None, fresh: bool, plain: bool, json: bool
+    runner: Runner, base: Preset, arms: str | None, seeds: list[int], out: Path | None, json: bool
 ) -> None:
     from harness.analysis.compute import differences
     from harness.runs.grid import Grid, grid_runs
+    from harness.runs.grid_table import grid_table
+    from harness.tables import terminal
     from vzero.arms import REFERENCE, chosen
 
-    single, terminal = options.run_folder(None, base), options.console(json)
-    folder = out or single.with_name(f"{single.name}-arms")
-
     def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
-        return _run(preset, run, fresh, plain, terminal, shared).results["compute"]
+        return _run(runner, preset, run, shared).results["compute"]
 
-    def say(text: str) -> None:
-        terminal.print(text, markup=False, highlight=False, soft_wrap=True)
-
+    single = options.run_folder(None, base)
+    folder = out or single.with_name(f"{single.name}-arms")
     wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
-    index = Grid(folder, base, run_one, differences, say).run(wanted, fresh)
+    grid = Grid(folder, base, run_one, differences, lambda text: options.say(text, runner.terminal))
+    index = grid.run(wanted, runner.fresh)
     if json:
         print(index.model_dump_json(indent=2, exclude_none=True))
     else:
-        from harness.runs.grid_table import grid_table
-        from harness.tables.terminal import show
-
-        show(grid_table(folder, index), terminal)
+        terminal.show(grid_table(folder, index), runner.terminal)
     failed = {name: entry.reason for name, entry in index.runs.items() if entry.state == "failed"}
     if failed:
         name, reason = next(iter(failed.items()))
         raise VZeroError(f"{len(failed)} of {len(index.runs)} runs failed; the first: {name}: {reason}")
-
-
-def _run(
-    resolved: Preset,
-    folder: Path,
-    fresh: bool,
-    plain: bool,
-    terminal: Console,
-    shared: SharedStages | None = None,
-) -> Finished:
-    from harness.report import finish
-    from harness.runs import ledger
-    from harness.runs.directory import opened
-    from harness.runs.display import shown
-    from harness.runs.orchestrate import run_plan
-    from vzero.selfplay import plan
-
-    stages = plan(resolved)
-    with opened(folder, resolved, "reproduce", fresh) as run:
-        with shown(stages, terminal, plain) as display:
-            run_plan(run, resolved, stages, display, shared)
-        finished = finish(folder)
-        ledger.append(folder, {"event": "run-finished", "command": "reproduce"})
-    return finished

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json as json_format
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.commands import options
+from harness.commands.running import Runner
 from harness.runs.signals import interruptible
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from vzero.config import Preset
 
 
 def train(
@@ -33,39 +27,29 @@ def train(
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
     from harness.doctor.capabilities import require
+    from vzero.runtime.stage import stage_folder
+    from vzero.selfplay import training
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         require(resolved, evaluates=False)
-        if (rank := options.other_node(node_rank, resolved)) is not None:
-            options.take_part(rank, resolved, out, json)
+        if options.joined_as_worker(node_rank, resolved, out, json):
             return
-        folder, terminal = options.run_folder(out, resolved), options.console(json)
-        made = _run(resolved, folder, fresh, plain, terminal)
+        folder, terminal, stages = (
+            options.run_folder(out, resolved),
+            options.console(json),
+            training(resolved),
+        )
+        with Runner("train", terminal, plain, fresh).finished(resolved, folder, stages):
+            made = {
+                f"{stage.kind.removeprefix('train-')}-{stage.iteration}": stage_folder(folder, stage.name)
+                / "checkpoint"
+                for stage in stages
+                if stage.kind in ("train-questioner", "train-solver")
+            }
         if json:
-            print(json_format.dumps({"run": str(folder), "checkpoints": made}, indent=2))
+            checkpoints = {name: str(path) for name, path in made.items()}
+            print(json_format.dumps({"run": str(folder), "checkpoints": checkpoints}, indent=2))
             return
         for name, path in made.items():
-            terminal.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _run(resolved: Preset, folder: Path, fresh: bool, plain: bool, terminal: Console) -> dict[str, str]:
-    from harness.runs import ledger
-    from harness.runs.directory import opened
-    from harness.runs.display import shown
-    from harness.runs.orchestrate import run_plan
-    from vzero.runtime.stage import stage_folder
-    from vzero.selfplay import training
-
-    stages = training(resolved)
-    with opened(folder, resolved, "train", fresh) as run:
-        with shown(stages, terminal, plain) as display:
-            run_plan(run, resolved, stages, display)
-        ledger.append(folder, {"event": "run-finished", "command": "train"})
-    return {
-        f"{stage.kind.removeprefix('train-')}-{stage.iteration}": str(
-            stage_folder(folder, stage.name) / "checkpoint"
-        )
-        for stage in stages
-        if stage.kind in ("train-questioner", "train-solver")
-    }
+            options.say(f"{name}: {path}", terminal)

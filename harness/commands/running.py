@@ -1,0 +1,43 @@
+"""Running the stages of a plan, as `reproduce`, `train` and `check` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.runs.shared_stages import SharedStages
+    from vzero.config import Preset
+    from vzero.selfplay import Stage
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How a command runs stages: under which name in the ledger, anew or not, and what the user sees."""
+
+    command: str
+    terminal: Console
+    plain: bool
+    fresh: bool = False
+
+    @contextmanager
+    def finished(
+        self, preset: Preset, folder: Path, stages: Sequence[Stage], shared: SharedStages | None = None
+    ) -> Iterator[Path]:
+        """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
+        follows from them."""
+        from harness.runs import ledger
+        from harness.runs.directory import opened
+        from harness.runs.display import shown
+        from harness.runs.orchestrate import run_plan
+
+        with opened(folder, preset, self.command, self.fresh) as run:
+            with shown(stages, self.terminal, self.plain) as display:
+                run_plan(run, preset, stages, display, shared)
+            yield folder
+            ledger.append(folder, {"event": "run-finished", "command": self.command})
