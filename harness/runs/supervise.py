@@ -95,7 +95,7 @@ def start(
 
 def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> list[str]:
     """The program of `stage`, in as many processes as the preset asks of this node."""
-    module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.runtime.stage"
+    module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.stages"
     program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
     count = processes_of(preset, stage.kind)
     if count == 1:

@@ -15,8 +15,9 @@ from tests import tiny_idefics3
 from vzero.config import Preset
 from vzero.presets import load_preset
 from vzero.runtime import artefacts, checkpoints
-from vzero.runtime.stage import _programs, run_stage, stage_folder
+from vzero.runtime.stage import run_stage, stage_folder
 from vzero.selfplay import plan
+from vzero.stages import PROGRAMS
 
 
 def photograph(seed: int) -> Image.Image:
@@ -63,7 +64,7 @@ def run(folder: Path, settings: Preset) -> dict[str, Path]:
     artefacts.write_json(folder / "run.json", {"preset": settings.model_dump(mode="json")})
     stages = [stage for stage in plan(settings) if stage.kind != "evaluate"]
     for stage in stages:
-        run_stage(folder, stage.name, _programs())
+        run_stage(folder, stage.name, PROGRAMS)
     return {stage.kind: stage_folder(folder, stage.name) for stage in stages}
 
 

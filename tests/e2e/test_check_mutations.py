@@ -27,7 +27,8 @@ from vzero import rewards, solver, voting
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import POCKET
-from vzero.runtime.stage import _programs, run_stage
+from vzero.runtime.stage import run_stage
+from vzero.stages import PROGRAMS
 
 PRESET = load_preset(
     "smoke",
@@ -56,7 +57,7 @@ pytestmark = pytest.mark.skipif(not (POCKET / "config.json").exists(), reason="t
 
 def run(folder: Path, *stages: str) -> Path:
     for name in stages:
-        run_stage(folder, name, _programs())
+        run_stage(folder, name, PROGRAMS)
     return folder
 
 

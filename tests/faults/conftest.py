@@ -97,12 +97,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, begun, seal_made
-    from vzero.runtime.stage import _programs, run_stage
+    from vzero.runtime.stage import run_stage
+    from vzero.stages import PROGRAMS
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("alone")
     preset = begun(folder, SMALL)
-    run_stage(folder, QUESTIONER, _programs())
+    run_stage(folder, QUESTIONER, PROGRAMS)
     seal_made(folder, preset, WRITTEN, LABELS)
-    run_stage(folder, SOLVER, _programs())
+    run_stage(folder, SOLVER, PROGRAMS)
     return folder

@@ -154,7 +154,7 @@ def test_a_stage_killed_for_memory_is_resumable(launch: Launch, tools: Tools, tm
     process = launch(tools.COMMAND, *LONG, "--out", str(run))
     tools.wait_for(drawing(run), "the stage to draw")
     stage = max(tools.processes_of(run))
-    assert b"vzero.runtime.stage" in Path(f"/proc/{stage}/cmdline").read_bytes()
+    assert b"vzero.stages" in Path(f"/proc/{stage}/cmdline").read_bytes()
     subprocess.run(["kill", "-9", str(stage)], check=True)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75

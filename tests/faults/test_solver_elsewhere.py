@@ -17,7 +17,8 @@ from vzero.rollout.server import model_name
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import POCKET
-from vzero.runtime.stage import _programs, run_stage
+from vzero.runtime.stage import run_stage
+from vzero.stages import PROGRAMS
 
 STAGE = "04-label-1"
 pytestmark = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def ask(run: Path, url: str) -> Path:
         "batch_sequences": 40,
     }  # chunks of four questions
     artefacts.write_json(run / "run.json", stored)
-    run_stage(run, STAGE, _programs())
+    run_stage(run, STAGE, PROGRAMS)
     return run / "stages" / STAGE
 
 

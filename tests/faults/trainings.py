@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from vzero.config import Preset
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
-from vzero.runtime.stage import _programs, run_stage, spec_of, stage_folder
+from vzero.runtime.stage import run_stage, spec_of, stage_folder
 from vzero.selfplay import plan
+from vzero.stages import PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, QUESTIONER, WRITTEN, LABELS, SOLVER = (
@@ -67,7 +68,7 @@ def begun(folder: Path, words: list[str]) -> Preset:
     """A run whose images are drawn and whose questions are labelled already."""
     preset = load_preset("smoke", words)
     artefacts.write_json(folder / "run.json", {"preset": preset.model_dump(mode="json")})
-    run_stage(folder, IMAGES, _programs())
+    run_stage(folder, IMAGES, PROGRAMS)
     rows = artefacts.read_jsonl(folder / "stages" / IMAGES / "images.jsonl")
     labels = [
         {
@@ -99,7 +100,7 @@ def ranks_of(tools: SimpleNamespace, run: Path) -> list[int]:
             words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        return words[1:4] == [b"-P", b"-m", b"vzero.runtime.stage"]
+        return words[1:4] == [b"-P", b"-m", b"vzero.stages"]
 
     return [process for process in tools.processes_of(run) if trains(process)]
 

@@ -112,7 +112,7 @@ def shared_by(count: int, *more: str) -> Preset:
         ),
         (["launch.processes=2"], '"single" is one process'),
         (["launch.strategy=ddp"], "at least two GPUs, or processes = 2 on the CPU"),
-        (["launch.processes=2", "launch.gpus=2", "launch.strategy=ddp"], "one process a GPU"),
+        (["launch.processes=2", "launch.gpus=2", "launch.strategy=ddp"], "one process per GPU"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_in_a_sentence(words: list[str], sentence: str) -> None:

@@ -89,7 +89,7 @@ class LaunchConfig(Section):
             )
         if self.strategy != "single" and self.ranks < 2:
             raise ValueError(
-                f'strategy "{self.strategy}" needs two GPUs, or processes = 2 on the CPU; choose "single"'
+                f'strategy "{self.strategy}" needs at least two GPUs, or processes = 2 on the CPU'
             )
         return self
 

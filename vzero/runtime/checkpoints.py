@@ -5,22 +5,18 @@ Pickled weights can run code when loaded, and so can code shipped inside a check
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vzero.errors import InputError
-from vzero.runtime import compat
+from vzero.runtime import compat, hub
+from vzero.runtime.artefacts import atomic_folder
 
 if TYPE_CHECKING:
     import torch
 
 POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_TOWERS = ("visual", "vision_tower", "vision_model")  # where Qwen, Llava, Idefics and their kin keep it
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
@@ -28,9 +24,8 @@ def resolve(model: str) -> Path:
     """The folder of a model.
 
     Args:
-        model: "pocket" (the base checkpoint that ships with the package), a folder, or a hub id such as
-            Qwen/Qwen2.5-VL-3B-Instruct, of which weights in safetensors and text files are fetched once and
-            then found on disk.
+        model: "pocket" (the shipped base checkpoint), a folder, or a hub id such as
+            Qwen/Qwen2.5-VL-3B-Instruct, of which safetensors and text files are fetched.
 
     Raises:
         InputError: there is no such model, or it has no safetensors weights.
@@ -42,11 +37,12 @@ def resolve(model: str) -> Path:
         raise InputError(
             "The shipped pocket checkpoint is missing; rebuild it with `vzero-harness pocket build`."
         )
-    if not _HUB_ID.fullmatch(model):
+    if not hub.is_id(model):
         raise InputError(
-            f"There is no model folder {model!r}; give a folder, a hub id like Qwen/Qwen2.5-VL-3B-Instruct, or pocket."
+            f"There is no model folder {model!r}; give a folder, a hub id like Qwen/Qwen2.5-VL-3B-Instruct,"
+            " or pocket."
         )
-    return _checked(_fetch(model), model)
+    return _checked(hub.snapshot(model, "model", _WANTED), model)
 
 
 def _checked(folder: Path, model: str) -> Path:
@@ -56,31 +52,10 @@ def _checked(folder: Path, model: str) -> Path:
         )
     if not any(folder.glob("*.safetensors")):
         raise InputError(
-            f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with save_pretrained."
+            f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with"
+            " save_pretrained."
         )
     return folder
-
-
-def _fetch(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(_WANTED)))
-    except (RepositoryNotFoundError, HFValidationError):
-        raise InputError(
-            f"The hub has no model {model!r} that you may read; check the name, or log in with `hf auth login`."
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{model!r} is neither a folder nor on disk, and the hub cannot be reached ({type(error).__name__}); "
-            "connect, or download the model and give its folder."
-        ) from None
 
 
 def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
@@ -113,18 +88,17 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
         raise InputError(
             f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
         ) from error
-    if absent := sorted(
-        map(str, report["missing_keys"])
-    ):  # they would be left random, with no more than a warning
+    # transformers leaves missing weights random, with no more than a warning.
+    if absent := sorted(map(str, report["missing_keys"])):
         raise InputError(
-            f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint again."
+            f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint"
+            " again."
         )
     return model.to(device).eval()
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor (image processor, tokenizer, chat template) of a checkpoint, padding on the left as
-    decoding needs.
+    """The processor (images, tokenizer, chat template) of a checkpoint, padding on the left for decoding.
 
     Raises:
         InputError: the folder has no processor or no chat template.
@@ -146,48 +120,18 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
-def vision_tower(model: Any) -> torch.nn.Module | None:
-    """The module that turns pixels into features; None where this family keeps it under an unknown name."""
-    inner = getattr(model, "model", model)
-    return next((tower for name in _TOWERS if (tower := getattr(inner, name, None)) is not None), None)
-
-
 def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
-    """Write a checkpoint that is whole or absent: into a folder beside it, synced, then renamed. An older one
-    is replaced.
+    """Write a checkpoint atomically; an older one is replaced.
 
     Args:
         model: a Hugging Face model; the weights keep their dtype.
         processor: saved with it, so that the folder can be used by itself.
         folder: where to.
-        weights: of a model that does not hold its own whole.
+        weights: of a model whose own weights are split over processes.
     """
-    folder = Path(folder)
-    staging, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("tmp", "old"))
-    for leftover in (staging, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    with atomic_folder(Path(folder)) as staging:
         model.save_pretrained(staging, state_dict=weights, safe_serialization=True)
         processor.save_pretrained(staging)
-        for path in staging.rglob("*"):
-            _sync(path)
-        _sync(staging)
-        if folder.exists():
-            folder.rename(old)
-        staging.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,10 +2,9 @@
 
 The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled
 operators do not load, and the import dies on "operator torchvision::nms does not exist" although nothing here
-calls that operator. Declaring the two schemas before the import is enough. Where the operators do load,
-declaring nothing is right, so the hook acts only for a torch without CUDA. It costs nothing until somebody
-imports torchvision; since every Python of the environment runs it at start (a `.pth` line put there at
-set-up), this file imports only what the interpreter has loaded already.
+calls that operator. Declaring the two schemas before the import is enough. Every Python of the environment
+runs this at start (a `.pth` line put there at set-up), so it imports only what the interpreter has loaded
+already.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ _kept_alive: list[object] = []
 def _declare_operators() -> None:
     import torch
 
+    # Where the operators do load, declaring them again would fail.
     if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
         return
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -35,8 +35,8 @@ def _declare_operators() -> None:
 
 
 class _TorchvisionFinder:
-    """A meta path finder that finds nothing: it runs `_declare_operators` just before the first import of
-    torchvision, then steps aside."""
+    """Finds nothing: it declares the operators just before the first import of torchvision, then steps
+    aside."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -50,8 +50,6 @@ class _TorchvisionFinder:
 
 def install() -> None:
     """Put the hook in place; calling it again changes nothing."""
-    if "torchvision" in sys.modules or any(
-        isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path
-    ):
-        return
-    sys.meta_path.insert(0, _TorchvisionFinder())
+    there = any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path)
+    if not there and "torchvision" not in sys.modules:
+        sys.meta_path.insert(0, _TorchvisionFinder())

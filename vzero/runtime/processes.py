@@ -1,9 +1,7 @@
-"""The processes that train one stage together. `accelerate launch` says in the environment which of them this
-one is.
+"""The processes that train one stage together; `accelerate launch` says in the environment which one this is.
 
-A stage that was not started so is alone, and then nothing here imports torch or waits for anybody. Whoever
-says something to the others says it by torch's own object collectives, over the group that `join` makes: gloo
-on CPUs, NCCL on GPUs.
+A process that was not started so is alone: nothing here imports torch then, or waits for anybody. Objects go
+by torch's object collectives over the group that `join` makes: gloo on CPUs, NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -12,27 +10,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
-VARIABLES = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)  # by which a launcher says who is who
+# By which a launcher says who is who.
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ALL_GPUS = "VZERO_ALL_GPUS"  # what CUDA_VISIBLE_DEVICES was, where a training is shown its own GPUs only
-TIMEOUT = timedelta(
-    hours=6
-)  # for a process that still draws; one that died is noticed by the launcher, which ends the others at once
+# For a process that still draws; one that died is noticed by the launcher, which ends the others at once.
+TIMEOUT = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
 class World:
-    """`rank` 0..size - 1 among all processes of a stage; of the `local_size` on this machine this one is
-    `local_rank`."""
+    """This process is `rank` of `size` in its stage, and `local_rank` of the `local_size` on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -52,14 +42,12 @@ class World:
 
 def world() -> World:
     """What the launcher said; a process without a launcher is alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    said = os.environ
+    size = int(said.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in said:
         return World()
-    local_size, local_rank = (
-        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
-        int(os.environ.get("LOCAL_RANK", os.environ["RANK"])),
-    )
-    return World(int(os.environ["RANK"]), size, local_size, local_rank)
+    rank = int(said["RANK"])
+    return World(rank, size, int(said.get("LOCAL_WORLD_SIZE", size)), int(said.get("LOCAL_RANK", rank)))
 
 
 def join() -> None:
@@ -80,7 +68,7 @@ def wait() -> None:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Everyone's `value`, by rank; all must ask."""
+    """Everyone's `value`, by rank; all must call it."""
     size = world().size
     if size == 1:
         return [value]
@@ -92,7 +80,7 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def broadcast(find: Callable[[], T]) -> T:
-    """What `find` returns in the first process, in all of them; the others do not call it, and all must ask.
+    """What `find` returns in the first process, in all of them; only the first calls it, all must ask.
 
     It must not leave the others waiting for long: see `TIMEOUT`.
     """
@@ -101,15 +89,15 @@ def broadcast(find: Callable[[], T]) -> T:
         return find()
     from torch import distributed
 
-    said = [find() if here.first else None]
-    distributed.broadcast_object_list(said, src=0)
-    return said[0]
+    found = [find() if here.first else None]
+    distributed.broadcast_object_list(found, src=0)
+    return cast(T, found[0])
 
 
 def broadcast_on_machine(find: Callable[[], T]) -> T:
-    """As `broadcast`, machine by machine: what `find` returns in the first process of each, in all of that
-    machine's."""
+    """As `broadcast`, machine by machine: what `find` returns in the first process of each."""
     here = world()
     if here.size == 1:
         return find()
-    return all_gather_object(find() if here.first_here else None)[here.rank - here.local_rank]
+    found = all_gather_object(find() if here.first_here else None)
+    return cast(T, found[here.rank - here.local_rank])

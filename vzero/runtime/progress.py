@@ -1,23 +1,21 @@
-"""How far a stage is, told to whoever watches: a log of small rows that a runner reads while the stage writes
-it."""
+"""How far a stage is: a log of small rows that a runner reads while the stage writes it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Appends rows ``{"time", "done", "total", "unit", "metrics"}`` to one file; `time` is seconds since the
-    epoch."""
+    """Appends rows ``{"time", "done", "total", "unit", "metrics"}`` to one file; `time` in seconds since
+    1970."""
 
     path: Path
 
-    def update(self, done: int, total: int, unit: str, metrics: Mapping[str, float] | None = None) -> None:
+    def update(self, done: int, total: int, unit: str, metrics: dict[str, float] | None = None) -> None:
         """Say that `done` of `total` are finished. Not synced: losing a row of progress costs nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         row = {

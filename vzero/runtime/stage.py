@@ -1,9 +1,9 @@
-"""One stage: `python -m vzero.runtime.stage RUN STAGE`, one process or, for training, several that
-`accelerate launch` starts alike.
+"""How one stage runs, in one process or, for training, in several that `accelerate launch` starts alike.
 
 The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages
 before it, writes its own folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from
-lives in its `work/` and is removed after sealing.
+lives in its `work/` and is removed after sealing. Which program runs which stage, the caller says
+(vzero.stages).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +94,12 @@ def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
     for role, source in stage.inputs.items():
         if source == "base":
             digests[role] = _base_digest(input_folder(run, preset, role, source))
-            continue
-        manifest = artefacts.sealed(stage_folder(run, source))
-        if manifest is None:
+        elif manifest := artefacts.sealed(stage_folder(run, source)):
+            digests[role] = artefacts.content_digest(manifest)
+        else:
             raise InputError(
-                f"Stage {stage.name} needs {source}, which is not finished; run the whole plan in order."
+                f"Stage {stage.name} needs {source}, which is not finished; run the plan in order."
             )
-        digests[role] = artefacts.content_digest(manifest)
     return {"kind": stage.kind, "iteration": stage.iteration, "config": stage.config, "inputs": digests}
 
 
@@ -109,9 +107,8 @@ def _base_digest(folder: Path) -> str:
     """The content of a base checkpoint. It has no manifest to trust, so its bytes are hashed, once a process
     as long as no file in it changes; for 16 GB of weights that is seconds, in a stage of hours."""
     stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
-    return _digest_of(
-        folder, tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
-    )
+    state = tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    return _digest_of(folder, state)
 
 
 @lru_cache(maxsize=8)
@@ -129,11 +126,11 @@ def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
 
 
 def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
-    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill just after the
-    seal left in it.
+    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill after the seal
+    left.
 
-    A folder left by a killed attempt is resumed when it was made from the same spec and emptied otherwise. Of
-    several processes the first does all of that, while the others wait, and writes the seal.
+    A killed attempt's folder is resumed when it was made from the same spec and emptied otherwise. Of several
+    processes the first does that, while the others wait, and writes the seal.
 
     Raises:
         InputError: unknown stage, or inputs that are not finished.
@@ -153,9 +150,8 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
         _begin(folder, spec)
     processes.wait()
     inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
-    context = StageContext(
-        stage, _share_of(preset, here), folder, inputs, Progress(folder / artefacts.WORK / "progress.jsonl")
-    )
+    progress = Progress(folder / artefacts.WORK / "progress.jsonl")
+    context = StageContext(stage, _share_of(preset, here), folder, inputs, progress)
     start = time.monotonic()
     facts = programs[stage.kind](context)
     if here.first:
@@ -171,7 +167,8 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
     """
     if len(set(processes.all_gather_object(artefacts.digest(spec)))) > 1:
         raise InputError(
-            "Not all nodes see the same inputs; they must share the run directory's file system and have the same base model."
+            "Not all nodes see the same inputs; they must share the run directory's file system and have the"
+            " same base model."
         )
     return spec
 
@@ -189,27 +186,27 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
 def _share_of(preset: Preset, here: World) -> Preset:
     """`preset` with servers on their GPUs, and with this process's share of the stage's CPU threads."""
     threads = max(1, preset.engine.threads // here.local_size)
-    return preset.model_copy(
-        update={"engine": preset.placed_engine().model_copy(update={"threads": threads})}
-    )
+    engine = preset.placed_engine().model_copy(update={"threads": threads})
+    return preset.model_copy(update={"engine": engine})
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
-    """Entry point shared by the stage programs: the exit code, with one sentence on stderr for an expected
+    """Run the stage that `arguments` (RUN STAGE) name: the exit code, with a sentence for an expected
     failure."""
     if len(arguments) != 2:
         print("error: a stage program takes a run directory and the name of a stage.", file=sys.stderr)
         return InputError.exit_code
     run, name = Path(arguments[0]), arguments[1]
+    debug = bool(os.environ.get("VZERO_DEBUG"))
     try:
         run_stage(run, name, programs)
     except VZeroError as error:
-        if os.environ.get("VZERO_DEBUG"):
+        if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        if os.environ.get("VZERO_DEBUG") or error.errno not in FULL_DISK:
+        if debug or error.errno not in FULL_DISK:
             raise
         place = error.filename or run
         print(
@@ -218,30 +215,3 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
         )
         return InterruptedRun.exit_code
     return 0
-
-
-def _programs() -> dict[str, Program]:
-    """Each stage's program, imported when it is called: a short stage does not pay for the trainer's
-    imports."""
-    places = {
-        "images": "images.stage.run",
-        "choose-images": "arms.labelled_images.run",
-        "train-questioner": "questioner.run_training",
-        "write-questions": "questioner.run_writing",
-        "label": "solver.run_labelling",
-        "check-options": "arms.answerability.run",
-        "select": "arms.selection.run",
-        "train-solver": "solver.run_training",
-    }
-    return {kind: _deferred(*place.rsplit(".", 1)) for kind, place in places.items()}
-
-
-def _deferred(module: str, function: str) -> Program:
-    def program(context: StageContext) -> Facts:
-        return getattr(import_module(f"vzero.{module}"), function)(context)
-
-    return program
-
-
-if __name__ == "__main__":
-    sys.exit(main(_programs(), sys.argv[1:]))
