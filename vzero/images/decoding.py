@@ -12,16 +12,8 @@ from PIL import Image, ImageFile
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
-FORMATS = (
-    "AVIF",
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # no format that starts another program (EPS) is opened
+# No format that starts another program (EPS) is opened.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_ASPECT = 200  # Qwen2.5-VL's processor refuses pictures whose sides differ by more
 BYTES_PER_PIXEL = 8  # no sane encoding of the formats above needs more; bounds what is read into memory
 
@@ -30,9 +22,18 @@ class Unusable(Exception):
     """A file that is not a picture we can train on; the message is the reason written to `skipped.json`."""
 
 
+def check_bytes(size: int, max_pixels: float) -> None:
+    """Refuse a file of so many bytes before it is read.
+
+    Raises:
+        Unusable: no picture within the limit needs so many.
+    """
+    if size > max_pixels * BYTES_PER_PIXEL + 1_000_000:
+        raise Unusable(f"too large: a file of {size / 1e6:.0f} MB")
+
+
 def decode(data: bytes, max_pixels: float) -> Image.Image:
-    """Bytes to RGB. The size is judged from the header, before a pixel is decoded; Pillow's own bomb guard
-    stays on below that.
+    """Bytes to RGB. The size is judged from the header, before a pixel is decoded.
 
     An animation gives its first frame; transparency is shown on white, 16-bit grey is scaled to 8.
 
@@ -42,9 +43,8 @@ def decode(data: bytes, max_pixels: float) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have switched it on for this process
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings(
-            "ignore", category=UserWarning, module="PIL"
-        )  # odd metadata, which is not read
+        # Odd metadata, which is not read.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         try:
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 _check_size(*image.size, max_pixels)
@@ -63,6 +63,13 @@ def decode(data: bytes, max_pixels: float) -> Image.Image:
 def sha256(data: bytes) -> str:
     """Hex SHA-256 of a picture's bytes: its first 16 digits are its id."""
     return hashlib.sha256(data).hexdigest()
+
+
+def shown(path: Path | str) -> str:
+    """A path safe to print: control characters and undecodable bytes are escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path)
+    )
 
 
 def _formats() -> tuple[str, ...]:
@@ -87,10 +94,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         ground.alpha_composite(image.convert("RGBA"))
         return ground.convert("RGB")
     return image.convert("RGB")
-
-
-def shown(path: Path) -> str:
-    """A path safe to print: control characters and undecodable bytes are escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path)
-    )

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
-from vzero.images.decoding import BYTES_PER_PIXEL, SUFFIXES, Unusable, decode, sha256, shown
-from vzero.runtime.stage import StageContext
+from vzero.images.decoding import SUFFIXES, Unusable, check_bytes, shown
+from vzero.images.usable import Candidate
 
 
-def collect(context: StageContext, config: ImagesConfig) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    root = Path(config.source).absolute()
-    rows: list[dict[str, Any]] = []
-    skipped: list[dict[str, str]] = []
-    first: dict[str, str] = {}  # content -> where it was seen first
-    for path in candidates(root):
-        try:
-            row = _examine(path, config.max_megapixels * 1e6)
-            if row is None:
-                continue
-            if row["sha256"] in first:
-                raise Unusable(f"same content as {first[row['sha256']]}")
-        except Unusable as error:
-            skipped.append({"path": str(path), "reason": str(error)})
-            print(f"skipped {shown(path)}: {error}", file=sys.stderr)
-            continue
-        first[row["sha256"]] = str(path)
-        rows.append(row)
-        context.progress.update(len(rows), config.count, "images")
-        if len(rows) == config.count:
-            break
-    if not rows:
-        raise InputError(
-            f"No usable picture in {shown(root)} ({len(skipped)} skipped); give --images a folder with JPEG, PNG, WebP, "
-            "BMP, GIF or TIFF files."
-        )
-    return rows, skipped
+def pictures(config: ImagesConfig) -> Iterator[Candidate]:
+    """What may be a picture, in order, by its path."""
+    for path in candidates(Path(config.source).absolute()):
+        yield str(path), partial(_read, path, config.max_megapixels * 1e6)
 
 
 def candidates(root: Path) -> Iterator[Path]:
@@ -62,34 +38,29 @@ def candidates(root: Path) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _examine(path: Path, max_pixels: float) -> dict[str, Any] | None:
-    """The row of a usable picture; None for a file that neither is named nor looks like one."""
+def _read(path: Path, max_pixels: float) -> bytes | None:
+    """The bytes of a file; None for one that neither is named nor looks like a picture.
+
+    Raises:
+        Unusable: it cannot be read, or is no picture within the limits.
+    """
     named = path.suffix.lower() in SUFFIXES
     try:
         status = path.stat()
+        regular = stat.S_ISREG(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
             raise Unusable("a folder that is a link or cannot be listed")
-        if not named and not (stat.S_ISREG(status.st_mode) and _sniff(path)):
+        if not named and not (regular and _looks_like_a_picture(path)):
             return None
-        if not stat.S_ISREG(status.st_mode):
+        if not regular:
             raise Unusable("not a regular file")
-        if status.st_size > max_pixels * BYTES_PER_PIXEL + 1_000_000:
-            raise Unusable(f"too large: a file of {status.st_size / 1e6:.0f} MB")
-        data = path.read_bytes()
+        check_bytes(status.st_size, max_pixels)
+        return path.read_bytes()
     except OSError as error:
         raise Unusable(f"cannot be read: {error.strerror}") from None
-    image = decode(data, max_pixels)
-    digest = sha256(data)
-    return {
-        "image_id": digest[:16],
-        "path": str(path),
-        "sha256": digest,
-        "width": image.width,
-        "height": image.height,
-    }
 
 
-def _sniff(path: Path) -> bool:
+def _looks_like_a_picture(path: Path) -> bool:
     """Whether the file's first bytes are those of a picture, whatever its name says."""
     with open(path, "rb") as stream:
         head = stream.read(16)

@@ -15,9 +15,15 @@ from vzero.runtime import artefacts
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One usable picture: `width` and `height` in pixels as stored, `sha256` of the file's bytes, `path`
-    absolute; `seen` is the width and height it is shrunk to whenever it is opened, None where it is small
-    enough."""
+    """One usable picture.
+
+    Attributes:
+        image_id: unique in the run.
+        path: absolute.
+        sha256: of the file's bytes.
+        width, height: in pixels, as stored.
+        seen: the width and height it is shrunk to whenever it is opened; None where it is small enough.
+    """
 
     image_id: str
     path: Path
@@ -43,8 +49,7 @@ def load_records(stage_folder: Path) -> list[ImageRecord]:
 
 
 def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
-    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel; as it is where it
-    has no more."""
+    """Width and height of a picture shrunk to at most `pixels`, its shape kept to a pixel."""
     scale = min(1.0, math.sqrt(pixels / (width * height)))
     return max(1, int(width * scale)), max(1, int(height * scale))
 
@@ -59,11 +64,13 @@ def open_image(record: ImageRecord) -> Image.Image:
         data = record.path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same command again."
+            f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same"
+            " command again."
         ) from None
     if sha256(data) != record.sha256:
         raise InputError(
-            f"The picture {shown(record.path)} changed since this run began; restore it or start anew with --fresh."
+            f"The picture {shown(record.path)} changed since this run began; restore it or start anew with"
+            " --fresh."
         )
     try:
         image = decode(data, max_pixels=record.width * record.height)
