@@ -1,4 +1,4 @@
-"""Errors a user can mend: each carries one sentence that says what is wrong and what to do about it."""
+"""Errors a user can fix: each carries one sentence that says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class VZeroError(Exception):
 
 
 class InputError(VZeroError):
-    """Wrong use or bad input: an unknown preset or key, an unreadable folder, a run that belongs to another
-    config."""
+    """Wrong use or bad input: an unknown key, an unreadable folder, a run that belongs to another config."""
 
     exit_code = 2
 

@@ -15,19 +15,16 @@ INVALID = -1.0
 
 
 def dual_track(votes: Sequence[str | None], intuitive: str | None) -> float:
-    """The Questioner's reward: intuition (`intuitive`) against reasoning (the majority of the frozen Solver's
-    `votes`).
+    """The Questioner's reward: the intuitive answer against the majority of the frozen Solver's votes.
 
-    r = min(c, 1 - c) where they agree, 0.5 * c where they do not, 0 where no vote could be parsed; c as in
+    r = min(c, 1 - c) where they agree, 0.5 c where they do not, 0 where no vote could be parsed; c as in
     `voting.tally`. -1 where `intuitive` is None, which stands for an invalid question. Never above 0.5.
     Source: arXiv 2601.10094.
     """
     if intuitive is None:
         return INVALID
     counted = tally(votes)
-    if counted.answer is None:
-        return 0.0
-    if counted.answer == intuitive:
+    if counted.answer is None or counted.answer == intuitive:
         return _doubt(counted)
     return 0.5 * counted.confidence
 
@@ -38,17 +35,17 @@ def uncertainty(votes: Sequence[str | None]) -> float:
 
 
 def zero_sum(votes: Sequence[str | None]) -> float:
-    """1 - c, what the Solver loses: a *reading* of V-Zero as a two-player zero-sum game, which summaries of
-    the paper give and the paper does not. It pays most for what the Solver cannot agree on, right option or
-    none. 0.0 where no vote could be parsed, as in dual-track.
+    """1 - c, what the Solver loses; 0.0 where no vote could be parsed.
+
+    A *reading* of V-Zero as a two-player zero-sum game, which summaries of the paper give and the paper does
+    not. It pays most for what the Solver cannot agree on, right option or none.
     """
     counted = tally(votes)
     return 0.0 if counted.answer is None else (counted.n - counted.counts[counted.answer]) / counted.n
 
 
 def capped_mismatch(votes: Sequence[str | None], intuitive: str | None) -> float:
-    """Dual-track whose mismatch branch is min(0.5 c, 1 - c): the same up to c = 2/3, then falling to 0 where
-    the Solver has one voice.
+    """`dual_track` whose mismatch branch is min(0.5 c, 1 - c): the same up to c = 2/3, then falling to 0.
 
     Ours. It closes the hole of the paper's formula, which pays a trivial question with a deliberately wrong
     guess as much as the best question (0.5), though the filter drops it.
@@ -73,12 +70,12 @@ def agreed_uncertainty(votes: Sequence[str | None], own: str | None) -> float:
 
 
 def entropy_band(votes: Sequence[str | None], centre: float = 0.90, width: float = 0.35) -> float:
-    """exp(-(H - centre)^2 / (2 width^2)), H the entropy in nats of the answers: EvoLMM's reward of its
-    Proposer, with its constants.
+    """exp(-(H - centre)^2 / (2 width^2)), H the entropy of the votes in nats: EvoLMM's reward of its
+    Proposer.
 
-    Source: arXiv 2511.16672; mbzuai-oryx/EvoLMM at de5b0f8, src/train.py (`gaussian_reward`,
-    `prop_entropy_mu`, `prop_entropy_sigma`). A vote that cannot be read is an answer of its own kind there
-    (the reply's last line); here all of them count as one kind.
+    Source, constants included: arXiv 2511.16672; mbzuai-oryx/EvoLMM at de5b0f8, src/train.py
+    (`gaussian_reward`, `prop_entropy_mu`, `prop_entropy_sigma`). There a vote that cannot be read is an
+    answer of its own kind (the reply's last line); here all of them count as one kind.
     """
     counted = tally(votes)
     if counted.n == 0:
@@ -107,12 +104,12 @@ def self_consistency(
     weight: float = 0.10,
     target: int = 6,
 ) -> list[float]:
-    """p^softness (1 - weight * over) for each of a group's `answers`: EvoLMM's continuous reward of its
-    Solver, with its constants.
+    """p^softness (1 - weight * over) for each of a group's `answers`: EvoLMM's reward of its Solver.
 
     p is the share of the group with the same answer; over = min(1, max(0, (words - target) / target)) with
-    the `words` before the answer. Source: arXiv 2511.16672; mbzuai-oryx/EvoLMM at de5b0f8, src/train.py
-    (`solver_rewards_soft`). A reply without an answer earns 0.0 (there its last line is the answer).
+    the `words` before the answer. Source, constants included: arXiv 2511.16672; mbzuai-oryx/EvoLMM at
+    de5b0f8, src/train.py (`solver_rewards_soft`). A reply without an answer earns 0.0 (there its last line is
+    the answer).
     """
     counts = tally(answers).counts
     over = [min(1.0, max(0.0, (count - target) / target)) for count in words]

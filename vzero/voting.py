@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,21 +31,15 @@ class Tally:
 
 
 def tally(votes: Sequence[str | None]) -> Tally:
-    """Count `votes`, None standing for a reply without a readable answer. No votes at all give answer None
-    and confidence 0.0."""
-    counts: dict[str, int] = {}
-    for vote in votes:
-        if vote is not None:
-            counts[vote] = counts.get(vote, 0) + 1
+    """Count `votes`, None standing for a reply without a readable answer."""
+    counts = Counter(vote for vote in votes if vote is not None)
     if not counts:
         return Tally(None, 0.0, counts, len(votes))
-    answer = max(
-        counts, key=counts.__getitem__
-    )  # the first of equals: dicts keep insertion order, max keeps the earliest
+    answer = max(counts, key=counts.__getitem__)  # the first of equals: counts keep the order first seen
     return Tally(answer, counts[answer] / len(votes), counts, len(votes))
 
 
 def keep(tally: Tally, low: float = 0.3, high: float = 0.8) -> bool:
-    """Whether the Solver trains on this question: its majority is a real option A-D and low <= c <= high,
-    both ends kept."""
+    """Whether the Solver trains on this question: a majority for A-D with low <= c <= high, both ends
+    kept."""
     return tally.answer in OPTIONS and low - _ROUNDING <= tally.confidence <= high + _ROUNDING

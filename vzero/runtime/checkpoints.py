@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
+_TOWERS = ("visual", "vision_tower", "vision_model")  # where Qwen, Llava, Idefics and their kin keep it
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
@@ -95,6 +96,12 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
             " again."
         )
     return model.to(device).eval()
+
+
+def vision_tower(model: Any) -> torch.nn.Module | None:
+    """The module that turns pixels into features; None where this family keeps it under an unknown name."""
+    inner = getattr(model, "model", model)
+    return next((tower for name in _TOWERS if (tower := getattr(inner, name, None)) is not None), None)
 
 
 def load_processor(folder: Path) -> Any:
