@@ -1,8 +1,7 @@
-"""What each role is told, and (from `vzero.parsing`) how its reply is read.
+"""What each role is asked, and (from `vzero.parsing`) how its reply is read.
 
-Two prompt_formats: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's
-vocabulary of words between spaces. The request's image stands before the text of the user turn (see
-`vzero.rollout.protocol`).
+Two formats of prompts: "natural" for instruction-tuned models on any images, "pocket" for the pocket world's
+vocabulary of words. The request's image stands before the text of the user turn (`vzero.rollout.protocol`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from vzero.parsing import OPTIONS, Question, has_control_tokens, parse_answer, p
 from vzero.rollout.protocol import Message
 
 __all__ = [
-    "DIALECTS",
+    "FORMATS",
     "OPTIONS",
     "Question",
     "has_control_tokens",
@@ -22,20 +21,26 @@ __all__ = [
     "solver_messages",
 ]
 
-DIALECTS = ("pocket", "natural")
+FORMATS = ("pocket", "natural")
 
-_DESIGNER = "You are a professional question designer. You turn pictures into clear, demanding multiple-choice questions."
-
+# A backslash at a line's end joins it with the next: the models see each paragraph as one line.
+_DESIGNER = (
+    "You are a professional question designer. You turn pictures into clear, demanding multiple-choice"
+    " questions."
+)
 _DESIGN = """\
-Study the image closely: objects, text, numbers, shapes, colours, positions and how they relate. Then design one multiple-choice question \
-about it.
+Study the image closely: objects, text, numbers, shapes, colours, positions and how they relate. Then design \
+one multiple-choice question about it.
 
 What the question must be:
-- Self-contained. State every condition a reader needs besides the image itself, and refer to nothing that is not visible or stated.
-- Worth thinking about. Answering it takes several steps of reasoning on what the image shows, not a single glance.
+- Self-contained. State every condition a reader needs besides the image itself, and refer to nothing that \
+is not visible or stated.
+- Worth thinking about. Answering it takes several steps of reasoning on what the image shows, not a single \
+glance.
 - Closed. It ends with exactly four different options, marked A) B) C) D), and precisely one of them is right.
 
-Finally, give your intuitive answer: the option that comes to mind at once, without thinking the question through.
+Finally, give your intuitive answer: the option that comes to mind at once, without thinking the question \
+through.
 
 Reply with these three parts in this order and with nothing else:
 <description>what you see in the image, in detail</description>
@@ -49,12 +54,11 @@ D) fourth option</question>
 _EXPERT = (
     "You are an expert problem solver. You look carefully, reason step by step and commit to one answer."
 )
-
 _SOLVE = """\
-Answer the multiple-choice question below about the image. First gather from the image whatever bears on the question, then reason step by \
-step to the right option.
-Write your reasoning between <think> and </think>. After </think>, give only the letter of your chosen option inside \\boxed{}, for \
-example \\boxed{X} where X is one of A, B, C and D.
+Answer the multiple-choice question below about the image. First gather from the image whatever bears on \
+the question, then reason step by step to the right option.
+Write your reasoning between <think> and </think>. After </think>, give only the letter of your chosen \
+option inside \\boxed{}, for example \\boxed{X} where X is one of A, B, C and D.
 
 Question:
 """
@@ -86,6 +90,6 @@ def solver_messages(prompt_format: str, question: str) -> tuple[Message, ...]:
 
 
 def _is_pocket(prompt_format: str) -> bool:
-    if prompt_format not in DIALECTS:
-        raise InputError(f"There is no prompt_format {prompt_format!r}; choose one of {', '.join(DIALECTS)}.")
+    if prompt_format not in FORMATS:
+        raise InputError(f"There is no prompt_format {prompt_format!r}; choose one of {', '.join(FORMATS)}.")
     return prompt_format == "pocket"

@@ -1,6 +1,6 @@
 """The loop: the ordered stages of T iterations, as data.
 
-One iteration trains the Questioner against the frozen Solver, lets it write one question an image, lets the
+One iteration trains the Questioner against the frozen Solver, lets it write one question per image, lets the
 same frozen Solver vote on them, and trains the Solver on the questions whose majority is neither too sure nor
 too unsure. Stages name the stages they read, so a runner needs no knowledge of the method.
 
@@ -9,10 +9,9 @@ too unsure. Stages name the stages they read, so a runner needs no knowledge of 
 
 An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained,
 an objective without labels needs no votes) or adds `check-options` and `select` between `label` and
-`train-solver` (one defect: `choose-images` before everything). Each stage's config holds what determines its
-output and nothing else, so that arms which agree up to some point have stages with the same spec, and these
-are run once. A setting at its default is left out of it, so that a new setting does not unmake the stages of
-before.
+`train-solver` (one defect: `choose-images` before everything). A stage's config holds what determines its
+output and nothing else, defaults left out: arms that agree up to some point share the stages up to there, and
+a new setting does not unmake the stages of before.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from typing import Any, Literal
 
 from vzero.config import OPERATIONAL, Preset
 
-Kind = Literal[
+Tree = dict[str, Any]
+StageKind = Literal[
     "images",
     "choose-images",
     "evaluate",
@@ -53,13 +53,13 @@ class Stage:
     """
 
     name: str
-    kind: Kind
+    kind: StageKind
     iteration: int
     inputs: dict[str, str]
-    config: dict[str, Any]
+    config: Tree
 
 
-Step = tuple[Kind, dict[str, str], dict[str, Any]]  # kind, inputs, config
+Step = tuple[StageKind, dict[str, str], Tree]  # kind, inputs, config
 
 
 def plan(preset: Preset) -> tuple[Stage, ...]:
@@ -72,8 +72,8 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
     ]
     sources = {"questioner": "base", "solver": "base"}
     if "label_selection" in preset.defects:
-        own = {**_common(preset, config), **_pick(config["solver"], "votes")}
         sources[IMAGES] = f"{len(stages):02d}-choose-images"
+        own = {**_common(preset, config), **_pick(config["solver"], "votes")}
         stages.append(Stage(sources[IMAGES], "choose-images", 0, {"images": IMAGES, "solver": "base"}, own))
     for t in range(1, preset.iterations + 1):
         names: dict[str, str] = {}
@@ -83,10 +83,12 @@ def plan(preset: Preset) -> tuple[Stage, ...]:
             stages.append(Stage(names[kind], kind, t, found, own))
         sources |= {"questioner": names.get("train-questioner", "base"), "solver": names["train-solver"]}
     if words := preset.evaluation.prefill_words:
-        inputs, own = {"model": "base", "prefills": stages[-1].name}, {**evaluation, "prefill_words": words}
-        stages.append(
-            Stage(f"{len(stages):02d}-probe-{preset.iterations}", "probe", preset.iterations, inputs, own)
+        name, inputs = (
+            f"{len(stages):02d}-probe-{preset.iterations}",
+            {"model": "base", "prefills": stages[-1].name},
         )
+        own = {**evaluation, "prefill_words": words}
+        stages.append(Stage(name, "probe", preset.iterations, inputs, own))
     return tuple(stages)
 
 
@@ -95,105 +97,90 @@ def training(preset: Preset) -> tuple[Stage, ...]:
     return tuple(stage for stage in plan(preset) if stage.kind not in MEASUREMENTS)
 
 
-def _evaluation(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
+def _evaluation(preset: Preset, config: Tree) -> Tree:
     """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose
     content is among the settings."""
-    evaluation = {
-        name: value for name, value in config["evaluation"].items() if name not in ("prefill_words", "data")
-    }
-    return {**_common(preset, config), "evaluation": evaluation}
+    own = {key: value for key, value in config["evaluation"].items() if key not in ("prefill_words", "data")}
+    return {**_common(preset, config), "evaluation": own}
 
 
-def _common(preset: Preset, config: dict[str, Any]) -> dict[str, Any]:
+def _common(preset: Preset, config: Tree) -> Tree:
     engine = {name: value for name, value in config.get("engine", {}).items() if name not in OPERATIONAL}
-    return {
-        "seed": preset.seed,
-        "model": preset.model,
-        "prompt_format": preset.prompt_format,
-        **({"engine": engine} if engine else {}),
-    }
+    common = {"seed": preset.seed, "model": preset.model, "prompt_format": preset.prompt_format}
+    return {**common, "engine": engine} if engine else common
 
 
-def processes_of(preset: Preset, kind: Kind) -> int:
+def processes_of(preset: Preset, kind: StageKind) -> int:
     """How many processes run a stage of this kind: several train by GRPO, all else is one."""
     grpo = kind == "train-questioner" or (kind == "train-solver" and preset.solver.objective != "sft")
     return preset.launch.ranks if grpo else 1
 
 
-def _shared(preset: Preset, kind: Kind) -> dict[str, Any]:
-    """Among how many processes a training is split, and how. It is the same training to rounding, and not to
-    the bit: sums come in another order, and a batch smaller than asked for leaves out what does not divide
-    (see plan_batches)."""
+def _shared(preset: Preset, kind: StageKind) -> Tree:
+    """Among how many processes a training is split, and how: the same training to rounding, not to the bit
+    (sums come in another order, and a small batch leaves out what does not divide, see plan_batches)."""
     count = processes_of(preset, kind)
     return {"launch": {"strategy": preset.launch.strategy, "processes": count}} if count > 1 else {}
 
 
-def _pick(tree: dict[str, Any], *names: str) -> dict[str, Any]:
+def _pick(tree: Tree, *names: str) -> Tree:
     """Those of `names` that are not at their default."""
     return {name: tree[name] for name in names if name in tree}
 
 
-def _policy(config: dict[str, Any], draws: bool) -> dict[str, Any]:
+def _policy(config: Tree, draws: bool) -> Tree:
     """Of a training: its adapters, and the engine that draws from the policy, where any does."""
     engine = _pick(config.get("rollouts", {}), "engine") if draws else {}
     return {**_pick(config, "lora"), **({"rollouts": engine} if engine else {})}
 
 
-def _iteration(preset: Preset, config: dict[str, Any], t: int) -> Iterator[Step]:
+def _iteration(preset: Preset, config: Tree, t: int) -> Iterator[Step]:
     """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the
     iteration found them), a stage of before the iterations, or "base"."""
-    asked, solved = config["questioner"], config["solver"]
+    asking, solving = config["questioner"], config["solver"]
     common = {**_common(preset, config), "iteration": t}
     keep = {"keep": [preset.solver.keep_low, preset.solver.keep_high]}
+    images, solver = {"images": IMAGES}, {"solver": "solver"}
+    writer = "base"
     if preset.questioner.trained:
-        inputs = {"images": IMAGES, "questioner": "questioner", "solver": "solver"}
-        if preset.questioner.intuition == "base":
-            inputs["intuition"] = "base"
-        own = {**keep, **_pick(asked, "grpo", "reward", "reward_source", "intuition", "votes_see", "votes")}
+        writer = "train-questioner"
+        intuition = {"intuition": "base"} if preset.questioner.intuition == "base" else {}
+        own = {**keep, **_pick(asking, "grpo", "reward", "reward_source", "intuition", "votes_see", "votes")}
         policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
+        inputs = {**images, "questioner": "questioner", **solver, **intuition}
         yield "train-questioner", inputs, {**common, **own, **policy}
-    writer = "train-questioner" if preset.questioner.trained else "base"
     yield (
         "write-questions",
-        {"images": IMAGES, "questioner": writer},
-        {**common, **_pick(asked, "write", "per_image")},
+        {**images, "questioner": writer},
+        {**common, **_pick(asking, "write", "per_image")},
     )
     voted = preset.solver.labels != "none"
     if voted:
-        inputs = {"images": IMAGES, "questions": "write-questions", "solver": "solver"}
-        yield "label", inputs, {**common, **keep, **_pick(solved, "votes"), **_pick(config, "defects")}
+        own = {**keep, **_pick(solving, "votes"), **_pick(config, "defects")}
+        yield "label", {**images, "questions": "write-questions", **solver}, {**common, **own}
     if preset.solver.answerable:
-        yield (
-            "check-options",
-            {"images": IMAGES, "labels": "label", "solver": "solver"},
-            {**common, **_pick(solved, "votes")},
-        )
-    labels = "label"
+        yield "check-options", {**images, "labels": "label", **solver}, {**common, **_pick(solving, "votes")}
+    labels: StageKind = "label"
     if selects(preset):
         labels, source = "select", {"labels": "label"} if voted else {"questions": "write-questions"}
         checks = {"checks": "check-options"} if preset.solver.answerable else {}
-        yield "select", {"images": IMAGES, **source, **checks}, _selection(preset, solved, t)
-    learned = {"images": IMAGES, "labels": labels, "solver": "solver"}
-    if preset.solver.objective == "sft":
-        learned["votes"] = "label"
-    policy = {**_policy(config, draws=preset.solver.objective != "sft"), **_shared(preset, "train-solver")}
-    yield "train-solver", learned, {**common, **_pick(solved, "grpo", "objective", "reward_source"), **policy}
+        yield "select", {**images, **source, **checks}, _selection(preset, solving, t)
+    imitates = preset.solver.objective == "sft"
+    votes = {"votes": "label"} if imitates else {}
+    own = _pick(solving, "grpo", "objective", "reward_source")
+    policy = {**_policy(config, draws=not imitates), **_shared(preset, "train-solver")}
+    yield "train-solver", {**images, "labels": labels, **solver, **votes}, {**common, **own, **policy}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 
 def selects(preset: Preset) -> bool:
-    """Whether the Solver trains on another choice or labelling of the questions than the votes and the filter
-    make by themselves."""
+    """Whether the Solver trains on other questions or labels than votes and filter make by themselves."""
     solver = preset.solver
-    return (
-        solver.labels != "majority"
-        or solver.filter != "confidence"
-        or solver.answerable
-        or preset.step_matched is not None
-    )
+    usual = solver.labels == "majority" and solver.filter == "confidence"
+    return not usual or solver.answerable or preset.step_matched is not None
 
 
-def _selection(preset: Preset, solved: dict[str, Any], t: int) -> dict[str, Any]:
+def _selection(preset: Preset, solving: Tree, t: int) -> Tree:
     limits = preset.step_matched or ()
     at_most = {"at_most": limits[t - 1]} if t <= len(limits) else {}
-    return {"seed": preset.seed, "iteration": t, **_pick(solved, "labels", "filter"), **at_most}
+    return {"seed": preset.seed, "iteration": t, **_pick(solving, "labels", "filter"), **at_most}
