@@ -69,13 +69,13 @@ def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:
         raise InputError(
             "The defect label_selection needs images with true answers, which only the pocket world has here."
         )
-    from vzero.pocket.families import one_about
+    from vzero.pocket.families import ask_any
     from vzero.pocket.world import scene_from_json
 
     found = {}
     for row in artefacts.read_jsonl(images / "ground_truth.jsonl"):
         rng = random.Random(derive(seed, "annotate", row["image_id"]))
-        question = one_about(rng, scene_from_json(row["scene"]))
+        question = ask_any(rng, scene_from_json(row["scene"]))
         if question is not None:
             found[row["image_id"]] = (question.text, question.gold)
     return found

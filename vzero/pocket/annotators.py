@@ -1,34 +1,41 @@
 """The text a base model is pretrained on: imperfect people writing questions and answers about scenes.
 
-Three careful styles reason step by step, each with systematic blind spots of its own (it misreads certain
-digits, heights or shapes most of the time), so no style is right about hard questions much more often than
-two times in three, while a majority over styles is: the blind spots differ and so do the wrong answers they
-lead to. A hasty style answers from intuition and a guessing one at random. Question writers mostly ask what
-is easy, sometimes ask what has no right option, and give an intuitive answer that is often wrong on hard
-questions.
-
-`Example` picks what is taught: clean text first (no blind spots), then the mixture the base is meant to have
-learned.
+Three careful styles reason step by step, each with blind spots of its own (it misreads certain digits,
+heights or shapes most of the time): a style is right about hard questions hardly more than two times in
+three, a majority over styles more often, since the blind spots differ and so do the wrong answers they lead
+to. A hasty style answers from intuition, a guessing one at random. Question writers mostly ask what is easy,
+sometimes ask what has no right option, and give an intuitive answer that is often wrong on hard questions.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TypeVar
 
-from vzero.pocket.families import CELLS, FAMILIES, LETTERS, MAX_NUMBER, Asked, Family, ask, option_text
-from vzero.pocket.world import MAX_BAR, SHAPES, Bar, Digit, Kind, Scene, Shape, bars, digits, shapes
+from vzero.pocket.families import (
+    CELLS,
+    FAMILIES,
+    LETTERS,
+    MAX_NUMBER,
+    Family,
+    PocketQuestion,
+    ask,
+    option_text,
+)
+from vzero.pocket.world import MAX_BAR, SHAPES, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
 
+T = TypeVar("T")
 CAREFUL = ("look", "row", "check")
 HASTY, GUESS = "seems", "maybe"
 
 
 @dataclass(frozen=True)
-class Example:
-    """A mixture of annotators.
+class AnnotatorMix:
+    """Who annotates: clean text comes first (no blind spots), then the mixture the base is to have learned.
 
     Attributes:
-        hard_styles, easy_styles: style -> weight on hard and on easy families.
+        hard_styles, easy_styles: (style, weight) on hard and on easy families.
         blindness: probability that a careful chain on a hard family has its style's blind spot.
         slip: probability of misreading any one thing by one.
         sloppiness: probability that an answer forgets its box.
@@ -47,8 +54,8 @@ class Example:
     hard_questions: float = 0.15
 
 
-CLEAN = Example((("look", 1.0), ("row", 1.0), ("check", 1.0)), (("look", 0.8), (HASTY, 0.2)))
-MIXTURE = Example(
+CLEAN = AnnotatorMix((("look", 1.0), ("row", 1.0), ("check", 1.0)), (("look", 0.8), (HASTY, 0.2)))
+MIXTURE = AnnotatorMix(
     (("look", 0.26), ("row", 0.26), ("check", 0.26), (HASTY, 0.17), (GUESS, 0.05)),
     (("look", 0.72), (HASTY, 0.25), (GUESS, 0.03)),
     blindness=0.75,
@@ -67,12 +74,12 @@ _OVERLOOKED = {"look": "cross", "row": "square", "check": "triangle"}
 _COLOR_SWAP = {"look": {"green": "blue"}, "row": {"red": "yellow"}, "check": {"blue": "green"}}
 
 
-def perceive(rng: random.Random, style: str, scene: Scene, lesson: Example) -> Scene:
+def perceive(rng: random.Random, style: str, scene: Scene, mix: AnnotatorMix) -> Scene:
     """The scene as a careful style sees it when a question is hard."""
-    blind = rng.random() < lesson.blindness
+    blind = rng.random() < mix.blindness
     seen = list(scene)
     for i, thing in enumerate(scene):
-        slipped = rng.choice((-1, 1)) if rng.random() < lesson.slip else 0
+        slipped = rng.choice((-1, 1)) if rng.random() < mix.slip else 0
         if isinstance(thing, Digit) and thing.value is not None:
             shift = _DIGIT_SHIFT[style].get(thing.value, 0) if blind else 0
             seen[i] = Digit(min(9, max(1, thing.value + (shift or slipped))))
@@ -85,7 +92,7 @@ def perceive(rng: random.Random, style: str, scene: Scene, lesson: Example) -> S
     return tuple(seen)
 
 
-def _ordered(style: str, things: list) -> list:
+def _ordered(style: str, things: list[tuple[int, T]]) -> list[tuple[int, T]]:
     if style == "row":
         return things[::-1]
     if style == "check":
@@ -135,19 +142,15 @@ def _bar_steps(style: str, family: Family, arguments: tuple[str, ...], scene: Sc
         return [word for _, bar in _ordered(style, bars(scene)) for word in (bar.color, str(bar.height))]
     if family.name == "bar_height":
         return [arguments[0], str(heights[arguments[0]])]
-    words = _two(
-        style,
-        arguments[:2],
-        [heights[color] for color in arguments[:2]],
-        "-" if family.name == "bar_gap" else "+",
-    )
+    sign = "-" if family.name == "bar_gap" else "+"
+    words = _two(style, arguments[:2], [heights[color] for color in arguments[:2]], sign)
     if family.name == "bar_mix":
         total, third = int(words[-1]), heights[arguments[2]]
         words += ["-", arguments[2], str(third), "=", str(abs(total - third))]
     return words
 
 
-def reason(style: str, asked: Asked, scene: Scene) -> list[str]:
+def reason(style: str, asked: PocketQuestion, scene: Scene) -> list[str]:
     """The steps a careful style writes down about `scene` as it sees it, answer not included."""
     name, arguments = asked.family.name, asked.arguments
     if name in ("color_at", "shape_at"):
@@ -175,8 +178,8 @@ def reason(style: str, asked: Asked, scene: Scene) -> list[str]:
     return _bar_steps(style, asked.family, arguments, scene)
 
 
-def intuition(rng: random.Random, asked: Asked) -> str:
-    """An answer without thinking: right 95 times in 100 on easy families and 45 on hard ones, else any
+def intuition(rng: random.Random, asked: PocketQuestion) -> str:
+    """An answer without thinking: right 95 times in 100 on easy families, 45 on hard ones, else any
     option."""
     if rng.random() < (0.45 if asked.family.hard else 0.95):
         return asked.answer
@@ -188,14 +191,13 @@ def _pick(rng: random.Random, weights: tuple[tuple[str, float], ...]) -> str:
 
 
 def solver_text(
-    rng: random.Random, asked: Asked, scene: Scene, lesson: Example, style: str | None = None
+    rng: random.Random, asked: PocketQuestion, scene: Scene, mix: AnnotatorMix, style: str | None = None
 ) -> str:
-    """An answer to `asked` in one of the lesson's styles (or the one asked for), as the Solver is to write
-    it."""
-    style = style or _pick(rng, lesson.hard_styles if asked.family.hard else lesson.easy_styles)
+    """An answer to `asked` in one of the mix's styles (or the one given), as the Solver is to write it."""
+    style = style or _pick(rng, mix.hard_styles if asked.family.hard else mix.easy_styles)
     steps: list[str] = []
     if style in CAREFUL:
-        seen = perceive(rng, style, scene, lesson) if asked.family.hard else scene
+        seen = perceive(rng, style, scene, mix) if asked.family.hard else scene
         steps = reason(style, asked, seen)
         value = asked.family.answer(seen, asked.arguments)
         if asked.family.name == "bar_mix":
@@ -204,31 +206,32 @@ def solver_text(
     else:
         value = intuition(rng, asked) if style == HASTY else rng.choice(asked.options)
     letter = LETTERS[asked.options.index(value)]
-    boxed = letter if rng.random() < lesson.sloppiness else f"\\boxed{{ {letter} }}"
+    boxed = letter if rng.random() < mix.sloppiness else f"\\boxed{{ {letter} }}"
     return " ".join(["<think>", style, *steps, "so", value, letter, "</think>", boxed])
 
 
-_EASY = {
-    kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and not f.hard)
-    for kind in ("shapes", "odd", "digits", "sequence", "bars")
-}
-_HARD = {kind: tuple(f for f in FAMILIES.values() if kind in f.kinds and f.hard) for kind in _EASY}
 _SCENE_WORD = {"shapes": "shapes", "odd": "shapes", "digits": "digits", "sequence": "digits", "bars": "bars"}
+_FAMILIES = {
+    (kind, hard): [family for family in FAMILIES.values() if kind in family.kinds and family.hard == hard]
+    for kind in _SCENE_WORD
+    for hard in (False, True)
+}
 
 
-def any_question(rng: random.Random, kind: Kind, scene: Scene, hard_share: float) -> Asked | None:
+def any_question(
+    rng: random.Random, kind: SceneKind, scene: Scene, hard_share: float
+) -> PocketQuestion | None:
     """A question about `scene`, hard with probability `hard_share` where its kind has hard families."""
-    pool = _HARD[kind] if _HARD[kind] and rng.random() < hard_share else _EASY[kind]
+    hard = bool(_FAMILIES[kind, True]) and rng.random() < hard_share
     for _ in range(4):
-        asked = ask(rng, rng.choice(pool), scene, attempts=5)
+        asked = ask(rng, rng.choice(_FAMILIES[kind, hard]), scene, attempts=5)
         if asked is not None:
             return asked
     return None
 
 
-def _described(rng: random.Random, kind: Kind, scene: Scene, asked: Asked) -> str:
-    """What the writer looked at: the kind of scene and the things the question is about (or one at
-    random)."""
+def _described(rng: random.Random, kind: SceneKind, scene: Scene, asked: PocketQuestion) -> str:
+    """What the writer looked at: the kind of scene and the things asked about (or one at random)."""
     about = [word for word in asked.arguments if word in CELLS or (kind == "bars" and asked.family.slots)]
     if not about:
         if kind == "bars":
@@ -238,34 +241,34 @@ def _described(rng: random.Random, kind: Kind, scene: Scene, asked: Asked) -> st
     return " ".join([_SCENE_WORD[kind], *about])
 
 
-def questioner_text(rng: random.Random, kind: Kind, scene: Scene, lesson: Example) -> str | None:
-    """A description, a question with four options and an intuitive answer, as the Questioner is to write
-    them."""
-    asked = any_question(rng, kind, scene, lesson.hard_questions)
+def questioner_text(rng: random.Random, kind: SceneKind, scene: Scene, mix: AnnotatorMix) -> str | None:
+    """A description, a question with four options and an intuitive answer, as the Questioner writes them."""
+    asked = any_question(rng, kind, scene, mix.hard_questions)
     if asked is None:
         return None
-    options, intuitive = asked.options, intuition(rng, asked)
+    options: tuple[str, ...] = asked.options
+    intuitive = intuition(rng, asked)
     letter = LETTERS[options.index(intuitive)]
-    if asked.answer.isdigit() and rng.random() < lesson.no_right_option:
+    if asked.answer.isdigit() and rng.random() < mix.no_right_option:
         position = options.index(asked.answer)
         other = rng.choice([str(x) for x in range(10) if str(x) not in options])
-        options = tuple(other if i == position else option for i, option in enumerate(options))  # type: ignore[assignment]
+        options = tuple(other if i == position else option for i, option in enumerate(options))
         intuitive = options[LETTERS.index(letter)]
     question = f"{asked.family.text(asked.arguments)} {option_text(options)}"
     description = f"<description> {_described(rng, kind, scene, asked)} </description> "
     answer = f" <answer> {intuitive} {letter} </answer>"
     fault = rng.random()
-    if fault < lesson.malformed:
+    if fault < mix.malformed:
         question = " ".join(question.split()[:-2])
-    elif fault < 2 * lesson.malformed:
+    elif fault < 2 * mix.malformed:
         answer = ""
-    elif fault < 3 * lesson.malformed:
+    elif fault < 3 * mix.malformed:
         answer = f" <answer> {intuitive} </answer>"
     return f"{description}<question> {question} </question>{answer}"
 
 
 def caption(scene: Scene) -> str:
-    """Every thing with its cell, the plainest lesson in seeing."""
+    """Every thing with its cell, the plainest example of seeing."""
     words: list[str] = []
     for i, thing in enumerate(scene):
         if isinstance(thing, Shape):

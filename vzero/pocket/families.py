@@ -1,19 +1,19 @@
 """Question families: what can be asked about a scene, in which words, and what the true answer is.
 
 A family is a sentence with typed slots and a function from (scene, slot values) to the answer, None where the
-question has none (an empty cell, a colour no bar has, no unique odd one). Families belong to one of three
-suites and are easy or hard by how many steps a careful answer takes.
+question has none (an empty cell, a colour no bar has, no unique odd one).
 """
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from vzero.pocket.world import COLORS, SHAPES, Bar, Digit, Kind, Scene, Shape, bars, digits, shapes
+from vzero.pocket.world import COLORS, SHAPES, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
 
 CELLS = tuple(f"c{i}" for i in range(1, 10))
 MAX_NUMBER = 30
@@ -41,7 +41,7 @@ class Family:
     name: str
     suite: Literal["math", "logic", "vision"]
     hard: bool
-    kinds: tuple[Kind, ...]
+    kinds: tuple[SceneKind, ...]
     template: str
     answer: Answer
 
@@ -60,58 +60,66 @@ class Family:
         pattern = self.template.split()
         if len(words) != len(pattern):
             return None
-        found = []
-        for word, expected in zip(words, pattern, strict=True):
-            if expected in _SLOT_WORDS:
-                if word not in _SLOT_WORDS[expected]:
-                    return None
-                found.append(word)
-            elif word != expected:
-                return None
-        return tuple(found)
-
-
-def _at(scene: Scene, cell: str, attribute: str) -> str | None:
-    value = getattr(scene[CELLS.index(cell)], attribute, None)
-    return None if value is None else str(value)
-
-
-def _heights(scene: Scene) -> dict[str, int]:
-    return {bar.color: bar.height for _, bar in bars(scene)}
+        pairs = list(zip(words, pattern, strict=True))
+        if any(word not in _SLOT_WORDS.get(expected, (expected,)) for word, expected in pairs):
+            return None
+        return tuple(word for word, expected in pairs if expected in _SLOT_WORDS)
 
 
 def _number(value: int | None) -> str | None:
     return str(value) if value is not None and 0 <= value <= MAX_NUMBER else None
 
 
-def _two_cells(scene: Scene, arguments: Arguments, combine: Callable[[int, int], int]) -> str | None:
-    here = dict(digits(scene))
-    one, other = (CELLS.index(cell) for cell in arguments)
-    return (
-        _number(combine(here[one], here[other])) if one != other and one in here and other in here else None
-    )
+def _heights(scene: Scene) -> dict[str, int]:
+    return {bar.color: bar.height for _, bar in bars(scene)}
 
 
-def _two_bars(scene: Scene, arguments: Arguments, combine: Callable[[int, int], int]) -> str | None:
-    heights = _heights(scene)
-    one, other = arguments
-    return (
-        _number(combine(heights[one], heights[other]))
-        if one != other and one in heights and other in heights
-        else None
-    )
+def _values(scene: Scene) -> list[int]:
+    return [value for _, value in digits(scene)]
+
+
+def _at_cell(attribute: str) -> Answer:
+    def answer(scene: Scene, arguments: Arguments) -> str | None:
+        value = getattr(scene[CELLS.index(arguments[0])], attribute, None)
+        return None if value is None else str(value)
+
+    return answer
+
+
+def _of_two(named: Callable[[Scene], dict[str, int]], combine: Callable[[int, int], int]) -> Answer:
+    """Of two different things that the scene has, by their names."""
+
+    def answer(scene: Scene, arguments: Arguments) -> str | None:
+        here, (one, other) = named(scene), arguments
+        return (
+            _number(combine(here[one], here[other])) if one != other and {one, other} <= set(here) else None
+        )
+
+    return answer
+
+
+def _cells(scene: Scene) -> dict[str, int]:
+    return {CELLS[cell]: value for cell, value in digits(scene)}
+
+
+def _gap(one: int, other: int) -> int:
+    return abs(one - other)
 
 
 def _bar_mix(scene: Scene, arguments: Arguments) -> str | None:
     heights = _heights(scene)
     if len(set(arguments)) < 3 or any(color not in heights for color in arguments):
         return None
-    return _number(heights[arguments[0]] + heights[arguments[1]] - heights[arguments[2]])
+    one, other, less = (heights[color] for color in arguments)
+    return _number(one + other - less)
 
 
-def _count(scene: Scene, attribute: str, value: str) -> str | None:
-    here = shapes(scene)
-    return _number(sum(getattr(shape, attribute) == value for _, shape in here)) if here else None
+def _count(attribute: str) -> Answer:
+    def answer(scene: Scene, arguments: Arguments) -> str | None:
+        here = shapes(scene)
+        return _number(sum(getattr(shape, attribute) == arguments[0] for _, shape in here)) if here else None
+
+    return answer
 
 
 def _odd(scene: Scene, _: Arguments) -> str | None:
@@ -121,134 +129,74 @@ def _odd(scene: Scene, _: Arguments) -> str | None:
 
 
 def _next_digit(scene: Scene, _: Arguments) -> str | None:
-    values = [value for _, value in digits(scene)]
+    values = _values(scene)
     steps = {b - a for a, b in pairwise(values)}
     return _number(2 * values[-1] - values[-2]) if len(values) >= 3 and len(steps) == 1 else None
 
 
-def _ranked_bar(scene: Scene, rank: int) -> str | None:
+def _ranked_bar(rank: int) -> Answer:
     """The colour at `rank` from the tallest, where nothing ties with it."""
-    order = sorted(((bar.height, bar.color) for _, bar in bars(scene)), reverse=True)
-    if len(order) <= rank or [height for height, _ in order].count(order[rank][0]) > 1:
-        return None
-    return order[rank][1]
 
-
-def _above(scene: Scene, arguments: Arguments) -> str | None:
-    values = [value for _, value in digits(scene)]
-    return _number(sum(value > int(arguments[0]) for value in values)) if values else None
-
-
-def _over_digits(combine: Callable[[list[int]], int]) -> Answer:
     def answer(scene: Scene, _: Arguments) -> str | None:
-        values = [value for _, value in digits(scene)]
-        return _number(combine(values)) if values else None
+        order = sorted(((height, color) for color, height in _heights(scene).items()), reverse=True)
+        if len(order) <= rank or [height for height, _ in order].count(order[rank][0]) > 1:
+            return None
+        return order[rank][1]
 
     return answer
 
 
-_SHAPE_KINDS: tuple[Kind, ...] = ("shapes", "odd")
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(
-            "color_at",
-            "vision",
-            False,
-            _SHAPE_KINDS,
-            "what color is at {cell} ?",
-            lambda s, a: _at(s, a[0], "color"),
-        ),
-        Family(
-            "shape_at",
-            "vision",
-            False,
-            _SHAPE_KINDS,
-            "what shape is at {cell} ?",
-            lambda s, a: _at(s, a[0], "form"),
-        ),
-        Family(
-            "digit_at",
-            "vision",
-            False,
-            ("digits",),
-            "what digit is at {cell} ?",
-            lambda s, a: _at(s, a[0], "value"),
-        ),
-        Family(
-            "bar_height",
-            "vision",
-            False,
-            ("bars",),
-            "how tall is {color} ?",
-            lambda s, a: _number(_heights(s).get(a[0])),
-        ),
-        Family(
-            "count_color",
-            "vision",
-            True,
-            _SHAPE_KINDS,
-            "how many {color} ?",
-            lambda s, a: _count(s, "color", a[0]),
-        ),
-        Family(
-            "count_shape",
-            "vision",
-            True,
-            ("shapes",),
-            "how many {shape} ?",
-            lambda s, a: _count(s, "form", a[0]),
-        ),
-        Family("largest", "math", False, ("digits",), "what is the largest ?", _over_digits(max)),
-        Family("sum", "math", True, ("digits",), "what is the sum ?", _over_digits(sum)),
-        Family(
-            "cell_sum",
-            "math",
-            True,
-            ("digits",),
-            "what is {cell} + {cell} ?",
-            lambda s, a: _two_cells(s, a, lambda x, y: x + y),
-        ),
-        Family(
-            "cell_gap",
-            "math",
-            True,
-            ("digits",),
-            "what is the gap {cell} {cell} ?",
-            lambda s, a: _two_cells(s, a, lambda x, y: abs(x - y)),
-        ),
-        Family(
-            "bar_gap",
-            "math",
-            True,
-            ("bars",),
-            "what is the gap {color} {color} ?",
-            lambda s, a: _two_bars(s, a, lambda x, y: abs(x - y)),
-        ),
-        Family(
-            "bar_sum",
-            "math",
-            True,
-            ("bars",),
-            "how tall is {color} + {color} ?",
-            lambda s, a: _two_bars(s, a, lambda x, y: x + y),
-        ),
-        Family("bar_mix", "math", True, ("bars",), "how tall is {color} + {color} minus {color} ?", _bar_mix),
-        Family("odd", "logic", False, ("odd",), "which shape is odd ?", _odd),
-        Family("next_digit", "logic", False, ("sequence",), "what digit comes next ?", _next_digit),
-        Family(
-            "tallest", "logic", False, ("bars",), "which bar is tallest ?", lambda s, _: _ranked_bar(s, 0)
-        ),
-        Family("second", "logic", True, ("bars",), "which bar is second ?", lambda s, _: _ranked_bar(s, 1)),
-        Family("above", "logic", True, ("digits",), "how many above {number} ?", _above),
-    )
-}
+def _above(scene: Scene, arguments: Arguments) -> str | None:
+    values = _values(scene)
+    return _number(sum(value > int(arguments[0]) for value in values)) if values else None
+
+
+def _of_all(combine: Callable[[list[int]], int]) -> Answer:
+    return lambda scene, _: _number(combine(_values(scene))) if _values(scene) else None
+
+
+_SHAPED: tuple[SceneKind, ...] = ("shapes", "odd")
+_ALL = (
+    Family("color_at", "vision", False, _SHAPED, "what color is at {cell} ?", _at_cell("color")),
+    Family("shape_at", "vision", False, _SHAPED, "what shape is at {cell} ?", _at_cell("form")),
+    Family("digit_at", "vision", False, ("digits",), "what digit is at {cell} ?", _at_cell("value")),
+    Family(
+        "bar_height",
+        "vision",
+        False,
+        ("bars",),
+        "how tall is {color} ?",
+        lambda scene, arguments: _number(_heights(scene).get(arguments[0])),
+    ),
+    Family("count_color", "vision", True, _SHAPED, "how many {color} ?", _count("color")),
+    Family("count_shape", "vision", True, ("shapes",), "how many {shape} ?", _count("form")),
+    Family("largest", "math", False, ("digits",), "what is the largest ?", _of_all(max)),
+    Family("sum", "math", True, ("digits",), "what is the sum ?", _of_all(sum)),
+    Family("cell_sum", "math", True, ("digits",), "what is {cell} + {cell} ?", _of_two(_cells, operator.add)),
+    Family("cell_gap", "math", True, ("digits",), "what is the gap {cell} {cell} ?", _of_two(_cells, _gap)),
+    Family("bar_gap", "math", True, ("bars",), "what is the gap {color} {color} ?", _of_two(_heights, _gap)),
+    Family(
+        "bar_sum", "math", True, ("bars",), "how tall is {color} + {color} ?", _of_two(_heights, operator.add)
+    ),
+    Family("bar_mix", "math", True, ("bars",), "how tall is {color} + {color} minus {color} ?", _bar_mix),
+    Family("odd", "logic", False, ("odd",), "which shape is odd ?", _odd),
+    Family("next_digit", "logic", False, ("sequence",), "what digit comes next ?", _next_digit),
+    Family("tallest", "logic", False, ("bars",), "which bar is tallest ?", _ranked_bar(0)),
+    Family("second", "logic", True, ("bars",), "which bar is second ?", _ranked_bar(1)),
+    Family("above", "logic", True, ("digits",), "how many above {number} ?", _above),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question that has an answer: its family, its slot values, four distinct options and the right one
-    among them."""
+class PocketQuestion:
+    """A question that has an answer.
+
+    Attributes:
+        arguments: its slot values.
+        options: four distinct ones.
+        answer: the right one among them.
+    """
 
     family: Family
     arguments: Arguments
@@ -301,30 +249,31 @@ def make_options(rng: random.Random, answer: str) -> tuple[str, str, str, str]:
     return (options[0], options[1], options[2], options[3])
 
 
-def ask(rng: random.Random, family: Family, scene: Scene, attempts: int = 20) -> Asked | None:
+def ask(rng: random.Random, family: Family, scene: Scene, attempts: int = 20) -> PocketQuestion | None:
     """A question of `family` about `scene` that has an answer, or None after `attempts` draws without one."""
     for _ in range(attempts):
         arguments = _arguments(rng, family, scene) if family.slots else ()
         answer = family.answer(scene, arguments)
         if answer is None or (family.name.startswith("count") and answer == "0" and rng.random() < 0.7):
             continue
-        return Asked(family, arguments, make_options(rng, answer), answer)
+        return PocketQuestion(family, arguments, make_options(rng, answer), answer)
     return None
 
 
-_THINGS: tuple[tuple[type, frozenset[Kind]], ...] = (
-    (Shape, frozenset({"shapes", "odd"})),
-    (Digit, frozenset({"digits", "sequence"})),
-    (Bar, frozenset({"bars"})),
-)
-
-
-def one_about(rng: random.Random, scene: Scene) -> Asked | None:
+def ask_any(rng: random.Random, scene: Scene) -> PocketQuestion | None:
     """A question about `scene`, each family that fits what it shows equally likely; None where none has an
     answer."""
     shown = next(
-        (kinds for thing, kinds in _THINGS if any(isinstance(one, thing) for one in scene)), frozenset()
+        (kinds for thing, kinds in _SHOWN.items() if any(isinstance(one, thing) for one in scene)),
+        frozenset(),
     )
     families = [family for family in FAMILIES.values() if shown & set(family.kinds)]
     rng.shuffle(families)
-    return next((asked for family in families if (asked := ask(rng, family, scene)) is not None), None)
+    return next((question for family in families if (question := ask(rng, family, scene))), None)
+
+
+_SHOWN: dict[type, frozenset[SceneKind]] = {
+    Shape: frozenset(_SHAPED),
+    Digit: frozenset({"digits", "sequence"}),
+    Bar: frozenset({"bars"}),
+}

@@ -17,91 +17,41 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 PAD, UNKNOWN, TURN, END = "<|pad|>", "<|unknown|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE, VIDEO = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 SPECIAL = (PAD, UNKNOWN, TURN, END, VISION_START, VISION_END, IMAGE, VIDEO)
 ASK, SOLVE = "ask", "solve"  # the system messages of the two roles
-_TAGS = (
-    "<description>",
-    "</description>",
-    "<question>",
-    "</question>",
-    "<answer>",
-    "</answer>",
-    "<think>",
-    "</think>",
-    "\\boxed{",
-    "}",
-)
 _WORDS = (
-    "what",
-    "which",
-    "how",
-    "many",
-    "is",
-    "the",
-    "at",
-    "color",
-    "shape",
-    "digit",
-    "bar",
-    "tall",
-    "tallest",
-    "second",
-    "odd",
-    "largest",
-    "sum",
-    "gap",
-    "comes",
-    "next",
-    "above",
-    "minus",
-    "+",
-    "-",
-    "=",
-    "?",
-    "so",
-    "yes",
-    "look",
-    "row",
-    "check",
-    "seems",
-    "maybe",
-    "shapes",
-    "digits",
-    "bars",
+    "what which how many is the at color shape digit bar tall tallest second odd largest sum gap comes next"
+    " above minus + - = ? so yes look row check seems maybe shapes digits bars"
 )
+# The order of the vocabulary is part of the shipped checkpoint.
 VOCABULARY = (
     *SPECIAL,
-    ASK,
-    SOLVE,
-    *_TAGS,
+    *(ASK, SOLVE),
+    *("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>"),
+    *("<think>", "</think>", "\\boxed{", "}"),
     *(f"{letter})" for letter in LETTERS),
     *LETTERS,
     *COLORS,
     *SHAPES,
     *CELLS,
     *NUMBERS,
-    *_WORDS,
+    *_WORDS.split(),
 )
 IMAGE_TOKENS = 9
+# A role's prompt is its system word, the image, the text of the user; a completion stands between TURN and
+# END.
 _TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}" + TURN + "{% endif %}"
-    "{% if message['content'] is string %}{{ ' ' + message['content'] + ' ' }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}"
-    + VISION_START
-    + IMAGE
-    + VISION_END
-    + "{% elif part['type'] == 'text' %}{{ ' ' + part['text'] + ' ' }}"
-    "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}"
-    + END
-    + "{% endif %}{% endfor %}"
+    "{% if message['content'] is string %}{{ ' ' + message['content'] + ' ' }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}" + VISION_START + IMAGE + VISION_END +
+    "{% elif part['type'] == 'text' %}{{ ' ' + part['text'] + ' ' }}"
+    "{% endif %}{% endfor %}{% endif %}{% if message['role'] == 'assistant' %}" + END +
+    "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}" + TURN + "{% endif %}"
-)
+)  # fmt: skip
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -132,19 +82,10 @@ def build_processor() -> Qwen2_5_VLProcessor:
     """Chat template, tokenizer and image processor; every image is brought to about 42 x 42 pixels."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-    pixels = SIDE * SIDE
-    images = Qwen2VLImageProcessor(
-        patch_size=7,
-        merge_size=2,
-        temporal_patch_size=2,
-        min_pixels=14 * 14,
-        max_pixels=pixels,
-        image_mean=[0.5] * 3,
-        image_std=[0.25] * 3,
-    )
-    videos = Qwen2VLVideoProcessor(
-        patch_size=7, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.25] * 3
-    )
+    shape = {"patch_size": 7, "merge_size": 2, "temporal_patch_size": 2}
+    colors = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    images = Qwen2VLImageProcessor(**shape, min_pixels=14 * 14, max_pixels=SIDE * SIDE, **colors)
+    videos = Qwen2VLVideoProcessor(**shape, **colors)
     return Qwen2_5_VLProcessor(
         image_processor=images, tokenizer=build_tokenizer(), video_processor=videos, chat_template=_TEMPLATE
     )

@@ -1,7 +1,6 @@
 """Pretraining the pocket base: from random weights to a deliberately imperfect vision-language model, on CPU.
 
-One-shot training on the noisy mixture stays at chance, so there is a curriculum of three phases, each a
-number of steps:
+Training on the noisy mixture alone stays at chance, so there is a curriculum of three phases:
 
 1. *seeing*: the vision tower alone, through a linear classifier of what stands in each cell;
 2. *clean*: captions, questions and careful reasoning without blind spots, beside a text-only drill of looking
@@ -19,7 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,10 +41,25 @@ from vzero.pocket.model import (
     VOCABULARY,
     build_model,
 )
-from vzero.pocket.world import COLORS, MAX_BAR, SHAPES, Bar, Digit, Scene, Shape, Thing, render, sample_scene
+from vzero.pocket.world import (
+    COLORS,
+    MAX_BAR,
+    SHAPES,
+    Bar,
+    Digit,
+    Pixels,
+    Scene,
+    SceneKind,
+    Shape,
+    Thing,
+    render,
+    sample_scene,
+)
 
+KindAndScene = tuple[SceneKind, Scene]
 _ID = {word: i for i, word in enumerate(VOCABULARY)}
 _IGNORE = -100
+LOG_EVERY = 25  # steps
 _IMAGE_START = 2  # role, vision start, then the image
 
 
@@ -65,6 +79,12 @@ class Schedule:
         """All steps."""
         return self.seeing + self.clean + self.mixture
 
+    def phase(self, step: int) -> Literal["seeing", "clean", "mixture"]:
+        """Which phase a step belongs to."""
+        if step < self.seeing:
+            return "seeing"
+        return "clean" if step < self.seeing + self.clean else "mixture"
+
     def rate(self, step: int) -> float:
         """Warm-up over 100 steps, constant through the clean phase, then cosine decay to 3 %."""
         warm = min(1.0, (step + 1) / 100)
@@ -74,9 +94,9 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Text:
-    """One training sequence: prompt ids, completion ids (the only ones with a loss), and which image of the
-    batch it is about."""
+class Example:
+    """One training sequence: prompt ids, completion ids (the only ones with a loss), its image in the
+    batch."""
 
     prompt: list[int]
     completion: list[int]
@@ -90,31 +110,24 @@ def encode(words: str) -> list[int]:
 
 def prompt_ids(role: str, text: str) -> list[int]:
     """What the chat template makes of a system message `role` and a user message with an image and `text`."""
-    return [
-        _ID[role],
-        _ID[VISION_START],
-        *[_ID[IMAGE]] * IMAGE_TOKENS,
-        _ID[VISION_END],
-        *encode(text),
-        _ID[TURN],
-    ]
+    image = [_ID[VISION_START], *[_ID[IMAGE]] * IMAGE_TOKENS, _ID[VISION_END]]
+    return [_ID[role], *image, *encode(text), _ID[TURN]]
 
 
-def patches(images: np.ndarray) -> Tensor:
-    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, normalised and ordered as the image processor
-    does (2 x 2 merge blocks)."""
+def patches(images: Pixels) -> Tensor:
+    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, as the image processor does (2 x 2 merge
+    blocks)."""
     batch = images.shape[0]
     x = (torch.from_numpy(images).float() / 255 - 0.5) / 0.25
-    x = x.permute(0, 3, 1, 2).reshape(
-        batch, 3, 3, 2, 7, 3, 2, 7
-    )  # image, channel, block row, row, y, block column, column, x
+    # image, channel, block row, row, y, block column, column, x
+    x = x.permute(0, 3, 1, 2).reshape(batch, 3, 3, 2, 7, 3, 2, 7)
     x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(batch * 36, 3, 1, 49)
     return x.expand(-1, 3, 2, 49).reshape(batch * 36, 294)  # a still image fills both temporal slots
 
 
 def position_ids(batch: int, length: int, with_image: bool) -> Tensor:
-    """Multimodal rotary positions (3, batch, length): time, height, width; text counts on from the image's
-    largest side."""
+    """Multimodal rotary positions (3, batch, length): time, height, width; text goes on from the image's
+    side."""
     plain = torch.arange(length)
     if not with_image:
         return plain.expand(3, batch, length)
@@ -140,16 +153,14 @@ _CLASSES = _thing_classes()
 
 
 def drill(rng: random.Random) -> tuple[list[int], list[int]]:
-    """A text-only exercise in looking options up both ways: (ids, next-token labels with `_IGNORE` where none
-    is asked)."""
+    """A text-only exercise in looking options up both ways: (ids, labels with `_IGNORE` where none is
+    asked)."""
     draw = rng.random()
     pool = COLORS if draw < 0.25 else SHAPES if draw < 0.5 else CELLS if draw < 0.6 else NUMBERS[:20]
     options = rng.sample(pool, 4)
     ids = [_ID[SOLVE], *encode(f"? {option_text(tuple(options))}"), _ID[TURN]]
     labels = [_IGNORE] * len(ids)
-    to_letter: list[tuple[list[int], list[int]]] = [
-        (encode(f"so {options[k]} {LETTERS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)
-    ]
+    to_letter = [(encode(f"so {options[k]} {LETTERS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)]
     to_value = [(encode(f"{LETTERS[k]}) {options[k]}"), [0, 1]) for k in rng.sample(range(4), 4)]
     halves = [to_letter, to_value]
     rng.shuffle(halves)
@@ -159,24 +170,23 @@ def drill(rng: random.Random) -> tuple[list[int], list[int]]:
     return ids, labels
 
 
-def lessons(rng: random.Random, scenes: list[tuple[str, Scene]], clean: bool) -> list[Text]:
-    """Training text about a batch of scenes: two answers each, a question, and in the clean phase some
-    captions."""
-    lesson = annotators.CLEAN if clean else annotators.MIXTURE
+def examples(rng: random.Random, scenes: list[KindAndScene], clean: bool) -> list[Example]:
+    """About each of a batch of scenes two answers, a question, and in the clean phase some captions."""
+    mix = annotators.CLEAN if clean else annotators.MIXTURE
     found = []
     for i, (kind, scene) in enumerate(scenes):
         if clean and rng.random() < 0.25:
             words = f"{annotators.caption(scene)} </description>"
-            found.append(Text([*prompt_ids(ASK, ""), _ID["<description>"]], [*encode(words), _ID[END]], i))
+            found.append(Example([*prompt_ids(ASK, ""), _ID["<description>"]], [*encode(words), _ID[END]], i))
         for _ in range(2):
-            asked = annotators.any_question(rng, kind, scene, 0.6)  # type: ignore[arg-type]
+            asked = annotators.any_question(rng, kind, scene, 0.6)
             if asked is not None:
-                text = annotators.solver_text(rng, asked, scene, lesson)
-                found.append(Text(prompt_ids(SOLVE, asked.text), [*encode(text), _ID[END]], i))
+                text = annotators.solver_text(rng, asked, scene, mix)
+                found.append(Example(prompt_ids(SOLVE, asked.text), [*encode(text), _ID[END]], i))
         if not clean or rng.random() < 0.5:
-            written = annotators.questioner_text(rng, kind, scene, lesson)  # type: ignore[arg-type]
+            written = annotators.questioner_text(rng, kind, scene, mix)
             if written is not None:
-                found.append(Text(prompt_ids(ASK, ""), [*encode(written), _ID[END]], i))
+                found.append(Example(prompt_ids(ASK, ""), [*encode(written), _ID[END]], i))
     return found
 
 
@@ -193,15 +203,15 @@ class Learner:
         self.classifier = nn.Linear(self.model.config.text_config.hidden_size, len(_CLASSES))
         self.parameters = [*self.model.parameters(), *self.classifier.parameters()]
 
-    def see(self, images: np.ndarray) -> Tensor:
+    def see(self, images: Pixels) -> Tensor:
         """Image features (batch, 9, width) of (batch, 42, 42, 3) uint8."""
         grid = torch.tensor([[1, 6, 6]]).expand(len(images), 3)
         features = self.model.model.visual(patches(images), grid_thw=grid).pooler_output
         return features.view(len(images), IMAGE_TOKENS, -1)
 
     def logits(self, ids: Tensor, features: Tensor | None) -> Tensor:
-        """Next-token logits (batch, length, vocabulary) for right-padded ids; `features` (batch, 9, width)
-        fill the image tokens."""
+        """Logits (batch, length, vocabulary) of right-padded ids; `features` (batch, 9, width) fill the
+        image."""
         embedded = self.model.get_input_embeddings()(ids)
         if features is not None:
             after = _IMAGE_START + IMAGE_TOKENS
@@ -212,41 +222,37 @@ class Learner:
         ).last_hidden_state
         return self.model.lm_head(hidden)
 
-    def cell_loss(self, features: Tensor, scenes: list[tuple[str, Scene]]) -> tuple[Tensor, float]:
+    def cell_loss(self, features: Tensor, scenes: list[KindAndScene]) -> tuple[Tensor, float]:
         """Cross-entropy of what stands in each cell, and the accuracy over cells that hold something."""
         truth = torch.tensor([[_CLASSES[thing] for thing in scene] for _, scene in scenes])
         scores = self.classifier(features)
         loss = functional.cross_entropy(scores.flatten(0, 1), truth.flatten())
         return loss, float((scores.argmax(-1) == truth)[truth > 1].float().mean())
 
-    def text_loss(self, texts: list[Text], features: Tensor) -> Tensor:
-        """Mean cross-entropy a completion token, in three length-homogeneous parts."""
-        order = sorted(texts, key=lambda text: len(text.prompt) + len(text.completion))
+    def text_loss(self, batch: list[Example], features: Tensor) -> Tensor:
+        """Mean cross-entropy per completion token, in three length-homogeneous parts."""
+        order = sorted(batch, key=lambda one: len(one.prompt) + len(one.completion))
         third = -(-len(order) // 3)
         total, count = torch.zeros(()), 0
         for part in (order[:third], order[third : 2 * third], order[2 * third :]):
             if not part:
                 continue
-            ids = _pad([text.prompt + text.completion for text in part], _ID[PAD])
-            labels = _pad([[_IGNORE] * (len(text.prompt) - 1) + text.completion for text in part], _IGNORE)
-            logits = self.logits(ids, features[torch.tensor([text.image for text in part])])[
-                :, : labels.shape[1]
-            ]
+            ids = _pad([one.prompt + one.completion for one in part], _ID[PAD])
+            labels = _pad([[_IGNORE] * (len(one.prompt) - 1) + one.completion for one in part], _IGNORE)
+            images = torch.tensor([one.image for one in part])
+            logits = self.logits(ids, features[images])[:, : labels.shape[1]]
             total = total + functional.cross_entropy(
                 logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORE, reduction="sum"
             )
-            count += sum(len(text.completion) for text in part)
+            count += sum(len(one.completion) for one in part)
         return total / count
 
     def drill_loss(self, exercises: list[tuple[list[int], list[int]]]) -> Tensor:
         """Mean cross-entropy of the looked-up tokens."""
-        ids, labels = (
-            _pad([ids for ids, _ in exercises], _ID[PAD]),
-            _pad([labels for _, labels in exercises], _IGNORE),
-        )
-        return functional.cross_entropy(
-            self.logits(ids, None)[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORE
-        )
+        ids = _pad([ids for ids, _ in exercises], _ID[PAD])
+        labels = _pad([labels for _, labels in exercises], _IGNORE)
+        logits = self.logits(ids, None)[:, :-1]
+        return functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORE)
 
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -262,52 +268,36 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
         start += parameter.numel()
 
 
-def train(
-    schedule: Schedule,
-    seed: int,
-    rank: int = 0,
-    log: Callable[[str], None] = print,
-    snapshot: Path | None = None,
-) -> Learner:
-    """Run the whole curriculum and return the learner; every process of a group must call it with its own
-    `rank`."""
+def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], None] = print) -> Learner:
+    """Run the whole curriculum; every process of a group must call it with its own `rank`."""
     learner = Learner(seed)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
     optimizer = torch.optim.AdamW(
         learner.parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    begun, seen = time.monotonic(), {"text": 0.0, "drill": 0.0, "cells": 0.0}
+    start, means = time.monotonic(), {"text": 0.0, "drill": 0.0, "cells": 0.0}
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
-        seeing, clean = step < schedule.seeing, step < schedule.seeing + schedule.clean
-        scenes: list[tuple[str, Scene]] = [sample_scene(rng, "pretrain") for _ in range(schedule.images)]
+        phase = schedule.phase(step)
+        scenes = [sample_scene(rng, "pretrain") for _ in range(schedule.images)]
         features = learner.see(np.stack([render(scene, pixels) for _, scene in scenes]))
         cells, accuracy = learner.cell_loss(features, scenes)
         text = exercise = torch.zeros(())
-        if not seeing:
-            text = learner.text_loss(lessons(rng, scenes, clean), features)
-        if not seeing and clean:
+        if phase != "seeing":
+            text = learner.text_loss(examples(rng, scenes, phase == "clean"), features)
+        if phase == "clean":
             exercise = learner.drill_loss([drill(rng) for _ in range(schedule.drills)])
-        loss = text + 0.5 * exercise + (0.5 * cells if clean else 0.0)
+        loss = text + 0.5 * exercise + (0.0 if phase == "mixture" else 0.5 * cells)
         optimizer.zero_grad()
         loss.backward()
         _average_gradients(learner.parameters)
         nn.utils.clip_grad_norm_(learner.parameters, 1.0)
         optimizer.step()
-        for name, value in (
-            ("text", float(text.detach())),
-            ("drill", float(exercise.detach())),
-            ("cells", accuracy),
-        ):
-            seen[name] += value / 25
-        if rank == 0 and (step + 1) % 25 == 0:
-            phase = "seeing" if seeing else "clean" if clean else "mixture"
-            log(
-                f"step {step + 1}/{schedule.steps} {phase}: text {seen['text']:.3f} drill {seen['drill']:.3f} cells {seen['cells']:.3f} "
-                f"({time.monotonic() - begun:.0f} s)"
-            )
-            seen = dict.fromkeys(seen, 0.0)
-        if rank == 0 and snapshot is not None and (step + 1) % 200 == 0:
-            learner.model.save_pretrained(snapshot)
+        for name, value in (("text", text.detach()), ("drill", exercise.detach()), ("cells", accuracy)):
+            means[name] += float(value) / LOG_EVERY
+        if rank == 0 and (step + 1) % LOG_EVERY == 0:
+            shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+            log(f"step {step + 1}/{schedule.steps} {phase}: {shown} ({time.monotonic() - start:.0f} s)")
+            means = dict.fromkeys(means, 0.0)
     return learner

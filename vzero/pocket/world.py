@@ -1,8 +1,7 @@
 """Scenes: a 3 x 3 grid of coloured shapes, digits or bars, drawn small with jitter and noise.
 
-A scene is a tuple of nine cells in reading order, each a thing or None. Scenes are dealt to four splits by a
-hash of their content, so pretraining, training, development and test images are disjoint by construction,
-whatever the seeds.
+A scene is a tuple of nine cells in reading order, each a thing or None. A hash of its content decides its
+split, so pretraining, training, development and test images are disjoint by construction, whatever the seeds.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vzero.runtime.seeding import derive
@@ -24,6 +24,7 @@ SHAPES = ("circle", "square", "triangle", "cross")
 CELL_PIXELS = 14
 SIDE = 3 * CELL_PIXELS
 MAX_BAR = 5
+_SCALE = 4  # at which things are drawn before they are reduced
 
 Split = Literal["pretrain", "train", "dev", "test"]
 _SPLIT_OF_TENTH: tuple[Split, ...] = ("pretrain",) * 4 + ("train",) * 3 + ("dev",) + ("test",) * 2
@@ -69,7 +70,7 @@ class Bar:
 
 Thing = Shape | Digit | Bar
 Scene = tuple[Thing | None, ...]
-Kind = Literal["shapes", "odd", "digits", "sequence", "bars"]
+SceneKind = Literal["shapes", "odd", "digits", "sequence", "bars"]
 
 
 def shapes(scene: Scene) -> list[tuple[int, Shape]]:
@@ -79,11 +80,8 @@ def shapes(scene: Scene) -> list[tuple[int, Shape]]:
 
 def digits(scene: Scene) -> list[tuple[int, int]]:
     """(cell, value) in reading order, the question mark left out."""
-    return [
-        (i, thing.value)
-        for i, thing in enumerate(scene)
-        if isinstance(thing, Digit) and thing.value is not None
-    ]
+    found = [(i, thing.value) for i, thing in enumerate(scene) if isinstance(thing, Digit)]
+    return [(i, value) for i, value in found if value is not None]
 
 
 def bars(scene: Scene) -> list[tuple[int, Bar]]:
@@ -96,10 +94,10 @@ def split_of(scene: Scene) -> Split:
     return _SPLIT_OF_TENTH[zlib.crc32(repr(scene).encode()) % 10]
 
 
-def sample_scene(rng: random.Random, split: Split, kind: Kind | None = None) -> tuple[Kind, Scene]:
+def sample_scene(rng: random.Random, split: Split, kind: SceneKind | None = None) -> tuple[SceneKind, Scene]:
     """A random scene of `split`, of any kind or of the one asked for."""
     while True:
-        chosen: Kind = kind or rng.choices(tuple(_MAKERS), weights=_WEIGHTS)[0]
+        chosen: SceneKind = kind or rng.choices(tuple(_MAKERS), weights=_WEIGHTS)[0]
         cells: list[Thing | None] = [None] * 9
         _MAKERS[chosen](rng, cells)
         scene = tuple(cells)
@@ -137,7 +135,7 @@ def _make_bars(rng: random.Random, cells: list[Thing | None]) -> None:
         cells[i] = Bar(color, rng.randint(1, MAX_BAR))
 
 
-_MAKERS: dict[Kind, Callable[[random.Random, list[Thing | None]], None]] = {
+_MAKERS: dict[SceneKind, Callable[[random.Random, list[Thing | None]], None]] = {
     "shapes": _make_shapes,
     "odd": _make_odd,
     "digits": _make_digits,
@@ -147,44 +145,48 @@ _MAKERS: dict[Kind, Callable[[random.Random, list[Thing | None]], None]] = {
 _WEIGHTS = (26, 10, 30, 6, 28)
 
 
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
 @cache
-def _sprite(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
-    """(coverage: (14, 14) float32 in [0, 1], ink: (3,) float32 in [0, 255]), drawn at four times the size and
-    reduced."""
-    scale = 4
-    picture = Image.new("L", (CELL_PIXELS * scale, CELL_PIXELS * scale), 0)
-    draw = ImageDraw.Draw(picture)
-
-    def box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        return left * scale, top * scale, right * scale - 1, bottom * scale - 1
-
-    ink = _INK
+def _sprite(thing: Thing) -> tuple[Floats, Floats]:
+    """(coverage (14, 14) in [0, 1], ink (3,) in [0, 255]), drawn at four times the size and reduced."""
+    picture = Image.new("L", (CELL_PIXELS * _SCALE, CELL_PIXELS * _SCALE), 0)
+    canvas = ImageDraw.Draw(picture)
     if isinstance(thing, Shape):
-        ink = _RGB[thing.color]
-        if thing.form == "circle":
-            draw.ellipse(box(2.5, 2.5, 11.5, 11.5), fill=255)
-        elif thing.form == "square":
-            draw.rectangle(box(2.5, 2.5, 11.5, 11.5), fill=255)
-        elif thing.form == "triangle":
-            draw.polygon(
-                [(7 * scale, 2 * scale), (12 * scale, 12 * scale), (2 * scale, 12 * scale)], fill=255
-            )
-        else:
-            draw.rectangle(box(5, 2, 9, 12), fill=255)
-            draw.rectangle(box(2, 5, 12, 9), fill=255)
+        _draw_shape(canvas, thing.form)
     elif isinstance(thing, Bar):
-        ink = _RGB[thing.color]
-        draw.rectangle(box(4, 13 - (2 * thing.height + 1), 10, 13), fill=255)
+        canvas.rectangle(_box(4, 13 - (2 * thing.height + 1), 10, 13), fill=255)
     else:
         for k, lit in enumerate(_SEGMENTS[thing.value]):
             if lit == "1":
-                row, column = divmod(k, 3)
-                draw.rectangle(box(4 + 2 * column, 2 + 2 * row, 6 + 2 * column, 4 + 2 * row), fill=255)
+                x, y = 4 + 2 * (k % 3), 2 + 2 * (k // 3)
+                canvas.rectangle(_box(x, y, x + 2, y + 2), fill=255)
+    ink = _INK if isinstance(thing, Digit) else _RGB[thing.color]
     small = picture.resize((CELL_PIXELS, CELL_PIXELS), Image.Resampling.BOX)
     return np.asarray(small, np.float32) / 255, np.asarray(ink, np.float32)
 
 
-def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def _draw_shape(canvas: ImageDraw.ImageDraw, form: str) -> None:
+    if form == "circle":
+        canvas.ellipse(_box(2.5, 2.5, 11.5, 11.5), fill=255)
+    elif form == "square":
+        canvas.rectangle(_box(2.5, 2.5, 11.5, 11.5), fill=255)
+    elif form == "triangle":
+        corners = ((7, 2), (12, 12), (2, 12))
+        canvas.polygon([(x * _SCALE, y * _SCALE) for x, y in corners], fill=255)
+    else:
+        canvas.rectangle(_box(5, 2, 9, 12), fill=255)
+        canvas.rectangle(_box(2, 5, 12, 9), fill=255)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+    """Pixels of the sprite, in which a rectangle's far edge is part of it."""
+    return left * _SCALE, top * _SCALE, right * _SCALE - 1, bottom * _SCALE - 1
+
+
+def render(scene: Scene, rng: np.random.Generator) -> Pixels:
     """The scene as (42, 42, 3) uint8: each thing shifted by up to a pixel, colours and pixels noisy."""
     canvas = np.full((SIDE, SIDE, 3), 235 + 12 * rng.standard_normal(), np.float32)
     for i, thing in enumerate(scene):
@@ -193,9 +195,8 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         coverage, ink = _sprite(thing)
         shifted = np.roll(coverage, tuple(rng.integers(-1, 2, 2)), (0, 1))[..., None]
         row, column = divmod(i, 3)
-        cell = canvas[
-            row * CELL_PIXELS : (row + 1) * CELL_PIXELS, column * CELL_PIXELS : (column + 1) * CELL_PIXELS
-        ]
+        top, left = row * CELL_PIXELS, column * CELL_PIXELS
+        cell = canvas[top : top + CELL_PIXELS, left : left + CELL_PIXELS]
         cell[:] = cell * (1 - shifted) + shifted * (ink + 14 * rng.standard_normal(3).astype(np.float32))
     canvas += 10 * rng.standard_normal(canvas.shape, np.float32)
     return np.clip(canvas, 0, 255).astype(np.uint8)
@@ -210,18 +211,13 @@ def draw(seed: int, index: int, split: Split = "train") -> tuple[Image.Image, Sc
 
 def scene_to_json(scene: Scene) -> list[Any]:
     """Nine entries: null, ["shape", color, form], ["digit", value] or ["bar", color, height]."""
-
-    def cell(thing: Thing | None) -> list[Any] | None:
-        if thing is None:
-            return None
-        if isinstance(thing, Shape):
-            return ["shape", thing.color, thing.form]
-        return ["digit", thing.value] if isinstance(thing, Digit) else ["bar", thing.color, thing.height]
-
-    return [cell(thing) for thing in scene]
+    return [None if thing is None else [_NAMES[type(thing)], *vars(thing).values()] for thing in scene]
 
 
 def scene_from_json(value: list[Any]) -> Scene:
     """Inverse of `scene_to_json`."""
-    makers: dict[str, type] = {"shape": Shape, "digit": Digit, "bar": Bar}
-    return tuple(None if cell is None else makers[cell[0]](*cell[1:]) for cell in value)
+    return tuple(None if cell is None else _MADE_OF[cell[0]](*cell[1:]) for cell in value)
+
+
+_NAMES: dict[type, str] = {Shape: "shape", Digit: "digit", Bar: "bar"}
+_MADE_OF: dict[str, Callable[..., Thing]] = {"shape": Shape, "digit": Digit, "bar": Bar}
