@@ -1,299 +1,355 @@
-"""Sealed stages -> one results object: every number a table shows, and a ledger entry for each.
+"""results.json: everything a run measured, as one typed object. `harness.analysis.build` makes it; tables,
+reports, checks, claims and comparisons read it. Its JSON Schema lies beside, in results.schema.json.
 
-`build` is a pure function of the run: no times, paths, dates or versions enter, so a run that was killed and
-resumed gives the same results as an undisturbed one. A run that is not finished gives what is there and says
-what is missing.
+Units: shares, accuracies and gains are fractions of 1 (0.02 is two points), rounded to nine decimals. Models
+are named "base", "S1", "S2", ...; metrics "greedy", "sampled" (mean accuracy of the samples, T = 1), "maj@n"
+and "pass@n". "average" is the unweighted mean over all suites.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, Literal
 
-from harness.analysis import accuracies, alarms, curves, ground_truth, lenses
-from harness.analysis import outcomes as item_outcomes
-from harness.analysis.accuracies import Scores, read_scores
-from harness.analysis.compute import compute, trained_on
-from harness.runs.sealed import Run, SealedStage
-from vzero.config import Preset
-from vzero.runtime.seeding import derive
+from pydantic import ValidationError
 
-FORMAT = 1
-BEGUN = "base, begun"  # the model of a probe
-UNPARSED_LIMIT, TRUNCATED_LIMIT = 0.05, 0.05  # shares above which a comparison carries a warning
-_FAULTS = (("unparsed", UNPARSED_LIMIT, "could not be read"), ("truncated", TRUNCATED_LIMIT, "were cut off"))
+from harness.claims.verdicts import ClaimVerdict
+from harness.stats import Frozen, Gain, Interval
+from vzero.errors import InputError
+from vzero.runtime import artefacts
+
+FORMAT = 2
+FILE = "results.json"
+AVERAGE, BASE = "average", "base"
+SCHEMA = Path(__file__).parent / "results.schema.json"
+
+SuiteGains = dict[str, dict[str, Gain]]  # suite or "average" -> metric -> gain
 
 
-def build(run: Run) -> dict[str, Any]:
-    """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two
-    points)."""
-    preset = run.preset
-    names = accuracies.metric_names(preset.evaluation.sampled.n)
-    scores = read_scores(run)
-    suites = {
-        suite: {
-            model: accuracies.measures(
-                scores[model][suite], names, derive(preset.seed, "interval", suite, model)
-            )
-            for model in scores
-            if scores[model].get(suite)
-        }
-        for suite in preset.evaluation.suites
-    }
-    found = {
-        "format": FORMAT,
-        "preset": preset.name,
-        "arm": preset.arm,
-        "seed": preset.seed,
-        "iterations": preset.iterations,
-        "split": preset.evaluation.split,
-        "model": _plain_name(preset.model),
-        "samples": preset.evaluation.sampled.n,
-        "complete": not run.missing,
-        "missing": dict(run.missing),
-        "models": list(scores),
-        "metrics": list(names),
-        "images": _images(run),
-        "suites": suites,
-        "average": accuracies.average(scores, names, preset),
-        "gains": {
-            model: accuracies.gains(scores, "base", model, names, preset)
-            for model in scores
-            if model != "base" and "base" in scores
-        },
-        "gains_over_previous": {
-            model: accuracies.gains(scores, previous, model, names, preset)
-            for previous, model in accuracies.consecutive(scores)
-        },
-        "headroom": {suite: _headroom(models.get("base"), names) for suite, models in suites.items()},
-        "items": item_outcomes.encode(accuracies.rows_of(scores), preset.evaluation.suites),
-        "expected": _expected(preset),
-        "elicitation": _elicitation(run, scores, names),
-        "lenses": lenses.measure(accuracies.rows_of(scores), preset.seed),
-        "k_curves": {
-            model: curves.by_k(rows, preset.evaluation.sampled.n)
-            for model, rows in accuracies.rows_of(scores).items()
-        },
-        "flips": _flips(scores),
-        "families": _families(scores, names, preset.evaluation.suites),
-        "hard_families": _hard_families(preset.evaluation.suites),
-        "ground_truth": _ground_truth(run),
-        "training": {
-            one.stage.name: _training(one)
-            for kind in ("train-questioner", "train-solver")
-            for one in run.of_kind(kind)
-        },
-        "trained_on": trained_on(run),
-        "compute": compute(run),
-        "keep": [preset.solver.keep_low, preset.solver.keep_high],
-    }
-    found["alarms"] = alarms.alarms(found["ground_truth"])
-    found["warnings"] = _warnings(found, scores, preset) + lenses.warnings(found["lenses"])
-    for one in run.of_kind("evaluate"):
-        found["warnings"] += (
-            lenses.outside(one.json("evaluation.json")) if accuracies.model_name(one) == "base" else []
+class Images(Frozen):
+    """Unlabeled images of the run: `source` is "pocket" or "folder"; how many are used, how many could not be
+    read."""
+
+    source: str
+    used: int
+    skipped: int
+
+
+class Count(Frozen):
+    """`value` of `n` answers."""
+
+    value: int
+    n: int
+
+
+class Measured(Frozen):
+    """One model on one suite: accuracy by metric, and how many answers could not be read or were truncated.
+    Counts of samples are None where none were drawn."""
+
+    accuracy: dict[str, Interval]
+    unparsed_greedy: Count
+    truncated_greedy: Count
+    unparsed_sampled: Count | None = None
+    truncated_sampled: Count | None = None
+
+    def counted(self, fault: str, kind: str) -> Count | None:
+        """`fault` is "unparsed" or "truncated", `kind` "greedy" or "sampled"."""
+        found: Count | None = getattr(self, f"{fault}_{kind}")
+        return found
+
+
+class Columns(Frozen):
+    """What one model made of each item, in the order of the suite's ids. `greedy` and `majority`: a character
+    per item, "1", "0" or "-" (not answered); `right`: the number of right samples, separated by spaces."""
+
+    greedy: str
+    majority: str
+    right: str
+
+
+class SuiteItems(Frozen):
+    """Outcomes item by item, so that paired statistics outlive the run's folder. `ids` are separated by line
+    breaks; `images` has each item's picture as an index, None where every item has its own."""
+
+    ids: str
+    images: str | None
+    outcomes: dict[str, Columns]
+
+
+class Elicitation(Frozen):
+    """The base with each answer prefilled by the first `words` words of the last Solver's (`model`):
+    accuracies, the gain over the base (`elicited`), and what the Solver gains from there (`beyond`)."""
+
+    words: int
+    model: str
+    suites: dict[str, Measured]
+    average: dict[str, Interval] | None
+    elicited: SuiteGains
+    beyond: SuiteGains
+
+
+class Scorings(Frozen):
+    """A model's greedy answers to a benchmark: shares right by the suite's official and by the strict
+    scoring, read, and truncated; gains over the base. `format_gain`: the gain is one of format alone."""
+
+    official: float
+    strict: float
+    parsed: float
+    truncated: float
+    gain_official: Gain | None = None
+    gain_strict: Gain | None = None
+    format_gain: bool | None = None
+
+
+class SampleCurve(Frozen):
+    """Accuracy by number of samples `k`: of their majority, of any being right; `greedy` beside."""
+
+    k: list[int]
+    majority: list[float]
+    passed: list[float]
+    greedy: float
+
+
+class Flips(Frozen):
+    """Greedy answers that changed sides against the base, of `items` both answered: ids of the items that
+    went from wrong to right and from right to wrong."""
+
+    items: int
+    gained: list[str]
+    lost: list[str]
+
+
+class FamilyScore(Frozen):
+    """Accuracy by metric on the `n` items of one family."""
+
+    n: int
+    accuracy: dict[str, float]
+
+
+class Rate(Frozen):
+    """A share (or a mean) over `n`, None where n is 0, with its 95 % Wilson interval where it has one."""
+
+    value: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+class CalibrationBin(Frozen):
+    """Well-posed questions whose confidence rounds to `c`: how many, how many kept, and the share of right
+    pseudo-labels with its interval."""
+
+    c: float
+    n: int
+    kept: int
+    mean_confidence: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class GroundTruth(Frozen):
+    """What an iteration's questions and pseudo-labels were worth. None: not labelled yet or, from
+    `well_posed` on, no ground truth for these images.
+
+    Attributes:
+        agreement: intuitive answer equals the majority. letter_entropy_*, entropy_nats: in nats.
+        effective_families: exp of the entropy of the families. hard: of the recognised questions.
+        label_accuracy: among well-posed questions; `_kept` those kept; `_kept_strict` among all kept, where
+            the label of an ill-posed question is wrong. intuitive_accuracy: among well-posed ones.
+    """
+
+    written: int
+    valid: Rate
+    truncated: Rate
+    distinct: Rate
+    duplicates: Rate
+    letters_intuitive: dict[str, int]
+    letter_entropy_intuitive: float | None
+    kept: Rate | None = None
+    kept_count: int | None = None
+    agreement: Rate | None = None
+    mean_confidence: Rate | None = None
+    mean_dual_track: Rate | None = None
+    letters_majority: dict[str, int] | None = None
+    letter_entropy_majority: float | None = None
+    unparsed_votes: Rate | None = None
+    no_majority: int | None = None
+    well_posed: Rate | None = None
+    hard: Rate | None = None
+    families: dict[str, int] | None = None
+    entropy_nats: float | None = None
+    effective_families: float | None = None
+    unrecognised: int | None = None
+    label_accuracy: Rate | None = None
+    label_accuracy_kept: Rate | None = None
+    label_accuracy_kept_strict: Rate | None = None
+    intuitive_accuracy: Rate | None = None
+    well_posed_kept: Rate | None = None
+    hard_kept: Rate | None = None
+    calibration: list[CalibrationBin] | None = None
+    calibration_error: float | None = None
+
+
+class FirstLast(Frozen):
+    """Mean of a logged number over the first and over the last eighth of the steps."""
+
+    first: float | None
+    last: float | None
+
+
+class Training(Frozen):
+    """A training stage: its iteration, optimizer steps, and each number that was logged."""
+
+    iteration: int
+    steps: int
+    metrics: dict[str, FirstLast]
+
+
+class TrainedOn(Frozen):
+    """The questions that trained a Solver: how many, shares well-posed and rightly labelled (a question
+    without a right option has no right label); None without ground truth."""
+
+    questions: int
+    well_posed: Rate | None = None
+    label_right: Rate | None = None
+
+
+class ByRole(Frozen):
+    """A count for each role."""
+
+    questioner: int = 0
+    solver: int = 0
+
+
+class Votes(Frozen):
+    """Replies of a frozen Solver: inside the Questioner's reward, for labels, to check options."""
+
+    reward: int = 0
+    label: int = 0
+    check: int = 0
+
+
+class Compute(Frozen):
+    """What the run cost, counted and not timed, evaluation left out: images, questions written, completions
+    drawn to be trained on, votes, replies imitated by fine-tuning, optimizer steps, tokens drawn in all."""
+
+    images: int = 0
+    written: int = 0
+    rollouts: ByRole = ByRole()
+    votes: Votes = Votes()
+    imitated: int = 0
+    steps: ByRole = ByRole()
+    tokens: int = 0
+
+
+class Alarm(Frozen):
+    """A rule of the collapse alarm that fired in an iteration, and the threshold it fires at."""
+
+    rule: str
+    iteration: int
+    value: float
+    threshold: float
+    message: str
+
+
+class Results(Frozen):
+    """One run, or one evaluation of a checkpoint that was not trained here (preset "evaluation").
+
+    Attributes:
+        arm: which method trained it; "v-zero" is the method itself.
+        split: of the held-out questions, "dev" or "test". samples: sampled answers per question.
+        missing: unfinished stages and why. expected: scored items that each whole suite has.
+        gains, gains_over_previous: by model; over the base, and over the Solver before.
+        headroom: by suite, what voting adds to the base's greedy accuracy: gains up to it need no learning.
+        families, hard_families: of the pocket world. lenses: of benchmarks, by suite and model.
+        keep: the least and the largest confidence that the filter keeps.
+        ground_truth, trained_on: by iteration. training: by stage.
+    """
+
+    format: Literal[2] = FORMAT
+    preset: str
+    arm: str
+    seed: int
+    iterations: int = 0
+    split: str
+    model: str
+    samples: int
+    complete: bool = True
+    missing: dict[str, str] = {}
+    models: list[str]
+    metrics: list[str]
+    images: Images | None = None
+    suites: dict[str, dict[str, Measured]]
+    average: dict[str, dict[str, Interval]] = {}
+    gains: dict[str, SuiteGains] = {}
+    gains_over_previous: dict[str, SuiteGains] = {}
+    headroom: dict[str, float | None] = {}
+    items: dict[str, SuiteItems]
+    expected: dict[str, int] = {}
+    elicitation: Elicitation | None = None
+    lenses: dict[str, dict[str, Scorings]] = {}
+    k_curves: dict[str, SampleCurve | None] = {}
+    flips: dict[str, dict[str, Flips]] = {}
+    families: dict[str, dict[str, dict[str, FamilyScore]]] = {}
+    hard_families: list[str] = []
+    ground_truth: dict[int, GroundTruth] = {}
+    training: dict[str, Training] = {}
+    trained_on: dict[int, TrainedOn] = {}
+    compute: Compute | None = None
+    keep: tuple[float, float] | None = None
+    alarms: list[Alarm] = []
+    warnings: list[str] = []
+    claims: list[ClaimVerdict] = []
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write results.json, whole or not at all."""
+    artefacts.write_json(path, results.model_dump(mode="json"))
+
+
+def read_results(path: Path) -> Results:
+    """A results.json.
+
+    Raises:
+        InputError: it cannot be read, or is not what this version writes.
+    """
+    try:
+        return parse_results(artefacts.read_json(path), str(path))
+    except ValueError:
+        raise InputError(f"{path} is not JSON; give the command that made it again.") from None
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def parse_results(found: object, name: str) -> Results:
+    """What results.json holds; `name` is for the sentence.
+
+    Raises:
+        InputError: it is of another format or shape.
+    """
+    stated = found.get("format") if isinstance(found, dict) else None
+    if isinstance(stated, int) and stated != FORMAT:
+        raise InputError(
+            f"{name} is of format {stated}, this version reads {FORMAT}; give the command that made it again."
         )
-    found["claims"] = _claims(found)
-    return rounded(found)
+    try:
+        return Results.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(
+            f"{name} is not the results of a run or of an evaluation ({where}: {first['msg']}); evaluate that "
+            "checkpoint anew."
+        ) from None
 
 
-def _plain_name(model: str) -> str:
-    return PurePath(model).name if model.startswith(("/", ".", "~")) else model
+def schema() -> dict[str, Any]:
+    """JSON Schema of results.json, as committed in results.schema.json."""
+    return Results.model_json_schema(mode="serialization")
 
 
-def _headroom(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
-    """What voting would add to the base's single best answer: the part of a gain that needs no learning of
-    anything new."""
-    return None if base is None else base[names[2]]["value"] - base["greedy"]["value"]
-
-
-def _elicitation(run: Run, scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
-    """The base with given beginnings (see `harness.evals.prefill`): its accuracies, its gains over the base,
-    and what the last Solver gains over it."""
-    preset, probes, last = run.preset, run.of_kind("probe"), f"S{run.preset.iterations}"
-    if not probes or not {"base", last} <= set(scores):
-        return None
-    found = {**scores, BEGUN: accuracies.by_suite(probes[0], preset)}
-    return {
-        "words": preset.evaluation.prefill_words,
-        "model": last,
-        "suites": {
-            suite: accuracies.measures(items, names, derive(preset.seed, "interval", suite, BEGUN))
-            for suite, items in found[BEGUN].items()
-        },
-        "average": accuracies.average({BEGUN: found[BEGUN]}, names, preset).get(BEGUN),
-        "elicited": accuracies.gains(found, "base", BEGUN, names, preset),
-        "beyond": accuracies.gains(found, BEGUN, last, names, preset),
-    }
-
-
-def _families(scores: Scores, names: Sequence[str], suites: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for suite in suites:
-        for model, by_suite in scores.items():
-            for item in by_suite[suite].values():
-                found.setdefault(suite, {}).setdefault(item.row["family"], {}).setdefault(model, []).append(
-                    item.outcomes
-                )
-    return {
-        suite: {
-            family: {
-                model: {
-                    "n": len(rows),
-                    **{name: math.fsum(row[name] for row in rows) / len(rows) for name in names},
-                }
-                for model, rows in models.items()
-            }
-            for family, models in families.items()
-        }
-        for suite, families in found.items()
-    }
-
-
-def _hard_families(suites: Sequence[str]) -> list[str]:
-    if not any(suite.startswith("pocket_") for suite in suites):
-        return []
-    from vzero.pocket.families import FAMILIES
-
-    return sorted(name for name, family in FAMILIES.items() if family.hard)
-
-
-def _flips(scores: Scores) -> dict[str, Any]:
-    """By model and suite, the items whose greedy answer changed sides against the base."""
-    rows = accuracies.rows_of(scores)
-    if "base" not in rows:
-        return {}
-    return {
-        model: {
-            suite: curves.flips(rows["base"][suite], by_suite[suite])
-            for suite in by_suite
-            if rows["base"].get(suite)
-        }
-        for model, by_suite in rows.items()
-        if model != "base"
-    }
-
-
-def _expected(preset: Preset) -> dict[str, int]:
-    """Items with gold that each suite has: the pocket suites at this preset, benchmarks whole, whatever limit
-    was set."""
-    if not any(suite.startswith("pocket_") for suite in preset.evaluation.suites):
-        from harness.evals.catalogue import suites
-
-        return {suite: suites()[suite].scored for suite in preset.evaluation.suites if suite in suites()}
-    from vzero.pocket.suites import SUITES
-
-    return {
-        suite: len(SUITES[suite]) * preset.evaluation.items_per_family
-        for suite in preset.evaluation.suites
-        if suite in SUITES
-    }
-
-
-def _claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What this run alone says of every claim on file."""
-    from harness.analysis.groups import groups
-    from harness.analysis.load import DEFAULT_ARM, Loaded
-    from harness.analysis.verdicts import verdicts
-
-    name = found.get("arm") or DEFAULT_ARM
-    run = Loaded("this run", name, found["seed"], found, item_outcomes.decode(found["items"]), Path())
-    return verdicts(groups([run]), list(found["suites"]), found["metrics"][0])
-
-
-def _images(run: Run) -> dict[str, Any] | None:
-    stage = run.stages.get("00-images")
-    if stage is None:
-        return None
-    skipped = (stage.json("skipped.json") or {"skipped": []})["skipped"]
-    return {
-        "source": "pocket" if run.preset.images.source == "pocket" else "folder",
-        "used": len(stage.rows("images.jsonl")),
-        "skipped": len(skipped),
-    }
-
-
-def _ground_truth(run: Run) -> dict[str, Any]:
-    found = {}
-    images = run.stages.get("00-images")
-    for written in run.of_kind("write-questions"):
-        questions = written.rows("questions.jsonl")
-        labelled = run.of_iteration("label", written.stage.iteration)
-        truths = (
-            ground_truth.pocket_truths(images.folder, questions)
-            if images and images.has("ground_truth.jsonl")
-            else None
-        )
-        found[str(written.stage.iteration)] = ground_truth.measure(
-            questions, labelled.rows("labels.jsonl") if labelled else None, truths
-        )
-    return found
-
-
-def _training(stage: SealedStage) -> dict[str, Any]:
-    """Steps of a training stage and, of each logged number, its mean over the first and over the last eighth
-    of them."""
-    rows = stage.rows("metrics.jsonl")
-    eighth = max(1, len(rows) // 8)
-    names = [
-        name
-        for name in dict.fromkeys(key for row in rows for key in row)
-        if name not in ("step", "generation")
-    ]
-    return {
-        "steps": len(rows),
-        "iteration": stage.stage.iteration,
-        **{
-            name: {"first": _mean(rows[:eighth], name), "last": _mean(rows[-eighth:], name)} for name in names
-        },
-    }
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
-    return math.fsum(values) / len(values) if values else None
-
-
-def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[str]:
-    notes = []
-    if preset.evaluation.limit and found["lenses"]:
-        notes.append(
-            f"Only the first {preset.evaluation.limit} rows of each part of a suite were asked (evaluation.limit)."
-        )
-    for suite, models in found["suites"].items():
-        for model, measures in models.items():
-            faults = [
-                f"{entry['value']:,} of {entry['n']:,} {kind} answers {words}"
-                for what, limit, words in _FAULTS
-                for kind in ("greedy", "sampled")
-                for entry in (measures[f"{what}_{kind}"],)
-                if entry["value"] > limit * entry["n"]
-            ]
-            if faults:
-                notes.append(f"{model} on {suite}: {'; '.join(faults)}.")
-            if set(scores[model][suite]) != set(
-                scores["base"].get(suite, {}) if "base" in scores else scores[model][suite]
-            ):
-                notes.append(
-                    f"{model} and base answered different items of {suite}; only those in common are compared."
-                )
-    for number, measures in found["ground_truth"].items():
-        if (
-            measures["kept_count"] is not None
-            and measures["kept_count"] < preset.solver.grpo.prompts_per_step
-        ):
-            notes.append(
-                f"Iteration {number} kept {measures['kept_count']} questions, fewer than one Solver step takes."
-            )
-    return notes
-
-
-def rounded(value: Any) -> Any:
-    """Floats to nine decimals, so that the order of a sum cannot show."""
-    if isinstance(value, float):
-        return round(value, 9)
-    if isinstance(value, Mapping):
-        return {key: rounded(entry) for key, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+def write_schema() -> None:
+    """Write `SCHEMA` anew: python -c "from harness.analysis import results; results.write_schema()"."""
+    SCHEMA.write_text(json.dumps(schema(), indent=1) + "\n", encoding="utf-8")

@@ -75,7 +75,7 @@ class Number(_Strict):
 
 class _Claim(_Strict):
     id: Id
-    says: str
+    statement: str
     model: str | None
     suite: str
     metric: str

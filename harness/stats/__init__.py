@@ -1,35 +1,38 @@
-"""Statistics of paired comparisons: intervals, exact tests, several suites, several seeds, equivalence and
-power.
+"""Statistics of paired comparisons: intervals, exact tests, several suites, several seeds.
 
-    paired   two models on the same items: differences, gain, accuracy
+    paired   two models on the same items, over one or several training seeds: the gain; the mean of one model
     images   clustering by image: bootstrap and Student's t
-    seeds    a gain over training seeds and images
     tests    McNemar, Wilson, Holm
-    limits   equivalence of what was measured, and the smallest gain it could have shown
 
-Sizes and powers of planned comparisons are in `harness.stats.power`.
+Equivalence, sizes and powers are in `harness.stats.power`.
 """
 
-from harness.stats.images import RESAMPLES, bootstrap_interval, by_image, clustered_t
-from harness.stats.limits import detectable, equivalence
-from harness.stats.paired import Gain, Interval, Pairs, differences, mean_interval, paired_gain
-from harness.stats.seeds import Spread, gain_over_seeds
+from harness.stats.images import RESAMPLES, bootstrap_interval, by_image
+from harness.stats.paired import (
+    Frozen,
+    Gain,
+    Interval,
+    Pairs,
+    direction,
+    gain_over_seeds,
+    holm_corrected,
+    mean_interval,
+    paired_gain,
+)
 from harness.stats.tests import holm, mcnemar, wilson
 
 __all__ = [
     "RESAMPLES",
+    "Frozen",
     "Gain",
     "Interval",
     "Pairs",
-    "Spread",
     "bootstrap_interval",
     "by_image",
-    "clustered_t",
-    "detectable",
-    "differences",
-    "equivalence",
+    "direction",
     "gain_over_seeds",
     "holm",
+    "holm_corrected",
     "mcnemar",
     "mean_interval",
     "paired_gain",

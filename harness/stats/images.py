@@ -2,7 +2,8 @@
 t.
 
 Items about the same image are not independent, so images, not items, are the unit. A suite is a pair (sums,
-sizes), both (images,) float64: the sum of an image's outcomes and how many items it has.
+sizes): the sums of each image's outcomes, (seeds, images) float64, and how many items it has, (images,)
+float64. Every seed answers the same items, so seeds and images are crossed.
 """
 
 from __future__ import annotations
@@ -11,61 +12,63 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats has the same functions and takes seconds to import
 
 RESAMPLES = 10_000
-Clustered = tuple[np.ndarray, np.ndarray]
+Array = NDArray[np.float64]
+Clustered = tuple[Array, Array]
 
 
-def by_image(values: np.ndarray, images: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of `values` (items,) and number of items for each distinct image, in order of first appearance: two
-    (images,) float64."""
+def by_image(seeds: Sequence[Sequence[float] | Array], images: Sequence[Hashable]) -> Clustered:
+    """A suite from the values of its items, (items,) for each seed, and the image of each item; images stand
+    in order of first appearance."""
     index: dict[Hashable, int] = {}
     positions = np.array([index.setdefault(image, len(index)) for image in images])
-    return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
+    sums = np.stack([np.bincount(positions, weights=np.asarray(values, np.float64)) for values in seeds])
+    return sums, np.bincount(positions).astype(np.float64)
+
+
+def mean_by_seed(suites: Sequence[Clustered]) -> Array:
+    """The unweighted mean over suites of each suite's mean over items: (seeds,)."""
+    return np.asarray(np.mean([sums.sum(1) / sizes.sum() for sums, sizes in suites], axis=0))
 
 
 def bootstrap_interval(
-    clustered: Sequence[Clustered], seed: int, level: float, resamples: int
-) -> tuple[float | None, float | None]:
-    """Percentile interval of the mean over suites of (sum of sums / sum of sizes), images drawn with
-    replacement within each suite.
+    suites: Sequence[Clustered], seed: int, level: float, resamples: int
+) -> tuple[float, float]:
+    """Percentile interval of the mean over seeds and suites. Seeds and, within each suite, images are drawn
+    with replacement; a drawn image counts in every drawn seed.
 
-    Images with equal (sum, size) are interchangeable, so how often each *kind* is drawn is multinomial: the
+    Images with equal (sums, size) are interchangeable, so how often each *kind* is drawn is multinomial: the
     same distribution as drawing indices, at the cost of a few columns instead of thousands.
     """
-    if any(len(sizes) < 2 for _, sizes in clustered):
-        return None, None
+    seeds = len(suites[0][0])
     generator = np.random.Generator(np.random.PCG64(seed))
+    drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     means = np.zeros(resamples)
-    for sums, sizes in clustered:
-        kinds, counts = np.unique(np.stack([np.round(sums, 12), sizes], axis=1), axis=0, return_counts=True)
+    for sums, sizes in suites:
+        kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)
         drawn = generator.multinomial(len(sizes), counts / counts.sum(), size=resamples)
-        means += (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]) / len(clustered)
+        means += ((drawn @ kinds[:-1].T) * drawn_seeds).sum(1) / (seeds * (drawn @ kinds[-1])) / len(suites)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def clustered_t(
-    clustered: Sequence[Clustered], level: float
-) -> tuple[float | None, float | None, float | None]:
-    """(low, high, two-sided p of zero) from the linearised, image-clustered standard error.
+def variances(suites: Sequence[Clustered]) -> list[tuple[float, int]]:
+    """(variance, degrees of freedom) of each independent part of the mean: the seeds, where there are
+    several, and the images of each suite.
 
     For a suite with G images: var(mean) = G / (G - 1) * sum_g (sum_g - mean * size_g)^2 / n^2, which is s^2 /
-    n when each image has one item. Suites are independent; degrees of freedom by Welch-Satterthwaite.
+    n when each image has one item.
     """
-    if any(len(sizes) < 2 for _, sizes in clustered):
-        return None, None, None
-    mean = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
-    return t_interval(mean, [mean_variance(sums, sizes, len(clustered)) for sums, sizes in clustered], level)
-
-
-def mean_and_variance(clustered: Sequence[Clustered]) -> tuple[float, float, float]:
-    """(mean over suites, its variance, degrees of freedom by Welch-Satterthwaite); every suite needs two
-    images."""
-    mean = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
-    variances = [mean_variance(sums, sizes, len(clustered)) for sums, sizes in clustered]
-    return mean, sum(one for one, _ in variances), freedom(variances)
+    gains = mean_by_seed(suites)
+    found = [(float(gains.var(ddof=1)) / len(gains), len(gains) - 1)] if len(gains) > 1 else []
+    for sums, sizes in suites:
+        images, n, mean_sums = len(sizes), sizes.sum(), sums.mean(0)
+        spread = float(((mean_sums - mean_sums.sum() / n * sizes) ** 2).sum())
+        found.append((images / (images - 1) * spread / n**2 / len(suites) ** 2, images - 1))
+    return found
 
 
 def freedom(variances: Sequence[tuple[float, int]]) -> float:
@@ -75,18 +78,10 @@ def freedom(variances: Sequence[tuple[float, int]]) -> float:
     return total**2 / sum(one**2 / degrees for one, degrees in variances) if total > 0 else math.inf
 
 
-def mean_variance(sums: np.ndarray, sizes: np.ndarray, suites: int) -> tuple[float, int]:
-    """(variance that this suite adds to the mean over `suites` of them, its degrees of freedom)."""
-    groups, n = len(sizes), sizes.sum()
-    spread = float(((sums - sums.sum() / n * sizes) ** 2).sum())
-    return groups / (groups - 1) * spread / n**2 / suites**2, groups - 1
-
-
 def t_interval(
     mean: float, variances: Sequence[tuple[float, int]], level: float
-) -> tuple[float | None, float | None, float | None]:
-    """(low, high, p of zero) from independent (variance, degrees of freedom), whose sum is the variance of
-    `mean`."""
+) -> tuple[float, float, float | None]:
+    """(low, high, two-sided p of zero) of a `mean` whose variance is the sum of these independent ones."""
     variance = sum(one for one, _ in variances)
     if variance < 1e-24:  # everything moved alike: no spread to test against
         return mean, mean, 1.0 if abs(mean) < 1e-12 else None

@@ -1,4 +1,5 @@
-"""Two models on the same items: the mean paired difference with its intervals and test.
+"""Two models on the same items, over one or several training seeds: the mean paired difference with its
+intervals and test. The one place where a gain is computed.
 
 Everything is a pure function of its arguments; the bootstrap takes a seed. Outcomes are per item, in [0, 1]:
 0 or 1 for one answer, a share where several answers were drawn.
@@ -6,19 +7,37 @@ Everything is a pure function of its arguments; the bootstrap takes a seed. Outc
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy.special import ndtri
 
-from harness.stats.images import RESAMPLES, bootstrap_interval, by_image, clustered_t
-from harness.stats.tests import mcnemar, wilson
+from harness.stats import images as by_images
+from harness.stats.images import RESAMPLES, Clustered, by_image
+from harness.stats.power import ALPHA, error_factor
+from harness.stats.tests import holm, mcnemar, wilson
+
+LEVEL = 0.95
+Direction = Literal["positive", "negative", "unclear"]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value with a two-sided interval; `low` and `high` are None where the data cannot give one (a single
-    image)."""
+class Frozen(BaseModel):
+    """A record that is stored as JSON: unknown keys, NaN and infinities are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(Frozen):
+    """A mean outcome with its two-sided 95 % interval; fractions of 1.
+
+    Attributes:
+        low, high: None where the data give none (a single image).
+        n: items.
+    """
 
     value: float
     low: float | None
@@ -26,41 +45,42 @@ class Interval:
     n: int
 
 
-@dataclass(frozen=True)
-class Gain:
-    """A paired mean difference, as a fraction (0.02 is two points).
+class Gain(Frozen):
+    """A paired mean difference over one or several training seeds; fractions (0.02 is two points).
 
     Attributes:
-        gain: mean over items of (other - base); over suites, the unweighted mean of the suites' gains.
-        low, high: percentile bootstrap, resampling images.
-        normal_low, normal_high: Student's t with the image-clustered standard error, a cross-check on the
-            bootstrap.
-        p: two-sided p-value of "no difference" by `test`.
-        test: "mcnemar" (exact; 0/1 outcomes, one item an image) or "clustered-t".
-        n: paired items.
-        images: distinct images among them.
+        gain: mean over items of (other - base); the unweighted mean over suites and over seeds.
+        low, high: the 95 % interval to show. One seed: percentile bootstrap over images. Several: the wider,
+            on each side, of the bootstrap over seeds and images and of the t interval.
+        t_low, t_high: Student's t with the image-clustered standard error and the variance between seeds.
+            With few seeds the bootstrap shows only (S - 1) / S of the variance between S seeds; this one pays
+            for it with its few degrees of freedom.
+        p: two-sided p-value of "no difference" by `test`; `p_holm` the same, corrected over suites.
+        direction: "positive" or "negative" only where both intervals leave out zero on the same side and p
+            (p_holm, where there is one) is at most .05.
+        test: "mcnemar" (exact; one seed, 0/1 outcomes, one item per image), "clustered-t" or "t over seeds
+            and images".
+        n, images: paired items, and distinct images among them.
+        by_seed: the gain of each seed.
+        freedom: degrees of freedom of the t interval over seeds; None for one seed or without spread.
+        detectable: the smallest true gain that an interval as wide as (low, high) leaves zero out of with
+            80 % power.
     """
 
     gain: float
     low: float | None
     high: float | None
-    normal_low: float | None
-    normal_high: float | None
+    t_low: float | None
+    t_high: float | None
     p: float | None
+    p_holm: float | None = None
+    direction: Direction
     test: str
     n: int
     images: int
-
-    @property
-    def direction(self) -> str:
-        """ "positive" or "negative" only where both intervals leave out zero on the same side and p <= .05,
-        else "unclear"."""
-        bounds = (self.low, self.high, self.normal_low, self.normal_high)
-        if self.p is None or self.p > 0.05 or any(bound is None for bound in bounds):
-            return "unclear"
-        if min(self.low, self.normal_low) > 0:
-            return "positive"
-        return "negative" if max(self.high, self.normal_high) < 0 else "unclear"
+    by_seed: tuple[float, ...]
+    freedom: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,50 +98,111 @@ class Pairs:
             raise ValueError("no paired items")
 
 
-def differences(pairs: Pairs) -> np.ndarray:
-    """Other minus base, item by item: (items,) float64."""
-    return np.subtract(pairs.other, pairs.base, dtype=np.float64)
+def paired_gain(suites: Sequence[Pairs], seed: int, level: float = LEVEL, resamples: int = RESAMPLES) -> Gain:
+    """The gain of one training seed over one suite, or the unweighted mean of the gains over several (images
+    are then resampled within each suite)."""
+    return gain_over_seeds([[one] for one in suites], seed, level, resamples)
 
 
-def paired_gain(suites: Sequence[Pairs], seed: int, level: float = 0.95, resamples: int = RESAMPLES) -> Gain:
-    """The gain over one suite, or the unweighted mean of the gains over several (images are then resampled
-    within each suite).
+def gain_over_seeds(
+    suites: Sequence[Sequence[Pairs]], seed: int, level: float = LEVEL, resamples: int = RESAMPLES
+) -> Gain:
+    """The gain over suites and training seeds: ``suites[suite][seed]``, the same items in each seed.
 
     A suite with a single image has no interval, and neither has a mean that includes it.
+
+    Raises:
+        ValueError: no suites, or the seeds of a suite do not hold the same items.
     """
-    if not suites:
-        raise ValueError("no suites to compare")
-    clustered = [by_image(differences(one), one.images) for one in suites]
-    gain = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
-    low, high = bootstrap_interval(clustered, seed, level, resamples)
-    normal_low, normal_high, p = clustered_t(clustered, level)
-    n, images, test = (
-        sum(len(one.base) for one in suites),
-        sum(len(sizes) for _, sizes in clustered),
-        "clustered-t",
+    clustered = _clustered(suites)
+    gains = by_images.mean_by_seed(clustered)
+    mean, several = float(gains.mean()), len(gains) > 1
+    low = high = t_low = t_high = p = degrees = None
+    if all(len(sizes) > 1 for _, sizes in clustered):
+        low, high = by_images.bootstrap_interval(clustered, seed, level, resamples)
+        parts = by_images.variances(clustered)
+        t_low, t_high, p = by_images.t_interval(mean, parts, level)
+        if several:
+            low, high = max(min(low, t_low), -1.0), min(max(high, t_high), 1.0)
+            degrees = by_images.freedom(parts)
+    test = "t over seeds and images" if several else "clustered-t"
+    first = [seeds[0] for seeds in suites]
+    images = sum(len(sizes) for _, sizes in clustered)
+    if len(suites) == 1 and not several and images == len(first[0].base) and _binary(first[0]):
+        changes = np.subtract(first[0].other, first[0].base)
+        p, test = mcnemar(int((changes > 0).sum()), int((changes < 0).sum())), "mcnemar"
+    return Gain(
+        gain=mean,
+        low=low,
+        high=high,
+        t_low=t_low,
+        t_high=t_high,
+        p=p,
+        direction=direction((low, high, t_low, t_high), p),
+        test=test,
+        n=sum(len(one.base) for one in first),
+        images=images,
+        by_seed=tuple(map(float, gains)),
+        freedom=degrees if degrees is not None and math.isfinite(degrees) else None,
+        detectable=_detectable(low, high, level),
     )
-    if len(suites) == 1 and images == n and _binary(suites[0].base) and _binary(suites[0].other):
-        wins = sum(1 for b, o in zip(suites[0].base, suites[0].other, strict=True) if o > b)
-        losses = sum(1 for b, o in zip(suites[0].base, suites[0].other, strict=True) if o < b)
-        p, test = mcnemar(wins, losses), "mcnemar"
-    return Gain(gain, low, high, normal_low, normal_high, p, test, n, images)
+
+
+def _clustered(suites: Sequence[Sequence[Pairs]]) -> list[Clustered]:
+    """Differences by suite, seed and image."""
+    if len({len(seeds) for seeds in suites}) != 1 or not suites[0]:
+        raise ValueError("seeds can only be compared on the same items of the same suites")
+    if any(list(one.images) != list(seeds[0].images) for seeds in suites for one in seeds):
+        raise ValueError("seeds can only be compared on the same items of the same suites")
+    return [
+        by_image([np.subtract(one.other, one.base, dtype=np.float64) for one in seeds], seeds[0].images)
+        for seeds in suites
+    ]
+
+
+def direction(bounds: Sequence[float | None], p: float | None) -> Direction:
+    """The side of zero on which all `bounds` of the intervals lie, where p is at most .05 as well."""
+    known = [bound for bound in bounds if bound is not None]
+    if p is None or p > ALPHA or len(known) < len(bounds):
+        return "unclear"
+    return "positive" if min(known) > 0 else "negative" if max(known) < 0 else "unclear"
+
+
+def holm_corrected(gains: Mapping[str, Gain]) -> dict[str, Gain]:
+    """The gains of several suites with `p_holm`, which then decides the direction."""
+    corrected = holm({suite: gain.p for suite, gain in gains.items()})
+    return {
+        suite: gain.model_copy(
+            update={"p_holm": p, "direction": gain.direction if p is not None and p <= ALPHA else "unclear"}
+        )
+        for suite, gain in gains.items()
+        for p in (corrected[suite],)
+    }
+
+
+def _detectable(low: float | None, high: float | None, level: float) -> float | None:
+    if low is None or high is None:
+        return None
+    return error_factor() * (high - low) / 2 / float(ndtri((1 + level) / 2))
 
 
 def mean_interval(
-    suites: Sequence[tuple[Sequence[float], Sequence[Hashable]]],
+    suites: Sequence[Sequence[tuple[Sequence[float], Sequence[Hashable]]]],
     seed: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Mean outcome of (values, images) with an interval: Wilson's for 0/1 outcomes of one suite with one item
-    an image, else bootstrap."""
-    clustered = [by_image(np.asarray(values, dtype=np.float64), images) for values, images in suites]
-    n = sum(len(values) for values, _ in suites)
-    value = float(np.mean([sums.sum() / sizes.sum() for sums, sizes in clustered]))
-    if len(suites) == 1 and len(clustered[0][1]) == n and _binary(suites[0][0]):
-        return Interval(value, *wilson(round(value * n), n, level), n)
-    return Interval(value, *bootstrap_interval(clustered, seed, level, resamples), n)
+    """Mean outcome over suites and seeds, ``suites[suite][seed]`` = (values, images), with its interval:
+    Wilson's for 0/1 outcomes of one seed and suite with one item per image, else as for a gain over 0."""
+    pairs = [[Pairs([0.0] * len(values), values, images) for values, images in seeds] for seeds in suites]
+    gain = gain_over_seeds(pairs, seed, level, resamples)
+    low, high = gain.low, gain.high
+    if gain.test == "mcnemar":
+        low, high = wilson(round(gain.gain * gain.n), gain.n, level)
+    elif low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Interval(value=gain.gain, low=low, high=high, n=gain.n)
 
 
-def _binary(values: Sequence[float]) -> bool:
-    return all(value in (0, 1) for value in values)
+def _binary(pairs: Pairs) -> bool:
+    return all(value in (0, 1) for values in (pairs.base, pairs.other) for value in values)

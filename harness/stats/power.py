@@ -57,7 +57,7 @@ def error_for_equivalence(
 def error_for_exclusion(distance: float, alpha: float = ALPHA, power: float = POWER) -> float | None:
     """Largest standard error at which a two-sided 1 - alpha interval leaves out a point `distance` away with
     this power; None at 0."""
-    return None if distance <= 0 else distance / _reach(alpha, power)
+    return None if distance <= 0 else distance / error_factor(alpha, power)
 
 
 @cache
@@ -66,7 +66,7 @@ def _quantile(share: float) -> float:
     return float(ndtri(share))
 
 
-def _reach(alpha: float, power: float) -> float:
+def error_factor(alpha: float = ALPHA, power: float = POWER) -> float:
     """How many standard errors away an effect must be to be seen with this power: 2.80 for .05 and .8."""
     return _quantile(1 - alpha / 2) + _quantile(power)
 

@@ -24,7 +24,7 @@ NUMBER |= {"source": "x", "table": "1", "certainty": "read"}
 GAIN = {
     "id": "c",
     "kind": "gain",
-    "says": "it gains",
+    "statement": "it gains",
     "method": "v",
     "model": None,
     "suite": "s",

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.claims.judge import Measurement, Settle, Verdict, band, judge, sentence
+from harness.claims.judge import band, judge
 from harness.claims.published import GainClaim, OrderClaim
 from harness.claims.schema import Protocol
+from harness.claims.verdict import Measurement, Settle, Verdict
 
 COMMON = {
     "model": None,
@@ -22,8 +23,8 @@ COMMON = {
     "table": "1",
     "certainty": "read",
 }
-CLAIM = GainClaim(id="g", kind="gain", says="two points", method="v", value=2.0, tolerance=1.0, **COMMON)
-ORDER = OrderClaim(id="o", kind="order", says="v above w", better="v", worse="w", **COMMON)
+CLAIM = GainClaim(id="g", kind="gain", statement="two points", method="v", value=2.0, tolerance=1.0, **COMMON)
+ORDER = OrderClaim(id="o", kind="order", statement="v above w", better="v", worse="w", **COMMON)
 SEEDS = (0.018, 0.020, 0.022)
 
 
@@ -54,7 +55,7 @@ def test_the_band_is_in_fractions() -> None:
 )
 def test_gains_by_hand(gain: float, half: float, verdict: Verdict) -> None:
     found = judge(CLAIM, measured(gain, half))
-    assert found.verdict is found.numbers_say is verdict
+    assert found.verdict is found.numbers_alone is verdict
     assert bool(found.settle) == (verdict is Verdict.INCONCLUSIVE)
     assert found.tost_p is not None and (found.tost_p < 0.05) == (verdict is Verdict.REPRODUCED)
 
@@ -100,18 +101,17 @@ def test_no_spread_at_all() -> None:
     ("changes", "reason"),
     [
         ({"parse_rate": 0.949}, "94.9 % of the answers could be read"),
-        ({"truncation_rate": 0.051}, "5.1 % of the answers were cut off"),
+        ({"truncation_rate": 0.051}, "5.1 % of the answers were truncated"),
         ({"n": 999}, "999 of 1000 items"),
         ({"partial": "--limit 100"}, "--limit 100"),
     ],
 )
 def test_deviations_come_first_and_keep_what_the_numbers_say(changes: dict[str, object], reason: str) -> None:
     found = judge(CLAIM, measured(0.02, 0.005, **changes))
-    assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.numbers_say is Verdict.REPRODUCED
+    assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.numbers_alone is Verdict.REPRODUCED
     assert len(found.deviations) == 1 and reason in found.deviations[0]
-    assert sentence(found).startswith("PROTOCOL DEVIATION: ") and "the numbers alone: REPRODUCED" in sentence(
-        found
-    )
+    assert found.sentence.startswith("PROTOCOL DEVIATION: ")
+    assert "the numbers alone: REPRODUCED" in found.sentence
 
 
 def test_the_limits_themselves_are_no_deviation() -> None:
@@ -145,10 +145,11 @@ def test_seeds_that_are_few_or_disagree_are_said() -> None:
 def test_what_would_settle_an_order_by_hand() -> None:
     # Error .01 / 1.96; .005 away from zero needs .005 / 2.8016: (2.8016 / .9800)^2 = 8.1728 times the items.
     found = judge(ORDER, measured(0.005, 0.01, by_seed=()))
-    assert found.settle == (Settle("the measured difference", Verdict.REPRODUCED, 8173, None),)
+    needed = Settle(supposing="the measured difference", to=Verdict.REPRODUCED, items=8173, seeds=None)
+    assert found.settle == (needed,)
     reversed_ = judge(ORDER, measured(-0.005, 0.01, by_seed=()))
-    assert reversed_.settle == (Settle("the measured difference", Verdict.CONTRADICTED, 8173, None),)
-    assert "8,173 items would settle it (REPRODUCED, 80 % power)" in sentence(found)
+    assert reversed_.settle == (needed.model_copy(update={"to": Verdict.CONTRADICTED}),)
+    assert "8,173 items would settle it (REPRODUCED, 80 % power)" in found.sentence
 
 
 def test_what_would_settle_a_gain_by_hand() -> None:

@@ -1,0 +1,174 @@
+"""What is said of a published claim: the measurement it is judged by, and the verdict as results keep it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from scipy.special import stdtrit
+
+from harness.claims.schema import Certainty
+from harness.stats import Frozen, power
+
+LEVEL = 0.95
+
+
+class Verdict(StrEnum):
+    """What can be said of a claim."""
+
+    REPRODUCED = "REPRODUCED"
+    CONTRADICTED = "CONTRADICTED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_RUN = "NOT RUN"
+    PROTOCOL_DEVIATION = "PROTOCOL DEVIATION"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A paired difference as we measured it; fractions (0.02 is two points).
+
+    Attributes:
+        gain: mean over items (and seeds) of the trained model minus base, or of A minus B for a claim of
+            order.
+        low, high: 95 % interval, over seeds too where there are several; None where the data gave none.
+        n: items scored in both arms; `expected`: items the suite has for this claim.
+        parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit;
+            the worse of the two arms.
+        by_seed: the gain of each training seed.
+        partial: why it is not the whole suite, where it was limited or shortened on purpose.
+        of_several: the measure, where it is of several answers to a question and not of one.
+        freedom: degrees of freedom behind the interval; infinite where unknown, which makes REPRODUCED
+            harder, never easier.
+        protocol: what was used, by the names in `STATED`. Another harness than the claim's is a caveat and no
+            deviation: a gain is paired against our own base, measured alike.
+    """
+
+    gain: float
+    low: float | None
+    high: float | None
+    n: int
+    expected: int
+    parse_rate: float
+    truncation_rate: float
+    by_seed: tuple[float, ...] = ()
+    partial: str | None = None
+    of_several: str | None = None
+    freedom: float = math.inf
+    protocol: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rates = (self.parse_rate, self.truncation_rate)
+        numbers = (self.gain, self.low or 0.0, self.high or 0.0, *rates, *self.by_seed)
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a measurement needs finite numbers")
+        if (self.low is None) != (self.high is None) or (
+            self.low is not None and not self.low <= self.gain <= self.high
+        ):
+            raise ValueError("a measured gain lies inside its interval, which has two ends or none")
+        if not (
+            0 <= self.n <= self.expected and 0 <= self.parse_rate <= 1 and 0 <= self.truncation_rate <= 1
+        ):
+            raise ValueError("rates lie in [0, 1] and no more items are scored than expected")
+
+    @property
+    def error(self) -> float | None:
+        """Standard error, from the longer side of the interval."""
+        if self.low is None or self.high is None:
+            return None
+        return max(self.gain - self.low, self.high - self.gain) / float(
+            stdtrit(min(self.freedom, 1e9), (1 + LEVEL) / 2)
+        )
+
+
+class Settle(Frozen):
+    """What would settle an open claim with 80 % power, each alone, if `supposing` is right.
+
+    Attributes:
+        supposing: which difference is taken for the true one.
+        to: the verdict that this would lead to.
+        items: items in all, seeds unchanged; None where no number of items is enough.
+        seeds: seeds in all, items unchanged; None where no number is enough, or with fewer than two seeds
+            (their spread is unknown).
+    """
+
+    supposing: str
+    to: Verdict
+    items: int | None
+    seeds: int | None
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        counts = ((self.items, "items"), (self.seeds, "seeds"))
+        ways = [f"{count:,} {what}" for count, what in counts if count is not None]
+        would = f"{' or '.join(ways)} would settle it ({self.to.value}, {100 * power.POWER:.0f} % power)"
+        if not ways:
+            would = "neither more items nor more seeds alone would settle it"
+        return f"If {self.supposing} is the true one, {would}."
+
+
+class Judgement(Frozen):
+    """The verdict on one claim.
+
+    Attributes:
+        verdict: the one to print; PROTOCOL DEVIATION whenever there are `deviations`.
+        numbers_alone: the verdict of the numbers alone.
+        reason: why it is NOT RUN.
+        deviations: why the measurement is not of what was claimed.
+        caveats: what the numbers leave out although they are of the right thing.
+        tost_p: p-value of the equivalence test; None for claims of order and without an interval.
+        settle: for an inconclusive claim; empty where nothing is known about it.
+    """
+
+    verdict: Verdict
+    numbers_alone: Verdict
+    reason: str | None = None
+    deviations: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    tost_p: float | None = None
+    settle: tuple[Settle, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its reasons, for people."""
+        words = self.verdict.value
+        if self.reason:
+            words += f": {self.reason}"
+        if self.deviations:
+            words += f": {'; '.join(self.deviations)}; the numbers alone: {self.numbers_alone.value}"
+        if self.caveats:
+            words += f" ({'; '.join(self.caveats)})"
+        return " ".join([f"{words}.", *(one.sentence for one in self.settle)])
+
+
+class Claimed(Frozen):
+    """The gain that a claim states and its tolerance, fractions."""
+
+    value: float
+    tolerance: float
+
+
+class MeasuredGain(Frozen):
+    """What was measured for a claim, fractions; see `Measurement`."""
+
+    gain: float
+    low: float | None
+    high: float | None
+    n: int
+    expected: int
+    by_seed: tuple[float, ...]
+
+
+class ClaimVerdict(Judgement):
+    """A claim on file with its verdict, as results.json keeps it. `claimed` is None for a claim of order."""
+
+    id: str
+    kind: str
+    statement: str
+    source: str
+    table: str
+    certainty: Certainty
+    claimed: Claimed | None
+    measured: MeasuredGain | None
