@@ -1,4 +1,5 @@
-"""The collapse alarm: named rules over an iteration's shadow measures, each with the threshold it rings at.
+"""The collapse alarm: named rules over an iteration's questions and labels, each with the threshold it fires
+at.
 
 A rule says that a run has left the ground on which its numbers mean what they seem to; it never changes a
 number. Thresholds are ours, set before the runs they judge and wide of what healthy pocket runs show: letters
@@ -9,82 +10,81 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-Measures = Mapping[str, Any]
+from harness.analysis.measures import Alarm, GroundTruth, Rate
+
 FEWEST = 20  # questions below which no rule speaks
+Measure = Callable[[GroundTruth, GroundTruth | None], float | None]  # of an iteration and the one before it
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`measure` of an iteration (and the one before it, or None) against `threshold`; it rings above it, or
-    below where `below`."""
+    """It fires where `measure` is above `threshold`, or below it where `below`."""
 
     name: str
-    says: str
+    message: str
     threshold: float
-    below: bool
-    measure: Callable[[Measures, Measures | None], float | None]
+    measure: Measure
+    below: bool = False
 
 
-def alarms(shadow: Mapping[str, Measures]) -> list[dict[str, Any]]:
-    """Every rule that rings: ``{"rule", "iteration", "value", "threshold", "says"}``, in the order of
-    iterations and rules."""
+def alarms(iterations: Mapping[int, GroundTruth]) -> list[Alarm]:
+    """Every rule that fires, in the order of iterations and rules."""
     found, before = [], None
-    for iteration, measures in shadow.items():
-        if measures["valid"]["n"] >= FEWEST:
-            for rule in RULES:
-                value = rule.measure(measures, before)
-                if value is not None and (value < rule.threshold if rule.below else value > rule.threshold):
-                    found.append(
-                        {
-                            "rule": rule.name,
-                            "iteration": int(iteration),
-                            "value": value,
-                            "threshold": rule.threshold,
-                            "says": rule.says,
-                        }
+    for iteration, now in iterations.items():
+        for rule in RULES if now.valid.n >= FEWEST else ():
+            value = rule.measure(now, before)
+            if value is not None and (value < rule.threshold if rule.below else value > rule.threshold):
+                found.append(
+                    Alarm(
+                        rule=rule.name,
+                        iteration=iteration,
+                        value=value,
+                        threshold=rule.threshold,
+                        message=rule.message,
                     )
-        before = measures
+                )
+        before = now
     return found
 
 
-def _rate(measures: Measures, name: str) -> float | None:
-    found = measures.get(name)
-    return found["value"] if isinstance(found, Mapping) else found
+def _value(measures: GroundTruth | None, name: str) -> float | None:
+    found: Rate | float | None = getattr(measures, name, None)
+    return found.value if isinstance(found, Rate) else found
 
 
-def _largest_letter(name: str) -> Callable[[Measures, Measures | None], float | None]:
-    def measure(measures: Measures, before: Measures | None) -> float | None:
-        counts = measures.get(name) or {}
+def _level(name: str) -> Measure:
+    return lambda now, before: _value(now, name)
+
+
+def _largest_letter(name: str) -> Measure:
+    def measure(now: GroundTruth, before: GroundTruth | None) -> float | None:
+        counts: Mapping[str, int] = getattr(now, name) or {}
         total = sum(counts.values())
         return max(counts.values()) / total if total >= FEWEST else None
 
     return measure
 
 
-def _change(name: str) -> Callable[[Measures, Measures | None], float | None]:
+def _change(name: str) -> Measure:
     """This iteration's value over the last one's."""
 
-    def measure(measures: Measures, before: Measures | None) -> float | None:
-        now, then = _rate(measures, name), None if before is None else _rate(before, name)
-        return None if now is None or not then else now / then
+    def measure(now: GroundTruth, before: GroundTruth | None) -> float | None:
+        value, then = _value(now, name), _value(before, name)
+        return None if value is None or not then else value / then
 
     return measure
 
 
-def _reward_without_yield(measures: Measures, before: Measures | None) -> float | None:
+def _reward_without_yield(now: GroundTruth, before: GroundTruth | None) -> float | None:
     """How far the filter's yield fell while the mean reward of the written questions rose; None where the
     reward did not rise."""
-    if before is None:
+    rewards = [_value(one, "mean_dual_track") for one in (before, now)]
+    kept = [_value(one, "kept") for one in (before, now)]
+    (reward_then, reward_now), (kept_then, kept_now) = rewards, kept
+    if reward_then is None or reward_now is None or kept_then is None or kept_now is None:
         return None
-    rewards, kept = (
-        [_rate(one, "mean_dual_track") for one in (before, measures)],
-        [_rate(one, "kept") for one in (before, measures)],
-    )
-    if None in rewards or None in kept or rewards[1] <= rewards[0]:
-        return None
-    return kept[0] - kept[1]
+    return kept_then - kept_now if reward_now > reward_then else None
 
 
 RULES = (
@@ -92,55 +92,43 @@ RULES = (
         "one-letter-intuition",
         "the Questioner's intuitive answers are mostly one letter",
         0.6,
-        False,
         _largest_letter("letters_intuitive"),
     ),
     Rule(
         "one-letter-labels",
         "the pseudo-labels are mostly one letter",
         0.6,
-        False,
         _largest_letter("letters_majority"),
     ),
-    Rule(
-        "duplicates", "most questions repeat another one", 0.5, False, lambda now, _: _rate(now, "duplicates")
-    ),
+    Rule("duplicates", "most questions repeat another one", 0.5, _level("duplicates")),
     Rule(
         "few-families",
         "the questions come from hardly more than two families",
         2.5,
-        True,
-        lambda now, _: now.get("effective_families"),
+        _level("effective_families"),
+        below=True,
     ),
     Rule(
         "families-halved",
         "half of the families are gone since the last iteration",
         0.5,
-        True,
         _change("effective_families"),
+        below=True,
     ),
-    Rule(
-        "starved-filter", "the filter keeps hardly any question", 0.1, True, lambda now, _: _rate(now, "kept")
-    ),
+    Rule("starved-filter", "the filter keeps hardly any question", 0.1, _level("kept"), below=True),
     Rule(
         "yield-halved",
         "the filter keeps less than half of what it kept in the last iteration",
         0.5,
-        True,
         _change("kept"),
+        below=True,
     ),
-    Rule(
-        "reward-without-yield",
-        "the reward rose while the filter's yield fell",
-        0.1,
-        False,
-        _reward_without_yield,
-    ),
+    Rule("reward-without-yield", "the reward rose while the filter's yield fell", 0.1, _reward_without_yield),
     Rule(
         "intuition-below-chance",
         "the intuitive answers are right less often than guessing",
         0.25,
-        True,
-        lambda now, _: _rate(now, "intuitive_accuracy"),
+        _level("intuitive_accuracy"),
+        below=True,
     ),
 )

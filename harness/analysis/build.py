@@ -1,4 +1,4 @@
-"""Sealed stages -> one results object: every number a table shows, and a ledger entry for each.
+"""Sealed stages -> `Results`: every number a report shows.
 
 `build` is a pure function of the run: no times, paths, dates or versions enter, so a run that was killed and
 resumed gives the same results as an undisturbed one. A run that is not finished gives what is there and says
@@ -10,146 +10,156 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
-from harness.analysis import accuracies, alarms, curves, ground_truth, lenses
-from harness.analysis import outcomes as item_outcomes
-from harness.analysis.accuracies import Scores, read_scores
-from harness.analysis.compute import compute, trained_on
-from harness.runs.sealed import Run, SealedStage
+from harness.analysis import alarms, curves, format_gain, ground_truth, verdicts
+from harness.analysis.accuracies import BASE, HeldOut, consecutive, model_name, read_rows, rows_by_suite
+from harness.analysis.checkpoints import checkpoints
+from harness.analysis.compute import compute
+from harness.analysis.items import encode
+from harness.analysis.load import Loaded
+from harness.analysis.measures import (
+    Elicitation,
+    FamilyScore,
+    FirstLast,
+    Flips,
+    GroundTruth,
+    Images,
+    Measured,
+    Training,
+)
+from harness.analysis.results import Results
+from harness.runs.sealed import Row, Run, SealedStage
+from vzero.arms import REFERENCE
 from vzero.config import Preset
-from vzero.runtime.seeding import derive
 
-FORMAT = 1
-BEGUN = "base, begun"  # the model of a probe
-UNPARSED_LIMIT, TRUNCATED_LIMIT = 0.05, 0.05  # shares above which a comparison carries a warning
-_FAULTS = (("unparsed", UNPARSED_LIMIT, "could not be read"), ("truncated", TRUNCATED_LIMIT, "were cut off"))
+PREFILLED = "base, begun"  # of the probed base, in seeds of the bootstrap: another label, other intervals
+MOST_FAULTS = 0.05  # share of unreadable or truncated answers above which a comparison carries a warning
+_FAULTS = {"unparsed": "could not be read", "truncated": "were truncated"}
 
 
-def build(run: Run) -> dict[str, Any]:
-    """All results of `run`; see the keys below. Shares are fractions of 1, gains are fractions (0.02 is two
-    points)."""
-    preset = run.preset
-    names = accuracies.metric_names(preset.evaluation.sampled.n)
-    scores = read_scores(run)
+def build(run: Run) -> Results:
+    """All results of `run`."""
+    held_out = HeldOut.of(run, read_rows(run))
+    found = _measured(run, held_out)
+    loaded = Loaded("this run", found.arm, found, Path())
+    judged = verdicts.verdicts(checkpoints([loaded]), list(found.suites), found.metrics[0])
+    warned = [*_warnings(run.preset, found, held_out), *_published_warnings(run, found)]
+    found = found.model_copy(update={"warnings": warned, "claims": judged})
+    return Results.model_validate(rounded(found.model_dump()))
+
+
+def _measured(run: Run, held_out: HeldOut) -> Results:
+    """All but what is said of the measures: warnings and claims."""
+    preset, models, metrics = run.preset, list(held_out.rows), held_out.metrics
     suites = {
-        suite: {
-            model: accuracies.measures(
-                scores[model][suite], names, derive(preset.seed, "interval", suite, model)
-            )
-            for model in scores
-            if scores[model].get(suite)
-        }
-        for suite in preset.evaluation.suites
+        suite: {model: held_out.measured(suite, model) for model in models if held_out.items(suite, model)}
+        for suite in held_out.suites
     }
-    found = {
-        "format": FORMAT,
-        "preset": preset.name,
-        "arm": preset.arm,
-        "seed": preset.seed,
-        "iterations": preset.iterations,
-        "split": preset.evaluation.split,
-        "model": _plain_name(preset.model),
-        "samples": preset.evaluation.sampled.n,
-        "complete": not run.missing,
-        "missing": dict(run.missing),
-        "models": list(scores),
-        "metrics": list(names),
-        "images": _images(run),
-        "suites": suites,
-        "average": accuracies.average(scores, names, preset),
-        "gains": {
-            model: accuracies.gains(scores, "base", model, names, preset)
-            for model in scores
-            if model != "base" and "base" in scores
-        },
-        "gains_over_previous": {
-            model: accuracies.gains(scores, previous, model, names, preset)
-            for previous, model in accuracies.consecutive(scores)
-        },
-        "headroom": {suite: _headroom(models.get("base"), names) for suite, models in suites.items()},
-        "items": item_outcomes.encode(accuracies.rows_of(scores), preset.evaluation.suites),
-        "expected": _expected(preset),
-        "elicitation": _elicitation(run, scores, names),
-        "lenses": lenses.measure(accuracies.rows_of(scores), preset.seed),
-        "k_curves": {
-            model: curves.by_k(rows, preset.evaluation.sampled.n)
-            for model, rows in accuracies.rows_of(scores).items()
-        },
-        "flips": _flips(scores),
-        "families": _families(scores, names, preset.evaluation.suites),
-        "hard_families": _hard_families(preset.evaluation.suites),
-        "ground_truth": _ground_truth(run),
-        "training": {
+    trained = [model for model in models if model != BASE] if BASE in models else []
+    iterations = ground_truth.by_iteration(run)
+    return Results(
+        preset=preset.name,
+        arm=preset.arm or REFERENCE,
+        seed=preset.seed,
+        iterations=preset.iterations,
+        split=preset.evaluation.split,
+        model=_plain_name(preset.model),
+        samples=held_out.samples,
+        complete=not run.missing,
+        missing=dict(run.missing),
+        models=models,
+        metrics=metrics,
+        images=_images(run),
+        suites=suites,
+        average={model: found for model in models if (found := held_out.average(model))},
+        gains={model: held_out.gains(BASE, model) for model in trained},
+        gains_over_previous={model: held_out.gains(before, model) for before, model in consecutive(models)},
+        headroom={suite: _headroom(measured.get(BASE), metrics) for suite, measured in suites.items()},
+        items=encode(held_out.outcomes, held_out.suites),
+        expected=_expected(preset),
+        elicitation=_elicitation(run, held_out),
+        scorings=format_gain.scorings(held_out.rows, preset.seed),
+        k_curves={model: curves.by_k(rows, held_out.samples) for model, rows in held_out.rows.items()},
+        flips={model: _flips(held_out, model) for model in trained},
+        families=_families(held_out),
+        hard_families=_hard_families(held_out.suites),
+        ground_truth=iterations,
+        training={
             one.stage.name: _training(one)
             for kind in ("train-questioner", "train-solver")
             for one in run.of_kind(kind)
         },
-        "trained_on": trained_on(run),
-        "compute": compute(run),
-        "keep": [preset.solver.keep_low, preset.solver.keep_high],
-    }
-    found["alarms"] = alarms.alarms(found["ground_truth"])
-    found["warnings"] = _warnings(found, scores, preset) + lenses.warnings(found["lenses"])
-    for one in run.of_kind("evaluate"):
-        found["warnings"] += (
-            lenses.outside(one.json("evaluation.json")) if accuracies.model_name(one) == "base" else []
-        )
-    found["claims"] = _claims(found)
-    return rounded(found)
+        trained_on=ground_truth.trained_on(run),
+        compute=compute(run),
+        keep=(preset.solver.keep_low, preset.solver.keep_high),
+        alarms=alarms.alarms(iterations),
+    )
 
 
 def _plain_name(model: str) -> str:
     return PurePath(model).name if model.startswith(("/", ".", "~")) else model
 
 
-def _headroom(base: Mapping[str, Any] | None, names: Sequence[str]) -> float | None:
+def _headroom(base: Measured | None, metrics: Sequence[str]) -> float | None:
     """What voting would add to the base's single best answer: the part of a gain that needs no learning of
     anything new."""
-    return None if base is None else base[names[2]]["value"] - base["greedy"]["value"]
+    return None if base is None else base.accuracy[metrics[2]].value - base.accuracy["greedy"].value
 
 
-def _elicitation(run: Run, scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
-    """The base with given beginnings (see `harness.evals.prefill`): its accuracies, its gains over the base,
-    and what the last Solver gains over it."""
-    preset, probes, last = run.preset, run.of_kind("probe"), f"S{run.preset.iterations}"
-    if not probes or not {"base", last} <= set(scores):
+def _images(run: Run) -> Images | None:
+    stage = run.stages.get("00-images")
+    if stage is None:
         return None
-    found = {**scores, BEGUN: accuracies.by_suite(probes[0], preset)}
+    skipped = (stage.json("skipped.json") or {"skipped": []})["skipped"]
+    source = "pocket" if run.preset.images.source == "pocket" else "folder"
+    return Images(source=source, used=len(stage.rows("images.jsonl")), skipped=len(skipped))
+
+
+def _elicitation(run: Run, held_out: HeldOut) -> Elicitation | None:
+    """The base with prefilled answers (see `harness.evals.prefill`) beside the base and the last Solver."""
+    probes, last = run.of_kind("probe"), f"S{run.preset.iterations}"
+    if not probes or not {BASE, last} <= set(held_out.rows):
+        return None
+    whole = HeldOut.of(run, {**held_out.rows, PREFILLED: rows_by_suite(probes[0], run)})
+    return Elicitation(
+        words=run.preset.evaluation.prefill_words,
+        model=last,
+        suites={suite: whole.measured(suite, PREFILLED) for suite in whole.suites},
+        average=whole.average(PREFILLED),
+        elicited=whole.gains(BASE, PREFILLED),
+        beyond=whole.gains(PREFILLED, last),
+    )
+
+
+def _flips(held_out: HeldOut, model: str) -> dict[str, Flips]:
     return {
-        "words": preset.evaluation.prefill_words,
-        "model": last,
-        "suites": {
-            suite: accuracies.measures(items, names, derive(preset.seed, "interval", suite, BEGUN))
-            for suite, items in found[BEGUN].items()
+        suite: curves.flips(base, held_out.items(suite, model))
+        for suite in held_out.suites
+        if (base := held_out.items(suite, BASE))
+    }
+
+
+def _families(held_out: HeldOut) -> dict[str, dict[str, dict[str, FamilyScore]]]:
+    """By suite, family and model."""
+    found: dict[str, dict[str, dict[str, FamilyScore]]] = {}
+    for suite in held_out.suites:
+        for model, by_suite in held_out.rows.items():
+            for family in dict.fromkeys(row["family"] for row in by_suite[suite]):
+                score = _family(held_out, suite, model, family)
+                found.setdefault(suite, {}).setdefault(family, {})[model] = score
+    return found
+
+
+def _family(held_out: HeldOut, suite: str, model: str, family: str) -> FamilyScore:
+    items = held_out.items(suite, model)
+    of_family = [items[row["item_id"]] for row in held_out.rows[model][suite] if row["family"] == family]
+    return FamilyScore(
+        n=len(of_family),
+        accuracy={
+            metric: math.fsum(one.value(metric, held_out.samples) for one in of_family) / len(of_family)
+            for metric in held_out.metrics
         },
-        "average": accuracies.average({BEGUN: found[BEGUN]}, names, preset).get(BEGUN),
-        "elicited": accuracies.gains(found, "base", BEGUN, names, preset),
-        "beyond": accuracies.gains(found, BEGUN, last, names, preset),
-    }
-
-
-def _families(scores: Scores, names: Sequence[str], suites: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for suite in suites:
-        for model, by_suite in scores.items():
-            for item in by_suite[suite].values():
-                found.setdefault(suite, {}).setdefault(item.row["family"], {}).setdefault(model, []).append(
-                    item.outcomes
-                )
-    return {
-        suite: {
-            family: {
-                model: {
-                    "n": len(rows),
-                    **{name: math.fsum(row[name] for row in rows) / len(rows) for name in names},
-                }
-                for model, rows in models.items()
-            }
-            for family, models in families.items()
-        }
-        for suite, families in found.items()
-    }
+    )
 
 
 def _hard_families(suites: Sequence[str]) -> list[str]:
@@ -158,22 +168,6 @@ def _hard_families(suites: Sequence[str]) -> list[str]:
     from vzero.pocket.families import FAMILIES
 
     return sorted(name for name, family in FAMILIES.items() if family.hard)
-
-
-def _flips(scores: Scores) -> dict[str, Any]:
-    """By model and suite, the items whose greedy answer changed sides against the base."""
-    rows = accuracies.rows_of(scores)
-    if "base" not in rows:
-        return {}
-    return {
-        model: {
-            suite: curves.flips(rows["base"][suite], by_suite[suite])
-            for suite in by_suite
-            if rows["base"].get(suite)
-        }
-        for model, by_suite in rows.items()
-        if model != "base"
-    }
 
 
 def _expected(preset: Preset) -> dict[str, int]:
@@ -192,105 +186,68 @@ def _expected(preset: Preset) -> dict[str, int]:
     }
 
 
-def _claims(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What this run alone says of every claim on file."""
-    from harness.analysis.groups import groups
-    from harness.analysis.load import DEFAULT_ARM, Loaded
-    from harness.analysis.verdicts import verdicts
-
-    name = found.get("arm") or DEFAULT_ARM
-    run = Loaded("this run", name, found["seed"], found, item_outcomes.decode(found["items"]), Path())
-    return verdicts(groups([run]), list(found["suites"]), found["metrics"][0])
-
-
-def _images(run: Run) -> dict[str, Any] | None:
-    stage = run.stages.get("00-images")
-    if stage is None:
-        return None
-    skipped = (stage.json("skipped.json") or {"skipped": []})["skipped"]
-    return {
-        "source": "pocket" if run.preset.images.source == "pocket" else "folder",
-        "used": len(stage.rows("images.jsonl")),
-        "skipped": len(skipped),
-    }
-
-
-def _ground_truth(run: Run) -> dict[str, Any]:
-    found = {}
-    images = run.stages.get("00-images")
-    for written in run.of_kind("write-questions"):
-        questions = written.rows("questions.jsonl")
-        labelled = run.of_iteration("label", written.stage.iteration)
-        truths = (
-            ground_truth.pocket_truths(images.folder, questions)
-            if images and images.has("ground_truth.jsonl")
-            else None
-        )
-        found[str(written.stage.iteration)] = ground_truth.measure(
-            questions, labelled.rows("labels.jsonl") if labelled else None, truths
-        )
-    return found
-
-
-def _training(stage: SealedStage) -> dict[str, Any]:
-    """Steps of a training stage and, of each logged number, its mean over the first and over the last eighth
-    of them."""
+def _training(stage: SealedStage) -> Training:
     rows = stage.rows("metrics.jsonl")
     eighth = max(1, len(rows) // 8)
-    names = [
-        name
-        for name in dict.fromkeys(key for row in rows for key in row)
-        if name not in ("step", "generation")
-    ]
-    return {
-        "steps": len(rows),
-        "iteration": stage.stage.iteration,
-        **{
-            name: {"first": _mean(rows[:eighth], name), "last": _mean(rows[-eighth:], name)} for name in names
+    names = dict.fromkeys(key for row in rows for key in row if key not in ("step", "generation"))
+    return Training(
+        iteration=stage.stage.iteration,
+        steps=len(rows),
+        metrics={
+            name: FirstLast(first=_mean(rows[:eighth], name), last=_mean(rows[-eighth:], name))
+            for name in names
         },
-    }
+    )
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+def _mean(rows: Sequence[Row], name: str) -> float | None:
     values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
     return math.fsum(values) / len(values) if values else None
 
 
-def _warnings(found: Mapping[str, Any], scores: Scores, preset: Preset) -> list[str]:
+def _warnings(preset: Preset, found: Results, held_out: HeldOut) -> list[str]:
     notes = []
-    if preset.evaluation.limit and found["lenses"]:
+    if preset.evaluation.limit and found.scorings:
         notes.append(
-            f"Only the first {preset.evaluation.limit} rows of each part of a suite were asked (evaluation.limit)."
+            f"Only the first {preset.evaluation.limit} rows of each part of a suite were asked "
+            "(evaluation.limit)."
         )
-    for suite, models in found["suites"].items():
-        for model, measures in models.items():
-            faults = [
-                f"{entry['value']:,} of {entry['n']:,} {kind} answers {words}"
-                for what, limit, words in _FAULTS
-                for kind in ("greedy", "sampled")
-                for entry in (measures[f"{what}_{kind}"],)
-                if entry["value"] > limit * entry["n"]
-            ]
-            if faults:
+    for suite, models in found.suites.items():
+        for model, measured in models.items():
+            if faults := _faults(measured):
                 notes.append(f"{model} on {suite}: {'; '.join(faults)}.")
-            if set(scores[model][suite]) != set(
-                scores["base"].get(suite, {}) if "base" in scores else scores[model][suite]
-            ):
+            if BASE in found.models and set(held_out.items(suite, model)) != set(held_out.items(suite, BASE)):
                 notes.append(
-                    f"{model} and base answered different items of {suite}; only those in common are compared."
+                    f"{model} and base answered different items of {suite}; only those in common are "
+                    "compared."
                 )
-    for number, measures in found["ground_truth"].items():
-        if (
-            measures["kept_count"] is not None
-            and measures["kept_count"] < preset.solver.grpo.prompts_per_step
-        ):
-            notes.append(
-                f"Iteration {number} kept {measures['kept_count']} questions, fewer than one Solver step takes."
-            )
-    return notes
+    return notes + _starved(found.ground_truth, preset.solver.grpo.prompts_per_step)
 
 
-def rounded(value: Any) -> Any:
+def _faults(measured: Measured) -> list[str]:
+    return [
+        f"{count.value:,} of {count.n:,} {kind} answers {words}"
+        for fault, words in _FAULTS.items()
+        for kind in ("greedy", "sampled")
+        if (count := measured.counted(fault, kind)) and count.value > MOST_FAULTS * count.n
+    ]
+
+
+def _starved(iterations: Mapping[int, GroundTruth], least: int) -> list[str]:
+    return [
+        f"Iteration {number} kept {one.kept_count} questions, fewer than one Solver step takes."
+        for number, one in iterations.items()
+        if one.kept_count is not None and one.kept_count < least
+    ]
+
+
+def _published_warnings(run: Run, found: Results) -> list[str]:
+    base = [one for one in run.of_kind("evaluate") if model_name(one) == BASE]
+    outside = [note for one in base for note in format_gain.outside_published(one.json("evaluation.json"))]
+    return format_gain.warnings(found.scorings) + outside
+
+
+def rounded(value: object) -> object:
     """Floats to nine decimals, so that the order of a sum cannot show."""
     if isinstance(value, float):
         return round(value, 9)

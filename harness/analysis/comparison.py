@@ -1,33 +1,89 @@
-"""Runs -> the comparison, a JSON object: every number a table of arms shows.
+"""Runs -> the comparison that a table of arms shows: every checkpoint of every arm over its seeds, published
+numbers beside them, and what they say of the claims on file.
 
-``rows`` are measured here, then published, then third-party. A measured row has ``cells[suite or "average"]``
-with ``value, low, high, n, expected`` and, but for the row that is the reference, ``gain``: ``gain, low,
-high, t_low, t_high, p, p_holm, direction, detectable, by_seed, test, freedom`` (of the t interval over seeds;
-None for one seed, or where there is no spread). Shares and gains are fractions. Over several seeds intervals
-and p-values hold seeds and images to be draws from many (`harness.stats.gain_over_seeds`), and an interval is
-the wider of the two that function gives.
+Shares and gains are fractions. Over several seeds intervals and p-values hold seeds and images to be draws
+from many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
 from harness.analysis import compute_notes, published_rows
-from harness.analysis.cells import AVERAGE, BASE, cell, counts
-from harness.analysis.groups import Group, groups
+from harness.analysis.accuracies import AVERAGE, BASE
+from harness.analysis.checkpoints import Checkpoint, checkpoints
 from harness.analysis.load import Loaded
+from harness.analysis.published_rows import PublishedRow
+from harness.analysis.scores import Score, fault_shares, score
 from harness.analysis.verdicts import verdicts
-from harness.stats import holm
+from harness.claims.verdict import ClaimVerdict
+from harness.stats import Frozen, holm_corrected
 from vzero.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
+
+
+class Row(Frozen):
+    """A checkpoint of an arm, measured here.
+
+    Attributes:
+        scores: by suite, and "average" where there are several; None where it was not measured there.
+        unparsed_*, truncated_*: shares of the answers over all suites and seeds, None where unknown.
+        compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
+            they do not.
+    """
+
+    name: str
+    arm: str
+    checkpoint: str
+    model: str
+    seeds: list[int]
+    scores: dict[str, Score | None]
+    unparsed_greedy: float | None
+    unparsed_sampled: float | None
+    truncated_greedy: float | None
+    truncated_sampled: float | None
+    compute: dict[str, float]
+    compute_note: str | None
+
+    def fault(self, name: str, metric: str) -> float | None:
+        """Share of "unparsed" or "truncated" answers among those that `metric` is about."""
+        found: float | None = getattr(self, f"{name}_{'greedy' if metric == 'greedy' else 'sampled'}")
+        return found
+
+
+class RunSummary(Frozen):
+    """One of the runs compared."""
+
+    name: str
+    arm: str
+    seed: int
+    preset: str
+    model: str
+    split: str
+    complete: bool
+    missing: dict[str, str]
+    warnings: list[str]
+
+
+class Comparison(Frozen):
+    """Runs beside each other by one `metric`; gains are over `against`: "base" (each run's own) or a row."""
+
+    format: Literal[2] = FORMAT
+    metric: str
+    against: str
+    suites: list[str]
+    rows: list[Row]
+    published: list[PublishedRow]
+    claims: list[ClaimVerdict]
+    runs: list[RunSummary]
 
 
 def compare(
     runs: Sequence[Loaded], against: str = BASE, metric: str | None = None, reference: Sequence[Loaded] = ()
-) -> dict[str, Any]:
+) -> Comparison:
     """All arms of `runs` beside each other.
 
     Args:
@@ -40,91 +96,91 @@ def compare(
     """
     chosen = _metric([*runs, *reference], metric)
     own = {run.key for run in runs}
-    reference = [
-        replace(run, arm=f"{run.arm} of {run.name}") if run.key in own else run for run in reference
-    ]  # never pooled with `runs`
-    found = groups([*runs, *reference])
-    over = _reference(found, against, reference)
-    suites = list(dict.fromkeys(suite for run in (*runs, *reference) for suite in run.results["suites"]))
+    # The reference is never pooled with `runs`.
+    beside = [replace(run, arm=f"{run.arm} of {run.name}") if run.key in own else run for run in reference]
+    found = checkpoints([*runs, *beside])
+    over = _reference(found, against, beside)
+    suites = list(dict.fromkeys(suite for run in (*runs, *beside) for suite in run.results.suites))
     if not suites:
         raise InputError(
             "None of these runs has a finished suite; finish them with the commands that began them."
         )
-    rows = [_row(group, over, suites, chosen) for group in found]
-    compute_notes.beside(rows, found, over)
-    return {
-        "format": FORMAT,
-        "metric": chosen,
-        "against": over.name if over else BASE,
-        "suites": suites,
-        "rows": [*rows, *published_rows.rows(list(dict.fromkeys(group.model for group in found)), suites)],
-        "claims": verdicts(found, suites, chosen),
-        "runs": [_run(run) for run in (*runs, *reference)],
-        "pooled_from_sums": sorted({row["name"] for row in rows if row["from_sums"]}),
-    }
+    computes = compute_notes.beside(found, over)
+    return Comparison(
+        metric=chosen,
+        against=over.name if over else BASE,
+        suites=suites,
+        rows=[_row(one, over, suites, chosen, *spent) for one, spent in zip(found, computes, strict=True)],
+        published=published_rows.rows(list(dict.fromkeys(one.model for one in found)), suites),
+        claims=verdicts(found, suites, chosen),
+        runs=[_summary(run) for run in (*runs, *beside)],
+    )
 
 
 def _metric(runs: Sequence[Loaded], wanted: str | None) -> str:
-    shared = [
-        name for name in runs[0].results["metrics"] if all(name in run.results["metrics"] for run in runs)
-    ]
+    shared = [name for name in runs[0].results.metrics if all(name in run.results.metrics for run in runs)]
     if wanted is None and shared:
         return shared[0]
     if wanted not in shared:
         raise InputError(
-            f"Not every run was measured by {wanted or 'one metric'}; choose --metric from {', '.join(shared) or 'none'}."
+            f"Not every run was measured by {wanted or 'one metric'}; choose --metric from "
+            f"{', '.join(shared) or 'none'}."
         )
     return wanted
 
 
-def _reference(found: Sequence[Group], against: str, reference: Sequence[Loaded]) -> Group | None:
+def _reference(found: Sequence[Checkpoint], against: str, reference: Sequence[Loaded]) -> Checkpoint | None:
     """The row gains are taken over; None for each run's own base."""
     if reference:
-        return [group for group in found if any(run in reference for run in group.runs)][-1]
+        return [one for one in found if any(run in reference for run in one.runs)][-1]
     if against == BASE:
         return None
-    named = [
-        group for group in found if against in (group.name, group.arm, f"{group.arm} {group.checkpoint}")
-    ]
+    named = [one for one in found if against in (one.name, one.arm, f"{one.arm} {one.checkpoint}")]
     if not named:
         raise InputError(
-            f"There is no {against!r} to compare with; choose base, a run, or one of {', '.join(group.name for group in found)}."
+            f"There is no {against!r} to compare with; choose base, a run, or one of "
+            f"{', '.join(one.name for one in found)}."
         )
     return named[-1]
 
 
-def _row(group: Group, over: Group | None, suites: Sequence[str], metric: str) -> dict[str, Any]:
-    cells = {suite: cell(group, over, [suite], metric) for suite in suites}
-    if len(suites) > 1 and all(cells.values()):
-        cells[AVERAGE] = cell(group, over, suites, metric)
-    gains = {suite: found["gain"] for suite in suites if (found := cells[suite]) and found["gain"]}
-    for suite, p in holm({suite: gain["p"] for suite, gain in gains.items()}).items():
-        gains[suite]["p_holm"] = p
-        if p is None or p > 0.05:
-            gains[suite]["direction"] = "unclear"
-    return {
-        "kind": "measured",
-        "name": group.name,
-        "arm": group.arm,
-        "checkpoint": group.checkpoint,
-        "model": group.model,
-        "seeds": [run.seed for run in group.runs],
-        "cells": cells,
-        **counts(group, suites),
-        "from_sums": any(cell["from_sums"] for cell in cells.values() if cell),
-    }
+def _row(
+    checkpoint: Checkpoint,
+    over: Checkpoint | None,
+    suites: Sequence[str],
+    metric: str,
+    compute: dict[str, float],
+    compute_note: str | None,
+) -> Row:
+    scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
+    gains = holm_corrected({suite: one.gain for suite, one in scores.items() if one and one.gain})
+    for suite, gain in gains.items():
+        scores[suite] = scores[suite].model_copy(update={"gain": gain})
+    if len(suites) > 1 and all(scores.values()):
+        scores[AVERAGE] = score(checkpoint, over, suites, metric)
+    return Row(
+        name=checkpoint.name,
+        arm=checkpoint.arm,
+        checkpoint=checkpoint.checkpoint,
+        model=checkpoint.model,
+        seeds=[run.seed for run in checkpoint.runs],
+        scores=scores,
+        **fault_shares(checkpoint, suites),
+        compute=compute,
+        compute_note=compute_note,
+    )
 
 
-def _run(run: Loaded) -> dict[str, Any]:
-    results = run.results
-    return {
-        "name": run.name,
-        "arm": run.arm,
-        "seed": run.seed,
-        "preset": results.get("preset"),
-        "model": results.get("model"),
-        "split": results.get("split"),
-        "complete": results.get("complete", True),
-        "missing": dict(results.get("missing") or {}),
-        "warnings": list(results.get("warnings") or []),
-    }
+def _summary(run: Loaded) -> RunSummary:
+    found = run.results
+    return RunSummary(
+        name=run.name,
+        arm=run.arm,
+        seed=run.seed,
+        preset=found.preset,
+        model=found.model,
+        split=found.split,
+        complete=found.complete,
+        missing=found.missing,
+        warnings=found.warnings,
+    )

@@ -1,5 +1,4 @@
-"""Accuracy by number of samples: does voting help, is any answer right, and how does one answer compare. Pure
-functions of samples.jsonl.
+"""Accuracy by number of samples: does voting help, is any answer right, and how does one answer compare.
 
 Sharpening moves maj@1 (one sampled answer) up to where maj@k already was and leaves pass@k behind; learning
 lifts both.
@@ -8,13 +7,13 @@ lifts both.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
+from harness.analysis.items import ModelItems
+from harness.analysis.measures import Flips, SampleCurve
 from harness.evals.metrics import greedy_correct, majority_right, pass_at
-
-Row = Mapping[str, Any]
+from harness.runs.sealed import Row
 
 
 def majority_at(row: Row, k: int) -> float:
@@ -30,30 +29,26 @@ def majority_at(row: Row, k: int) -> float:
     return fmean(majority_right(row, [answers[(start + i) % n] for i in range(k)]) for start in starts)
 
 
-def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> dict[str, Any] | None:
-    """``{"k": [1..n], "majority": [...], "passed": [...], "greedy": share}`` averaged over suites of equal
-    weight; None without answers."""
+def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> SampleCurve | None:
+    """Averages over suites of equal weight; None where a suite has no answers."""
     if not suites or not all(suites.values()):
         return None
     ks = list(range(1, samples + 1))
-    return {
-        "k": ks,
-        "majority": [_mean(suites, lambda row, k=k: majority_at(row, k)) for k in ks],
-        "passed": [_mean(suites, lambda row, k=k: pass_at(row, k)) for k in ks],
-        "greedy": _mean(suites, lambda row: float(greedy_correct(row))),
-    }
+    return SampleCurve(
+        k=ks,
+        majority=[_mean(suites, lambda row, k=k: majority_at(row, k)) for k in ks],
+        passed=[_mean(suites, lambda row, k=k: pass_at(row, k)) for k in ks],
+        greedy=_mean(suites, lambda row: float(greedy_correct(row))),
+    )
 
 
-def _mean(suites: Mapping[str, Sequence[Row]], measure: Any) -> float:
+def _mean(suites: Mapping[str, Sequence[Row]], measure: Callable[[Row], float]) -> float:
     return fmean(math.fsum(measure(row) for row in rows) / len(rows) for rows in suites.values())
 
 
-def flips(base: Sequence[Row], other: Sequence[Row]) -> dict[str, Any]:
-    """Greedy answers that changed sides between two models on the same items: ids that went wrong -> right
-    and right -> wrong."""
-    before = {row["item_id"]: greedy_correct(row) for row in base}
-    after = {row["item_id"]: greedy_correct(row) for row in other}
-    common = [item for item in before if item in after]
-    gained = [item for item in common if after[item] and not before[item]]
-    lost = [item for item in common if before[item] and not after[item]]
-    return {"items": len(common), "gained": gained, "lost": lost}
+def flips(base: ModelItems, other: ModelItems) -> Flips:
+    """Greedy answers that changed sides between two models on the same items."""
+    common = [item for item in base if item in other]
+    gained = [item for item in common if other[item].greedy and not base[item].greedy]
+    lost = [item for item in common if base[item].greedy and not other[item].greedy]
+    return Flips(items=len(common), gained=gained, lost=lost)

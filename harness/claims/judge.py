@@ -67,11 +67,13 @@ def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
     found = []
     if measured.parse_rate < MIN_PARSED:
         found.append(
-            f"only {_percent(measured.parse_rate)} of the answers could be read (at least {_percent(MIN_PARSED)} needed)"
+            f"only {_percent(measured.parse_rate)} of the answers could be read (at least "
+            f"{_percent(MIN_PARSED)} needed)"
         )
     if measured.truncation_rate > MAX_TRUNCATED:
         found.append(
-            f"{_percent(measured.truncation_rate)} of the answers were truncated (at most {_percent(MAX_TRUNCATED)} allowed)"
+            f"{_percent(measured.truncation_rate)} of the answers were truncated (at most "
+            f"{_percent(MAX_TRUNCATED)} allowed)"
         )
     if measured.n < measured.expected:
         found.append(f"partial suite: {measured.n} of {measured.expected} items scored")

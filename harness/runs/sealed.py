@@ -16,6 +16,9 @@ from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan
 
 
+Row = Mapping[str, Any]  # of a JSONL file
+
+
 @dataclass(frozen=True)
 class SealedStage:
     """One finished stage. Files are checked against the manifest's hash when they are read."""
@@ -33,13 +36,13 @@ class SealedStage:
         """Whether the stage made a file of this name."""
         return name in self.manifest["files"]
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> list[Row]:
         """A JSONL file of the stage; empty where it made none of that name.
 
         Raises:
             InputError: it is not the file that was sealed.
         """
-        return artefacts.read_jsonl(self._checked(name)) if self.has(name) else []
+        return [*artefacts.read_jsonl(self._checked(name))] if self.has(name) else []
 
     def json(self, name: str) -> Any:
         """A JSON file of the stage; None where it made none of that name. Raises as `rows`."""

@@ -187,21 +187,29 @@ def _detectable(low: float | None, high: float | None, level: float) -> float | 
 
 
 def mean_interval(
-    suites: Sequence[Sequence[tuple[Sequence[float], Sequence[Hashable]]]],
+    suites: Sequence[Sequence[Mapping[str, tuple[str, float]]]],
     seed: int,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Mean outcome over suites and seeds, ``suites[suite][seed]`` = (values, images), with its interval:
-    Wilson's for 0/1 outcomes of one seed and suite with one item per image, else as for a gain over 0."""
-    pairs = [[Pairs([0.0] * len(values), values, images) for values, images in seeds] for seeds in suites]
-    gain = gain_over_seeds(pairs, seed, level, resamples)
+    """Mean value over suites and seeds, ``suites[suite][seed]`` = item -> (image, value), with its interval:
+    Wilson's for 0/1 values of one seed and suite with one item per image, else as for a gain over zeros.
+
+    Raises:
+        ValueError: the seeds of a suite do not hold the same items.
+    """
+    gain = gain_over_seeds([[_over_zeros(run) for run in seeds] for seeds in suites], seed, level, resamples)
     low, high = gain.low, gain.high
     if gain.test == "mcnemar":
         low, high = wilson(round(gain.gain * gain.n), gain.n, level)
     elif low is not None and high is not None:
         low, high = max(low, 0.0), min(high, 1.0)
     return Interval(value=gain.gain, low=low, high=high, n=gain.n)
+
+
+def _over_zeros(items: Mapping[str, tuple[str, float]]) -> Pairs:
+    values, images = [value for _, value in items.values()], [image for image, _ in items.values()]
+    return Pairs([0.0] * len(values), values, images)
 
 
 def _binary(pairs: Pairs) -> bool:
