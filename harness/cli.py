@@ -22,7 +22,6 @@ from harness.commands import (
     profile,
     reproduce,
     score,
-    seeds,
     table,
     train,
 )
@@ -124,7 +123,6 @@ for command in (
     evaluate.evaluate,
     fetch.fetch,
     score.score,
-    seeds.seeds,
     profile.profile,
     audit.audit,
     table.table,

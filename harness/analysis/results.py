@@ -127,9 +127,7 @@ def parse_results(found: object, name: str) -> Results:
     """
     stated = found.get("format") if isinstance(found, dict) else None
     if isinstance(stated, int) and stated != FORMAT:
-        raise InputError(
-            f"{name} is of format {stated}, this version reads {FORMAT}; make it again."
-        )
+        raise InputError(f"{name} is of format {stated}, this version reads {FORMAT}; make it again.")
     try:
         return Results.model_validate(found)
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def reproduce(
         folder = options.run_folder(out, resolved)
         finished = _run(runner, resolved, folder)
         if json:
-            print(json_format.dumps(finished.results, indent=2))
+            print(finished.results.model_dump_json(indent=2))
         else:
             print_summary(folder, terminal)
 
@@ -121,19 +121,19 @@ def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | No
 def _grid(
     runner: Runner, base: Preset, arms: str | None, seeds: list[int], out: Path | None, json: bool
 ) -> None:
-    from harness.analysis.compute import differences
     from harness.runs.grid import Grid, grid_runs
     from harness.runs.grid_table import grid_table
     from harness.tables import terminal
     from vzero.arms import REFERENCE, chosen
 
-    def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
-        return _run(runner, preset, run, shared).results["compute"]
+    def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
+        compute = _run(runner, preset, run, shared).results.compute
+        return compute.flat() if compute else {}
 
     single = options.run_folder(None, base)
     folder = out or single.with_name(f"{single.name}-arms")
     wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
-    grid = Grid(folder, base, run_one, differences, lambda text: options.say(text, runner.terminal))
+    grid = Grid(folder, base, run_one, lambda text: options.say(text, runner.terminal))
     index = grid.run(wanted, runner.fresh)
     if json:
         print(index.model_dump_json(indent=2, exclude_none=True))

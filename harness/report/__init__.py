@@ -1,6 +1,6 @@
 """Reports: pure renderers over one results object.
 
-    finish(run)                  results.json, report.md, report.html, and the ledger entries behind them
+    finish(run)                  results.json, report.md, report.html,
     print_summary(run, console)  the same results as tables in the terminal
 
 `words` says how numbers and findings are written, `tables` holds the tables as data, `charts` draws,
@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from harness.analysis.results import Results
 
 RESULTS, MARKDOWN, HTML = "results.json", "report.md", "report.html"
 
@@ -24,7 +26,7 @@ RESULTS, MARKDOWN, HTML = "results.json", "report.md", "report.html"
 class Finished:
     """The results object and the files written, by name."""
 
-    results: Mapping[str, Any]
+    results: Results
     paths: Mapping[str, Path]
 
 
@@ -34,20 +36,20 @@ def finish(run: Path) -> Finished:
     Raises:
         InputError: `run` is no run directory, or a sealed file in it was changed.
     """
-    from harness.analysis.record import record
-    from harness.analysis.results import build
+    from harness.analysis.build import build
+    from harness.analysis.results import write_results
     from harness.report import html, markdown
+    from harness.report.before import as_before
     from harness.report.collect import collect
     from harness.runs.sealed import read_run
     from vzero.runtime import artefacts
 
     found = read_run(run)
     results = build(found)
-    material = collect(found)
-    record(found, results)
-    artefacts.write_json(run / RESULTS, results)
-    artefacts.write_text(run / MARKDOWN, markdown.render(results, material))
-    artefacts.write_text(run / HTML, html.render(results, material))
+    before, material = as_before(results), collect(found)
+    write_results(run / RESULTS, results)
+    artefacts.write_text(run / MARKDOWN, markdown.render(before, material))
+    artefacts.write_text(run / HTML, html.render(before, material))
     return Finished(results, {name: run / name for name in (HTML, MARKDOWN, RESULTS)})
 
 
@@ -57,13 +59,12 @@ def print_summary(run: Path, console: Console) -> None:
     Raises:
         InputError: there is no results.json yet.
     """
+    from harness.analysis.results import read_results
     from harness.report import terminal
+    from harness.report.before import as_before
     from vzero.errors import InputError
-    from vzero.runtime import artefacts
 
-    try:
-        results = artefacts.read_json(run / RESULTS)
-    except FileNotFoundError:
-        raise InputError(f"{run} has no {RESULTS} yet; run the experiment first.") from None
-    terminal.show(results, console)
+    if not (run / RESULTS).exists():
+        raise InputError(f"{run} has no {RESULTS} yet; run the experiment first.")
+    terminal.show(as_before(read_results(run / RESULTS)), console)
     terminal.show_paths([run / name for name in (HTML, MARKDOWN, RESULTS)], console)

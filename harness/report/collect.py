@@ -117,7 +117,7 @@ def _of_iteration(
     states = {row["question_id"]: _state(row, labels.get(row["question_id"])) for row in questions}
     chosen = spread(states, quota)
     rows = [row for row in questions if row["question_id"] in chosen]
-    truths = (pocket_truths(images.folder, rows) if images.has("ground_truth.jsonl") else None) or {}
+    truths = pocket_truths(run, [row for row in rows if row["valid"]]) or {}
     votes: dict[str, list[Mapping[str, Any]]] = {}
     for vote in labelled.rows("votes.jsonl") if labelled else []:
         if vote["question_id"] in chosen:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from harness.analysis.results import read_results
 from harness.report import RESULTS
-from harness.runs.sealed import read_run
+from harness.report.before import as_before
 from harness.report.words import interval, metric_label, percent, points
+from harness.runs.sealed import read_run
 from vzero import __version__
 from vzero.config import Preset
 from vzero.errors import InputError
@@ -52,7 +54,7 @@ def prepare(run: Path, role: str, iteration: int | None) -> Export:
             f"{run} has no finished {role}{wanted} ({found.preset.iterations} planned); run it to there first."
         )
     made = done[-1]
-    results = artefacts.read_json(run / RESULTS) if (run / RESULTS).exists() else None
+    results = as_before(read_results(run / RESULTS)) if (run / RESULTS).exists() else None
     return Export(
         made.stage,
         made.manifest,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.comparison import Comparison
 from harness.report import compared
+from harness.report.before import comparison_as_before
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +19,12 @@ SUITE_WIDTH, ARM_WIDTH = 16, 16  # columns of a terminal
 BESIDE = 4  # the last columns, which stand in a table of their own in a terminal
 
 
-def render(comparison: Mapping[str, Any], name: str, folders: Sequence[Path] = ()) -> str:
+def render(found: Any, name: str, folders: Sequence[Path] = ()) -> str:
     """The text of one format: "md", "latex", "csv", "json" or "html". `folders` are the runs', for curves on
     the page."""
-    if name == "json":
-        return json.dumps(comparison, indent=2, allow_nan=False) + "\n"
+    if name == "json" and isinstance(found, Comparison):
+        return found.model_dump_json(indent=2) + "\n"
+    comparison = _dictionary(found)
     if name == "csv":
         from harness.report import sheet
 
@@ -47,6 +49,10 @@ def render(comparison: Mapping[str, Any], name: str, folders: Sequence[Path] = (
     )
 
 
+def _dictionary(found: Any) -> Any:
+    return comparison_as_before(found) if isinstance(found, Comparison) else found
+
+
 def write(text: str, path: Path) -> None:
     """Write a file whole or not at all.
 
@@ -64,11 +70,12 @@ def write(text: str, path: Path) -> None:
         raise InputError(f"Cannot write {path}: {error.strerror}; choose another --out.") from None
 
 
-def show(comparison: Mapping[str, Any], console: Console) -> None:
+def show(found: Any, console: Console) -> None:
     """The table in the terminal, in parts as wide as it is, then the losses and the claims that were
     measured."""
     from harness.report import terminal
 
+    comparison = _dictionary(found)
     suites = list(comparison["suites"])
     each = max(1, (console.width - ARM_WIDTH) // SUITE_WIDTH - 1)
     for start in range(0, len(suites), each):

@@ -8,9 +8,8 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training
+from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training, words
 from harness.report.collect import Material
-from harness.report import words
 
 PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from harness.runs.folder import RECORD, Busy, locked, prepare
 from harness.runs.shared_stages import SharedStages
@@ -34,8 +34,8 @@ INDEX, SHARED = "grid.json", "stages-shared"
 PAUSE = 5.0  # seconds between two looks at runs that other processes work on
 INDEX_PATIENCE = 60.0  # seconds to wait for another process to write the index, which takes it milliseconds
 
-Counts = Mapping[str, JsonValue]  # what a run cost: see `harness.analysis.compute`
-Differences = dict[str, dict[str, int | float | None]]  # dotted count -> value, reference, ratio
+Counts = Mapping[str, int]  # what a run cost: see `harness.analysis.measures.Compute`
+Differences = dict[str, dict[str, int | float | None]]  # name of a count -> value, reference, ratio
 RunOne = Callable[
     [Path, Preset, SharedStages], Counts
 ]  # (run directory, preset, store); raises as `run_plan`
@@ -50,7 +50,7 @@ class GridEntry(BaseModel):
     seed: int
     state: State
     reason: str | None = None
-    compute: dict[str, JsonValue] | None = None
+    compute: dict[str, int] | None = None
     compute_differs: Differences | None = None
 
 
@@ -92,14 +92,12 @@ class Grid:
     Attributes:
         base: the preset that arms and seeds change.
         run_one: brings one run to its results, and says what it cost.
-        differences: of what a run cost from what its reference did.
         say: told what happens, as sentences.
     """
 
     folder: Path
     base: Preset
     run_one: RunOne
-    differences: Callable[[Counts, Counts], Differences]
     say: Callable[[str], None]
 
     def run(self, wanted: Sequence[GridRun], fresh: bool) -> GridIndex:
@@ -203,7 +201,7 @@ class Grid:
         runs: Sequence[GridRun],
         state: State,
         reason: str | None = None,
-        compute: dict[str, JsonValue] | None = None,
+        compute: dict[str, int] | None = None,
         keep: bool = False,
     ) -> None:
         """Write the state of some runs into the index (with `keep`, only of those that are not in it yet),
@@ -218,9 +216,22 @@ class Grid:
             for entry in entries.values():
                 reference = entries.get(f"{REFERENCE}/seed-{entry.seed}")
                 if entry.compute and reference and reference.compute:
-                    entry.compute_differs = self.differences(entry.compute, reference.compute)
+                    entry.compute_differs = differences(entry.compute, reference.compute)
             index = GridIndex(preset=self.base.name, runs=dict(sorted(entries.items(), key=_order)))
             artefacts.write_json(self.folder / INDEX, index.model_dump(mode="json", exclude_none=True))
+
+
+def differences(ours: Counts, reference: Counts) -> Differences:
+    """Where what two runs cost differs; the ratio is None over nothing."""
+    return {
+        name: {
+            "value": count,
+            "reference": reference[name],
+            "ratio": round(count / reference[name], 4) if reference[name] else None,
+        }
+        for name, count in ours.items()
+        if count != reference.get(name)
+    }
 
 
 def _order(item: tuple[str, GridEntry]) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from vzero.runtime import artefacts
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan
 
-
 Row = Mapping[str, Any]  # of a JSONL file
 
 

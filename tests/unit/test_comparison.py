@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.analysis.comparison import compare
+from harness.analysis import comparison
+from harness.analysis.items import Outcomes, decode, encode, outcomes_of
 from harness.analysis.load import load
-from harness.analysis.outcomes import decode, encode
+from harness.analysis.measures import SuiteItems
 from harness.analysis.verdicts import verdicts
 from harness.report import compared, formats, plots
+from harness.report.before import comparison_as_before
 from harness.report.sheet import guarded
 from vzero.errors import InputError
 from vzero.runtime import artefacts
@@ -30,6 +32,14 @@ from vzero.runtime import artefacts
 HOSTILE = (
     "=cmd|'/c calc'!A1 <script>alert(1)</script> \\input{/etc/passwd} & % $x_1^2$ #~ {\u202e} | `x` \x1b[31m"
 )
+
+
+def compare(*arguments: Any, **options: Any) -> Any:
+    return comparison_as_before(comparison.compare(*arguments, **options))
+
+
+def decoded(items: Any) -> Outcomes:
+    return decode({suite: SuiteItems.model_validate(block) for suite, block in items.items()})
 
 
 def row(suite: str, item: int, right: bool, image: str | None = None) -> dict[str, Any]:
@@ -42,6 +52,10 @@ def row(suite: str, item: int, right: bool, image: str | None = None) -> dict[st
         "greedy": answer,
         "sampled": [answer] * 2,
     }
+
+
+def interval(values: Sequence[int]) -> dict[str, Any]:
+    return {"value": float(np.mean(values)), "low": None, "high": None, "n": len(values)}
 
 
 def results(
@@ -60,6 +74,7 @@ def results(
         for name in ("unparsed_greedy", "unparsed_sampled", "truncated_greedy", "truncated_sampled")
     }
     return {
+        "format": 2,
         "preset": "p",
         "arm": arm,
         "seed": seed,
@@ -71,17 +86,14 @@ def results(
         "suites": {
             suite: {
                 model: {
-                    "greedy": {
-                        "value": float(np.mean(answers[model][suite])),
-                        "n": len(answers[model][suite]),
-                    },
+                    "accuracy": {"greedy": interval(answers[model][suite])},
                     **counts,
                 }
                 for model in answers
             }
             for suite in suites
         },
-        "items": encode(rows, suites),
+        "items": {suite: one.model_dump() for suite, one in encode(outcomes_of(rows), suites).items()},
         **more,
     }
 
@@ -115,7 +127,8 @@ def test_items_survive_the_file_and_missing_ones_stay_missing() -> None:
         "base": {"a": [row("a", 0, True), row("a", 1, False, "shared"), row("a", 2, True, "shared")]},
         "S1": {"a": [row("a", 1, True, "shared")]},
     }
-    found = decode(json.loads(json.dumps(encode(rows, ["a"]))))
+    stored = {suite: one.model_dump() for suite, one in encode(outcomes_of(rows), ["a"]).items()}
+    found = decoded(json.loads(json.dumps(stored)))
     assert {item: one.greedy for item, one in found["a"]["base"].items()} == {
         "a-0": True,
         "a-1": False,
@@ -134,8 +147,8 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
     differences = np.array(
         [
             [
-                one.greedy - decode(r["items"])["a"]["base"][item].greedy
-                for item, one in decode(r["items"])["a"]["S1"].items()
+                one.greedy - decoded(r["items"])["a"]["base"][item].greedy
+                for item, one in decoded(r["items"])["a"]["S1"].items()
             ]
             for r in loaded
         ],
@@ -276,11 +289,9 @@ def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, v
         found["metrics"] = ["greedy", "sampled", "maj@2"]
         for models in found["suites"].values():
             for one in models.values():
-                one |= {
-                    "sampled": one["greedy"],
-                    "maj@2": one["greedy"],
-                    "unparsed_sampled": {"value": int(metric == "sampled"), "n": 2},
-                }
+                greedy = one["accuracy"]["greedy"]
+                one["accuracy"] |= {"sampled": greedy, "maj@2": greedy}
+                one["unparsed_sampled"] = {"value": int(metric == "sampled"), "n": 2}
         artefacts.write_json(path, found)
     (claim,) = (
         one
@@ -367,27 +378,6 @@ def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtract
     ]
 
 
-def test_older_results_without_items_are_pooled_from_their_sums() -> None:
-    committed = Path(__file__).parents[2] / "results" / "pocket" / "arms" / "v-zero"
-    folders = list(committed.glob("seed-*"))
-    stripped = [dict(artefacts.read_json(one / "results.json"), items={}) for one in folders]
-    from harness.analysis.load import Loaded
-
-    found = compare(
-        [Loaded(one.name, "v-zero", r["seed"], r, {}, one) for one, r in zip(folders, stripped, strict=True)]
-    )
-    gain = next(one for one in found["rows"] if one["name"] == "v-zero S2")["cells"]["average"]["gain"]
-    stated = [r["gains"]["S2"]["average"]["greedy"]["gain"] for r in stripped]
-    seeds_alone = np.std(stated, ddof=1) / np.sqrt(
-        len(stated)
-    )  # what the images add, and Student's t, can only widen it
-    assert gain["gain"] == pytest.approx(np.mean(stated)) and found["pooled_from_sums"]
-    assert (
-        gain["low"] < np.mean(stated) - 1.96 * seeds_alone
-        and gain["high"] > np.mean(stated) + 1.96 * seeds_alone
-    )
-
-
 def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, runs: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no results\.json"):
@@ -469,8 +459,9 @@ def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Pa
 
 
 def test_markdown_and_json_say_the_same(runs: Path) -> None:
-    found = compare(load([runs]))
-    assert json.loads(formats.render(found, "json")) == found
+    typed = comparison.compare(load([runs]))
+    assert comparison.Comparison.model_validate_json(formats.render(typed, "json")) == typed
+    found = comparison_as_before(typed)
     text = formats.render(found, "md")
     for one in found["rows"]:
         for cell in one["cells"].values():
@@ -478,7 +469,7 @@ def test_markdown_and_json_say_the_same(runs: Path) -> None:
 
 
 def test_verdicts_of_nothing_are_all_not_run() -> None:
-    assert {one["verdict"] for one in verdicts([], [], "greedy")} == {"NOT RUN"}
+    assert {one.verdict.value for one in verdicts([], [], "greedy")} == {"NOT RUN"}
 
 
 def evaluation(folder: Path, model: str, right: Sequence[int], status: str = "complete") -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.compute import compute, trained_on
+from harness.analysis.compute import compute
+from harness.analysis.ground_truth import trained_on
 from harness.runs.sealed import read_run
 from vzero.pocket.ground_truth import truth
 from vzero.pocket.world import scene_from_json
@@ -43,16 +44,16 @@ def test_what_the_solver_was_trained_on(run: Path) -> None:
         right = sum(
             one.well_posed and one.answer == row["answer"] for row, one in zip(kept, known, strict=True)
         )
-        assert found["questions"] == len(kept) > 0
-        assert found["well_posed"]["value"] == pytest.approx(sum(one.well_posed for one in known) / len(kept))
-        assert (found["label_right"]["value"], found["label_right"]["n"]) == (
+        assert found.questions == len(kept) > 0 and found.well_posed and found.label_right
+        assert found.well_posed.value == pytest.approx(sum(one.well_posed for one in known) / len(kept))
+        assert (found.label_right.value, found.label_right.n) == (
             pytest.approx(right / len(kept)),
             len(kept),
         )
-    assert set(trained_on(read_run(run))) == {"1", "2"}
+    assert set(trained_on(read_run(run))) == {1, 2}
 
 
-def test_without_a_shadow_nothing_is_known_of_the_labels(tmp_path: Path) -> None:
+def test_without_ground_truth_nothing_is_known_of_the_labels(tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "pictures").mkdir()
@@ -62,16 +63,11 @@ def test_without_a_shadow_nothing_is_known_of_the_labels(tmp_path: Path) -> None
         tmp_path / "run", images=tmp_path / "pictures", stop_after="05-train-solver-1", hostile=False
     )
     [found] = trained_on(read_run(tmp_path / "run")).values()
-    assert found["questions"] > 0 and found["well_posed"] is None and found["label_right"] is None
+    assert found.questions > 0 and found.well_posed is None and found.label_right is None
 
 
 def test_an_unfinished_run_counts_what_is_there(tmp_path: Path) -> None:
     synthetic.make(tmp_path, stop_after="03-write-questions-1", hostile=False)
     found = compute(read_run(tmp_path))
-    assert (
-        found["images"] == 96
-        and found["written"] == 96
-        and found["steps"]["solver"] == 0
-        and found["votes"]["label"] == 0
-    )
+    assert (found.images, found.written, found.steps.solver, found.votes.label) == (96, 96, 0, 0)
     assert trained_on(read_run(tmp_path)) == {}

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from harness.analysis import alarms, curves
+from harness.analysis.items import Outcome
+from harness.analysis.measures import Flips, GroundTruth, Rate
 from harness.evals.metrics import majority_correct
 
 
@@ -46,32 +48,39 @@ def test_passed_is_the_share_of_subsets_with_a_right_answer() -> None:
         np.mean([0 in chosen or 3 in chosen for chosen in combinations(range(4), k)]) / 2
         for k in (1, 2, 3, 4)
     ]
-    assert found["passed"] == pytest.approx(expected) and found["greedy"] == 0.5
+    assert found.passed == pytest.approx(expected) and found.greedy == 0.5
     assert curves.by_k({"s": [row("A")], "t": []}, 1) is None
 
 
 def test_flips_by_hand() -> None:
-    base = [
-        row("A", item="kept"),
-        row("A", item="lost"),
-        row("B", item="gained"),
-        row("B", item="never"),
-        row("A", item="gone"),
-    ]
-    other = [row("A", item="kept"), row("B", item="lost"), row("A", item="gained"), row("C", item="never")]
-    assert curves.flips(base, other) == {"items": 4, "gained": ["gained"], "lost": ["lost"]}
+    def items(**right: bool) -> dict[str, Outcome]:
+        return {name: Outcome(name, greedy, greedy, 0) for name, greedy in right.items()}
+
+    base = items(kept=True, lost=True, gained=False, never=False, gone=True)
+    other = items(kept=True, lost=False, gained=True, never=False)
+    assert curves.flips(base, other) == Flips(items=4, gained=["gained"], lost=["lost"])
 
 
-def measures(**changes: Any) -> dict[str, Any]:
+def measures(**changes: Any) -> GroundTruth:
     even = {"A": 25, "B": 25, "C": 25, "D": 25}
-    healthy = {
-        "valid": {"value": 1.0, "n": 100},
-        "letters_intuitive": even,
-        "letters_majority": even,
-        "effective_families": 10.0,
-    }
+    rate = Rate(value=1.0, n=100)
     rates = {"duplicates": 0.1, "kept": 0.5, "mean_dual_track": 0.2, "intuitive_accuracy": 0.7}
-    return {**healthy, **{name: {"value": value} for name, value in rates.items()}, **changes}
+    healthy = GroundTruth(
+        written=100,
+        valid=rate,
+        truncated=rate,
+        distinct=rate,
+        letters_intuitive=even,
+        letter_entropy_intuitive=None,
+        letters_majority=even,
+        effective_families=10.0,
+        **{name: Rate(value=value, n=100) for name, value in rates.items()},
+    )
+    return healthy.model_copy(update=changes)
+
+
+def rate(value: float | None, n: int = 100) -> Rate:
+    return Rate(value=value, n=n)
 
 
 @pytest.mark.parametrize(
@@ -79,28 +88,28 @@ def measures(**changes: Any) -> dict[str, Any]:
     [
         ("one-letter-intuition", {"letters_intuitive": {"A": 5, "B": 3, "C": 0, "D": 92}}),
         ("one-letter-labels", {"letters_majority": {"A": 61, "B": 13, "C": 13, "D": 13}}),
-        ("duplicates", {"duplicates": {"value": 0.51}}),
+        ("duplicates", {"duplicates": rate(0.51)}),
         ("few-families", {"effective_families": 2.4}),
         ("families-halved", {"effective_families": 4.9}),
-        ("starved-filter", {"kept": {"value": 0.09}}),
-        ("yield-halved", {"kept": {"value": 0.24}}),
-        ("reward-without-yield", {"mean_dual_track": {"value": 0.3}, "kept": {"value": 0.39}}),
-        ("intuition-below-chance", {"intuitive_accuracy": {"value": 0.2}}),
+        ("starved-filter", {"kept": rate(0.09)}),
+        ("yield-halved", {"kept": rate(0.24)}),
+        ("reward-without-yield", {"mean_dual_track": rate(0.3), "kept": rate(0.39)}),
+        ("intuition-below-chance", {"intuitive_accuracy": rate(0.2)}),
     ],
 )
-def test_each_rule_rings_where_it_should(rule: str, now: dict[str, Any]) -> None:
-    assert alarms.alarms({"1": measures(), "2": measures()}) == []
-    assert rule in {one["rule"] for one in alarms.alarms({"1": measures(), "2": measures(**now)})}
+def test_each_rule_fires_where_it_should(rule: str, now: dict[str, Any]) -> None:
+    assert alarms.alarms({1: measures(), 2: measures()}) == []
+    assert rule in {one.rule for one in alarms.alarms({1: measures(), 2: measures(**now)})}
     assert {one.name for one in alarms.RULES} >= {rule}
 
 
 def test_no_rule_speaks_of_what_was_not_measured_or_of_a_handful() -> None:
     unknown = {
-        "duplicates": {"value": None},
+        "duplicates": rate(None),
         "kept": None,
         "mean_dual_track": None,
         "intuitive_accuracy": None,
         "effective_families": None,
     }
-    assert alarms.alarms({"1": measures(), "2": measures(**unknown)}) == []
-    assert alarms.alarms({"1": measures(valid={"value": 1.0, "n": 19}, effective_families=1.0)}) == []
+    assert alarms.alarms({1: measures(), 2: measures(**unknown)}) == []
+    assert alarms.alarms({1: measures(valid=rate(1.0, 19), effective_families=1.0)}) == []

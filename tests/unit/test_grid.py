@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.compute import compute, differences
+from harness.analysis.compute import compute
 from harness.runs import grid, orchestrate
 from harness.runs.directory import opened
 from harness.runs.display import Lines
 from harness.runs.folder import Busy, locked
-from harness.runs.grid import Grid, GridRun, RunOne, grid_runs
+from harness.runs.grid import Grid, GridRun, RunOne, differences, grid_runs
 from harness.runs.grid_table import grid_table
 from harness.runs.sealed import read_run
 from harness.runs.shared_stages import SharedStages
@@ -95,19 +95,17 @@ class Runner:
         )
         run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
 
-    def __call__(self, folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
+    def __call__(self, folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         from rich.console import Console
 
         stages = plan(preset)
         with opened(folder, preset, "test") as run:
             orchestrate.run_plan(run, preset, stages, Lines(len(stages), Console(quiet=True)), shared)
-            counts = compute(read_run(folder))
-            artefacts.write_json(folder / "results.json", {"compute": counts})
-        return counts
+            return compute(read_run(folder)).flat()
 
 
 def grid_in(folder: Path, run_one: RunOne, base: Preset = BASE, say: Callable[[str], None] = print) -> Grid:
-    return Grid(folder, base, run_one, differences, say)
+    return Grid(folder, base, run_one, say)
 
 
 def go(folder: Path, runner: Runner, arms: str, seeds: int = 1) -> dict[str, Any]:
@@ -172,14 +170,18 @@ def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.Mon
     assert runs["v-zero"]["compute"] == {
         "images": 96,
         "written": 192,
-        "rollouts": {"questioner": 256, "solver": (32 + 16) * 5},
-        "votes": {"reward": 2 * 2 * 48 * 10, "label": 1800, "check": 0},
+        "rollouts.questioner": 256,
+        "rollouts.solver": (32 + 16) * 5,
+        "votes.reward": 2 * 2 * 48 * 10,
+        "votes.label": 1800,
+        "votes.check": 0,
         "imitated": 0,
-        "steps": {"questioner": 8, "solver": 7},
+        "steps.questioner": 8,
+        "steps.solver": 7,
         "tokens": 5000,
     }
     assert runs["v-zero"]["compute_differs"] == {}
-    assert runs["frozen-intuition"]["compute"]["votes"]["reward"] == 2 * 2 * 48 * 11
+    assert runs["frozen-intuition"]["compute"]["votes.reward"] == 2 * 2 * 48 * 11
     frozen = runs["frozen-questioner"]["compute_differs"]
     assert frozen["rollouts.questioner"] == {"value": 0, "reference": 256, "ratio": 0.0}
     assert frozen["steps.solver"] == {"value": 7 + 4, "reference": 7, "ratio": round(11 / 7, 4)}
@@ -191,14 +193,14 @@ def test_compute_is_counted_and_compared(tmp_path: Path, monkeypatch: pytest.Mon
         "reference": 192,
         "ratio": 0.5,
     }
-    assert runs["sft-votes"]["compute"]["rollouts"]["solver"] == 0
+    assert runs["sft-votes"]["compute"]["rollouts.solver"] == 0
     assert json.loads((tmp_path / "no-filter" / "seed-0" / "run.json").read_text())["preset"][
         "step_matched"
     ] == [40, 20]
 
 
 def test_differences_by_hand() -> None:
-    found = differences({"a": 3, "b": {"c": 0, "d": 5}}, {"a": 2, "b": {"c": 0, "d": 0}})
+    found = differences({"a": 3, "b.c": 0, "b.d": 5}, {"a": 2, "b.c": 0, "b.d": 0})
     assert found == {
         "a": {"value": 3, "reference": 2, "ratio": 1.5},
         "b.d": {"value": 5, "reference": 0, "ratio": None},
@@ -257,7 +259,7 @@ def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, monkeypatch: pyt
     runner, told = Runner(monkeypatch), []
     tries = []
 
-    def busy_twice(folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, Any]:
+    def busy_twice(folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         tries.append(folder.parent.name)
         if folder.parent.name == "zero-sum" and tries.count("zero-sum") < 3:
             raise Busy("Another run is working there.")

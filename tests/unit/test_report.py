@@ -18,11 +18,10 @@ from PIL import Image
 from rich.console import Console
 
 from harness.analysis.results import build
-from harness.report import charts, finish, held_out, markdown, print_summary
+from harness.report import charts, finish, held_out, markdown, print_summary, words
 from harness.report.collect import spread
 from harness.report.flips import choose as choose_flips
 from harness.runs.sealed import read_run
-from harness.report import words
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 

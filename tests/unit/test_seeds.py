@@ -15,9 +15,9 @@ from statistics import fmean, stdev
 
 import numpy as np
 import pytest
+from harness.analysis.seeds import summarise
 
 from harness.analysis.results import build
-from harness.analysis.seeds import summarise
 from harness.report import seeds as report
 from harness.runs.sealed import read_run
 from harness.stats import Pairs, Spread, gain_over_seeds

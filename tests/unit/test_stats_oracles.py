@@ -18,13 +18,14 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from harness.stats import (
     Pairs,
-    detectable,
-    equivalence,
+    bootstrap_interval,
+    by_image,
     gain_over_seeds,
     holm,
     mcnemar,
     mean_interval,
     paired_gain,
+    power,
     wilson,
 )
 
@@ -37,6 +38,12 @@ def pairs(difference: np.ndarray, images: list[int] | None = None) -> Pairs:
         list(difference),
         images if images is not None else list(range(len(difference))),
     )
+
+
+def two_level(suites: list[list[Pairs]], seed: int, resamples: int) -> tuple[float, float]:
+    """The bare bootstrap over seeds and images of one suite."""
+    clustered = [by_image([one.other for one in seeds], seeds[0].images) for seeds in suites]
+    return bootstrap_interval(clustered, seed, 0.95, resamples)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -68,25 +75,25 @@ def test_the_clustered_error_is_that_of_a_regression_on_a_constant() -> None:
         cov_type="cluster", cov_kwds={"groups": images}, use_t=True
     )
     assert found.gain == pytest.approx(fit.params[0]) and found.p == pytest.approx(fit.pvalues[0])
-    assert (found.normal_low, found.normal_high) == pytest.approx(tuple(fit.conf_int()[0]))
+    assert (found.t_low, found.t_high) == pytest.approx(tuple(fit.conf_int()[0]))
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.2])
 def test_equivalence_is_statsmodels_tost(shift: float) -> None:
     rng = np.random.default_rng(5)
     base, other = rng.random(150), rng.random(150) + shift
-    one = Pairs(list(base), list(other), list(range(150)))
-    assert equivalence([one], -0.1, 0.1) == pytest.approx(ttost_paired(other, base, -0.1, 0.1)[0])
-    assert equivalence([Pairs([0, 1], [1, 1], [3, 3])], -0.1, 0.1) is None
+    error = float((other - base).std(ddof=1)) / math.sqrt(150)
+    p = power.tost_p(float((other - base).mean()), error, -0.1, 0.1, 149)
+    assert p == pytest.approx(ttost_paired(other, base, -0.1, 0.1)[0])
 
 
 def test_detectable_is_the_effect_a_power_analysis_solves_for() -> None:
-    n = 800
-    half = 1.959964 * 0.4 / math.sqrt(n)
-    assert detectable(0.1 - half, 0.1 + half) == pytest.approx(
-        0.4 * TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8), rel=3e-3
-    )
-    assert detectable(None, None) is None
+    n, rng = 800, np.random.default_rng(3)
+    difference = rng.normal(0.1, 0.4, n)
+    effect = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
+    found = paired_gain([pairs(difference)], 0)
+    assert found.detectable == pytest.approx(difference.std(ddof=1) * effect, rel=0.03)
+    assert paired_gain([pairs(difference[:1])], 0).detectable is None
 
 
 def test_the_t_over_seeds_by_hand() -> None:
@@ -99,11 +106,12 @@ def test_the_t_over_seeds_by_hand() -> None:
     from scipy import stats
 
     half = stats.t.ppf(0.975, degrees) * math.sqrt(seeds + images)
-    assert (found.mean, found.t_low, found.t_high) == pytest.approx(
+    assert (found.gain, found.t_low, found.t_high) == pytest.approx(
         (0.375, 0.375 - half, 0.375 + half), abs=1e-6
     )
     assert found.p == pytest.approx(2 * stats.t.sf(0.375 / math.sqrt(seeds + images), degrees), abs=1e-6)
-    assert found.wide == (min(found.low, found.t_low), max(found.high, found.t_high))
+    low, high = two_level(suites, 0, 10_000)
+    assert (found.low, found.high) == (min(low, found.t_low), min(max(high, found.t_high), 1.0))
 
 
 def coverage(
@@ -144,10 +152,11 @@ def test_intervals_of_one_run_cover_what_they_say() -> None:
 
     def students(rng: np.random.Generator) -> tuple[float, float]:
         found = paired_gain([clustered(rng)], 0, resamples=2)
-        return found.normal_low, found.normal_high
+        return found.t_low, found.t_high
 
     def single(rng: np.random.Generator) -> tuple[float, float]:
-        found = mean_interval([(list(rng.binomial(1, 0.7, 300).astype(float)), list(range(300)))], 0)
+        drawn = rng.binomial(1, 0.7, 300).astype(float)
+        found = mean_interval([[{str(i): (str(i), float(value)) for i, value in enumerate(drawn)}]], 0)
         return found.low, found.high
 
     worlds = {
@@ -163,10 +172,12 @@ def test_intervals_of_one_run_cover_what_they_say() -> None:
 def test_intervals_over_seeds_cover_what_they_say_and_the_bare_bootstrap_of_three_seeds_does_not() -> None:
     rng, found = np.random.default_rng(13), {}
     for seeds in (3, 5, 20):
-        spreads = [gain_over_seeds(seeded(rng, seeds), world, resamples=300) for world in range(WORLDS)]
+        suites = [seeded(rng, seeds) for _ in range(WORLDS)]
+        bare = [two_level(one, world, 300) for world, one in enumerate(suites)]
+        shown = [gain_over_seeds(one, world, resamples=300) for world, one in enumerate(suites)]
         for name, (low, high) in {
-            "wide": np.transpose([s.wide for s in spreads]),
-            "two-level": np.transpose([(s.low, s.high) for s in spreads]),
+            "wide": np.transpose([(one.low, one.high) for one in shown]),
+            "two-level": np.transpose(bare),
         }.items():
             found[seeds, name] = float(np.mean((low <= 0.05) & (high >= 0.05)))
     assert all(

@@ -1,4 +1,4 @@
-"""Shadow measures on rows counted by hand."""
+"""What questions and labels were worth, on rows counted by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from harness.analysis import ground_truth
+from harness.analysis.measures import GroundTruth
+from harness.runs.sealed import Run, SealedStage
+from vzero.presets import load_preset
 from vzero.runtime import artefacts
+from vzero.selfplay import Stage
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ TRUTHS = {
 }
 
 
-def value(found: dict, name: str) -> tuple[float | None, int]:
-    return found[name]["value"], found[name]["n"]
+def value(found: GroundTruth, name: str) -> tuple[float | None, int]:
+    rate = getattr(found, name)
+    return rate.value, rate.n
 
 
 def test_measures_without_truth_by_hand():
@@ -85,8 +90,8 @@ def test_measures_without_truth_by_hand():
     assert value(found, "agreement") == (pytest.approx(1 / 5), 5)
     assert value(found, "mean_confidence") == (pytest.approx(2.4 / 5), 5)
     assert value(found, "unparsed_votes") == (pytest.approx(14 / 50), 50)
-    assert (found["kept_count"], found["no_majority"]) == (3, 1)
-    assert found["label_accuracy"] is found["well_posed"] is found["calibration"] is found["families"] is None
+    assert (found.kept_count, found.no_majority) == (3, 1)
+    assert found.label_accuracy is found.well_posed is found.calibration is found.families is None
 
 
 def test_measures_with_truth_by_hand():
@@ -101,34 +106,25 @@ def test_measures_with_truth_by_hand():
     assert value(found, "intuitive_accuracy") == (pytest.approx(2 / 4), 4)
     assert value(found, "well_posed_kept") == (pytest.approx(2 / 3), 3)
     assert value(found, "hard") == (pytest.approx(3 / 4), 4)
-    assert found["families"] == {"count": 3, "sum": 1} and found["unrecognised"] == 1
+    assert found.families == {"count": 3, "sum": 1} and found.unrecognised == 1
     expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert found["entropy_nats"] == pytest.approx(expected)
-    assert found["effective_families"] == pytest.approx(math.exp(expected))
-    rows = {row["c"]: (row["n"], row["value"], row["kept"]) for row in found["calibration"]}
+    assert found.entropy_nats == pytest.approx(expected)
+    assert found.effective_families == pytest.approx(math.exp(expected))
+    rows = {one.c: (one.n, one.value, one.kept) for one in found.calibration}
     assert rows == {0.0: (1, 0.0, 0), 0.3: (1, 1.0, 1), 0.5: (1, 0.0, 1), 1.0: (1, 1.0, 0)}
 
 
 def test_before_the_votes_only_the_questions_are_measured():
     found = ground_truth.measure(QUESTIONS, None, TRUTHS)
     assert value(found, "well_posed")[1] == 5
-    assert found["kept"] is found["label_accuracy"] is None
+    assert found.kept is found.label_accuracy is None
 
 
 def test_nothing_valid_measures_nothing():
     found = ground_truth.measure([question("1", None)], [], {})
     assert value(found, "valid") == (0.0, 1)
     assert value(found, "kept") == value(found, "label_accuracy") == (None, 0)
-    assert found["entropy_nats"] is None and found["calibration"] == []
-
-
-def test_both_branches_measure_the_same_names():
-    names = set(ground_truth.measure(QUESTIONS, LABELS, TRUTHS))
-    assert (
-        names
-        == set(ground_truth.measure(QUESTIONS, LABELS, None))
-        == set(ground_truth.measure(QUESTIONS, None, None))
-    )
+    assert found.entropy_nats is None and found.calibration == []
 
 
 def test_entropy_of_equal_shares_is_the_log_of_their_number():
@@ -141,10 +137,10 @@ def test_confidences_of_other_vote_counts_fall_in_the_nearest_tenth():
     rows = [
         (label("1", "", "A", c, False), Known("f", "A", True, None)) for c in (1 / 3, 0.35, 0.25, 0.7, 0.3)
     ]
-    assert {row["c"]: row["n"] for row in ground_truth.calibration(rows)} == {0.3: 3, 0.4: 1, 0.7: 1}
+    assert {one.c: one.n for one in ground_truth.calibration(rows)} == {0.3: 3, 0.4: 1, 0.7: 1}
 
 
-def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
+def test_pocket_truth_is_read_from_the_images_stage_and_absent_without_it(tmp_path):
     import random
 
     from vzero.pocket.families import FAMILIES, ask
@@ -157,11 +153,15 @@ def test_pocket_truth_is_read_from_the_shadow_and_absent_without_it(tmp_path):
     rows = [
         {"question_id": "1-x", "image_id": "x", "valid": True, "text": asked.text},
         {"question_id": "1-y", "image_id": "x", "valid": True, "text": "no such words"},
-        {"question_id": "1-z", "image_id": "x", "valid": False, "text": None},
     ]
-    assert ground_truth.pocket_truths(tmp_path, rows) is None
+    stage = Stage("00-images", "images", 0, {}, {})
+
+    def run() -> Run:
+        manifest = artefacts.seal(tmp_path, {})
+        return Run(tmp_path, load_preset("pocket"), {stage.name: SealedStage(stage, tmp_path, manifest)}, {})
+
+    assert ground_truth.pocket_truths(run(), rows) is None
     artefacts.write_jsonl(tmp_path / "ground_truth.jsonl", [{"image_id": "x", "scene": scene_to_json(scene)}])
-    found = ground_truth.pocket_truths(tmp_path, rows)
-    assert set(found) == {"1-x", "1-y"}
+    found = ground_truth.pocket_truths(run(), rows)
     assert (found["1-x"].answer, found["1-x"].well_posed) == (asked.gold, True)
     assert (found["1-y"].family, found["1-y"].well_posed) == (None, False)
