@@ -3,15 +3,13 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from harness.analysis.results import Results
 from harness.check.finding import Finding
 from harness.claims.judge import MAX_TRUNCATED, MIN_PARSED
 from harness.runs.sealed import Run
-
-Results = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,17 @@ class Rule:
 
 def _share(what: str, kind: str) -> Callable[[Results, str, str], float | None]:
     def measure(results: Results, model: str, suite: str) -> float | None:
-        entry = results["suites"][suite].get(model, {}).get(f"{what}_{kind}")
-        return entry["value"] / entry["n"] if entry and entry["n"] else None
+        measured = results.suites[suite].get(model)
+        count = measured.counted(what, kind) if measured else None
+        return count.value / count.n if count and count.n else None
 
     return measure
 
 
 def _missing_items(results: Results, model: str, suite: str) -> float | None:
     """Share of the suite's items that this model did not answer."""
-    expected, entry = results["expected"].get(suite), results["suites"][suite].get(model)
-    return None if not expected else 1 - (entry["greedy"]["n"] if entry else 0) / expected
+    expected, measured = results.expected.get(suite), results.suites[suite].get(model)
+    return None if not expected else 1 - (measured.accuracy["greedy"].n if measured else 0) / expected
 
 
 RULES = (
@@ -54,13 +53,13 @@ RULES = (
     ),
     Rule(
         "greedy-answers-whole",
-        "of the greedy answers were cut off",
+        "of the greedy answers were truncated",
         MAX_TRUNCATED,
         _share("truncated", "greedy"),
     ),
     Rule(
         "sampled-answers-whole",
-        "of the sampled answers were cut off",
+        "of the sampled answers were truncated",
         MAX_TRUNCATED,
         _share("truncated", "sampled"),
     ),
@@ -84,7 +83,7 @@ def findings(run: Run, results: Results) -> list[Finding]:
 
 
 def _judged(rule: Rule, results: Results) -> Finding:
-    pairs = [(model, suite) for suite in results["suites"] for model in results["models"]]
+    pairs = [(model, suite) for suite in results.suites for model in results.models]
     values = {f"{model} on {suite}": rule.measure(results, model, suite) for model, suite in pairs}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:

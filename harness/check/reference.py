@@ -16,7 +16,9 @@ from typing import Any
 from scipy.special import ndtr
 
 from harness.analysis.ground_truth import pocket_truths
-from harness.analysis.outcomes import decode
+from harness.analysis.items import decode
+from harness.analysis.measures import SuiteItems
+from harness.analysis.results import Results
 from harness.check.exact import ROLLOUTS
 from harness.check.finding import Finding
 from harness.runs.sealed import Run
@@ -24,7 +26,7 @@ from harness.stats import holm, mcnemar
 
 RINGS = 1e-3
 FORMAT = 1
-Results = Mapping[str, Any]
+Reference = Mapping[str, Any]
 
 
 def measure(run: Run, results: Results) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def measure(run: Run, results: Results) -> dict[str, Any]:
         "format": FORMAT,
         "preset": run.preset.model_dump(mode="json"),
         "made_by": next((one.manifest.get("provenance") for one in run.stages.values()), None),
-        "items": results["items"],
+        "items": {suite: one.model_dump() for suite, one in results.items.items()},
         "samples": {
             key: {"n": len(values), "mean": fmean(values), "variance": _variance(values)}
             for key, values in _samples(run).items()
@@ -50,11 +52,10 @@ def _samples(run: Run) -> dict[str, list[float]]:
     """Numbers by question, so that they are independent: confidence and, where the truth is known, the share
     of votes that are right; of the Questioner's training questions the same."""
     found: dict[str, list[float]] = {}
-    images = run.stages.get("00-images")
     for stage in run.of_kind("label"):
         rows = stage.rows("labels.jsonl")
         found[f"confidence of votes, {stage.stage.name}"] = [row["confidence"] for row in rows]
-        truths = pocket_truths(images.folder, [{**row, "valid": True} for row in rows]) if images else None
+        truths = pocket_truths(run, rows)
         found[f"votes that are right, {stage.stage.name}"] = _right(
             rows, truths, lambda row: row["question_id"]
         )
@@ -66,11 +67,10 @@ def _samples(run: Run) -> dict[str, list[float]]:
                 "question_id": f"{index}",
                 "image_id": row["prompt"],
                 "text": _question(row["text"]),
-                "valid": True,
             }
             for index, row in enumerate(rows)
         ]
-        truths = pocket_truths(images.folder, asked) if images else None
+        truths = pocket_truths(run, asked)
         found[f"votes that are right, {stage.stage.name}"] = _right(
             asked, truths, lambda row: row["question_id"]
         )
@@ -99,7 +99,7 @@ def _right(
     ]
 
 
-def findings(run: Run, results: Results, reference: Results) -> list[Finding]:
+def findings(run: Run, results: Results, reference: Reference) -> list[Finding]:
     """Every test against `reference`, an object that `measure` made."""
     if (other := _other_preset(run, reference)) is not None:
         return [
@@ -122,7 +122,7 @@ def _p(p: float) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}"
 
 
-def _other_preset(run: Run, reference: Results) -> str | None:
+def _other_preset(run: Run, reference: Reference) -> str | None:
     from vzero.presets import differences
 
     changed = differences(reference["preset"], run.preset.model_dump(mode="json"))
@@ -137,11 +137,11 @@ def _has(tree: Mapping[str, Any], dotted: str) -> bool:
     return head in tree and (not rest or (isinstance(tree[head], Mapping) and _has(tree[head], rest)))
 
 
-def _accuracies(results: Results, reference: Results) -> dict[str, tuple[float, str]]:
+def _accuracies(results: Results, reference: Reference) -> dict[str, tuple[float, str]]:
     """Greedy answers of each model to the same items, here against there: exact McNemar over all suites."""
-    ours, theirs = decode(results["items"]), decode(reference["items"])
+    ours, theirs = decode(results.items), decode(_items(reference))
     found = {}
-    for model in results["models"]:
+    for model in results.models:
         pairs = [
             (old[model][item].greedy, new[model][item].greedy)
             for suite, old in theirs.items()
@@ -160,7 +160,11 @@ def _accuracies(results: Results, reference: Results) -> dict[str, tuple[float, 
     return found
 
 
-def _means(run: Run, reference: Results) -> dict[str, tuple[float, str]]:
+def _items(reference: Reference) -> dict[str, SuiteItems]:
+    return {suite: SuiteItems.model_validate(one) for suite, one in reference["items"].items()}
+
+
+def _means(run: Run, reference: Reference) -> dict[str, tuple[float, str]]:
     """Welch's test of each sampled mean; its normal form, since samples have dozens of questions."""
     found = {}
     for key, values in _samples(run).items():

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.results import build
+from harness.analysis.build import build
 from harness.check import exact, learning, protocol, reference
 from harness.check.finding import Finding
 from harness.runs.sealed import read_run

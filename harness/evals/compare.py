@@ -4,7 +4,6 @@ format alone."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from harness.evals.catalogue import Suite
 from harness.evals.results import Scored
 from harness.evals.rows import read_pins
 from harness.evals.store import read_rows
-from harness.stats import Gain, Pairs, holm, paired_gain
+from harness.stats import Gain, Pairs, holm_corrected, paired_gain
 from vzero.errors import InputError
 from vzero.presets import differences
 from vzero.runtime.seeding import derive
@@ -48,14 +47,9 @@ def compare(base: Path, other: Path) -> dict[str, Any]:
     if not found:
         raise InputError(f"{base} and {other} have no complete suite in common; run both to their end.")
     for lens in LENSES:
-        corrected = holm({name: suite[lens]["p"] for name, suite in found.items()})
-        for name, suite in found.items():
-            gain = Gain(**suite[lens])
-            suite[lens] = {
-                **asdict(gain),
-                "p_holm": corrected[name],
-                "direction": replace(gain, p=corrected[name]).direction,
-            }
+        corrected = holm_corrected({name: Gain(**suite[lens]) for name, suite in found.items()})
+        for name, gain in corrected.items():
+            found[name][lens] = gain.model_dump()
     for suite in found.values():
         suite["format_gain"] = _only_format(suite)
     return {"base": one["model"], "other": two["model"], "suites": found}
@@ -101,10 +95,11 @@ def _suite(suite: Suite, base: Path, other: Path, seed: int) -> dict[str, Any] |
         return None
     readable = [(one, two) for one, two in pairs if _parsed(one) and _parsed(two)]
     gains = {
-        lens: asdict(_gain(pairs, lens, images, derive(seed, "against", suite.name, lens))) for lens in LENSES
+        lens: _gain(pairs, lens, images, derive(seed, "against", suite.name, lens)).model_dump()
+        for lens in LENSES
     }
     both = (
-        asdict(_gain(readable, "strict", images, derive(seed, "against", suite.name, "both")))
+        _gain(readable, "strict", images, derive(seed, "against", suite.name, "both")).model_dump()
         if readable
         else None
     )

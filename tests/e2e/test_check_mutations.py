@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from harness.analysis.results import build
+from harness.analysis.build import build
 from harness.check import check, reference
 from harness.runs.sealed import read_run
 from vzero import rewards, solver, voting

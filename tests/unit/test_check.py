@@ -15,9 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.analysis.measures import Count, Measured
+from harness.analysis.results import Results
 from harness.check import exact, formulas, learning, protocol, reference
 from harness.check.finding import all_of
 from harness.check.run import read_reference
+from harness.stats import Interval
 from vzero import rewards, voting
 from vzero.errors import InputError
 from vzero.prompts import parse_answer
@@ -143,18 +146,25 @@ def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
     assert sum(trend(0.0) is False for _ in range(100)) <= 2
 
 
-def results(unparsed: int = 0, scored: int = 100) -> dict[str, Any]:
-    counts = {
-        f"{what}_{kind}": {"value": 0, "n": 100}
-        for what in ("unparsed", "truncated")
-        for kind in ("greedy", "sampled")
-    }
-    counts["unparsed_greedy"] = {"value": unparsed, "n": 100}
-    return {
-        "models": ["base"],
-        "expected": {"s": 100},
-        "suites": {"s": {"base": {"greedy": {"n": scored}, **counts}}},
-    }
+def results(unparsed: int = 0, scored: int = 100) -> Results:
+    measured = Measured(
+        accuracy={"greedy": Interval(value=0.5, low=None, high=None, n=scored)},
+        unparsed_greedy=Count(value=unparsed, n=100),
+        truncated_greedy=Count(value=0, n=100),
+    )
+    return Results(
+        preset="p",
+        arm="v-zero",
+        seed=0,
+        split="test",
+        model="m",
+        samples=1,
+        models=["base"],
+        metrics=["greedy"],
+        suites={"s": {"base": measured}},
+        items={},
+        expected={"s": 100},
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def results(unparsed: int = 0, scored: int = 100) -> dict[str, Any]:
         (results(scored=99), {"suites-whole"}),
     ],
 )
-def test_protocol_limits(found: dict[str, Any], broken: set[str]) -> None:
+def test_protocol_limits(found: Results, broken: set[str]) -> None:
     judged = [protocol._judged(rule, found) for rule in protocol.RULES]
     assert {one.rule for one in judged if one.passed is False} == broken
 

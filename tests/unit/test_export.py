@@ -10,8 +10,10 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from harness.analysis.results import read_results
 from harness.cli import app
 from harness.report import finish
+from harness.report.before import as_before
 from harness.report.export import prepare, to_folder
 from tests.fixtures import synthetic_run
 from vzero.errors import InputError
@@ -46,7 +48,7 @@ def test_the_folder_holds_the_sealed_bytes_and_a_card(run: Path, tmp_path: Path)
 def test_the_card_repeats_the_results(run: Path) -> None:
     assert "no gain is claimed" in prepare(run, "solver", None).card
     finish(run)
-    results = json.loads((run / "results.json").read_text())
+    results = as_before(read_results(run / "results.json"))
     card = prepare(run, "solver", 1).card
     header = yaml.safe_load(card.split("---")[1])
     assert (

@@ -4,7 +4,6 @@ incompleteness said aloud."""
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.util
 import io
 import json
@@ -17,8 +16,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from harness.analysis.results import build
+from harness.analysis.build import build
+from harness.analysis.results import read_results, write_results
 from harness.report import charts, finish, held_out, markdown, print_summary, words
+from harness.report.before import as_before
 from harness.report.collect import spread
 from harness.report.flips import choose as choose_flips
 from harness.runs.sealed import read_run
@@ -47,7 +48,7 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(whole) -> dict:
-    return artefacts.read_json(whole / "results.json")
+    return as_before(read_results(whole / "results.json"))
 
 
 @pytest.fixture(scope="module")
@@ -167,44 +168,13 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
     again = finish(moved)
     assert (moved / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     text = json.dumps(results)
-    assert str(whole) not in text and "seconds" not in text and again.results["complete"] is True
-
-
-def test_every_number_is_in_the_ledger_once_with_its_stages(whole, results):
-    ledger = artefacts.read_jsonl(whole / "ledger.jsonl")
-    before = len(ledger)
-    finish(whole)
-    assert len(artefacts.read_jsonl(whole / "ledger.jsonl")) == before
-    held = {
-        (row["what"], row.get("suite"), row.get("model"), row.get("over")): row
-        for row in ledger
-        if row["event"] == "result"
-    }
-    for suite, models in results["suites"].items():
-        for model, values in models.items():
-            assert held["accuracy", suite, model, None]["values"] == values
-    for model, suites in results["gains"].items():
-        for suite, values in suites.items():
-            row = held["gain", suite, model, "base"]
-            assert row["values"] == values
-            assert set(row["stages"]) == {
-                "01-evaluate-base",
-                f"{1 + 5 * int(model[1:]):02d}-evaluate-{model[1:]}",
-            }
-    assert held["gain", "average", "S2", "S1"]["values"] == results["gains_over_previous"]["S2"]["average"]
-    digest = hashlib.sha256(
-        (whole / "stages" / "01-evaluate-base" / "manifest.json").read_bytes()
-    ).hexdigest()
-    assert held["accuracy", "pocket_math", "base", None]["stages"] == {"01-evaluate-base": digest}
-
-
-# partial, stale and changed runs
+    assert str(whole) not in text and "seconds" not in text and again.results.complete is True
 
 
 def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
-    found = finish(run).results
+    found = as_before(finish(run).results)
     assert not found["complete"] and found["missing"]["08-write-questions-2"] == "not started"
     assert found["models"] == ["base", "S1"] and set(found["ground_truth"]) == {"1"}
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
@@ -219,7 +189,7 @@ def test_very_early_reports_claim_no_gain(tmp_path, stop):
     run = tmp_path / "early"
     synthetic.make(run, stop_after=stop)
     found = finish(run)
-    assert found.results["gains"] == {}
+    assert found.results.gains == {}
     assert "no gain to judge yet" in (run / "report.html").read_text() and "no gain to judge yet" in summary(
         run
     )
@@ -229,7 +199,7 @@ def test_a_run_without_any_stage_still_reports(tmp_path):
     run = tmp_path / "none"
     synthetic.make(run, stop_after="00-images")
     shutil.rmtree(run / "stages")
-    assert len(finish(run).results["missing"]) == 13
+    assert len(finish(run).results.missing) == 13
     assert "the base has not been evaluated" in summary(run)
 
 
@@ -242,7 +212,7 @@ def test_stages_made_from_other_inputs_do_not_count(whole, tmp_path):
     artefacts.seal(
         folder, artefacts.sealed(folder)["spec"]
     )  # labels made again, the Solver below them was not
-    found = build(read_run(run))
+    found = as_before(build(read_run(run)))
     assert found["missing"]["05-train-solver-1"] == "made from other inputs than the ones here"
     assert found["models"] == ["base"]
 
@@ -427,7 +397,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     run = tmp_path / "run"
     synthetic.make(run, images=folder)
     (folder / "p3.jpg").write_bytes(b"changed")
-    found = finish(run).results
+    found = as_before(finish(run).results)
     page = (run / "report.html").read_text()
     sources = [attributes["src"] for tag, attributes in parsed(page).tags if tag == "img"]
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
@@ -494,8 +464,10 @@ def test_summary_shows_findings_tables_and_paths(whole, results):
 def test_summary_fits_the_terminal_and_reads_no_markup(whole, tmp_path, width):
     run = tmp_path / "named"
     run.mkdir()
-    value = artefacts.read_json(whole / "results.json") | {"warnings": ["[red]not markup[/red] \x1b[31m"]}
-    artefacts.write_json(run / "results.json", value)
+    value = read_results(whole / "results.json")
+    write_results(
+        run / "results.json", value.model_copy(update={"warnings": ["[red]not markup[/red] \x1b[31m"]})
+    )
     shown = summary(run, width)
     assert "[red]not markup[/red] \\x1b[31m" in " ".join(shown.split())
     table = [line for line in shown.split("\n") if "\u2500" in line]
@@ -582,9 +554,9 @@ def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
             row["greedy"]["answer"] = row["gold"]
         artefacts.write_jsonl(folder / "samples.jsonl", rows)
         artefacts.seal(folder, artefacts.sealed(folder)["spec"])
-    gain = build(read_run(run))["gains"]["S1"]["pocket_math"]["greedy"]
-    assert gain["p"] == pytest.approx(2 / 2**6) and gain["p_holm"] == pytest.approx(3 * 2 / 2**6)
-    assert gain["low"] > 0 and gain["normal_low"] > 0 and gain["direction"] == "unclear"
+    gain = build(read_run(run)).gains["S1"]["pocket_math"]["greedy"]
+    assert gain.p == pytest.approx(2 / 2**6) and gain.p_holm == pytest.approx(3 * 2 / 2**6)
+    assert gain.low > 0 and gain.t_low > 0 and gain.direction == "unclear"
 
 
 def test_ticks_are_round_and_inside():
@@ -623,6 +595,6 @@ def test_many_unreadable_answers_are_a_warning_and_few_are_none(tmp_path):
     artefacts.write_jsonl(folder / "samples.jsonl", rows)
     artefacts.seal(folder, artefacts.sealed(folder)["spec"])
     n = len(math)  # of which three are more than the 5 % that need a word
-    assert build(read_run(run))["warnings"] == [
-        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were cut off."
+    assert build(read_run(run)).warnings == [
+        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were truncated."
     ]

@@ -66,29 +66,38 @@ def test_json_is_the_whole_object() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": 2}, "is of format 2, newer than this version reads (1)"),
-        ({"suites": {}}, "None of these runs has a finished suite"),
-        ({"gains": []}, "None of these runs has a finished suite"),
-        ({"images": 3}, "is not the results of a run"),
-        ({"training": [1]}, "is not the results of a run"),
-        ({"gains": [1]}, "is not the results of a run"),
-        ({"metrics": [1]}, "is not the results of a run"),
-        ({"format": "x"}, "is not the results of a run"),
+        ({"format": 3}, "is of format 3, this version reads 2"),
+        ({}, "None of these runs has a finished suite"),
+        ({"gains": []}, "is not the results of a run (gains: "),
+        ({"images": 3}, "is not the results of a run (images: "),
+        ({"training": {"x": {"steps": "many"}}}, "is not the results of a run (training.x."),
+        ({"metrics": [1]}, "is not the results of a run (metrics.0: "),
+        ({"format": "x"}, "is not the results of a run (format: "),
+        ({"surprise": 1}, "is not the results of a run (surprise: "),
     ],
 )
 def test_results_of_another_shape_are_one_sentence(
     changes: dict[str, object], sentence: str, tmp_path: Path
 ) -> None:
-    stated = {"format": 1, "seed": 0, "suites": {}, "models": ["base"], "metrics": ["greedy"], **changes}
+    stated = {
+        "format": 2,
+        "preset": "p",
+        "arm": "v-zero",
+        "seed": 0,
+        "split": "test",
+        "model": "m",
+        "samples": 1,
+    }
+    stated |= {"suites": {}, "items": {}, "models": ["base"], "metrics": ["greedy"], **changes}
     (tmp_path / "results.json").write_text(json.dumps(stated), encoding="utf-8")
     shown = CliRunner().invoke(app, ["table", str(tmp_path)])
     assert shown.exit_code == 2 and sentence in shown.stderr
 
 
-def test_the_format_read_is_the_format_written() -> None:
-    from harness.analysis import load, results
+def test_the_schema_of_results_is_current() -> None:
+    from harness.analysis import results
 
-    assert load.FORMAT == results.FORMAT
+    assert json.loads(results.SCHEMA.read_text(encoding="utf-8")) == results.schema()
 
 
 @pytest.mark.parametrize(
