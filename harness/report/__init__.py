@@ -1,10 +1,10 @@
-"""Reports: pure renderers over one results object.
+"""Reports: pure views of one results object.
 
-    finish(run)                  results.json, report.md, report.html,
-    print_summary(run, console)  the same results as tables in the terminal
+    finish(run)                  results.json, report.md and report.html
+    print_summary(run, console)  the same results in the terminal
 
-`words` says how numbers and findings are written, `tables` holds the tables as data, `charts` draws,
-`collect` gathers what is shown beside the results; `terminal`, `markdown` and `html` only render.
+`held_out`, `training`, `claims` and `arms` make tables, `findings` makes sentences, `charts` draws,
+`material` gathers the rest; `terminal`, `markdown`, `html` and `formats` put them together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESULTS, MARKDOWN, HTML = "results.json", "report.md", "report.html"
 
 @dataclass(frozen=True)
 class Finished:
-    """The results object and the files written, by name."""
+    """The results and the files written, by name."""
 
     results: Results
     paths: Mapping[str, Path]
@@ -36,20 +36,19 @@ def finish(run: Path) -> Finished:
     Raises:
         InputError: `run` is no run directory, or a sealed file in it was changed.
     """
+    # Imported here, so that a command that only prints loads no statistics and no pictures.
     from harness.analysis.build import build
     from harness.analysis.results import write_results
     from harness.report import html, markdown
-    from harness.report.before import as_before
-    from harness.report.collect import collect
+    from harness.report.material import collect
     from harness.runs.sealed import read_run
     from vzero.runtime import artefacts
 
     found = read_run(run)
-    results = build(found)
-    before, material = as_before(results), collect(found)
+    results, material = build(found), collect(found)
     write_results(run / RESULTS, results)
-    artefacts.write_text(run / MARKDOWN, markdown.render(before, material))
-    artefacts.write_text(run / HTML, html.render(before, material))
+    artefacts.write_text(run / MARKDOWN, markdown.render(results, material))
+    artefacts.write_text(run / HTML, html.render(results, material))
     return Finished(results, {name: run / name for name in (HTML, MARKDOWN, RESULTS)})
 
 
@@ -60,11 +59,11 @@ def print_summary(run: Path, console: Console) -> None:
         InputError: there is no results.json yet.
     """
     from harness.analysis.results import read_results
-    from harness.report import terminal
-    from harness.report.before import as_before
+    from harness.report.terminal import show_results
+    from harness.tables.terminal import show_paths
     from vzero.errors import InputError
 
     if not (run / RESULTS).exists():
         raise InputError(f"{run} has no {RESULTS} yet; run the experiment first.")
-    terminal.show(as_before(read_results(run / RESULTS)), console)
-    terminal.show_paths([run / name for name in (HTML, MARKDOWN, RESULTS)], console)
+    show_results(read_results(run / RESULTS), console)
+    show_paths([run / name for name in (HTML, MARKDOWN, RESULTS)], console)

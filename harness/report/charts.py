@@ -1,203 +1,226 @@
-"""Small SVG charts: pure functions from numbers to markup. Colours come from the page's style sheet, by
-class; every label is escaped."""
+"""The charts of the reports: learning curves, gains with their intervals, calibration, votes, accuracy by
+number of samples. Pure functions from numbers to markup; empty where there is nothing to draw."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from harness.report.words import metric_label, number, points, visible
+from harness.analysis.measures import CalibrationBin, SampleCurve
+from harness.stats import Gain
+from harness.tables.charts import Point, Scale, dot, line, path, rect, svg, text, ticks
+from harness.tables.words import number, percent, points
 
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Linear map of [low, high] to pixels [start, end]."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / ((self.high - self.low) or 1.0) * (self.end - self.start)
+NOTHING = Markup("")
+LONGEST_NAME, LETTER = 40, 6.2  # letters of a row's name that are shown, and how wide one is
 
 
-def ticks(low: float, high: float, most: int = 4) -> list[float]:
-    """At most `most` + 1 round values (1, 2 or 5 times a power of ten apart) inside [low, high]."""
-    raw = (high - low) / most
-    if not math.isfinite(raw) or raw <= 0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+def colour(model: str, index: int = 0) -> str:
+    """The class of a model's colour, the same in every chart; the base has a quiet one."""
+    if model == "base":
+        return "ib"
+    return f"i{(int(model[1:]) if model[1:].isdigit() else index) % 4}"
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
     """Centred running mean over `window` values, shorter at the ends."""
     half = window // 2
-    return [
-        math.fsum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1])
-        for i in range(len(values))
-    ]
+    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [math.fsum(part) / len(part) for part in parts]
 
 
-def svg(width: int, height: int, label: str, *parts: str) -> Markup:
-    body = Markup("").join(Markup(part) for part in parts)
-    return (
-        Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, visible(label))
-        + body
-        + Markup("</svg>")
-    )
+def _across(scale: Scale, top: float, bottom: float, most: int) -> list[Markup]:
+    """The grid of a scale of gains, with its points below."""
+    parts = []
+    for value in ticks(100 * scale.low, 100 * scale.high, most):
+        x = scale(value / 100)
+        parts += [
+            line(x, top, x, bottom, "zero" if value == 0 else "rule"),
+            text(x, bottom + 14, points(value / 100).removesuffix(".0"), "", "middle"),
+        ]
+    return parts
 
 
-def text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(visible(text))}</text>'
-    )
-
-
-def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def path(corners: Sequence[Point], kind: str) -> str:
-    return f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in corners)}" class="{kind}"/>'
+def _up(scale: Scale, left: float, right: float, factor: float = 1.0) -> list[Markup]:
+    """The grid of an upward scale; `factor` is 100 where the labels are percent."""
+    parts = []
+    for value in ticks(factor * scale.low, factor * scale.high):
+        y = scale(value / factor)
+        parts += [line(left, y, right, y, "rule"), text(left - 5, y + 3.5, f"{value:g}", "", "end")]
+    return parts
 
 
 def curve(label: str, series: Mapping[int, Sequence[Point]]) -> Markup:
-    """One metric over optimizer steps, one line an iteration: values faint, their running mean in front;
-    non-finite ones left out."""
+    """One number over optimizer steps, a line per iteration (or seed): values faint, their running mean bold;
+    values that are not finite are left out."""
     width, height, left, right, top, bottom = 264, 132, 38, 256, 12, 112
-    finite = {t: [(x, y) for x, y in given if math.isfinite(y)] for t, given in series.items()}
+    finite = {key: [(x, y) for x, y in given if math.isfinite(y)] for key, given in series.items()}
     everything = [point for given in finite.values() for point in given]
     if not everything:
-        return Markup("")
-    low, high = min(y for _, y in everything), max(y for _, y in everything)
-    if high - low < 1e-9:  # a flat line: nothing measured here is below zero unless its value is
+        return NOTHING
+    steps, values = zip(*everything, strict=True)
+    low, high = min(values), max(values)
+    if high - low < 1e-9:  # flat: the axis of a share that stayed zero shows nothing below zero
         low, high = (0.0, 1.0) if low == 0 else (low - 0.5 * abs(low), high + 0.5 * abs(high))
-    last = max(x for x, _ in everything)
-    across, up = Scale(min(x for x, _ in everything), last, left, right), Scale(low, high, bottom, top)
-    parts = []
-    for value in ticks(low, high):
-        parts += [
-            line(left, up(value), right, up(value), "rule"),
-            text(left - 5, up(value) + 3.5, f"{value:g}", "end"),
-        ]
+    across, up = Scale(min(steps), max(steps), left, right), Scale(low, high, bottom, top)
+    parts = _up(up, left, right)
     parts += [
-        text(left, bottom + 15, f"{everything[0][0]:g}"),
-        text(right, bottom + 15, f"step {last:g}", "end"),
+        text(left, bottom + 15, f"{steps[0]:g}"),
+        text(right, bottom + 15, f"step {max(steps):g}", "", "end"),
     ]
-    for t, given in finite.items():
-        if given:
-            parts.append(path([(across(x), up(y)) for x, y in given], f"faint i{t % 4}"))
-            means = smooth([y for _, y in given], max(1, len(given) // 8))
-            parts.append(
-                path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{t % 4}")
-            )
-    return svg(width, height, f"{label} by step", *parts)
+    for key, given in finite.items():
+        means = smooth([y for _, y in given], max(1, len(given) // 8))
+        parts += [
+            path([(across(x), up(y)) for x, y in given], f"faint i{key % 4}"),
+            path([(across(x), up(y)) for (x, _), y in zip(given, means, strict=True)], f"bold i{key % 4}"),
+        ]
+    return svg(width, height, f"{label} by step", parts)
 
 
-def forest(results: Mapping[str, Any], metric: str) -> Markup:
-    """Every paired gain over the base with its interval, suites below each other, the average last. One scale
-    for all measures."""
-    gains = results["gains"]
-    suites = [
-        suite for suite in (*results["suites"], "average") if any(suite in one for one in gains.values())
-    ]
-    rows = [
-        (suite, model, gains[model][suite][metric])
-        for suite in suites
-        for model in gains
-        if suite in gains[model]
-    ]
+@dataclass(frozen=True)
+class ForestRow:
+    """A gain in a forest: the name before it, the class of its marks, and the group it stands in."""
+
+    name: str
+    gain: Gain
+    kind: str
+    group: str = ""
+
+
+def forest(title: str, label: str, rows: Sequence[ForestRow], among: Sequence[Gain] = ()) -> Markup:
+    """Paired gains with their intervals, and with several seeds each seed's own gain as a tick below.
+
+    The scale is that of the gains, `among` those of other charts: an interval of two seeds can be ten times
+    as wide as all of them, and ends in an arrow at the edge.
+    """
     if not rows:
-        return Markup("")
-    shown = [
-        one[name] for one in _all_gains(gains) for name in ("gain", "low", "high") if one[name] is not None
-    ]
-    margin = 0.06 * (max(*shown, 0) - min(*shown, 0)) or 0.01
-    width, left, right, step, top = 300, 28, 252, 17, 30
-    height = top + step * len(rows) + 24 * len(suites) + 14
-    across = Scale(min(*shown, 0) - margin, max(*shown, 0) + margin, left, right)
-    bottom = height - 20
-    parts = [text(0, 12, metric_label(metric), "start", "title")]
-    for value in ticks(100 * across.low, 100 * across.high, 6):
-        x = across(value / 100)
-        parts += [
-            line(x, top - 8, x, bottom, "zero" if value == 0 else "rule"),
-            text(x, bottom + 14, points(value / 100).removesuffix(".0"), "middle"),
-        ]
-    y, previous = float(top), None
-    for suite, model, gain in rows:
-        if suite != previous:
-            y += 20 if previous is None else 24
-            parts.append(text(0, y - 6, suite, "start", "strong" if suite == "average" else ""))
-            previous = suite
-        kind = f"i{int(model[1:]) % 4}"
-        if gain["low"] is not None:
-            parts.append(line(across(gain["low"]), y + 5, across(gain["high"]), y + 5, f"bar {kind}"))
-        parts += [
-            f'<circle cx="{across(gain["gain"]):.1f}" cy="{y + 5:.1f}" r="3.6" class="dot {kind}"/>',
-            text(0, y + 9, model, "start", kind),
-            text(width, y + 9, points(gain["gain"]), "end", kind),
-        ]
+        return NOTHING
+    groups = list(dict.fromkeys(row.group for row in rows if row.group))
+    names = max(min(LONGEST_NAME, len(row.name)) for row in rows)
+    top, step, left = 30, 18, 12 + max(16, round(LETTER * names))
+    right, width = left + 232, left + 284
+    bottom = top + step * len(rows) + 24 * len(groups)
+    across = _gain_scale(among or [row.gain for row in rows], left, right)
+    parts = [text(0, 12, title, "title"), *_across(across, top - 8, bottom, 5)]
+    y, group = top + 4.0, ""
+    for row in rows:
+        if row.group != group:
+            group, y = row.group, y + 24
+            parts.append(text(0, y - 16, group, "strong" if group == groups[-1] and len(groups) > 1 else ""))
+        parts += _forest_row(row, across, y, width)
         y += step
-    return svg(width, int(height), f"Paired gains over the base, {metric_label(metric)}", *parts)
+    return svg(width, bottom + 20, label, parts)
 
 
-def _all_gains(gains: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [gain for suites in gains.values() for by_metric in suites.values() for gain in by_metric.values()]
+def _forest_row(row: ForestRow, across: Scale, y: float, width: float) -> list[Markup]:
+    name = row.name if len(row.name) <= LONGEST_NAME else f"{row.name[: LONGEST_NAME - 1]}\u2026"
+    seeds = row.gain.by_seed if len(row.gain.by_seed) > 1 else ()
+    return [
+        *_bar(row.gain, across, y, row.kind),
+        *(line(across(one), y + 5, across(one), y + 9, f"bar {row.kind}") for one in seeds),
+        dot(across(row.gain.gain), y, row.kind),
+        text(0, y + 4, name, row.kind),
+        text(width, y + 4, points(row.gain.gain), row.kind, "end"),
+    ]
 
 
-def calibration(rows: Sequence[Mapping[str, Any]], keep: tuple[float, float], iteration: int) -> Markup:
-    """Accuracy of the pseudo-label against c: dots sized by number of questions, Wilson whiskers, the
-    diagonal, the kept band shaded."""
-    if not rows:
-        return Markup("")
+def _gain_scale(gains: Sequence[Gain], left: float, right: float) -> Scale:
+    """Holds every gain, and intervals as far as the gains reach once more to either side."""
+    shown = [value for gain in gains for value in (gain.gain, *gain.by_seed, 0.0)]
+    reach = (max(shown) - min(shown)) or 0.01
+    ends = [value for gain in gains for value in (gain.low, gain.high) if value is not None]
+    low, high = max(min([*ends, *shown]), min(shown) - reach), min(max([*ends, *shown]), max(shown) + reach)
+    margin = 0.06 * (high - low)
+    return Scale(low - margin, high + margin, left, right)
+
+
+def _bar(gain: Gain, across: Scale, y: float, kind: str) -> list[Markup]:
+    """The interval as far as the chart goes; an arrow where it goes on."""
+    if gain.low is None or gain.high is None:
+        return []
+    low, high = max(gain.low, across.low), min(gain.high, across.high)
+    parts = [line(across(low), y, across(high), y, f"bar {kind}")]
+    for beyond, x, turn in ((gain.low < low, across(low), 5), (gain.high > high, across(high), -5)):
+        if beyond:
+            parts.append(path([(x + turn, y - 4), (x, y), (x + turn, y + 4)], f"bar {kind}"))
+    return parts
+
+
+def calibration(bins: Sequence[CalibrationBin], keep: tuple[float, float], iteration: int) -> Markup:
+    """Accuracy of the pseudo-label against c: dots sized by n, Wilson intervals, the kept band shaded; on the
+    diagonal c would be the probability of being right."""
     left, right, top, bottom = 34.0, 226.0, 10.0, 172.0
     across, up = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
-    most = max(row["n"] for row in rows)
+    most, kind = max((one.n for one in bins), default=1), f"i{iteration % 4}"
     parts = [
-        f'<rect x="{across(keep[0]):.1f}" y="{top}" width="{across(keep[1]) - across(keep[0]):.1f}" height="{bottom - top}" class="band"/>',
+        rect(across(keep[0]), top, across(keep[1]) - across(keep[0]), bottom - top, "band"),
         line(left, bottom, right, top, "zero"),
+        text(right, bottom + 27, "confidence c", "", "end"),
     ]
     for value in (0, 0.5, 1):
         parts += [
             line(left, up(value), right, up(value), "rule"),
-            text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "end"),
-            text(across(value), bottom + 14, f"{value:g}", "middle"),
+            text(left - 5, up(value) + 3.5, f"{100 * value:.0f}", "", "end"),
+            text(across(value), bottom + 14, f"{value:g}", "", "middle"),
         ]
-    parts.append(text(right, bottom + 27, "confidence c", "end"))
-    for row in rows:
-        x = across(row["mean_confidence"])
+    for one in bins:
+        if one.value is None or one.low is None or one.high is None:
+            continue
+        x = across(one.mean_confidence)
         parts += [
-            line(x, up(row["low"]), x, up(row["high"]), f"bar i{iteration % 4}"),
-            f'<circle cx="{x:.1f}" cy="{up(row["value"]):.1f}" r="{2 + 5 * math.sqrt(row["n"] / most):.1f}" class="dot i{iteration % 4}"/>',
+            line(x, up(one.low), x, up(one.high), f"bar {kind}"),
+            dot(x, up(one.value), kind, 2 + 5 * math.sqrt(one.n / most)),
         ]
-    return svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", *parts)
+    return svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", parts)
 
 
 def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | None) -> Markup:
-    """How often each option was voted for; the majority's bar is filled, the intuitive answer marked,
-    unreadable votes last."""
-    options = sorted({*"ABCD", *(vote for vote in cast if vote is not None)})
-    most = max(len(cast), 1)
+    """How often each option was voted for, unreadable votes last; the majority's bar is filled, the intuitive
+    answer marked."""
+    options: list[str | None] = [*sorted({*"ABCD", *(vote for vote in cast if vote is not None)}), None]
     parts = []
-    for index, option in enumerate((*options, None)):
-        count, y = sum(1 for vote in cast if vote == option), 15 * index
-        kind = "chosen" if option is not None and option == majority else "other"
+    for index, option in enumerate(options):
+        count, y = sum(vote == option for vote in cast), 15 * index
+        chosen = option is not None and option == majority
+        length = max(1.0, 96 * count / max(len(cast), 1))
         parts += [
-            text(0, y + 11, "?" if option is None else option, "start", "strong" if kind == "chosen" else ""),
-            f'<rect x="14" y="{y + 2}" width="{max(1.0, 96 * count / most):.1f}" height="10" class="{kind}"/>',
-            text(116, y + 11, number(count), "start"),
+            text(0, y + 11, option or "?", "strong" if chosen else ""),
+            rect(14, y + 2, length, 10, "chosen" if chosen else "other"),
+            text(116, y + 11, number(count)),
         ]
         if option is not None and option == intuitive:
             parts.append(text(134, y + 11, "\u2190 intuitive"))
-    return svg(190, 15 * (len(options) + 1), "Votes", *parts)
+    return svg(190, 15 * len(options), "Votes", parts)
+
+
+def by_samples(curves: Mapping[str, SampleCurve | None], which: str, label: str) -> Markup:
+    """maj@k ("majority") or pass@k ("passed") over k, a line per model; beside maj@k the greedy accuracy of
+    each, dashed."""
+    shown = {model: one for model, one in curves.items() if one}
+    if not shown:
+        return NOTHING
+    majority = which == "majority"
+    lines = {model: one.majority if majority else one.passed for model, one in shown.items()}
+    levels = {model: one.greedy for model, one in shown.items()} if majority else {}
+    values = [*levels.values(), *(value for one in lines.values() for value in one)]
+    margin = 0.02 if max(values) - min(values) < 0.02 else 0.0
+    width, left, right, top, bottom = 300, 38, 262, 12, 140
+    ks = next(iter(shown.values())).k
+    across = Scale(ks[0], ks[-1], left, right)
+    up = Scale(min(values) - margin, max(values) + margin, bottom, top)
+    parts = [*_up(up, left, right, 100), text(left, bottom + 15, f"k = {ks[0]}")]
+    parts.append(text(right, bottom + 15, f"{ks[-1]}", "", "end"))
+    kinds = {model: colour(model, index) for index, model in enumerate(shown)}
+    parts += [line(left, up(y), right, up(y), f"level {kinds[model]}") for model, y in levels.items()]
+    for model, one in lines.items():
+        corners = [(across(k), up(value)) for k, value in zip(ks, one, strict=True)]
+        parts.append(path(corners, f"bold {kinds[model]}"))
+    lowest = 0.0
+    for model in sorted(lines, key=lambda model: up(lines[model][-1])):
+        lowest = max(up(lines[model][-1]), lowest + 12)  # names may not cover each other
+        parts.append(text(right + 4, lowest + 3.5, model, kinds[model]))
+    ends = (f"{model} {percent(one[0])} to {percent(one[-1])} %" for model, one in lines.items())
+    return svg(width, bottom + 20, f"{label}: {', '.join(ends)}", parts)

@@ -1,228 +1,255 @@
-"""Tables of the held-out questions: accuracies, gains, tests, what could not be read, both lenses,
-families."""
+"""Held-out questions as tables: accuracies and gains, the probe, tests, faults, both scorings, families,
+numbers of samples, and changed answers. A table without rows has nothing to show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import (
-    NBSP,
-    NOTHING,
-    TONES,
-    interval,
-    metric_label,
-    number,
-    p_value,
-    percent,
-    points,
-)
+from harness.analysis.measures import Count, FamilyScore, SuiteGains
+from harness.analysis.results import AVERAGE, BASE, Results
+from harness.report.findings import metric_label
+from harness.stats import Gain, Interval
+from harness.tables.table import Cell, Row, Table, Tone, keys, numbers, texts
+from harness.tables.words import NBSP, counted, interval, p_value, points, signed
 
-
-def _missing_note(results: Results) -> tuple[str, ...]:
-    missing = [name for name in results["missing"] if "evaluate" in name]
-    return (f"Incomplete: not evaluated yet are {', '.join(missing)}.",) if missing else ()
+TONES: dict[str, Tone] = {"positive": "good", "negative": "bad", "unclear": ""}
+FAULTS = [(fault, kind) for fault in ("unparsed", "truncated") for kind in ("greedy", "sampled")]
+FAULT_LIMIT = 0.05  # share of unparsed or truncated answers above which a count is marked
+Levels = Mapping[str, Interval]
 
 
 def expected_models(results: Results) -> list[str]:
     """All models the run is to measure, measured or not."""
-    return ["base", *(f"S{t}" for t in range(1, results["iterations"] + 1))]
+    return [BASE, *(f"S{t}" for t in range(1, results.iterations + 1))]
 
 
-def accuracy(results: Results, gain_models: Sequence[str] | None = None) -> Table:
-    """Suite x metric: accuracy of every model, and the paired gain over the base of `gain_models` (default:
-    all)."""
+def places(results: Results) -> list[str]:
+    """The suites, then the average where there are several."""
+    return [*results.suites, *([AVERAGE] if len(results.suites) > 1 else [])]
+
+
+def levels(results: Results, place: str, model: str) -> Levels:
+    """The accuracies of a model on a suite or on average, by metric; empty where it was not measured."""
+    if place == AVERAGE:
+        return results.average.get(model, {})
+    measured = results.suites[place].get(model)
+    return measured.accuracy if measured else {}
+
+
+def _by_metric(
+    results: Results, place: str, measured: Sequence[Levels], gains: Sequence[SuiteGains]
+) -> list[Row]:
+    """A row for each metric: the levels, then the gains on this suite."""
+    return [
+        (
+            place,
+            metric_label(metric),
+            *shares(measured, metric),
+            *(gain_cell(one.get(place, {}).get(metric)) for one in gains),
+        )
+        for metric in results.metrics
+    ]
+
+
+def shares(measured: Sequence[Levels], metric: str) -> list[Cell]:
+    """An accuracy by each of several models."""
+    return [Cell.percent(one[metric].value if metric in one else None) for one in measured]
+
+
+def gain_cell(gain: Gain | None) -> Cell:
+    """A gain in points with its interval, coloured where it is significant."""
+    return Cell.gain(gain.gain, gain.low, gain.high, TONES[gain.direction]) if gain else Cell.missing()
+
+
+def _minus(model: str, base: str) -> str:
+    return f"{model}{NBSP}\u2212{NBSP}{base}"
+
+
+def _previous(model: str) -> str:
+    return f"S{int(model[1:]) - 1}"
+
+
+def _not_evaluated(results: Results) -> list[str]:
+    missing = [name for name in results.missing if "evaluate" in name]
+    return [f"Incomplete: not evaluated yet are {', '.join(missing)}."] if missing else []
+
+
+def accuracy(results: Results) -> Table:
+    """Every model by suite and metric, and its paired gain over the base."""
     models = expected_models(results)
-    gain_models = [model for model in models if model != "base"] if gain_models is None else gain_models
-    rows, breaks = [], set()
-    for suite in (*results["suites"], *(["average"] if len(results["suites"]) > 1 else [])):
-        values = results["average"] if suite == "average" else results["suites"][suite]
-        for index, metric in enumerate(results["metrics"]):
-            measured = [values.get(model, {}).get(metric) for model in models]
-            rows.append(
-                (
-                    Cell(suite if index == 0 else ""),
-                    Cell(metric_label(metric)),
-                    *(Cell(percent(one["value"])) if one else Cell(NOTHING, "dim") for one in measured),
-                    *(_gain_cell(results, model, suite, metric) for model in gain_models),
-                )
+    gains = [results.gains.get(model, {}) for model in models[1:]]
+    groups: list[list[Row]] = [
+        _by_metric(results, place, [levels(results, place, model) for model in models], gains)
+        for place in places(results)
+    ]
+    note = (
+        f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals over "
+        "images. Unparsed answers count as wrong."
+    )
+    columns = (*keys("suite", "measure"), *numbers(*models, *(_minus(model, BASE) for model in models[1:])))
+    return Table("Held-out accuracy", columns, groups, [*_not_evaluated(results), note])
+
+
+def elicitation(results: Results) -> Table:
+    """The base, the base with prefilled answers, the last Solver, and both paired differences."""
+    probe, title = results.elicitation, "Elicited or learned"
+    if probe is None:
+        return Table(title, (), [])
+    groups, last = [], probe.model
+    for place in places(results):
+        measured = probe.suites.get(place)
+        prefilled = probe.average if place == AVERAGE else measured.accuracy if measured else None
+        if prefilled and place in probe.elicited:
+            shown = (levels(results, place, BASE), prefilled, levels(results, place, last))
+            groups.append(_by_metric(results, place, shown, (probe.elicited, probe.beyond)))
+    headings = (BASE, "base (prefilled)", last, _minus("prefilled", BASE), _minus(last, "prefilled"))
+    note = (
+        f"base (prefilled): each answer of the base begins with the first {counted(probe.words, 'word')} of "
+        f"{last}'s answer to the same question. What that gains was in the base already; the rest of "
+        f"{last}'s gain was not."
+    )
+    return Table(title, (*keys("suite", "measure"), *numbers(*headings)), groups, [note])
+
+
+def tests(results: Results) -> Table:
+    """What stands behind each gain: both intervals, the p-values, the test."""
+    compared = [
+        *((_minus(model, BASE), suites) for model, suites in results.gains.items()),
+        *((_minus(model, _previous(model)), suites) for model, suites in results.gains_over_previous.items()),
+    ]
+    columns = (
+        *keys("comparison", "suite", "measure"),
+        *numbers("gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (Holm)"),
+        *texts("test"),
+        *numbers("items"),
+    )
+    groups: list[list[Row]] = [
+        [
+            (name, suite, metric_label(metric), *_test(gain))
+            for suite, gains in suites.items()
+            for metric, gain in gains.items()
+        ]
+        for name, suites in compared
+    ]
+    note = (
+        "Holm's correction over the suites of one comparison and measure. A gain is significant only if both "
+        "intervals exclude 0 and p is at most .05 (on a suite the corrected p, on the average p)."
+    )
+    return Table("Paired tests", columns, groups, [note])
+
+
+def _test(gain: Gain) -> Row:
+    return (
+        Cell.of(points(gain.gain), tone=TONES[gain.direction]),
+        interval(gain.low, gain.high),
+        interval(gain.t_low, gain.t_high),
+        p_value(gain.p),
+        p_value(gain.p_holm),
+        gain.test,
+        gain.n,
+    )
+
+
+def counts(results: Results) -> Table:
+    """How many items were scored, and how many answers could not be read or were truncated."""
+    groups: list[list[Row]] = [
+        [
+            (suite, model, one.accuracy["greedy"].n, *(_count(one.counted(*kind)) for kind in FAULTS))
+            for model, one in models.items()
+        ]
+        for suite, models in results.suites.items()
+    ]
+    headings = (f"{fault}, {metric_label(kind)}" for fault, kind in FAULTS)
+    note = f"Greedy: of one answer per item. T = 1: of {results.samples} answers per item."
+    return Table(
+        "Unparsed and truncated answers",
+        (*keys("suite", "model"), *numbers("items", *headings)),
+        groups,
+        [*_not_evaluated(results), note],
+    )
+
+
+def _count(count: Count | None) -> Cell:
+    if count is None:
+        return Cell.missing()
+    return Cell.number(count.value, tone="bad" if count.value > FAULT_LIMIT * count.n else "")
+
+
+def scorings(results: Results) -> Table:
+    """Benchmarks by both scorings."""
+    groups: list[list[Row]] = [
+        [
+            (
+                suite,
+                model,
+                *map(Cell.percent, (one.official, one.verified, one.parsed, one.truncated)),
+                *map(gain_cell, (one.gain_official, one.gain_verified)),
             )
-        breaks.add(len(rows) - 1)
-    notes = (
-        *_missing_note(results),
-        f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals, "
-        "images resampled. Unparsed answers count as wrong.",
+            for model, one in models.items()
+        ]
+        for suite, models in results.scorings.items()
+    ]
+    headings = numbers("official", "verified", "parsed", "truncated", unit="%")
+    columns = (*keys("suite", "model"), *headings, *numbers("gain, official", "gain, verified"))
+    note = (
+        "Official: the suite's published scoring, which the other tables show. Verified: an answer that "
+        "cannot be read is wrong."
     )
-    return Table(
-        "Held-out accuracy",
-        ("suite", "measure", *models, *(f"{model}{NBSP}\u2212{NBSP}base" for model in gain_models)),
-        tuple(rows),
-        2,
-        notes,
-        frozenset(breaks),
-    )
+    return Table("Benchmarks by both scorings, greedy answers", columns, groups, [note])
 
 
-def _gain_cell(results: Results, model: str, suite: str, metric: str) -> Cell:
-    gain = results["gains"].get(model, {}).get(suite, {}).get(metric)
-    if gain is None:
-        return Cell(NOTHING, "dim")
-    return Cell(points(gain["gain"]), TONES[gain["direction"]], interval(gain["low"], gain["high"]))
-
-
-def tests(results: Results) -> Table | None:
-    """Gains with the cross-check interval and p-values: what stands behind the headline table."""
-    rows, breaks = [], set()
-    for key, over in (
-        ("gains", lambda _: "base"),
-        ("gains_over_previous", lambda model: f"S{int(model[1:]) - 1}"),
-    ):
-        for model, suites in results[key].items():
-            for suite, gains in suites.items():
-                for metric, gain in gains.items():
-                    rows.append(
-                        (
-                            Cell(f"{model}{NBSP}\u2212{NBSP}{over(model)}"),
-                            Cell(suite),
-                            Cell(metric_label(metric)),
-                            Cell(points(gain["gain"]), TONES[gain["direction"]]),
-                            Cell(interval(gain["low"], gain["high"])),
-                            Cell(interval(gain["normal_low"], gain["normal_high"])),
-                            Cell(p_value(gain["p"])),
-                            Cell(p_value(gain["p_holm"])),
-                            Cell(gain["test"]),
-                            Cell(number(gain["n"])),
-                        )
-                    )
-            breaks.add(len(rows) - 1)
-    if not rows:
-        return None
-    return Table(
-        "Paired tests",
-        (
-            "comparison",
-            "suite",
-            "measure",
-            "gain",
-            f"bootstrap 95{NBSP}%",
-            f"t 95{NBSP}%",
-            "p",
-            "p (Holm)",
-            "test",
-            "items",
-        ),
-        tuple(rows),
-        3,
-        (
-            "Holm's correction over the suites of one comparison and measure. A gain is called one only if both intervals leave out "
-            "zero and p is at most .05: on a single suite the corrected p, on the average the plain one.",
-        ),
-        frozenset(breaks),
-    )
-
-
-def counts(results: Results) -> Table | None:
-    """How many items were scored, and how many answers could not be read or were cut off."""
-    rows, breaks = [], set()
-    for suite, models in results["suites"].items():
-        for index, (model, measures) in enumerate(models.items()):
-            entries = [
-                measures[f"{what}_{kind}"]
-                for what in ("unparsed", "truncated")
-                for kind in ("greedy", "sampled")
-            ]
-            rows.append(
-                (
-                    Cell(suite if index == 0 else ""),
-                    Cell(model),
-                    Cell(number(measures["greedy"]["n"])),
-                    *(
-                        Cell(number(one["value"]), "bad" if one["value"] > 0.05 * one["n"] else "")
-                        for one in entries
-                    ),
-                )
-            )
-        breaks.add(len(rows) - 1)
-    if not rows:
-        return None
-    return Table(
-        "Answers that could not be read, or were cut off",
-        (
-            "suite",
-            "model",
-            "items",
-            "unparsed, greedy",
-            "unparsed, T = 1",
-            "cut off, greedy",
-            "cut off, T = 1",
-        ),
-        tuple(rows),
-        2,
-        (
-            *_missing_note(results),
-            f"Greedy: of one answer an item. T = 1: of {results['samples']} answers an item.",
-        ),
-        frozenset(breaks),
-    )
-
-
-def lenses(results: Results) -> Table | None:
-    """Benchmarks by both lenses; None without benchmarks."""
-    rows, breaks = [], set()
-    for suite, models in results.get("lenses", {}).items():
-        for index, (model, one) in enumerate(models.items()):
-            shares = (Cell(percent(one[name])) for name in ("official", "strict", "parsed", "truncated"))
-            gains = (_of_lens(one.get(f"gain_{lens}")) for lens in ("official", "strict"))
-            rows.append((Cell(suite if index == 0 else ""), Cell(model), *shares, *gains))
-        breaks.add(len(rows) - 1)
-    if not rows:
-        return None
-    return Table(
-        "Benchmarks by both lenses, greedy answers",
-        ("suite", "model", "official", "strict", "read", "cut off", "gain, official", "gain, strict"),
-        tuple(rows),
-        2,
-        (
-            "Official: the suite's published scoring. The other tables show it. Strict: an answer that cannot be read is wrong.",
-        ),
-        frozenset(breaks),
-    )
-
-
-def _of_lens(gain: Mapping[str, Any] | None) -> Cell:
-    if gain is None:
-        return Cell(NOTHING, "dim")
-    return Cell(points(gain["gain"]), TONES[gain["direction"]], interval(gain["low"], gain["high"]))
-
-
-def held_out_families(results: Results) -> Table | None:
+def families(results: Results) -> Table:
     """Greedy and sampled accuracy by family of held-out question."""
-    models, rows, breaks = results["models"], [], set()
-    for suite, families in results["families"].items():
-        for name, values in families.items():
-            count = next(iter(values.values()))["n"]
-            rows.append(
-                (
-                    Cell(suite.removeprefix("pocket_")),
-                    Cell(name, "", "hard" if name in results["hard_families"] else ""),
-                    Cell(number(count)),
-                    *(
-                        Cell(percent(values[model][metric])) if model in values else Cell(NOTHING, "dim")
-                        for metric in ("greedy", "sampled")
-                        for model in models
-                    ),
-                )
-            )
-        breaks.add(len(rows) - 1)
-    if not rows:
-        return None
-    columns = [f"{model}, {metric_label(metric)}" for metric in ("greedy", "sampled") for model in models]
-    return Table(
-        "By family of held-out question",
-        ("suite", "family", "items", *columns),
-        tuple(rows),
-        2,
-        ("Few items each: read patterns, not single cells.",),
-        frozenset(breaks),
-    )
+    kinds = [(metric, model) for metric in ("greedy", "sampled") for model in results.models]
+
+    def row(suite: str, name: str, models: Mapping[str, FamilyScore]) -> Row:
+        found = (models[model].accuracy[metric] if model in models else None for metric, model in kinds)
+        n = next(iter(models.values())).n
+        return (suite, family_cell(results, name), n, *map(Cell.percent, found))
+
+    groups: list[list[Row]] = [
+        [row(suite.removeprefix("pocket_"), name, models) for name, models in found.items()]
+        for suite, found in results.families.items()
+    ]
+    headings = (f"{model}, {metric_label(metric)}" for metric, model in kinds)
+    columns = (*keys("suite", "family"), *numbers("items", *headings))
+    note = "Few items each: read patterns, not single cells."
+    return Table("By family of held-out question", columns, groups, [note])
+
+
+def family_cell(results: Results, name: str) -> Cell:
+    """The family's name, and whether it is a hard one."""
+    return Cell.of(name, *(["hard"] if name in results.hard_families else []))
+
+
+def by_samples(results: Results) -> Table:
+    """maj@k and pass@k of every model for some k, mean of the suites."""
+    found = {model: one for model, one in results.k_curves.items() if one}
+    ks = next((one.k for one in found.values()), [])
+    shown = [index for index, k in enumerate(ks) if k in (1, 2, 3, 5) or k == ks[-1]]
+    groups: list[list[Row]] = [
+        [
+            (model, label, *(Cell.percent(values[index]) for index in shown))
+            for label, values in (("maj@k", one.majority), ("pass@k", one.passed))
+        ]
+        for model, one in found.items()
+    ]
+    columns = (*keys("model", "measure"), *numbers(*(f"k = {ks[index]}" for index in shown)))
+    note = f"In{NBSP}%, mean of the suites. maj@1 is one sampled answer; greedy accuracies stand above."
+    return Table("Accuracy by number of samples", columns, groups, [note])
+
+
+def flips(results: Results) -> Table:
+    """How many greedy answers changed sides against the base, by suite."""
+    groups: list[list[Row]] = [
+        [
+            (suite, model, one.items, lost, gained, signed(gained - lost))
+            for model, found in results.flips.items()
+            if (one := found.get(suite))
+            for lost, gained in ((len(one.lost), len(one.gained)),)
+        ]
+        for suite in results.suites
+    ]
+    columns = numbers("items", "right \u2192 wrong", "wrong \u2192 right", "net")
+    note = "Against the base, item by item."
+    return Table("Greedy answers that changed sides", (*keys("suite", "model"), *columns), groups, [note])

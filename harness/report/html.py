@@ -1,21 +1,25 @@
-"""report.html: one file without scripts or links to anything outside it. The template escapes everything;
-only `charts` makes markup."""
+"""report.html: one file without scripts or links to anything outside it. The template escapes everything but
+charts and tables, which escape their own text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from harness.report import answers, asked, charts, compared, elicitation, held_out, plots, training, words
-from harness.report.collect import Material
+from harness.analysis.results import AVERAGE, Results
+from harness.report import charts, claims, sections
+from harness.report.examples import WrittenQuestion
+from harness.report.findings import alarms, caveats, findings, metric_label, not_run, run_name
+from harness.report.material import Curves, Material
+from harness.tables.html import environment
+from harness.tables.text import visible
 
 PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),
     "solver": ("reward", "kl", "unanimous", "entropy", "completion_tokens", "truncated"),
 }
-PANEL_LABELS = {
+LABELS = {
     "reward": "reward",
     "kl": "KL to the stage's start",
     "valid": "valid questions",
@@ -23,103 +27,89 @@ PANEL_LABELS = {
     "confidence": "mean confidence c",
     "agreement": "intuitive = majority",
     "unanimous": "groups of equal rewards",
-    "entropy": "entropy, nats a token",
-    "completion_tokens": "tokens a completion",
-    "truncated": "completions cut off",
+    "entropy": "entropy, nats per token",
+    "completion_tokens": "tokens per completion",
+    "truncated": "truncated completions",
 }
-VOTE_LIMIT = 400
+BY_SAMPLES = {
+    "majority": "maj@k: the majority of k answers is right, %",
+    "passed": "pass@k: any of k answers is right, %",
+}
+OPTION = re.compile(r"(?=(?<!\w)[A-D]\))")  # where an option begins
+Charts = list[tuple[str, Markup]]  # label and chart
 
 
-def render(results: Mapping[str, Any], material: Material) -> str:
+def render(results: Results, material: Material) -> str:
     """The whole page."""
-    environment, style = template()
-    return environment.get_template("report.html.j2").render(
-        style=style,
-        results=results,
-        material=material,
-        run_name=words.run_name(results),
-        findings=words.findings(results),
-        claims=compared.cards(results["claims"]),
-        not_run=words.not_run(results),
-        alarms=words.alarms(results),
-        flips=answers.flips(results),
-        by_samples=_by_samples(results),
-        caveats=words.caveats(results),
-        accuracy=held_out.accuracy(results),
-        elicitation=elicitation.elicitation(results),
-        tests=held_out.tests(results),
-        lenses=held_out.lenses(results),
-        counts=held_out.counts(results),
-        iterations=asked.iterations(results),
-        calibration=asked.calibration(results),
-        asked=asked.asked_families(results),
-        families=held_out.held_out_families(results),
-        training=training.training(results),
-        cost=training.cost(material.cost),
-        votes=charts.votes,
-        vote_limit=VOTE_LIMIT,
-        forests=[charts.forest(results, metric) for metric in results["metrics"]] if results["gains"] else [],
-        calibrations=_calibrations(results),
-        curves=curves(material),
+    by_samples = (
+        (label, charts.by_samples(results.k_curves, which, label)) for which, label in BY_SAMPLES.items()
+    )
+    return (
+        environment("harness.report")
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            material=material,
+            tables=sections.tables(results, material.cost),
+            run_name=run_name(results),
+            findings=findings(results),
+            warnings=[*results.warnings, *alarms(results)],
+            caveats=caveats(results),
+            not_run=not_run(results),
+            claims=claims.ordered(results.claims),
+            on_card=claims.on_card,
+            forests=_forests(results),
+            by_samples=[(label, chart) for label, chart in by_samples if chart],
+            calibrations=_calibrations(results),
+            curves={role: panels for role in PANELS if (panels := _panels(material.curves, role))},
+            votes=_votes,
+            question_lines=question_lines,
+        )
     )
 
 
-def template() -> tuple[Environment, str]:
-    """The environment of every page (what is not a chart is escaped), and the style sheet."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("harness.report"), PackageLoader("harness.tables")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        visible=words.visible,
-        question_lines=words.question_lines,
-        number=words.number,
-        percent=words.percent,
-        points=words.points,
-        bounds=lambda measured: words.interval(measured["low"], measured["high"]),
-    )
-    return environment, environment.loader.get_source(environment, "style.css")[0]
-
-
-def _calibrations(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _forests(results: Results) -> list[Markup]:
+    """Gains over the base, a chart per metric on one scale: suites below each other, the average last."""
+    everything = [
+        gain for of_model in results.gains.values() for one in of_model.values() for gain in one.values()
+    ]
     return [
-        (f"iteration {t}", charts.calibration(one["calibration"], tuple(results["keep"]), int(t)))
-        for t, one in results["ground_truth"].items()
-        if one["calibration"]
+        charts.forest(
+            metric_label(metric),
+            f"Paired gains over the base, {metric_label(metric)}",
+            [
+                charts.ForestRow(model, gains[place][metric], charts.colour(model), place)
+                for place in (*results.suites, AVERAGE)
+                for model, gains in results.gains.items()
+                if place in gains
+            ],
+            everything,
+        )
+        for metric in results.metrics
+        if everything
     ]
 
 
-def _by_samples(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    kinds = (
-        ("majority", "maj@k: the majority of k answers is right"),
-        ("passed", "pass@k: any of k answers is right"),
-    )
+def _calibrations(results: Results) -> Charts:
     return [
-        (label, chart)
-        for which, label in kinds
-        if (chart := plots.by_samples(results["k_curves"], which, label))
+        (f"iteration {t}: label right, %", charts.calibration(one.calibration, results.keep, t))
+        for t, one in results.ground_truth.items()
+        if one.calibration and results.keep
     ]
 
 
-def curves(material: Material) -> dict[str, list[tuple[str, Any]]]:
-    """Charts by role: (label, chart) for every metric that was logged."""
-    found: dict[str, list[tuple[str, Any]]] = {}
-    for role, names in PANELS.items():
-        runs = {t: rows for (kind, t), rows in material.curves.items() if kind == role}
-        for name in names:
-            series = {
-                t: [
-                    (float(row["step"]), float(row[name]))
-                    for row in rows
-                    if isinstance(row.get(name), int | float)
-                ]
-                for t, rows in runs.items()
-            }
-            if any(series.values()):
-                found.setdefault(role, []).append(
-                    (PANEL_LABELS[name], charts.curve(PANEL_LABELS[name], series))
-                )
-    return found
+def _panels(curves: Curves, role: str) -> Charts:
+    """A chart for every number that was logged."""
+    logged = curves.get(role, {})
+    names = [name for name in PANELS[role] if name in logged]
+    return [(LABELS[name], charts.curve(LABELS[name], logged[name])) for name in names]
+
+
+def _votes(one: WrittenQuestion) -> Markup:
+    label = one.label
+    return charts.votes(label.votes, label.answer, one.intuitive) if label else Markup("")
+
+
+def question_lines(text: str) -> list[str]:
+    """A question's stem, then each option on a line of its own."""
+    return [line for part in OPTION.split(visible(text)) if (line := part.strip())]

@@ -1,66 +1,145 @@
-"""Tables of the trainings, and of what stages took."""
+"""Training as tables: what was asked, what labels were worth, the logged numbers, what stages took. A table
+without rows has nothing to show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from harness.report.table import Cell, Results, Table
-from harness.report.words import NOTHING, duration, number
+from harness.analysis.measures import Rate
+from harness.analysis.results import Results
+from harness.report.held_out import family_cell
+from harness.report.material import StageCost
+from harness.tables.table import Cell, Column, Row, Table, keys, numbers
+from harness.tables.words import NBSP, number, percent
 
-TRAINING = (("reward", 3), ("kl", 4), ("grad_norm", 2), ("completion_tokens", 1), ("truncated", 3))
+MEASURES = {
+    "valid": "questions in the right form",
+    "truncated": "questions truncated",
+    "distinct": "distinct among the valid",
+    "duplicates": "repeat another question",
+    "letter_entropy_intuitive": "entropy of intuitive letters, nats (of 1.39)",
+    "letter_entropy_majority": "entropy of majority letters, nats (of 1.39)",
+    "mean_dual_track": "mean dual_track reward of the written",
+    "mean_confidence": "mean confidence c",
+    "agreement": "intuitive answer = majority",
+    "unparsed_votes": "votes that could not be read",
+    "kept": "kept by the filter",
+    "effective_families": "effective number of question families",
+    "hard": "questions of hard families",
+    "well_posed": "well-posed",
+    "well_posed_kept": "well-posed among the kept",
+    "hard_kept": "hard among the kept",
+    "intuitive_accuracy": "intuitive answer right",
+    "label_accuracy": "pseudo-label right",
+    "label_accuracy_kept": "pseudo-label right, kept",
+    "label_accuracy_kept_strict": "same, ill-posed counted as wrong",
+    "calibration_error": "calibration error of c",
+}
+MEANS = ("mean_confidence", "mean_dual_track")  # rates that are no shares
+LOGGED = {"reward": 3, "kl": 4, "grad_norm": 2, "completion_tokens": 1, "truncated": 3}  # and its decimals
 
 
-def training(results: Results) -> Table | None:
-    """Each training stage: means over its first and its last eighth of steps."""
-    found = results["training"]
-    if not found:
-        return None
-    rows = []
-    for name, one in found.items():
-        cells = []
-        for metric, digits in TRAINING:
-            ends = one.get(metric)
-            cells.append(
-                Cell(f"{number(ends['first'], digits)} \u2192 {number(ends['last'], digits)}")
-                if ends
-                else Cell(NOTHING, "dim")
-            )
-        rows.append((Cell(name), Cell(number(one["steps"])), *cells))
-    return Table(
-        "Training",
-        ("stage", "steps", *(metric.replace("_", " ") for metric, _ in TRAINING)),
-        tuple(rows),
-        1,
-        ("Mean over the first and over the last eighth of the optimizer steps.",),
-    )
+def _iterations(found: Iterable[int]) -> tuple[Column, ...]:
+    return numbers(*(f"iteration {t}" for t in found))
 
 
-def cost(stages: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Seconds of each finished stage and of its phases. Not part of the results: measured, and different each
-    time."""
-    phases = list(dict.fromkeys(name for one in stages for name in one["phases"]))
-    if not stages:
-        return None
-    rows = [
+def questions(results: Results) -> Table:
+    """What the questions and labels of each iteration were worth."""
+    found = results.ground_truth
+    values = {name: [getattr(one, name) for one in found.values()] for name in MEASURES}
+    rows: list[Row] = [
+        (label, *(_measure(name, value) for value in values[name]))
+        for name, label in MEASURES.items()
+        if any(value is not None for value in values[name])
+    ]
+    notes = [f"In{NBSP}% unless said otherwise, with n. Accuracies are among well-posed questions."]
+    if all(one.well_posed is None for one in found.values()):
+        notes.append(
+            "These images have no known truth: well-posed questions and right labels are not counted."
+        )
+    planned = range(1, results.iterations + 1)
+    notes += [f"Incomplete: iteration {t} has no questions yet." for t in planned if t not in found]
+    title = "What was asked, and what the labels were worth"
+    return Table(title, (*keys("measure"), *_iterations(found)), [rows], notes)
+
+
+def _measure(name: str, value: Rate | float | None) -> Cell:
+    if not isinstance(value, Rate):
+        return Cell.number(value, digits=2)
+    n = f"n {value.n:,}"
+    return Cell.number(value.value, n) if name in MEANS else Cell.percent(value.value, n)
+
+
+def calibration(results: Results) -> Table:
+    """How often the pseudo-label is right at each confidence."""
+    found = {t: {one.c: one for one in truth.calibration or ()} for t, truth in results.ground_truth.items()}
+    found = {t: bins for t, bins in found.items() if bins}
+    rows: list[Row] = [
         (
-            Cell(one["name"]),
-            Cell(duration(one["seconds"])),
+            Cell.number(c, digits=1),
             *(
-                Cell(duration(one["phases"].get(name)), "" if name in one["phases"] else "dim")
-                for name in phases
+                Cell.percent(bins[c].value, f"n {bins[c].n:,}") if c in bins else None
+                for bins in found.values()
             ),
-            Cell(number(one["tokens"]), "" if one["tokens"] else "dim"),
+        )
+        for c in sorted({c for bins in found.values() for c in bins})
+    ]
+    note = "Accuracy of the pseudo-label among well-posed questions at each confidence."
+    title = "Is c the chance that the label is right?"
+    return Table(title, (*numbers("c"), *_iterations(found)), [rows], [note])
+
+
+def asked_families(results: Results) -> Table:
+    """Which families the Questioner asks about, the most frequent first."""
+    found = {t: one.families for t, one in results.ground_truth.items() if one.families}
+    counts = {
+        name: [families.get(name, 0) for families in found.values()]
+        for families in found.values()
+        for name in families
+    }
+    totals = [sum(families.values()) for families in found.values()]
+    rows: list[Row] = [
+        (
+            family_cell(results, name),
+            *(
+                Cell.number(count, f"{percent(count / total)}{NBSP}%")
+                for count, total in zip(counts[name], totals, strict=True)
+            ),
+        )
+        for name in sorted(counts, key=lambda name: (-max(counts[name]), name))
+    ]
+    return Table("What the Questioner asks about", (*keys("family"), *_iterations(found)), [rows])
+
+
+def logged(results: Results) -> Table:
+    """Each training stage: means over its first and over its last eighth of steps."""
+    rows: list[Row] = []
+    for name, stage in results.training.items():
+        ends = ((stage.metrics.get(metric), digits) for metric, digits in LOGGED.items())
+        cells = (
+            f"{number(one.first, digits)} \u2192 {number(one.last, digits)}" if one else None
+            for one, digits in ends
+        )
+        rows.append((name, stage.steps, *cells))
+    columns = (*keys("stage"), *numbers("steps", *(metric.replace("_", " ") for metric in LOGGED)))
+    note = "Mean over the first and over the last eighth of the optimizer steps."
+    return Table("Training", columns, [rows], [note])
+
+
+def cost(stages: Sequence[StageCost]) -> Table:
+    """The time of each finished stage and of its phases. Measured, so no part of the results."""
+    phases = list(dict.fromkeys(name for one in stages for name in one.phases))
+    rows: list[Row] = [
+        (
+            one.name,
+            Cell.seconds(one.seconds),
+            *(Cell.seconds(one.phases.get(name)) for name in phases),
+            one.tokens,
         )
         for one in stages
     ]
-    total = Cell(duration(sum(one["seconds"] or 0 for one in stages)))
-    rows.append((Cell("all"), total, *(Cell("") for _ in phases), Cell("")))
-    return Table(
-        "Cost",
-        ("stage", "time", *phases, "tokens"),
-        tuple(rows),
-        1,
-        ("Of a stage that was killed and resumed, only the last attempt is timed.",),
-        frozenset({len(rows) - 2}),
-    )
+    blank = [Cell("")] * (len(phases) + 1)
+    total: list[Row] = [("all", Cell.seconds(sum(one.seconds or 0 for one in stages)), *blank)]
+    columns = (*keys("stage"), *numbers("time", *phases, "tokens"))
+    note = "Of a stage that was killed and resumed, only the last attempt is timed."
+    return Table("Cost", columns, [rows, total] if rows else [], [note])

@@ -8,7 +8,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.tables import words
-from harness.tables.table import Cell, Column, Row, Table
+from harness.tables.table import Cell, Column, Table
 from harness.tables.text import visible
 
 
@@ -48,7 +48,7 @@ def render(table: Table) -> Markup:
     ).format(visible(table.title), width, head, body, notes)
 
 
-def _group(table: Table, heading: str, rows: Sequence[Row]) -> Markup:
+def _group(table: Table, heading: str, rows: Sequence[Sequence[Cell]]) -> Markup:
     title = Markup('<tr class="group"><th scope="rowgroup" colspan="{}">{}</th></tr>\n')
     detailed = [any(row[index].details for row in table.rows) for index in range(len(table.columns))]
     lines = [Markup("<tr>{}</tr>\n").format(_join(map(_cell, table.columns, row, detailed))) for row in rows]

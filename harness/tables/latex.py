@@ -5,15 +5,8 @@ from __future__ import annotations
 from harness.tables.table import Cell, Column, Table
 from harness.tables.text import visible
 
-_SPECIAL = {
+_SPECIAL = {c: rf"\{c}" for c in "{}$&#_%"} | {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

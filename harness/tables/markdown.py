@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.tables.table import Cell, Table
-from harness.tables.text import one_line
+from harness.tables.text import one_line, visible
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 _PUNCTUATION = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
@@ -19,7 +19,7 @@ def escape(text: str, limit: int = 600) -> str:
 
 def plain(text: str) -> str:
     """Our own words with names in them: only what could build a table, tag, link or emphasis is escaped."""
-    return _MARKUP.sub(_inert, one_line(text, 4000))
+    return _MARKUP.sub(_inert, visible(text, 4000).replace("\n", " "))
 
 
 def _inert(match: re.Match[str]) -> str:

@@ -1,12 +1,10 @@
 """A table as data; `terminal`, `markdown`, `latex`, `csv` and `html` beside it are five views of it.
 
-Table(
-    "Held-out accuracy",
-    (*keys("suite", "measure"), *numbers("base", "S2", "S2 - base")),
-    [[(Cell.of("pocket_math"), Cell.of("greedy"), Cell.percent(0.61), Cell.percent(0.68),
-       Cell.gain(0.07, 0.03, 0.11, "good"))]],
-    notes=["Accuracy in %."],
-)
+Example: a table with one group of one row.
+
+    columns = (*keys("suite", "measure"), *numbers("base", "S2", unit="%"), *numbers("gain", "items"))
+    row = ("pocket_math", "greedy", Cell.percent(0.61), Cell.percent(0.68), Cell.gain(0.07, 0.03, 0.11), 525)
+    Table("Held-out accuracy", columns, [[row]], notes=["Gains in points."])
 """
 
 from __future__ import annotations
@@ -122,7 +120,14 @@ class Cell:
         return cls.missing() if count is None else cls(words.size(count), count, tone)
 
 
-Row = Sequence[Cell]
+Row = Sequence[Cell | Value]
+
+
+def as_cell(value: Cell | Value) -> Cell:
+    """What may stand in a row as it is: a text, a number, None for what is not there."""
+    if isinstance(value, Cell):
+        return value
+    return Cell.of(value) if isinstance(value, str) else Cell.number(value)
 
 
 @dataclass(frozen=True)
@@ -147,19 +152,21 @@ class Table:
             raise ValueError(f"{self.title!r} has not one heading per group.")
 
     @property
-    def rows(self) -> list[Row]:
-        return [row for group in self.groups for row in group]
+    def rows(self) -> list[list[Cell]]:
+        """All rows, every value as a cell."""
+        return [list(map(as_cell, row)) for group in self.groups for row in group]
 
-    def shown(self) -> Iterator[tuple[str, list[Row]]]:
-        """(heading, rows) of each group that has rows, keys blank where the row above has the same."""
+    def shown(self) -> Iterator[tuple[str, list[list[Cell]]]]:
+        """(heading, rows) of each group that has rows; a key is blank where the row above has the same."""
         count = sum(column.kind == "key" for column in self.columns)
         for index, group in enumerate(self.groups):
-            rows: list[Row] = []
-            for number, row in enumerate(group):
-                above = group[number - 1] if number else None
+            above: Row = ()
+            rows = []
+            for row in group:
                 same = 0
-                while above is not None and same < count - 1 and row[same] == above[same]:
+                while above and same < count - 1 and row[same] == above[same]:
                     same += 1
-                rows.append([*(Cell("") for _ in range(same)), *row[same:]])
+                rows.append([*[Cell("")] * same, *map(as_cell, row[same:])])
+                above = row
             if rows:
-                yield (self.headings[index] if self.headings else "", rows)
+                yield self.headings[index] if self.headings else "", rows

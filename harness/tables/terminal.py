@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len
@@ -30,24 +29,17 @@ STYLES = {
 }
 READABLE = 16  # characters to which a text that wraps may shrink
 GAP = 2  # characters between two columns
-
-
-class _Layout(NamedTuple):
-    """`wrapped`: headings break at spaces. `stacked`: details stand under their number."""
-
-    wrapped: bool
-    stacked: bool
-
-
-_LAYOUTS = (_Layout(False, False), _Layout(True, False), _Layout(True, True))
+PLAIN, WRAPPED, STACKED = range(3)  # layouts: as it is; headings break at spaces; details under numbers too
 
 
 def show(table: Table, console: Console) -> None:
     """Print title, table (in parts where it is wider than the terminal), and notes."""
+    console.print()
     say(table.title, console, "bold")
-    for part, layout in _parts(table, console.width):
+    for index, (part, layout) in enumerate(_parts(table, console.width)):
+        if index:
+            console.print()
         console.print(_rich(part, layout, console.width))
-        console.print()
     for note in table.notes:
         say(note, console, "dim")
 
@@ -63,22 +55,21 @@ def show_paths(paths: Sequence[Path], console: Console) -> None:
         console.print(Text(str(path)), soft_wrap=True)
 
 
-def _parts(table: Table, width: int) -> Iterator[tuple[Table, _Layout]]:
+def _parts(table: Table, width: int) -> Iterator[tuple[Table, int]]:
     """The whole table in the most generous layout that fits, else its columns in several tables."""
-    for layout in _LAYOUTS:
+    for layout in (PLAIN, WRAPPED, STACKED):
         if _total(_widths(table, layout)) <= width:
             yield table, layout
             return
-    narrow = _LAYOUTS[-1]
-    widths = _widths(table, narrow)
+    widths = _widths(table, STACKED)
     key = [index for index, column in enumerate(table.columns) if column.kind == "key"]
     chosen: list[int] = []
     for index in (index for index in range(len(table.columns)) if index not in key):
         if chosen and _total([widths[one] for one in (*key, *chosen, index)]) > width:
-            yield _columns(table, [*key, *chosen]), narrow
+            yield _columns(table, [*key, *chosen]), STACKED
             chosen = []
         chosen.append(index)
-    yield _columns(table, [*key, *chosen]), narrow
+    yield _columns(table, [*key, *chosen]), STACKED
 
 
 def _columns(table: Table, kept: Sequence[int]) -> Table:
@@ -90,7 +81,7 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _widths(table: Table, layout: _Layout) -> list[int]:
+def _widths(table: Table, layout: int) -> list[int]:
     """Characters that each column needs; headings of groups stand in the first."""
     found = []
     longest = max((cell_len(heading) for heading in table.headings), default=0)
@@ -104,18 +95,18 @@ def _widths(table: Table, layout: _Layout) -> list[int]:
     return found
 
 
-def _heading(column: Column, content: int, layout: _Layout) -> str:
-    if not layout.wrapped:
+def _heading(column: Column, content: int, layout: int) -> str:
+    if layout == PLAIN:
         return column.heading
     words = column.heading.split(" ")
     width = max(content, *(cell_len(word) for word in words))
     return "\n".join(textwrap.wrap(column.heading, width, break_long_words=False, break_on_hyphens=False))
 
 
-def _text(cell: Cell, layout: _Layout) -> Text:
+def _text(cell: Cell, layout: int) -> Text:
     text = Text(visible(cell.text, 2000), style=STYLES[cell.tone])
     details = [visible(one) for one in cell.details]
-    if layout.stacked:
+    if layout == STACKED:
         for one in details:
             text.append(f"\n{one}", style="dim")
     elif details:
@@ -123,15 +114,10 @@ def _text(cell: Cell, layout: _Layout) -> Text:
     return text
 
 
-def _rich(table: Table, layout: _Layout, width: int) -> RichTable:
+def _rich(table: Table, layout: int, width: int) -> RichTable:
     widths = _widths(table, layout)
     fits = _total(widths) <= width
-    found = RichTable(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    found = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column, content in zip(table.columns, widths, strict=True):
         found.add_column(
             Text(_heading(column, content, layout)),

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.analysis import comparison
+from harness.analysis.comparison import Comparison, compare
+from harness.analysis.comparison import Row as ArmRow
 from harness.analysis.items import Outcomes, decode, encode, outcomes_of
 from harness.analysis.load import load
 from harness.analysis.measures import SuiteItems
 from harness.analysis.verdicts import verdicts
-from harness.report import compared, formats, plots
-from harness.report.before import comparison_as_before
-from harness.report.sheet import guarded
+from harness.report import arms, formats
+from harness.report.page import forest
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
@@ -34,8 +34,11 @@ HOSTILE = (
 )
 
 
-def compare(*arguments: Any, **options: Any) -> Any:
-    return comparison_as_before(comparison.compare(*arguments, **options))
+def changed(row: ArmRow, suite: str, **gain: float) -> ArmRow:
+    """The row with another gain on one suite."""
+    score = row.scores[suite]
+    other = score.model_copy(update={"gain": score.gain.model_copy(update=gain)})
+    return row.model_copy(update={"scores": {**row.scores, suite: other}})
 
 
 def decoded(items: Any) -> Outcomes:
@@ -141,8 +144,8 @@ def test_items_survive_the_file_and_missing_ones_stay_missing() -> None:
 
 def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path) -> None:
     found = compare(load([runs]))
-    rows = {one["name"]: one for one in found["rows"]}
-    assert list(rows) == ["base", "v-zero S1", "rival S1"] and rows["rival S1"]["seeds"] == [0, 1, 2]
+    rows = {one.name: one for one in found.rows}
+    assert list(rows) == ["base", "v-zero S1", "rival S1"] and rows["rival S1"].seeds == [0, 1, 2]
     loaded = [artefacts.read_json(runs / "v-zero" / f"seed-{seed}" / "results.json") for seed in range(3)]
     differences = np.array(
         [
@@ -154,35 +157,31 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
         ],
         dtype=float,
     )
-    gain = rows["v-zero S1"]["cells"]["a"]["gain"]
-    assert gain["gain"] == pytest.approx(differences.mean()) and gain["by_seed"] == pytest.approx(
+    gain = rows["v-zero S1"].scores["a"].gain
+    assert gain.gain == pytest.approx(differences.mean()) and gain.by_seed == pytest.approx(
         list(differences.mean(1))
     )
     seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 60
     freedom = (seeds + images) ** 2 / (seeds**2 / 2 + images**2 / 59)
     half = scipy_stats.t.ppf(0.975, freedom) * np.sqrt(seeds + images)
-    assert gain["t_low"] == pytest.approx(gain["gain"] - half) and gain["low"] <= gain["t_low"]
-    assert gain["p_holm"] >= gain["p"]
+    assert gain.t_low == pytest.approx(gain.gain - half) and gain.low <= gain.t_low
+    assert gain.p_holm >= gain.p
 
 
 def test_gains_over_an_arm_or_another_run_are_paired_with_it(runs: Path) -> None:
-    over_base = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]))["rows"]}
-    found = {one["name"]: one["cells"]["a"]["gain"] for one in compare(load([runs]), against="rival")["rows"]}
+    over_base = {one.name: one.scores["a"].gain for one in compare(load([runs])).rows}
+    found = {one.name: one.scores["a"].gain for one in compare(load([runs]), against="rival").rows}
     assert found["rival S1"] is None
-    assert found["v-zero S1"]["gain"] == pytest.approx(
-        over_base["v-zero S1"]["gain"] - over_base["rival S1"]["gain"]
-    )
-    assert found["base"]["gain"] == pytest.approx(-over_base["rival S1"]["gain"])
+    assert found["v-zero S1"].gain == pytest.approx(over_base["v-zero S1"].gain - over_base["rival S1"].gain)
+    assert found["base"].gain == pytest.approx(-over_base["rival S1"].gain)
     beside = compare(load([runs / "v-zero"]), reference=load([runs / "rival"]))
-    assert {one["name"]: one["cells"]["a"]["gain"] for one in beside["rows"]}["v-zero S1"] == found[
-        "v-zero S1"
-    ]
+    assert {one.name: one.scores["a"].gain for one in beside.rows}["v-zero S1"] == found["v-zero S1"]
     with pytest.raises(InputError, match="choose base"):
         compare(load([runs]), against="nobody")
 
 
 def test_losses_are_always_said(runs: Path) -> None:
-    said = compared.losses(compare(load([runs])))
+    said = arms.losses(compare(load([runs])))
     assert any(one.startswith("rival S1 loses on b") for one in said) and not any(
         one.startswith("v-zero") for one in said
     )
@@ -192,44 +191,38 @@ def test_losses_are_always_said(runs: Path) -> None:
 
 def test_a_loss_is_said_only_where_its_number_shows_one(runs: Path) -> None:
     found = compare(load([runs]))
-    (row,) = (one for one in found["rows"] if one["name"] == "rival S1")
     for gain, said in ((-0.00004, False), (-0.0004, True)):
-        row["cells"]["b"]["gain"]["gain"] = gain
-        assert (
-            any(one.startswith("rival S1 loses on b (\u22120.04") for one in compared.losses(found)) is said
-        )
+        rows = [changed(row, "b", gain=gain) if row.name == "rival S1" else row for row in found.rows]
+        other = found.model_copy(update={"rows": rows})
+        assert any(one.startswith("rival S1 loses on b (\u22120.04") for one in arms.losses(other)) is said
         for name in ("md", "latex", "html"):
-            text = formats.render(found, name, [Path("/nowhere")] * 6)
+            text = formats.render(other, name, [Path("/nowhere")] * 6)
             assert not any("loses" in line and "(0.0" in line for line in text.splitlines())
 
 
 def test_many_losses_are_counted_at_the_top_and_named_below(runs: Path) -> None:
     found = compare(load([runs]))
-    (row,) = (one for one in found["rows"] if one["name"] == "rival S1")
-    assert compared.headline(found) == compared.losses(found)
-    found["rows"] += [{**row, "name": f"arm {i}"} for i in range(30)]
-    head = compared.headline(found)
-    assert (
-        head[0].startswith("31 of 32 rows lose on some suite")
-        and "arm 29 on b (" in head[1]
-        and "v-zero" not in head[1]
-    )
+    (row,) = (one for one in found.rows if one.name == "rival S1")
+    assert arms.headline(found) == arms.losses(found)
+    more = [row.model_copy(update={"name": f"arm {i}"}) for i in range(30)]
+    found = found.model_copy(update={"rows": [*found.rows, *more]})
+    head = arms.headline(found)
+    assert head[0].startswith("31 of 32 rows lose on some suite")
+    assert "arm 29 on b (" in head[1] and "v-zero" not in head[1]
     page = formats.render(found, "html", [Path("/nowhere")] * 6)
     assert page.index("31 of 32 rows") < page.index("<h2>Claims") < page.index("arm 29 loses on b")
 
 
 def test_one_endless_interval_does_not_squeeze_the_others(runs: Path) -> None:
     found = compare(load([runs]))
-    gains = {one["name"]: one["cells"]["a"]["gain"] for one in found["rows"] if one["cells"]["a"]["gain"]}
-    names = ("v-zero S1", "rival S1")
 
     def apart(chart: str) -> float:
         dots = [float(one) for one in re.findall(r'<circle cx="([\d.]+)"', chart)]
         return abs(dots[0] - dots[1])
 
-    before = str(plots.arms_forest(found, "a"))
-    gains[names[0]] |= {"low": -1.0, "high": 1.0}
-    after = str(plots.arms_forest(found, "a"))
+    before = str(forest(found, "a"))
+    rows = [changed(row, "a", low=-1.0, high=1.0) if row.name == "v-zero S1" else row for row in found.rows]
+    after = str(forest(found.model_copy(update={"rows": rows}), "a"))
     assert apart(after) > 0.3 * apart(before) and "polyline" in after and "polyline" not in before
     places = [float(x) for x in re.findall(r'[xc][xy]?[12]?="(-?[\d.]+)"', after)]
     assert min(places) >= 0 and max(places) <= float(re.search(r'viewBox="0 0 (\d+)', after)[1])
@@ -237,9 +230,11 @@ def test_one_endless_interval_does_not_squeeze_the_others(runs: Path) -> None:
 
 def test_names_that_differ_at_their_end_differ_in_the_forest(runs: Path) -> None:
     found = compare(load([runs]))
-    for row, end in zip(found["rows"], ("S1", "S2", "S3"), strict=True):
-        row["name"] = f"single-uncertainty-step-matched {end}"
-    chart = str(plots.arms_forest(found, "a"))
+    rows = [
+        row.model_copy(update={"name": f"single-uncertainty-step-matched {end}"})
+        for row, end in zip(found.rows, ("S1", "S2", "S3"), strict=True)
+    ]
+    chart = str(forest(found.model_copy(update={"rows": rows}), "a"))
     assert all(f"matched {end}<" in chart for end in ("S2", "S3"))
 
 
@@ -247,16 +242,16 @@ def test_the_claim_of_order_is_judged_where_its_arms_are_here(runs: Path) -> Non
     shutil.copytree(runs / "rival", runs / "frozen-questioner")
     for path in (runs / "frozen-questioner").rglob("results.json"):
         artefacts.write_json(path, {**artefacts.read_json(path), "arm": "frozen-questioner"})
-    found = {one["id"]: one for one in compare(load([runs]))["claims"]}
-    assert found["vzero.order.frozen-questioner"]["verdict"] == "REPRODUCED"
-    assert found["vzero.order.frozen-questioner"]["measured"]["gain"] > 0.1
+    found = {one.id: one for one in compare(load([runs])).claims}
+    assert found["vzero.order.frozen-questioner"].verdict == "REPRODUCED"
+    assert found["vzero.order.frozen-questioner"].measured.gain > 0.1
     assert (
-        found["vzero.order.no-filter"]["verdict"] == "NOT RUN"
-        and "no-filter" in found["vzero.order.no-filter"]["reason"]
+        found["vzero.order.no-filter"].verdict == "NOT RUN"
+        and "no-filter" in found["vzero.order.no-filter"].reason
     )
     assert (
-        found["vzero.7b.math"]["verdict"] == "NOT RUN"
-        and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"]["reason"]
+        found["vzero.7b.math"].verdict == "NOT RUN"
+        and "qwen2.5-vl-7b-instruct" in found["vzero.7b.math"].reason
     )
 
 
@@ -267,14 +262,14 @@ def test_what_would_settle_a_claim_follows_from_the_two_variances(tmp_path: Path
     after = [[max(v, int(rng.random() < 2 * gain)) for v in base] for gain in gains]
     for seed, values in enumerate(after):
         write(tmp_path / f"seed-{seed}", results("v-zero", seed, {"base": {"a": base}, "S1": {"a": values}}))
-    (claim,) = (one for one in compare(load([tmp_path]))["claims"] if one["id"] == "vzero.order.base")
+    (claim,) = (one for one in compare(load([tmp_path])).claims if one.id == "vzero.order.base")
     differences = np.array(after, dtype=float) - np.array(base)
     seeds, images = differences.mean(1).var(ddof=1) / 3, differences.mean(0).var(ddof=1) / 2000
     target = (differences.mean() / (scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8))) ** 2
-    assert claim["verdict"] == "INCONCLUSIVE" and claim["settle"][0]["seeds"] == int(
+    assert claim.verdict == "INCONCLUSIVE" and claim.settle[0].seeds == int(
         np.ceil(3 * seeds / (target - images))
     )
-    assert claim["settle"][0]["items"] is None and seeds > target
+    assert claim.settle[0].items is None and seeds > target
 
 
 @pytest.mark.parametrize(
@@ -294,13 +289,11 @@ def test_a_claim_is_held_to_the_answers_of_its_metric(runs: Path, metric: str, v
                 one["unparsed_sampled"] = {"value": int(metric == "sampled"), "n": 2}
         artefacts.write_json(path, found)
     (claim,) = (
-        one
-        for one in compare(load([runs / "v-zero"]), metric=metric)["claims"]
-        if one["id"] == "vzero.order.base"
+        one for one in compare(load([runs / "v-zero"]), metric=metric).claims if one.id == "vzero.order.base"
     )
-    assert claim["verdict"] == ("REPRODUCED" if metric == "greedy" else "PROTOCOL DEVIATION")
+    assert claim.verdict == ("REPRODUCED" if metric == "greedy" else "PROTOCOL DEVIATION")
     assert {"sampled": "could be read", "maj@2": "measured by maj@2"}.get(metric, "") in " ".join(
-        claim["deviations"]
+        claim.deviations
     )
 
 
@@ -309,9 +302,9 @@ def test_arms_are_compared_on_the_seeds_that_both_have(runs: Path) -> None:
     two."""
 
     def difference(arm: str, over: str) -> tuple[float, float, float, int]:
-        rows = {one["name"]: one for one in compare(load([runs]), against=over)["rows"]}
-        gain = rows[f"{arm} S1"]["cells"]["average"]["gain"]
-        return gain["gain"], gain["low"], gain["high"], len(gain["by_seed"])
+        rows = {one.name: one for one in compare(load([runs]), against=over).rows}
+        gain = rows[f"{arm} S1"].scores["average"].gain
+        return gain.gain, gain.low, gain.high, len(gain.by_seed)
 
     before, after = [difference("v-zero", "rival")], []
     write(
@@ -327,21 +320,19 @@ def test_arms_are_compared_on_the_seeds_that_both_have(runs: Path) -> None:
 def test_arms_of_two_presets_are_no_claim_of_order(runs: Path) -> None:
     for path in (runs / "rival").rglob("results.json"):
         artefacts.write_json(path, {**artefacts.read_json(path), "arm": "no-filter", "preset": "q"})
-    found = {one["id"]: one for one in compare(load([runs]))["claims"]}
-    assert found["vzero.order.no-filter"]["reason"] == "vzero and no-filter were run by different presets"
-    assert found["vzero.order.base"]["verdict"] == "REPRODUCED"
+    found = {one.id: one for one in compare(load([runs])).claims}
+    assert found["vzero.order.no-filter"].reason == "vzero and no-filter were run by different presets"
+    assert found["vzero.order.base"].verdict == "REPRODUCED"
 
 
 def test_a_shortened_suite_is_a_protocol_deviation(runs: Path) -> None:
     for path in runs.rglob("results.json"):
         artefacts.write_json(path, {**artefacts.read_json(path), "expected": {"a": 100, "b": 60}})
     found = compare(load([runs]))
-    claim = next(one for one in found["claims"] if one["id"] == "vzero.order.base")
-    assert claim["verdict"] == "PROTOCOL DEVIATION" and "120 of 160" in claim["deviations"][0]
+    claim = next(one for one in found.claims if one.id == "vzero.order.base")
+    assert claim.verdict == "PROTOCOL DEVIATION" and "120 of 160" in claim.deviations[0]
     assert any(
-        cell.tone == "bad" and cell.text == "120 of 160"
-        for line in compared.arms(found).rows
-        for cell in line
+        cell.tone == "bad" and cell.text == "120 of 160" for line in arms.table(found).rows for cell in line
     )
 
 
@@ -352,30 +343,13 @@ def test_published_rows_stand_beside_a_model_they_are_about_and_are_not_subtract
         tmp_path, {**results("none", 0, answers), "model": "Qwen/Qwen2.5-VL-7B-Instruct"}
     )  # a checkpoint never trained here
     found = compare(load([tmp_path]))
-    kinds = [one["kind"] for one in found["rows"]]
-    assert (
-        kinds[0] == "measured"
-        and "published" in kinds
-        and kinds[-1] == "third-party"
-        and kinds == sorted(kinds, key=["measured", "published", "third-party"].index)
-    )
-    third = [
-        one for one in found["rows"] if one["kind"] == "third-party" and "internvl-report" in one["source"]
-    ]
-    assert third[0]["cells"]["mmstar"][0]["value"] == pytest.approx(0.639)
-    table = compared.arms(found)
-    assert all(
-        line[0].tone == "printed"
-        for line, one in zip(table.rows, found["rows"], strict=True)
-        if one["kind"] != "measured"
-    )
-    assert not [
-        cell
-        for one in found["rows"]
-        if one["kind"] == "measured"
-        for cell in one["cells"].values()
-        if cell["gain"]
-    ]
+    kinds = [one.kind for one in found.published]
+    assert kinds == sorted(kinds) and set(kinds) == {"published", "third-party"}
+    third = [one for one in found.published if one.kind == "third-party" and "internvl-report" in one.source]
+    assert third[0].numbers["mmstar"][0].value == pytest.approx(0.639)
+    tones = [line[0].tone for line in arms.table(found).rows]
+    assert tones == [""] * len(found.rows) + ["printed"] * len(found.published)
+    assert not [score for one in found.rows for score in one.scores.values() if score.gain]
 
 
 def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, runs: Path) -> None:
@@ -393,7 +367,7 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, runs: Path) -> 
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> dict[str, Any]:
+def hostile(tmp_path: Path) -> Comparison:
     rng = np.random.default_rng(2)
     for seed in range(2):
         answers = {"base": {HOSTILE: draw(rng, 0.4)}, "S1": {HOSTILE: draw(rng, 0.6)}}
@@ -404,7 +378,7 @@ def hostile(tmp_path: Path) -> dict[str, Any]:
     return compare(load([tmp_path]))
 
 
-def test_csv_holds_no_formula(hostile: dict[str, Any]) -> None:
+def test_csv_holds_no_formula(hostile: Comparison) -> None:
     lines = list(csv.reader(io.StringIO(formats.render(hostile, "csv"))))
     assert {len(line) for line in lines} == {len(lines[0])} and len(lines) > 2
     for cell in (cell for line in lines for cell in line):
@@ -412,12 +386,9 @@ def test_csv_holds_no_formula(hostile: dict[str, Any]) -> None:
             float(cell)
         except ValueError:
             assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")), cell
-    for start in "=+-@\t\r\n\uff1d":
-        assert guarded(f"{start}1").startswith("'") and guarded(f"  {start}1").startswith("'")
-    assert guarded(-0.5) == -0.5 and guarded("plain") == "plain"
 
 
-def test_html_escapes_and_needs_nothing(hostile: dict[str, Any]) -> None:
+def test_html_escapes_and_needs_nothing(hostile: Comparison) -> None:
     page = formats.render(hostile, "html", [Path("/nowhere")] * 2)
     tags: list[tuple[str, dict[str, str | None]]] = []
     parser = HTMLParser()
@@ -435,7 +406,7 @@ def test_html_escapes_and_needs_nothing(hostile: dict[str, Any]) -> None:
     )
 
 
-def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Path, tmp_path: Path) -> None:
+def test_latex_compiles_whatever_the_names_are(hostile: Comparison, runs: Path, tmp_path: Path) -> None:
     text = formats.render(hostile, "latex") + formats.render(compare(load([runs])), "latex")
     assert text.isascii() and "\\input{" not in text and text.count("\\begin{") == text.count("\\end{")
     depth = 0
@@ -459,13 +430,12 @@ def test_latex_compiles_whatever_the_names_are(hostile: dict[str, Any], runs: Pa
 
 
 def test_markdown_and_json_say_the_same(runs: Path) -> None:
-    typed = comparison.compare(load([runs]))
-    assert comparison.Comparison.model_validate_json(formats.render(typed, "json")) == typed
-    found = comparison_as_before(typed)
+    found = compare(load([runs]))
+    assert Comparison.model_validate_json(formats.render(found, "json")) == found
     text = formats.render(found, "md")
-    for one in found["rows"]:
-        for cell in one["cells"].values():
-            assert f"{100 * cell['value']:.1f}" in text
+    for one in found.rows:
+        for score in one.scores.values():
+            assert f"{100 * score.value:.1f}" in text
 
 
 def test_verdicts_of_nothing_are_all_not_run() -> None:
@@ -501,20 +471,20 @@ def test_evaluations_alone_are_compared_item_by_item(tmp_path: Path) -> None:
     ours = evaluation(tmp_path / "ours", "/models/tuned", after)
     theirs = evaluation(tmp_path / "theirs", "Qwen/Qwen2.5-VL-7B-Instruct", base)
     found = compare(load([ours]), reference=load([theirs]))
-    rows = {one["name"]: one for one in found["rows"] if one["kind"] == "measured"}
-    gain = rows["ours"]["cells"]["mmstar"]["gain"]
+    rows = {one.name: one for one in found.rows}
+    gain = rows["ours"].scores["mmstar"].gain
     wins = sum(now > then for then, now in zip(base, after, strict=True))
     assert (
-        gain["gain"] == pytest.approx(wins / 200)
-        and gain["p"] == pytest.approx(2 * 0.5**wins)
-        and gain["test"] == "mcnemar"
+        gain.gain == pytest.approx(wins / 200)
+        and gain.p == pytest.approx(2 * 0.5**wins)
+        and gain.test == "mcnemar"
     )
-    assert rows["ours"]["unparsed_greedy"] == pytest.approx(0.05) and rows["ours"][
-        "truncated_greedy"
-    ] == pytest.approx(0.1)
-    assert "mmvp" not in found["suites"] and any("mmvp" in one for one in compared.notes(found))
-    assert [one for one in found["rows"] if one["kind"] == "third-party"]
-    assert rows["ours"]["cells"]["mmstar"]["low"] is not None
+    assert rows["ours"].unparsed_greedy == pytest.approx(0.05) and rows[
+        "ours"
+    ].truncated_greedy == pytest.approx(0.1)
+    assert "mmvp" not in found.suites and any("mmvp" in one for one in arms.notes(found))
+    assert [one for one in found.published if one.kind == "third-party"]
+    assert rows["ours"].scores["mmstar"].low is not None
 
 
 def test_compute_is_compared_where_both_say_it(runs: Path) -> None:
@@ -530,9 +500,9 @@ def test_compute_is_compared_where_both_say_it(runs: Path) -> None:
             "votes": {"label": 5},
         }
         artefacts.write_json(path, {**found, "compute": compute})
-    rows = {one["name"]: one for one in compare(load([runs]))["rows"]}
-    assert rows["v-zero S1"]["compute_note"] is None and rows["base"]["compute"] == {}
-    assert rows["rival S1"]["compute_note"] == "questioner steps 0 (v-zero: 8)", (
+    rows = {one.name: one for one in compare(load([runs])).rows}
+    assert rows["v-zero S1"].compute_note is None and rows["base"].compute == {}
+    assert rows["rival S1"].compute_note == "questioner steps 0 (v-zero: 8)", (
         "tokens and votes are outcomes, not a budget"
     )
 
@@ -543,13 +513,9 @@ def test_another_run_of_the_same_arm_and_seed_is_a_row_of_its_own(runs: Path) ->
     for columns in (block["outcomes"]["S1"] for block in found["items"].values()):
         columns["greedy"] = "0" * len(columns["greedy"])
     write(twin, found)
-    rows = {
-        one["name"]: one
-        for one in compare(load([runs / "v-zero" / "seed-0"]), reference=load([twin]))["rows"]
-    }
-    ours = rows["v-zero S1"]["cells"]["a"]
+    rows = {one.name: one for one in compare(load([runs / "v-zero" / "seed-0"]), reference=load([twin])).rows}
+    ours = rows["v-zero S1"].scores["a"]
     assert list(rows) == ["base", "v-zero S1", "v-zero of theirs S1"]
     assert (
-        ours["gain"]["gain"] == pytest.approx(ours["value"])
-        and rows["v-zero of theirs S1"]["cells"]["a"]["gain"] is None
+        ours.gain.gain == pytest.approx(ours.value) and rows["v-zero of theirs S1"].scores["a"].gain is None
     )

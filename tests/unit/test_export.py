@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from harness.analysis.results import read_results
 from harness.cli import app
 from harness.report import finish
-from harness.report.before import as_before
 from harness.report.export import prepare, to_folder
 from tests.fixtures import synthetic_run
 from vzero.errors import InputError
@@ -28,7 +27,7 @@ def run(tmp_path: Path) -> Path:
 
 def rows(card: str) -> dict[tuple[str, str], list[str]]:
     cells = [
-        [cell.strip() for cell in line.strip("|").split("|")]
+        [cell.strip().replace("\\_", "_") for cell in line.strip("|").split("|")]
         for line in card.splitlines()
         if line.startswith("| pocket")
     ]
@@ -48,24 +47,23 @@ def test_the_folder_holds_the_sealed_bytes_and_a_card(run: Path, tmp_path: Path)
 def test_the_card_repeats_the_results(run: Path) -> None:
     assert "no gain is claimed" in prepare(run, "solver", None).card
     finish(run)
-    results = as_before(read_results(run / "results.json"))
+    results = read_results(run / "results.json")
     card = prepare(run, "solver", 1).card
     header = yaml.safe_load(card.split("---")[1])
     assert (
         header["library_name"] == "transformers" and "base_model" not in header
     )  # the pocket base is on no hub
     table = rows(card)
-    for suite in results["suites"]:
-        found = results["gains"]["S1"][suite]["greedy"]
-        base = results["suites"][suite]["base"]["greedy"]["value"]
+    for suite in results.suites:
+        found = results.gains["S1"][suite]["greedy"]
+        base = results.suites[suite]["base"].accuracy["greedy"].value
         said = table[(suite, "greedy")]
         assert float(said[0]) == pytest.approx(100 * base, abs=0.05)
         assert float(said[2].replace("\u2212", "-").replace("+", "")) == pytest.approx(
-            100 * found["gain"], abs=0.051
+            100 * found.gain, abs=0.051
         )
-        assert {"positive": "gain", "negative": "loss", "unclear": "not distinguishable from zero"}[
-            found["direction"]
-        ] == said[4]
+        finding = {"positive": "gain", "negative": "loss", "unclear": "not significant"}
+        assert finding[found.direction] == said[4]
     assert str(run) not in card and "/" not in card.split("Images:")[1].split("\n")[0]
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -17,12 +16,13 @@ from PIL import Image
 from rich.console import Console
 
 from harness.analysis.build import build
-from harness.analysis.results import read_results, write_results
-from harness.report import charts, finish, held_out, markdown, print_summary, words
-from harness.report.before import as_before
-from harness.report.collect import spread
-from harness.report.flips import choose as choose_flips
+from harness.analysis.results import Results, read_results
+from harness.report import charts, findings, finish, held_out, html, print_summary
+from harness.report.examples import changed_answers, spread
 from harness.runs.sealed import read_run
+from harness.stats import Gain, Interval
+from harness.tables import charts as parts
+from harness.tables import markdown, words
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
@@ -47,8 +47,8 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(whole) -> dict:
-    return as_before(read_results(whole / "results.json"))
+def results(whole) -> Results:
+    return read_results(whole / "results.json")
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,11 @@ def page(whole) -> str:
     return (whole / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_report_says_which_arm_it_is_of(results: dict, page: str) -> None:
-    assert (
-        words.run_name(results) == [results["preset"], f"seed {results['seed']}"]
-        and "arm v-zero" not in page.split("</h1>")[0]
-    )
-    assert words.run_name({**results, "arm": "r-zero"}) == [
-        results["preset"],
-        "arm r-zero",
-        f"seed {results['seed']}",
-    ]
+def test_a_report_says_which_arm_it_is_of(results: Results, page: str) -> None:
+    name = [results.preset, f"seed {results.seed}"]
+    assert findings.run_name(results) == name and "arm v-zero" not in page.split("</h1>")[0]
+    other = results.model_copy(update={"arm": "r-zero"})
+    assert findings.run_name(other) == [name[0], "arm r-zero", name[1]]
 
 
 def rows_of(run: Path, stage: str) -> list[dict]:
@@ -82,39 +77,37 @@ def summary(run: Path, width: int = 130) -> str:
 
 
 def test_accuracies_are_the_counts_in_the_samples(whole, results):
-    for suite in results["suites"]:
+    for suite in results.suites:
         rows = [row for row in rows_of(whole, "01-evaluate-base") if row["suite"] == suite]
-        found = results["suites"][suite]["base"]
-        assert found["greedy"]["value"] == pytest.approx(
+        found = results.suites[suite]["base"]
+        assert found.accuracy["greedy"].value == pytest.approx(
             sum(r["greedy"]["answer"] == r["gold"] for r in rows) / len(rows)
         )
         right = [[one["answer"] == r["gold"] for one in r["sampled"]] for r in rows]
-        assert found["sampled"]["value"] == pytest.approx(sum(map(sum, right)) / (10 * len(rows)))
-        assert found["pass@10"]["value"] == pytest.approx(sum(map(any, right)) / len(rows))
-        assert found["greedy"]["n"] == len(rows)
-        assert found["unparsed_sampled"] == {
+        assert found.accuracy["sampled"].value == pytest.approx(sum(map(sum, right)) / (10 * len(rows)))
+        assert found.accuracy["pass@10"].value == pytest.approx(sum(map(any, right)) / len(rows))
+        assert found.accuracy["greedy"].n == len(rows)
+        assert found.unparsed_sampled.model_dump() == {
             "value": sum(one["answer"] is None for r in rows for one in r["sampled"]),
             "n": 10 * len(rows),
         }
-        assert found["truncated_greedy"]["value"] == sum(
-            r["greedy"]["finish_reason"] == "length" for r in rows
-        )
-        room = found["maj@10"]["value"] - found["greedy"]["value"]
-        assert results["headroom"][suite] == pytest.approx(room)
+        assert found.truncated_greedy.value == sum(r["greedy"]["finish_reason"] == "length" for r in rows)
+        room = found.accuracy["maj@10"].value - found.accuracy["greedy"].value
+        assert results.headroom[suite] == pytest.approx(room)
 
 
 def test_gains_are_paired_differences_and_the_average_is_their_mean(results):
     for model in ("S1", "S2"):
-        for metric in results["metrics"]:
+        for metric in results.metrics:
             differences = [
-                models[model][metric]["value"] - models["base"][metric]["value"]
-                for models in results["suites"].values()
+                models[model].accuracy[metric].value - models["base"].accuracy[metric].value
+                for models in results.suites.values()
             ]
-            gains = [results["gains"][model][suite][metric]["gain"] for suite in results["suites"]]
+            gains = [results.gains[model][suite][metric].gain for suite in results.suites]
             assert gains == pytest.approx(differences)
-            assert results["gains"][model]["average"][metric]["gain"] == pytest.approx(sum(differences) / 3)
-    assert results["gains"]["S1"]["average"]["greedy"]["direction"] == "positive"
-    assert results["gains"]["S1"]["pocket_math"]["greedy"]["test"] == "mcnemar"
+            assert results.gains[model]["average"][metric].gain == pytest.approx(sum(differences) / 3)
+    assert results.gains["S1"]["average"]["greedy"].direction == "positive"
+    assert results.gains["S1"]["pocket_math"]["greedy"].test == "mcnemar"
 
 
 def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, results):
@@ -127,32 +120,34 @@ def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, res
         for stage in ("01-evaluate-base", "11-evaluate-2", "12-probe-2")
     }
     share = {stage: sum(found) / len(found) for stage, found in right.items()}
-    probe = results["elicitation"]
-    assert (probe["words"], probe["model"]) == (2, "S2")
-    assert probe["suites"]["pocket_math"]["greedy"]["value"] == pytest.approx(share["12-probe-2"], abs=1e-6)
-    assert probe["elicited"]["pocket_math"]["greedy"]["gain"] == pytest.approx(
+    probe = results.elicitation
+    assert (probe.words, probe.model) == (2, "S2")
+    level = probe.suites["pocket_math"].accuracy["greedy"].value
+    assert level == pytest.approx(share["12-probe-2"], abs=1e-6)
+    assert probe.elicited["pocket_math"]["greedy"].gain == pytest.approx(
         share["12-probe-2"] - share["01-evaluate-base"], abs=1e-6
     )
-    assert probe["beyond"]["pocket_math"]["greedy"]["gain"] == pytest.approx(
+    assert probe.beyond["pocket_math"]["greedy"].gain == pytest.approx(
         share["11-evaluate-2"] - share["12-probe-2"], abs=1e-6
     )
-    (said,) = (one for one in words.findings(results) if one.startswith("Elicited or learned?"))
-    assert f"{words.points(probe['elicited']['average']['greedy']['gain'])} points" in said
-    assert set(results["models"]) == {"base", "S1", "S2"}
+    (said,) = (one for one in findings.findings(results) if one.startswith("Elicited or learned?"))
+    assert f"{words.points(probe.elicited['average']['greedy'].gain)} points" in said
+    assert set(results.models) == {"base", "S1", "S2"}
 
 
 def test_a_probe_that_was_run_is_not_among_what_was_not(whole, results, page):
-    assert not any("probe" in one for one in words.not_run(results))
-    assert any("probe" in one for one in words.not_run({**results, "elicitation": None}))
+    assert not any("probe" in one for one in findings.not_run(results))
+    without = results.model_copy(update={"elicitation": None})
+    assert any("probe" in one for one in findings.not_run(without))
     for text in (page, (whole / "report.md").read_text(encoding="utf-8")):
-        assert "forced-style probe, which starts" not in text
+        assert "elicitation probe" not in text
 
 
 def test_holm_corrects_over_suites(results):
-    for metric in results["metrics"]:
-        gains = results["gains"]["S2"]
-        raw = sorted(gains[suite][metric]["p"] for suite in results["suites"])
-        adjusted = sorted(gains[suite][metric]["p_holm"] for suite in results["suites"])
+    for metric in results.metrics:
+        gains = results.gains["S2"]
+        raw = sorted(gains[suite][metric].p for suite in results.suites)
+        adjusted = sorted(gains[suite][metric].p_holm for suite in results.suites)
         first = min(1, 3 * raw[0])
         second = max(first, min(1, 2 * raw[1]))
         assert adjusted == pytest.approx([first, second, max(second, raw[2])], abs=2e-9)
@@ -167,16 +162,19 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
         artefacts.write_json(manifest, value)
     again = finish(moved)
     assert (moved / "results.json").read_bytes() == (whole / "results.json").read_bytes()
-    text = json.dumps(results)
+    text = results.model_dump_json()
     assert str(whole) not in text and "seconds" not in text and again.results.complete is True
+
+
+# partial, stale and changed runs
 
 
 def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
-    found = as_before(finish(run).results)
-    assert not found["complete"] and found["missing"]["08-write-questions-2"] == "not started"
-    assert found["models"] == ["base", "S1"] and set(found["ground_truth"]) == {"1"}
+    found = finish(run).results
+    assert not found.complete and found.missing["08-write-questions-2"] == "not started"
+    assert found.models == ["base", "S1"] and set(found.ground_truth) == {1}
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
     for shown in (page, text, summary(run)):
         assert "incomplete" in shown and "08-write-questions-2" in shown
@@ -212,9 +210,9 @@ def test_stages_made_from_other_inputs_do_not_count(whole, tmp_path):
     artefacts.seal(
         folder, artefacts.sealed(folder)["spec"]
     )  # labels made again, the Solver below them was not
-    found = as_before(build(read_run(run)))
-    assert found["missing"]["05-train-solver-1"] == "made from other inputs than the ones here"
-    assert found["models"] == ["base"]
+    found = build(read_run(run))
+    assert found.missing["05-train-solver-1"] == "made from other inputs than the ones here"
+    assert found.models == ["base"]
 
 
 def test_a_changed_sealed_file_is_refused(whole, tmp_path):
@@ -237,48 +235,20 @@ def test_not_a_run_and_no_results_yet(tmp_path):
 
 
 def test_words_never_claim_more_than_the_direction():
-    assert words.verdict("S1", "the base", ("unclear", "unclear")) == "S1 cannot be told from the base"
-    assert "more" in words.verdict("S1", "the base", ("positive", "positive"))
-    assert "fewer" in words.verdict("S1", "the base", ("negative", "negative"))
-    assert "at T = 1; with greedy answers the difference is not" in words.verdict(
-        "S1", "the base", ("unclear", "positive")
-    )
-    assert "better than the base in one measure and worse" in words.verdict(
-        "S1", "the base", ("positive", "negative")
-    )
+    def verdict(greedy: str, sampled: str) -> str:
+        return findings.verdict("S1", "the base", greedy, sampled)
+
+    assert verdict("unclear", "unclear") == "S1 is not significantly different from the base"
+    assert "more" in verdict("positive", "positive")
+    assert "fewer" in verdict("negative", "negative")
+    assert "at T = 1; with greedy answers the difference is not" in verdict("unclear", "positive")
+    assert "with its greedy answers; at T = 1 the difference is not" in verdict("negative", "unclear")
+    assert "better than the base in one measure and worse" in verdict("positive", "negative")
 
 
-def test_numbers_are_written_the_same_way_everywhere():
-    shown = {
-        0.189: "+18.9",
-        -0.0231: "\u22122.3",
-        0.0004: "+0.04",
-        -0.0004: "\u22120.04",
-        0.00004: "0.0",
-        -0.00004: "0.0",
-        None: "\u2013",
-    }
-    assert {x: words.points(x) for x in shown} == shown
-    assert [words.percent(x) for x in (0.6124, 0, 1, None)] == ["61.2", "0.0", "100.0", "\u2013"]
-    assert [words.p_value(x) for x in (0.0004, 0.0412, 1.0, None)] == ["<.001", ".041", "1.000", "\u2013"]
-    assert [words.duration(x) for x in (48.2, 185, 7620, None)] == [
-        "48 s",
-        "3 min 05 s",
-        "2 h 07 min",
-        "\u2013",
-    ]
-
-
-def test_hostile_text_becomes_visible_and_bounded():
-    assert words.visible("a\x1b[31m\u202eb\ud800\x00\n") == "a\\x1b[31m\\u202eb\\ud800\\x00\n"
-    assert words.visible("x" * 1000, 10) == "xxxxxxxxxx \u2026 (+990 characters)"
-    assert words.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == [
-        "how many ?",
-        "A) 1",
-        "B) 2",
-        "C) 3",
-        "D) 4",
-    ]
+def test_options_stand_on_lines_of_their_own():
+    shown = ["how many ?", "A) 1", "B) 2", "C) 3", "D) 4"]
+    assert html.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == shown
 
 
 # HTML
@@ -349,7 +319,7 @@ def test_html_holds_every_part(page):
         "Cost",
         "Provenance",
         "S2 answers more",
-        "S2 cannot be told from S1",
+        "S2 is not significantly different from S1",
         "pocket_math",
         "manifest, SHA-256",
     ):
@@ -363,7 +333,7 @@ def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, res
         {row["item_id"]: row for row in rows_of(whole, stage)}
         for stage in ("01-evaluate-base", "11-evaluate-2")
     )
-    for suite, found in results["flips"]["S2"].items():
+    for suite, found in results.flips["S2"].items():
         own = [name for name, row in base.items() if row["suite"] == suite]
         right = {
             name: (
@@ -372,12 +342,12 @@ def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, res
             )
             for name in own
         }
-        assert sorted(found["lost"]) == sorted(name for name in own if right[name] == (True, False))
-        assert sorted(found["gained"]) == sorted(name for name in own if right[name] == (False, True))
-    chosen = choose_flips(read_run(whole))
+        assert sorted(found.lost) == sorted(name for name in own if right[name] == (True, False))
+        assert sorted(found.gained) == sorted(name for name in own if right[name] == (False, True))
+    chosen = changed_answers(read_run(whole))
     assert sorted(one.gained for one in chosen) == [False] * 6 + [True] * 6
     drawn = {item.item_id: item for item in items(chosen[0].suite, "test", 12)}
-    shown = Image.open(io.BytesIO(base64.b64decode(chosen[0].picture.split(",")[1])))
+    shown = Image.open(io.BytesIO(base64.b64decode(chosen[0].picture.uri.split(",")[1])))
     assert (
         shown.tobytes() == drawn[chosen[0].item_id].image.tobytes()
         and chosen[0].question == drawn[chosen[0].item_id].question
@@ -397,14 +367,14 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     run = tmp_path / "run"
     synthetic.make(run, images=folder)
     (folder / "p3.jpg").write_bytes(b"changed")
-    found = as_before(finish(run).results)
+    found = finish(run).results
     page = (run / "report.html").read_text()
     sources = [attributes["src"] for tag, attributes in parsed(page).tags if tag == "img"]
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
     assert max(Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).size) == 384
     assert "The picture is no longer there, or changed." in page
-    assert found["ground_truth"]["1"]["label_accuracy"] is None and "no known truth" in page
-    assert found["images"] == {"source": "folder", "used": 6, "skipped": 1}
+    assert found.ground_truth[1].label_accuracy is None and "no known truth" in page
+    assert found.images.model_dump() == {"source": "folder", "used": 6, "skipped": 1}
     for name in ("report.html", "report.md", "results.json"):
         assert str(folder) not in (run / name).read_text()
 
@@ -445,8 +415,8 @@ def test_markdown_escape_by_hand():
 def test_summary_shows_findings_tables_and_paths(whole, results):
     shown = summary(whole)
     flat = " ".join(shown.split())
-    gain = results["gains"]["S2"]["average"]["greedy"]
-    assert f"{words.points(gain['gain'])} ({words.interval(gain['low'], gain['high'])})" in flat
+    gain = results.gains["S2"]["average"]["greedy"]
+    assert f"{words.points(gain.gain)} ({words.interval(gain.low, gain.high)})" in flat
     for part in (
         "S2 answers more",
         "pseudo-label right",
@@ -457,21 +427,19 @@ def test_summary_shows_findings_tables_and_paths(whole, results):
         "results.json",
     ):
         assert part in flat
-    assert f"{words.percent(results['average']['S1']['sampled']['value'])}" in flat
+    assert f"{words.percent(results.average['S1']['sampled'].value)}" in flat
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_summary_fits_the_terminal_and_reads_no_markup(whole, tmp_path, width):
     run = tmp_path / "named"
     run.mkdir()
-    value = read_results(whole / "results.json")
-    write_results(
-        run / "results.json", value.model_copy(update={"warnings": ["[red]not markup[/red] \x1b[31m"]})
-    )
+    value = artefacts.read_json(whole / "results.json") | {"warnings": ["[red]not markup[/red] \x1b[31m"]}
+    artefacts.write_json(run / "results.json", value)
     shown = summary(run, width)
     assert "[red]not markup[/red] \\x1b[31m" in " ".join(shown.split())
-    table = [line for line in shown.split("\n") if "\u2500" in line]
-    assert table and max(map(len, table)) <= width
+    rules = [line for line in shown.split("\n") if "\u2500" in line]
+    assert rules and max(map(len, rules)) <= width
 
 
 # parts
@@ -492,9 +460,29 @@ def test_samples_do_not_depend_on_the_order_of_rows():
     assert len(spread({f"q{i}": "kept" for i in range(90)}, 20)) == 20
 
 
-def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand():
+def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand(results):
     def gain(value, low, high, direction):
-        return {"gain": value, "low": low, "high": high, "direction": direction, "n": 1350}
+        other = {
+            "t_low": low,
+            "t_high": high,
+            "p": None,
+            "test": "",
+            "n": 1350,
+            "images": 1,
+            "by_seed": (value,),
+        }
+        return Gain(gain=value, low=low, high=high, direction=direction, **other)
+
+    def changed(gains):
+        return results.model_copy(
+            update={
+                "gains": {"S2": {"average": gains}},
+                "gains_over_previous": {},
+                "average": levels,
+                "suites": {"one": {}, "two": {}},
+                "elicitation": None,
+            }
+        )
 
     average = {
         "greedy": gain(0.034, 0.011, 0.057, "positive"),
@@ -502,43 +490,35 @@ def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand():
         "maj@10": gain(0.011, -0.007, 0.03, "unclear"),
         "pass@10": gain(-0.016, -0.026, -0.008, "negative"),
     }
+    shares = {"base": (0.799, 0.706, 0.858), "S2": (0.833, 0.785, 0.869)}
     levels = {
-        "base": {"greedy": {"value": 0.799}, "sampled": {"value": 0.706}, "maj@10": {"value": 0.858}},
-        "S2": {"greedy": {"value": 0.833}, "sampled": {"value": 0.785}, "maj@10": {"value": 0.869}},
+        model: {
+            metric: Interval(value=value, low=None, high=None, n=1350)
+            for metric, value in zip(average, values, strict=False)
+        }
+        for model, values in shares.items()
     }
-    value = {
-        "missing": {},
-        "models": ["base", "S2"],
-        "metrics": list(average),
-        "samples": 10,
-        "suites": {"one": {}, "two": {}},
-        "average": levels,
-        "gains": {"S2": {"average": average}},
-        "gains_over_previous": {},
-    }
-    assert [sentence.replace("\u00a0", " ") for sentence in words.findings(value)] == [
-        "After 2 iterations, S2 answers more held-out questions right than the base: greedy from 79.9 to 83.3 % (+3.4 points, 95 % "
-        "interval +1.1 to +5.7), T = 1 from 70.6 to 78.5 % (+7.9, +0.04 to +8.9), maj@10 from 85.8 to 86.9 % (+1.1, \u22120.7 to +3.0); "
-        "average of 2 suites, 1,350 questions.",
-        "Sharpening or learning? maj@10 cannot be told from the base's, pass@10 fell: no sign of more than sharpening, that is, of saying "
-        "with one voice what the base's votes already agreed on; on fewer questions is any of 10 answers right.",
+    assert [sentence.replace("\u00a0", " ") for sentence in findings.findings(changed(average))] == [
+        "After 2 iterations, S2 answers more held-out questions right than the base: greedy from 79.9 to "
+        "83.3 % (+3.4 points, 95 % interval +1.1 to +5.7), T = 1 from 70.6 to 78.5 % (+7.9, +0.04 to +8.9), "
+        "maj@10 from 85.8 to 86.9 % (+1.1, \u22120.7 to +3.0); average of 2 suites, 1,350 questions.",
+        "Sharpening or learning? maj@10 did not change significantly, pass@10 fell: no sign of more than "
+        "sharpening towards the base's own majority; fewer questions have a right answer among 10.",
     ]
     better = {
         **average,
-        "maj@10": {**average["maj@10"], "direction": "positive"},
-        "pass@10": {**average["pass@10"], "direction": "unclear"},
+        "maj@10": average["maj@10"].model_copy(update={"direction": "positive"}),
+        "pass@10": average["pass@10"].model_copy(update={"direction": "unclear"}),
     }
-    assert words.nature({**value, "gains": {"S2": {"average": better}}}, "S2")[0].endswith(
-        "the votes themselves got better, which is nearer to learning than to sharpening."
-    )
-    nothing = {name: {**one, "direction": "unclear"} for name, one in average.items()}
-    found = words.findings({**value, "gains": {"S2": {"average": nothing}}})
-    assert len(found) == 1 and found[0].startswith(
-        "After 2 iterations, S2 cannot be told from the base: greedy from 79.9"
-    )
+    (said,) = findings.nature(changed(better), "S2")
+    assert said.endswith("the votes themselves got better, which points to learning.")
+    nothing = {name: one.model_copy(update={"direction": "unclear"}) for name, one in average.items()}
+    found = findings.findings(changed(nothing))
+    start = "After 2 iterations, S2 is not significantly different from the base: greedy from 79.9"
+    assert len(found) == 1 and found[0].startswith(start)
 
 
-def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
+def test_on_one_suite_of_several_the_corrected_p_decides(tmp_path):
     """Six won and none lost of 84 is p = .03 alone; with two other suites beside it, Holm asks for three
     times that."""
     run = tmp_path / "run"
@@ -560,9 +540,9 @@ def test_one_suite_of_several_is_told_from_zero_by_the_corrected_p(tmp_path):
 
 
 def test_ticks_are_round_and_inside():
-    assert charts.ticks(0, 1, 4) == [0, 0.5, 1.0]
-    assert charts.ticks(-3, 28, 5) == [0, 10, 20]
-    assert charts.ticks(2, 2) == [2]
+    assert parts.ticks(0, 1, 4) == [0, 0.5, 1.0]
+    assert parts.ticks(-3, 28, 5) == [0, 10, 20]
+    assert parts.ticks(2, 2) == [2]
 
 
 def test_running_mean_by_hand():
@@ -596,5 +576,6 @@ def test_many_unreadable_answers_are_a_warning_and_few_are_none(tmp_path):
     artefacts.seal(folder, artefacts.sealed(folder)["spec"])
     n = len(math)  # of which three are more than the 5 % that need a word
     assert build(read_run(run)).warnings == [
-        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were truncated."
+        f"base on pocket_math: 3 of {n} greedy answers could not be read; 3 of {n} greedy answers were "
+        "truncated."
     ]

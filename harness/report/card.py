@@ -1,0 +1,89 @@
+"""The model card of a checkpoint: how it was made and what was found. A pure function of the sealed stages
+and the results; it names no path, user or machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from harness.analysis.results import BASE, Results
+from harness.report.findings import metric_label
+from harness.report.held_out import levels, shares
+from harness.tables.markdown import render
+from harness.tables.table import Row, Table, numbers, texts
+from harness.tables.words import interval, points
+from vzero import __version__
+from vzero.arms import REFERENCE
+from vzero.config import Preset
+from vzero.runtime import artefacts
+from vzero.selfplay import Stage
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+FINDING = {"positive": "gain", "negative": "loss", "unclear": "not significant"}
+
+
+def card(
+    preset: Preset, role: str, stage: Stage, manifest: Mapping[str, Any], results: Results | None
+) -> str:
+    """In Markdown, with the header that the hub reads."""
+    on_hub, base = _source(preset.model)
+    template = Environment(loader=PackageLoader("harness.report"), trim_blocks=True, lstrip_blocks=True)
+    return template.get_template("card.md.j2").render(
+        on_hub=on_hub,
+        base=base,
+        role=role,
+        stage=stage,
+        preset=preset,
+        reference=REFERENCE,
+        images=_images(preset),
+        grpo=getattr(preset, role).grpo,
+        facts=manifest["facts"],
+        run=artefacts.digest(preset.model_dump(mode="json"))[:12],
+        content=artefacts.content_digest(manifest)[:16],
+        version=__version__,
+        packages=manifest["provenance"]["packages"],
+        findings=_findings(stage, role, results),
+    )
+
+
+def _source(name: str) -> tuple[bool, str]:
+    """Whether a model or data set is on the hub, and its name: a path is named without its folders."""
+    on_hub = bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+    return on_hub, name if on_hub else PurePath(name).name
+
+
+def _images(preset: Preset) -> str:
+    source, count = preset.images.source, preset.images.count
+    if source == "pocket":
+        return f"{count} drawn scenes of the pocket world"
+    return f"at most {count} of {source if _source(source)[0] else 'a folder or table of pictures'}"
+
+
+def _findings(stage: Stage, role: str, results: Results | None) -> str:
+    """The gains over the base as a table, or why there are none."""
+    title, model = "What was found", f"S{stage.iteration}"
+    if role == "questioner":
+        return f"## {title}\n\nQuestioners are not measured on held-out suites."
+    gains = results.gains.get(model) if results else None
+    if results is None or not gains:
+        return f"## {title}\n\nThis checkpoint was not measured: **no gain is claimed**."
+    rows: list[Row] = [
+        (
+            place,
+            metric_label(metric),
+            *shares(measured, metric),
+            points(gain.gain),
+            interval(gain.low, gain.high),
+            FINDING[gain.direction],
+        )
+        for place, found in gains.items()
+        for measured in ([levels(results, place, one) for one in (BASE, model)],)
+        for metric, gain in found.items()
+    ]
+    measures = (*numbers("base", "this", unit="%"), *numbers("gain, points", "95 % interval"))
+    note = f"On the {results.split} split, paired by question with the base, p corrected over suites (Holm)."
+    return render(Table(title, (*texts("suite", "metric"), *measures, *texts("finding")), [rows], [note]))

@@ -1,0 +1,52 @@
+"""Verdicts on the published claims, as a table and as the cards of a page; those with a measurement first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.claims.verdict import ClaimVerdict, Verdict
+from harness.tables.table import Cell, Table, Tone, texts
+from harness.tables.words import counted, interval, points
+
+TONES: dict[Verdict, Tone] = {
+    Verdict.REPRODUCED: "good",
+    Verdict.CONTRADICTED: "bad",
+    Verdict.PROTOCOL_DEVIATION: "warn",
+    Verdict.INCONCLUSIVE: "",
+    Verdict.NOT_RUN: "dim",
+}
+
+
+def ordered(claims: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
+    """By verdict: reproduced, contradicted, not measured as claimed, inconclusive, not run."""
+    return sorted(claims, key=lambda one: list(TONES).index(one.verdict))
+
+
+def table(claims: Sequence[ClaimVerdict]) -> Table:
+    """Every claim on file."""
+    rows = [
+        (
+            one.statement,
+            Cell.of(f"{one.source}, {one.table}", one.certainty),
+            Cell.of(one.verdict.value, tone=TONES[one.verdict]),
+            f"{measured(one)}; {one.sentence}" if one.measured else one.reason or "",
+        )
+        for one in ordered(claims)
+    ]
+    return Table("Claims", texts("claim", "source", "verdict", "here"), [rows])
+
+
+def measured(claim: ClaimVerdict) -> str:
+    """The measured gain in points with its interval; nothing where there is none."""
+    found = claim.measured
+    return f"{points(found.gain)} points, {interval(found.low, found.high)}" if found else ""
+
+
+def on_card(claim: ClaimVerdict) -> str:
+    """What a card says below the claim: what was measured, what was claimed, on how much."""
+    found = claim.measured
+    if found is None:
+        return claim.reason or ""
+    claimed = f"; claimed {points(claim.claimed.value)}" if claim.claimed else ""
+    seeds = counted(len(found.by_seed) or 1, "seed")
+    return f"{measured(claim)}{claimed} \u00b7 {found.n:,} of {found.expected:,} questions \u00b7 {seeds}"

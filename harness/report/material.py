@@ -1,0 +1,103 @@
+"""What a report shows beside the results: learning curves, cost, provenance, and examples to look at. Read
+from the sealed stages, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.examples import ChangedAnswer, WrittenQuestion, changed_answers, written_questions
+from harness.runs.sealed import Row, Run, SealedStage
+from harness.tables.charts import Point
+from harness.tables.words import counted
+
+PHASES = ("rollout", "votes", "logprobs", "update")
+Curves = Mapping[str, Mapping[str, Mapping[int, Sequence[Point]]]]  # role -> metric -> iteration -> points
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage took: seconds in all and by phase, and the tokens it drew."""
+
+    name: str
+    seconds: float | None
+    phases: Mapping[str, float]
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything but the results. `software`: a sentence per state of the software; more than one is worth
+    knowing. `manifests`: the digest of each finished stage."""
+
+    curves: Curves
+    cost: tuple[StageCost, ...]
+    software: tuple[str, ...]
+    manifests: Mapping[str, str]
+    questions: tuple[WrittenQuestion, ...]
+    changed: tuple[ChangedAnswer, ...]
+
+
+def collect(run: Run) -> Material:
+    """Gather the material of `run`'s finished stages."""
+    return Material(
+        curves={role: _curves(run, role) for role in ("questioner", "solver")},
+        cost=tuple(map(_cost, run.stages.values())),
+        software=_software(run),
+        manifests={name: one.digest for name, one in run.stages.items()},
+        questions=written_questions(run),
+        changed=changed_answers(run),
+    )
+
+
+def _curves(run: Run, role: str) -> dict[str, dict[int, list[Point]]]:
+    found: dict[str, dict[int, list[Point]]] = {}
+    for one in run.of_kind(f"train-{role}"):
+        for name, points in points_of(one.rows("metrics.jsonl")).items():
+            found.setdefault(name, {})[one.stage.iteration] = points
+    return found
+
+
+def points_of(rows: Sequence[Row]) -> dict[str, list[Point]]:
+    """(step, value) of each number in the rows of a metrics.jsonl."""
+    found: dict[str, list[Point]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                found.setdefault(name, []).append((float(row["step"]), float(value)))
+    return found
+
+
+def _cost(stage: SealedStage) -> StageCost:
+    facts, rows = stage.manifest["facts"], stage.rows("timings.jsonl")
+    timed = {name: [row[name] for row in rows if isinstance(row.get(name), int | float)] for name in PHASES}
+    counts = [
+        value
+        for row in rows
+        for name, value in row.items()
+        if name.endswith("tokens") and isinstance(value, int)
+    ]
+    phases = {name: sum(values) for name, values in timed.items() if values}
+    return StageCost(
+        stage.stage.name, facts.get("seconds"), phases, facts.get("tokens") or sum(counts) or None
+    )
+
+
+def _software(run: Run) -> tuple[str, ...]:
+    """The states of the software that made the stages, and how many each of them made."""
+    found: dict[str, int] = {}
+    for one in run.stages.values():
+        said = _state(one.manifest["provenance"])
+        found[said] = found.get(said, 0) + 1
+    return tuple(f"{counted(count, 'stage')} by {said}" for said, count in found.items())
+
+
+def _state(provenance: Mapping[str, Any]) -> str:
+    git = provenance["git"]
+    commit = "code without git"
+    if git:
+        commit = f"commit {git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}"
+    packages = (f", {name} {version}" for name, version in provenance["packages"].items() if version)
+    system = f"{provenance['system']} {provenance['machine']}"
+    return f"{commit}; Python {provenance['python']}, {system}{''.join(packages)}"
