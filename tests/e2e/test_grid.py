@@ -38,24 +38,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def start(out: Path, *words: str) -> subprocess.Popen[str]:
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        "reproduce",
-        "--preset",
-        "smoke",
-        *settings,
-        "--arms",
-        ",".join(ARMS),
-        "--out",
-        str(out),
-        "--plain",
-    ]
+    grid = ["--arms", ",".join(ARMS), "--out", str(out), "--plain"]
     return subprocess.Popen(
-        [*command, *words],
+        [sys.executable, "-m", "harness", "reproduce", "--preset", "smoke", *settings, *grid, *words],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -32,22 +32,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def start(run: Path, *words: str) -> subprocess.Popen[str]:
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+    settings = ["--preset", "smoke", "--set", f"model={MODEL}", "--out", str(run), "--plain"]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            program,
-            "reproduce",
-            "--preset",
-            "smoke",
-            "--set",
-            f"model={MODEL}",
-            "--out",
-            str(run),
-            "--plain",
-            *words,
-        ],
+        [sys.executable, "-m", "harness", "reproduce", *settings, *words],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,9 +105,9 @@ def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Pat
 
 @pytest.mark.skipif(MODEL != "pocket", reason="the committed reference is of the shipped model")
 def test_the_run_passes_its_own_check(calm: tuple[Path, str, str]) -> None:
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
     done = subprocess.run(
-        [sys.executable, "-c", program, "check", str(calm[0]), "--json"],
+        [sys.executable, "-m", "harness", "check", str(calm[0]), "--json"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

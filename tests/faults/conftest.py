@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+COMMAND = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app()"
 # What `train` does, stopped after the images stage: quick, and every part of the runner is in it.
 IMAGES_ONLY = f"""
 import sys
@@ -97,13 +97,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, begun, seal_made
+    from tests.made_once import made_once
     from vzero.runtime.stage import run_stage
     from vzero.stages import PROGRAMS
 
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("alone")
-    preset = begun(folder, SMALL)
-    run_stage(folder, QUESTIONER, PROGRAMS)
-    seal_made(folder, preset, WRITTEN, LABELS)
-    run_stage(folder, SOLVER, PROGRAMS)
-    return folder
+    def train(folder: Path) -> None:
+        torch.set_num_threads(1)
+        preset = begun(folder, SMALL)
+        run_stage(folder, QUESTIONER, PROGRAMS)
+        seal_made(folder, preset, WRITTEN, LABELS)
+        run_stage(folder, SOLVER, PROGRAMS)
+
+    return made_once(tmp_path_factory, "alone", train)

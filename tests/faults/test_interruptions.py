@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.made_once import made_once
+
 Launch = Callable[..., "subprocess.Popen[str]"]  # fixture `launch`: program, words -> process
 Tools = SimpleNamespace
 STAGE = Path("stages/00-images")
@@ -101,9 +103,21 @@ def test_kills_at_any_moment_end_in_the_undisturbed_result(
     assert not (run / STAGE / "work").exists()
 
 
-def test_finished_stages_are_kept(launch: Launch, tools: Tools, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    finish(launch, tools, run, "images.count=3")
+@pytest.fixture
+def finished_run(
+    launch: Launch, tools: Tools, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> Path:
+    """A run of three images, finished: a copy for this test alone."""
+
+    def make(folder: Path) -> None:
+        assert finish(launch, tools, folder, "images.count=3")[0] == 0
+
+    made = made_once(tmp_path_factory, "three-images", make)
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def test_finished_stages_are_kept(launch: Launch, tools: Tools, finished_run: Path) -> None:
+    run = finished_run
     before = manifest(run)
     code, out, _ = finish(launch, tools, run, "images.count=3")
     assert code == 0 and out.startswith("[1/1] 00-images already done")
@@ -112,10 +126,9 @@ def test_finished_stages_are_kept(launch: Launch, tools: Tools, tmp_path: Path) 
 
 @pytest.mark.parametrize("harm", ["change", "delete", "add", "manifest"])
 def test_a_finished_stage_that_was_tampered_with_is_done_again(
-    launch: Launch, tools: Tools, tmp_path: Path, harm: str
+    launch: Launch, tools: Tools, finished_run: Path, harm: str
 ) -> None:
-    run = tmp_path / "run"
-    finish(launch, tools, run, "images.count=3")
+    run = finished_run
     before = manifest(run)["files"]
     name = {
         "change": "images.jsonl",
@@ -142,10 +155,8 @@ def test_a_second_run_in_one_directory_is_refused_with_the_first_ones_pid(
         second = launch(tools.COMMAND, *LONG, "--out", str(run), *words)
         _, err = second.communicate(timeout=120)
         assert second.returncode == 2
-        assert (
-            err
-            == f"error: Another run (process {first.pid}) is working in {run}; wait for it or choose another --out.\n"
-        )
+        busy = f"error: Another run (process {first.pid}) is working in {run}; "
+        assert err == busy + "wait for it or choose another --out.\n"
     assert first.poll() is None and drawing(run)()
 
 
@@ -172,7 +183,8 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(
         pytest.skip("a small file system needs unprivileged mounts (unshare -rm)")
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = f'mount -t tmpfs -o size=300k tmpfs {disk} && "$@"; code=$?; cp -r {disk}/run {tmp_path}/saved; exit $code'
+    mount, save = f"mount -t tmpfs -o size=300k tmpfs {disk}", f"cp -r {disk}/run {tmp_path}/saved"
+    script = f'{mount} && "$@"; code=$?; {save}; exit $code'
     process = launch(
         tools.IMAGES_ONLY,
         str(disk / "run"),

@@ -125,7 +125,8 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     """An environment in which `vzero-harness` ends as CODE says, or waits to be told to stop, and `scontrol`
     notes what it was asked."""
     programs = {
-        "vzero": '[ "$1" = doctor ] && exit 0\necho "$SLURM_NODEID at $MASTER_ADDR: $@" >> tasked\n[ "$CODE" = wait ] || exit "$CODE"\n'
+        "vzero": '[ "$1" = doctor ] && exit 0\necho "$SLURM_NODEID at $MASTER_ADDR: $@" >> tasked\n'
+        '[ "$CODE" = wait ] || exit "$CODE"\n'
         'trap "exit 75" TERM\ntouch started$SLURM_NODEID\nsleep 30 & wait',
         "scontrol": 'echo "$@" >> requeued',
         # Two tasks with their numbers; the highest of their exit codes. A real srun kills its tasks when it

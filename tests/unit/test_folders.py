@@ -1,5 +1,4 @@
-"""Runs and evaluations refuse the same foreign folders in the same words, and delete nothing that they did not
-write."""
+"""Runs and evaluations refuse the same foreign folders in the same words, and delete only what they wrote."""
 
 from __future__ import annotations
 
