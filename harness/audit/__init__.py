@@ -33,13 +33,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Audit:
-    """Every player against every Solver under every rule.
+    """Every player against every Solver under every rule, in the order rules, Solvers, players.
 
     Attributes:
         votes: m, the Solver's answers per question.
-        rows: in the order rules, Solvers, players.
-        intended: name of the rules -> what they pay for the question the method wants (see
-            `exploits.intended`).
+        intended: name of the rules -> what they pay for the question the method wants.
         exploits: players that earn more than the honest one and leave fewer usable questions.
     """
 
@@ -59,11 +57,8 @@ def audit(
     """Play every scripted Questioner against every scripted Solver under each of `rules`.
 
     Args:
-        votes: m, the Solver's answers per question.
         draws: simulate so many replies of each player, seeded by `seed`, instead of enumerating.
     """
-    rows: list[Row] = []
-    for one in rules:
-        rows += measure(one, PLAYERS, SOLVERS, votes, draws, seed)
+    rows = [row for one in rules for row in measure(one, PLAYERS, SOLVERS, votes, draws, seed)]
     paid = {one.name: intended(one, votes) for one in rules}
     return Audit(votes, tuple(rules), tuple(rows), paid, tuple(find(rows, paid)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import comb
 
 from harness.audit.measure import VOTES, Row, measure
-from harness.audit.players import PLAYERS, Kind, Solver
+from harness.audit.players import PLAYERS, Solver
 from harness.audit.rules import RULES, Rules
 from vzero.arms.defects import DEFECTS, Defect
 
@@ -19,23 +19,8 @@ ABLE = Solver("able", easy=0.95, hard=0.5)
 RAMBLING = Solver("rambling", easy=0.6, hard=0.4, unreadable=0.4)  # four replies in ten end without a box
 
 
-@dataclass(frozen=True)
-class WordySolver(Solver):
-    """A Solver that boxes every answer, at the end of a sentence that often begins with "As a result"."""
-
-    def replies(self, kind: Kind, gold: str | None) -> dict[str, float]:
-        """As a Solver's, with one of two beginnings before the box; a strict reader reads all of them as they
-        are meant."""
-        found: dict[str, float] = {}
-        for text, share in super().replies(kind, gold).items():
-            head, _, box = text.rpartition("\\boxed")
-            for beginning in ("As a result: ", "The answer: "):
-                key = f"{head}{beginning}\\boxed{box}"
-                found[key] = found.get(key, 0.0) + share / 2
-        return found
-
-
-WORDY = WordySolver("wordy", easy=0.95, hard=0.5)
+# It boxes every answer, at the end of a sentence that often begins with "As a result".
+WORDY = Solver("wordy", easy=0.95, hard=0.5, beginnings=("As a result: ", "The answer: "))
 BLIND = Defect(
     "blind_server",
     "the Solver inside the Questioner's reward never gets the image and votes on the text alone",

@@ -59,35 +59,35 @@ class Solver:
     Attributes:
         easy, hard: share of its votes for the right option of such a question.
         unreadable: share of its replies that hold no boxed answer.
+        beginnings: of the sentence that ends in the box, each equally often.
     """
 
     name: str
     easy: float
     hard: float
     unreadable: float = 0.0
+    beginnings: tuple[str, ...] = ("",)
 
     def replies(self, kind: Kind, gold: str | None) -> dict[str, float]:
         """Reply -> probability, for one vote on a question."""
-        if gold is None:
-            meant = dict.fromkeys(OPTIONS, (1 - self.unreadable) / 4)
-        else:
-            right = self.easy if kind == "easy" else self.hard
-            meant = {
-                letter: right if letter == gold else (1 - self.unreadable - right) / 3 for letter in OPTIONS
-            }
+        right = self.easy if kind == "easy" else self.hard
         found = {UNREADABLE: self.unreadable} if self.unreadable else {}
-        for letter, share in meant.items():
+        for letter in OPTIONS:
+            if gold is None:
+                share = (1 - self.unreadable) / 4
+            else:
+                share = right if letter == gold else (1 - self.unreadable - right) / 3
             for style in _BOXES:
-                found[_REASONING + style.format(upper=letter, lower=letter.lower())] = share / len(_BOXES)
+                box = style.format(upper=letter, lower=letter.lower())
+                for beginning in self.beginnings:
+                    found[_REASONING + beginning + box] = share / len(_BOXES) / len(self.beginnings)
         return found
 
 
 _REASONING = "<think>I look at each shape in turn, then I compare the options.</think>\n"
 _BOXES = ("\\boxed{{{upper}}}", "\\boxed{{{lower}}}", "\\boxed{{\\text{{{upper}}}}}", "\\boxed{{({upper})}}")
 # Prose with an article and a letter that is no vote: a reader that guesses from prose takes it for one.
-UNREADABLE = (
-    "<think>I look at each shape in turn.</think>\nIt is a circle next to point B, so I cannot choose."
-)
+UNREADABLE = "<think>I look at each shape.</think>\nIt is a circle next to point B, so I cannot choose."
 
 GUESSING = Solver("guessing", easy=0.25, hard=0.25)  # also what a Solver is that never gets the image
 SOLVERS = (
@@ -100,10 +100,7 @@ SOLVERS = (
 # The question and its right value; the options count up around it.
 _BODIES: Mapping[Kind, tuple[str, int]] = {
     "easy": ("How many red circles are in the picture?", 4),
-    "hard": (
-        "Add the digits on the blue tiles, then subtract the height of the tallest bar. What is left?",
-        17,
-    ),
+    "hard": ("Add the digits on the blue tiles, then subtract the tallest bar's height. What is left?", 17),
     "unanswerable": ("How many coins lie behind the wall?", 6),
 }
 

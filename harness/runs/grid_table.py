@@ -8,16 +8,6 @@ from pathlib import Path
 from harness.runs.grid import GridEntry, GridIndex
 from harness.tables.table import Cell, Table, Tone, keys, texts
 
-SHOWN = (
-    "written",
-    "votes.reward",
-    "votes.label",
-    "votes.check",
-    "rollouts.questioner",
-    "rollouts.solver",
-    "steps.solver",
-    "imitated",
-)
 TONES: dict[str, Tone] = {"done": "good", "failed": "bad"}
 
 
@@ -47,10 +37,9 @@ def _beside(entry: GridEntry) -> str:
         return entry.reason or ""
     if entry.compute_differs is None:
         return ""
-    found = []
-    for name in SHOWN:
-        if (one := entry.compute_differs.get(name)) is not None:
-            ratio = one["ratio"]
-            how = f"{one['value']:,}" if ratio is None else f"x{ratio:.2f}"
-            found.append(f"{name.replace('.', ' ')} {how}")
+    found = [
+        f"{name.replace('.', ' ')} "
+        + (f"{one['value']:,}" if one["ratio"] is None else f"x{one['ratio']:.2f}")
+        for name, one in entry.compute_differs.items()
+    ]
     return ", ".join(found) or "equal"
