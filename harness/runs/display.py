@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,67 +23,42 @@ LINE_EVERY = 10.0  # seconds between two progress lines of a plain display
 SIGN_OF_LIFE = 60.0  # seconds after which a stage that did not move is mentioned all the same
 
 
-class Display(Protocol):
-    """Told by the runner what happens, in order; never asked anything."""
+class Display:
+    """Told by the runner what happens, in order: a line for each start and end, and at most one line of
+    progress every ten seconds."""
+
+    def __init__(self, stages: Sequence[Stage], console: Console) -> None:
+        self.stages, self.console, self.number, self.printed = stages, console, 0, 0.0
+        self.position: Position | None = None
 
     def reused(self, stage: Stage, seconds: float) -> None:
         """`stage` was finished by an earlier call, in `seconds`."""
-
-    def note(self, stage: Stage, text: str) -> None:
-        """Something the user should know about `stage`: it is done again, or waits for others."""
-
-    def started(self, stage: Stage, attempt: int) -> None:
-        """`stage` begins, for the `attempt`-th time."""
-
-    def moved(self, stage: Stage, position: Position | None) -> None:
-        """Called several times a second while `stage` runs."""
-
-    def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
-        """`stage` is finished."""
-
-
-@contextmanager
-def shown(stages: Sequence[Stage], console: Console, plain: bool) -> Iterator[Display]:
-    """The display that fits `console`, taken down at the end."""
-    if plain or not console.is_terminal:
-        yield Lines(len(stages), console)
-        return
-    panel = Panel(stages)
-    with Live(console=console, auto_refresh=False, get_renderable=panel.render) as live:
-        panel.live = live
-        yield panel
-
-
-class Lines:
-    """A line for each start and end, and at most one line of progress every ten seconds."""
-
-    def __init__(self, count: int, console: Console) -> None:
-        self.count, self.console, self.number, self.printed = count, console, 0, 0.0
-        self.last: Position | None = None
-
-    def reused(self, stage: Stage, seconds: float) -> None:
         self._next(stage, f"already done ({duration(seconds)})")
 
     def note(self, stage: Stage, text: str) -> None:
+        """Something the user should know about `stage`: it is done again, or waits for others."""
         self._print(f"{stage.name}: {text}")
 
     def started(self, stage: Stage, attempt: int) -> None:
+        """`stage` begins, for the `attempt`-th time."""
         self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
         self.printed = time.monotonic()
 
     def moved(self, stage: Stage, position: Position | None) -> None:
+        """Called several times a second while `stage` runs."""
         silent = time.monotonic() - self.printed
-        if position is not None and silent >= (SIGN_OF_LIFE if position == self.last else LINE_EVERY):
-            self.printed, self.last = time.monotonic(), position
+        if position is not None and silent >= (SIGN_OF_LIFE if position == self.position else LINE_EVERY):
+            self.printed, self.position = time.monotonic(), position
             self._print(f"        {stage.name} {describe(position)}")
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
+        """`stage` is finished."""
         found = summary(facts)
         self._print(f"        {stage.name} done in {duration(seconds)}{': ' if found else ''}{found}")
 
     def _next(self, stage: Stage, what: str) -> None:
         self.number += 1
-        self._print(f"[{self.number}/{self.count}] {stage.name} {what}")
+        self._print(f"[{self.number}/{len(self.stages)}] {stage.name} {what}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -98,15 +72,14 @@ class _Row:
     done: bool = False
 
 
-class Panel:
-    """All stages with their state, and a bar for the one that runs."""
+class Panel(Display):
+    """The same on a terminal: all stages with their state, and a bar for the one that runs."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = stages
+    def __init__(self, stages: Sequence[Stage], console: Console) -> None:
+        super().__init__(stages, console)
         self.rows = {stage.name: _Row("[dim]·[/]", "") for stage in stages}
         self.begin = self.stage_begin = time.monotonic()
         self.current: Stage | None = None
-        self.position: Position | None = None
         self.live: Live | None = None
 
     def reused(self, stage: Stage, seconds: float) -> None:
@@ -167,6 +140,18 @@ class Panel:
     def _refresh(self) -> None:
         if self.live is not None:
             self.live.refresh()
+
+
+@contextmanager
+def shown(stages: Sequence[Stage], console: Console, plain: bool) -> Iterator[Display]:
+    """The display that fits `console`, taken down at the end."""
+    if plain or not console.is_terminal:
+        yield Display(stages, console)
+        return
+    panel = Panel(stages, console)
+    with Live(console=console, auto_refresh=False, get_renderable=panel.render) as live:
+        panel.live = live
+        yield panel
 
 
 def describe(position: Position) -> str:

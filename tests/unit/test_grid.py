@@ -14,7 +14,7 @@ import pytest
 from harness.analysis.compute import compute
 from harness.runs import grid, orchestrate
 from harness.runs.directory import opened
-from harness.runs.display import Lines
+from harness.runs.display import Display
 from harness.runs.folder import Busy, locked
 from harness.runs.grid import Grid, GridRun, RunOne, differences, grid_runs
 from harness.runs.grid_table import grid_table
@@ -100,7 +100,7 @@ class Runner:
 
         stages = plan(preset)
         with opened(folder, preset, "test") as run:
-            orchestrate.run_plan(run, preset, stages, Lines(len(stages), Console(quiet=True)), shared)
+            orchestrate.run_plan(run, preset, stages, Display(stages, Console(quiet=True)), shared)
             return compute(read_run(folder)).flat()
 
 
