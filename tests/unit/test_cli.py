@@ -62,7 +62,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["reproduce", "--images", ""], "Invalid value for '--images': is empty"),
         (["reproduce", "--out", " "], "Invalid value for '--out': is empty"),
         (["pocket", "build", "--out", "/dev/null/base"], "Cannot write into /dev/null/base: Not a directory"),
-        (["seeds", "nowhere", "elsewhere"], "nowhere is not a run directory"),
+        (["table", "nowhere"], "nowhere has no results.json"),
         (["reproduce", "--seed", "one"], "Invalid value for '--seed'"),
         (["reproduce", "--presett", "pocket"], "No such option: --presett"),
         (["repoduce"], "No such command 'repoduce'"),
