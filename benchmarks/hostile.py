@@ -20,7 +20,8 @@ def texts(kind: str) -> list[str]:
     that never close."""
     if kind == "well-formed":
         prose = "the red circle is left of the square . " * 100
-        written = f"<description>{prose}</description><question>how many ? A) 1 B) 2 C) 3 D) 4</question><answer>B</answer>"
+        question = "<question>how many ? A) 1 B) 2 C) 3 D) 4</question><answer>B</answer>"
+        written = f"<description>{prose}</description>{question}"
         return [written, f"<think>{prose}</think> so \\boxed{{\\text{{B}}}}"] * 128
     return [
         "<question>" * 2000,

@@ -16,9 +16,18 @@ from benchmarks.case import Case, padding_factor
 from benchmarks.shapes import SEED, SHAPES
 from harness.perf.profile.clock import summary
 from harness.perf.profile.counts import Counts
+from harness.perf.profile.roofline import processor
+from harness.tables import markdown
+from harness.tables.table import Cell, Row, Table, keys, numbers
 from vzero.runtime import artefacts
 
 Timed = Sequence[tuple[float, float]]  # of each round: seconds, work done
+EXPLAINED = (
+    "Medians of interleaved rounds (stock, ours, stock, ours ...) in one process. Ratio is stock's seconds "
+    "a unit of work over ours: above 1, ours is faster; in brackets the range over rounds; ~ marks times that "
+    "varied too much to be trusted. Padding is positions computed a token, pictures vision-encoder passes, "
+    "each ours : stock. Written by make bench."
+)
 
 
 def row(
@@ -28,7 +37,13 @@ def row(
     that ours is faster."""
     sides = {"ours": _side(case.ours_is, ours), "stock": _side(case.stock_is, stock)}
     for side, counted in zip(sides.values(), counts or (), strict=False):
-        side["counts"] = _counts(counted)
+        side["counts"] = {
+            "forward_passes": counted.calls,
+            "positions": counted.positions,
+            "decode_positions": counted.decode_positions,
+            "padding_factor": padding_factor(counted),
+            "encoder_passes": counted.images,
+        }
     pairs = [
         (theirs / done) / (mine / work) for (mine, work), (theirs, done) in zip(ours, stock, strict=True)
     ]
@@ -49,19 +64,9 @@ def row(
 def _side(what: str, timed: Timed) -> dict[str, Any]:
     return {
         "what": what,
-        "seconds": summary([seconds for seconds, _ in timed]),
+        "seconds": summary([seconds for seconds, _ in timed]).model_dump(mode="json"),
         "work": [work for _, work in timed],
         "seconds_per_unit": statistics.median(seconds / work for seconds, work in timed),
-    }
-
-
-def _counts(counts: Counts) -> dict[str, Any]:
-    return {
-        "forward_passes": counts.calls,
-        "positions": counts.positions,
-        "decode_positions": counts.decode_positions,
-        "padding_factor": padding_factor(counts),
-        "encoder_passes": counts.images,
     }
 
 
@@ -90,7 +95,7 @@ def document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     provenance = artefacts.provenance()
     provenance["packages"]["pytest-benchmark"] = metadata.version("pytest-benchmark")
     return {
-        "machine": {"class": machine_class(), "cores": cores(), "processor": _processor()},
+        "machine": {"class": machine_class(), "cores": cores(), "processor": processor()},
         "provenance": provenance,
         "seed": SEED,
         "shapes": {shape.name: asdict(shape) for shape in SHAPES},
@@ -98,76 +103,62 @@ def document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-
-
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
     """Both files, each whole or absent; returns the JSON's path."""
     path = folder / f"{result['machine']['class']}.json"
     artefacts.write_json(path, result)
-    artefacts.write_text(path.with_suffix(".md"), markdown(result))
+    artefacts.write_text(path.with_suffix(".md"), as_markdown(result))
     return path
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def as_markdown(result: Mapping[str, Any]) -> str:
     """The table, and what the numbers are."""
-    versions, git = result["provenance"]["packages"], result["provenance"]["git"] or {}
-    commit = (
-        f"commit {git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}"
-        if git
-        else "no commit known"
-    )
-    lines = [
-        f"# Benchmarks on {result['machine']['class']}",
-        "",
-        f"{result['machine']['processor'] or 'Unknown processor'}, {result['machine']['cores']} cores; torch {versions['torch']}, "
-        f"transformers {versions['transformers']}, trl {versions['trl']}; {commit}; seed {result['seed']}.",
-        "",
-        "Medians of interleaved rounds (stock, ours, stock, ours ...) in one process. *Ratio* is stock's seconds a unit of work over ours:",
-        "above 1, ours is faster; in brackets the range over rounds; `~` marks times that varied too much to be trusted. *Padding* is",
-        "positions computed a token, *pictures* vision-encoder passes, each ours : stock. Written by `make bench`.",
-        "",
-        "| benchmark | shape | ours | stock | ratio | padding | pictures | rounds |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+    machine, versions, git = result["machine"], result["provenance"]["packages"], result["provenance"]["git"]
+    dirty = " with uncommitted changes" if git and git["dirty"] else ""
+    measured = [
+        machine["processor"] or "Unknown processor",
+        f"{machine['cores']} cores",
+        *(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl")),
+        f"commit {git['commit'][:12]}{dirty}" if git else "no commit known",
+        f"seed {result['seed']}",
     ]
-    lines += [_line(one) for one in result["benchmarks"]]
-    lines += ["", "What is compared:", ""]
-    described: dict[str, str] = {}
-    for one in result["benchmarks"]:
-        if "skipped" not in one:
-            described.setdefault(
-                one["benchmark"], f"- **{one['benchmark']}**: {one['ours']['what']} | {one['stock']['what']}"
-            )
-    return "\n".join([*lines, *described.values()]) + "\n"
+    columns = (
+        *keys("benchmark", "shape"),
+        *numbers("ours", "stock", "ratio", "padding", "pictures", "rounds"),
+    )
+    rows = [_cells(one) for one in result["benchmarks"]]
+    table = Table(
+        f"Benchmarks on {machine['class']}", columns, [rows], [f"{', '.join(measured)}.", EXPLAINED]
+    )
+    described = {
+        one["benchmark"]: f"- **{one['benchmark']}**: {one['ours']['what']} | {one['stock']['what']}"
+        for one in reversed(result["benchmarks"])
+        if "skipped" not in one
+    }
+    compared = "\n".join(reversed(described.values()))
+    return f"{markdown.render(table, level=1)}\n\n## What is compared: ours, then stock\n\n{compared}\n"
 
 
-def _line(one: Mapping[str, Any]) -> str:
+def _cells(one: Mapping[str, Any]) -> Row:
+    names = (Cell.of(one["benchmark"]), Cell.of(one["shape"]))
     if "skipped" in one:
-        return f"| {one['benchmark']} | {one['shape']} | | | not run: {one['skipped']} | | | |"
-    ours, stock = one["ours"], one["stock"]
-    low, high = one["ratio_range"]
-    cells = [
-        one["benchmark"],
-        one["shape"],
+        return (*names, Cell(""), Cell(""), Cell.of(f"not run: {one['skipped']}"), *[Cell("")] * 3)
+    ours, stock, (low, high) = one["ours"], one["stock"], one["ratio_range"]
+    return (
+        *names,
         _seconds(ours["seconds"]["median"]),
         _seconds(stock["seconds"]["median"]),
-        f"{'' if one['stable'] else '~'}{one['ratio']:.2f} ({low:.2f} to {high:.2f})",
+        Cell.of(f"{'' if one['stable'] else '~'}{one['ratio']:.2f}", f"{low:.2f} to {high:.2f}"),
         _pair(one, "padding_factor", ".2f"),
         _pair(one, "encoder_passes", "d"),
-        str(len(ours["work"])),
-    ]
-    return "| " + " | ".join(cells) + " |"
+        Cell.number(len(ours["work"])),
+    )
 
 
-def _pair(one: Mapping[str, Any], name: str, form: str) -> str:
+def _pair(one: Mapping[str, Any], name: str, form: str) -> Cell:
     values = [one[side].get("counts", {}).get(name) for side in ("ours", "stock")]
-    return " : ".join(format(value, form) for value in values) if all(value for value in values) else ""
+    return Cell(" : ".join(format(value, form) for value in values) if all(values) else "")
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+def _seconds(value: float) -> Cell:
+    return Cell(f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms", value)

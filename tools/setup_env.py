@@ -8,7 +8,7 @@ torchvision next to a CPU torch (see vzero/runtime/compat.py).
 
 `.venv/setup.json` is written last and names what was installed, so that a call with nothing to do costs one
 hash of three files. A set-up that was killed leaves `.venv/setup.unfinished` instead, and the next one starts
-from an empty folder, because a package cut off in the middle may look installed. pip's chatter goes to
+from an empty folder, because a package that is half there may look installed. pip's chatter goes to
 `.venv/setup.log`.
 """
 
@@ -41,11 +41,13 @@ TORCH = "2.13.0"
 SUPPORTED = ((3, 11), (3, 12))
 # Importing the package installs its compatibility hook; where the package is gone, the line does nothing.
 HOOK = 'import importlib.util as _u; _u.find_spec("vzero") and __import__("vzero")\n'
-CHECK = (
-    "import torch, torchvision, sys; assert torch.version.cuda is None, 'torch is a CUDA build'; "
-    "import importlib.metadata as m; bad = [d.name for d in m.distributions() if d.name.lower().startswith('nvidia-')]; "
-    "assert not bad, f'CUDA packages: {bad}'"
-)
+CHECK = """
+import importlib.metadata as metadata
+import torch, torchvision
+assert torch.version.cuda is None, "torch is a CUDA build"
+bad = [one.name for one in metadata.distributions() if one.name.lower().startswith("nvidia-")]
+assert not bad, f"CUDA packages: {bad}"
+"""
 
 
 class SetupError(Exception):
@@ -62,10 +64,9 @@ def venv_version() -> tuple[int, int] | None:
     """(major, minor) of the Python that `.venv` was made with; None if there is none or it does not start."""
     if not os.access(PYTHON, os.X_OK):
         return None
-    command = [str(PYTHON), "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    words = answer.stdout.split()
-    return (int(words[0]), int(words[1])) if answer.returncode == 0 and len(words) == 2 else None
+    command = [PYTHON, "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
+    words = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return (int(words[0]), int(words[1])) if len(words) == 2 else None
 
 
 def read_stamp() -> dict[str, Any]:
@@ -88,32 +89,21 @@ def up_to_date(wanted: str, version: tuple[int, int] | None) -> bool:
 
 def write_stamp(wanted: str) -> None:
     """Say that `.venv` is whole."""
+    stamp = {"fingerprint": wanted, "python": venv_version(), "root": str(ROOT)}
     staged = STAMP.with_suffix(".tmp")
-    staged.write_text(
-        json.dumps({"fingerprint": wanted, "python": venv_version(), "root": str(ROOT)}) + "\n",
-        encoding="utf-8",
-    )
+    staged.write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     staged.replace(STAMP)
     UNFINISHED.unlink(missing_ok=True)
 
 
 def call(command: Sequence[str | Path]) -> bool:
     """Run a command with its output in the log; False if it failed."""
-    environment = {
-        **os.environ,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"\n$ {' '.join(map(str, command))}\n")
         log.flush()
-        return (
-            subprocess.run(
-                list(map(str, command)), stdout=log, stderr=log, env=environment, cwd=ROOT, check=False
-            ).returncode
-            == 0
-        )
+        how = {"stdout": log, "stderr": log, "env": {**os.environ, **quiet}, "cwd": ROOT}
+        return subprocess.run(command, **how, check=False).returncode == 0
 
 
 def pip(*arguments: str | Path) -> bool:
@@ -125,14 +115,13 @@ def require(done: bool, what: str) -> None:
     """Stop with the end of the log if a step failed."""
     if done:
         return
-    lines = [line for line in LOG.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("WARNING", "Looking in", "Requirement already"))][
-        -12:
-    ]
-    print("\n".join("    " + line[:300] for line in told), file=sys.stderr)
-    log = LOG.relative_to(ROOT)
+    chatter = ("WARNING", "Looking in", "Requirement already")
+    lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith(chatter)]
+    print("\n".join("    " + line[:300] for line in told[-12:]), file=sys.stderr)
     raise SetupError(
-        f"{what} failed (the whole log: {log}); mend the cause (the network, the disk) and run it again, or `make clean install`."
+        f"{what} failed (the whole log: {LOG.relative_to(ROOT)}); fix the cause (the network, the disk) "
+        "and run it again, or `make clean install`."
     )
 
 
@@ -148,21 +137,16 @@ def make_venv(version: tuple[int, int] | None) -> None:
     STAMP.unlink(missing_ok=True)
     LOG.write_text("", encoding="utf-8")
     if venv_version() is None:
-        base = getattr(
-            sys, "_base_executable", sys.executable
-        )  # this very program may run in the .venv just removed
-        require(
-            call([base, "-m", "venv", VENV]),
-            "Making .venv (on Debian and Ubuntu it needs the package python3-venv)",
-        )
+        # Not sys.executable: this very program may run in the .venv just removed.
+        base = getattr(sys, "_base_executable", sys.executable)
+        made = call([base, "-m", "venv", VENV])
+        require(made, "Making .venv (on Debian and Ubuntu it needs the package python3-venv)")
 
 
 def locked(names: Sequence[str]) -> str:
     """The entries of the lock for `names`, hashes and all."""
-    found = [
-        re.search(rf"^{name}==.*?(?=^[a-zA-Z0-9]|\Z)", LOCK.read_text(encoding="utf-8"), re.M | re.S)
-        for name in names
-    ]
+    text = LOCK.read_text(encoding="utf-8")
+    found = [re.search(rf"^{name}==.*?(?=^[a-zA-Z0-9]|\Z)", text, re.M | re.S) for name in names]
     return "".join(match.group() for match in found if match)
 
 
@@ -170,9 +154,8 @@ def install_locked(names: Sequence[str]) -> None:
     """Some entries of the lock, before the rest."""
     part = VENV / "setup.part.txt"
     part.write_text(locked(names), encoding="utf-8")
-    require(
-        pip("--require-hashes", "--only-binary", ":all:", "-r", part), f"Installing {' and '.join(names)}"
-    )
+    installed = pip("--require-hashes", "--only-binary", ":all:", "-r", part)
+    require(installed, f"Installing {' and '.join(names)}")
     part.unlink()
 
 
@@ -187,25 +170,9 @@ def install_torch() -> None:
     if pip(f"torch=={TORCH}+cpu"):
         return
     install_locked(["uv"])
-    uv = [
-        PYTHON,
-        "-m",
-        "uv",
-        "--directory",
-        "/",
-        "pip",
-        "install",
-        "--python",
-        PYTHON,
-        "--no-deps",
-        "--torch-backend",
-        "cpu",
-        f"torch=={TORCH}",
-    ]
-    require(
-        call(uv),
-        f"Getting a CPU build of torch {TORCH} for this Python, by pip as it is configured and from PyTorch's own place,",
-    )
+    uv = [PYTHON, "-m", "uv", "--directory", "/", "pip", "install", "--python", PYTHON]
+    fetched = call([*uv, "--no-deps", "--torch-backend", "cpu", f"torch=={TORCH}"])
+    require(fetched, f"Getting a CPU build of torch {TORCH}, by pip as it is configured and from PyTorch,")
 
 
 def install_package() -> None:
@@ -214,8 +181,7 @@ def install_package() -> None:
     ask = [PYTHON, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     purelib = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
     require(purelib.is_relative_to(VENV), "Finding the environment's own folder of packages")
-    # Lines of .pth files run in the order of the files' names: this one must come after the editable
-    # install's `__editable__...`.
+    # .pth files run in the order of their names: this one must come after the editable install's.
     (purelib / "vzero_compat.pth").write_text(HOOK, encoding="utf-8")
 
 
@@ -244,67 +210,58 @@ def add_vllm() -> None:
     if VLLM_STAMP.exists() and json.loads(VLLM_STAMP.read_text(encoding="utf-8")) == made_of:
         return
     print("Adding vLLM's CPU build to .venv; this takes a minute and 2 GB.", flush=True)
-    require(
-        pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK),
-        "Installing vLLM's CPU build (Linux on x86-64 only)",
-    )
+    installed = pip("--require-hashes", "--no-build-isolation", "-r", VLLM_LOCK)
+    require(installed, "Installing vLLM's CPU build (Linux on x86-64 only)")
     VLLM_STAMP.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Make .venv from the lock; nothing to do where it is up to date."
-    )
-    parser.add_argument(
-        "--exact-python", action="store_true", help="make .venv anew if it is of another Python than this one"
-    )
-    parser.add_argument(
-        "--add-vllm",
-        action="store_true",
-        help="then add vLLM's CPU build, which is no part of the default set-up",
-    )
+    parser = argparse.ArgumentParser(description="Make .venv from the lock, unless it is up to date.")
+    anew = "make .venv anew if it is of another Python than this one"
+    parser.add_argument("--exact-python", action="store_true", help=anew)
+    parser.add_argument("--add-vllm", action="store_true", help="then add vLLM's CPU build")
     options = parser.parse_args()
     mine = sys.version_info[:2]
     if mine not in SUPPORTED:
         have = f"{mine[0]}.{mine[1]}"
-        print(
-            f"error: Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.",
-            file=sys.stderr,
+        return failed(
+            f"Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.",
+            2,
         )
-        return 2
     version = mine if options.exact_python else None
-    with LOCK.open(
-        encoding="utf-8"
-    ) as mutex:  # two `make` at once: the second waits, then finds nothing to do
+    with LOCK.open(encoding="utf-8") as mutex:  # of two `make` at once the second waits
         fcntl.flock(mutex, fcntl.LOCK_EX)
-        wanted = fingerprint()
         try:
-            if not up_to_date(wanted, version):
-                print(
-                    "Updating .venv."
-                    if read_stamp()
-                    else "Setting up .venv; this takes a few minutes and 2.5 GB.",
-                    flush=True,
-                )
-                install(version, wanted)
-            if options.add_vllm:
-                add_vllm()
+            set_up(version, options.add_vllm)
         except SetupError as error:
-            UNFINISHED.unlink(
-                missing_ok=True
-            )  # pip takes back what it could not finish: the next call goes on from here
-            print(f"\nerror: {error}", file=sys.stderr)
-            return 1
+            # pip takes back what it could not finish: the next call goes on from here.
+            UNFINISHED.unlink(missing_ok=True)
+            print(file=sys.stderr)  # the step's own line has not ended
+            return failed(str(error), 1)
         except OSError as error:
-            print(
-                f"\nerror: {error.strerror or error}: {error.filename or VENV}; mend that and run it again.",
-                file=sys.stderr,
-            )
-            return 1
+            place = error.filename or VENV
+            return failed(f"{error.strerror or error}: {place}; fix that and run it again.", 1)
         except KeyboardInterrupt:
             print("\nInterrupted; the same command starts the set-up again.", file=sys.stderr)
             return 130
     return 0
+
+
+def set_up(version: tuple[int, int] | None, with_vllm: bool) -> None:
+    """Whatever is not there yet."""
+    wanted = fingerprint()
+    if not up_to_date(wanted, version):
+        first = "Setting up .venv; this takes a few minutes and 2.5 GB."
+        print("Updating .venv." if read_stamp() else first, flush=True)
+        install(version, wanted)
+    if with_vllm:
+        add_vllm()
+
+
+def failed(sentence: str, code: int) -> int:
+    """Say what went wrong, and the exit code."""
+    print(f"error: {sentence}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

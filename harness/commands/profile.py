@@ -4,9 +4,12 @@ libraries."""
 from __future__ import annotations
 
 import json as json_format
+import os
+import sys
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +17,10 @@ from harness.commands import options
 from vzero.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.perf.profile.workload import Options
+    from harness.perf.profile.results import Options, Profile
     from vzero.config import Preset
+
+TRACE = "trace.json.gz"
 
 
 class Target(StrEnum):
@@ -83,20 +88,36 @@ def profile(
     resolved = options.resolve(preset, images, seed, set_)
     if resolved.lora is not None:
         raise InputError(
-            f"A profile measures the training of all weights; {resolved.name} trains low-rank adapters: profile it without lora."
+            f"A profile measures the training of all weights; {resolved.name} trains low-rank adapters: "
+            "profile it without lora."
+        )
+    if resolved.engine.name != "transformers":
+        raise InputError(
+            f"A profile measures the transformers engine, and engine.name is {resolved.engine.name!r}; "
+            "give --set engine.name=transformers."
         )
     if trace and out is None:
         raise InputError("--trace writes a file; say where with --out FOLDER.")
     if out is not None:
         _make(out)
-    from harness.perf.profile.workload import Options
+    from harness.perf.profile.results import Options
 
-    found = _measure(
-        resolved,
-        Options(target.value, against is not None, repetitions, prompts, stock_batch),
-        out if trace else None,
+    asked = Options(
+        target=target.value,
+        stock=against is not None,
+        repetitions=repetitions,
+        prompts=prompts,
+        stock_batch=stock_batch,
     )
-    _report(found, out, json)
+    found = _measure(resolved, asked, out / TRACE if out is not None and trace else None)
+    if out is not None:
+        _write(found, out)
+    if json:
+        print(json_format.dumps(found.as_json(), indent=2))
+    else:
+        from harness.perf.profile import tables
+
+        tables.show(found, options.console(json=False))
 
 
 def _make(out: Path) -> None:
@@ -109,12 +130,20 @@ def _make(out: Path) -> None:
         raise InputError(f"Cannot create {out}: {error.strerror}; choose another --out.") from None
 
 
-def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str, Any]:
-    import sys
-    from contextlib import redirect_stdout
+def _measure(preset: Preset, asked: Options, trace: Path | None) -> Profile:
+    """With its libraries told how to behave before the first of them is imported."""
+    if preset.model == "pocket":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from vzero.runtime import compat
 
-    from harness.perf.profile.profile import TRACE, measure
+    compat.install()
+    from transformers.utils import logging
 
+    from harness.perf.profile.profile import measure
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
 
@@ -123,19 +152,13 @@ def _measure(resolved: Preset, wanted: Options, trace: Path | None) -> dict[str,
             if not terminal.is_terminal:
                 terminal.print(step, markup=False, highlight=False)
 
-        return measure(resolved, wanted, trace / TRACE if trace is not None else None, say)
+        return measure(preset, asked, trace, say)
 
 
-def _report(found: dict[str, Any], out: Path | None, json: bool) -> None:
-    from harness.perf.profile import page, render
-    from harness.perf.profile.profile import JSON, MARKDOWN, PAGE
+def _write(found: Profile, out: Path) -> None:
+    from harness.perf.profile import page, tables
     from vzero.runtime import artefacts
 
-    if out is not None:
-        artefacts.write_text(out / MARKDOWN, render.markdown(found))
-        artefacts.write_text(out / PAGE, page.render(found))
-        artefacts.write_json(out / JSON, found)
-    if json:
-        print(json_format.dumps(found, indent=2))
-    else:
-        render.show(found, options.console(json=False))
+    artefacts.write_text(out / "profile.md", tables.as_markdown(found))
+    artefacts.write_text(out / "profile.html", page.render(found))
+    artefacts.write_json(out / "profile.json", found.as_json())

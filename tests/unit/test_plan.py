@@ -15,6 +15,7 @@ from harness.perf.plan import gains, memory, work
 from harness.perf.plan.plan import FILL, Plan, choose_machine, make
 from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
 from harness.perf.plan.work import Assumptions
+from tools.plan_check import predicted
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
 
@@ -268,14 +269,8 @@ def test_a_suite_of_unknown_size_is_not_guessed() -> None:
 
 
 def test_memory_agrees_with_what_the_pocket_stages_took() -> None:
-    from importlib import util
-
-    spec = util.spec_from_file_location("plan_check", ROOT / "tools" / "plan_check.py")
-    assert spec is not None and spec.loader is not None
-    program = util.module_from_spec(spec)
-    spec.loader.exec_module(program)
     measured = json.loads((ROOT / "results" / "plan" / "pocket-cpu.json").read_text(encoding="utf-8"))
-    plan = program.predicted(load_preset("pocket"), (42, 42))
+    plan = predicted(load_preset("pocket"))
     assert {row["kind"] for row in measured["rows"]} == set(plan)
     for row in measured["rows"]:
         assert plan[row["kind"]] == pytest.approx(row["measured_mib"], rel=0.15), row["stage"]

@@ -10,9 +10,9 @@ import torch
 from harness.perf.flops import Shape, Work, flops, generation_work, shape_of, training_work
 from harness.perf.profile import clock, memory
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.generation import Drawing
+from harness.perf.profile.generation import Generation
 from harness.perf.profile.generation import measure as measure_drawing
-from harness.perf.profile.rows import OURS, STOCK, Measured, ratios, row
+from harness.perf.profile.results import OURS, STOCK, Machine, Measured, Ratio, ratios, row
 from harness.perf.profile.stock import overridden, replaced
 from harness.perf.profile.training import TRAINED, Bench, Training, build, logprob_gap
 from harness.perf.profile.training import measure as measure_training
@@ -40,7 +40,9 @@ SHAPE = Shape(
     vision_width=2,
     full_layers=1,
 )
-MACHINE = {"matmul_tflops": 1e-9, "bandwidth_gbs": 1e-6}  # 1000 operations and 1000 bytes a second
+MACHINE = Machine(  # 1000 operations and 1000 bytes a second
+    device="x", kind="cpu", cores=1, threads=1, memory_gib=1.0, dtype="float32", matmul_tflops=1e-9, bandwidth_gbs=1e-6
+)  # fmt: skip
 N = 3
 
 
@@ -106,24 +108,15 @@ def test_counts_of_one_padded_batch(base: Path) -> None:
     assert tally["there"] == Counts(calls=1, positions=5, real=3, pairs=25, scored=5)
 
 
-def drawing(base: Path) -> Drawing:
+def drawing(base: Path) -> Generation:
     """Three questions, of different lengths, about two pictures."""
     model, processor = load_model(base), load_processor(base)
     pictures = [tiny_model.picture(0), tiny_model.picture(1)]
     texts = ["how many red ?", "how many red circle ? A) w1", "how many ?"]
     requests = [Request(solver_messages("pocket", text), pictures[i // 2], i) for i, text in enumerate(texts)]
     engine = TransformersEngine(model, processor, 64)
-    return Drawing(
-        "votes",
-        "solver",
-        engine,
-        model,
-        processor,
-        shape_of(model),
-        requests,
-        SamplingConfig(n=N, max_new_tokens=6),
-        0,
-    )
+    sampling = SamplingConfig(n=N, max_new_tokens=6)
+    return Generation("votes", "solver", engine, model, processor, requests, sampling, 0)
 
 
 def test_generation_counts_of_both_sides(base: Path) -> None:
@@ -153,9 +146,11 @@ def test_generation_counts_of_both_sides(base: Path) -> None:
 def test_questions_fill_in_for_invalid_ones() -> None:
     good = "<description> x </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> B </answer>"
     done, cut = Completion(good, (), (), "stop"), Completion(good, (), (), "length")
-    asked, own = questions(["picture"], [Rollout(5, (done, cut))], "pocket")
-    assert own == 1 and [one.intuitive for one in asked] == ["B", "A"]
-    assert asked[0].text != asked[1].text and all("D)" in one.text for one in asked)
+    asked = questions(["picture"], [Rollout(5, (done, cut))], "pocket")
+    assert [one.written for one in asked] == [True, False]
+    assert [one.question.intuitive for one in asked] == ["B", "A"]
+    texts = [one.question.text for one in asked]
+    assert texts[0] != texts[1] and all("D)" in text for text in texts)
 
 
 # --- training
@@ -195,7 +190,7 @@ def bench(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
         return Scores([[float(one.token_ids[0] % 2) for one in group.completions] for group in groups], {})
 
     engine = EngineConfig(batch_sequences=64, threads=1)
-    return build(Training("solver", settings, engine, base, prompts, parity, None, None, 0, folder), Scope())
+    return build(Training("solver", settings, engine, base, prompts, parity, 0, folder, Scope()))
 
 
 def test_training_counts_of_both_sides(bench: Bench) -> None:
@@ -243,7 +238,7 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
 
     # A random model gives tokens that must not be drawn up to a quarter of its probability, which the engine
     # divides among the others.
-    assert gap["tokens"] == sum(drawn) and 0 <= gap["mean"] <= gap["max"] < 0.5
+    assert gap.tokens == sum(drawn) and 0 <= gap.mean <= gap.max < 0.5
     assert set(parts) == {OURS, STOCK} and parts[OURS]["reference"] > 0 and parts[OURS]["images"] > 0
     replaced_by_us = {"_prepare_inputs", "log_probs", "compute_loss"}
     assert not replaced_by_us & vars(bench.trainer).keys()  # every method is the class's own again
@@ -256,13 +251,14 @@ def test_logprob_gap_by_hand() -> None:
         Rollout(3, (Completion("", (7, 8), (-1.0, -2.0), "stop"), Completion("", (9,), (-0.5,), "stop")))
     ]
     first = scored([[7, 8]], ref_log_probs=torch.tensor([[-1.0, -2.25]]))
-    other = scored(
+    other = scored(  # the old policy counts where there is one
         [[9]], ref_log_probs=torch.tensor([[9.0]]), old_log_probs=torch.tensor([[-0.75]])
-    )  # the old policy counts where there is one
-    assert logprob_gap(rollouts, [first, other]) == {"mean": pytest.approx(0.5 / 3), "max": 0.25, "tokens": 3}
-    assert logprob_gap(rollouts, [other, first])["tokens"] == 0
-    assert logprob_gap(rollouts, [first])["tokens"] == 0
-    assert logprob_gap(rollouts, [first, scored([[9]])])["mean"] is None
+    )
+    gap = logprob_gap(rollouts, [first, other])
+    assert (gap.mean, gap.max, gap.tokens) == (pytest.approx(0.5 / 3), 0.25, 3)
+    assert logprob_gap(rollouts, [other, first]).tokens == 0
+    assert logprob_gap(rollouts, [first]).tokens == 0
+    assert logprob_gap(rollouts, [first, scored([[9]])]).mean is None
 
 
 def scored(ids: list[list[int]], **log_probs: torch.Tensor) -> MicroBatch:
@@ -308,10 +304,10 @@ def test_sides_take_turns() -> None:
 
 
 def test_spread() -> None:
-    assert clock.summary([1.0, 1.02, 1.01])["stable"] is True
-    assert clock.summary([1.0, 1.3, 1.0])["stable"] is False
-    assert clock.summary([2.0])["stable"] is None
-    assert clock.summary([3.0, 1.0, 2.0])["median"] == 2.0
+    assert clock.summary([1.0, 1.02, 1.01]).stable is True
+    assert clock.summary([1.0, 1.3, 1.0]).stable is False
+    assert clock.summary([2.0]).stable is None
+    assert clock.summary([3.0, 1.0, 2.0]).median == 2.0
 
 
 def measured(
@@ -329,27 +325,26 @@ def test_rows_and_ratios_by_hand() -> None:
         row(measured(STOCK, [4, 8, 6], 100, 88, 20, None), MACHINE),
     ]
     ours = rows[0]
-    assert (ours["prompt_tokens_per_second"], ours["completion_tokens_per_second"]) == (10, 25)
-    assert ours["padding_factor"] == 1.1 and ours["encoder_passes_per_picture"] == 1
-    assert (ours["mfu"], ours["hfu"]) == (pytest.approx(500 / 2000), pytest.approx(1000 / 2000))
-    assert ours["decode_bytes"] == 2 * 64 + 10 * 8 and ours["bandwidth_use"] == pytest.approx(208 / 2000)
+    assert (ours.prompt_tokens_per_second, ours.completion_tokens_per_second) == (10, 25)
+    assert ours.padding_factor == 1.1 and ours.encoder_passes_per_picture == 1
+    assert (ours.mfu, ours.hfu) == (pytest.approx(500 / 2000), pytest.approx(1000 / 2000))
+    assert ours.decode_bytes == 2 * 64 + 10 * 8 and ours.bandwidth_use == pytest.approx(208 / 2000)
     assert ratios(rows) == [
-        {
-            "target": "votes",
-            "phase": "votes",
-            "role": "solver",
-            "speedup": 0.5 * 6 / 2,  # twice the tokens in three times the time
-            "speedup_range": [1.0, 2.0],
-            "positions": 2.0,
-            "encoder_passes": 10.0,
-            "peak_memory": None,
-        }
+        Ratio(
+            target="votes",
+            phase="votes",
+            role="solver",
+            speedup=0.5 * 6 / 2,  # twice the tokens in three times the time
+            speedup_range=(1.0, 2.0),
+            positions=2.0,
+            encoder_passes=10.0,
+            peak_memory=None,
+        )
     ]
     assert ratios(rows[:1]) == []
-    elsewhere = [{**one, "target": "grpo", "seconds": {**one["seconds"], "median": 100.0}} for one in rows]
-    assert [one["speedup"] for one in ratios([*rows, elsewhere[0]])] == [
-        1.5
-    ]  # our votes of another batch are not these votes
+    elsewhere = rows[0].model_copy(update={"target": "grpo"})
+    # Our votes of another batch are not these votes.
+    assert [one.speedup for one in ratios([*rows, elsewhere])] == [1.5]
 
 
 def test_memory_of_the_phase_that_holds_it() -> None:

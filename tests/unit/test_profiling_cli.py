@@ -42,6 +42,7 @@ def test_help_has_an_example_and_loads_nothing_heavy(tmp_path: Path) -> None:
         (["votes", "--against", "verl"], "'verl' is not"),
         (["votes", "--repetitions", "0"], "Invalid value for '--repetitions'"),
         (["votes", "--prompts", "1"], "Invalid value for '--prompts'"),
+        (["votes", "--set", "engine.name=vllm"], "A profile measures the transformers engine"),
         (["votes", "--trace"], "--trace writes a file; say where with --out FOLDER."),
         (["votes", "--out", "/dev/null"], "/dev/null is a file, not a folder"),
         (["votes", "--out", "/dev/null/x"], "Cannot create /dev/null/x"),

@@ -13,21 +13,22 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from harness.perf.profile import render, tables
-from harness.perf.profile.profile import TRACE, _warnings, measure
-from harness.perf.profile.rows import OURS, STOCK
+from harness.perf.profile import page, tables
+from harness.perf.profile.clock import Times
+from harness.perf.profile.profile import measure, warnings
+from harness.perf.profile.results import OURS, STOCK, Options, PhaseRow, Profile
 from harness.perf.profile.training import TRAINED
-from harness.perf.profile.workload import Options
 from vzero.presets import load_preset
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    trace = tmp_path_factory.mktemp("profile") / TRACE
+    trace = tmp_path_factory.mktemp("profile") / "trace.json.gz"
     preset = load_preset("smoke", ["engine.threads=1"])
-    return SimpleNamespace(
-        profile=measure(preset, Options("all", True, 1, 4, None), trace, lambda step: None), trace=trace
-    )
+    options = Options(target="all", stock=True, repetitions=1, prompts=4)
+    return SimpleNamespace(profile=measure(preset, options, trace, lambda step: None), trace=trace)
 
 
 ROW = {
@@ -39,8 +40,9 @@ ROW = {
 
 
 def test_the_whole_profile(whole: SimpleNamespace) -> None:
-    profile = whole.profile
+    profile = whole.profile.as_json()
     text = json.dumps(profile, allow_nan=False)
+    assert Profile.model_validate_json(text) == whole.profile
     assert set(profile) == {
         "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios", "parts", "logprob_gap", "trace",
         "warnings",
@@ -78,26 +80,28 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
 
 def test_every_number_is_rendered_whole(whole: SimpleNamespace) -> None:
     profile = whole.profile
-    table = render.markdown(profile)
+    table = tables.as_markdown(profile)
     stream = io.StringIO()
-    render.show(profile, Console(file=stream, width=80))
+    tables.show(profile, Console(file=stream, width=80))
     lines = stream.getvalue().splitlines()
-    for one in profile["phases"]:
-        seconds, passes = f"{one['seconds']['median']:.3g}", f"{one['encoder_passes_per_picture']:.3g}"
-        assert any(one["side"] in line and f" {seconds} " in line for line in lines), one
-        assert f"| {one['side']} | {seconds} | 0 |" in table
-        assert f"| {one['side']} | {one['padding_factor']:.2f} | {passes} |" in table
-    for one in profile["ratios"]:
-        assert any(f"  {one['phase']} " in line and f" {one['speedup']:.2f}x " in line for line in lines)
-    assert max(len(line) for line in lines if line.startswith(" ")) <= 80
+    for one in profile.phases:
+        seconds, passes = f"{one.seconds.median:.3g}", f"{one.encoder_passes_per_picture:.3g}"
+        assert any(one.side in line and f" {seconds} " in line for line in lines), one
+        assert f"| {one.side} | {seconds} | 0 |" in table
+        assert f"| {one.side} | {one.padding_factor:.2f} | {passes} |" in table
+    for one in profile.ratios:
+        assert any(line.startswith(one.phase) and f" {one.speedup:.2f}x " in line for line in lines)
+    widths = [len(line) for line in lines if not line.endswith(".")]  # sentences wrap on a terminal alone
+    assert max(widths) <= 80
     assert "\u2026" not in stream.getvalue()  # nothing was cut
     for title in ("Rollouts alone", "Votes alone", "Questioner's batch", "Solver's batch"):
         assert f"| **{title}** |" in table and any(line.strip() == title for line in lines)
 
 
 def test_wide_numbers_fit_eighty_columns(whole: SimpleNamespace) -> None:
+    seconds = Times(median=12345.6, min=1.0, max=2e4, stdev=1234.5, stable=False, values=(12345.6,))
     wide = {
-        "seconds": {"median": 12345.6, "stdev": 1234.5, "stable": False},
+        "seconds": seconds,
         "prompt_tokens_per_second": 123456.0,
         "completion_tokens_per_second": 123456.0,
         "peak_mib": 81234.5,
@@ -108,27 +112,34 @@ def test_wide_numbers_fit_eighty_columns(whole: SimpleNamespace) -> None:
         "bandwidth_use": 0.999,
     }
     stream = io.StringIO()
-    render.show(
-        {**whole.profile, "phases": [{**one, **wide} for one in whole.profile["phases"]]},
-        Console(file=stream, width=80),
-    )
+    phases = [one.model_copy(update=wide) for one in whole.profile.phases]
+    tables.show(whole.profile.model_copy(update={"phases": phases}), Console(file=stream, width=80))
     text = stream.getvalue()
     assert "\u2026" not in text
-    assert all(word in text for word in ("12,346?", "123,456", "81,234", "13.37", " 999 ", "147%", "99.9%"))
+    assert all(word in text for word in ("12,346?", "123,456", "81,234", "13.37", " 999 ", "146.9", "99.9"))
 
 
 def test_names_are_inert(whole: SimpleNamespace) -> None:
-    hostile = {**whole.profile, "preset": "a\x1b[31m\nb", "warnings": ["\x1b]0;x\x07 [red]no markup[/red]"]}
-    assert "\x1b" not in render.markdown(hostile)
+    names = {"preset": "a\x1b[31m\nb", "warnings": ["\x1b]0;x\x07 [red]no markup[/red]"]}
+    hostile = whole.profile.model_copy(update=names)
+    assert "\x1b" not in tables.as_markdown(hostile)
     stream = io.StringIO()
-    render.show(hostile, Console(file=stream, width=80))
+    tables.show(hostile, Console(file=stream, width=80))
     assert "\x1b" not in stream.getvalue() and "[red]no markup[/red]" in stream.getvalue()
 
 
 def test_unit_of_work_follows_its_size(whole: SimpleNamespace) -> None:
-    large = [{**one, "flops_needed": 2.5e15} for one in whole.profile["phases"]]
-    grid = tables.work(large)
-    assert "PFLOP" in grid.columns and grid.groups[0][1][0][grid.columns.index("PFLOP")] == "2.5"
+    large = [one.model_copy(update={"flops_needed": 2.5e15}) for one in whole.profile.phases]
+    table = tables.tables(whole.profile.model_copy(update={"phases": large}))[1]
+    names = [column.name for column in table.columns]
+    assert table.rows[0][names.index("PFLOP")].text == "2.5"
+
+
+def test_the_committed_profile_can_be_read() -> None:
+    text = (ROOT / "results" / "profile" / "profile.json").read_text(encoding="utf-8")
+    profile = Profile.model_validate_json(text)
+    assert profile.as_json() == json.loads(text)
+    assert f"{profile.ratios[0].speedup:.2f}x" in page.render(profile)
 
 
 def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
@@ -138,20 +149,22 @@ def test_trace_opens_and_names_no_file(whole: SimpleNamespace) -> None:
     assert "traceName" not in events and "/tmp" not in text and platform.node() not in text
 
 
-def test_warnings_name_what_is_shaky_and_the_load() -> None:
-    def row(phase: str, stable: bool) -> dict:
-        return {
+def test_warnings_name_what_is_shaky_and_the_load(whole: SimpleNamespace) -> None:
+    def row(phase: str, stable: bool, hfu: float = 0.5) -> PhaseRow:
+        times = Times(median=1.5, min=1.0, max=2.0, stdev=0.1, stable=stable, values=(1.0, 2.0))
+        changes = {
             "target": phase,
             "phase": phase,
             "role": "solver",
             "side": OURS,
-            "seconds": {"stable": stable, "values": [1, 2]},
+            "seconds": times,
+            "hfu": hfu,
         }
+        return whole.profile.phases[0].model_copy(update=changes)
 
-    assert _warnings([row("votes", True)], 0.1) == []
-    [disturbed] = _warnings([{**row("votes", True), "hfu": 1.2}], 0.1)
+    assert warnings([row("votes", True)], 0.1) == []
+    [disturbed] = warnings([row("votes", True, 1.2)], 0.1)
     assert "over 100%" in disturbed
-    busy, shaky = _warnings([row("votes", True), row("update", False)], 1.9)
-    assert "1.9 cores" in busy and shaky.startswith(
-        "1 of 2 times may be unstable (update: update (solver, vzero))"
-    )
+    busy, shaky = warnings([row("votes", True), row("update", False)], 1.9)
+    assert "1.9 cores" in busy
+    assert shaky.startswith("1 of 2 times may be unstable (update: update (solver, vzero))")

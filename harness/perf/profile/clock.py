@@ -6,13 +6,26 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
 
 T = TypeVar("T")
-SPREAD, REACH = (
-    0.10,
-    0.50,
-)  # limits of the standard deviation, and of the extremes, relative to the mean (those of pyperf)
+# Limits of the standard deviation, and of the extremes, relative to the mean: those of pyperf.
+SPREAD, REACH = 0.10, 0.50
+
+
+class Times(BaseModel):
+    """Seconds of repetitions; `stable`: whether they can be trusted, None for a single one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    median: float
+    min: float
+    max: float
+    stdev: float
+    stable: bool | None
+    values: tuple[float, ...]
 
 
 def now() -> float:
@@ -47,21 +60,16 @@ def interleave(
     return results
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Median, extremes, standard deviation, all values, and `stable` (None for a single value)."""
-    mean, spread = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-    stable = None
-    if len(values) > 1:
-        stable = (
-            spread <= SPREAD * mean
-            and min(values) >= (1 - REACH) * mean
-            and max(values) <= (1 + REACH) * mean
-        )
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "stdev": spread,
-        "stable": stable,
-        "values": list(values),
-    }
+def summary(values: Sequence[float]) -> Times:
+    """Of all repetitions."""
+    mean, low, high = statistics.fmean(values), min(values), max(values)
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    within = spread <= SPREAD * mean and low >= (1 - REACH) * mean and high <= (1 + REACH) * mean
+    return Times(
+        median=statistics.median(values),
+        min=low,
+        max=high,
+        stdev=spread,
+        stable=within if len(values) > 1 else None,
+        values=tuple(values),
+    )

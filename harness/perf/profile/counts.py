@@ -44,6 +44,10 @@ class Counts:
     patches: int = 0
     vision_pairs: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        """Both."""
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
     @property
     def work(self) -> Work:
         """All of it, as the formulas of `harness.perf.flops` take it."""

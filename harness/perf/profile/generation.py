@@ -7,26 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.perf.flops import Shape, Work, flops, generation_work
+from harness.perf.flops import Shape, Work, flops, generation_work, shape_of
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, now
 from harness.perf.profile.counts import Counts, Scope, counting
-from harness.perf.profile.rows import OURS, STOCK, Measured
+from harness.perf.profile.results import OURS, STOCK, Measured, Target
 from harness.perf.profile.stock import generate_separately
 from vzero.config import SamplingConfig
 from vzero.rollout.protocol import Request, Rollout
+from vzero.rollout.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One generation phase: who is asked what, and how."""
+class Generation:
+    """One generation phase: which model is asked what, by our engine around it, and how."""
 
-    phase: str
+    phase: Target
     role: str
-    engine: Any
+    engine: TransformersEngine
     model: Any
     processor: Any
-    shape: Shape
     requests: Sequence[Request]
     sampling: SamplingConfig
     seed: int
@@ -36,42 +36,43 @@ class Drawing:
         return self.engine.generate(self.requests, self.sampling)
 
     def stock(self, batch: int) -> list[Rollout]:
-        """By `generate`."""
+        """By `generate`, `batch` completions together."""
+        forbidden = sorted(self.engine.forbidden)
         return generate_separately(
-            self.model,
-            self.processor,
-            self.requests,
-            self.sampling,
-            batch,
-            sorted(self.engine.forbidden),
-            self.seed,
+            self.model, self.processor, self.requests, self.sampling, batch, forbidden, self.seed
         )
 
 
 def measure(
-    drawing: Drawing, stock_batch: int | None, repetitions: int, say: Callable[[str], None]
+    generation: Generation, stock_batch: int | None, repetitions: int, say: Callable[[str], None]
 ) -> tuple[list[Measured], list[Rollout]]:
     """The phase on one or two sides (`stock_batch` None: only ours), and our rollouts."""
-    sides: dict[str, Callable[[], list[Rollout]]] = {OURS: drawing.ours}
+    sides: dict[str, Callable[[], list[Rollout]]] = {OURS: generation.ours}
     if stock_batch is not None:
-        sides[STOCK] = lambda: drawing.stock(stock_batch)
-    counted = {}
+        sides[STOCK] = lambda: generation.stock(stock_batch)
+    shape, counted = shape_of(generation.model), {}
     for name, side in sides.items():
-        say(f"{drawing.phase}: counting ({name})")
+        say(f"{generation.phase}: counting ({name})")
         side()  # once for what is loaded and allocated once
-        counted[name] = _count(drawing, side)
+        scope = Scope(generation.phase)
+        with memory.peaks(scope) as peaks, counting([(generation.model, shape)], scope) as tally:
+            rollouts = side()
+        counted[name] = Drawn(
+            generation.requests, rollouts, tally[generation.phase], peaks.get(generation.phase)
+        )
     times = interleave(
         [_timed(side) for side in sides.values()],
         repetitions,
-        lambda repetition: say(f"{drawing.phase}: repetition {repetition} of {repetitions}"),
+        lambda repetition: say(f"{generation.phase}: repetition {repetition} of {repetitions}"),
     )
     found = [
-        _measured(drawing, name, *counted[name], seconds) for name, seconds in zip(sides, times, strict=True)
+        counted[name].measured(generation.phase, generation.phase, generation.role, name, seconds, shape)
+        for name, seconds in zip(sides, times, strict=True)
     ]
-    return found, counted[OURS][0]
+    return found, counted[OURS].rollouts
 
 
-def _timed(side: Callable[[], list[Rollout]]) -> Callable[[], float]:
+def _timed(side: Callable[[], object]) -> Callable[[], float]:
     def call() -> float:
         start = now()
         side()
@@ -80,56 +81,53 @@ def _timed(side: Callable[[], list[Rollout]]) -> Callable[[], float]:
     return call
 
 
-def _count(drawing: Drawing, side: Callable[[], list[Rollout]]) -> tuple[list[Rollout], Counts, float | None]:
-    scope = Scope("draw")
-    with memory.peaks(scope) as peaks, counting([(drawing.model, drawing.shape)], scope) as tally:
-        rollouts = side()
-    return rollouts, tally["draw"], peaks.get("draw")
+@dataclass(frozen=True)
+class Drawn:
+    """What an engine was asked, what it drew, and what was counted meanwhile; `peak` in MiB."""
+
+    requests: Sequence[Request]
+    rollouts: list[Rollout]
+    counts: Counts
+    peak: float | None
+
+    def measured(
+        self, target: Target, phase: str, role: str, side: str, seconds: Sequence[float], shape: Shape
+    ) -> Measured:
+        """As a phase of the profile."""
+        drawn = [completion for _, completion in lengths(self.rollouts)]
+        return Measured(
+            target=target,
+            phase=phase,
+            role=role,
+            side=side,
+            seconds=seconds,
+            prompt_tokens=sum(rollout.prompt_tokens for rollout in self.rollouts),
+            completion_tokens=sum(drawn),
+            counts=self.counts,
+            real=self.counts.real + sum(drawn) - len(drawn),  # a completion's last token is not fed back
+            pictures=pictures(self.requests),
+            needed=flops(shape, self._needed()),
+            computed=flops(shape, self.counts.work),
+            shape=shape,
+            peak_mib=self.peak,
+        )
+
+    def _needed(self) -> Work:
+        counts = self.counts
+        prompts = {
+            (request.messages, id(request.image)): rollout.prompt_tokens
+            for request, rollout in zip(self.requests, self.rollouts, strict=True)
+        }
+        once = pictures(self.requests) / counts.images if counts.images else 0.0
+        encoded = counts.patches * once, counts.vision_pairs * once
+        return generation_work(prompts.values(), lengths(self.rollouts), *encoded)
 
 
-def _measured(
-    drawing: Drawing,
-    side: str,
-    rollouts: Sequence[Rollout],
-    counts: Counts,
-    peak: float | None,
-    seconds: Sequence[float],
-) -> Measured:
-    pictures = len({id(request.image) for request in drawing.requests if request.image is not None})
-    needed = flops(drawing.shape, drawing_work(drawing.requests, rollouts, counts, pictures))
-    return Measured(
-        drawing.phase,
-        drawing.phase,
-        drawing.role,
-        side,
-        seconds,
-        prompt_tokens=sum(rollout.prompt_tokens for rollout in rollouts),
-        completion_tokens=sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions),
-        counts=counts,
-        real=counts.real + tokens_fed(rollouts),
-        pictures=pictures,
-        needed=needed,
-        computed=flops(drawing.shape, counts.work),
-        shape=drawing.shape,
-        peak_mib=peak,
-    )
+def lengths(rollouts: Sequence[Rollout]) -> list[tuple[int, int]]:
+    """Tokens of the prompt and of the completion, of every completion."""
+    return [(one.prompt_tokens, len(drawn.token_ids)) for one in rollouts for drawn in one.completions]
 
 
-def drawing_work(
-    requests: Sequence[Request], rollouts: Sequence[Rollout], counts: Counts, pictures: int
-) -> Work:
-    """The work that one engine call needed."""
-    sequences = [
-        (rollout.prompt_tokens, len(one.token_ids)) for rollout in rollouts for one in rollout.completions
-    ]
-    prompts = {
-        (request.messages, id(request.image)): rollout.prompt_tokens
-        for request, rollout in zip(requests, rollouts, strict=True)
-    }
-    once = pictures / counts.images if counts.images else 0.0
-    return generation_work(prompts.values(), sequences, counts.patches * once, counts.vision_pairs * once)
-
-
-def tokens_fed(rollouts: Sequence[Rollout]) -> int:
-    """Drawn tokens that go back into the model: all but the last of each completion."""
-    return sum(len(one.token_ids) - 1 for rollout in rollouts for one in rollout.completions)
+def pictures(requests: Sequence[Request]) -> int:
+    """Distinct ones."""
+    return len({id(request.image) for request in requests if request.image is not None})

@@ -8,22 +8,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import torch
+
 from harness.perf.profile.counts import Scope
 
 PERIOD = 0.004  # seconds between two looks at the resident size
 MIB = 2**20
+Peaks = dict[str, float]  # MiB by phase
 
 
 @contextmanager
-def peaks(scope: Scope) -> Iterator[dict[str, float | None]]:
-    """MiB by phase, filled in when the block ends; empty where this system does not tell.
+def peaks(scope: Scope) -> Iterator[Peaks]:
+    """Filled in when the block ends; empty where this system does not tell.
 
     On a GPU the allocator's own peak; on the CPU the largest resident size seen by a sampling thread. Memory
     freed earlier is given back to the system first, so that it is not reused unseen.
     """
-    import torch
-
-    found: dict[str, float | None] = {}
+    found: Peaks = {}
     if torch.cuda.is_available():
         with _on_gpu(scope, found):
             yield found
@@ -35,13 +36,11 @@ def peaks(scope: Scope) -> Iterator[dict[str, float | None]]:
 
 
 @contextmanager
-def _on_gpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
-    import torch
-
+def _on_gpu(scope: Scope, found: Peaks) -> Iterator[None]:
     base = torch.cuda.memory_allocated()
 
     def ended(phase: str) -> None:
-        found[phase] = max(found.get(phase) or 0.0, (torch.cuda.max_memory_allocated() - base) / MIB)
+        found[phase] = max(found.get(phase, 0.0), (torch.cuda.max_memory_allocated() - base) / MIB)
         torch.cuda.reset_peak_memory_stats()
 
     torch.cuda.reset_peak_memory_stats()
@@ -54,12 +53,12 @@ def _on_gpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
 
 
 @contextmanager
-def _on_cpu(scope: Scope, found: dict[str, float | None]) -> Iterator[None]:
+def _on_cpu(scope: Scope, found: Peaks) -> Iterator[None]:
     _give_back()
     base, stop = resident() or 0, threading.Event()
 
     def look(phase: str) -> None:
-        found[phase] = max(found.get(phase) or 0.0, ((resident() or 0) - base) / MIB)
+        found[phase] = max(found.get(phase, 0.0), ((resident() or 0) - base) / MIB)
 
     def ended(phase: str) -> None:
         look(phase)

@@ -1,30 +1,51 @@
-"""The whole profile: pictures, model, roof, phases, as one JSON-able object."""
+"""The whole profile: pictures, model, roof, phases, as one object."""
 
 from __future__ import annotations
 
 import gc
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.perf.profile import roofline
-from harness.perf.profile.rows import Measured, ratios, row
+import torch
+
+from harness.perf.profile import generation, roofline, training, workload
+from harness.perf.profile.counts import Scope
+from harness.perf.profile.generation import Generation
+from harness.perf.profile.results import (
+    LogprobGap,
+    Measured,
+    Model,
+    Options,
+    PhaseRow,
+    Profile,
+    Workload,
+    ratios,
+    row,
+)
 from harness.perf.profile.trace import record
-from harness.perf.profile.workload import Asked, Options, pictures, prompt_count, questions, rollout_sampling
+from harness.perf.profile.training import Training
+from harness.perf.profile.workload import PictureQuestion, Recorded
+from vzero.arms.objectives import label_reward
 from vzero.config import Preset
-from vzero.runtime import artefacts
+from vzero.grpo.data import Prompt, image_opener
+from vzero.grpo.train import device_name
+from vzero.images.records import open_image
+from vzero.prompts import questioner_messages, solver_messages
+from vzero.questioner import VoteReward
+from vzero.rollout.engines import open_engine
+from vzero.rollout.protocol import Request
+from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 
-SCHEMA = 1
 BUSY = 0.5  # mean runnable processes of the last minute, before anything is measured
-JSON, MARKDOWN, PAGE, TRACE = "profile.json", "profile.md", "profile.html", "trace.json.gz"
 Say = Callable[[str], None]
 
 
-def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> dict[str, Any]:
+def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> Profile:
     """Run the phases that `options.target` names; with `trace`, write a Chrome trace of one more repetition
     of ours there.
 
@@ -32,64 +53,48 @@ def measure(preset: Preset, options: Options, trace: Path | None, say: Say) -> d
         InputError: a model or pictures that cannot be used.
         RolloutError: the model cannot be asked.
     """
-    origin, load = (
-        artefacts.provenance(),
-        os.getloadavg()[0],
-    )  # of the code and the machine as they are now, not after the minutes to come
-    if preset.model == "pocket":
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from vzero.runtime import compat
-
-    compat.install()
-    import torch
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    # Of the code and the machine as they are now, not after the minutes to come.
+    origin, load = artefacts.provenance(), os.getloadavg()[0]
     torch.set_num_threads(preset.engine.threads)
     say("roofline")
-    machine = roofline.measure()
+    machine = roofline.measure(load)
     with tempfile.TemporaryDirectory(prefix="vzero-profile-") as folder:
         session = _Session(preset, options, Path(folder), say, keep=trace is not None)
-        measured = session.run()
+        rows = [row(one, machine) for one in session.run()]
         if trace is not None:
             say("trace: one more repetition")
             record(session.again, trace)
-    rows = [row(one, machine) for one in measured]
-    return {
-        "schema": SCHEMA,
-        "preset": preset.name,
-        "model": session.model_facts,
-        "options": asdict(options),
-        "machine": {**machine, "load_before": load},
-        "provenance": origin,
-        "workload": session.workload,
-        "phases": rows,
-        "ratios": ratios(rows),
-        "parts": session.parts,
-        "logprob_gap": session.gaps,
-        "trace": trace.name if trace is not None else None,
-        "warnings": _warnings(rows, load),
-    }
+    return Profile(
+        preset=preset.name,
+        model=session.model,
+        options=options,
+        machine=machine,
+        provenance=origin,
+        workload=session.workload,
+        phases=rows,
+        ratios=ratios(rows),
+        parts=session.parts,
+        logprob_gap=session.gaps,
+        trace=trace.name if trace is not None else None,
+        warnings=warnings(rows, load),
+    )
 
 
 class _Session:
     """Measures in order and keeps what later phases need: rollouts make the questions of the votes and of the
     Solver's training."""
 
-    def __init__(self, preset: Preset, options: Options, folder: Path, say: Say, keep: bool) -> None:
-        from vzero.runtime.checkpoints import resolve
+    model: Model
+    workload: Workload
 
+    def __init__(self, preset: Preset, options: Options, folder: Path, say: Say, keep: bool) -> None:
         self.preset, self.options, self.folder, self.say = preset, options, folder, say
-        self.checkpoint = resolve(preset.model)
-        self.records = pictures(preset, max(2, prompt_count(preset, options)), folder)
-        self.parts: dict[str, Any] = {}
-        self.gaps: dict[str, Any] = {}
+        self.checkpoint = checkpoints.resolve(preset.model)
+        self.records = workload.pictures(preset, options.prompts, folder)
+        self.parts: dict[str, dict[str, dict[str, float]]] = {}
+        self.gaps: dict[str, LogprobGap] = {}
         self.keep = keep  # models stay in memory only where a trace runs every phase once more
         self.again: dict[str, Callable[[], Any]] = {}
-        self.model_facts: dict[str, Any] = {}
-        self.workload: dict[str, Any] = {"pictures": len(self.records)}
 
     def run(self) -> list[Measured]:
         """Every phase of the target."""
@@ -98,141 +103,85 @@ class _Session:
         if target in ("votes", "all"):
             _release()
             measured += self._votes(asked)
-        for role in ("questioner", "solver") if target in ("grpo", "all") else ():
-            _release()
-            measured += self._grpo(role, asked)
+        if target in ("grpo", "all"):
+            for prepare in (self._questioner, self._solver):
+                _release()
+                measured += self._grpo(prepare(Scope(), asked))
         return measured
 
     def _remember(self, name: str, call: Callable[[], Any]) -> None:
         if self.keep:
             self.again[name] = call
 
-    @property
-    def _stock_batch(self) -> int | None:
-        return (
-            (self.options.stock_batch or self.preset.engine.batch_sequences) if self.options.stock else None
-        )
+    def _measure(self, one: Generation) -> tuple[list[Measured], list[Any]]:
+        self._remember(one.phase, one.ours)
+        batch = self.options.stock_batch or self.preset.engine.batch_sequences
+        stock_batch = batch if self.options.stock else None
+        return generation.measure(one, stock_batch, self.options.repetitions, self.say)
 
-    def _rollout(self, timed: bool) -> tuple[list[Measured], list[Asked]]:
+    def _rollout(self, timed: bool) -> tuple[list[Measured], list[PictureQuestion]]:
         """The Questioner's rollouts, by a float32 model as in training; untimed where only their questions
         are wanted."""
-        import torch
-
-        from harness.perf.flops import shape_of
-        from harness.perf.profile.generation import Drawing, measure
-        from vzero.grpo.train import device_name
-        from vzero.images.records import open_image
-        from vzero.prompts import questioner_messages
-        from vzero.rollout.protocol import Request
-        from vzero.rollout.transformers_engine import TransformersEngine
-        from vzero.runtime import checkpoints
-
         preset = self.preset
         model = checkpoints.load_model(self.checkpoint, torch.float32, device_name())
         processor = checkpoints.load_processor(self.checkpoint)
-        self._describe(model)
         messages = questioner_messages(preset.prompt_format)
         requests = [
             Request(messages, open_image(one), derive(preset.seed, "profile-rollout", one.image_id))
             for one in self.records
         ]
-        drawing = Drawing(
-            "rollout",
-            "questioner",
-            TransformersEngine(model, processor, preset.engine.batch_sequences),
-            model,
-            processor,
-            shape_of(model),
-            requests,
-            rollout_sampling(preset.questioner.grpo),
-            preset.seed,
-        )
+        engine = TransformersEngine(model, processor, preset.engine.batch_sequences)
+        sampling = workload.rollout_sampling(preset.questioner.grpo)
+        one = Generation("rollout", "questioner", engine, model, processor, requests, sampling, preset.seed)
         if timed:
-            measured, rollouts = measure(drawing, self._stock_batch, self.options.repetitions, self.say)
-            self._remember("rollout", drawing.ours)
+            measured, rollouts = self._measure(one)
         else:
             self.say("rollout: questions to ask")
-            measured, rollouts = [], drawing.ours()
-        asked, own = questions(self.records, rollouts, preset.prompt_format)
-        self.workload |= {"questions": len(asked), "questions_written": own}
+            measured, rollouts = [], one.ours()
+        asked = workload.questions(self.records, rollouts, preset.prompt_format)
+        self.model = _described(model, preset.model if preset.model == "pocket" else self.checkpoint.name)
+        self.workload = Workload(
+            pictures=len(self.records),
+            questions=len(asked),
+            questions_written=sum(question.written for question in asked),
+        )
         return measured, asked
 
-    def _describe(self, model: Any) -> None:
-        from vzero.runtime.checkpoints import vision_tower
-
-        tower = vision_tower(model)
-        self.model_facts = {
-            "name": self.preset.model if self.preset.model == "pocket" else self.checkpoint.name,
-            "architecture": type(model).__name__,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "vision_parameters": sum(parameter.numel() for parameter in tower.parameters())
-            if tower is not None
-            else None,
-        }
-
-    def _votes(self, asked: list[Asked]) -> list[Measured]:
+    def _votes(self, asked: Sequence[PictureQuestion]) -> list[Measured]:
         """Every question of a generation batch put to the frozen Solver, as in the Questioner's reward."""
-        from harness.perf.flops import shape_of
-        from harness.perf.profile.generation import Drawing, measure
-        from vzero.images.records import open_image
-        from vzero.prompts import solver_messages
-        from vzero.rollout.engines import open_engine
-        from vzero.rollout.protocol import Request
-        from vzero.runtime import checkpoints
-
-        preset = self.preset
-        engine = open_engine(preset.engine, self.checkpoint)
+        preset, engine = self.preset, self._frozen()
         opened = {one.image_id: open_image(one) for one in self.records}
         requests = [
             Request(
-                solver_messages(preset.prompt_format, one.text),
+                solver_messages(preset.prompt_format, one.question.text),
                 opened[one.record.image_id],
                 derive(preset.seed, "profile-vote", index),
             )
             for index, one in enumerate(asked)
         ]
-        model = engine._model
-        drawing = Drawing(
-            "votes",
-            "solver",
-            engine,
-            model,
-            checkpoints.load_processor(self.checkpoint),
-            shape_of(model),
-            requests,
-            preset.questioner.votes,
-            preset.seed,
-        )
-        self._remember("votes", drawing.ours)
-        return measure(drawing, self._stock_batch, self.options.repetitions, self.say)[0]
+        processor, sampling = checkpoints.load_processor(self.checkpoint), preset.questioner.votes
+        return self._measure(
+            Generation("votes", "solver", engine, engine._model, processor, requests, sampling, preset.seed)
+        )[0]
 
-    def _grpo(self, role: str, asked: list[Asked]) -> list[Measured]:
-        from harness.perf.profile import training
-        from harness.perf.profile.counts import Scope
+    def _frozen(self) -> TransformersEngine:
+        engine = open_engine(self.preset.engine, self.checkpoint)
+        assert isinstance(engine, TransformersEngine)  # the command refuses the others
+        return engine
 
-        scope = Scope()
-        build = self._questioner if role == "questioner" else self._solver
-        bench = training.build(build(scope, asked), scope)
+    def _grpo(self, one: Training) -> list[Measured]:
+        role = one.role
+        bench = training.build(one)
         measured, gap, parts = training.measure(bench, self.options.stock, self.options.repetitions, self.say)
         self.gaps[role], self.parts[role] = gap, parts
-        self.workload[role] = {
-            "sequences": bench.batches.prompts_per_generation * bench.batches.group_size,
-            **vars(bench.batches),
-        }
+        sequences = bench.batches.prompts_per_generation * bench.batches.group_size
+        sizes = {role: {"sequences": sequences, **vars(bench.batches)}}
+        self.workload = self.workload.model_copy(update=sizes)
         self._remember(f"grpo {role}", lambda: bench.run(False))
         return measured
 
-    def _questioner(self, scope: Any, asked: list[Asked]) -> Any:
-        from harness.perf.flops import shape_of
-        from harness.perf.profile.training import Training
-        from harness.perf.profile.workload import Recorded
-        from vzero.grpo.data import Prompt, image_opener
-        from vzero.prompts import questioner_messages
-        from vzero.questioner import VoteReward
-        from vzero.rollout.engines import open_engine
-
-        preset = self.preset
-        engine = open_engine(preset.engine, self.checkpoint)
+    def _questioner(self, scope: Scope, asked: Sequence[PictureQuestion]) -> Training:
+        preset, engine = self.preset, self._frozen()
         votes = Recorded(engine, scope, "votes")
         reward = VoteReward(
             engine=votes,
@@ -245,81 +194,87 @@ class _Session:
             keep=(preset.solver.keep_low, preset.solver.keep_high),
         )
         messages = questioner_messages(preset.prompt_format)
-        prompts = [Prompt(one.image_id, messages, one) for one in self.records]
         return Training(
-            "questioner",
-            preset.questioner.grpo,
-            preset.engine,
-            self.checkpoint,
-            prompts,
-            reward,
-            votes,
-            (engine._model, shape_of(engine._model)),
-            preset.seed,
-            self.folder / "questioner",
+            role="questioner",
+            settings=preset.questioner.grpo,
+            engine=preset.engine,
+            checkpoint=self.checkpoint,
+            prompts=[Prompt(one.image_id, messages, one) for one in self.records],
+            reward=reward,
+            seed=preset.seed,
+            folder=self.folder / "questioner",
+            scope=scope,
+            votes=votes,
+            votes_model=engine._model,
         )
 
-    def _solver(self, scope: Any, asked: list[Asked]) -> Any:
-        from harness.perf.profile.training import Training
-        from vzero.arms.objectives import label_reward
-        from vzero.grpo.data import Prompt
-        from vzero.prompts import solver_messages
-
+    def _solver(self, scope: Scope, asked: Sequence[PictureQuestion]) -> Training:
         preset = self.preset
         first = {
             one.record.image_id: one for one in reversed(asked)
-        }.values()  # one question a picture, as in the stage
+        }  # one question per picture, as in the stage
         prompts = [
             Prompt(
-                one.record.image_id,
-                solver_messages(preset.prompt_format, one.text),
+                key,
+                solver_messages(preset.prompt_format, one.question.text),
                 one.record,
-                one.intuitive,
+                one.question.intuitive,
             )
-            for one in first
+            for key, one in first.items()
         ]
         return Training(
-            "solver",
-            preset.solver.grpo,
-            preset.engine,
-            self.checkpoint,
-            prompts,
-            label_reward,
-            None,
-            None,
-            preset.seed,
-            self.folder / "solver",
+            role="solver",
+            settings=preset.solver.grpo,
+            engine=preset.engine,
+            checkpoint=self.checkpoint,
+            prompts=prompts,
+            reward=label_reward,
+            seed=preset.seed,
+            folder=self.folder / "solver",
+            scope=scope,
         )
 
 
-def _warnings(rows: list[dict[str, Any]], load: float) -> list[str]:
+def _described(model: Any, name: str) -> Model:
+    tower = checkpoints.vision_tower(model)
+    vision = sum(one.numel() for one in tower.parameters()) if tower is not None else None
+    parameters = sum(one.numel() for one in model.parameters())
+    return Model(
+        name=name,
+        architecture=type(model).__name__,
+        parameters=parameters,
+        vision_parameters=vision,
+    )
+
+
+def warnings(rows: Sequence[PhaseRow], load: float) -> list[str]:
+    """Why the numbers may not hold, in sentences."""
     found = []
     if load > BUSY:
         found.append(
-            f"Other programs kept {load:.1f} cores busy in the minute before; the times hold their share of the machine."
+            f"Other programs kept {load:.1f} cores busy in the minute before; "
+            "the times hold their share of the machine."
         )
     shaky = [
-        f"{one['target']}: {one['phase']} ({one['role']}, {one['side']})"
-        for one in rows
-        if one["seconds"]["stable"] is False
+        f"{one.target}: {one.phase} ({one.role}, {one.side})" for one in rows if one.seconds.stable is False
     ]
     if shaky:
         found.append(
-            f"{len(shaky)} of {len(rows)} times may be unstable ({', '.join(shaky)}); close other programs or raise --repetitions."
+            f"{len(shaky)} of {len(rows)} times may be unstable ({', '.join(shaky)}); "
+            "close other programs or raise --repetitions."
         )
-    if any((one.get("hfu") or 0) > 1 for one in rows):
+    if any((one.hfu or 0) > 1 for one in rows):
         found.append(
-            "Some shares of the roof are over 100%: the roof was disturbed while it was measured, so no MFU or HFU here holds."
+            "Some shares of the roof are over 100%: the roof was disturbed while it was measured, "
+            "so no MFU or HFU here holds."
         )
-    if rows and len(rows[0]["seconds"]["values"]) == 1:
+    if rows and len(rows[0].seconds.values) == 1:
         found.append("One repetition says nothing about the spread; give --repetitions 5 or more.")
     return found
 
 
 def _release() -> None:
     """Free the models of the phase before: a trainer refers to itself, so counting references does not."""
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -7,24 +7,18 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from vzero.runtime import artefacts
 
-KEPT = (
-    "schemaVersion",
-    "deviceProperties",
-    "displayTimeUnit",
-    "baseTimeNanoseconds",
-    "traceEvents",
-)  # not the file it was written to
+# Not the file it was written to, nor what else a machine may say of itself.
+KEPT = ("schemaVersion", "deviceProperties", "displayTimeUnit", "baseTimeNanoseconds", "traceEvents")
 
 
-def record(calls: Mapping[str, Callable[[], Any]], target: Path) -> None:
+def record(calls: Mapping[str, Callable[[], object]], target: Path) -> None:
     """Run the named calls under the profiler and write `target`, gzipped, for ui.perfetto.dev."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile, record_function
-
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
     with profile(activities=activities) as profiler:
         for name, call in calls.items():

@@ -6,52 +6,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from harness.perf.profile.clock import now
+from harness.perf.profile.counts import Scope
 from vzero.config import GrpoSettings, Preset, SamplingConfig
 from vzero.errors import InputError
-from vzero.images.records import ImageRecord
+from vzero.images import stage
+from vzero.images.records import ImageRecord, load_records
+from vzero.parsing import Question
 from vzero.questioner import read_question
 from vzero.rollout.protocol import Engine, Request, Rollout
+from vzero.runtime.progress import Progress
+from vzero.runtime.stage import StageContext
+from vzero.selfplay import plan
+
+# Asked in place of a completion that is no valid question, so that a weak model is asked as often as a strong
+# one.
+PLAIN = {
+    "pocket": "how many red ? A) 1 B) 2 C) 3 D) 4",
+    "natural": "What is the main colour of the image?\nA) red\nB) green\nC) blue\nD) another",
+}
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for.
-
-    Attributes:
-        target: "rollout", "votes", "grpo" or "all".
-        stock: measure the stock side too.
-        repetitions: timed ones, after one to warm up and one that is counted.
-        prompts: pictures to ask about; None is one generation batch of the preset.
-        stock_batch: sequences the stock side decodes together; None is the preset's engine.batch_sequences.
-    """
-
-    target: str
-    stock: bool
-    repetitions: int
-    prompts: int | None
-    stock_batch: int | None
-
-
-def prompt_count(preset: Preset, options: Options) -> int:
-    """Pictures asked about."""
-    wanted = max(preset.questioner.grpo.prompts_per_generation, preset.solver.grpo.prompts_per_generation)
-    return min(options.prompts or wanted, preset.images.count)
-
-
-def pictures(preset: Preset, count: int, folder: Path) -> list[ImageRecord]:
-    """The first `count` pictures of the preset, by the images stage itself. Raises InputError as that stage
-    does."""
-    from vzero.images import records, stage
-    from vzero.runtime.progress import Progress
-    from vzero.runtime.stage import StageContext
-    from vzero.selfplay import plan
-
+def pictures(preset: Preset, wanted: int | None, folder: Path) -> list[ImageRecord]:
+    """The first pictures of the preset, `wanted` or one generation batch of them, by the images stage itself.
+    Raises InputError as that stage does."""
+    batch = max(preset.questioner.grpo.prompts_per_generation, preset.solver.grpo.prompts_per_generation)
+    count = max(2, min(wanted or batch, preset.images.count))
     fewer = preset.model_copy(update={"images": preset.images.model_copy(update={"count": count})})
     place = folder / "images"
     stage.run(StageContext(plan(fewer)[0], fewer, place, {}, Progress(folder / "progress.jsonl")))
-    records = records.load_records(place)
+    records = load_records(place)
     if len(records) < 2:
         raise InputError("A profile needs at least two pictures; give --images a folder with more.")
     return records
@@ -63,37 +48,24 @@ def rollout_sampling(settings: GrpoSettings) -> SamplingConfig:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question and the picture it is about."""
+class PictureQuestion:
+    """A question and the picture it is about; `written` by the Questioner, or a plain one in its place."""
 
-    text: str
-    intuitive: str
+    question: Question
     record: ImageRecord
-
-
-PLAIN = {
-    "pocket": "how many red ? A) 1 B) 2 C) 3 D) 4",
-    "natural": "What is the main colour of the image?\nA) red\nB) green\nC) blue\nD) another",
-}
+    written: bool
 
 
 def questions(
     records: Sequence[ImageRecord], rollouts: Sequence[Rollout], prompt_format: str
-) -> tuple[list[Asked], int]:
-    """One question for every rolled-out completion, and how many the Questioner wrote itself.
-
-    A completion that is no valid question is replaced by a plain one, so that a weak model is asked as often
-    as a strong one.
-    """
-    found, own = [], 0
+) -> list[PictureQuestion]:
+    """One question for every rolled-out completion."""
+    plain, found = Question("", PLAIN[prompt_format], "A"), []
     for record, rollout in zip(records, rollouts, strict=True):
         for completion in rollout.completions:
             read = read_question(completion.text, completion.finish_reason, prompt_format)
-            own += read is not None
-            found.append(
-                Asked(read.text, read.intuitive, record) if read else Asked(PLAIN[prompt_format], "A", record)
-            )
-    return found, own
+            found.append(PictureQuestion(read or plain, record, read is not None))
+    return found
 
 
 @dataclass
@@ -102,7 +74,7 @@ class Recorded:
     tells phases apart."""
 
     engine: Engine
-    scope: Any
+    scope: Scope
     phase: str
     replay: bool = False
     requests: Sequence[Request] = ()
@@ -111,8 +83,6 @@ class Recorded:
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
         """See `Engine.generate`."""
-        from harness.perf.profile.clock import now
-
         if not self.replay:
             start = now()
             with self.scope.inside(self.phase):
