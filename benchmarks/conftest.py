@@ -98,7 +98,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if not rows:
         return
     result = results.document(rows)
-    terminalreporter.write_line(results.markdown(result))
+    terminalreporter.write_line(results.as_markdown(result))
     partial = terminalreporter.stats.get("deselected") or config.option.keyword or exitstatus != 0
     if partial or config.getoption("rounds") < LEAST or len(config.args) != 1:
         terminalreporter.write_line("Not written: a selection, a failure, or fewer than 5 rounds.")

@@ -24,9 +24,9 @@ from vzero.runtime import artefacts
 Timed = Sequence[tuple[float, float]]  # of each round: seconds, work done
 EXPLAINED = (
     "Medians of interleaved rounds (stock, ours, stock, ours ...) in one process. Ratio is stock's seconds "
-    "a unit of work over ours: above 1, ours is faster; in brackets the range over rounds; ~ marks times that "
-    "varied too much to be trusted. Padding is positions computed a token, pictures vision-encoder passes, "
-    "each ours : stock. Written by make bench."
+    "a unit of work over ours: above 1, ours is faster; in brackets the range over rounds; "
+    "~ marks times that varied too much to be trusted. Padding is positions computed a token, "
+    "pictures vision-encoder passes, each ours : stock. Written by make bench."
 )
 
 

@@ -131,7 +131,7 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
 
 
 def micro_batch(batch: dict[str, Any], group: int) -> MicroBatch:
-    """A generation batch as one micro-batch of ours, the prompt and picture of each `group` sequences once."""
+    """A generation batch as one micro-batch of ours: a prompt and a picture for every `group` sequences."""
     prompts = {"input_ids": batch["prompt_ids"][::group], "attention_mask": batch["prompt_mask"][::group]}
     if "pixel_values" in batch:
         grids = batch["image_grid_thw"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.case import Unfit
-from vzero.runtime import checkpoints
+from vzero.runtime import checkpoints, compat
 
 SEED = 0
 
@@ -151,7 +151,7 @@ def _processor(patch_size: int) -> Any:
 
     from vzero.pocket.model import build_processor
 
-    checkpoints.compat.install()
+    compat.install()
     processor = build_processor()
     pixels = (6 * patch_size) ** 2
     processor.image_processor = Qwen2VLImageProcessor(

@@ -107,8 +107,8 @@ def packages() -> list[str]:
     """Build arguments and mounts that let the build find packages as this machine's pip does."""
     settings, words, mounts = {}, [], set()
     for line in call(sys.executable, "-m", "pip", "config", "list").stdout.splitlines():
-        key, _, value = line.partition("=")
-        settings[key.split(".", 1)[-1].strip(".")] = value.strip().strip("'\"")
+        key, _, set_to = line.partition("=")
+        settings[key.split(".", 1)[-1].strip(".")] = set_to.strip().strip("'\"")
     for name in PIP_SETTINGS:
         variable = f"PIP_{name.upper().replace('-', '_')}"
         value = os.environ.get(variable) or settings.get(name)

@@ -64,7 +64,7 @@ def venv_version() -> tuple[int, int] | None:
     """(major, minor) of the Python that `.venv` was made with; None if there is none or it does not start."""
     if not os.access(PYTHON, os.X_OK):
         return None
-    command = [PYTHON, "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
+    command = [str(PYTHON), "-I", "-S", "-c", "import sys; print(*sys.version_info[:2])"]
     words = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return (int(words[0]), int(words[1])) if len(words) == 2 else None
 
@@ -102,8 +102,9 @@ def call(command: Sequence[str | Path]) -> bool:
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"\n$ {' '.join(map(str, command))}\n")
         log.flush()
-        how = {"stdout": log, "stderr": log, "env": {**os.environ, **quiet}, "cwd": ROOT}
-        return subprocess.run(command, **how, check=False).returncode == 0
+        environment = {**os.environ, **quiet}
+        done = subprocess.run(command, stdout=log, stderr=log, env=environment, cwd=ROOT, check=False)
+    return done.returncode == 0
 
 
 def pip(*arguments: str | Path) -> bool:
@@ -170,7 +171,7 @@ def install_torch() -> None:
     if pip(f"torch=={TORCH}+cpu"):
         return
     install_locked(["uv"])
-    uv = [PYTHON, "-m", "uv", "--directory", "/", "pip", "install", "--python", PYTHON]
+    uv = [str(PYTHON), "-m", "uv", "--directory", "/", "pip", "install", "--python", str(PYTHON)]
     fetched = call([*uv, "--no-deps", "--torch-backend", "cpu", f"torch=={TORCH}"])
     require(fetched, f"Getting a CPU build of torch {TORCH}, by pip as it is configured and from PyTorch,")
 
@@ -178,7 +179,7 @@ def install_torch() -> None:
 def install_package() -> None:
     """This package, editable, and the torchvision hook next to it."""
     require(pip("--no-build-isolation", "--editable", ROOT), "Installing vzero-harness")
-    ask = [PYTHON, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    ask = [str(PYTHON), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     purelib = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
     require(purelib.is_relative_to(VENV), "Finding the environment's own folder of packages")
     # .pth files run in the order of their names: this one must come after the editable install's.

@@ -92,19 +92,17 @@ def counting(models: Sequence[tuple[Any, Shape]], scope: Scope) -> Iterator[Tall
     tally: Tally = defaultdict(Counts)
     with ExitStack() as stack:
         for model, shape in {id(model): (model, shape) for model, shape in models}.values():
-            forward = model.register_forward_pre_hook(_text_hook(tally, scope), with_kwargs=True)
-            stack.callback(forward.remove)
-            tower = vision_tower(model)
-            if tower is not None:
-                stack.callback(
-                    tower.register_forward_hook(_vision_hook(tally, scope, shape), with_kwargs=True).remove
-                )
+            text = model.register_forward_pre_hook(_text_hook(tally, scope), with_kwargs=True)
+            stack.callback(text.remove)
+            if (tower := vision_tower(model)) is not None:
+                vision = tower.register_forward_hook(_vision_hook(tally, scope, shape), with_kwargs=True)
+                stack.callback(vision.remove)
         yield tally
 
 
 def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
     def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = kwargs.get("input_ids")
+        tokens: Any = kwargs.get("input_ids")
         if tokens is None:
             tokens = args[0] if args else kwargs["inputs_embeds"]
         rows, columns = tokens.shape[:2]
@@ -140,10 +138,9 @@ def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
     """TRL's fused head scores the positions that have a label; other callers say how many of the last they
     want."""
     if kwargs.get("fused_lm_head"):
-        shifted = (
-            kwargs["shift_labels"] if kwargs.get("shift_labels") is not None else kwargs["labels"][:, 1:]
-        )
-        return int((shifted != -100).sum())
+        shifted = kwargs.get("shift_labels")
+        labels = kwargs["labels"][:, 1:] if shifted is None else shifted
+        return int((labels != -100).sum())
     wanted = kwargs.get("logits_to_keep")
     return rows * (min(wanted, columns) if isinstance(wanted, int) and wanted > 0 else columns)
 
@@ -164,5 +161,5 @@ def _patches(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> list
     grid = kwargs.get("grid_thw", args[1] if len(args) > 1 else None)
     if isinstance(grid, torch.Tensor) and grid.ndim == 2:
         return [int(size) for size in grid.prod(dim=1)]
-    states = getattr(output, "last_hidden_state", output[0] if isinstance(output, tuple) else output)
+    states: Any = getattr(output, "last_hidden_state", output[0] if isinstance(output, tuple) else output)
     return [states.shape[1]] * states.shape[0]

@@ -120,7 +120,7 @@ def build(training: Training) -> Bench:
         progress=progress,
     )
     # The very one that the stage builds.
-    trainer = stage.build_trainer(job, batches, model, processor, recorder, phases)
+    trainer: Any = stage.build_trainer(job, batches, model, processor, recorder, phases)
     trainer.args.save_strategy = "no"
     rollout = Recorded(trainer.rollout.engine, training.scope, "rollout")
     trainer.rollout = replace(trainer.rollout, engine=rollout)
