@@ -28,7 +28,7 @@ class Runner:
     @contextmanager
     def finished(
         self, preset: Preset, folder: Path, stages: Sequence[Stage], shared: SharedStages | None = None
-    ) -> Iterator[Path]:
+    ) -> Iterator[None]:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
         follows from them."""
         from harness.runs import ledger
@@ -39,5 +39,5 @@ class Runner:
         with opened(folder, preset, self.command, self.fresh) as run:
             with shown(stages, self.terminal, self.plain) as display:
                 run_plan(run, preset, stages, display, shared)
-            yield folder
+            yield
             ledger.append(folder, {"event": "run-finished", "command": self.command})

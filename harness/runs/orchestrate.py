@@ -108,26 +108,19 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
     folder = stage_folder(run, stage.name)
     try:
         manifest = finished(run, preset, stage)
-        recorded = {} if manifest is None else manifest["files"]
+        if manifest is None:
+            return None
+        # A kill between the seal and the stage's end leaves its scratch.
+        shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
+        found, recorded = artefacts.folder_hashes(folder), manifest["files"]
+        wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
     except (ValueError, KeyError, TypeError):  # the manifest itself is damaged
-        _break_seal(folder, stage, [artefacts.MANIFEST], display)
-        return None
-    if manifest is None:
-        return None
-    shutil.rmtree(
-        folder / artefacts.WORK, ignore_errors=True
-    )  # of a kill between the seal and the stage's end
-    found = artefacts.folder_hashes(folder)
-    wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
+        manifest, wrong = None, [artefacts.MANIFEST]
     if wrong:
-        _break_seal(folder, stage, wrong, display)
+        display.note(stage, f"{', '.join(wrong[:3])} changed since it was finished; doing it again")
+        (folder / artefacts.MANIFEST).unlink()
         return None
     return manifest
-
-
-def _break_seal(folder: Path, stage: Stage, files: Sequence[str], display: Display) -> None:
-    display.note(stage, f"{', '.join(files[:3])} changed since it was finished; doing it again")
-    (folder / artefacts.MANIFEST).unlink()
 
 
 def _execute(

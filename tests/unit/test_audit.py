@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from harness.audit import PLAYERS, RULES, SOLVERS, Audit, Row, Rules, audit, damages, of_arms
 from harness.audit.exploits import find, intended
@@ -20,6 +19,7 @@ from harness.audit.measure import measure
 from harness.audit.outcomes import Outcomes
 from harness.audit.players import UNREADABLE, Player, Solver
 from harness.audit.report import as_json
+from harness.cli import app
 from vzero.arms import chosen
 from vzero.arms.defects import DEFECTS
 from vzero.config import SamplingConfig
@@ -29,7 +29,6 @@ from vzero.parsing import parse_answer, parse_question
 from vzero.questioner import VoteReward
 from vzero.rollout.protocol import Completion, Request, Rollout
 
-ROOT = Path(__file__).resolve().parents[2]
 BY_NAME = {player.name: player for player in PLAYERS}
 DUAL, SINGLE = RULES["dual_track"], RULES["uncertainty"]
 EVEN = Solver("even", easy=1.0, hard=0.5)
@@ -249,23 +248,17 @@ def test_intended_by_hand() -> None:
     assert intended(DUAL, 1) == pytest.approx(0.4 * 0.5)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "harness", "audit", *words],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-    )
+def command(*words: str) -> Result:
+    return CliRunner().invoke(app, ["audit", *words])
 
 
 def test_the_command_prints_what_was_found(whole: Audit) -> None:
     printed = command("--json")
-    assert printed.returncode == 0 and json.loads(printed.stdout) == json.loads(
+    assert printed.exit_code == 0 and json.loads(printed.stdout) == json.loads(
         json.dumps(as_json(whole, damages()))
     )
     shown = command("--reward", "dual_track")
-    assert shown.returncode == 0 and "earns 0.475 to 0.500, more than the intended 0.40" in " ".join(
+    assert shown.exit_code == 0 and "earns 0.475 to 0.500, more than the intended 0.40" in " ".join(
         shown.stdout.split()
     )
     assert "uncertainty" not in shown.stdout
@@ -275,7 +268,7 @@ def test_the_command_prints_what_was_found(whole: Audit) -> None:
 def test_wrong_use_of_the_command() -> None:
     for words in (["--reward", "nothing"], ["--votes", "0"]):
         refused = command(*words)
-        assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.startswith("error: ")
+        assert refused.exit_code == 2 and refused.stdout == "" and refused.stderr.startswith("error: ")
 
 
 def test_each_known_defect_shows_its_damage() -> None:
@@ -362,7 +355,7 @@ def test_labels_that_are_not_the_majority_by_hand() -> None:
 def test_arms_from_the_command() -> None:
     shown = command("--arm", "fixes", "--json")
     found = json.loads(shown.stdout)
-    assert shown.returncode == 0 and {one["rules"] for one in found["rows"]} == {
+    assert shown.exit_code == 0 and {one["rules"] for one in found["rows"]} == {
         "frozen-intuition",
         "capped-mismatch",
         "answerable",
@@ -370,4 +363,4 @@ def test_arms_from_the_command() -> None:
     }
     assert found["defects"] == [] and found["notes"][0].startswith("frozen-twice:")
     refused = command("--arm", "nothing")
-    assert refused.returncode == 2 and refused.stderr.startswith("error: There is no arm")
+    assert refused.exit_code == 2 and refused.stderr.startswith("error: There is no arm")
