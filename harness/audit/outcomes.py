@@ -8,9 +8,10 @@ often, which the sum takes in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -51,8 +52,9 @@ class Outcomes:
     def of(cls, rules: Rules, votes: int) -> Outcomes:
         """What `rules` make of `votes` votes."""
         counts, ways, rewards, tallies = [], [], [], []
-        for count in _compositions(votes, len(SLOTS)):
-            orders = list(_orders(count))
+        for cast in reversed([*combinations_with_replacement(SLOTS, votes)]):
+            count = [cast.count(slot) for slot in SLOTS]
+            orders = _orders(cast)
             coefficient = math.factorial(votes) / math.prod(map(math.factorial, count))
             for order in orders:
                 counts.append(count)
@@ -74,20 +76,8 @@ class Outcomes:
         return self.ways * np.prod(slots**self.counts, axis=1)
 
 
-def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write `total` as an ordered sum of `parts` numbers from 0."""
-    if parts == 1:
-        yield (total,)
-        return
-    for first in range(total + 1):
-        for rest in _compositions(total - first, parts - 1):
-            yield (first, *rest)
-
-
-def _orders(count: tuple[int, ...]) -> Iterator[list[str | None]]:
-    """The votes in one order for each answer that may lead: the equally most frequent ones, each first
-    once."""
-    top = max(count[: len(OPTIONS)])
-    for leader in [place for place in range(len(OPTIONS)) if count[place] == top and top] or [len(OPTIONS)]:
-        places = [leader, *(place for place in range(len(SLOTS)) if place != leader)]
-        yield [SLOTS[place] for place in places for _ in range(count[place])]
+def _orders(cast: Sequence[str | None]) -> list[list[str | None]]:
+    """The votes, once for each answer that may lead: the equally most frequent ones, each first once."""
+    top = max(cast.count(letter) for letter in OPTIONS)
+    leaders = [letter for letter in OPTIONS if top and cast.count(letter) == top]
+    return [sorted(cast, key=lambda vote: vote != leader) for leader in leaders or [None]]
