@@ -79,5 +79,5 @@ class Outcomes:
 def _orders(cast: Sequence[str | None]) -> list[list[str | None]]:
     """The votes, once for each answer that may lead: the equally most frequent ones, each first once."""
     top = max(cast.count(letter) for letter in OPTIONS)
-    leaders = [letter for letter in OPTIONS if top and cast.count(letter) == top]
+    leaders: list[str | None] = [letter for letter in OPTIONS if top and cast.count(letter) == top]
     return [sorted(cast, key=lambda vote: vote != leader) for leader in leaders or [None]]

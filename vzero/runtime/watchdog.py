@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-POLL = 0.05  # seconds between two looks at the owner
+POLL = 0.1  # seconds between two looks at the owner
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
