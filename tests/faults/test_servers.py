@@ -30,7 +30,7 @@ from vzero.rollout.vocabulary import Vocabulary
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=10, max_new_tokens=8)
-PATIENCE = RetryPolicy(attempt_seconds=60, retries=3, pause_seconds=0.01)
+RETRY = RetryPolicy(attempt_seconds=60, retries=3, pause_seconds=0.01)
 
 
 def fake(tmp_path: Path, *more: str) -> Launch:
@@ -90,7 +90,7 @@ def test_two_servers_on_loopback_with_tokens_of_their_own(
     )
     assert httpx.get(one.url + "/v1/models", trust_env=False).status_code == 401
     assert httpx.get(one.url + "/v1/models", headers=other.headers, trust_env=False).status_code == 401
-    assert len(ServedEngine(servers, vocabulary, PATIENCE).generate(requests(), VOTES)) == 6
+    assert len(ServedEngine(servers, vocabulary, RETRY).generate(requests(), VOTES)) == 6
 
 
 def test_the_token_is_on_no_command_line(
@@ -115,7 +115,7 @@ def test_a_server_that_dies_or_freezes_is_started_again(
 ) -> None:
     monkeypatch.setattr(server, "HEALTH_TIMEOUT", 0.5)
     monkeypatch.setattr(server, "GRACE", 0.5)
-    engine = ServedEngine(servers[:1], vocabulary, RetryPolicy(1, 3, 0.01, together=together))
+    engine = ServedEngine(servers[:1], vocabulary, RetryPolicy(1, 3, 0.01, concurrency=together))
     before = engine.generate(requests(), VOTES)
     (pid,) = [
         pid
@@ -169,7 +169,7 @@ def test_a_server_that_never_gets_ready_is_ended(tools: SimpleNamespace, tmp_pat
 def test_servers_end_with_the_engine(
     servers: list[LocalServer], vocabulary: Vocabulary, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
-    engine = ServedEngine(servers, vocabulary, PATIENCE)
+    engine = ServedEngine(servers, vocabulary, RETRY)
     weakref.finalize(engine, stop_all, servers)
     assert len(of_fake(tools, tmp_path)) == 4
     del engine

@@ -16,7 +16,7 @@ from vzero.pocket import suites
 from vzero.presets import changed, load_preset
 from vzero.prompts import solver_messages
 from vzero.rollout import Request, encoding
-from vzero.rollout.client import _body
+from vzero.rollout.chat import request_body
 from vzero.rollout.protocol import Completion, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vocabulary import read_vocabulary
@@ -105,7 +105,7 @@ def test_every_engine_reads_the_open_turn_as_the_template_writes_it(processor, a
     one = replace(asked[0], prefill="<think> row")
     text = encoding.collect(processor, [one, asked[0]]).prompts[0].text
     vocabulary = read_vocabulary(checkpoints.POCKET)
-    body = _body(one, "data:", GREEDY, vocabulary)
+    body = request_body(one, "data:", GREEDY, vocabulary)
     assert body["continue_final_message"] and not body["add_generation_prompt"]
     assert body["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "<think> row"}]}
     turns = [
@@ -113,7 +113,7 @@ def test_every_engine_reads_the_open_turn_as_the_template_writes_it(processor, a
         for turn in body["messages"]
     ]
     assert text == processor.apply_chat_template(turns, tokenize=False, continue_final_message=True)
-    plain = _body(asked[0], "data:", GREEDY, vocabulary)
+    plain = request_body(asked[0], "data:", GREEDY, vocabulary)
     assert plain["add_generation_prompt"] and not plain["continue_final_message"]
 
 

@@ -28,7 +28,7 @@ NAME = "default"  # PEFT's for the only adapter
 FILE = "adapter_model.safetensors"
 
 
-def peft_config(model: torch.nn.Module, lora: LoraConfig) -> PeftConfig:
+def peft_config(model: Any, lora: LoraConfig) -> PeftConfig:
     """What PEFT is told: every linear layer of the language model's blocks by its name, nothing of the vision
     tower, not the output head.
 
@@ -92,7 +92,8 @@ def updates(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _update(layer: LoraLayer) -> Tensor:
     up, down = (factors[NAME].weight.detach().float() for factors in (layer.lora_B, layer.lora_A))
-    return up @ down * layer.scaling[NAME]
+    update: Tensor = up @ down * layer.scaling[NAME]
+    return update
 
 
 def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:

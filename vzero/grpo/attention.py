@@ -39,31 +39,27 @@ def attend(
         (1, tokens, heads, head size).
     """
     if not isinstance(attention_mask, Layout):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        attended: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **options
+        )
+        return attended
     layout = attention_mask
-    queries, keys, values = (
-        one[0].transpose(0, 1) for one in (query, key, value)
-    )  # (tokens, heads, head size)
-    prompt_keys, prompt_values = _gather(keys, layout.prompts), _gather(values, layout.prompts)
-    of_prompts = sdpa_attention_forward(
-        module, _gather(queries, layout.prompts), prompt_keys, prompt_values, None, **options
-    )[0]
-    of_sequences = sdpa_attention_forward(
-        module,
-        _gather(queries, layout.sequences),
-        torch.cat([prompt_keys[layout.group], _gather(keys, layout.sequences)], dim=2),
-        torch.cat([prompt_values[layout.group], _gather(values, layout.sequences)], dim=2),
-        layout.visible,
-        **options,
-    )[0]
-    return torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)]).index_select(0, layout.order)[
-        None
-    ], None
+    rows = [one[0].transpose(0, 1) for one in (query, key, value)]  # (tokens, heads, head size)
+    prompts = [_gather(one, layout.prompts) for one in rows]
+    of_prompts = sdpa_attention_forward(module, *prompts, None, **options)[0]
+    own = [_gather(one, layout.sequences) for one in rows]
+    visible = [
+        torch.cat([of[layout.group], one], dim=2) for of, one in zip(prompts[1:], own[1:], strict=True)
+    ]
+    of_sequences = sdpa_attention_forward(module, own[0], *visible, layout.visible, **options)[0]
+    padded = torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)])
+    return padded.index_select(0, layout.order)[None], None
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:
     """(tokens, heads, head size) at (rows, columns) places -> (rows, heads, columns, head size)."""
-    return states.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+    found = states.index_select(0, places.flatten())
+    return found.view(*places.shape, *states.shape[1:]).transpose(1, 2)
 
 
 def use(config: Any) -> None:

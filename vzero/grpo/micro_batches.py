@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
@@ -26,7 +27,7 @@ class MicroBatch:
             time) int64, padded on the left, and their pictures.
         prompt_of: (sequences,) int64, the row of `prompts` that each sequence continues.
         completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
-        advantages: (sequences,) float32; by token, (sequences, completion time), where they are weighed.
+        advantages: (sequences,) float32.
         generation_tokens: () int64, completion tokens of the whole generation batch, of all processes.
         engine_log_probs, old_log_probs, ref_log_probs: (sequences, completion time) float32, of the engine
             that drew, the policy before its first step, and the reference; None where nobody has them.
@@ -78,9 +79,8 @@ class Assembly:
         Raises:
             RolloutError: the engine read another prompt than the trainer will differentiate.
         """
-        order = range(len(prompts))
-        if self.sorts and not self.shares_prompts:
-            order = by_length(rollouts, self.steps)
+        sorts = self.sorts and not self.shares_prompts  # packed rows hold no padding
+        order = by_length(rollouts, self.steps) if sorts else list(range(len(prompts)))
         sequences = [(group, i) for group in order for i in range(advantages.shape[1])]
         tokens = sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
         total = self.accelerator.gather(torch.tensor([tokens], device=advantages.device)).sum()
@@ -107,8 +107,8 @@ class Assembly:
         for group, length in zip(rows, encoded["attention_mask"].sum(dim=1).tolist(), strict=True):
             if rollouts[group].prompt_tokens != length:
                 raise RolloutError(
-                    f"The engine read {rollouts[group].prompt_tokens} prompt tokens for {prompts[group].key}, "
-                    f"the trainer {length}; they must use the same chat template and image processor."
+                    f"The engine read {rollouts[group].prompt_tokens} prompt tokens for {prompts[group].key},"
+                    f" the trainer {length}; they must use the same chat template and image processor."
                 )
         device = advantages.device
         drawn = [rollouts[group].completions[i] for group, i in sequences]
@@ -147,5 +147,4 @@ def _engine_log_probs(drawn: Sequence[Completion], device: torch.device) -> Tens
 
 def _padded(rows: Sequence[Sequence[float]], value: float) -> Tensor:
     """(rows, longest row), padded on the right; int64 or float32 as the values are."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

@@ -1,18 +1,9 @@
-"""From `GrpoSettings` to TRL's `GRPOConfig`, with every field that matters said aloud.
+"""From `GrpoSettings` to batches and TRL's `GRPOConfig`.
 
-TRL's defaults are not V-Zero's: its KL weight is 0, its KL carries an importance correction that changes the
-gradient even on-policy, its learning rate decays, it has no dual clip, no weight decay, and trains three
-epochs. So nothing is left to a default here.
-
-The objective, per token, with ratio w = pi / pi_old, advantage A = (r - mean r) / (std r + 1e-4) within the
-group (the public code adds 1e-6; TRL's constant is fixed), epsilon 0.2, dual clip c = 3 and KL weight 0.01:
-
-    loss = -min(min(w, c) A, clip(w, 1 - epsilon, 1 + epsilon) A) + beta (exp(ref - pi) - (ref - pi) - 1)
-
-`min(w, c)` before the minimum equals the dual clip max(min(.), c A) for A < 0 and changes nothing for A > 0,
-since 1 + epsilon < c. An optimizer step adds these up over its tokens ("dapo") and divides by the tokens of
-the whole generation batch over its steps, so steps of one generation share one denominator.
-`tests/unit/test_grpo_objective.py` holds all of it against a second implementation.
+TRL's defaults are not V-Zero's: its KL weight is 0, its KL carries an importance correction, its learning
+rate decays, it has no dual clip, no weight decay, and trains three epochs. `trl_config` names every field
+whose default is another or that the objective and the optimizer rest on; tests/unit/test_grpo_settings.py
+holds the others to the public code's values too. The formulas are in step.py.
 """
 
 from __future__ import annotations
@@ -37,7 +28,7 @@ class Batches:
         micro_batch: sequences of one forward pass.
         group_size: completions of one prompt.
         generations: generation batches in the whole training; 0 when there is nothing to train on.
-        processes: that share each of these batches, as in deal.py.
+        processes: that share each of these batches (group_sharding.py).
     """
 
     prompts_per_generation: int
@@ -115,14 +106,9 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         num_generations=settings.group_size,
         num_iterations=1,
         num_train_epochs=1,  # the dataset already is the schedule of all epochs; see data.training_order
-        max_steps=-1,
         shuffle_dataset=False,
         dataloader_num_workers=0,
-        dataloader_drop_last=False,
         dataloader_pin_memory=cuda,
-        remove_unused_columns=False,
-        ignore_data_skip=False,
-        auto_find_batch_size=False,
         pad_to_multiple_of=None,
         ddp_find_unused_parameters=False,
         # objective
@@ -132,17 +118,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         epsilon=settings.clip_epsilon,
         epsilon_high=settings.clip_epsilon,
         delta=settings.dual_clip,
-        importance_sampling_level="token",
-        scale_rewards="group",
-        multi_objective_aggregation="sum_then_normalize",
-        reward_weights=None,
-        entropy_coef=0.0,
-        use_adaptive_entropy=False,
-        top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None,
-        mask_truncated_completions=False,
-        sync_ref_model=False,
-        disable_dropout=True,  # the ratio must start at 1: old and new log-probabilities come from one function
+        disable_dropout=True,  # or old and new log-probabilities would come from two functions
         # optimizer
         optim="adamw_torch",
         learning_rate=settings.learning_rate,
@@ -157,41 +133,20 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         # same values
         max_completion_length=settings.max_completion_tokens,
         temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=None,
-        repetition_penalty=1.0,
-        generation_kwargs=None,
-        use_vllm=False,
         vllm_importance_sampling_correction=False,
-        use_transformers_continuous_batching=False,
         # numerics
         use_cpu=not cuda,
         bf16=cuda,
-        fp16=False,
-        tf32=None,
-        cast_lm_head_to_fp32=False,
         gradient_checkpointing=cuda,
-        torch_compile=False,
-        use_liger_kernel=False,
         seed=seed,
         data_seed=seed,
-        full_determinism=False,
         # checkpoints: on generation boundaries only, since TRL does not save the rollouts of a generation
-        save_strategy="steps",
         save_steps=settings.checkpoint_every * batches.steps_per_generation,
         save_total_limit=2,
-        save_only_model=False,
-        load_best_model_at_end=False,
-        push_to_hub=False,
-        eval_strategy="no",
         # what is told to whom
-        logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        log_completions=False,
         log_multimodal=False,
         report_to="none",
         disable_tqdm=True,
-        trust_remote_code=False,
     )

@@ -13,7 +13,8 @@ Departures from the paper of V-Zero (arXiv 2601.10094) and its public code, whic
   (DAPO, arXiv 2503.14476, section 3.3), so that micro-batches change nothing. verl takes the token mean of
   each micro-batch: `loss = "bnpo"`, which the preset `faithful` has.
 - Structural tokens (pads of images, starts of turns) are never drawn: one of them breaks the next prompt.
-- A weight for rollouts of another engine can be switched on (importance.py). The public code has none.
+- Rollouts of an engine with other kernels or precision can be weighed (`importance_weights`). The public
+  code has no correction. TRL has this one as "token_truncate", for rollouts by its own vLLM alone.
 - A reward that cannot be known ends the stage. In the public code it is -1, and training goes on.
 
 Departures from stock TRL, whose `GRPOTrainer` this is:
@@ -41,7 +42,8 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from vzero.grpo import importance, parity
+from vzero.errors import RolloutError
+from vzero.grpo import parity
 from vzero.grpo.groups import Group, Reward
 from vzero.grpo.log_probs import completion_log_probs
 from vzero.grpo.micro_batches import Assembly, MicroBatch
@@ -90,9 +92,7 @@ class GrpoStep(GRPOTrainer):
                     ref_log_probs=self._reference_log_probs(batch) if self.beta else None,
                 )
             self._watch_parity(batches)
-        if self.importance_cap is None:
-            return batches
-        return [importance.weighed(batch, self.importance_cap) for batch in batches]
+        return batches
 
     def compute_loss(
         self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -100,22 +100,28 @@ class GrpoStep(GRPOTrainer):
         """4. Loss of one micro-batch. TRL's arguments; the last two are not used.
 
         Per token, with ratio w = pi / pi_old:  -min(min(w, c) A, clip(w, 1 - e, 1 + e) A) + beta k3.
+
+        Raises:
+            RolloutError: weights are wanted and the engine reports no log-probabilities.
         """
         batch, mask = inputs, inputs.completion_mask
         new, entropy = self.log_probs(model, batch)  # (sequences, completion time)
         ratio = (new - (new.detach() if batch.old_log_probs is None else batch.old_log_probs)).exp()
-        advantages = batch.advantages if batch.advantages.dim() == 2 else batch.advantages[:, None]
+        advantages = batch.advantages[:, None]
+        if self.importance_cap is not None:  # the surrogate is linear in A, so this weighs each token's loss
+            advantages = advantages * importance_weights(batch, self.importance_cap)
         loss = -clipped_surrogate(ratio, advantages, self.epsilon_low, self.args.delta)
         kl = None
         if batch.ref_log_probs is not None:
             kl = k3(new, batch.ref_log_probs)
             loss = loss + self.beta * kl
         self._log_micro_batch(batch, kl=kl, entropy=entropy, clipped=self._is_clipped(ratio, advantages))
+        accumulation: int = self.current_gradient_accumulation_steps
+        total: Tensor = (loss * mask).sum()
         if self.loss_type == "bnpo":
-            return (loss * mask).sum() / mask.sum().clamp(min=1.0) / self.current_gradient_accumulation_steps
-        tokens = batch.generation_tokens.clamp(min=1.0) / self.accelerator.num_processes
-        tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        return (loss * mask).sum() / tokens
+            return total / mask.sum().clamp(min=1.0) / accumulation
+        tokens: Tensor = batch.generation_tokens.clamp(min=1.0) / self.accelerator.num_processes
+        return total / (tokens * accumulation / self.args.steps_per_generation)
 
     def log_probs(self, model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities and entropies of the completions' tokens, (sequences, completion time) each."""
@@ -129,8 +135,9 @@ class GrpoStep(GRPOTrainer):
             return self.log_probs(self.model, batch)[0]
 
     def _is_clipped(self, ratio: Tensor, advantages: Tensor) -> Tensor:
-        low, high = 1 - self.epsilon_low, 1 + self.epsilon_low
-        return ((ratio < low) & (advantages < 0)) | ((ratio > high) & (advantages > 0))
+        epsilon: float = self.epsilon_low
+        low, high = (ratio < 1 - epsilon) & (advantages < 0), (ratio > 1 + epsilon) & (advantages > 0)
+        return low | high
 
     def _watch_parity(self, batches: list[MicroBatch]) -> None:
         """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities,
@@ -211,6 +218,20 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, epsilon: float, dual_cl
     return torch.min(
         ratio.clamp(max=dual_clip) * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages
     )
+
+
+def importance_weights(batch: MicroBatch, cap: float) -> Tensor:
+    """min(pi_old / q, cap) by token, for an engine that drew it with probability q.
+
+    Truncated importance sampling (Ionides 2008): unbiased but for the truncation, which bounds its variance.
+    The KL term is not weighed, as in TRL.
+
+    Returns:
+        (sequences, completion time); at padding something finite.
+    """
+    if batch.engine_log_probs is None or batch.old_log_probs is None:
+        raise RolloutError("importance_correction needs an engine that reports log-probabilities.")
+    return (batch.old_log_probs - batch.engine_log_probs).exp().clamp(max=cap)
 
 
 def k3(policy: Tensor, reference: Tensor) -> Tensor:

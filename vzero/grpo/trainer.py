@@ -1,6 +1,6 @@
 """What hangs below `GrpoStep`: how TRL's trainer is set up, fed, saved and restored.
 
-TRL has no hooks for most of this, so private methods are overridden; versions are pinned and tests watch each.
+TRL has no hooks for most of this, so private methods are overridden: versions are pinned, tests watch.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class GroupTrainer(GrpoStep):
             model=model,
             reward_funcs=_never_called,
             args=config,
-            # TRL's data loader only counts steps: `experience` knows the prompts of a generation by its number,
-            # so no order of samplers, workers and resumed loaders can bring others.
+            # TRL's data loader only counts steps: `experience` knows the prompts of a generation by its
+            # number, so no order of samplers, workers and resumed loaders can bring others.
             train_dataset=Dataset.from_dict({"row": list(range(prompts))}),
             processing_class=processor,
             callbacks=callbacks,
@@ -68,6 +68,7 @@ class GroupTrainer(GrpoStep):
         self.rollout, self.reward = parts.rollout, parts.reward
         self.recorder, self.phases = parts.recorder, parts.phases
         self.importance_cap = parts.importance_cap
+        self._batches: list[MicroBatch] = []  # of the current generation batch
         models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
         packs = [log_probs.prepare(one) for one in models]
         steps = config.steps_per_generation // config.gradient_accumulation_steps
@@ -89,21 +90,21 @@ class GroupTrainer(GrpoStep):
     def _prepare_inputs(self, generation_batch: Any) -> MicroBatch:
         """The next micro-batch. TRL calls this before each; its own method shuffles sequences and scores the
         padded generation batch."""
-        slots = self.args.steps_per_generation
-        if self._step % slots == 0 or self._buffered_inputs is None:
+        place = self._step % self.args.steps_per_generation
+        if place == 0:
             with self.phases.measure("experience"):
-                generation = self.state.global_step // self.assembly.steps
-                self._buffered_inputs = self.experience(generation)
-        return self._buffered_inputs[self._step % slots]
+                self._batches = self.experience(self.state.global_step // self.assembly.steps)
+        batch: MicroBatch = self._batches[place]
+        return batch
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: PreTrainedModel | None = None
     ) -> None:
         """Restore every weight that is trained, or raise.
 
-        By hand, since Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume
-        matches names as they are and ignores those it does not know: it would go on from the *initial* weights
-        without a word. Here weights come back the way any checkpoint is loaded.
+        By hand: Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume
+        matches names as they are and ignores those it does not know. It would go on from the *initial*
+        weights without a word. Here weights come back the way any checkpoint is loaded.
         """
         if isinstance(self.model, PeftModel):
             adapters.load(self.model, Path(resume_from_checkpoint))

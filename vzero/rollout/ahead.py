@@ -7,9 +7,9 @@ its votes and not their sum. Every request carries its own seed, so when it is a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
 
 from vzero.config import SamplingConfig
 from vzero.rollout.protocol import Engine, Message, Request, Rollout
@@ -20,53 +20,46 @@ _Key = tuple[tuple[Message, ...], int, bool, SamplingConfig]
 class AskedAhead:
     """Implements `Engine` around another, whose requests may be made before their answers are wanted.
 
-    The other is asked by one call at a time; what is prefill while it answers is put to it together in the
-    next call.
+    The other is asked by one call at a time; what is asked ahead while it answers is put to it together in
+    the next call.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="votes")
-        self._lock = Lock()
-        self._waiting: list[tuple[Request, SamplingConfig]] = []
+        self._waiting: deque[tuple[Request, SamplingConfig]] = deque()
         self._known: dict[_Key, Rollout] = {}
         self._calls: list[Future[None]] = []
 
     def begin(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
         """Let the engine answer in the background."""
         if requests:
-            with self._lock:
-                self._waiting += [(request, sampling) for request in requests]
+            self._waiting.extend((request, sampling) for request in requests)
             self._calls.append(self._pool.submit(self._answer_waiting))
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """The answers to `requests`, those prefill before and the others; see `Engine.generate`. What was
-        prefill and is not wanted is dropped.
+        """The answers to `requests`, asked ahead or not; see `Engine.generate`. What was asked ahead and is
+        not wanted is dropped.
 
         Raises:
-            RolloutError: also for a request that was prefill.
+            RolloutError: also for a request that was asked ahead.
         """
         calls, self._calls = self._calls, []
         for call in calls:
             call.result()
         known, self._known = self._known, {}
         missing = [request for request in requests if _key(request, sampling) not in known]
-        if missing:
-            answers = self._engine.generate(missing, sampling)
-            known |= {
-                _key(request, sampling): rollout for request, rollout in zip(missing, answers, strict=True)
-            }
+        known |= self._ask(missing, sampling)
         return [known[_key(request, sampling)] for request in requests]
 
     def _answer_waiting(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         for sampling in dict.fromkeys(sampling for _, sampling in waiting):
-            asked = [request for request, of in waiting if of == sampling]
-            answers = self._engine.generate(asked, sampling)
-            self._known |= {
-                _key(request, sampling): rollout for request, rollout in zip(asked, answers, strict=True)
-            }
+            self._known |= self._ask([request for request, of in waiting if of == sampling], sampling)
+
+    def _ask(self, requests: Sequence[Request], sampling: SamplingConfig) -> dict[_Key, Rollout]:
+        answers = self._engine.generate(requests, sampling) if requests else []
+        return {_key(request, sampling): one for request, one in zip(requests, answers, strict=True)}
 
 
 def _key(request: Request, sampling: SamplingConfig) -> _Key:

@@ -89,12 +89,8 @@ class _Slots:
 
     def select(self, keep: Tensor) -> None:
         """Keep the given rows, in the given order. Logits are left: the next step makes new ones."""
-        self.mask, self.step, self.numbers, self.place = (
-            self.mask[keep],
-            self.step[keep],
-            self.numbers[keep],
-            self.place[keep],
-        )
+        for name in ("mask", "step", "numbers", "place"):
+            setattr(self, name, getattr(self, name)[keep])
         self.positions = self.positions.index_select(-2, keep)
         self.seen = None if self.seen is None else self.seen[keep]
         for layer in self.cache.layers:
@@ -134,26 +130,20 @@ class _Slots:
             self.seen = torch.cat([self.seen, other.seen])
 
 
-@dataclass(frozen=True)
 class _Found:
-    """What was drawn, by row number: tokens and log-probabilities (rows, max_new_tokens), lengths (rows,),
-    ended by itself (rows,)."""
+    """What was drawn, by row number.
 
-    tokens: Tensor
-    logprobs: Tensor
-    lengths: Tensor
-    stopped: Tensor
+    Attributes:
+        tokens, logprobs: (rows, max_new_tokens) int64 and float32.
+        lengths: (rows,) int64.
+        stopped: (rows,) bool, ended by itself.
+    """
 
-    @classmethod
-    def empty(cls, rows: int, limit: int, device: torch.device) -> _Found:
-        """Nothing drawn yet."""
-        shape = (rows, limit)
-        return cls(
-            torch.zeros(shape, dtype=torch.int64, device=device),
-            torch.zeros(shape, device=device),
-            torch.zeros(rows, dtype=torch.int64, device=device),
-            torch.zeros(rows, dtype=torch.bool, device=device),
-        )
+    def __init__(self, rows: int, limit: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(rows, limit, dtype=torch.int64, device=device)
+        self.logprobs = torch.zeros(rows, limit, device=device)
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.stopped = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def record(self, slots: _Slots, token: Tensor, logprob: Tensor, ends: Tensor) -> Tensor:
         """Write a step down; which rows it finished, (rows,) bool."""
@@ -166,17 +156,13 @@ class _Found:
 
     def rows(self, first: int, count: int) -> list[Drawn]:
         """Some rows in order."""
-        part = slice(first, first + count)
-        whole = zip(
-            *(one[part].tolist() for one in (self.tokens, self.logprobs, self.lengths, self.stopped)),
-            strict=True,
-        )
-        return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in whole]
+        columns = (self.tokens, self.logprobs, self.lengths, self.stopped)
+        rows = zip(*(one[first : first + count].tolist() for one in columns), strict=True)
+        return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in rows]
 
 
-Finished = Callable[
-    [int, Sequence[Drawn], int], None
-]  # number of the unit, its completions, tokens of its prompt
+# number of the unit, its completions, tokens of its prompt
+Finished = Callable[[int, Sequence[Drawn], int], None]
 
 
 def decode(
@@ -199,42 +185,40 @@ def decode(
     starts = [0, *accumulate(unit.count for unit in units)]
     unit_of = [i for i, unit in enumerate(units) for _ in range(unit.count)]
     left = [unit.count for unit in units]
-    found = _Found.empty(sum(unit.count for unit in units), rules.sampling.max_new_tokens, rules.ends.device)
-    waiting, sizes, state = deque(units), [], None
-    while state is not None or waiting:
-        free = slots if state is None else slots - len(state.place)
-        if waiting and (
-            state is None or (free >= max(_FREE * slots, waiting[0].count) and joinable(state.cache))
-        ):
-            moving, first = _next(waiting, free), starts[len(sizes)]
-            fresh, source, prompts = _read(moving, prefill, rules, first)
-            sizes += prompts
-            if state is None:
-                fan_out(
-                    fresh.cache,
-                    source,
-                    rules.sampling.max_new_tokens,
-                    capacity=min(slots, len(found.lengths) - first),
-                )
-                state = fresh
-            else:
-                state.join(fresh, source)
-        numbers = state.numbers.gather(1, state.step[:, None])[:, 0]
-        token, logprob = draw(state.logits, rules.sampling, numbers, rules.forbidden, state.seen)
-        done = found.record(state, token, logprob, rules.ends)
-        for place in state.place[done].tolist():
+    limit, total = rules.sampling.max_new_tokens, len(unit_of)
+    found = _Found(total, limit, rules.ends.device)
+    waiting, rows = deque(units), None
+    sizes: list[int] = []
+
+    def read_next(free: int) -> tuple[_Slots, Tensor]:
+        fresh, source, prompts = _read(_next(waiting, free), prefill, rules, starts[len(sizes)])
+        sizes.extend(prompts)
+        return fresh, source
+
+    while rows is not None or waiting:
+        if rows is None:
+            capacity = min(slots, total - starts[len(sizes)])
+            rows, source = read_next(slots)
+            fan_out(rows.cache, source, limit, capacity)
+        free = slots - len(rows.place)
+        if waiting and free >= max(_FREE * slots, waiting[0].count) and joinable(rows.cache):
+            rows.join(*read_next(free))
+        numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
+        token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
+        done = found.record(rows, token, logprob, rules.ends)
+        for place in rows.place[done].tolist():
             i = unit_of[place]
             left[i] -= 1
             if not left[i]:
                 finished(i, found.rows(starts[i], units[i].count), sizes[i])
         keep = without(done)
         if len(keep) == 0:
-            state = None
+            rows = None
             continue
         if len(keep) < len(done):
             token = token[keep]
-            state.select(keep)
-        state.advance(model, token)
+            rows.select(keep)
+        rows.advance(model, token)
 
 
 def _next(waiting: deque[Unit], free: int) -> list[Unit]:
@@ -289,9 +273,7 @@ def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
 
 def _seen(prefilled: Prefilled) -> Tensor:
     """Which tokens each prompt holds: (prompts, vocabulary) bool. Padding does not count, though its token
-    may also end turns."""
+    may also end turns: in its place stands the prompt's own last token, since padding is on the left."""
     ids = prefilled.token_ids
-    held = ids.where(
-        prefilled.attention_mask.bool(), ids[:, -1:]
-    )  # padding is on the left, so the last token is the prompt's own
+    held = ids.where(prefilled.attention_mask.bool(), ids[:, -1:])
     return torch.zeros_like(prefilled.logits, dtype=torch.bool).scatter_(1, held, True)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
 from vzero.errors import RolloutError
@@ -90,23 +91,18 @@ def collect(processor: Any, requests: Sequence[Request]) -> Work:
 
 
 def _distinct_images(requests: Sequence[Request]) -> tuple[list[Image.Image], list[int | None]]:
-    by_object: dict[int, int] = {}
-    by_content: dict[tuple[tuple[int, int], bytes], int] = {}
+    """The distinct pictures, and for each request the number of its own."""
     images: list[Image.Image] = []
-    numbers: list[int | None] = []
-    for request in requests:
-        image = request.image
-        if image is None:
-            numbers.append(None)
-            continue
-        if id(image) not in by_object:
+    by_content: dict[tuple[tuple[int, int], bytes], int] = {}
+    by_object: dict[int, int | None] = {id(None): None}
+    for image in (request.image for request in requests):
+        if image is not None and id(image) not in by_object:
             rgb = image if image.mode == "RGB" else image.convert("RGB")
             number = by_content.setdefault((rgb.size, hashlib.sha256(rgb.tobytes()).digest()), len(images))
             if number == len(images):
                 images.append(rgb)
             by_object[id(image)] = number
-        numbers.append(by_object[id(image)])
-    return images, numbers
+    return images, [by_object[id(request.image)] for request in requests]
 
 
 def _turns(request: Request) -> Turns:
@@ -170,8 +166,8 @@ def _refuse_stray_tokens(processor: Any, text: str, images: int, index: int) -> 
         token = getattr(processor, f"{kind}_token", None)
         if token and text.count(token) != allowed:
             raise RolloutError(
-                f"The prompt of request {index} has {text.count(token)} {kind} tokens {token!r} where {allowed} belong; "
-                "text written by a model must be checked for control tokens before it is asked."
+                f"The prompt of request {index} has {text.count(token)} {kind} tokens {token!r} where "
+                f"{allowed} belong; text written by a model must be checked for control tokens first."
             )
 
 
@@ -185,42 +181,42 @@ def encode(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encod
 def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
     """Prompts of a Qwen2-VL-like model; see `encode`."""
     features, grids = _image_features(model, processor, work.images)
-    merged = processor.image_processor.merge_size**2
-    texts = [
-        prompt.text
-        if prompt.image is None
-        else prompt.text.replace(
-            processor.image_token, processor.image_token * (int(grids[prompt.image].prod()) // merged)
-        )
-        for prompt in work.prompts
-    ]
-    token_ids = processor.tokenizer(texts, **special_tokens(processor, texts[0]))["input_ids"]
-    _check_lengths(model, [len(ids) for ids in token_ids], max_new_tokens)
-    for prompt, ids in zip(work.prompts, token_ids, strict=True):
+    image_id = model.config.image_token_id
+    ids_of = [_expanded_ids(processor, prompt, grids) for prompt in work.prompts]
+    _check_lengths(model, [len(ids) for ids in ids_of], max_new_tokens)
+    for prompt, ids in zip(work.prompts, ids_of, strict=True):
         wanted = 0 if prompt.image is None else len(features[prompt.image])
-        if ids.count(model.config.image_token_id) != wanted:
+        if ids.count(image_id) != wanted:
             raise RolloutError(
-                f"A prompt has {ids.count(model.config.image_token_id)} image tokens for {wanted} image features; "
-                "the processor does not belong to this model."
+                f"A prompt has {ids.count(image_id)} image tokens for {wanted} image features; the processor "
+                "does not belong to this model."
             )
-    positions = rotary_positions(
-        model, token_ids, [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts]
-    )
+    grid_of = [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts]
+    positions = rotary_positions(model, ids_of, grid_of)
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
-        ids, mask = _left_pad([token_ids[i] for i in numbers], processor.tokenizer.pad_token_id)
+        ids, mask = _left_pad([ids_of[i] for i in numbers], processor.tokenizer.pad_token_id)
         ids, mask = ids.to(model.device), mask.to(model.device)
         places = torch.zeros(3, *ids.shape, dtype=torch.int64)
         for row, i in enumerate(numbers):
-            places[:, row, ids.shape[1] - len(token_ids[i]) :] = positions[i]
+            places[:, row, ids.shape[1] - len(ids_of[i]) :] = positions[i]
         embeddings = model.get_input_embeddings()(ids)
         seen = [features[image] for i in numbers if (image := work.prompts[i].image) is not None]
         if seen:
-            is_image = (ids == model.config.image_token_id)[:, :, None].expand_as(embeddings)
+            is_image = (ids == image_id)[:, :, None].expand_as(embeddings)
             embeddings = embeddings.masked_scatter(is_image, torch.cat(seen).to(embeddings))
-        return _run(model, {"inputs_embeds": embeddings}, ids, mask, places.to(model.device))
+        return _read(model, {"inputs_embeds": embeddings}, ids, mask, places.to(model.device))
 
-    return Encoded([len(ids) for ids in token_ids], prefill)
+    return Encoded([len(ids) for ids in ids_of], prefill)
+
+
+def _expanded_ids(processor: Any, prompt: Prompt, grids: Tensor) -> list[int]:
+    """Token ids with the image token once for each of the image's features, as the processor writes it."""
+    text = prompt.text
+    if prompt.image is not None:
+        features = int(grids[prompt.image].prod()) // processor.image_processor.merge_size**2
+        text = text.replace(processor.image_token, processor.image_token * features)
+    return token_ids(processor, text)
 
 
 def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
@@ -235,7 +231,7 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
         _check_lengths(model, mask.sum(dim=1).tolist(), max_new_tokens)
         # `generate` finds positions by this method, which architectures with positions of their own override.
         places = model._prepare_position_ids_for_generation(ids, {**inputs, "attention_mask": mask})
-        return _run(model, {"input_ids": ids, **inputs}, ids, mask, places)
+        return _read(model, {"input_ids": ids, **inputs}, ids, mask, places)
 
     # Prompts with and without an image never share a batch: processors disagree on how to take the mixture.
     longest = max(len(prompt.text) for prompt in work.prompts) + 1
@@ -244,7 +240,7 @@ def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -
     )
 
 
-def _run(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Prefilled:
+def _read(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Prefilled:
     cache = DynamicCache(config=model.config.get_text_config())
     output = model(
         **inputs,
@@ -260,26 +256,25 @@ def _run(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, position
 def _image_features(model: Any, processor: Any, images: Sequence[Image.Image]) -> tuple[list[Tensor], Tensor]:
     """Features (tokens, hidden) of every image and the patch grids (images, 3) as time, height, width."""
     features: list[Tensor] = []
-    grids = []
+    grids = [torch.zeros(0, 3, dtype=torch.int64)]
     for group in _by_area(images):
         batch = processor.image_processor(images=group, return_tensors="pt")
-        grid = batch["image_grid_thw"]
-        output = model.get_image_features(batch["pixel_values"].to(model.device), grid.to(model.device))
-        features += list(output.pooler_output)
-        grids.append(grid)
-    return features, torch.cat(grids) if grids else torch.zeros(0, 3, dtype=torch.int64)
+        grids.append(batch["image_grid_thw"])
+        pixels = batch["pixel_values"].to(model.device)
+        features += model.get_image_features(pixels, grids[-1].to(model.device)).pooler_output
+    return features, torch.cat(grids)
 
 
 def _by_area(images: Sequence[Image.Image]) -> list[list[Image.Image]]:
     groups: list[list[Image.Image]] = []
-    room = 0
+    left = 0
     for image in images:
         area = max(image.width * image.height, _SMALLEST_AREA)
-        if not groups or area > room:
+        if area > left or not groups:
             groups.append([])
-            room = _PIXELS_AT_ONCE
+            left = _PIXELS_AT_ONCE
         groups[-1].append(image)
-        room -= area
+        left -= area
     return groups
 
 
@@ -291,30 +286,29 @@ def rotary_positions(
     known: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
     found = []
     image_token = model.config.image_token_id
-    core = model.model
     for ids, grid in zip(token_ids, grids, strict=True):
-        layout = (
-            (len(ids), ids.index(image_token), tuple(grid.tolist()))
-            if grid is not None
-            else (len(ids), -1, ())
-        )
+        if grid is None:
+            found.append(torch.arange(len(ids)).expand(3, -1))
+            continue
+        layout = len(ids), ids.index(image_token), tuple(grid.tolist())
         if layout not in known:
-            if grid is None:
-                known[layout] = torch.arange(len(ids)).expand(3, -1)
-            else:
-                row = torch.tensor([ids])
-                known[layout] = core.get_rope_index(
-                    row, mm_token_type_ids=(row == image_token).int(), image_grid_thw=grid[None]
-                )[0][:, 0]
+            row = torch.tensor([ids])
+            kinds = (row == image_token).int()
+            index = model.model.get_rope_index(row, mm_token_type_ids=kinds, image_grid_thw=grid[None])
+            known[layout] = index[0][:, 0]
         found.append(known[layout])
     return found
 
 
-def _left_pad(sequences: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor]:
-    width = max(map(len, sequences))
-    ids = torch.tensor([[pad or 0] * (width - len(one)) + one for one in sequences])
-    mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in sequences])
-    return ids, mask
+def _left_pad(rows: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor]:
+    ids = [torch.tensor(row) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return pad_sequence(ids, True, pad or 0, "left"), pad_sequence(mask, True, 0, "left")
+
+
+def token_ids(processor: Any, text: str) -> list[int]:
+    """Token ids of a rendered prompt; an image token is one id, which only vLLM expands itself."""
+    return list(processor.tokenizer(text, **special_tokens(processor, text))["input_ids"])
 
 
 def special_tokens(processor: Any, text: str) -> dict[str, bool]:
@@ -329,6 +323,6 @@ def _check_lengths(model: Any, lengths: Sequence[int], max_new_tokens: int) -> N
     longest = max(lengths)
     if limit is not None and longest + max_new_tokens > limit:
         raise RolloutError(
-            f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} positions; "
-            "use smaller images, a shorter question or a lower max_new_tokens."
+            f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} "
+            "positions; use smaller images, a shorter question or a lower max_new_tokens."
         )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicLayer
 
-_SPARE_TOKENS = 8  # little room: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side
+# Few: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side.
+_SPARE_TOKENS = 8
 
 
 class PreallocatedLayer(DynamicLayer):

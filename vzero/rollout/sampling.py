@@ -1,9 +1,9 @@
 """From logits to drawn tokens: pure tensor functions, the same whichever model made the logits.
 
-The filters act in this order, which is that of Hugging Face's `generate`: forbidden tokens, repetition
-penalty, temperature, top-k, top-p. A draw is the inverse of the cumulative distribution (tokens in id order)
-at a uniform number that belongs to the request's seed, the completion's index and the step alone, so
-neighbours in a batch cannot change it.
+The filters act in the order of Hugging Face's `generate`: forbidden tokens, repetition penalty, temperature,
+top-k, top-p. A draw is the inverse of the cumulative distribution (tokens in id order) at a uniform number
+that belongs to the request's seed, the completion's index and the step alone, so neighbours in a batch cannot
+change it. Logits are (rows, vocabulary), any float type.
 """
 
 from __future__ import annotations
@@ -29,13 +29,8 @@ def uniforms(seed: int, index: int, count: int) -> np.ndarray:
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Repetition penalty (CTRL, arXiv 1909.05858, with the sign fix everybody uses): a seen token's logit is
-    divided by `penalty` where positive and multiplied where negative.
-
-    Args:
-        logits: (rows, vocabulary) float.
-        seen: (rows, vocabulary) bool, tokens in the prompt or drawn before.
-    """
+    """Repetition penalty (CTRL, arXiv 1909.05858, with the sign fix everybody uses): the logit of a `seen`
+    token, (rows, vocabulary) bool, is divided by `penalty` where positive and multiplied where negative."""
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
@@ -61,17 +56,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def adjust(logits: Tensor, sampling: SamplingConfig, forbidden: Tensor, seen: Tensor | None) -> Tensor:
-    """Logits after the rules that hold for greedy decoding as well: forbidden tokens at -inf, then the
-    repetition penalty.
-
-    Args:
-        logits: (rows, vocabulary), any float type.
-        forbidden: (vocabulary,) bool.
-        seen: (rows, vocabulary) bool; needed only where the penalty is not 1.
-
-    Returns:
-        (rows, vocabulary) float32.
-    """
+    """Float32 logits after the rules that hold for greedy decoding as well: `forbidden` tokens, (vocabulary,)
+    bool, at -inf, then the repetition penalty, which needs `seen`."""
     logits = logits.float().masked_fill(forbidden, -torch.inf)
     if sampling.repetition_penalty != 1:
         if seen is None:
@@ -89,11 +75,7 @@ def log_distribution(logits: Tensor, sampling: SamplingConfig) -> Tensor:
 
 
 def invert(log_probabilities: Tensor, numbers: Tensor) -> Tensor:
-    """Draw by inverse cumulative distribution.
-
-    Args:
-        log_probabilities: (rows, vocabulary).
-        numbers: (rows,) float64 in [0, 1).
+    """Draw by inverse cumulative distribution at `numbers`, (rows,) float64 in [0, 1).
 
     Returns:
         (rows,) int64: the lowest id whose cumulative probability exceeds the row's number; never an id of
@@ -110,13 +92,7 @@ def invert(log_probabilities: Tensor, numbers: Tensor) -> Tensor:
 def draw(
     logits: Tensor, sampling: SamplingConfig, numbers: Tensor, forbidden: Tensor, seen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One token a row.
-
-    Args:
-        logits: (rows, vocabulary), the model's own.
-        numbers: (rows,) float64 in [0, 1); not used at temperature 0.
-        forbidden: (vocabulary,) bool, tokens that are never drawn.
-        seen: (rows, vocabulary) bool, see `adjust`.
+    """One token a row, of the model's own logits; `numbers` (see `invert`) are not used at temperature 0.
 
     Returns:
         Token ids (rows,) int64 and their log-probabilities (rows,) float32 under the distribution drawn from.
@@ -127,13 +103,12 @@ def draw(
         FloatingPointError: a row has NaN or no finite largest logit.
     """
     adjusted = adjust(logits, sampling, forbidden, seen)
-    largest, first = adjusted.max(dim=-1)
-    if not bool(
-        torch.isfinite(largest).all()
-    ):  # NaN and +inf survive a maximum; -inf means that nothing is left to draw
+    largest = adjusted.max(dim=-1).values
+    # NaN and +inf survive a maximum; -inf means that nothing is left to draw.
+    if not bool(torch.isfinite(largest).all()):
         raise FloatingPointError("the model's logits are not finite")
     if sampling.temperature == 0:
-        return adjusted.argmax(dim=-1), torch.zeros_like(first, dtype=torch.float32)
+        return adjusted.argmax(dim=-1), torch.zeros_like(largest)
     log_probabilities = log_distribution(adjusted, sampling)
     tokens = invert(log_probabilities, numbers)
     return tokens, log_probabilities.gather(-1, tokens[:, None])[:, 0]

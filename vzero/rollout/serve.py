@@ -30,7 +30,8 @@ def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tup
     token = os.environ.get(TOKEN_VARIABLE)
     if host != LOOPBACK and not token:
         raise InputError(
-            f"Whoever reaches {host} could use this server; put a bearer token into {TOKEN_VARIABLE}, or leave --host out."
+            f"Whoever reaches {host} could use this server; put a bearer token into {TOKEN_VARIABLE}, or "
+            "leave --host out."
         )
     if find_spec("vllm") is None:
         raise InputError("vLLM is not installed; run `make vllm` (CPU) or install the extra `cuda`.")

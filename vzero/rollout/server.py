@@ -12,6 +12,7 @@ for it nor use it.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -25,13 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun
 from vzero.rollout.client import MODELS, Endpoint, RemoteServer, RetryPolicy, ServedEngine, Server
-from vzero.rollout.vllm_engine import ENVIRONMENT, whole_prompts
+from vzero.rollout.vllm_engine import ENVIRONMENT, engine_arguments
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts, processes
 from vzero.runtime.watchdog import watchdog_command
@@ -41,7 +43,7 @@ TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
 GRACE = 10.0  # seconds between asking a server to end and ending it
 RESTARTS = 3  # of one server by one engine
 HEALTH_TIMEOUT = 10.0  # seconds within which a live server says that it is healthy
-_LOOK = 0.2  # seconds between two looks at a server that is starting
+_POLL_SECONDS = 0.2  # between two looks at a server that is starting
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,16 @@ class LocalServer:
             if code is not None:
                 self.stop()
                 raise InterruptedRun(
-                    f"A server of the Solver ended with code {code} before it answered; what it said is in the log above. Mend that, then "
-                    "run the same command again."
+                    f"A server of the Solver ended with code {code} before it answered; fix what the log "
+                    "above says, then run the same command again."
                 )
             if serves(self.endpoint):
                 return
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         self.stop()
         raise InterruptedRun(
-            f"A server of the Solver was not ready within {self._start_seconds:g} s; see the log above, raise engine.start_seconds, then "
-            "run the same command again."
+            f"A server of the Solver was not ready within {self._start_seconds:g} s; see the log above, "
+            "raise engine.start_seconds, then run the same command again."
         )
 
     def recover(self) -> None:
@@ -112,7 +114,8 @@ class LocalServer:
         self.stop()
         if self._starts > RESTARTS:
             raise InterruptedRun(
-                f"A server of the Solver ended or fell silent {self._starts} times; see the log, then run the same command again to resume."
+                f"A server of the Solver ended or fell silent {self._starts} times; see the log, then run"
+                " the same command again to resume."
             )
         self.start()
         self.wait()
@@ -142,32 +145,30 @@ def _free_port() -> int:
     and so does the stage."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def _get(endpoint: Endpoint, path: str) -> httpx.Response | None:
+    """The server's answer within a few seconds; None where there is none."""
+    url = endpoint.url + path
+    try:
+        return httpx.get(url, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False)
+    except httpx.HTTPError:
+        return None
 
 
 def healthy(endpoint: Endpoint) -> bool:
-    """Whether the server says within a few seconds that it is."""
-    try:
-        return (
-            httpx.get(
-                endpoint.url + "/health", headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False
-            ).status_code
-            == 200
-        )
-    except httpx.HTTPError:
-        return False
+    """Whether the server says that it is."""
+    response = _get(endpoint, "/health")
+    return response is not None and response.status_code == 200
 
 
 def serves(endpoint: Endpoint) -> bool:
     """Whether the server is healthy and lists the model."""
-    if not healthy(endpoint):
-        return False
+    response = _get(endpoint, MODELS) if healthy(endpoint) else None
     try:
-        listed = httpx.get(
-            endpoint.url + MODELS, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False
-        ).json()
-        return any(one["id"] == endpoint.model for one in listed["data"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return response is not None and any(one["id"] == endpoint.model for one in response.json()["data"])
+    except (ValueError, KeyError, TypeError):
         return False
 
 
@@ -202,7 +203,8 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """
     if find_spec("vllm") is None:
         raise InputError(
-            'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or choose another engine.'
+            'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or '
+            "choose another engine."
         )
     vocabulary = read_vocabulary(checkpoint)
     servers = [
@@ -222,9 +224,7 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     except BaseException:
         stop_all(servers)
         raise
-    weakref.finalize(
-        engine, stop_all, servers
-    )  # also at the interpreter's exit; kills are the watchdog's business
+    weakref.finalize(engine, stop_all, servers)  # at the interpreter's exit too; kills are the watchdog's
     return engine
 
 
@@ -239,8 +239,8 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
         return _checked(config, servers, read_vocabulary(checkpoint))
     except InterruptedRun as error:
         raise InterruptedRun(
-            f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} when it is started by "
-            f"`python -m vzero.rollout.serve {checkpoint}`."
+            f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} "
+            f"when it is started by `python -m vzero.rollout.serve {checkpoint}`."
         ) from None
 
 
@@ -267,39 +267,32 @@ def vllm_launch(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, 
     """vLLM's OpenAI server for the `number`-th device."""
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    options = {
-        "--dtype": "bfloat16" if on_gpu else "float32",
-        "--generation-config": "vllm",  # a checkpoint's own sampling defaults must not mix with the preset's
-        "--chat-template-content-format": "openai",
-        "--limit-mm-per-prompt": '{"image": 1, "video": 0}',
-        "--load-format": "safetensors",
-        "--max-num-seqs": str(config.batch_sequences),
-        "--gpu-memory-utilization": str(config.gpu_memory),
-        "--uvicorn-log-level": "warning",
-        "--seed": "0",
-        **({"--max-model-len": str(config.max_model_len)} if config.max_model_len else {}),
+    arguments = {
+        "model": str(checkpoint),
+        "host": LOOPBACK,
+        **engine_arguments(config, vocabulary),
+        "chat_template_content_format": "openai",
+        "uvicorn_log_level": "warning",
+        "disable_uvicorn_access_log": True,
     }
-    flags = ["--disable-log-stats", "--disable-uvicorn-access-log"]
-    if not on_gpu:
-        step = whole_prompts(config, vocabulary)["max_num_batched_tokens"]
-        flags += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(step)]
 
     def command(name: str, port: int) -> list[str]:
-        place = [
-            "--model",
-            str(checkpoint),
-            "--served-model-name",
-            name,
-            "--host",
-            LOOPBACK,
-            "--port",
-            str(port),
-        ]
-        said = [word for option in options.items() for word in option]
-        return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", *place, *said, *flags]
+        words = _flags({**arguments, "served_model_name": name, "port": port})
+        return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", *words]
 
-    return Launch(command, {**ENVIRONMENT, **_device(config, number, on_gpu)})
+    return Launch(command, {**ENVIRONMENT, **_device(config, number, torch.cuda.is_available())})
+
+
+def _flags(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments as words of vLLM's command line."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return words
 
 
 def _device(config: EngineConfig, number: int, on_gpu: bool) -> dict[str, str]:
@@ -310,6 +303,7 @@ def _device(config: EngineConfig, number: int, on_gpu: bool) -> dict[str, str]:
     devices = visible.split(",") if visible else [str(i) for i in range(wanted + 1)]
     if wanted >= len(devices):
         raise InputError(
-            f"A server is to run on GPU {wanted}, counted from 0, and {len(devices)} are visible; lower engine.servers or gpus."
+            f"A server is to run on GPU {wanted}, counted from 0, and {len(devices)} are visible; lower "
+            "engine.servers or gpus."
         )
     return {"CUDA_VISIBLE_DEVICES": devices[wanted]}

@@ -16,32 +16,27 @@ import torch
 from torch import Tensor
 
 from vzero.config import EngineConfig, SamplingConfig
-from vzero.errors import RolloutError, VZeroError
+from vzero.errors import RolloutError
 from vzero.rollout.protocol import Finished, Request, Rollout
+from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vllm_engine import VllmEngine, start
 from vzero.rollout.vocabulary import read_vocabulary
 
 Weights = Callable[[], Iterable[tuple[str, Tensor]]]  # the policy's as they are now, named as in a checkpoint
 
 
-class VllmPolicy:
-    """Implements `Engine`, and `stream` as `TransformersEngine` does, for a policy whose weights change
-    between calls."""
+class VllmPolicy(StreamingEngine):
+    """Implements `Engine` for a policy whose weights change between calls."""
 
     def __init__(self, llm: Any, engine: VllmEngine, weights: Weights, sleeps: bool) -> None:
         self._llm, self._engine, self._weights, self._sleeps = llm, engine, weights, sleeps
         if sleeps:
             llm.sleep(level=2)
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """Answer every request, in order, by the policy as it is now; see `Engine.generate`."""
-        return self.stream(requests, sampling, lambda i, rollout: None)
-
     def stream(
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
-        """As `generate`; `finished` is told of each request, by its number, when the last of its completions
-        has ended."""
+        """Answer by the policy as it is now; see `StreamingEngine.stream`."""
         if not requests:
             return []
         self._take_weights()
@@ -54,26 +49,20 @@ class VllmPolicy:
         """Raises:
         RolloutError: vLLM did not take them all.
         """
-        try:
+        with as_rollout_error("vLLM could not take the policy's weights"):
             if self._sleeps:
                 torch.cuda.empty_cache()  # what the trainer has freed is vLLM's to take
                 self._llm.wake_up(tags=["weights"])
-            kept = self._llm.collective_rpc(_reload, args=(self._weights(),))
+            workers = self._llm.collective_rpc(_reload, args=(self._weights(),))
             if self._sleeps:
                 self._llm.wake_up(tags=["kv_cache"])
+            # Computed by other weights.
             self._llm.reset_prefix_cache()
             self._llm.llm_engine.reset_encoder_cache()
-        except VZeroError:
-            raise
-        except Exception as error:
+        if kept := [name for names in workers for name in names]:
             raise RolloutError(
-                f"vLLM could not take the policy's weights: {type(error).__name__}: {str(error).rstrip('.')}."
-            ) from error
-        for names in kept:
-            if names:
-                raise RolloutError(
-                    f"vLLM kept {len(names)} of its weights, since the policy has none by that name: {names[0]} for one."
-                )
+                f"vLLM kept {len(kept)} of its weights, for which the policy has none, such as {kept[0]}."
+            )
 
 
 def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -93,9 +82,8 @@ def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         loaded = model.load_weights(weights)
         finalize_layerwise_reload(model, worker.model_runner.model_config)
         for layer in model.modules():
-            if isinstance(
-                layer, ParallelLMHead
-            ):  # tied to the embedding it gets no weights of its own, so its repacked copy is an old one
+            # Tied to the embedding a head gets no weights of its own, so its repacked copy is an old one.
+            if isinstance(layer, ParallelLMHead):
                 layer.quant_method.process_weights_after_loading(layer)
     return sorted(wanted - loaded)
 

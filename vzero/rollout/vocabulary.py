@@ -1,5 +1,4 @@
-"""What a checkpoint's own files say about its tokens, without its weights: for engines that hold the model
-elsewhere.
+"""What a checkpoint's own files say about its tokens.
 
 All engines must agree on three things, or the same request means something else on each: which ids end a
 turn, which are never drawn, and how drawn ids become text.
@@ -10,36 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
+from vzero.config import SamplingConfig
 from vzero.errors import InputError, RolloutError
 from vzero.rollout.protocol import Completion
 from vzero.runtime.checkpoints import load_processor
+from vzero.runtime.seeding import derive
 
-FORBIDDEN_BIAS = (
-    -100.0
-)  # added to the logit of a token that is never drawn: the lowest value OpenAI's interface allows
+FORBIDDEN_BIAS = -100.0  # on the logit of a forbidden token: the lowest that OpenAI's interface allows
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Attributes:
-    processor: the checkpoint's, with its tokenizer and chat template.
-    eos: ids that end a turn.
-    forbidden: ids that are never drawn; see `TransformersEngine.forbidden`.
-    positions: tokens that prompt and completion may have together; None where the model does not say.
+    """The tokens of one checkpoint.
+
+    Attributes:
+        processor: the checkpoint's, with its tokenizer and chat template.
+        eos: ids that end a turn, by the generation config and the tokenizer.
+        forbidden: ids that are never drawn, because text holding them breaks the next prompt: vision and
+            padding tokens, every special token that does not end a turn, and ids unknown to the tokenizer.
+        positions: tokens that prompt and completion may have together; None where the model does not say.
     """
 
     processor: Any
     eos: frozenset[int]
     forbidden: frozenset[int]
     positions: int | None
-
-    @property
-    def bias(self) -> dict[int, float]:
-        """What to add to logits so that no forbidden token is drawn."""
-        return dict.fromkeys(sorted(self.forbidden), FORBIDDEN_BIAS)
 
     def completion(
         self, token_ids: Sequence[int], logprobs: Sequence[float], finish_reason: str | None
@@ -51,28 +47,59 @@ class Vocabulary:
                 token that was forbidden.
         """
         stopped = finish_reason == "stop"
-        if (
-            not token_ids
-            or (not stopped and finish_reason != "length")
-            or (stopped and token_ids[-1] not in self.eos)
-        ):
+        ended = token_ids and (token_ids[-1] in self.eos if stopped else finish_reason == "length")
+        if not ended:
             raise RolloutError(
-                f"A completion of {len(token_ids)} tokens ended with {finish_reason!r}, which is no end of a turn."
+                f"A completion of {len(token_ids)} tokens ended with {finish_reason!r}: no end of a turn."
             )
         if not self.forbidden.isdisjoint(token_ids):
             raise RolloutError(
                 f"The engine drew a token that was forbidden ({min(self.forbidden.intersection(token_ids))})."
             )
-        body = token_ids[:-1] if stopped else token_ids
         text = self.processor.tokenizer.decode(
-            body, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            token_ids[:-1] if stopped else token_ids,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
-        end: Literal["stop", "length"] = "stop" if stopped else "length"
-        return Completion(text, tuple(token_ids), tuple(logprobs), end)
+        return Completion(text, tuple(token_ids), tuple(logprobs), "stop" if stopped else "length")
+
+    def vllm_sampling(self, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
+        """One request's sampling by vLLM's names, the same in its Python and its HTTP interface.
+
+        Greedy completions are all alike, so one is drawn. vLLM seeds completion i with seed + i: the seed is
+        hashed, or neighbouring ones would draw each other's completions.
+        """
+        greedy = sampling.temperature == 0
+        return {
+            "n": 1 if greedy else sampling.n,
+            "temperature": sampling.temperature,
+            "top_p": 1.0 if greedy else sampling.top_p,
+            "top_k": 0 if greedy else sampling.top_k,
+            "repetition_penalty": sampling.repetition_penalty,
+            "seed": derive(seed, "vllm"),
+            "stop_token_ids": sorted(self.eos),
+            "logit_bias": dict.fromkeys(sorted(self.forbidden), FORBIDDEN_BIAS),
+        }
+
+
+def vocabulary_of(config: Any, generation_config: Any, processor: Any) -> Vocabulary:
+    """The vocabulary that a model's two configs and its processor declare."""
+    tokenizer, text = processor.tokenizer, config.get_text_config()
+    configured = getattr(generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    eos = frozenset(int(one) for one in (*several, tokenizer.eos_token_id) if one is not None)
+    kinds = ("image", "video", "vision_start", "vision_end")
+    named = [getattr(config, f"{kind}_token_id", None) for kind in kinds]
+    named += [getattr(one, f"{kind}_token_id", None) for one in (text, tokenizer) for kind in ("bos", "pad")]
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    unknown = range(len(tokenizer), text.vocab_size)
+    structural = {int(one) for one in named if one is not None}
+    forbidden = frozenset(structural.union(tokenizer.all_special_ids, special, unknown) - eos)
+    return Vocabulary(processor, eos, forbidden, getattr(text, "max_position_embeddings", None))
 
 
 def read_vocabulary(checkpoint: Path) -> Vocabulary:
-    """The vocabulary of a checkpoint folder.
+    """The vocabulary of a checkpoint folder, without its weights.
 
     Raises:
         InputError: the folder has no processor, or a config that cannot be read.
@@ -80,23 +107,13 @@ def read_vocabulary(checkpoint: Path) -> Vocabulary:
     processor = load_processor(checkpoint)
     from transformers import AutoConfig, GenerationConfig
 
-    from vzero.rollout.transformers_engine import end_tokens, structural_tokens
-
     try:
         config = AutoConfig.from_pretrained(str(checkpoint), local_files_only=True, trust_remote_code=False)
-        written = (checkpoint / "generation_config.json").exists()
-        generation = (
-            GenerationConfig.from_pretrained(str(checkpoint))
-            if written
-            else GenerationConfig.from_model_config(config)
-        )
+        if (checkpoint / "generation_config.json").exists():
+            generation = GenerationConfig.from_pretrained(str(checkpoint))
+        else:
+            generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{checkpoint} has a config that cannot be read: {str(error).splitlines()[0].rstrip('.')}."
-        ) from error
-    declared = SimpleNamespace(config=config, generation_config=generation)
-    eos = end_tokens(declared, processor.tokenizer)
-    forbidden = structural_tokens(declared, processor.tokenizer, eos)
-    return Vocabulary(
-        processor, eos, forbidden, getattr(config.get_text_config(), "max_position_embeddings", None)
-    )
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{checkpoint} has a config that cannot be read: {reason}.") from error
+    return vocabulary_of(config, generation, processor)

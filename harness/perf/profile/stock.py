@@ -60,7 +60,7 @@ def generate_separately(
 def _generate(
     model: Any, processor: Any, rows: Sequence[Request], sampling: SamplingConfig, forbidden: Sequence[int]
 ) -> list[tuple[int, list[int], bool]]:
-    from vzero.rollout.transformers_engine import end_tokens
+    from vzero.rollout.vocabulary import vocabulary_of
 
     texts = processor.apply_chat_template(
         [conversation(row.messages, row.image is not None) for row in rows],
@@ -82,7 +82,7 @@ def _generate(
         suppress_tokens=sorted(forbidden),
         pad_token_id=processor.tokenizer.pad_token_id,
     )
-    ends = end_tokens(model, processor.tokenizer)
+    ends = vocabulary_of(model.config, model.generation_config, processor).eos
     width = inputs["input_ids"].shape[1]
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     return [

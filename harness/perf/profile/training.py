@@ -270,7 +270,7 @@ def _gap(bench: Bench, found: list[LogprobGap]) -> Iterator[None]:
     def watched(batch: Any) -> Any:
         inputs = prepare(batch)
         if not found:
-            found.append(logprob_gap(bench.rollout.rollouts, trainer._buffered_inputs))
+            found.append(logprob_gap(bench.rollout.rollouts, trainer._batches))
         return inputs
 
     with replaced(trainer, {"_prepare_inputs": watched}):
