@@ -4,7 +4,7 @@
     print_summary(run, console)  the same results in the terminal
 
 `held_out`, `training`, `claims` and `arms` make tables, `findings` makes sentences, `charts` draws,
-`material` gathers the rest; `terminal`, `markdown`, `html` and `formats` put them together.
+`material` gathers the rest; `sections`, `markdown`, `html` and `formats` put them together.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def print_summary(run: Path, console: Console) -> None:
         InputError: there is no results.json yet.
     """
     from harness.analysis.results import read_results
-    from harness.report.terminal import show_results
+    from harness.report.sections import show_summary
     from harness.tables.terminal import show_paths
     from vzero.errors import InputError
 
     if not (run / RESULTS).exists():
         raise InputError(f"{run} has no {RESULTS} yet; run the experiment first.")
-    show_results(read_results(run / RESULTS), console)
+    show_summary(read_results(run / RESULTS), console)
     show_paths([run / name for name in (HTML, MARKDOWN, RESULTS)], console)

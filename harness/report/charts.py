@@ -100,7 +100,8 @@ def forest(title: str, label: str, rows: Sequence[ForestRow], among: Sequence[Ga
         return NOTHING
     groups = list(dict.fromkeys(row.group for row in rows if row.group))
     names = max(min(LONGEST_NAME, len(row.name)) for row in rows)
-    top, step, left = 30, 18, 12 + max(16, round(LETTER * names))
+    least = 28 if groups else 158  # a chart of arms is wide, so that its letters are as large as the page's
+    top, step, left = 30, 18, max(least, 12 + round(LETTER * names))
     right, width = left + 232, left + 284
     bottom = top + step * len(rows) + 24 * len(groups)
     across = _gain_scale(among or [row.gain for row in rows], left, right)

@@ -3,7 +3,8 @@ numbers of samples, and changed answers. A table without rows has nothing to sho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from harness.analysis.measures import Count, FamilyScore, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
@@ -16,6 +17,7 @@ TONES: dict[str, Tone] = {"positive": "good", "negative": "bad", "unclear": ""}
 FAULTS = [(fault, kind) for fault in ("unparsed", "truncated") for kind in ("greedy", "sampled")]
 FAULT_LIMIT = 0.05  # share of unparsed or truncated answers above which a count is marked
 Levels = Mapping[str, Interval]
+T = TypeVar("T")
 
 
 def expected_models(results: Results) -> list[str]:
@@ -49,6 +51,11 @@ def _by_metric(
         )
         for metric in results.metrics
     ]
+
+
+def _nested(found: Mapping[str, Mapping[str, T]], cells: Callable[[T], Row]) -> list[list[Row]]:
+    """A group per suite, a row per model."""
+    return [[(suite, model, *cells(one)) for model, one in models.items()] for suite, models in found.items()]
 
 
 def shares(measured: Sequence[Levels], metric: str) -> list[Cell]:
@@ -152,13 +159,10 @@ def _test(gain: Gain) -> Row:
 
 def counts(results: Results) -> Table:
     """How many items were scored, and how many answers could not be read or were truncated."""
-    groups: list[list[Row]] = [
-        [
-            (suite, model, one.accuracy["greedy"].n, *(_count(one.counted(*kind)) for kind in FAULTS))
-            for model, one in models.items()
-        ]
-        for suite, models in results.suites.items()
-    ]
+    groups = _nested(
+        results.suites,
+        lambda one: (one.accuracy["greedy"].n, *(_count(one.counted(*kind)) for kind in FAULTS)),
+    )
     headings = (f"{fault}, {metric_label(kind)}" for fault, kind in FAULTS)
     note = f"Greedy: of one answer per item. T = 1: of {results.samples} answers per item."
     return Table(
@@ -177,18 +181,13 @@ def _count(count: Count | None) -> Cell:
 
 def scorings(results: Results) -> Table:
     """Benchmarks by both scorings."""
-    groups: list[list[Row]] = [
-        [
-            (
-                suite,
-                model,
-                *map(Cell.percent, (one.official, one.verified, one.parsed, one.truncated)),
-                *map(gain_cell, (one.gain_official, one.gain_verified)),
-            )
-            for model, one in models.items()
-        ]
-        for suite, models in results.scorings.items()
-    ]
+    groups = _nested(
+        results.scorings,
+        lambda one: (
+            *map(Cell.percent, (one.official, one.verified, one.parsed, one.truncated)),
+            *map(gain_cell, (one.gain_official, one.gain_verified)),
+        ),
+    )
     headings = numbers("official", "verified", "parsed", "truncated", unit="%")
     columns = (*keys("suite", "model"), *headings, *numbers("gain, official", "gain, verified"))
     note = (

@@ -1,17 +1,23 @@
-"""The tables of a run's report, in the order of Markdown; the terminal and the page show the same ones."""
+"""The tables of a run's report, and its summary in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from harness.analysis.results import Results
 from harness.report import claims, held_out, training
+from harness.report.findings import caveats, findings
 from harness.report.material import StageCost
 from harness.tables.table import Table
+from harness.tables.terminal import say, show
+
+SUMMARY = ("accuracy", "scorings", "counts", "questions")  # what a result is judged by
 
 
 def tables(results: Results, cost: Sequence[StageCost]) -> dict[str, Table | None]:
-    """By name; None where the run has nothing to show."""
+    """By name, in the order of Markdown; None where the run has nothing to show."""
     found = {
         "claims": claims.table(results.claims),
         "accuracy": held_out.accuracy(results),
@@ -29,3 +35,17 @@ def tables(results: Results, cost: Sequence[StageCost]) -> dict[str, Table | Non
         "cost": training.cost(cost),
     }
     return {name: table if table.rows else None for name, table in found.items()}
+
+
+def show_summary(results: Results, console: Console) -> None:
+    """Findings, the main tables, then what the numbers cannot say."""
+    for index, sentence in enumerate(findings(results)):
+        say(sentence, console, "" if index else "bold")
+    found = tables(results, ())
+    for table in (found[name] for name in SUMMARY):
+        if table:
+            show(table, console)
+    for warning in results.warnings:
+        say(f"Warning: {warning}", console, "yellow")
+    for sentence in caveats(results):
+        say(sentence, console, "dim")
