@@ -220,7 +220,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     }
     assert index["runs"]["zero-sum/seed-0"]["reason"] == "a\\x1b[31m fault of two lines"
     fixed = go(tmp_path, Runner(monkeypatch), "zero-sum")
-    assert {entry["state"] for entry in fixed["runs"].values()} == {"done"} and len(mended["runs"]) == 3
+    assert {entry["state"] for entry in fixed["runs"].values()} == {"done"} and len(fixed["runs"]) == 3
 
 
 def test_what_is_matched_to_a_failed_reference_fails_with_the_reason(
