@@ -1,83 +1,84 @@
-"""A run beside a committed reference run of the same preset: the same items, votes of the same kind, by tests
-and not by tolerance.
+"""A run beside a reference run of the same preset: the same items, votes of the same kind, by tests and not
+by tolerance.
 
 Bits differ between machines and library versions, so nothing here asks for equality. Each test is two-sided
-or looks for a loss, and rings at p < .001 after Holm's correction over the tests: a healthy run is stopped by
+or looks for a loss, and fires at p < .001 after Holm's correction over the tests: a healthy run is stopped by
 chance once in a thousand.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
-from typing import Any
+from typing import Literal
 
+from pydantic import JsonValue
 from scipy.special import ndtr
 
-from harness.analysis.ground_truth import pocket_truths
+from harness.analysis.ground_truth import Truths, pocket_truths
 from harness.analysis.items import decode
 from harness.analysis.measures import SuiteItems
 from harness.analysis.results import Results
 from harness.check.exact import ROLLOUTS
-from harness.check.finding import Finding
-from harness.runs.sealed import Run
-from harness.stats import holm, mcnemar
+from harness.check.finding import Finding, found
+from harness.runs.sealed import Row, Run
+from harness.stats import Frozen, holm, mcnemar
 
-RINGS = 1e-3
-FORMAT = 1
-Reference = Mapping[str, Any]
-
-
-def measure(run: Run, results: Results) -> dict[str, Any]:
-    """What a reference keeps of a run: its preset, item outcomes, sums of the numbers that training rests on,
-    and what made it."""
-    return {
-        "format": FORMAT,
-        "preset": run.preset.model_dump(mode="json"),
-        "made_by": next((one.manifest.get("provenance") for one in run.stages.values()), None),
-        "items": {suite: one.model_dump() for suite, one in results.items.items()},
-        "samples": {
-            key: {"n": len(values), "mean": fmean(values), "variance": _variance(values)}
-            for key, values in _samples(run).items()
-        },
-    }
+FIRES = 1e-3
+Settings = Mapping[str, JsonValue]
 
 
-def _variance(values: Sequence[float]) -> float:
-    return variance(values) if len(values) > 1 else 0.0
+class Sample(Frozen):
+    """`n` independent numbers."""
+
+    n: int
+    mean: float
+    variance: float
+
+
+class Reference(Frozen):
+    """What is kept of a run: its preset, what made it, item outcomes, and the numbers that training rests
+    on."""
+
+    format: Literal[2] = 2
+    preset: dict[str, JsonValue]
+    made_by: JsonValue
+    items: dict[str, SuiteItems]
+    samples: dict[str, Sample]
+
+
+def measure(run: Run, results: Results) -> Reference:
+    """The reference that `run` is."""
+    return Reference(
+        preset=run.preset.model_dump(mode="json"),
+        made_by=next((one.manifest.get("provenance") for one in run.stages.values()), None),
+        items=results.items,
+        samples={key: _sample(values) for key, values in _samples(run).items()},
+    )
+
+
+def _sample(values: Sequence[float]) -> Sample:
+    return Sample(n=len(values), mean=fmean(values), variance=variance(values))
 
 
 def _samples(run: Run) -> dict[str, list[float]]:
     """Numbers by question, so that they are independent: confidence and, where the truth is known, the share
-    of votes that are right; of the Questioner's training questions the same."""
-    found: dict[str, list[float]] = {}
+    of votes that are right; of the Questioner's training questions the same. Two numbers at least."""
+    values: dict[str, list[float]] = {}
     for stage in run.of_kind("label"):
         rows = stage.rows("labels.jsonl")
-        found[f"confidence of votes, {stage.stage.name}"] = [row["confidence"] for row in rows]
-        truths = pocket_truths(run, rows)
-        found[f"votes that are right, {stage.stage.name}"] = _right(
-            rows, truths, lambda row: row["question_id"]
-        )
+        values[f"confidence of votes, {stage.stage.name}"] = [row["confidence"] for row in rows]
+        values[f"votes that are right, {stage.stage.name}"] = _right(rows, pocket_truths(run, rows))
     for stage in run.of_kind("train-questioner"):
-        rows = [row for row in stage.rows(ROLLOUTS) if row.get("votes")]
         asked = [
-            {
-                **row,
-                "question_id": f"{index}",
-                "image_id": row["prompt"],
-                "text": _question(row["text"]),
-            }
-            for index, row in enumerate(rows)
+            {**row, "question_id": str(index), "image_id": row["prompt"], "text": _question(row["text"])}
+            for index, row in enumerate(row for row in stage.rows(ROLLOUTS) if row.get("votes"))
         ]
-        truths = pocket_truths(run, asked)
-        found[f"votes that are right, {stage.stage.name}"] = _right(
-            asked, truths, lambda row: row["question_id"]
-        )
-        found[f"reward, {stage.stage.name}"] = [row["reward"] for row in stage.rows(ROLLOUTS)]
-    for stage in run.of_kind("train-solver"):
-        found[f"reward, {stage.stage.name}"] = [row["reward"] for row in stage.rows(ROLLOUTS)]
-    return {key: values for key, values in found.items() if len(values) > 1}
+        values[f"votes that are right, {stage.stage.name}"] = _right(asked, pocket_truths(run, asked))
+    for stage in (*run.of_kind("train-questioner"), *run.of_kind("train-solver")):
+        values[f"reward, {stage.stage.name}"] = [row["reward"] for row in stage.rows(ROLLOUTS)]
+    return {key: one for key, one in values.items() if len(one) > 1}
 
 
 def _question(text: str) -> str:
@@ -85,96 +86,71 @@ def _question(text: str) -> str:
     return text.partition("<question>")[2].partition("</question>")[0].strip()
 
 
-def _right(
-    rows: Sequence[Mapping[str, Any]],
-    truths: Mapping[str, Any] | None,
-    name: Callable[[Mapping[str, Any]], str],
-) -> list[float]:
+def _right(rows: Sequence[Row], truths: Truths | None) -> list[float]:
     """Share of right votes of each well-posed question."""
-    known = [(row, truths[name(row)]) for row in rows] if truths else []
+    known = [(row["votes"], truths[row["question_id"]]) for row in rows] if truths else []
     return [
-        sum(vote == truth.answer for vote in row["votes"]) / len(row["votes"])
-        for row, truth in known
-        if truth.well_posed
+        sum(vote == truth.answer for vote in votes) / len(votes) for votes, truth in known if truth.well_posed
     ]
 
 
 def findings(run: Run, results: Results, reference: Reference) -> list[Finding]:
-    """Every test against `reference`, an object that `measure` made."""
-    if (other := _other_preset(run, reference)) is not None:
-        return [
-            Finding(
-                "beside-reference",
-                "",
-                None,
-                f"the reference is of another preset ({other}); nothing is compared",
-            )
-        ]
-    tests = {**_accuracies(results, reference), **_means(run, reference)}
+    """Every test against `reference`."""
+    rule = "beside-reference"
+    if other := other_settings(run.preset.model_dump(mode="json"), reference.preset):
+        message = f"the reference is of another preset ({', '.join(other[:3])}); nothing is compared"
+        return [found(rule, "", None, message)]
+    tests = {**_accuracies(results, reference), **means(_samples(run), reference)}
     corrected = holm({name: p for name, (p, _) in tests.items()})
-    return [
-        Finding("beside-reference", "", corrected[name] >= RINGS, f"{says} (p {_p(corrected[name])})")
-        for name, (_, says) in tests.items()
-    ]
+    compared = []
+    for name, (_, message) in tests.items():
+        p = corrected[name] or 0.0
+        shown = "< .001" if p < 0.001 else f"{p:.3f}"
+        compared.append(found(rule, "", p >= FIRES, f"{message} (p {shown})"))
+    return compared
 
 
-def _p(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}"
-
-
-def _other_preset(run: Run, reference: Reference) -> str | None:
+def other_settings(ours: Settings, reference: Settings) -> list[str]:
+    """Settings that differ from the reference's, the model and the seed aside. One that came after the
+    reference was at its default then, whatever that was called."""
     from vzero.presets import differences
 
-    changed = differences(reference["preset"], run.preset.model_dump(mode="json"))
-    known = [key for key in changed if key not in ("model", "seed") and _has(reference["preset"], key)]
-    return ", ".join(known[:3]) or None
+    changed = [key for key in differences(reference, ours) if key not in ("model", "seed")]
+    return [key for key in changed if _has(reference, key)]
 
 
-def _has(tree: Mapping[str, Any], dotted: str) -> bool:
-    """Whether the reference knows this setting: one that came later was at its default then, whatever that
-    was called."""
+def _has(tree: JsonValue | Settings, dotted: str) -> bool:
     head, _, rest = dotted.partition(".")
-    return head in tree and (not rest or (isinstance(tree[head], Mapping) and _has(tree[head], rest)))
+    return isinstance(tree, Mapping) and head in tree and (not rest or _has(tree[head], rest))
 
 
 def _accuracies(results: Results, reference: Reference) -> dict[str, tuple[float, str]]:
     """Greedy answers of each model to the same items, here against there: exact McNemar over all suites."""
-    ours, theirs = decode(results.items), decode(_items(reference))
-    found = {}
+    ours, theirs = decode(results.items), decode(reference.items)
+    tests = {}
     for model in results.models:
         pairs = [
-            (old[model][item].greedy, new[model][item].greedy)
-            for suite, old in theirs.items()
-            if model in old and model in (new := ours.get(suite, {}))
-            for item in old[model]
-            if item in new[model]
+            (then.greedy, ours[suite][model][item].greedy)
+            for suite, models in theirs.items()
+            for item, then in models.get(model, {}).items()
+            if item in ours.get(suite, {}).get(model, {})
         ]
-        wins, losses = (
-            sum(now and not then for then, now in pairs),
-            sum(then and not now for then, now in pairs),
-        )
         if pairs:
+            wins, losses = sum(now > then for then, now in pairs), sum(now < then for then, now in pairs)
             there, here = sum(then for then, _ in pairs), sum(now for _, now in pairs)
-            says = f"{model} answers {here} of {len(pairs)} items right, the reference {there}"
-            found[f"accuracy of {model}"] = mcnemar(wins, losses), says
-    return found
+            message = f"{model} answers {here} of {len(pairs)} items right, the reference {there}"
+            tests[f"accuracy of {model}"] = mcnemar(wins, losses), message
+    return tests
 
 
-def _items(reference: Reference) -> dict[str, SuiteItems]:
-    return {suite: SuiteItems.model_validate(one) for suite, one in reference["items"].items()}
-
-
-def _means(run: Run, reference: Reference) -> dict[str, tuple[float, str]]:
+def means(samples: Mapping[str, Sequence[float]], reference: Reference) -> dict[str, tuple[float, str]]:
     """Welch's test of each sampled mean; its normal form, since samples have dozens of questions."""
-    found = {}
-    for key, values in _samples(run).items():
-        if (there := reference["samples"].get(key)) is None:
-            continue
-        error = math.sqrt(_variance(values) / len(values) + there["variance"] / there["n"])
-        mean = fmean(values)
-        z = 0.0 if mean == there["mean"] else math.inf if error == 0 else abs(mean - there["mean"]) / error
-        found[key] = (
-            float(2 * ndtr(-z)),
-            f"{key}: mean {mean:.3f} over {len(values)}, the reference {there['mean']:.3f}",
-        )
-    return found
+    tests = {}
+    for key, values in samples.items():
+        if there := reference.samples.get(key):
+            here = _sample(values)
+            error = math.sqrt(here.variance / here.n + there.variance / there.n)
+            z = 0.0 if here.mean == there.mean else abs(here.mean - there.mean) / error if error else math.inf
+            message = f"{key}: mean {here.mean:.3f} over {here.n}, the reference {there.mean:.3f}"
+            tests[key] = float(2 * ndtr(-z)), message
+    return tests

@@ -1,45 +1,38 @@
-"""All rules on one run, as a JSON object."""
+"""All rules on one run, and the reference to compare it with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from harness.analysis.build import build
 from harness.check import exact, learning, protocol, reference
-from harness.check.finding import Finding
+from harness.check.finding import Report, found
+from harness.check.reference import Reference
 from harness.runs.sealed import read_run
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+
+SMOKE = Path(__file__).parent / "smoke.json"  # of the preset smoke
 
 
-def check(path: Path, beside: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Hold every rule against the run in `path`; `beside` is a reference (`reference.measure`), or None for
-    no comparison.
-
-    Returns:
-        ``{"passed", "failed", "not_checked", "findings": [{"rule", "stage", "passed", "says"}, ...]}``.
+def check(path: Path, beside: Reference | None) -> Report:
+    """Hold every rule against the run in `path`; `beside` None compares it with nothing.
 
     Raises:
         InputError: `path` is no run, or a sealed file in it was changed.
     """
     run = read_run(path)
     results = build(run)
-    found = [*exact.findings(run), *learning.findings(run), *protocol.findings(run, results)]
+    findings = [*exact.findings(run), *learning.findings(run), *protocol.findings(run, results)]
     if beside is None:
-        found.append(Finding("beside-reference", "", None, "no reference was given"))
+        findings.append(found("beside-reference", "", None, "no reference was given"))
     else:
-        found += reference.findings(run, results, beside)
-    counts = {
-        key: sum(one.passed is value for one in found)
-        for key, value in (("failed", False), ("not_checked", None))
-    }
-    return {"passed": counts["failed"] == 0, **counts, "findings": [asdict(one) for one in found]}
+        findings += reference.findings(run, results, beside)
+    return Report.of(findings)
 
 
-def make_reference(path: Path) -> dict[str, Any]:
+def make_reference(path: Path) -> Reference:
     """What `check` compares other runs with, from a finished run.
 
     Raises:
@@ -48,27 +41,26 @@ def make_reference(path: Path) -> dict[str, Any]:
     run = read_run(path)
     if run.missing:
         raise InputError(
-            f"{path} is not finished (missing: {', '.join(run.missing)}); a reference is made from a whole run."
+            f"{path} is not finished (missing: {', '.join(run.missing)}); finish it first, with the command "
+            "that began it."
         )
     return reference.measure(run, build(run))
 
 
-def read_reference(path: Path) -> dict[str, Any]:
+def read_reference(path: Path) -> Reference:
     """A reference file.
 
     Raises:
         InputError: it is not there or no reference.
     """
     try:
-        found = artefacts.read_json(path)
-        if found["format"] != reference.FORMAT or not {"preset", "items", "samples"} <= found.keys():
-            raise KeyError(path)
+        return Reference.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(
-            f"There is no reference {path}; make one from a good run with --write-reference, or give --no-reference."
+            f"There is no reference {path}; make one from a good run with --write-reference, or give "
+            "--no-reference."
         ) from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValidationError, OSError):
         raise InputError(
             f"{path} is no reference of this version; make it anew with --write-reference."
         ) from None
-    return found

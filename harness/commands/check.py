@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +14,7 @@ from harness.runs.signals import interruptible
 if TYPE_CHECKING:
     from rich.console import Console
 
-REFERENCE = Path(__file__).resolve().parents[2] / "results" / "smoke" / "reference.json"
+    from harness.check.finding import Report
 
 
 def check(
@@ -24,7 +23,8 @@ def check(
         typer.Argument(metavar="[RUN]", help="A finished run; default: run the preset smoke now."),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Reference to compare with; default: results/smoke.")
+        Path | None,
+        typer.Option("--reference", help="Reference to compare with; default: that of the preset smoke."),
     ] = None,
     no_reference: Annotated[
         bool, typer.Option("--no-reference", help="Compare with nothing; the exact rules alone.")
@@ -44,24 +44,23 @@ def check(
     Example: vzero-harness check runs/smoke --json
     """
     from harness.check import check as hold
-    from harness.check.run import make_reference, read_reference
+    from harness.check.run import SMOKE, make_reference, read_reference
     from vzero.errors import VZeroError
     from vzero.runtime import artefacts
 
     terminal = options.console(json)
     with interruptible():
-        beside = None if no_reference or write_reference else read_reference(reference or REFERENCE)
+        beside = None if no_reference or write_reference else read_reference(reference or SMOKE)
         folder = run if run is not None else _smoke(out or Path("runs/check"), plain, terminal)
-        found = hold(folder, beside)
+        report = hold(folder, beside)
     if json:
-        print(dumps(found, indent=2))
+        print(report.model_dump_json(indent=2))
     else:
-        _show(found, terminal)
-    if not found["passed"]:
-        broken = list(dict.fromkeys(one["rule"] for one in found["findings"] if one["passed"] is False))
-        raise VZeroError(f"{folder} breaks {len(broken)} of the rules: {', '.join(broken)}.")
+        _show(report, terminal)
+    if not report.passed:
+        raise VZeroError(f"{folder} breaks {len(report.broken)} of the rules: {', '.join(report.broken)}.")
     if write_reference is not None:
-        artefacts.write_json(write_reference, make_reference(folder))
+        artefacts.write_json(write_reference, make_reference(folder).model_dump(mode="json"))
         terminal.print(str(write_reference), markup=False, soft_wrap=True)
 
 
@@ -76,20 +75,17 @@ def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
     return folder
 
 
-def _show(found: dict[str, Any], terminal: Console) -> None:
+def _show(report: Report, terminal: Console) -> None:
     from rich.text import Text
 
     from harness.tables.text import visible
 
     marks = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("  - ", "dim")}
-    for one in found["findings"]:
-        mark, style = marks[one["passed"]]
-        where = f" [{one['stage']}]" if one["stage"] else ""
-        terminal.print(
-            Text(mark, style=style) + Text(f" {one['rule']}{where}: {visible(one['says'], 2000)}"),
-            soft_wrap=True,
-        )
-    said = "training did what it says" if found["passed"] else f"{found['failed']} findings against this run"
-    terminal.print(
-        Text(f"{said}; {found['not_checked']} rules had nothing to look at", style="bold"), soft_wrap=True
-    )
+    for one in report.findings:
+        mark, style = marks[one.passed]
+        where = f" [{one.stage}]" if one.stage else ""
+        line = Text(f" {one.rule}{where}: {visible(one.message, 2000)}")
+        terminal.print(Text(mark, style=style) + line, soft_wrap=True)
+    verdict = "training did what it says" if report.passed else f"{report.failed} findings against this run"
+    last = Text(f"{verdict}; {report.not_checked} rules had nothing to look at", style="bold")
+    terminal.print(last, soft_wrap=True)

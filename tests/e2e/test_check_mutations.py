@@ -22,6 +22,7 @@ from PIL import Image
 
 from harness.analysis.build import build
 from harness.check import check, reference
+from harness.check.reference import Reference
 from harness.runs.sealed import read_run
 from vzero import rewards, solver, voting
 from vzero.presets import load_preset
@@ -69,14 +70,14 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def beside(healthy: Path) -> dict[str, Any]:
+def beside(healthy: Path) -> Reference:
     """The undisturbed run as the reference."""
     found = read_run(healthy)
     return reference.measure(found, build(found))
 
 
 @pytest.fixture
-def broken(healthy: Path, beside: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, str]]:
+def broken(healthy: Path, beside: Reference, tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Redo `stages` in a copy, whatever is patched by then; the rules that fail, each with its sentence."""
 
     def redo(*stages: str) -> dict[str, str]:
@@ -89,17 +90,15 @@ def broken(healthy: Path, beside: dict[str, Any], tmp_path: Path) -> Callable[..
     return redo
 
 
-def failures(folder: Path, beside: dict[str, Any]) -> dict[str, str]:
+def failures(folder: Path, beside: Reference) -> dict[str, str]:
     """Broken rules but for completeness: nothing is evaluated here."""
-    found = check(folder, beside)["findings"]
-    return {
-        one["rule"]: one["says"] for one in found if one["passed"] is False and one["rule"] != "run-complete"
-    }
+    found = check(folder, beside).findings
+    return {one.rule: one.message for one in found if one.passed is False and one.rule != "run-complete"}
 
 
-def test_an_undisturbed_run_breaks_no_rule(healthy: Path, beside: dict[str, Any]) -> None:
+def test_an_undisturbed_run_breaks_no_rule(healthy: Path, beside: Reference) -> None:
     assert failures(healthy, beside) == {}
-    passed = {one["rule"] for one in check(healthy, beside)["findings"] if one["passed"]}
+    passed = {one.rule for one in check(healthy, beside).findings if one.passed}
     assert passed >= {
         "labels-are-majorities",
         "filter-keeps-the-band",
@@ -197,7 +196,7 @@ def test_a_reward_of_single_votes_is_caught(
 
 
 def test_labels_that_are_not_the_voted_ones_are_caught(
-    healthy: Path, beside: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    healthy: Path, beside: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = artefacts.read_jsonl
 

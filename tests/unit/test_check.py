@@ -3,11 +3,8 @@ formulas agrees with the first."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, stdev
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from harness.analysis.measures import Count, Measured
 from harness.analysis.results import Results
 from harness.check import exact, formulas, learning, protocol, reference
 from harness.check.finding import all_of
-from harness.check.run import read_reference
+from harness.check.run import SMOKE, read_reference
 from harness.stats import Interval
 from vzero import rewards, voting
 from vzero.errors import InputError
@@ -47,16 +44,6 @@ def test_a_plain_box_is_read_alike_and_any_other_is_left_to_the_parser(parts: li
     text = "".join(parts)
     letter = formulas.boxed(text)
     assert letter is None or letter == parse_answer(text)
-
-
-def stage(kind: str, **files: list[Mapping[str, Any]]) -> Any:
-    named = {f"{name}.jsonl": rows for name, rows in files.items()}
-    return SimpleNamespace(
-        stage=SimpleNamespace(name=f"x-{kind}", kind=kind, iteration=1),
-        rows=lambda name: named.get(name, []),
-        has=lambda name: name in named,
-        manifest={"facts": {"steps": 2}},
-    )
 
 
 def completions(generation: int, rewarded: list[list[float]], tokens: list[int]) -> list[dict[str, Any]]:
@@ -90,7 +77,7 @@ METRICS = [
 
 
 def losses(metrics: list[dict[str, Any]]) -> dict[str, bool | None]:
-    return {one.rule: one.passed for one in learning._loss(stage("train-solver"), metrics, ROWS, 0.5)}
+    return {one.rule: one.passed for one in learning.loss("x", metrics, ROWS, 0.5)}
 
 
 def test_the_loss_is_recomputed_by_hand() -> None:
@@ -105,25 +92,21 @@ def test_the_loss_is_recomputed_by_hand() -> None:
 
 
 def test_kl_has_to_be_there_to_grow_and_to_end() -> None:
-    kl = lambda *values: learning._kl(stage("train-solver"), [{"kl": value} for value in values], 0.01).passed  # noqa: E731
+    kl = lambda *values: learning.kl_bounded("x", [{"kl": value} for value in values], 0.01).passed  # noqa: E731
     assert kl(0.0, 0.1) is True
     assert kl(0.0, 0.0) is False and kl(0.0, None) is False and kl(0.0, 0.9) is False
-    assert learning._kl(stage("train-solver"), [{"kl": None}], 0.0).passed is None
+    assert learning.kl_bounded("x", [{"kl": None}], 0.0).passed is None
 
 
 def test_advantages_of_another_sign_or_scale_are_found() -> None:
-    assert exact._advantages(stage("train-solver"), ROWS).passed is True
+    assert exact.advantages("x", ROWS).passed is True
     for factor in (-1.0, 2.0):
         assert (
-            exact._advantages(
-                stage("train-solver"), [{**row, "advantage": factor * row["advantage"]} for row in ROWS]
-            ).passed
+            exact.advantages("x", [{**row, "advantage": factor * row["advantage"]} for row in ROWS]).passed
             is False
         )
     # a mean over the batch instead of the group
-    assert (
-        exact._advantages(stage("train-solver"), [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
-    )
+    assert exact.advantages("x", [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
 
 
 def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
@@ -140,7 +123,7 @@ def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
             for prompt in range(30)
             for _ in range(4)
         ]
-        return learning._trend(stage("train-solver"), rows).passed
+        return learning.trend("x", rows).passed
 
     assert trend(-0.05) is False and trend(0.02) is True
     assert sum(trend(0.0) is False for _ in range(100)) <= 2
@@ -177,28 +160,27 @@ def results(unparsed: int = 0, scored: int = 100) -> Results:
     ],
 )
 def test_protocol_limits(found: Results, broken: set[str]) -> None:
-    judged = [protocol._judged(rule, found) for rule in protocol.RULES]
+    judged = [protocol.judge(rule, found) for rule in protocol.RULES]
     assert {one.rule for one in judged if one.passed is False} == broken
 
 
-def test_a_reference_rings_for_a_loss_and_rarely_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_fires_for_a_loss_and_rarely_by_chance() -> None:
     rng = np.random.default_rng(2)
 
-    def rings(shift: float) -> bool:
+    def fires(shift: float) -> bool:
         there = list(rng.normal(0.7, 0.3, 60))
-        monkeypatch.setattr(
-            reference, "_samples", lambda _: {"votes": list(rng.normal(0.7 + shift, 0.3, 60))}
-        )
-        kept = {"votes": {"n": 60, "mean": fmean(there), "variance": stdev(there) ** 2}}
-        return reference._means(None, {"samples": kept})["votes"][0] < reference.RINGS
+        kept = reference.Sample(n=60, mean=fmean(there), variance=stdev(there) ** 2)
+        beside = reference.Reference(preset={}, made_by=None, items={}, samples={"votes": kept})
+        here = {"votes": list(rng.normal(0.7 + shift, 0.3, 60))}
+        return reference.means(here, beside)["votes"][0] < reference.FIRES
 
-    assert sum(rings(0.0) for _ in range(300)) <= 2
-    assert all(rings(-0.35) for _ in range(20))
+    assert sum(fires(0.0) for _ in range(300)) <= 2
+    assert all(fires(-0.35) for _ in range(20))
 
 
 def test_one_sentence_names_a_few_and_counts_the_rest() -> None:
     said = all_of("r", "s", "labels", 9, [f"q{i}" for i in range(5)])
-    assert said.passed is False and said.says == "5 of 9 labels are not: q0; q1; q2 and 2 more"
+    assert said.passed is False and said.message == "5 of 9 labels are not: q0; q1; q2 and 2 more"
     assert all_of("r", "s", "labels", 0, []).passed is None
 
 
@@ -211,14 +193,14 @@ def test_a_bad_reference_is_one_sentence(tmp_path: Path) -> None:
             read_reference(tmp_path / "bad.json")
 
 
-def test_the_committed_reference_is_of_the_shipped_smoke_preset() -> None:
+def test_the_shipped_reference_is_of_the_shipped_smoke_preset() -> None:
     from vzero.presets import load_preset
 
-    found = read_reference(Path(__file__).parents[2] / "results" / "smoke" / "reference.json")
-    run = SimpleNamespace(preset=load_preset("smoke"))
-    assert reference._other_preset(run, found) is None
-    assert (
-        reference._other_preset(SimpleNamespace(preset=load_preset("smoke", ["images.count=5"])), found)
-        == "images.count"
-    )
-    assert json.dumps(found).count("votes that are right") == 2
+    found = read_reference(SMOKE)
+
+    def others(*settings: str) -> list[str]:
+        preset = load_preset("smoke", list(settings)).model_dump(mode="json")
+        return reference.other_settings(preset, found.preset)
+
+    assert others() == [] and others("images.count=5") == ["images.count"]
+    assert sum("votes that are right" in key for key in found.samples) == 2

@@ -19,6 +19,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from harness.check.run import SMOKE
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "requirements" / "cpu.txt").read_text(encoding="utf-8")
@@ -194,7 +196,8 @@ def test_the_wheel_holds_all_code_and_data(wheel: list[str]) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     ]
     assert sorted(set(tree) - set(wheel)) == []
-    assert "vzero/presets/pocket.toml" in wheel
+    assert {"vzero/presets/pocket.toml", "harness/analysis/results.schema.json"} <= set(wheel)
+    assert SMOKE.relative_to(ROOT).as_posix() in wheel, "`check` has its reference wherever it is installed"
     assert any(
         name.startswith("vzero/pocket/checkpoint/") and name.endswith(".safetensors") for name in wheel
     )
