@@ -1,6 +1,6 @@
 """Did training still do what it says? Rules over a finished run's artefacts; any one broken fails the run.
 
-formulas    the method's formulas, written here a second time and from the paper: `vzero` cannot vouch for itself
+formulas    the method's formulas, written a second time and from the paper: `vzero` cannot vouch for itself
 exact       recorded rollouts, votes, labels and filter decisions against those formulas
 learning    the weights moved, the loss is the objective, the KL term is in it and bounded
 protocol    parse rates, truncation, whole suites, provenance

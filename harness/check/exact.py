@@ -87,8 +87,8 @@ def advantages(name: str, rows: Sequence[Row]) -> Finding:
         members = list(group)
         expected = formulas.advantages([one["reward"] for one in members])
         wrong += [
-            f"generation {generation}, {prompt}, completion {row['index']}: {row['advantage']:+.3f} instead of "
-            f"{value:+.3f}"
+            f"generation {generation}, {prompt}, completion {row['index']}: {row['advantage']:+.3f} instead "
+            f"of {value:+.3f}"
             for row, value in zip(members, expected, strict=True)
             if abs(row["advantage"] - value) > CLOSE * max(1.0, abs(value))
         ]

@@ -122,7 +122,7 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     path = folder / "stages" / SOLVER / "rollouts.jsonl"
     rows = artefacts.read_jsonl(path)
     artefacts.write_jsonl(path, [{**rows[0], "reward": 1.0 - rows[0]["reward"]}, *rows[1:]])
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app()"
     words = [sys.executable, "-c", program, "check", str(folder), "--no-reference", "--json"]
     unsealed = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert unsealed.returncode == 2 and "is not the file that was sealed" in unsealed.stderr
@@ -178,11 +178,9 @@ def test_a_dropped_kl_is_caught(
 def test_a_vote_in_place_of_the_label_is_caught(
     broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label = solver._label
+    count = voting.tally
     monkeypatch.setattr(
-        solver,
-        "_label",
-        lambda question, votes, *rest: {**label(question, votes, *rest), "answer": votes[-1]},
+        solver.defects, "counter", lambda on: lambda votes: replace(count(votes), answer=votes[-1])
     )
     assert "labels are not" in broken(LABEL)["labels-are-majorities"]
 
