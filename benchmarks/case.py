@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.perf.flops import shape_of
 from harness.perf.profile.counts import Counts, Scope, counting
+from vzero.rollout.protocol import Rollout
 
 
 class Unfit(Exception):
@@ -47,6 +48,11 @@ def count(case: Case, side: Callable[[], float]) -> tuple[float, Counts]:
     with counting([(model, shape_of(model)) for model in case.models], scope) as tally:
         work = side()
     return work, tally["side"]
+
+
+def drawn_tokens(rollouts: Iterable[Rollout]) -> int:
+    """Of all completions."""
+    return sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
 
 
 def padding_factor(counts: Counts) -> float | None:

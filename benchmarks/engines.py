@@ -32,6 +32,7 @@ import torch
 from scipy.stats import chi2_contingency
 
 from benchmarks import shapes, workload
+from benchmarks.case import drawn_tokens
 from vzero import voting
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.presets import load_preset
@@ -162,8 +163,7 @@ def timed(
         for name, engine in engines.items():
             start = time.perf_counter()
             rollouts = engine.generate(requests, votes)
-            tokens = sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
-            rates[name].append(tokens / (time.perf_counter() - start))
+            rates[name].append(drawn_tokens(rollouts) / (time.perf_counter() - start))
     return {name: {"median": statistics.median(values), "all": values} for name, values in rates.items()}
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    SuppressTokensLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from benchmarks.case import Case, Unfit
+from benchmarks.case import Case, Unfit, drawn_tokens
 from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, subject
 from benchmarks.workload import ENGINE_BATCH, engine, group_requests, mixed_requests, requests
 from harness.perf.profile.stock import generate_separately
 from vzero.config import SamplingConfig
 from vzero.presets import load_preset
-from vzero.rollout.protocol import Request, Rollout
+from vzero.rollout.protocol import Request
 from vzero.rollout.sampling import adjust, draw, log_distribution, uniforms
 from vzero.rollout.transformers_engine import TransformersEngine
 
@@ -23,17 +30,15 @@ SLOTS = 32
 def votes(shape: Shape) -> Case:
     """Ten votes a question: one request with n = 10, against ten calls of `generate` for each question."""
     _small_enough(shape)
-    of, asked = subject(shape), requests(4 if shape == POCKET else 1)
-    sampling = _votes(shape)
-    ours = engine(of)
+    of, asked, sampling = subject(shape), requests(4 if shape == POCKET else 1), _votes(shape)
+    one = sampling.model_copy(update={"n": 1})
 
     def stock() -> float:
-        one = sampling.model_copy(update={"n": 1})
         calls = [(request, index) for request in asked for index in range(sampling.n)]
-        return sum(_tokens(_generate(of, [request], one, ours, index)) for request, index in calls)
+        return sum(_generate(of, [request], one, index) for request, index in calls)
 
     return Case(
-        lambda: _tokens(ours.generate(asked, sampling)),
+        lambda: _ours(of, asked, sampling),
         stock,
         f"one request a question, n = {sampling.n}",
         f"{sampling.n} generate calls a question",
@@ -47,21 +52,15 @@ def batched_votes(shape: Shape) -> Case:
     """Ten votes a question, the stock side decoding all of them in one batch: what sharing pictures and
     prompts alone is worth."""
     _small_enough(shape)
-    of, asked = subject(shape), group_requests(16 if shape == POCKET else 2)
-    sampling = _votes(shape)
-    ours = engine(of)
+    of, asked, sampling = subject(shape), group_requests(16 if shape == POCKET else 2), _votes(shape)
+    sizes = {"votes": sampling.n, "max_new_tokens": sampling.max_new_tokens}
     return Case(
-        lambda: _tokens(ours.generate(asked, sampling)),
-        lambda: _tokens(_generate(of, asked, sampling, ours, 0)),
+        lambda: _ours(of, asked, sampling),
+        lambda: _generate(of, asked, sampling),
         f"one request a question, n = {sampling.n}",
         f"one generate call, {sampling.n} copies of each prompt",
         "completion token",
-        {
-            "questions": len(asked),
-            "pictures": 1,
-            "votes": sampling.n,
-            "max_new_tokens": sampling.max_new_tokens,
-        },
+        {"questions": len(asked), "pictures": 1, **sizes},
         [of.model],
     )
 
@@ -69,13 +68,12 @@ def batched_votes(shape: Shape) -> Case:
 def prompt_reuse(shape: Shape) -> Case:
     """A group's questions about one picture up to the first token of each vote: pictures encoded and prompts
     read."""
-    of, asked = subject(shape), group_requests({POCKET: 16}.get(shape, 2))
+    of, asked = subject(shape), group_requests(16 if shape == POCKET else 2)
     n = 10 if shape == POCKET else 5
     sampling = SamplingConfig(n=n, max_new_tokens=1)
-    ours = engine(of)
     return Case(
-        lambda: _tokens(ours.generate(asked, sampling)),
-        lambda: _tokens(_generate(of, asked, sampling, ours, 0)),
+        lambda: _ours(of, asked, sampling),
+        lambda: _generate(of, asked, sampling),
         "each picture and prompt once",
         f"generate: each prompt {n} times, each picture {len(asked) * n} times",
         "completion token",
@@ -90,10 +88,9 @@ def decode(shape: Shape) -> Case:
     _small_enough(shape)
     of, asked = subject(shape), requests(64 if shape == POCKET else 8)
     sampling = SamplingConfig(n=1, max_new_tokens=40 if shape == POCKET else 8)
-    ours = engine(of)
     return Case(
-        lambda: _tokens(ours.generate(asked, sampling)),
-        lambda: _tokens(_generate(of, asked, sampling, ours, 0)),
+        lambda: _ours(of, asked, sampling),
+        lambda: _generate(of, asked, sampling),
         "our decoding loop: finished rows leave, the cache grows in place",
         "generate, the same batch",
         "completion token",
@@ -108,19 +105,16 @@ def slots(shape: Shape) -> Case:
 
     Both sides are our engine and draw the same tokens, since a draw depends on its request alone.
     """
-    of = subject(shape)
-    asked = mixed_requests(2 * SLOTS)
+    of, asked = subject(shape), mixed_requests(2 * SLOTS)
     sampling = SamplingConfig(n=1, temperature=2.0, max_new_tokens=96)  # so hot that some ramble on
     few = TransformersEngine(of.model, of.processor, SLOTS)
 
     def stock() -> float:
-        return sum(
-            _tokens(few.generate(asked[start : start + SLOTS], sampling))
-            for start in range(0, len(asked), SLOTS)
-        )
+        calls = (asked[start : start + SLOTS] for start in range(0, len(asked), SLOTS))
+        return sum(drawn_tokens(few.generate(call, sampling)) for call in calls)
 
     return Case(
-        lambda: _tokens(few.generate(asked, sampling)),
+        lambda: drawn_tokens(few.generate(asked, sampling)),
         stock,
         f"one call, {SLOTS} slots refilled as completions end",
         f"the same engine, {SLOTS} requests a call: each batch waits for its longest",
@@ -137,20 +131,26 @@ def draw_step(shape: Shape, filters: str) -> Case:
         filters: "none" (rollouts), "top-k 40" (votes in the reward) or "top-p 0.9" (votes for labels), as the
             presets have them.
     """
-    rows, vocabulary = (1280, shape.vocabulary) if shape == POCKET else (16, shape.vocabulary)
-    known = {"none": {}, "top-k 40": {"top_k": 40}, "top-p 0.9": {"top_p": 0.9}}
-    sampling = SamplingConfig(max_new_tokens=1, **known[filters])
-    generator = torch.Generator().manual_seed(SEED)
-    logits = (3 * torch.randn(rows, vocabulary, generator=generator)).to(device())
-    forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=device())
+    rows, vocabulary, place = 1280 if shape == POCKET else 16, shape.vocabulary, device()
+    top_k, top_p = 40 if filters == "top-k 40" else 0, 0.9 if filters == "top-p 0.9" else 1.0
+    sampling = SamplingConfig(max_new_tokens=1, top_k=top_k, top_p=top_p)
+    logits = (3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(SEED))).to(place)
+    forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=place)
     forbidden[:8] = True
-    numbers = torch.from_numpy(np.concatenate([uniforms(SEED, i, 1) for i in range(rows)])).to(device())
-    processors = _processors(sampling, forbidden)
+    numbers = torch.from_numpy(np.concatenate([uniforms(SEED, i, 1) for i in range(rows)])).to(place)
+    processors = LogitsProcessorList([SuppressTokensLogitsProcessor(list(range(8)), device=place)])
+    if top_k:
+        processors.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        processors.append(TopPLogitsWarper(top_p))
 
     def theirs() -> torch.Tensor:
-        return torch.softmax(
-            processors(torch.zeros(rows, 1, dtype=torch.int64, device=device()), logits.float()), dim=-1
-        )
+        before: Any = torch.zeros(rows, 1, dtype=torch.int64, device=place)
+        return torch.softmax(processors(before, logits.float()), dim=-1)
+
+    def apart() -> float:
+        ours = log_distribution(adjust(logits, sampling, forbidden, None), sampling).exp()
+        return float((ours - theirs()).abs().max())
 
     def stock() -> float:
         torch.multinomial(theirs(), num_samples=1).squeeze(1)
@@ -167,28 +167,8 @@ def draw_step(shape: Shape, filters: str) -> Case:
         "the logits processors of generate, softmax, multinomial",
         "token",
         {"rows": rows, "vocabulary": vocabulary, "filters": filters},
-        difference=lambda: float(
-            (log_distribution(adjust(logits, sampling, forbidden, None), sampling).exp() - theirs())
-            .abs()
-            .max()
-        ),
+        difference=apart,
     )
-
-
-def _processors(sampling: SamplingConfig, forbidden: torch.Tensor) -> object:
-    from transformers.generation.logits_process import (
-        LogitsProcessorList,
-        SuppressTokensLogitsProcessor,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    found = [SuppressTokensLogitsProcessor(forbidden.nonzero()[:, 0].tolist(), device=device())]
-    if sampling.top_k:
-        found.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        found.append(TopPLogitsWarper(sampling.top_p))
-    return LogitsProcessorList(found)
 
 
 def _votes(shape: Shape) -> SamplingConfig:
@@ -202,13 +182,12 @@ def _small_enough(shape: Shape) -> None:
         raise Unfit("needs a GPU: every decoded token reads the whole layer")
 
 
-def _generate(
-    of: Subject, asked: Sequence[Request], sampling: SamplingConfig, ours: object, index: int
-) -> list[Rollout]:
-    return generate_separately(
-        of.model, of.processor, asked, sampling, ENGINE_BATCH, sorted(ours.forbidden), SEED + index
+def _ours(of: Subject, asked: Sequence[Request], sampling: SamplingConfig) -> float:
+    return drawn_tokens(engine(of).generate(asked, sampling))
+
+
+def _generate(of: Subject, asked: Sequence[Request], sampling: SamplingConfig, index: int = 0) -> float:
+    forbidden = sorted(engine(of).forbidden)
+    return drawn_tokens(
+        generate_separately(of.model, of.processor, asked, sampling, ENGINE_BATCH, forbidden, SEED + index)
     )
-
-
-def _tokens(rollouts: Sequence[Rollout]) -> float:
-    return sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)

@@ -62,7 +62,7 @@ def size_of(model: str) -> ModelSize:
     Raises:
         InputError: its config is neither shipped nor on disk, or is not one of a vision-language model.
     """
-    shipped = next((one for one in _shipped() if one["model"].lower() == model.lower()), None)
+    shipped = {name.lower(): tree for name, tree in _shipped().items()}.get(model.lower())
     if shipped is not None:
         return _build(shipped["config"], shipped["image_size"], model)
     from vzero.runtime.checkpoints import POCKET
@@ -72,15 +72,21 @@ def size_of(model: str) -> ModelSize:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _build(config, _image_size(folder), model)
     except (OSError, ValueError):
-        known = ", ".join(sorted(one["model"] for one in _shipped()))
+        known = ", ".join(sorted(_shipped()))
         raise InputError(
             f"The config of {model!r} is not known; give the model's folder, or one of: pocket, {known}."
         ) from None
 
 
-def _shipped() -> list[dict[str, Any]]:
+def published(model: str) -> dict[str, Any]:
+    """The shipped config of a model."""
+    return _shipped()[model]["config"]
+
+
+def _shipped() -> dict[str, dict[str, Any]]:
     folder = resources.files("harness.perf.plan") / "model_configs"
-    return [json.loads(entry.read_text(encoding="utf-8")) for entry in folder.iterdir()]
+    trees = [json.loads(entry.read_text(encoding="utf-8")) for entry in folder.iterdir()]
+    return {tree["model"]: tree for tree in trees}
 
 
 def _image_size(folder: Path) -> dict[str, int]:

@@ -30,11 +30,10 @@ from harness.perf.profile.training import Training
 from harness.perf.profile.workload import PictureQuestion, Recorded
 from vzero.arms.objectives import label_reward
 from vzero.config import Preset
-from vzero.grpo.data import Prompt, image_opener
+from vzero.grpo.data import Prompt
 from vzero.grpo.train import device_name
 from vzero.images.records import open_image
 from vzero.prompts import questioner_messages, solver_messages
-from vzero.questioner import VoteReward
 from vzero.rollout.engines import open_engine
 from vzero.rollout.protocol import Request
 from vzero.rollout.transformers_engine import TransformersEngine
@@ -183,16 +182,6 @@ class _Session:
     def _questioner(self, scope: Scope, asked: Sequence[PictureQuestion]) -> Training:
         preset, engine = self.preset, self._frozen()
         votes = Recorded(engine, scope, "votes")
-        reward = VoteReward(
-            engine=votes,
-            votes=preset.questioner.votes,
-            prompt_format=preset.prompt_format,
-            opener=image_opener(images_kept=2 * len(self.records)),
-            seed_of=lambda generation, key, index: derive(
-                preset.seed, "profile-vote", generation, key, index
-            ),
-            keep=(preset.solver.keep_low, preset.solver.keep_high),
-        )
         messages = questioner_messages(preset.prompt_format)
         return Training(
             role="questioner",
@@ -200,7 +189,7 @@ class _Session:
             engine=preset.engine,
             checkpoint=self.checkpoint,
             prompts=[Prompt(one.image_id, messages, one) for one in self.records],
-            reward=reward,
+            reward=workload.vote_reward(preset, votes, len(self.records)),
             seed=preset.seed,
             folder=self.folder / "questioner",
             scope=scope,

@@ -11,12 +11,14 @@ from harness.perf.profile.clock import now
 from harness.perf.profile.counts import Scope
 from vzero.config import GrpoSettings, Preset, SamplingConfig
 from vzero.errors import InputError
+from vzero.grpo.data import image_opener
 from vzero.images import stage
 from vzero.images.records import ImageRecord, load_records
 from vzero.parsing import Question
-from vzero.questioner import read_question
+from vzero.questioner import VoteReward, read_question
 from vzero.rollout.protocol import Engine, Request, Rollout
 from vzero.runtime.progress import Progress
+from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
 
@@ -66,6 +68,22 @@ def questions(
             read = read_question(completion.text, completion.finish_reason, prompt_format)
             found.append(PictureQuestion(read or plain, record, read is not None))
     return found
+
+
+def vote_reward(preset: Preset, engine: Engine, pictures: int) -> VoteReward:
+    """The Questioner's reward, as its stage has it; `pictures` of a generation batch."""
+
+    def seed_of(generation: int, key: str, index: int) -> int:
+        return derive(preset.seed, "profile-vote", generation, key, index)
+
+    return VoteReward(
+        engine=engine,
+        votes=preset.questioner.votes,
+        prompt_format=preset.prompt_format,
+        opener=image_opener(images_kept=2 * pictures),
+        seed_of=seed_of,
+        keep=(preset.solver.keep_low, preset.solver.keep_high),
+    )
 
 
 @dataclass
