@@ -171,8 +171,8 @@ class _StockReward:
         )
         self.drawn += drawn_tokens(found)
         for (i, question), rollout in zip(valid, found, strict=True):
-            ids = [one.token_ids for one in rollout.completions]
-            texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+            drawn = [one.token_ids for one in rollout.completions]
+            texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
             rewards[i] = dual_track([parse_answer(text) for text in texts], question.intuitive)
         return rewards
 
