@@ -37,8 +37,8 @@ Drawn = tuple[Prompt, int, Question | None]  # a completion: its prompt, its pla
 
 
 def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
-    """The question in one completion; None (invalid) when it was truncated, does not parse or would break the
-    Solver's prompt."""
+    """The question in one completion; None (invalid) if truncated, unparsed or breaking the Solver's
+    prompt."""
     question = parse_question(text) if finish_reason == "stop" else None
     return None if question is None or has_control_tokens(question.text, prompt_format) else question
 
@@ -74,25 +74,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         spec=RewardSpec(reward_of(preset.questioner), preset.questioner.votes_see == "image", intuition),
         sharding=GroupSharding(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
     )
-    return train(
-        Job(
-            "questioner",
-            iteration,
-            preset.seed,
-            settings,
-            preset.engine,
-            ctx.inputs["questioner"],
-            prompts,
-            reward,
-            ctx.folder,
-            ctx.work,
-            ctx.progress,
-            ahead=reward.begin,
-            strategy=preset.launch.strategy,
-            lora=preset.lora,
-            rollouts=preset.rollouts,
-        )
-    )
+    return train(Job.of_stage(ctx, "questioner", prompts, reward, ahead=reward.begin))
 
 
 @dataclass(frozen=True)

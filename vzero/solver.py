@@ -22,14 +22,8 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     preset, config = ctx.preset, ctx.preset.solver
     written = artefacts.read_jsonl(ctx.inputs["questions"] / "questions.jsonl")
     questions = [row for row in written if row["valid"]]
-    polls = [
-        Poll(
-            row["text"],
-            row["image_id"],
-            derive(preset.seed, "label", ctx.stage.iteration, row["question_id"]),
-        )
-        for row in questions
-    ]
+    seeds = (derive(preset.seed, "label", ctx.stage.iteration, row["question_id"]) for row in questions)
+    polls = [Poll(row["text"], row["image_id"], seed) for row, seed in zip(questions, seeds, strict=True)]
     replies = solver_votes(ctx, polls, "votes.jsonl")
     read, count = defects.reader(preset.defects), defects.counter(preset.defects)
     labels, votes = [], []
@@ -81,35 +75,13 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         return sft.run_training(ctx)
     records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
     kept = [row for row in artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
-    prompts = [
-        Prompt(
-            row["question_id"],
-            solver_messages(preset.prompt_format, row["text"]),
-            records[row["image_id"]],
-            row["answer"],
-        )
-        for row in kept
-    ]
+    prompts = []
+    for row in kept:
+        messages = solver_messages(preset.prompt_format, row["text"])
+        prompts.append(Prompt(row["question_id"], messages, records[row["image_id"]], row["answer"]))
     if config.reward_source is None:
         reward = reward_of(config.objective, preset.seed, ctx.stage.iteration)
     else:
         votes = {row["question_id"]: row.get("votes", ()) for row in kept}
         reward = solver_reward(config.reward_source, votes)
-    return train(
-        Job(
-            "solver",
-            ctx.stage.iteration,
-            preset.seed,
-            config.grpo,
-            preset.engine,
-            ctx.inputs["solver"],
-            prompts,
-            reward,
-            ctx.folder,
-            ctx.work,
-            ctx.progress,
-            strategy=preset.launch.strategy,
-            lora=preset.lora,
-            rollouts=preset.rollouts,
-        )
-    )
+    return train(Job.of_stage(ctx, "solver", prompts, reward))

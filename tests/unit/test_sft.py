@@ -175,7 +175,7 @@ def test_a_killed_fine_tuning_ends_where_an_undisturbed_one_does(
     with pytest.raises(KeyboardInterrupt):
         sft.run_training(killed)
     monkeypatch.undo()
-    torn = killed.work / "sft" / "step-9" / "checkpoint"  # as a kill while saving leaves it: no state.json
+    torn = killed.work / ".sft.99.tmp" / "checkpoint"  # as a kill while saving leaves it
     torn.mkdir(parents=True)
     sft.run_training(killed)
     assert artefacts.read_jsonl(killed.folder / "metrics.jsonl") == rows

@@ -11,7 +11,6 @@ self-training or rejection fine-tuning on the majority (LMSI, arXiv 2210.11610).
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vzero.errors import VZeroError
 from vzero.grpo import adapters
@@ -34,7 +34,7 @@ from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+STEP, OPTIMIZER = "step.json", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,10 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     )
     batches = plan_batches(settings, len(given))
     order = training_order(len(given), batches, derive(preset.seed, "solver", ctx.stage.iteration, "order"))
-    resumed = _last_saved(ctx.work / "sft")
-    state = _prepare(ctx, resumed[0] if resumed else None)
-    _train(ctx, state, [given[index] for index in order], batches, resumed[1] if resumed else 0)
+    saved = ctx.work / "sft"
+    start = artefacts.read_json(saved / STEP)["step"] if saved.exists() else 0
+    state = _prepare(ctx, saved if start else None)
+    _train(ctx, state, [given[index] for index in order], batches, start)
     with full_disk_as_oserror(ctx.folder):
         model = state.model if preset.lora is None else adapters.merged(state.model, ctx.inputs["solver"])
         checkpoints.save(model, state.processor, ctx.folder / "checkpoint")
@@ -229,31 +230,21 @@ def _tokens(processor: Any, reply: str) -> list[int]:
     return [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def _right_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _right_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(ids, mask), both (rows, longest row) int64."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    return ids, mask
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
+    mask = pad_sequence([torch.ones(len(row), dtype=torch.int64) for row in rows], batch_first=True)
+    return ids.to(device), mask.to(device)
 
 
 def _save(folder: Path, step: int, state: TrainState) -> None:
-    """A point to resume from; the older one is removed once this one is complete."""
-    place = folder / f"step-{step}"
+    """A point to resume from, in place of the older one."""
     moments = state.optimizer.state_dict()["state"]
     flat = {f"{i}.{name}": value for i, values in moments.items() for name, value in values.items()}
-    with full_disk_as_oserror(folder):
-        checkpoints.save(state.model, state.processor, place / "checkpoint")
-        save_file(flat, place / OPTIMIZER)
-    artefacts.write_json(place / STATE, {"step": step})
-    for other in folder.glob("step-*"):
-        if other != place:
-            shutil.rmtree(other)
-
-
-def _last_saved(folder: Path) -> tuple[Path, int] | None:
-    saved = [(path.parent, artefacts.read_json(path)["step"]) for path in folder.glob(f"step-*/{STATE}")]
-    return max(saved, key=lambda one: one[1], default=None)
+    with full_disk_as_oserror(folder), artefacts.atomic_folder(folder) as staging:
+        checkpoints.save(state.model, state.processor, staging / "checkpoint")
+        save_file(flat, staging / OPTIMIZER)
+        artefacts.write_json(staging / STEP, {"step": step})
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +31,7 @@ from vzero.rollout.vllm_policy import VllmPolicy, open_policy
 from vzero.runtime import checkpoints, processes
 from vzero.runtime.progress import Progress
 from vzero.runtime.seeding import derive
+from vzero.runtime.stage import StageContext
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,35 @@ class Job:
     strategy: str = "ddp"
     lora: LoraConfig | None = None
     rollouts: RolloutsConfig = field(default_factory=RolloutsConfig)
+
+    @classmethod
+    def of_stage(
+        cls,
+        ctx: StageContext,
+        role: Literal["questioner", "solver"],
+        prompts: Sequence[Prompt],
+        reward: Reward,
+        ahead: Ahead | None = None,
+    ) -> Job:
+        """The training of a role that a stage's preset asks for."""
+        preset = ctx.preset
+        return cls(
+            role,
+            ctx.stage.iteration,
+            preset.seed,
+            getattr(preset, role).grpo,
+            preset.engine,
+            ctx.inputs[role],
+            prompts,
+            reward,
+            ctx.folder,
+            ctx.work,
+            ctx.progress,
+            ahead,
+            preset.launch.strategy,
+            preset.lora,
+            preset.rollouts,
+        )
 
     def seed_for(self, *parts: str | int) -> int:
         """A seed of this training and one purpose."""

@@ -1,0 +1,34 @@
+"""The line that set-up puts into every Python of an environment, with and without the package it names."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def hook() -> str:
+    spec = importlib.util.spec_from_file_location("setup_env", ROOT / "tools" / "setup_env.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for themselves
+    spec.loader.exec_module(module)
+    return module.HOOK
+
+
+@pytest.mark.parametrize(("package", "said"), [(None, ""), ("print('hooked')", "hooked\n")])
+def test_a_python_starts_in_silence_where_the_package_is_gone(
+    tmp_path: Path, package: str | None, said: str
+) -> None:
+    """Run as `site` runs the .pth files of an environment's folder of packages."""
+    (tmp_path / "vzero_compat.pth").write_text(hook(), encoding="utf-8")
+    if package is not None:
+        (tmp_path / "vzero.py").write_text(package, encoding="utf-8")
+    start = f"import site; site.addsitedir({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (said, "")
