@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vzero.arms import own_reward
 from vzero.arms.arm import Arm
@@ -26,7 +26,7 @@ from vzero.errors import InputError
 from vzero.presets import flatten, read_toml
 
 SUFFIXES = (".py", ".toml")
-CATEGORY = "own"
+CATEGORY: Literal["own"] = "own"
 KEYS = ("summary", "step_matched", "reward", "changes")
 RENAMED = {"says": "summary", "matched": "step_matched"}
 MAX_BYTES = 1 << 20  # of a file; it is written into every run
@@ -89,7 +89,7 @@ def _reward_changes(path: Path, text: str) -> dict[str, Any]:
         found = own_reward.defined(text)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    changes = {}
+    changes: dict[str, Any] = {}
     if own_reward.QUESTIONER in found:
         changes |= {"questioner.reward": OWN, "questioner.reward_source": text}
     if own_reward.SOLVER in found:

@@ -194,7 +194,7 @@ def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch
         inputs = _prompts(processor, [example for example, _ in pairs[part]], model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=cuda):
             loss = _negative_log_likelihood(model, inputs, ids, mask) / count
-        loss.backward()
+        torch.autograd.backward(loss)
         total += float(loss.detach())
     return total
 

@@ -110,7 +110,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
         return _holds_bytes(kind.value_type)
     if types.is_struct(kind):
         return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return types.is_binary(kind) or types.is_large_binary(kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _located(config: ImagesConfig) -> list[Path]:

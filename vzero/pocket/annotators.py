@@ -23,7 +23,7 @@ from vzero.pocket.families import (
     ask,
     option_text,
 )
-from vzero.pocket.world import MAX_BAR, SHAPES, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
+from vzero.pocket.world import MAX_BAR, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
 
 T = TypeVar("T")
 CAREFUL = ("look", "row", "check")
@@ -87,8 +87,9 @@ def perceive(rng: random.Random, style: str, scene: Scene, mix: AnnotatorMix) ->
             shift = _HEIGHT_SHIFT[style].get(thing.height, 0) if blind else 0
             seen[i] = Bar(thing.color, min(MAX_BAR, max(1, thing.height + (shift or slipped))))
         elif isinstance(thing, Shape) and blind:
-            swapped = Shape(_COLOR_SWAP[style].get(thing.color, thing.color), thing.form)
-            seen[i] = None if thing.form == _OVERLOOKED[style] and i >= 3 else swapped
+            overlooked = thing.form == _OVERLOOKED[style] and i >= 3
+            color = _COLOR_SWAP[style].get(thing.color, thing.color)
+            seen[i] = None if overlooked else Shape(color, thing.form)
     return tuple(seen)
 
 
@@ -115,25 +116,13 @@ def _two(style: str, names: tuple[str, ...], values: list[int], sign: str) -> li
     return [one, str(x), sign, other, str(y), "=", str(x + y if sign == "+" else abs(x - y))]
 
 
-def _count_steps(style: str, scene: Scene, wanted: str) -> list[str]:
-    words, seen = [], 0
-    for _, shape in _ordered(style, shapes(scene)):
-        word = shape.form if wanted in SHAPES else shape.color
-        words.append(word)
-        if word == wanted:
-            seen += 1
-            words.append(str(seen))
-    return words
-
-
-def _above_steps(style: str, scene: Scene, limit: int) -> list[str]:
-    words, seen = [], 0
-    for _, value in _ordered(style, digits(scene)):
-        words.append(str(value))
-        if value > limit:
-            seen += 1
-            words += ["yes", str(seen)]
-    return words
+def _tally_steps(words: list[str], counted: list[bool], mark: list[str]) -> list[str]:
+    """Each word, and behind a counted one `mark` and the count so far."""
+    steps, count = [], 0
+    for word, counts in zip(words, counted, strict=True):
+        count += counts
+        steps += [word, *mark, str(count)] if counts else [word]
+    return steps
 
 
 def _bar_steps(style: str, family: Family, arguments: tuple[str, ...], scene: Scene) -> list[str]:
@@ -159,9 +148,12 @@ def reason(style: str, asked: PocketQuestion, scene: Scene) -> list[str]:
     if name == "digit_at":
         return [arguments[0], str(dict(digits(scene))[CELLS.index(arguments[0])])]
     if name in ("count_color", "count_shape"):
-        return _count_steps(style, scene, arguments[0])
+        here = [shape for _, shape in _ordered(style, shapes(scene))]
+        words = [shape.form if name == "count_shape" else shape.color for shape in here]
+        return _tally_steps(words, [word == arguments[0] for word in words], [])
     if name == "above":
-        return _above_steps(style, scene, int(arguments[0]))
+        values = [value for _, value in _ordered(style, digits(scene))]
+        return _tally_steps([*map(str, values)], [value > int(arguments[0]) for value in values], ["yes"])
     if name == "odd":
         return [shape.form for _, shape in shapes(scene)]
     if name == "largest":
@@ -169,8 +161,8 @@ def reason(style: str, asked: PocketQuestion, scene: Scene) -> list[str]:
     if name == "sum":
         return _running_sum([value for _, value in _ordered(style, digits(scene))])
     if name in ("cell_sum", "cell_gap"):
-        here = dict(digits(scene))
-        values = [here[CELLS.index(cell)] for cell in arguments]
+        at = dict(digits(scene))
+        values = [at[CELLS.index(cell)] for cell in arguments]
         return _two(style, arguments, values, "+" if name == "cell_sum" else "-")
     if name == "next_digit":
         *_, before, last = (value for _, value in digits(scene))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as processes_
+from torch import multiprocessing
 
 from vzero.errors import InputError
 from vzero.pocket.model import build_processor
@@ -23,9 +23,8 @@ NEEDED = 32 * 2**20  # bytes: a checkpoint and its staging copy
 
 def scaled(scale: float) -> Schedule:
     """The shipped schedule with every phase `scale` times as long, at least one step each."""
-    return Schedule(
-        *(max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture))
-    )
+    phases = (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)
+    return Schedule(*(max(1, round(steps * scale)) for steps in phases))
 
 
 def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> None:
@@ -41,14 +40,14 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> No
         InputError: `out` holds files already or cannot be written; found before the training, not after.
     """
     _claim(out)
-    schedule = scaled(scale)
     if processes == 1:
-        _work(0, 1, 0, schedule, seed, out)
-    else:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        processes_.spawn(_work, (processes, port, schedule, seed, out), nprocs=processes)
+        _work(0, 1, 0, scaled(scale), seed, out)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    work = (processes, port, scaled(scale), seed, out)
+    multiprocessing.spawn(_work, work, processes)  # type: ignore[no-untyped-call] # torch gives it no types
 
 
 def _claim(out: Path) -> None:
@@ -71,22 +70,13 @@ def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, o
     torch.set_num_threads(1)
     if processes > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        dist.init_process_group(
-            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes
-        )
+        meeting = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
     if rank == 0:
         save(learner.model.eval(), build_processor(), out)
-        artefacts.write_json(
-            out / "build.json",
-            {
-                "seed": seed,
-                "processes": processes,
-                "seeing": schedule.seeing,
-                "clean": schedule.clean,
-                "mixture": schedule.mixture,
-                "provenance": artefacts.provenance(),
-            },
-        )
+        phases = {name: getattr(schedule, name) for name in ("seeing", "clean", "mixture")}
+        made = {"seed": seed, "processes": processes, **phases, "provenance": artefacts.provenance()}
+        artefacts.write_json(out / "build.json", made)
     if processes > 1:
         dist.destroy_process_group()

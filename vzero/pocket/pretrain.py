@@ -7,8 +7,8 @@ Training on the noisy mixture alone stays at chance, so there is a curriculum of
    options up (value <-> letter), which is the circuit everything else waits for;
 3. *mixture*: the imperfect annotators the base is meant to have learned.
 
-Several processes train data-parallel with one thread each (faster on CPU than one process with several
-threads); gradients are averaged, so the result depends on the seed and on the number of processes.
+Several processes train data-parallel with one thread each, which is faster on a CPU than several threads; the
+result depends on the seed and on their number.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _IMAGE_START = 2  # role, vision start, then the image
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long each phase lasts (optimizer steps) and how large a step's batch is in each process."""
+    """Optimizer steps of each phase, and each process's part of a step's batch."""
 
     seeing: int
     clean: int
@@ -76,7 +76,6 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """All steps."""
         return self.seeing + self.clean + self.mixture
 
     def phase(self, step: int) -> Literal["seeing", "clean", "mixture"]:
@@ -141,15 +140,13 @@ def position_ids(batch: int, length: int, with_image: bool) -> Tensor:
     return rows[:, None].expand(3, batch, length)
 
 
-def _thing_classes() -> dict[Thing | None, int]:
-    things: list[Thing | None] = [None, Digit(None)]
-    things += [Shape(color, form) for color in COLORS for form in SHAPES]
-    things += [Bar(color, height) for color in COLORS for height in range(1, MAX_BAR + 1)]
-    things += [Digit(value) for value in range(1, 10)]
-    return {thing: i for i, thing in enumerate(things)}
-
-
-_CLASSES = _thing_classes()
+_THINGS: tuple[Thing | None, ...] = (
+    *(None, Digit(None)),
+    *(Shape(color, form) for color in COLORS for form in SHAPES),
+    *(Bar(color, height) for color in COLORS for height in range(1, MAX_BAR + 1)),
+    *(Digit(value) for value in range(1, 10)),
+)
+_CLASSES = {thing: i for i, thing in enumerate(_THINGS)}
 
 
 def drill(rng: random.Random) -> tuple[list[int], list[int]]:
@@ -206,7 +203,7 @@ class Learner:
     def see(self, images: Pixels) -> Tensor:
         """Image features (batch, 9, width) of (batch, 42, 42, 3) uint8."""
         grid = torch.tensor([[1, 6, 6]]).expand(len(images), 3)
-        features = self.model.model.visual(patches(images), grid_thw=grid).pooler_output
+        features: Tensor = self.model.model.visual(patches(images), grid_thw=grid).pooler_output
         return features.view(len(images), IMAGE_TOKENS, -1)
 
     def logits(self, ids: Tensor, features: Tensor | None) -> Tensor:
@@ -216,11 +213,11 @@ class Learner:
         if features is not None:
             after = _IMAGE_START + IMAGE_TOKENS
             embedded = torch.cat([embedded[:, :_IMAGE_START], features, embedded[:, after:]], 1)
-        positions = position_ids(*ids.shape, features is not None)
-        hidden = self.model.model.language_model(
-            inputs_embeds=embedded, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        return self.model.lm_head(hidden)
+        positions = position_ids(ids.shape[0], ids.shape[1], features is not None)
+        language_model = self.model.model.language_model
+        output = language_model(inputs_embeds=embedded, position_ids=positions, use_cache=False)
+        logits: Tensor = self.model.lm_head(output.last_hidden_state)
+        return logits
 
     def cell_loss(self, features: Tensor, scenes: list[KindAndScene]) -> tuple[Tensor, float]:
         """Cross-entropy of what stands in each cell, and the accuracy over cells that hold something."""
@@ -256,16 +253,15 @@ class Learner:
 
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Over all processes, in one message."""
     if not dist.is_initialized():
         return
-    with_gradient = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([gradient.flatten() for gradient in with_gradient])
+    gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    start = 0
-    for parameter in parameters:
-        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).clone()
-        start += parameter.numel()
+    parts = (flat / dist.get_world_size()).split([one.numel() for one in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad = part.view_as(parameter).clone()
 
 
 def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], None] = print) -> Learner:
@@ -290,7 +286,7 @@ def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], Non
             exercise = learner.drill_loss([drill(rng) for _ in range(schedule.drills)])
         loss = text + 0.5 * exercise + (0.0 if phase == "mixture" else 0.5 * cells)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         _average_gradients(learner.parameters)
         nn.utils.clip_grad_norm_(learner.parameters, 1.0)
         optimizer.step()

@@ -1,5 +1,4 @@
-"""Held-out suites of the pocket world: `pocket_math`, `pocket_logic`, `pocket_vision`, balanced over their
-families."""
+"""Held-out suites of the pocket world: `pocket_math`, `pocket_logic`, `pocket_vision`, of equal families."""
 
 from __future__ import annotations
 
@@ -23,8 +22,7 @@ _SEED = 20260111  # of the suites themselves: the same questions in every run
 
 @dataclass(frozen=True)
 class Item:
-    """One held-out question: an id, its family, a 42 x 42 RGB image, the question with its options, the right
-    letter."""
+    """One held-out question with its options, a 42 x 42 RGB image, and the right letter."""
 
     item_id: str
     family: str

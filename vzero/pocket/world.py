@@ -165,7 +165,7 @@ def _sprite(thing: Thing) -> tuple[Floats, Floats]:
                 canvas.rectangle(_box(x, y, x + 2, y + 2), fill=255)
     ink = _INK if isinstance(thing, Digit) else _RGB[thing.color]
     small = picture.resize((CELL_PIXELS, CELL_PIXELS), Image.Resampling.BOX)
-    return np.asarray(small, np.float32) / 255, np.asarray(ink, np.float32)
+    return np.asarray(small, np.float32) / np.float32(255), np.asarray(ink, np.float32)
 
 
 def _draw_shape(canvas: ImageDraw.ImageDraw, form: str) -> None:
