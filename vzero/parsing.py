@@ -107,8 +107,7 @@ def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
 
 
 def closing_brace(text: str, start: int) -> int | None:
-    """Index of the brace that closes a group whose inside begins at `start`; a backslash takes the next
-    character out of the count."""
+    """Index of the brace that closes a group whose inside begins at `start`; escaped braces do not count."""
     depth, escaped = 1, False
     for index in range(start, len(text)):
         character = text[index]
@@ -139,8 +138,7 @@ def _first_block(text: str, tag: str) -> str | None:
 
 
 def _last_box(text: str) -> int | None:
-    """Where the inside of the last `\\boxed{` after the last `</think>` begins; spaces may precede its
-    brace."""
+    """Where the inside of the last `\\boxed{` after the last `</think>` begins."""
     begin, end = max(text.rfind("</think>"), 0), len(text)
     while (box := text.rfind(_BOX, begin, end)) >= 0:
         cursor = _skip_spaces(text, box + len(_BOX))
@@ -201,8 +199,8 @@ def _is_option_word(box: str, cursor: int) -> bool:
 
 
 def _skip_closers(box: str, cursor: int, dollars: int) -> tuple[int, int]:
-    """(past spaces, closing braces and up to `dollars` dollars; how many dollars are still open). The braces
-    of a box balance, so each closes one of the head's."""
+    """(past spaces, braces and dollars of the head, all of which balance; how many dollars are still
+    open)."""
     while cursor < len(box) and (
         box[cursor] == "}" or box[cursor].isspace() or (box[cursor] == "$" and dollars)
     ):
@@ -238,8 +236,7 @@ def _dashes_another(words: list[str], letters: str) -> bool:
 
 
 def _has_piped_token(text: str) -> bool:
-    """Whether some `<|name|>` stands in `text`, the name 1 to 64 characters but spaces, pipes, angle
-    brackets."""
+    """Whether some `<|name|>` stands in `text`: 1 to 64 characters but spaces, pipes and angle brackets."""
     start = text.find("<|")
     while start >= 0:
         end = text.find("|", start + 2, start + 3 + _LONGEST_CONTROL)

@@ -37,8 +37,7 @@ Drawn = tuple[Prompt, int, Question | None]  # a completion: its prompt, its pla
 
 
 def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
-    """The question in one completion; None (invalid) if truncated, unparsed or breaking the Solver's
-    prompt."""
+    """The question in one completion; None if truncated, unparsed or breaking the Solver's prompt."""
     question = parse_question(text) if finish_reason == "stop" else None
     return None if question is None or has_control_tokens(question.text, prompt_format) else question
 

@@ -120,8 +120,7 @@ def self_consistency(
 
 
 def pseudo_label(answer: str | None, label: str | None) -> float:
-    """The Solver's reward: 1.0 where its `answer` is the majority's `label`, else 0.0; None equals
-    nothing."""
+    """The Solver's reward: 1.0 where its `answer` is the `label`, else 0.0; None equals nothing."""
     return 1.0 if answer is not None and answer == label else 0.0
 
 

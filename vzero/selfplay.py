@@ -98,8 +98,7 @@ def training(preset: Preset) -> tuple[Stage, ...]:
 
 
 def _evaluation(preset: Preset, config: Tree) -> Tree:
-    """The probe's setting leaves the evaluations as they are; so does the place of benchmark data, whose
-    content is among the settings."""
+    """Without the probe's setting, and without the place of benchmark data, whose digest is a setting."""
     own = {key: value for key, value in config["evaluation"].items() if key not in ("prefill_words", "data")}
     return {**_common(preset, config), "evaluation": own}
 
@@ -117,8 +116,8 @@ def processes_of(preset: Preset, kind: StageKind) -> int:
 
 
 def _shared(preset: Preset, kind: StageKind) -> Tree:
-    """Among how many processes a training is split, and how: the same training to rounding, not to the bit
-    (sums come in another order, and a small batch leaves out what does not divide, see plan_batches)."""
+    """Among how many processes a training is split, and how; it changes the order of sums (see
+    plan_batches)."""
     count = processes_of(preset, kind)
     return {"launch": {"strategy": preset.launch.strategy, "processes": count}} if count > 1 else {}
 

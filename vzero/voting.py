@@ -40,6 +40,5 @@ def tally(votes: Sequence[str | None]) -> Tally:
 
 
 def keep(tally: Tally, low: float = 0.3, high: float = 0.8) -> bool:
-    """Whether the Solver trains on this question: a majority for A-D with low <= c <= high, both ends
-    kept."""
+    """Whether the Solver trains on this question: its majority is one of A-D and low <= c <= high."""
     return tally.answer in OPTIONS and low - _ROUNDING <= tally.confidence <= high + _ROUNDING

@@ -53,7 +53,6 @@ def chosen(text: str) -> tuple[Arm, ...]:
 
 
 def changes_of(arm: Arm, step_counts: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arm as changes to a preset; `step_counts`: questions that train the reference's Solver, by
-    iteration."""
+    """The arm as changes to a preset; `step_counts`: how many questions train the reference's Solver."""
     limits = {"step_matched": list(step_counts)} if arm.step_matched and step_counts is not None else {}
     return {"arm": arm.name, **arm.changes, **limits}

@@ -65,8 +65,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _check(label: dict[str, Any], votes: list[str | None] | None) -> dict[str, Any]:
-    """`answer` is the majority of the second votes, as an option of the question as it was first asked; a
-    question that was not asked again is not answerable."""
+    """`answer` is the majority of the second votes, as an option of the question as first asked."""
     found = voting.tally(votes or [])
     answer = None if found.answer is None else OPTIONS[(OPTIONS.index(found.answer) - 1) % len(OPTIONS)]
     return {

@@ -58,8 +58,7 @@ class QuestionerReward:
 def _against_intuition(
     formula: Callable[[Sequence[str | None], str], float],
 ) -> Callable[[ScoredQuestion], float]:
-    """`formula` of (votes, intuitive answer). Without an intuitive answer the branch of agreement, so that
-    silence is never paid more."""
+    """Without an intuitive answer the branch of agreement, so that silence is never paid more."""
     return lambda one: (
         rewards.uncertainty(one.votes) if one.intuitive is None else formula(one.votes, one.intuitive)
     )

@@ -83,8 +83,7 @@ class TrainState:
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:
-    """Train; writes `checkpoint/` and `metrics.jsonl`, resumable after a kill. Without any example the model
-    is saved unchanged."""
+    """Train, resumable after a kill; writes `checkpoint/` (unchanged without examples), `metrics.jsonl`."""
     preset, settings = ctx.preset, ctx.preset.solver.grpo
     given = examples(
         artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl"),

@@ -171,8 +171,7 @@ def reason(style: str, asked: PocketQuestion, scene: Scene) -> list[str]:
 
 
 def intuition(rng: random.Random, asked: PocketQuestion) -> str:
-    """An answer without thinking: right 95 times in 100 on easy families, 45 on hard ones, else any
-    option."""
+    """An answer without thinking: right 95 times in 100 on easy families, 45 on hard ones."""
     if rng.random() < (0.45 if asked.family.hard else 0.95):
         return asked.answer
     return rng.choice(asked.options)

@@ -261,8 +261,7 @@ def ask(rng: random.Random, family: Family, scene: Scene, attempts: int = 20) ->
 
 
 def ask_any(rng: random.Random, scene: Scene) -> PocketQuestion | None:
-    """A question about `scene`, each family that fits what it shows equally likely; None where none has an
-    answer."""
+    """A question about `scene` that has an answer, of any family that fits what it shows, or None."""
     shown = next(
         (kinds for thing, kinds in _SHOWN.items() if any(isinstance(one, thing) for one in scene)),
         frozenset(),

@@ -94,8 +94,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Example:
-    """One training sequence: prompt ids, completion ids (the only ones with a loss), its image in the
-    batch."""
+    """One training sequence: ids of prompt and completion (which alone has a loss), its image's number."""
 
     prompt: list[int]
     completion: list[int]
@@ -114,8 +113,7 @@ def prompt_ids(role: str, text: str) -> list[int]:
 
 
 def patches(images: Pixels) -> Tensor:
-    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, as the image processor does (2 x 2 merge
-    blocks)."""
+    """(batch, 42, 42, 3) uint8 -> (batch * 36, 294) float32, in the image processor's 2 x 2 merge blocks."""
     batch = images.shape[0]
     x = (torch.from_numpy(images).float() / 255 - 0.5) / 0.25
     # image, channel, block row, row, y, block column, column, x
@@ -125,8 +123,7 @@ def patches(images: Pixels) -> Tensor:
 
 
 def position_ids(batch: int, length: int, with_image: bool) -> Tensor:
-    """Multimodal rotary positions (3, batch, length): time, height, width; text goes on from the image's
-    side."""
+    """Multimodal rotary positions (3, batch, length): time, height, width."""
     plain = torch.arange(length)
     if not with_image:
         return plain.expand(3, batch, length)
@@ -150,8 +147,7 @@ _CLASSES = {thing: i for i, thing in enumerate(_THINGS)}
 
 
 def drill(rng: random.Random) -> tuple[list[int], list[int]]:
-    """A text-only exercise in looking options up both ways: (ids, labels with `_IGNORE` where none is
-    asked)."""
+    """A text-only exercise in looking options up both ways: (ids, labels or `_IGNORE`)."""
     draw = rng.random()
     pool = COLORS if draw < 0.25 else SHAPES if draw < 0.5 else CELLS if draw < 0.6 else NUMBERS[:20]
     options = rng.sample(pool, 4)
@@ -207,8 +203,7 @@ class Learner:
         return features.view(len(images), IMAGE_TOKENS, -1)
 
     def logits(self, ids: Tensor, features: Tensor | None) -> Tensor:
-        """Logits (batch, length, vocabulary) of right-padded ids; `features` (batch, 9, width) fill the
-        image."""
+        """Logits (batch, length, vocabulary) of right-padded ids with features (batch, 9, width)."""
         embedded = self.model.get_input_embeddings()(ids)
         if features is not None:
             after = _IMAGE_START + IMAGE_TOKENS
@@ -259,7 +254,7 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
     gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    parts = (flat / dist.get_world_size()).split([one.numel() for one in parameters])
+    parts = torch.split(flat / dist.get_world_size(), [one.numel() for one in parameters])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter).clone()
 

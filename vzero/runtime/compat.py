@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_kept_alive: list[object] = []
 
 
 def _declare_operators() -> None:
@@ -28,15 +27,12 @@ def _declare_operators() -> None:
     # Where the operators do load, declaring them again would fail.
     if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms" + _SIGNATURE)
-    library.define("qnms" + _SIGNATURE)
-    _kept_alive.append(library)
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", _SIGNATURE)
 
 
 class _TorchvisionFinder:
-    """Finds nothing: it declares the operators just before the first import of torchvision, then steps
-    aside."""
+    """Finds nothing: it declares the operators just before the first import of torchvision."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,5 +1,4 @@
-"""Models and data sets of the Hugging Face hub, fetched once and then found on disk. No code of theirs is
-run."""
+"""Models and data sets of the Hugging Face hub, fetched once and then found on disk."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """Appends rows ``{"time", "done", "total", "unit", "metrics"}`` to one file; `time` in seconds since
-    1970."""
+    """Appends rows of time (seconds since 1970), done, total, unit and metrics to one file."""
 
     path: Path
 

@@ -104,8 +104,8 @@ def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
 
 
 def _base_digest(folder: Path) -> str:
-    """The content of a base checkpoint. It has no manifest to trust, so its bytes are hashed, once a process
-    as long as no file in it changes; for 16 GB of weights that is seconds, in a stage of hours."""
+    """The content of a base checkpoint: without a manifest to trust, its bytes, hashed once while they
+    stay."""
     stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
     state = tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
     return _digest_of(folder, state)
@@ -191,8 +191,7 @@ def _share_of(preset: Preset, here: World) -> Preset:
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
-    """Run the stage that `arguments` (RUN STAGE) name: the exit code, with a sentence for an expected
-    failure."""
+    """Run the stage that `arguments` (RUN STAGE) name; the exit code, an expected failure as a sentence."""
     if len(arguments) != 2:
         print("error: a stage program takes a run directory and the name of a stage.", file=sys.stderr)
         return InputError.exit_code
