@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from vzero.parsing import OPTIONS
 from vzero.pocket import annotators
-from vzero.pocket.families import LETTERS
 from vzero.pocket.model import ASK, SOLVE, VOCABULARY, build_model, build_processor
 from vzero.pocket.pretrain import Learner, Schedule, drill, patches, position_ids, prompt_ids, train
 from vzero.pocket.world import draw, sample_scene
@@ -99,13 +99,13 @@ def test_every_annotated_text_is_in_the_vocabulary_and_reads_back(processor):
 def test_drill_asks_for_what_the_options_say():
     ids, labels = drill(random.Random(3))
     words = [VOCABULARY[i] for i in ids]
-    options = {words[words.index(f"{letter})") + 1]: letter for letter in LETTERS}
+    options = {words[words.index(f"{letter})") + 1]: letter for letter in OPTIONS}
     asked = [(i, VOCABULARY[label]) for i, label in enumerate(labels) if label != -100]
     assert len(asked) == 8
     for i, word in asked:
         assert words[i] == word, "labels are the tokens themselves; the loss shifts them"
         previous = words[i - 1]
-        assert options[previous] == word if word in LETTERS else options[word] == previous[0]
+        assert options[previous] == word if word in OPTIONS else options[word] == previous[0]
 
 
 def test_pretraining_learns():

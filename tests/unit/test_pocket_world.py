@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vzero.parsing import OPTIONS
 from vzero.pocket import annotators, suites
-from vzero.pocket.families import FAMILIES, LETTERS, ask
+from vzero.pocket.families import FAMILIES, ask
 from vzero.pocket.ground_truth import truth
 from vzero.pocket.images import write
 from vzero.pocket.world import (
@@ -137,7 +138,7 @@ def test_majority_beats_every_single_style_on_hard_questions():
             return words[words.index("so") + 2]
 
         votes = [letter() for _ in range(10)]
-        majority += max(LETTERS, key=votes.count) == asked.gold
+        majority += max(OPTIONS, key=votes.count) == asked.gold
         for style in right:
             right[style] += letter(style) == asked.gold
     assert max(right.values()) / total < 0.80

@@ -13,16 +13,8 @@ import random
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vzero.pocket.families import (
-    CELLS,
-    FAMILIES,
-    LETTERS,
-    MAX_NUMBER,
-    Family,
-    PocketQuestion,
-    ask,
-    option_text,
-)
+from vzero.parsing import OPTIONS
+from vzero.pocket.families import CELLS, FAMILIES, MAX_NUMBER, Family, PocketQuestion, ask, option_text
 from vzero.pocket.world import MAX_BAR, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
 
 T = TypeVar("T")
@@ -196,7 +188,7 @@ def solver_text(
         value = value if value in asked.options else rng.choice(asked.options)
     else:
         value = intuition(rng, asked) if style == HASTY else rng.choice(asked.options)
-    letter = LETTERS[asked.options.index(value)]
+    letter = OPTIONS[asked.options.index(value)]
     boxed = letter if rng.random() < mix.sloppiness else f"\\boxed{{ {letter} }}"
     return " ".join(["<think>", style, *steps, "so", value, letter, "</think>", boxed])
 
@@ -239,12 +231,12 @@ def questioner_text(rng: random.Random, kind: SceneKind, scene: Scene, mix: Anno
         return None
     options: tuple[str, ...] = asked.options
     intuitive = intuition(rng, asked)
-    letter = LETTERS[options.index(intuitive)]
+    letter = OPTIONS[options.index(intuitive)]
     if asked.answer.isdigit() and rng.random() < mix.no_right_option:
         position = options.index(asked.answer)
         other = rng.choice([str(x) for x in range(10) if str(x) not in options])
         options = tuple(other if i == position else option for i, option in enumerate(options))
-        intuitive = options[LETTERS.index(letter)]
+        intuitive = options[OPTIONS.index(letter)]
     question = f"{asked.family.text(asked.arguments)} {option_text(options)}"
     description = f"<description> {_described(rng, kind, scene, asked)} </description> "
     answer = f" <answer> {intuitive} {letter} </answer>"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from vzero.parsing import OPTIONS
 from vzero.pocket.world import COLORS, SHAPES, Bar, Digit, Scene, SceneKind, Shape, bars, digits, shapes
 
 CELLS = tuple(f"c{i}" for i in range(1, 10))
 MAX_NUMBER = 30
 NUMBERS = tuple(str(i) for i in range(MAX_NUMBER + 1))
-LETTERS = ("A", "B", "C", "D")
 _SLOT_WORDS = {"{cell}": CELLS, "{color}": COLORS, "{shape}": SHAPES, "{number}": NUMBERS}
 
 Arguments = tuple[str, ...]
@@ -211,12 +211,12 @@ class PocketQuestion:
     @property
     def gold(self) -> str:
         """Letter of the right option."""
-        return LETTERS[self.options.index(self.answer)]
+        return OPTIONS[self.options.index(self.answer)]
 
 
 def option_text(options: tuple[str, ...]) -> str:
     """``A) x B) y C) z D) w``."""
-    return " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return " ".join(f"{letter}) {option}" for letter, option in zip(OPTIONS, options, strict=False))
 
 
 def _arguments(rng: random.Random, family: Family, scene: Scene) -> Arguments:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vzero.pocket.families import FAMILIES, LETTERS
+from vzero.parsing import OPTION_MARKS, OPTIONS
+from vzero.pocket.families import FAMILIES
 from vzero.pocket.world import Scene
-
-_MARKS = tuple(f"{letter})" for letter in LETTERS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def truth(question: str, scene: Scene) -> Truth:
     """The truth about `question` (text with options) in `scene`. Total: any string gives a Truth."""
     words = question.split()
     try:
-        marks = [words.index(mark) for mark in _MARKS]
+        marks = [words.index(mark) for mark in OPTION_MARKS]
     except ValueError:
         return Truth(None, None, False, None)
     ordered = (
@@ -45,6 +44,6 @@ def truth(question: str, scene: Scene) -> Truth:
             continue
         options = [words[mark + 1] for mark in marks] if ordered else []
         answer = family.answer(scene, arguments)
-        right = LETTERS[options.index(answer)] if answer in options and len(set(options)) == 4 else None
+        right = OPTIONS[options.index(answer)] if answer in options and len(set(options)) == 4 else None
         return Truth(family.name, right, right is not None, family.hard)
     return Truth(None, None, False, None)

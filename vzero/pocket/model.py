@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vzero.pocket.families import CELLS, LETTERS, NUMBERS
+from vzero.parsing import OPTION_MARKS, OPTIONS
+from vzero.pocket.families import CELLS, NUMBERS
 from vzero.pocket.world import COLORS, SHAPES, SIDE
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ VOCABULARY = (
     *(ASK, SOLVE),
     *("<description>", "</description>", "<question>", "</question>", "<answer>", "</answer>"),
     *("<think>", "</think>", "\\boxed{", "}"),
-    *(f"{letter})" for letter in LETTERS),
-    *LETTERS,
+    *OPTION_MARKS,
+    *OPTIONS,
     *COLORS,
     *SHAPES,
     *CELLS,

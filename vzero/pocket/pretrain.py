@@ -26,8 +26,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vzero.parsing import OPTIONS
 from vzero.pocket import annotators
-from vzero.pocket.families import CELLS, LETTERS, NUMBERS, option_text
+from vzero.pocket.families import CELLS, NUMBERS, option_text
 from vzero.pocket.model import (
     ASK,
     END,
@@ -153,8 +154,8 @@ def drill(rng: random.Random) -> tuple[list[int], list[int]]:
     options = rng.sample(pool, 4)
     ids = [_ID[SOLVE], *encode(f"? {option_text(tuple(options))}"), _ID[TURN]]
     labels = [_IGNORE] * len(ids)
-    to_letter = [(encode(f"so {options[k]} {LETTERS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)]
-    to_value = [(encode(f"{LETTERS[k]}) {options[k]}"), [0, 1]) for k in rng.sample(range(4), 4)]
+    to_letter = [(encode(f"so {options[k]} {OPTIONS[k]}"), [0, 0, 1]) for k in rng.sample(range(4), 4)]
+    to_value = [(encode(f"{OPTIONS[k]}) {options[k]}"), [0, 1]) for k in rng.sample(range(4), 4)]
     halves = [to_letter, to_value]
     rng.shuffle(halves)
     for words, asked in (pair for half in halves for pair in half):
