@@ -163,9 +163,9 @@ def caveats(results: Results) -> list[str]:
         majority = results.metrics[2]
         above = [points(base[majority].value - base[metric].value) for metric in ("greedy", "sampled")]
         said.append(
-            f"Headroom before training: the base's {majority} is {above[0]} points from its greedy and "
-            f"{above[1]} from its T{NBSP}={NBSP}1 accuracy, on average. A gain up to that size needs no more "
-            "than answering as its votes do."
+            f"Headroom before training: the base's {majority} differs by {above[0]} points from its greedy "
+            f"and by {above[1]} from its T{NBSP}={NBSP}1 accuracy, on average. A gain up to that size needs "
+            "no more than answering as its votes do."
         )
     n, others = results.samples, "; benchmarks have other numbers of options" if results.scorings else ""
     guess = f"pass@{n} = {percent(1 - 0.75**n)}{NBSP}%"

@@ -72,6 +72,12 @@ def test_a_key_stands_once_in_a_group_and_always_in_a_file() -> None:
     assert lines[1][2:] == ["0.612", "0.7", "0.07", ""], "values, not words"
 
 
+def test_texts_numbers_and_nothing_stand_in_a_row_as_they_are() -> None:
+    one = Table("t", (*keys("suite"), *numbers("items", "gain", "mean")), [[("a", 1234, None, -0.5)]])
+    assert markdown.render(one).endswith("| a | 1,234 | \u2013 | \u22120.500 |")
+    assert csv.render(one).endswith("\r\na,1234,,-0.5\r\n")
+
+
 def test_a_formula_cannot_start_a_cell() -> None:
     for start in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"):
         assert str(csv.guarded(f"{start}1")).startswith("'") and str(csv.guarded(f"  {start}1")).startswith(
