@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.runs import network, nodes
 from harness.runs.launcher import Rendezvous, root_cause, shell_code
-from harness.runs.nodes import Assignment, Exit, NodeState, OwnState, PeerState
+from harness.runs.nodes import Assignment, Exit, NodeState, OwnState, PartResult, PeerState
 from vzero.config import Preset
 from vzero.errors import InterruptedRun, VZeroError
 from vzero.selfplay import Stage
@@ -176,18 +176,17 @@ class Leader:
         """Exit code and error of a node's part in the current assignment, where it failed."""
         if (gone := self._gone(peer)) is not None:
             return (KILLED if isinstance(gone, InterruptedRun) else gone.exit_code), gone
-        state = self._joined(peer)
-        result = state.result if state is not None else None
-        if result is None or result.assignment != self._assignments:
-            return None
-        if result.code is None or result.failure is None:
+        result = self._result(peer)
+        if result is None or result.code is None or result.failure is None:
             return None
         return result.code, result.failure.error(f"Node {peer.rank}: ")
 
     def _over(self, peer: PeerState) -> bool:
         """Whether a node no longer works on the current assignment."""
+        return self._result(peer) is not None or self._gone(peer) is not None
+
+    def _result(self, peer: PeerState) -> PartResult | None:
+        """How a node's part in the current assignment ended."""
         state = self._joined(peer)
-        ended = (
-            state is not None and state.result is not None and state.result.assignment == self._assignments
-        )
-        return ended or self._gone(peer) is not None
+        result = None if state is None else state.result
+        return result if result is not None and result.assignment == self._assignments else None
