@@ -12,28 +12,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="The pocket world: a small drawn world and its small model.",
 )
-
-
-@app.callback()
-def root() -> None:
-    """The pocket world: a small drawn world and its small model."""
+Out = Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the data and the weights.")]
+Scale = Annotated[
+    float,
+    typer.Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model is weak."),
+]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Processes that pretrain together.")]
 
 
 @app.command("build")
 def build(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")] = Path(
-        "runs/pocket-checkpoint"
-    ),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the data and the weights.")] = 0,
-    scale: Annotated[
-        float,
-        typer.Option(
-            "--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model stays weak."
-        ),
-    ] = 1.0,
-    processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Processes that pretrain together.")
-    ] = 2,
+    out: Out = Path("runs/pocket-checkpoint"), seed: Seed = 0, scale: Scale = 1.0, processes: Processes = 2
 ) -> None:
     """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder.
 
