@@ -230,7 +230,7 @@ def differences(ours: Counts, reference: Counts) -> Differences:
             "ratio": round(count / reference[name], 4) if reference[name] else None,
         }
         for name, count in ours.items()
-        if count != reference.get(name)
+        if count != reference.get(name, count)  # a count that the reference's version did not take
     }
 
 
