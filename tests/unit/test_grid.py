@@ -205,6 +205,7 @@ def test_differences_by_hand() -> None:
         "a": {"value": 3, "reference": 2, "ratio": 1.5},
         "b.d": {"value": 5, "reference": 0, "ratio": None},
     }
+    assert differences({"a": 1, "counted since": 2}, {"a": 1}) == {}
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
