@@ -22,8 +22,6 @@ from harness.claims.verdict import ClaimVerdict
 from harness.stats import Frozen, holm_corrected
 from vzero.errors import InputError
 
-FORMAT = 2
-
 
 class Row(Frozen):
     """A checkpoint of an arm, measured here.
@@ -71,7 +69,7 @@ class RunSummary(Frozen):
 class Comparison(Frozen):
     """Runs beside each other by one `metric`; gains are over `against`: "base" (each run's own) or a row."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     metric: str
     against: str
     suites: list[str]
@@ -154,8 +152,10 @@ def _row(
 ) -> Row:
     scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
     gains = holm_corrected({suite: one.gain for suite, one in scores.items() if one and one.gain})
-    for suite, gain in gains.items():
-        scores[suite] = scores[suite].model_copy(update={"gain": gain})
+    scores = {
+        suite: one.model_copy(update={"gain": gains[suite]}) if one and suite in gains else one
+        for suite, one in scores.items()
+    }
     if len(suites) > 1 and all(scores.values()):
         scores[AVERAGE] = score(checkpoint, over, suites, metric)
     return Row(

@@ -47,7 +47,7 @@ def _votes_in_reward(run: Run, stage: SealedStage) -> int:
         row["generation"]: row["valid"] for row in stage.rows("metrics.jsonl") if row.get("valid") is not None
     }
     size = _fact(stage, "prompts_used") // max(1, _fact(stage, "generations")) * questioner.grpo.group_size
-    return sum(round(share * size) for share in generations.values()) * each
+    return int(sum(round(share * size) for share in generations.values())) * each
 
 
 def _tokens(stage: SealedStage) -> int:
@@ -56,4 +56,4 @@ def _tokens(stage: SealedStage) -> int:
         for row in stage.rows("timings.jsonl")
         for name in ("rollout_tokens", "vote_tokens")
     )
-    return drawn or _fact(stage, "tokens")
+    return int(drawn) or _fact(stage, "tokens")

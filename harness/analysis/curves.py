@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 from harness.analysis.items import ModelItems
@@ -36,9 +37,9 @@ def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> SampleCurve | Non
     ks = list(range(1, samples + 1))
     return SampleCurve(
         k=ks,
-        majority=[_mean(suites, lambda row, k=k: majority_at(row, k)) for k in ks],
-        passed=[_mean(suites, lambda row, k=k: pass_at(row, k)) for k in ks],
-        greedy=_mean(suites, lambda row: float(greedy_correct(row))),
+        majority=[_mean(suites, partial(majority_at, k=k)) for k in ks],
+        passed=[_mean(suites, partial(pass_at, k=k)) for k in ks],
+        greedy=_mean(suites, greedy_correct),
     )
 
 

@@ -22,11 +22,6 @@ CHECKPOINT = "checkpoint"
 ITEMS = "items.scored.jsonl"
 
 
-def is_evaluation(found: object) -> bool:
-    """Whether these are the results of an evaluation alone."""
-    return isinstance(found, dict) and isinstance(found.get("evaluation"), dict)
-
-
 def as_results(found: Mapping[str, Any], folder: Path) -> Results:
     """The evaluation as a run with one checkpoint and one metric. Its arm is the folder's name, since many
     checkpoints are called alike.

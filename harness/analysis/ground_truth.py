@@ -11,26 +11,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.measures import CalibrationBin, GroundTruth, Rate, TrainedOn
 from harness.runs.sealed import Row, Run
 from harness.stats import wilson
 from vzero.rewards import dual_track
 
+if TYPE_CHECKING:  # the pocket world is loaded only where its images were used
+    from vzero.pocket.ground_truth import Truth
+
 _OPTION = re.compile(r"\b[A-D]\)\s*")
 
 
-class TruthLike(Protocol):
-    """What is known about one written question; `vzero.pocket.ground_truth.Truth` is one."""
-
-    family: str | None
-    answer: str | None
-    well_posed: bool
-    hard: bool | None
-
-
-Truths = Mapping[str, TruthLike]  # by question_id
+Truths = Mapping[str, "Truth"]  # by question_id
 
 
 def rate(count: int, n: int) -> Rate:
@@ -178,10 +172,10 @@ def entropy(counts: Iterable[int]) -> float | None:
     return math.log(total) - math.fsum(count * math.log(count) for count in found) / total if total else None
 
 
-def calibration(posed: Sequence[tuple[Row, TruthLike]]) -> list[CalibrationBin]:
+def calibration(posed: Sequence[tuple[Row, Truth]]) -> list[CalibrationBin]:
     """Is c the probability that the pseudo-label is right? One bin for each tenth of c (rounded half up) that
     occurs among well-posed questions."""
-    bins: dict[int, list[tuple[Row, TruthLike]]] = {}
+    bins: dict[int, list[tuple[Row, Truth]]] = {}
     for row, one in posed:
         bins.setdefault(math.floor(row["confidence"] * 10 + 0.5 + 1e-9), []).append((row, one))
     found = []

@@ -83,7 +83,7 @@ def _files(path: Path) -> Iterable[Path]:
 
 def _read(path: Path) -> Loaded:
     found = read_json(path)
-    if evaluations.is_evaluation(found):
+    if isinstance(found, dict) and isinstance(found.get("evaluation"), dict):
         results = evaluations.as_results(found, path.parent)
     else:
         results = parse_results(found, str(path))

@@ -125,7 +125,7 @@ class CalibrationBin(Frozen):
     n: int
     kept: int
     mean_confidence: float
-    value: float | None
+    value: float
     low: float | None
     high: float | None
 

@@ -55,7 +55,7 @@ class Results(Frozen):
         ground_truth, trained_on: by iteration. training: by stage.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[2] = 2
     preset: str
     arm: str
     seed: int

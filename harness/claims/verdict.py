@@ -63,9 +63,8 @@ class Measurement:
         numbers = (self.gain, self.low or 0.0, self.high or 0.0, *rates, *self.by_seed)
         if not all(map(math.isfinite, numbers)):
             raise ValueError("a measurement needs finite numbers")
-        if (self.low is None) != (self.high is None) or (
-            self.low is not None and not self.low <= self.gain <= self.high
-        ):
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if len(bounds) == 1 or (bounds and not bounds[0] <= self.gain <= bounds[1]):
             raise ValueError("a measured gain lies inside its interval, which has two ends or none")
         if not (
             0 <= self.n <= self.expected and 0 <= self.parse_rate <= 1 and 0 <= self.truncation_rate <= 1

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from harness.analysis.accuracies import model_name
-from harness.analysis.ground_truth import TruthLike, pocket_truths
+from harness.analysis.ground_truth import pocket_truths
 from harness.evals.metrics import greedy_correct
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.errors import InputError
 from vzero.images.records import ImageRecord, load_records, open_image
+from vzero.pocket.ground_truth import Truth
 
 QUESTIONS, ANSWERS = 20, 12
 SHARES = {"kept": 9, "dropped": 9, "invalid": 2}  # of the questions, where there are enough
@@ -59,7 +60,7 @@ class WrittenQuestion:
     intuitive: str | None
     picture: Picture | None
     label: Label | None
-    truth: TruthLike | None
+    truth: Truth | None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def by_image(seeds: Sequence[Sequence[float] | Array], images: Sequence[Hashable
     index: dict[Hashable, int] = {}
     positions = np.array([index.setdefault(image, len(index)) for image in images])
     sums = np.stack([np.bincount(positions, weights=np.asarray(values, np.float64)) for values in seeds])
-    return sums, np.bincount(positions).astype(np.float64)
+    return sums.astype(np.float64), np.bincount(positions).astype(np.float64)
 
 
 def mean_by_seed(suites: Sequence[Clustered]) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from harness.analysis import build
 from harness.analysis.comparison import Comparison, compare
 from harness.analysis.comparison import Row as ArmRow
 from harness.analysis.items import Outcomes, decode, encode, outcomes_of
@@ -166,6 +167,23 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
     half = scipy_stats.t.ppf(0.975, freedom) * np.sqrt(seeds + images)
     assert gain.t_low == pytest.approx(gain.gain - half) and gain.low <= gain.t_low
     assert gain.p_holm >= gain.p
+
+
+def test_a_gain_is_the_same_wherever_it_is_shown() -> None:
+    """In a run's own results, in the table of that run, as a seed of a pooled row, and in the claim."""
+    committed = Path(__file__).parents[2] / "results" / "pocket" / "arms" / "v-zero"
+    runs = load([committed / f"seed-{seed}" for seed in range(3)])
+    alone = compare(runs[:1])
+    (row,) = (one for one in alone.rows if one.checkpoint == "S2")
+    for place, gains in runs[0].results.gains["S2"].items():
+        shown = build.rounded(row.scores[place].gain.model_dump())
+        assert shown == build.rounded(gains["greedy"].model_dump())
+    (pooled,) = (one for one in compare(runs).rows if one.checkpoint == "S2")
+    for place, score in pooled.scores.items():
+        own = [run.results.gains["S2"][place]["greedy"].gain for run in runs]
+        assert score.gain.by_seed == pytest.approx(own, abs=1e-9)
+    (claim,) = (one for one in alone.claims if one.id == "vzero.order.base")
+    assert claim.measured.gain == row.scores["average"].gain.gain
 
 
 def test_gains_over_an_arm_or_another_run_are_paired_with_it(runs: Path) -> None:
