@@ -100,7 +100,7 @@ def forest(title: str, label: str, rows: Sequence[ForestRow], among: Sequence[Ga
         return NOTHING
     groups = list(dict.fromkeys(row.group for row in rows if row.group))
     names = max(min(LONGEST_NAME, len(row.name)) for row in rows)
-    # A chart of arms is wider and looser: its letters are as large as the page's, seeds stand below the lines.
+    # A chart of arms is wider and looser: its letters are the page's size, seeds stand below the lines.
     least, step = (28, 18) if groups else (158, 22)
     top, left = 30, max(least, 12 + round(LETTER * names))
     right, width = left + 232, left + 284
