@@ -17,7 +17,7 @@ from PIL import Image
 from vzero import rewards
 from vzero.arms import defects, objectives
 from vzero.arms.questioner_rewards import REWARDS, ScoredQuestion
-from vzero.arms.repetition import bleu, cluster_shares
+from vzero.arms.repetition import bleu, cluster_shares, ngrams
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
@@ -108,7 +108,7 @@ def test_bleu_is_nltks() -> None:
     smooth, texts, rng = translate.SmoothingFunction().method1, sentences(60), random.Random(1)
     for _ in range(400):
         one, other = rng.choice(texts), rng.choice(texts)
-        assert bleu(one, other) == pytest.approx(
+        assert bleu(ngrams(one), ngrams(other)) == pytest.approx(
             translate.sentence_bleu([one.split()], other.split(), smoothing_function=smooth), abs=1e-12
         )
 
@@ -123,7 +123,10 @@ def test_clusters_are_scikit_learns() -> None:
         "",
     ]
     between = [
-        [0.0 if i == j else 1 - bleu(texts[max(i, j)], texts[min(i, j)]) for j in range(len(texts))]
+        [
+            0.0 if i == j else 1 - bleu(ngrams(texts[max(i, j)]), ngrams(texts[min(i, j)]))
+            for j in range(len(texts))
+        ]
         for i in range(len(texts))
     ]
     model = cluster.AgglomerativeClustering(

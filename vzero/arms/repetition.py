@@ -30,23 +30,18 @@ def cluster_shares(questions: Sequence[str]) -> list[float]:
     return [sizes[label] / len(questions) for label in labels]
 
 
-def bleu(reference: str, hypothesis: str) -> float:
-    """Sentence BLEU of words between spaces, in [0, 1]; 0.0 where no word is shared."""
-    return _bleu(_ngrams(reference), _ngrams(hypothesis))
-
-
 def _clusters(questions: Sequence[str]) -> list[int]:
     import numpy as np
     from scipy.cluster.hierarchy import fcluster, linkage
 
     # A batch repeats itself, so distances are taken once per distinct question.
     number = {question: index for index, question in enumerate(dict.fromkeys(questions))}
-    ngrams = [_ngrams(question) for question in number]
-    distance = np.zeros((len(ngrams), len(ngrams)))
-    for i, own in enumerate(ngrams):
-        distance[i, i] = 1 - _bleu(own, own)  # 1 for an empty question, which is like no other
-        for j in range(i + 1, len(ngrams)):
-            distance[i, j] = distance[j, i] = 1 - _bleu(ngrams[j], own)
+    counts = [ngrams(question) for question in number]
+    distance = np.zeros((len(counts), len(counts)))
+    for i, own in enumerate(counts):
+        distance[i, i] = 1 - bleu(own, own)  # 1 for an empty question, which is like no other
+        for j in range(i + 1, len(counts)):
+            distance[i, j] = distance[j, i] = 1 - bleu(counts[j], own)
     rows = [number[question] for question in questions]
     condensed = [distance[rows[i], rows[j]] for i in range(len(rows)) for j in range(i + 1, len(rows))]
     # Clusters at the cut stay apart, as in scikit-learn; fcluster alone would merge them.
@@ -54,14 +49,16 @@ def _clusters(questions: Sequence[str]) -> list[int]:
     return labels
 
 
-def _ngrams(text: str) -> NgramCounts:
+def ngrams(text: str) -> NgramCounts:
+    """Of words between spaces."""
     words = text.split()
     return tuple(
         Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for n in range(1, ORDER + 1)
     )
 
 
-def _bleu(reference: NgramCounts, hypothesis: NgramCounts) -> float:
+def bleu(reference: NgramCounts, hypothesis: NgramCounts) -> float:
+    """Sentence BLEU in [0, 1]; 0.0 where no word is shared."""
     length, wanted = hypothesis[0].total(), reference[0].total()
     log_precisions = 0.0
     for theirs, ours in zip(reference, hypothesis, strict=True):

@@ -35,17 +35,11 @@ class ImageRecord:
 
 def load_records(stage_folder: Path) -> list[ImageRecord]:
     """The usable images of a finished images stage, in the order they are used."""
-    return [
-        ImageRecord(
-            row["image_id"],
-            stage_folder.absolute() / row["path"],
-            row["sha256"],
-            row["width"],
-            row["height"],
-            tuple(row["seen"]) if "seen" in row else None,
-        )
-        for row in artefacts.read_jsonl(stage_folder / "images.jsonl")
-    ]
+    records = []
+    for row in artefacts.read_jsonl(stage_folder / "images.jsonl"):
+        seen = tuple(row["seen"]) if "seen" in row else None
+        records.append(ImageRecord(**{**row, "path": stage_folder.absolute() / row["path"], "seen": seen}))
+    return records
 
 
 def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:

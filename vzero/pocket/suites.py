@@ -21,7 +21,7 @@ _SEED = 20260111  # of the suites themselves: the same questions in every run
 
 
 @dataclass(frozen=True)
-class Item:
+class PocketItem:
     """One held-out question with its options, a 42 x 42 RGB image, and the right letter."""
 
     item_id: str
@@ -31,7 +31,7 @@ class Item:
     gold: str
 
 
-def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[Item]:
+def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[PocketItem]:
     """`per_family` questions of each family of `suite`, one image each. A smaller number gives a prefix of
     each family's list.
 
@@ -49,5 +49,5 @@ def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[It
                 _, scene = sample_scene(rng, split, rng.choice(family.kinds))
                 asked = ask(rng, family, scene)
             image = Image.fromarray(render(scene, np.random.default_rng(number)))
-            found.append(Item(f"{split}-{name}-{index:04d}", name, image, asked.text, asked.gold))
+            found.append(PocketItem(f"{split}-{name}-{index:04d}", name, image, asked.text, asked.gold))
     return found
