@@ -56,26 +56,20 @@ def to_folder(export: Export, target: Path) -> None:
     """
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         raise InputError(f"{target} is there already; choose another folder.")
-    staging, prefix = target.with_name(f".{target.name}.tmp"), f"{CHECKPOINT}/"
+    prefix = f"{CHECKPOINT}/"
     files = export.manifest["files"].items()
     sealed = {name.removeprefix(prefix): digest for name, digest in files if name.startswith(prefix)}
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(export.checkpoint, staging)
-        if artefacts.folder_hashes(staging) != sealed:
-            raise InputError(
-                f"The checkpoint of {export.stage.name} is not the one that was sealed; run the same command "
-                "again to fix it."
-            )
-        artefacts.write_text(staging / CARD, export.card)
-        if target.exists():
-            target.rmdir()
-        staging.rename(target)
+        with artefacts.atomic_folder(target) as staging:
+            shutil.copytree(export.checkpoint, staging, dirs_exist_ok=True)
+            if artefacts.folder_hashes(staging) != sealed:
+                raise InputError(
+                    f"The checkpoint of {export.stage.name} is not the one that was sealed; run the same"
+                    " command again to fix it."
+                )
+            artefacts.write_text(staging / CARD, export.card)
     except OSError as error:
         raise InputError(f"Cannot write {target}: {error.strerror}; choose another folder.") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def to_hub(export: Export, name: str, public: bool) -> str:
