@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
@@ -218,26 +217,21 @@ def drawn(prompt_tokens: int, *lengths: int) -> Rollout:
 
 def assembly(base: Path, count: int, **changes: bool) -> Assembly:
     processor = checkpoints.load_processor(base)
-    return Assembly(
-        processor, open_image, Accelerator(), count, 1, **{"shares_prompts": True, "sorts": False, **changes}
-    )
+    ways = {"shares_prompts": True, "sorts": False, **changes}
+    return Assembly(processor, open_image, count, 1, **ways)
 
 
 def test_a_prompt_stands_once_in_each_micro_batch(base: Path, prompts: list[Prompt]) -> None:
-    """Groups of 3 in micro-batches of 2: a group that is cut brings its prompt and picture to each part; models
-    that read padded rows get them with every sequence."""
-    lengths = [
-        len(
-            encoding.processed(checkpoints.load_processor(base), [text], [open_image(one.image)])[
-                "input_ids"
-            ][0]
-        )
-        for one in prompts[:2]
-        for text in [encoding.render(checkpoints.load_processor(base), one.messages, True)]
-    ]
+    """Groups of 3 in micro-batches of 2: a group that is cut brings its prompt and picture to each part;
+    models that read padded rows get them with every sequence."""
+    processor, lengths = checkpoints.load_processor(base), []
+    for one in prompts[:2]:
+        text = encoding.render(processor, one.messages, with_image=True)
+        encoded = encoding.processed(processor, [text], [open_image(one.image)])
+        lengths.append(encoded["input_ids"].shape[1])
     rollouts = [drawn(length, 1, 2, 3) for length in lengths]
-    advantages = torch.arange(6.0).view(2, 3)
-    shared = assembly(base, 3).micro_batches(prompts[:2], rollouts, advantages)
+    advantages, tokens = torch.arange(6.0).view(2, 3), torch.tensor(12)
+    shared = assembly(base, 3).micro_batches(prompts[:2], rollouts, advantages, tokens)
     assert [one.prompt_of.tolist() for one in shared] == [[0, 0], [0, 1], [0, 0]]
     assert [len(one.prompts["image_grid_thw"]) for one in shared] == [1, 2, 1]
     assert [one.advantages.tolist() for one in shared] == [[0, 1], [2, 3], [4, 5]]
@@ -247,12 +241,12 @@ def test_a_prompt_stands_once_in_each_micro_batch(base: Path, prompts: list[Prom
         [[1, 1, 0], [1, 1, 1]],
     ]
     assert all(int(one.generation_tokens) == 12 for one in shared)
-    padded = assembly(base, 3, shares_prompts=False).micro_batches(prompts[:2], rollouts, advantages)
+    padded = assembly(base, 3, shares_prompts=False).micro_batches(prompts[:2], rollouts, advantages, tokens)
     assert [one.prompt_of.tolist() for one in padded] == [[0, 1]] * 3
     assert all(len(one.prompts["image_grid_thw"]) == 2 for one in padded)
     with pytest.raises(RolloutError, match="prompt tokens"):
         assembly(base, 3).micro_batches(
-            prompts[:2], [drawn(lengths[0] + 1, 1, 2, 3), rollouts[1]], advantages
+            prompts[:2], [drawn(lengths[0] + 1, 1, 2, 3), rollouts[1]], advantages, tokens
         )
 
 

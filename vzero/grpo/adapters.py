@@ -29,7 +29,7 @@ FILE = "adapter_model.safetensors"
 
 
 def peft_config(model: Any, lora: LoraConfig) -> PeftConfig:
-    """What PEFT is told: every linear layer of the language model's blocks by its name, nothing of the vision
+    """For PEFT: every linear layer of the language model's blocks by its name, nothing of the vision
     tower, not the output head.
 
     Raises:
@@ -82,15 +82,14 @@ def load(model: PeftModel, folder: Path) -> None:
     set_peft_model_state_dict(model, saved)
 
 
-def updates(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name of each adapted weight as the model without adapters calls it, and what its adapter adds:
-    (outputs, inputs) float32."""
-    for name, module in unwrap(model).named_modules():
-        if isinstance(module, LoraLayer):
-            yield f"{name}.weight", _update(module)
+def _adapted(model: torch.nn.Module) -> dict[str, LoraLayer]:
+    """Adapted layers by their names in the model without adapters."""
+    found = unwrap(model).named_modules()
+    return {name: module for name, module in found if isinstance(module, LoraLayer)}
 
 
 def _update(layer: LoraLayer) -> Tensor:
+    """What the adapter adds to its layer's weight: (outputs, inputs) float32."""
     up, down = (factors[NAME].weight.detach().float() for factors in (layer.lora_B, layer.lora_A))
     update: Tensor = up @ down * layer.scaling[NAME]
     return update
@@ -99,17 +98,13 @@ def _update(layer: LoraLayer) -> Tensor:
 def whole_weights(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight of `model` by its name without adapters, these added in; one at a time, no copy of what is
     not adapted."""
-    base = unwrap(model)
-    adapted = {
-        f"{name}.base_layer.weight": module
-        for name, module in base.named_modules()
-        if isinstance(module, LoraLayer)
-    }
-    for name, parameter in base.named_parameters():
+    adapted = {f"{name}.base_layer.weight": layer for name, layer in _adapted(model).items()}
+    for name, parameter in unwrap(model).named_parameters():
+        own = name.replace(".base_layer.", ".")
         if name in adapted:
-            yield name.replace(".base_layer.", "."), parameter.detach().float() + _update(adapted[name])
+            yield own, parameter.detach().float() + _update(adapted[name])
         elif ".lora_" not in name:
-            yield name.replace(".base_layer.", "."), parameter.detach()
+            yield own, parameter.detach()
 
 
 def merged(model: torch.nn.Module, base: Path) -> Any:
@@ -120,6 +115,6 @@ def merged(model: torch.nn.Module, base: Path) -> Any:
     """
     whole = checkpoints.load_model(base, torch.float32)
     with torch.no_grad():
-        for name, update in updates(model):
-            whole.get_parameter(name).add_(update.cpu())
+        for name, layer in _adapted(model).items():
+            whole.get_parameter(f"{name}.weight").add_(_update(layer).cpu())
     return whole

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -15,7 +14,7 @@ from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.images.records import ImageRecord
 from vzero.rollout import encoding
-from vzero.rollout.protocol import Completion, Rollout
+from vzero.rollout.protocol import Rollout
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class MicroBatch:
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
 
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on `device`."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, prompts={name: one.to(device) for name, one in self.prompts.items()}, **moved)
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -51,30 +55,29 @@ class Assembly:
     Attributes:
         processor: the model's.
         opener: image of a prompt.
-        count: micro-batches of a generation batch in this process.
-        steps: optimizer steps of a generation batch.
-        shares_prompts: whether the model reads packed rows, where sequences of a group share one prompt; else
-            each sequence brings its own.
-        sorts: whether groups may change places within their optimizer step, so that padding is short. Only
+        count, steps: micro-batches and optimizer steps of a generation batch, in this process.
+        shares_prompts: whether the model reads packed rows, where the sequences of a group share one prompt;
+            else each sequence brings its own.
+        sorts: whether groups may change places within their optimizer step, so that padding is short: only
             where the loss does not depend on which sequences make a micro-batch.
     """
 
     processor: Any
     opener: Callable[[ImageRecord], Any]
-    accelerator: Accelerator
     count: int
     steps: int
     shares_prompts: bool
     sorts: bool
 
     def micro_batches(
-        self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], advantages: Tensor
+        self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], advantages: Tensor, tokens: Tensor
     ) -> list[MicroBatch]:
         """Groups in order, cut into `count` micro-batches of equally many sequences.
 
         Args:
             rollouts: of each prompt.
             advantages: (prompts, group size) float32.
+            tokens: see `MicroBatch.generation_tokens`.
 
         Raises:
             RolloutError: the engine read another prompt than the trainer will differentiate.
@@ -82,49 +85,42 @@ class Assembly:
         sorts = self.sorts and not self.shares_prompts  # packed rows hold no padding
         order = by_length(rollouts, self.steps) if sorts else list(range(len(prompts)))
         sequences = [(group, i) for group in order for i in range(advantages.shape[1])]
-        tokens = sum(len(one.token_ids) for rollout in rollouts for one in rollout.completions)
-        total = self.accelerator.gather(torch.tensor([tokens], device=advantages.device)).sum()
-        size = len(sequences) // self.count
-        return [
-            self._micro_batch(sequences[start : start + size], prompts, rollouts, advantages, total)
-            for start in range(0, len(sequences), size)
-        ]
+        size, pad = len(sequences) // self.count, self.processor.tokenizer.pad_token_id
+        batches = []
+        for start in range(0, len(sequences), size):
+            taken = sequences[start : start + size]
+            drawn = [rollouts[group].completions[i] for group, i in taken]
+            encoded, prompt_of = self._prompts([group for group, _ in taken], prompts, rollouts)
+            batch = MicroBatch(
+                encoded,
+                torch.tensor(prompt_of),
+                _padded([one.token_ids for one in drawn], pad),
+                _padded([[1] * len(one.token_ids) for one in drawn], 0),
+                torch.stack([advantages[group, i] for group, i in taken]),
+                tokens,
+                # Servers report no log-probabilities.
+                _padded([c.logprobs for c in drawn], 0.0) if all(c.logprobs for c in drawn) else None,
+            )
+            batches.append(batch.to(advantages.device))
+        return batches
 
-    def _micro_batch(
-        self,
-        sequences: Sequence[tuple[int, int]],
-        prompts: Sequence[Prompt],
-        rollouts: Sequence[Rollout],
-        advantages: Tensor,
-        total: Tensor,
-    ) -> MicroBatch:
-        groups = [group for group, _ in sequences]
+    def _prompts(
+        self, groups: Sequence[int], prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
+    ) -> tuple[dict[str, Tensor], list[int]]:
+        """What the model reads before sequences of `groups`, and which row of it each of them continues."""
         # Packed, a prompt stands once, whichever of its completions are here.
-        rows = list(dict.fromkeys(groups)) if self.shares_prompts else groups
-        numbers = {group: row for row, group in enumerate(rows)}
-        prompt_of = [numbers[group] for group in groups] if self.shares_prompts else list(range(len(groups)))
-        encoded = self._encoded([prompts[group] for group in rows])
+        rows = list(dict.fromkeys(groups)) if self.shares_prompts else list(groups)
+        prompt_of = [rows.index(g) for g in groups] if self.shares_prompts else list(range(len(rows)))
+        texts = [encoding.render(self.processor, prompts[g].messages, with_image=True) for g in rows]
+        images = [self.opener(prompts[g].image) for g in rows]
+        encoded = encoding.processed(self.processor, texts, images)
         for group, length in zip(rows, encoded["attention_mask"].sum(dim=1).tolist(), strict=True):
             if rollouts[group].prompt_tokens != length:
                 raise RolloutError(
                     f"The engine read {rollouts[group].prompt_tokens} prompt tokens for {prompts[group].key},"
                     f" the trainer {length}; they must use the same chat template and image processor."
                 )
-        device = advantages.device
-        drawn = [rollouts[group].completions[i] for group, i in sequences]
-        return MicroBatch(
-            {name: value.to(device) for name, value in encoded.items()},
-            torch.tensor(prompt_of, device=device),
-            _padded([one.token_ids for one in drawn], self.processor.tokenizer.pad_token_id).to(device),
-            _padded([[1] * len(one.token_ids) for one in drawn], 0).to(device),
-            torch.stack([advantages[group, i] for group, i in sequences]),
-            total,
-            _engine_log_probs(drawn, device),
-        )
-
-    def _encoded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        texts = [encoding.render(self.processor, one.messages, with_image=True) for one in prompts]
-        return encoding.processed(self.processor, texts, [self.opener(one.image) for one in prompts])
+        return encoded, prompt_of
 
 
 def by_length(rollouts: Sequence[Rollout], steps: int) -> list[int]:
@@ -137,12 +133,6 @@ def by_length(rollouts: Sequence[Rollout], steps: int) -> list[int]:
         for step in range(steps)
         for group in sorted(range(step * each, (step + 1) * each), key=longest.__getitem__)
     ]
-
-
-def _engine_log_probs(drawn: Sequence[Completion], device: torch.device) -> Tensor | None:
-    if not all(one.logprobs for one in drawn):  # servers report none
-        return None
-    return _padded([one.logprobs for one in drawn], 0.0).to(device)
 
 
 def _padded(rows: Sequence[Sequence[float]], value: float) -> Tensor:

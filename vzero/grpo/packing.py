@@ -80,21 +80,16 @@ def pack(
             completion continues.
     """
     prefix_mask = prompt_mask.bool()
-    prefix_mask = torch.cat([prefix_mask[:, :-1], torch.zeros_like(prefix_mask[:, -1:])], dim=1)
+    prefix_mask[:, -1] = False  # the last prompt token is the first that each of its sequences reads
     scored = completion_mask.bool()
     shifted = torch.cat([prompt_ids[group, -1:], completion_ids[:, :-1]], dim=1)
-    prefix_ids, own_ids = prompt_ids[prefix_mask], shifted[scored]
+    prefix_ids = prompt_ids[prefix_mask]
     last = torch.stack([one[:, -1] for one in positions], dim=1).to(prompt_ids.device)  # (3, groups)
     own_positions = last[:, group, None] + torch.arange(scored.shape[1], device=scored.device)
+    prefix_positions = torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device)
     return Packed(
-        torch.cat([prefix_ids, own_ids])[None],
-        torch.cat(
-            [
-                torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device),
-                own_positions[:, scored],
-            ],
-            dim=1,
-        )[:, None],
+        torch.cat([prefix_ids, shifted[scored]])[None],
+        torch.cat([prefix_positions, own_positions[:, scored]], dim=1)[:, None],
         torch.cat([torch.full_like(prefix_ids, -100), completion_ids[scored]])[None],
         _layout(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
     )
@@ -105,9 +100,8 @@ def _layout(prompt_lengths: Tensor, lengths: Tensor, group: Tensor) -> Layout:
     sequences, real = _places(lengths, start=int(prompt_lengths.sum()))
     width = sequences.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=lengths.device).tril()
-    visible = torch.cat(
-        [prompt_real[group][:, None].expand(-1, width, -1), causal.expand(len(group), -1, -1)], dim=2
-    )
+    prompt_visible = prompt_real[group][:, None].expand(-1, width, -1)
+    visible = torch.cat([prompt_visible, causal.expand(len(group), -1, -1)], dim=2)
     order = torch.cat([prompt_real.flatten(), real.flatten()]).nonzero()[:, 0]
     return Layout(prompts, sequences, group, visible[:, None], order)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from vzero.errors import VZeroError
 from vzero.grpo import parity
@@ -73,11 +73,8 @@ class Phases:
             "update": seconds["step"] - seconds["experience"],
             "total": seconds["step"],
         }
-        return {
-            **{name: round(value, 4) for name, value in phases.items()},
-            "rollout_tokens": self.tokens["rollout"],
-            "vote_tokens": self.tokens["votes"],
-        }
+        tokens = {"rollout_tokens": self.tokens["rollout"], "vote_tokens": self.tokens["votes"]}
+        return {**{name: round(value, 4) for name, value in phases.items()}, **tokens}
 
 
 class Recorder(TrainerCallback):
@@ -141,18 +138,14 @@ class Recorder(TrainerCallback):
         if self._writes:
             artefacts.append_jsonl(self.rollouts, *everyone)
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Before the first micro-batch of an optimizer step is generated or fetched."""
         if state.global_step % self.per_generation == 0:
             self.phases.seconds.clear()
             self.phases.tokens.clear()
         self._step_started = time.perf_counter()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """After the optimizer has stepped."""
         self.phases.seconds["step"] += time.perf_counter() - self._step_started
         generation, rest = divmod(state.global_step, self.per_generation)
@@ -160,22 +153,15 @@ class Recorder(TrainerCallback):
             artefacts.append_jsonl(self.timings, {"generation": generation, **self.phases.row()})
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: object,
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """The numbers of a generation are reported at its first optimizer step only; rows of its other steps
         repeat them."""
         if not logs or "loss" not in logs:  # Hugging Face's summary at the end
             return
         if "reward" in logs:
-            self._of_generation = {
-                **{name: logs.get(key) for name, key in GENERATION_KEYS.items()},
-                **self._scores,
-            }
+            of_trl = {name: logs.get(key) for name, key in GENERATION_KEYS.items()}
+            self._of_generation = {**of_trl, **self._scores}
         row = {
             "step": state.global_step,
             "generation": (state.global_step - 1) // self.per_generation + 1,

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from vzero.runtime import artefacts, processes
 
@@ -22,12 +23,9 @@ MARKER = "complete.json"
 class MarkWhole(TrainerCallback):
     """Marks each checkpoint after the trainer has written it."""
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        """Called by the trainer once every file of this process is there; other processes have files of their
-        own (random states)."""
-        processes.wait()
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        """Called by the trainer once every file of this process is there."""
+        processes.wait()  # others have files of their own (random states)
         if state.is_world_process_zero:
             mark(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
@@ -46,17 +44,12 @@ def mark(folder: Path) -> None:
 def last_whole(output: Path) -> tuple[Path, int] | None:
     """The newest whole checkpoint below `output` and its optimizer step; torn ones, and any newer, are
     deleted."""
-    found = None
     for path in sorted(output.glob("checkpoint-*"), key=_step, reverse=True):
-        if (
-            found is None
-            and (path / MARKER).exists()
-            and artefacts.read_json(path / MARKER).items() <= _sizes(path).items()
-        ):
-            found = path, _step(path)
-        elif found is None:
-            shutil.rmtree(path)
-    return found
+        marker = path / MARKER
+        if marker.exists() and artefacts.read_json(marker).items() <= _sizes(path).items():
+            return path, _step(path)
+        shutil.rmtree(path)
+    return None
 
 
 def _step(path: Path) -> int:
@@ -65,11 +58,8 @@ def _step(path: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MARKER and not path.name.endswith(".tmp")
-    )
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if path.name != MARKER and path.suffix != ".tmp")
 
 
 def _sizes(folder: Path) -> dict[str, int]:

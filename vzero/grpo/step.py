@@ -11,7 +11,7 @@ Departures from the paper of V-Zero (arXiv 2601.10094) and its public code, whic
 - The advantage divides by std + 1e-4, as TRL does; verl adds 1e-6.
 - A step's loss is the sum over its tokens divided by the mean tokens of a step in its generation batch
   (DAPO, arXiv 2503.14476, section 3.3), so that micro-batches change nothing. verl takes the token mean of
-  each micro-batch: `loss = "bnpo"`, which the preset `faithful` has.
+  each micro-batch: `loss = "bnpo"`, which the preset `qwen2.5-vl-7b-paper` has.
 - Structural tokens (pads of images, starts of turns) are never drawn: one of them breaks the next prompt.
 - Rollouts of an engine with other kernels or precision can be weighed (`importance_weights`). The public
   code has no correction. TRL has this one as "token_truncate", for rollouts by its own vLLM alone.
@@ -81,7 +81,9 @@ class GrpoStep(GRPOTrainer):
         self._log_generation(rewards, groups)
 
         # What the loss compares the policy with: itself before its first step, and the frozen reference.
-        batches = self.assembly.micro_batches(prompts, rollouts, advantages)
+        tokens = torch.tensor([rollout.tokens for rollout in rollouts], device=rewards.device).sum()
+        tokens = self.accelerator.gather(tokens).sum()
+        batches = self.assembly.micro_batches(prompts, rollouts, advantages, tokens)
         with torch.no_grad():
             for i, batch in enumerate(batches):
                 stepped = i >= self.args.gradient_accumulation_steps  # else the ratio is one

@@ -39,16 +39,13 @@ class Job:
     """One training.
 
     Attributes:
-        role: "questioner" or "solver"; enters every seed.
-        iteration: 1..T; enters every seed.
-        seed: the run's.
+        role, iteration, seed: "questioner" or "solver", 1..T, the run's; they enter every seed.
         checkpoint: where the policy starts, and the frozen reference of its KL term.
         folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
-        ahead: told of each group of a generation batch while the others are still being drawn; None if nobody
-            wants to know.
+        ahead: told of each group while the others of its generation batch are still being drawn.
         strategy: how several processes hold the weights, "ddp" or "fsdp2".
-        lora: adapters to train in place of the weights; None trains these.
+        lora: adapters to train in place of the weights.
         rollouts: who draws from the policy.
     """
 

@@ -75,7 +75,6 @@ class GroupTrainer(GrpoStep):
         self.assembly = Assembly(
             processor,
             parts.rollout.opener,
-            self.accelerator,
             count=config.steps_per_generation,
             steps=steps,
             shares_prompts=all(packs),

@@ -161,8 +161,8 @@ class ServedEngine:
             rollout = rollout_of(reply, model, greedy, self._vocabulary)
             if reply.prompt_token_ids != wanted:
                 raise InterruptedRun(
-                    "A server reads another prompt than the checkpoint's chat template writes; start it"
-                    " with that template and --chat-template-content-format openai, then run the command again."
+                    "A server reads another prompt than the checkpoint's chat template writes; start it with"
+                    " that template and --chat-template-content-format openai, then run the command again."
                 )
             return rollout
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import Cache
 
 from vzero.config import SamplingConfig
-from vzero.rollout.encoding import Prefilled
+from vzero.rollout.encoding import Prefill, Prefilled
 from vzero.rollout.kv_cache import fan_out, join, joinable, without
 from vzero.rollout.sampling import draw, uniforms
 
@@ -29,13 +29,8 @@ _FREE = 0.25  # share of the slots that is free before new rows move in: moving 
 
 @dataclass(frozen=True)
 class Unit:
-    """Completions of one request that are drawn together.
-
-    Attributes:
-        prompt: its number among the distinct prompts.
-        seed: of the request.
-        first, count: indices of the completions within the request.
-    """
+    """Completions of one request that are drawn together, `count` from index `first`; `prompt` is its number
+    among the distinct prompts."""
 
     prompt: int
     seed: int
@@ -168,7 +163,7 @@ Finished = Callable[[int, Sequence[Drawn], int], None]
 def decode(
     model: Any,
     units: Sequence[Unit],
-    prefill: Callable[[Sequence[int]], Prefilled],
+    prefill: Prefill,
     rules: Rules,
     slots: int,
     finished: Finished,
@@ -232,7 +227,7 @@ def _next(waiting: deque[Unit], free: int) -> list[Unit]:
 
 
 def _read(
-    units: Sequence[Unit], prefill: Callable[[Sequence[int]], Prefilled], rules: Rules, first: int
+    units: Sequence[Unit], prefill: Prefill, rules: Rules, first: int
 ) -> tuple[_Slots, Tensor, list[int]]:
     """Read each distinct prompt of `units` once.
 
@@ -262,12 +257,9 @@ def _read(
 def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
     """Uniform numbers (rows, max_new_tokens) float64; zeros for greedy decoding, which needs none."""
     if sampling.temperature == 0:
-        return torch.zeros(sum(unit.count for unit in units), sampling.max_new_tokens, dtype=torch.float64)
-    rows = [
-        uniforms(unit.seed, unit.first + i, sampling.max_new_tokens)
-        for unit in units
-        for i in range(unit.count)
-    ]
+        return torch.zeros(sum(one.count for one in units), sampling.max_new_tokens, dtype=torch.float64)
+    limit = sampling.max_new_tokens
+    rows = [uniforms(one.seed, one.first + i, limit) for one in units for i in range(one.count)]
     return torch.from_numpy(np.stack(rows))
 
 

@@ -63,12 +63,15 @@ class Prefilled:
     next_position: Tensor
 
 
+Prefill = Callable[[Sequence[int]], Prefilled]  # reads the prompts of the given numbers, at least one
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """`sizes` orders prompts by length; `prefill` reads the prompts of the given numbers, at least one."""
+    """Prompts that can be read; `sizes` orders them by length."""
 
     sizes: list[int]
-    prefill: Callable[[Sequence[int]], Prefilled]
+    prefill: Prefill
 
 
 def collect(processor: Any, requests: Sequence[Request]) -> Work:

@@ -1,8 +1,8 @@
 """Keys and values of many completions, in storage that rows enter and leave.
 
 Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage
-has room to spare in both directions, so a step costs what it adds: rows that finish are overwritten by rows
-from the end, and rows that join are written behind them.
+is larger than what it holds in both directions, so a step costs what it adds: rows that finish are
+overwritten by rows from the end, and rows that join are written behind them.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ class PreallocatedLayer(DynamicLayer):
     would get through a mask.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int, capacity: int) -> None:
-        """Start from a prefilled cache.
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, spare: int, capacity: int) -> None:
+        """Start from a prefilled cache: row i continues row `rows[i]` of `keys` and `values`.
 
         Args:
             keys, values: (prompts, heads, tokens, head size).
-            rows: (rows,) int64; row i of this layer continues row `rows[i]` of `keys` and `values`.
-            room: tokens that can be added before the storage grows.
+            spare: tokens that can be added before the storage grows.
             capacity: rows it can ever hold.
         """
         super().__init__()
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         heads, tokens, size = keys.shape[1:]
         self._key_storage, self._value_storage = (
-            keys.new_zeros(capacity, heads, tokens + room, size) for _ in range(2)
+            keys.new_zeros(capacity, heads, tokens + spare, size) for _ in range(2)
         )
         self._rows, self._first, self._end = 0, 0, tokens
         self.join(keys, values, rows, 0)
@@ -96,10 +95,10 @@ def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> N
 
     Layers of other kinds than plain attention (sliding windows, recurrent states) keep their own class.
     """
-    room = min(max_new_tokens, _SPARE_TOKENS)
+    spare = min(max_new_tokens, _SPARE_TOKENS)
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
-            cache.layers[i] = PreallocatedLayer(layer.keys, layer.values, rows, room, capacity)
+            cache.layers[i] = PreallocatedLayer(layer.keys, layer.values, rows, spare, capacity)
         else:
             layer.batch_select_indices(rows)
 

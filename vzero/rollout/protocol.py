@@ -50,7 +50,7 @@ class Completion:
         token_ids: as drawn, with the end-of-turn token when there was one.
         logprobs: natural log-probability of each token under the distribution it was drawn from (after
             temperature and the filters), same length as `token_ids`.
-        finish_reason: "stop" when the model ended its turn, "length" when the token limit cut it off.
+        finish_reason: "stop" when the model ended its turn, "length" when the token limit truncated it.
     """
 
     text: str
@@ -66,6 +66,11 @@ class Rollout:
 
     prompt_tokens: int
     completions: tuple[Completion, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Drawn, ends of turns included."""
+        return sum(len(one.token_ids) for one in self.completions)
 
 
 Finished = Callable[[int, Rollout], None]  # number of the request, its answer

@@ -41,25 +41,18 @@ def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tup
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m vzero.rollout.serve", description="Serve a checkpoint to runs elsewhere."
-    )
+    parser = argparse.ArgumentParser("python -m vzero.rollout.serve", description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="a folder, a hub id, or pocket")
-    parser.add_argument(
-        "--host", default=LOOPBACK, help=f"address to listen on; any but loopback needs {TOKEN_VARIABLE}"
-    )
+    parser.add_argument("--host", default=LOOPBACK, help=f"any but loopback needs {TOKEN_VARIABLE}")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--gpu", type=int, help="which GPU; default: the first visible one")
     parser.add_argument(
-        "--max-model-len",
-        type=int,
-        help="tokens of prompt and completion together; default: the model's maximum",
+        "--max-model-len", type=int, help="prompt and completion; default: the model's maximum"
     )
     options = parser.parse_args()
     try:
-        config = EngineConfig(
-            gpus=() if options.gpu is None else (options.gpu,), max_model_len=options.max_model_len
-        )
+        gpus = () if options.gpu is None else (options.gpu,)
+        config = EngineConfig(gpus=gpus, max_model_len=options.max_model_len)
         words, environment = command(resolve(options.checkpoint), options.host, options.port, config)
     except VZeroError as error:
         print(f"error: {error}", file=sys.stderr)
