@@ -211,7 +211,10 @@ FAULTS = {
     "another model": (_changed(lambda reply: reply.update(model="other")), "from the model other where m"),
     "no model": (_changed(lambda reply: reply.pop("model")), "model: Field required"),
     "a list": (_changed(lambda reply: [reply.pop(key) for key in list(reply)]), "model: Field required"),
-    "no token ids": (_changed(lambda reply: _first(reply).update(token_ids=None)), "token_ids: .*valid array"),
+    "no token ids": (
+        _changed(lambda reply: _first(reply).update(token_ids=None)),
+        "token_ids: .*valid array",
+    ),
     "words for ids": (
         _changed(lambda reply: _first(reply).update(token_ids=["A"])),
         "token_ids.0: .*valid integer",
@@ -225,7 +228,10 @@ FAULTS = {
         _changed(lambda reply: _first(reply).update(token_ids=[20])),
         "no end of a turn",
     ),
-    "cut off early": (_changed(lambda reply: _first(reply).update(finish_reason="length")), "max_model_len"),
+    "truncated early": (
+        _changed(lambda reply: _first(reply).update(finish_reason="length")),
+        "max_model_len",
+    ),
     "a number below zero": (_changed(lambda reply: _first(reply).update(token_ids=[-1])), "token_ids.0: "),
     "true for an id": (_changed(lambda reply: _first(reply).update(token_ids=[True])), "token_ids.0: "),
     "too long": (_changed(lambda reply: _first(reply).update(token_ids=[20] * 41)), "41 tokens"),

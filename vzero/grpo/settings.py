@@ -68,7 +68,7 @@ def plan_batches(settings: GrpoSettings, available: int, processes: int = 1) -> 
     to `processes` - 1 prompts are left out of it; one each is the least.
 
     Raises:
-        ValueError: an optimizer step cannot be dealt out to so many processes.
+        ValueError: so many processes cannot share an optimizer step.
     """
     settings.require_divisible(processes)
     per_generation, per_step = settings.prompts_per_generation, settings.prompts_per_step

@@ -19,13 +19,13 @@ from vzero.selfplay import plan, processes_of
 
 
 def test_by_hand() -> None:
-    deal = [GroupSharding(2, World(rank, 2, 2)) for rank in (0, 1)]
-    assert deal[0].shard("01234567") == list("0145") and deal[1].shard("01234567") == list("2367")
-    assert deal[0].merge(["0145", "2367"]) == list("01234567")
+    parts = [GroupSharding(2, World(rank, 2, 2)) for rank in (0, 1)]
+    assert parts[0].shard("01234567") == list("0145") and parts[1].shard("01234567") == list("2367")
+    assert parts[0].merge(["0145", "2367"]) == list("01234567")
     with pytest.raises(ValueError, match="do not divide"):
-        deal[0].shard("012345")
+        parts[0].shard("012345")
     with pytest.raises(ValueError, match="equal"):
-        deal[0].merge(["0145", "23"])
+        parts[0].merge(["0145", "23"])
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
