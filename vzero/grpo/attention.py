@@ -27,13 +27,11 @@ def attend(
     attention_mask: Tensor | Layout | None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Hugging Face's attention interface.
+    """Hugging Face's attention interface; `options` are its own (dropout, scaling ...), handed on.
 
     Args:
-        module: the attention layer.
         query, key, value: (1, heads, tokens, head size) of a packed row, or whatever `sdpa` takes.
         attention_mask: the layout of the row; a tensor or None where the batch is not packed.
-        options: Hugging Face's (dropout, scaling ...), handed on.
 
     Returns:
         (1, tokens, heads, head size).

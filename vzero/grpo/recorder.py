@@ -78,9 +78,9 @@ class Phases:
 
 
 class Recorder(TrainerCallback):
-    """Appends one row to `metrics.jsonl` an optimizer step, one to `timings.jsonl` a generation, one to
-    `rollouts.jsonl` a completion, and tells the watcher. Of several processes the first writes: everybody's
-    completions, and its own seconds, waiting for others included."""
+    """Appends a row to `metrics.jsonl` for each optimizer step, to `timings.jsonl` for each generation, to
+    `rollouts.jsonl` for each completion, and tells the watcher. Of several processes the first writes:
+    everybody's completions, and its own seconds, waiting for others included."""
 
     def __init__(self, folder: Path, progress: Progress, phases: Phases, steps_per_generation: int) -> None:
         self.metrics = folder / "metrics.jsonl"

@@ -23,8 +23,6 @@ class Batches:
     """How a number of prompts becomes optimizer steps.
 
     Attributes:
-        prompts_per_generation: prompts sampled together.
-        prompts_per_step: prompts of one optimizer step.
         micro_batch: sequences of one forward pass.
         group_size: completions of one prompt.
         generations: generation batches in the whole training; 0 when there is nothing to train on.
@@ -87,16 +85,13 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
     """The complete `GRPOConfig` of one training stage.
 
     Args:
-        settings: the role's own section of the preset.
-        batches: from `plan_batches`.
         output: where checkpoints to resume from are put.
-        seed: any integer; reduced to the 32 bits that NumPy takes.
         cuda: train in bf16 autocast over float32 weights with gradient checkpointing; otherwise float32 on
             the CPU.
     """
     from trl import GRPOConfig
 
-    seed %= 2**32
+    seed %= 2**32  # what NumPy takes
     return GRPOConfig(
         output_dir=str(output),
         # batches
@@ -129,8 +124,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         max_grad_norm=settings.max_grad_norm,
-        # sampling: what the policy is differentiated as; the draws themselves are made by our engine with the
-        # same values
+        # sampling: what the policy is differentiated as; our engine draws with the same values
         max_completion_length=settings.max_completion_tokens,
         temperature=1.0,
         vllm_importance_sampling_correction=False,

@@ -122,8 +122,9 @@ class GrpoStep(GRPOTrainer):
         total: Tensor = (loss * mask).sum()
         if self.loss_type == "bnpo":
             return total / mask.sum().clamp(min=1.0) / accumulation
+        slots: int = self.args.steps_per_generation
         tokens: Tensor = batch.generation_tokens.clamp(min=1.0) / self.accelerator.num_processes
-        return total / (tokens * accumulation / self.args.steps_per_generation)
+        return total / (tokens * accumulation / slots)
 
     def log_probs(self, model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities and entropies of the completions' tokens, (sequences, completion time) each."""

@@ -44,18 +44,11 @@ def ask(
     """The `sampling.n` replies to each item, in order.
 
     Args:
-        engine: asked once a chunk.
-        items: what to ask about.
         request: the request for an item; called only for chunks not yet in `log`, so images are opened when
             needed.
-        sampling: `n` replies an item.
         chunk: items asked together.
         log: scratch file, one row a finished chunk; what a killed attempt left in it is used.
-        progress: told after each chunk.
-        unit: what an item is called there, in the plural.
-
-    Raises:
-        RolloutError: from the engine.
+        unit: what an item is called in `progress`, in the plural.
     """
     rows = artefacts.read_jsonl(log) if log.exists() else []
     artefacts.write_jsonl(log, rows)  # without the torn row that a kill may have left
@@ -70,7 +63,6 @@ def ask(
         artefacts.append_jsonl(log, {"replies": [[vars(reply) for reply in item] for item in fresh]})
         replies += fresh
         tokens = sum(reply.tokens for item in fresh for reply in item)
-        progress.update(
-            len(replies), len(items), unit, {"tokens_per_second": tokens / (time.perf_counter() - start)}
-        )
+        speed = {"tokens_per_second": tokens / (time.perf_counter() - start)}
+        progress.update(len(replies), len(items), unit, speed)
     return replies

@@ -157,7 +157,7 @@ class _Found:
 
 
 # number of the unit, its completions, tokens of its prompt
-Finished = Callable[[int, Sequence[Drawn], int], None]
+UnitFinished = Callable[[int, Sequence[Drawn], int], None]
 
 
 def decode(
@@ -166,7 +166,7 @@ def decode(
     prefill: Prefill,
     rules: Rules,
     slots: int,
-    finished: Finished,
+    finished: UnitFinished,
 ) -> None:
     """Draw every completion of `units`.
 

@@ -29,7 +29,7 @@ _SMALLEST_AREA = 4096  # a processor may enlarge a smaller picture
 
 
 @dataclass(frozen=True)
-class Prompt:
+class RenderedPrompt:
     """A rendered conversation and the number of its image among the distinct ones."""
 
     text: str
@@ -40,7 +40,7 @@ class Prompt:
 class Work:
     """Distinct prompts and images of a list of requests; `of_request[i]` is the prompt of request i."""
 
-    prompts: list[Prompt]
+    prompts: list[RenderedPrompt]
     images: list[Image.Image]
     of_request: list[int]
 
@@ -84,12 +84,12 @@ def collect(processor: Any, requests: Sequence[Request]) -> Work:
     """
     images, image_of = _distinct_images(requests)
     rendered = {turns: render(processor, *turns) for turns in dict.fromkeys(map(_turns, requests))}
-    numbers: dict[Prompt, int] = {}
+    numbers: dict[RenderedPrompt, int] = {}
     of_request = []
     for i, request in enumerate(requests):
         text = rendered[_turns(request)]
         _refuse_stray_tokens(processor, text, int(request.image is not None), i)
-        of_request.append(numbers.setdefault(Prompt(text, image_of[i]), len(numbers)))
+        of_request.append(numbers.setdefault(RenderedPrompt(text, image_of[i]), len(numbers)))
     return Work(list(numbers), images, of_request)
 
 
@@ -213,7 +213,7 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
     return Encoded([len(ids) for ids in ids_of], prefill)
 
 
-def _expanded_ids(processor: Any, prompt: Prompt, grids: Tensor) -> list[int]:
+def _expanded_ids(processor: Any, prompt: RenderedPrompt, grids: Tensor) -> list[int]:
     """Token ids with the image token once for each of the image's features, as the processor writes it."""
     text = prompt.text
     if prompt.image is not None:

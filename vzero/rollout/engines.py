@@ -9,8 +9,7 @@ from vzero.rollout.protocol import Engine
 
 
 def open_solver(config: EngineConfig, checkpoint: Path) -> Engine:
-    """As `open_engine`, for the frozen Solver whose votes are the Questioner's reward and the pseudo-labels:
-    asked at `config.urls` where there are any."""
+    """As `open_engine`, for the frozen Solver that votes: asked at `config.urls` where there are any."""
     if not config.urls:
         return open_engine(config, checkpoint)
     from vzero.rollout.server import open_elsewhere
