@@ -41,7 +41,7 @@ class SealedStage:
         Raises:
             InputError: it is not the file that was sealed.
         """
-        return [*artefacts.read_jsonl(self._checked(name))] if self.has(name) else []
+        return list(artefacts.read_jsonl(self._checked(name))) if self.has(name) else []
 
     def json(self, name: str) -> Any:
         """A JSON file of the stage; None where it made none of that name. Raises as `rows`."""
@@ -51,7 +51,8 @@ class SealedStage:
         path = self.folder / name
         if not path.is_file() or artefacts.sha256_file(path) != self.manifest["files"][name]:
             raise InputError(
-                f"{self.stage.name}/{name} is not the file that was sealed; delete that stage's folder and run the same command again."
+                f"{self.stage.name}/{name} is not the file that was sealed; delete that stage's folder and "
+                "run the same command again."
             )
         return path
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis import results
+from harness.analysis.build import build
 from harness.evals import benchmarks
 from harness.runs.directory import opened
 from harness.runs.sealed import read_run
@@ -105,15 +105,15 @@ def _speaks_as_the_rest_does(run: Path, rows: list[dict]) -> None:
     assert [row["gold"] for row in rows if row["suite"] == "mmstar"] == golds["mmstar"]
     assert all(len(row["sampled"]) == 3 for row in rows)
     summary = artefacts.read_json(run / "stages" / STAGE / "evaluation.json")
-    found = results.build(read_run(run))
+    found = build(read_run(run))
     for name in SUITES:
-        own, theirs = found["suites"][name]["base"], summary["suites"][name]
-        assert own["greedy"]["n"] == theirs["n"] == len(golds[name])
-        assert own["greedy"]["value"] == pytest.approx(theirs["greedy"]["official"], abs=1e-8)
-        assert own["sampled"]["value"] == pytest.approx(theirs["sampled"]["official"]["mean"], abs=1e-8)
-        assert own["maj@3"]["value"] == pytest.approx(theirs["sampled"]["official"]["maj@3"], abs=1e-8)
-        assert found["lenses"][name]["base"]["strict"] == pytest.approx(theirs["greedy"]["strict"], abs=1e-8)
-        assert found["expected"][name] > own["greedy"]["n"]
+        own, theirs = found.suites[name]["base"].accuracy, summary["suites"][name]
+        assert own["greedy"].n == theirs["n"] == len(golds[name])
+        assert own["greedy"].value == pytest.approx(theirs["greedy"]["official"], abs=1e-8)
+        assert own["sampled"].value == pytest.approx(theirs["sampled"]["official"]["mean"], abs=1e-8)
+        assert own["maj@3"].value == pytest.approx(theirs["sampled"]["official"]["maj@3"], abs=1e-8)
+        assert found.scorings[name]["base"].verified == pytest.approx(theirs["greedy"]["strict"], abs=1e-8)
+        assert found.expected[name] > own["greedy"].n
     sent = artefacts.read_json(run / "stages" / STAGE / "sampling.json")["sent"]["mmstar"]
     assert sorted(one["n"] for one in sent.values()) == [1, 3]
 

@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 from harness.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "transformers", "trl", "lmms_eval", "statsmodels")
 POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
 
 
 def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom harness.cli import app\ntry: app(prog_name='vzero-harness')\n"
-        "finally: print([m for m in ('torch', 'transformers', 'trl', 'lmms_eval', 'statsmodels') if m in sys.modules], file=sys.stderr)"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom harness.cli import app\n"
+        "try: app(prog_name='vzero-harness')\n"
+        f"finally: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120
