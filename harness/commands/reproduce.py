@@ -15,7 +15,7 @@ from harness.runs.signals import interruptible
 from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
-    from harness.report import Finished
+    from harness.analysis.results import Results
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
 
@@ -76,9 +76,9 @@ def reproduce(
             _grid(runner, resolved, arms, [resolved.seed] if seeds is None else list(range(seeds)), out, json)
             return
         folder = options.run_folder(out, resolved)
-        finished = _run(runner, resolved, folder)
+        results = _run(runner, resolved, folder)
         if json:
-            print(finished.results.model_dump_json(indent=2))
+            print(results.model_dump_json(indent=2))
         else:
             print_summary(folder, terminal)
 
@@ -110,7 +110,7 @@ def _show(resolved: Preset, json: bool) -> None:
     print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
 
 
-def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Finished:
+def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Results:
     from harness.report import finish
     from vzero.selfplay import plan
 
@@ -127,7 +127,7 @@ def _grid(
     from vzero.arms import REFERENCE, chosen
 
     def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
-        compute = _run(runner, preset, run, shared).results.compute
+        compute = _run(runner, preset, run, shared).compute
         return compute.flat() if compute else {}
 
     single = options.run_folder(None, base)

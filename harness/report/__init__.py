@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,16 +20,8 @@ if TYPE_CHECKING:
 RESULTS, MARKDOWN, HTML = "results.json", "report.md", "report.html"
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The results and the files written, by name."""
-
-    results: Results
-    paths: Mapping[str, Path]
-
-
-def finish(run: Path) -> Finished:
-    """Write the report of `run` as it stands, finished or not. The caller holds the run's lock.
+def finish(run: Path) -> Results:
+    """Write the report of `run` as it stands, finished or not; its results. The caller holds the run's lock.
 
     Raises:
         InputError: `run` is no run directory, or a sealed file in it was changed.
@@ -49,7 +39,7 @@ def finish(run: Path) -> Finished:
     write_results(run / RESULTS, results)
     artefacts.write_text(run / MARKDOWN, markdown.render(results, material))
     artefacts.write_text(run / HTML, html.render(results, material))
-    return Finished(results, {name: run / name for name in (HTML, MARKDOWN, RESULTS)})
+    return results
 
 
 def print_summary(run: Path, console: Console) -> None:

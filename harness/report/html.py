@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from harness.analysis.results import AVERAGE, Results
 from harness.report import charts, claims, sections
-from harness.report.examples import WrittenQuestion
 from harness.report.findings import alarms, caveats, findings, metric_label, not_run, run_name
 from harness.report.material import Curves, Material
 from harness.tables.html import environment
@@ -62,7 +61,7 @@ def render(results: Results, material: Material) -> str:
             by_samples=[(label, chart) for label, chart in by_samples if chart],
             calibrations=_calibrations(results),
             curves={role: panels for role in PANELS if (panels := _panels(material.curves, role))},
-            votes=_votes,
+            votes=charts.votes,
             question_lines=question_lines,
         )
     )
@@ -103,11 +102,6 @@ def _panels(curves: Curves, role: str) -> Charts:
     logged = curves.get(role, {})
     names = [name for name in PANELS[role] if name in logged]
     return [(LABELS[name], charts.curve(LABELS[name], logged[name])) for name in names]
-
-
-def _votes(one: WrittenQuestion) -> Markup:
-    label = one.label
-    return charts.votes(label.votes, label.answer, one.intuitive) if label else Markup("")
 
 
 def question_lines(text: str) -> list[str]:

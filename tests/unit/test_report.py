@@ -163,7 +163,7 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
     again = finish(moved)
     assert (moved / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     text = results.model_dump_json()
-    assert str(whole) not in text and "seconds" not in text and again.results.complete is True
+    assert str(whole) not in text and "seconds" not in text and again.complete is True
 
 
 # partial, stale and changed runs
@@ -172,7 +172,7 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
 def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
-    found = finish(run).results
+    found = finish(run)
     assert not found.complete and found.missing["08-write-questions-2"] == "not started"
     assert found.models == ["base", "S1"] and set(found.ground_truth) == {1}
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
@@ -187,7 +187,7 @@ def test_very_early_reports_claim_no_gain(tmp_path, stop):
     run = tmp_path / "early"
     synthetic.make(run, stop_after=stop)
     found = finish(run)
-    assert found.results.gains == {}
+    assert found.gains == {}
     assert "no gain to judge yet" in (run / "report.html").read_text() and "no gain to judge yet" in summary(
         run
     )
@@ -197,7 +197,7 @@ def test_a_run_without_any_stage_still_reports(tmp_path):
     run = tmp_path / "none"
     synthetic.make(run, stop_after="00-images")
     shutil.rmtree(run / "stages")
-    assert len(finish(run).results.missing) == 13
+    assert len(finish(run).missing) == 13
     assert "the base has not been evaluated" in summary(run)
 
 
@@ -367,7 +367,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     run = tmp_path / "run"
     synthetic.make(run, images=folder)
     (folder / "p3.jpg").write_bytes(b"changed")
-    found = finish(run).results
+    found = finish(run)
     page = (run / "report.html").read_text()
     sources = [attributes["src"] for tag, attributes in parsed(page).tags if tag == "img"]
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
