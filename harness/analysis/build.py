@@ -28,6 +28,8 @@ from harness.analysis.measures import (
     Training,
 )
 from harness.analysis.results import Results
+from harness.evals.catalogue import asked
+from harness.evals.results import Results as Evaluation
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms import REFERENCE
 from vzero.config import Preset
@@ -171,19 +173,8 @@ def _hard_families(suites: Sequence[str]) -> list[str]:
 
 
 def _expected(preset: Preset) -> dict[str, int]:
-    """Items with gold that each suite has: the pocket suites at this preset, benchmarks whole, whatever limit
-    was set."""
-    if not any(suite.startswith("pocket_") for suite in preset.evaluation.suites):
-        from harness.evals.catalogue import suites
-
-        return {suite: suites()[suite].scored for suite in preset.evaluation.suites if suite in suites()}
-    from vzero.pocket.suites import SUITES
-
-    return {
-        suite: len(SUITES[suite]) * preset.evaluation.items_per_family
-        for suite in preset.evaluation.suites
-        if suite in SUITES
-    }
+    """Items with gold that each suite has, whatever limit was set."""
+    return {suite.name: suite.scored for suite in asked(preset.evaluation)}
 
 
 def _training(stage: SealedStage) -> Training:
@@ -243,7 +234,10 @@ def _starved(iterations: Mapping[int, GroundTruth], least: int) -> list[str]:
 
 def _published_warnings(run: Run, found: Results) -> list[str]:
     base = [one for one in run.of_kind("evaluate") if model_name(one) == BASE]
-    outside = [note for one in base for note in format_gain.outside_published(one.json("evaluation.json"))]
+    stored = [one.json("evaluation.json") for one in base if one.has("evaluation.json")]
+    outside = [
+        note for one in stored for note in format_gain.outside_published(Evaluation.model_validate(one))
+    ]
     return format_gain.warnings(found.scorings) + outside
 
 

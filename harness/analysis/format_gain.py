@@ -7,17 +7,49 @@ time, is one of format. Suites whose rows hold no verified verdict (the pocket w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
 from harness.analysis.items import ModelRows
 from harness.analysis.measures import Scorings
+from harness.evals.metrics import is_right
+from harness.evals.results import Results
 from harness.runs.sealed import Row
 from harness.stats import Gain, Pairs, paired_gain
 from vzero.runtime.seeding import derive
 
-OFFICIAL, VERIFIED = "right", "strict"  # the verdicts' keys in samples.jsonl
+VERIFIED = "verified"  # the verdict's key in samples.jsonl
+
+
+class Compared(NamedTuple):
+    """The same items under two models, greedy answers.
+
+    Attributes:
+        parsed: shares of answers that could be read, before and after.
+        both_parsed: the verified gain among the items whose answer could be read both times.
+        format_gain: the verified gain is positive, more answers could be read, and `both_parsed` is not
+            significant.
+    """
+
+    official: Gain
+    verified: Gain
+    parsed: tuple[float, float]
+    both_parsed: Gain | None
+    format_gain: bool
+
+
+def compared(pairs: Sequence[tuple[Row, Row]], seeds: Callable[[str], int]) -> Compared:
+    """Rows of one suite, before and after; `seeds` gives the seed of each random stream by its label."""
+    # "strict" and "read" are labels of random streams: renaming them would change the intervals.
+    official = _gain(pairs, _official, seeds("official"))
+    verified = _gain(pairs, _verified, seeds("strict"))
+    both = [pair for pair in pairs if all(map(_read, pair))]
+    among_read = _gain(both, _verified, seeds("read")) if both else None
+    before, after = (fmean(map(_read, side)) for side in zip(*pairs, strict=True))
+    learned = among_read is not None and among_read.direction == "positive"
+    format_gain = verified.gain > 0 and after > before and not learned
+    return Compared(official, verified, (before, after), among_read, format_gain)
 
 
 def scorings(rows: ModelRows, seed: int) -> dict[str, dict[str, Scorings]]:
@@ -26,40 +58,38 @@ def scorings(rows: ModelRows, seed: int) -> dict[str, dict[str, Scorings]]:
     for model, suites in rows.items():
         for suite, its_rows in suites.items():
             if its_rows and VERIFIED in its_rows[0]["greedy"]:
-                greedy = [row["greedy"] for row in its_rows]
+                before = {row["item_id"]: row for row in rows.get("base", {}).get(suite, ())}
+                pairs = [(before[row["item_id"]], row) for row in its_rows if row["item_id"] in before]
+                gain = None
+                if model != "base" and pairs:
+                    streams = (suite, model)
+                    gain = compared(pairs, lambda lens, names=streams: derive(seed, "lens", lens, *names))
                 found.setdefault(suite, {})[model] = Scorings(
-                    official=fmean(bool(one[OFFICIAL]) for one in greedy),
-                    verified=fmean(bool(one[VERIFIED]) for one in greedy),
-                    parsed=fmean(one["answer"] is not None for one in greedy),
-                    truncated=fmean(one["finish_reason"] == "length" for one in greedy),
-                    **_gains(rows, suite, model, seed),
+                    official=fmean(map(_official, its_rows)),
+                    verified=fmean(map(_verified, its_rows)),
+                    parsed=fmean(map(_read, its_rows)),
+                    truncated=fmean(row["greedy"]["finish_reason"] == "length" for row in its_rows),
+                    gain_official=gain and gain.official,
+                    gain_verified=gain and gain.verified,
+                    format_gain=gain and gain.format_gain,
                 )
     return found
-
-
-def _gains(rows: ModelRows, suite: str, model: str, seed: int) -> dict[str, Any]:
-    """The fields of `Scorings` that need the base."""
-    before = {row["item_id"]: row for row in rows.get("base", {}).get(suite, ())}
-    pairs = [(before[row["item_id"]], row) for row in rows[model][suite] if row["item_id"] in before]
-    if model == "base" or not pairs:
-        return {}
-    # "strict" and "read" are labels of random streams: renaming them would change the intervals.
-    official = _gain(pairs, OFFICIAL, derive(seed, "lens", "official", suite, model))
-    verified = _gain(pairs, VERIFIED, derive(seed, "lens", "strict", suite, model))
-    read = [pair for pair in pairs if all(_read(row) for row in pair)]
-    among_read = _gain(read, VERIFIED, derive(seed, "lens", "read", suite, model)) if read else None
-    newly_read = sum(_read(two) - _read(one) for one, two in pairs) > 0
-    learned = among_read is not None and among_read.direction == "positive"
-    of_format = verified.gain > 0 and newly_read and not learned
-    return {"gain_official": official, "gain_verified": verified, "format_gain": of_format}
 
 
 def _read(row: Row) -> bool:
     return row["greedy"]["answer"] is not None
 
 
-def _gain(pairs: Sequence[tuple[Row, Row]], key: str, seed: int) -> Gain:
-    before, after = ([float(row["greedy"][key]) for row in side] for side in zip(*pairs, strict=True))
+def _official(row: Row) -> bool:
+    return is_right(row, row["greedy"])
+
+
+def _verified(row: Row) -> bool:
+    return bool(row["greedy"].get(VERIFIED, _official(row)))
+
+
+def _gain(pairs: Sequence[tuple[Row, Row]], right: Callable[[Row], bool], seed: int) -> Gain:
+    before, after = ([float(right(row)) for row in side] for side in zip(*pairs, strict=True))
     return paired_gain([Pairs(before, after, [row["image_sha256"] for row, _ in pairs])], seed)
 
 
@@ -74,11 +104,12 @@ def warnings(found: Mapping[str, Mapping[str, Scorings]]) -> list[str]:
     ]
 
 
-def outside_published(evaluation: Mapping[str, Any] | None) -> list[str]:
+def outside_published(evaluation: Results) -> list[str]:
     """A sentence for each suite on which the base, by what its evaluate stage wrote, is not where others
     measured it."""
     return [
-        f"PROTOCOL DEVIATION: base on {suite} is outside its published band: {one['text']}."
-        for suite, found in (evaluation or {"suites": {}})["suites"].items()
-        for one in found["published"]["outside"]
+        f"PROTOCOL DEVIATION: base on {suite} is outside its published band: {one.text}."
+        for suite, found in evaluation.suites.items()
+        if found.published is not None
+        for one in found.published.outside
     ]

@@ -84,7 +84,7 @@ def _files(path: Path) -> Iterable[Path]:
 def _read(path: Path) -> Loaded:
     found = read_json(path)
     if isinstance(found, dict) and isinstance(found.get("evaluation"), dict):
-        results = evaluations.as_results(found, path.parent)
+        results = evaluations.as_results(path)
     else:
         results = parse_results(found, str(path))
     run = Loaded(path.parent.name or str(path.parent), results.arm, results, path.parent)

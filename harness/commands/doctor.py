@@ -82,14 +82,15 @@ def needs(preset: Preset, facts: Facts) -> Needs:
 
 def _benchmarks(preset: Preset) -> list[Finding]:
     from harness.doctor.checks import Finding, benchmarks
-    from harness.evals.benchmarks import named
+    from harness.evals.catalogue import asked
     from harness.evals.rows import absent
 
     try:
-        suites, place = named(preset.evaluation), preset.evaluation.data
+        suites, place = asked(preset.evaluation), preset.evaluation.data
     except InputError as error:
         return [Finding("benchmarks", "fail", "cannot be asked for like this", str(error))]
-    finding = benchmarks(place, len(suites), tuple(absent(suites, Path(place).expanduser())))
+    wanted = sum(not suite.drawn for suite in suites)
+    finding = benchmarks(place, wanted, tuple(absent(suites, Path(place).expanduser())))
     return [] if finding is None else [finding]
 
 

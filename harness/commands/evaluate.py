@@ -1,14 +1,17 @@
-"""`vzero-harness evaluate`: any checkpoint on real benchmarks."""
+"""`vzero-harness evaluate`: any checkpoint on benchmarks and on the suites of the pocket world."""
 
 from __future__ import annotations
 
-import json as json_format
 import re
+import sys
+import time
+from contextlib import redirect_stdout
 from enum import StrEnum
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 from harness.commands.score import Model, Url
@@ -18,8 +21,16 @@ from vzero.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.evals.run import Plan
+    from rich.console import Console
+    from rich.status import Status
+
+    from harness.analysis.against import Against
+    from harness.evals.results import Results, Settings
+    from harness.evals.run import Evaluation
     from vzero.config import EngineConfig
+
+BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
+SILENCE = 10.0  # seconds between two lines about the same step
 
 
 class Profile(StrEnum):
@@ -29,7 +40,7 @@ class Profile(StrEnum):
     stock = "stock"
 
 
-class Dialect(StrEnum):
+class PromptFormat(StrEnum):
     """What the checkpoint can read."""
 
     auto = "auto"
@@ -37,222 +48,165 @@ class Dialect(StrEnum):
     pocket = "pocket"
 
 
+Checkpoint = Annotated[
+    str | None,
+    Argument(metavar="CHECKPOINT", help='A vision-language model: a folder, a hub id, or "pocket".'),
+]
+Data = Annotated[
+    Path, Option("--data", metavar="PATH", help="Where `fetch` put the suites, or a local copy of one.")
+]
+Engine = Annotated[str, Option("--engine", help="transformers, vllm or server.")]
+HowAsked = Annotated[
+    Profile,
+    Option("--profile", help="boxed: one reasoning prompt and budget for all; stock: lmms-eval's own task."),
+]
+Limit = Annotated[
+    int | None,
+    Option("--limit", min=1, help="Only so many rows of each part of a suite (pocket: of a family)."),
+]
+Out = Annotated[
+    Path | None, Option("--out", help="Default: runs/evaluate-<model>. The same command resumes it.")
+]
+Samples = Annotated[int, Option("--samples", min=0, help="Sampled answers per item, beside the greedy one.")]
+Temperature = Annotated[float, Option("--temperature", min=0.0, help="Of the sampled answers.")]
+TopP = Annotated[float, Option("--top-p", min=0.0, max=1.0, help="Of the sampled answers.")]
+Seed = Annotated[int, Option("--seed", help="Of the sampled answers.")]
+Tokens = Annotated[
+    int | None,
+    Option("--max-new-tokens", min=1, help="Default: 2048 (pocket: 40). Given, it also bounds stock tasks."),
+]
+MinPixels = Annotated[int, Option("--min-pixels", min=1, help="Smaller pictures are enlarged.")]
+MaxPixels = Annotated[int, Option("--max-pixels", min=1, help="Larger pictures are shrunk.")]
+Batch = Annotated[int, Option("--batch", min=1, help="Sequences decoded together.")]
+ServerUrl = Annotated[
+    list[str] | None,
+    Option(
+        "--server-url", metavar="URL", help="--engine server: one elsewhere, see docs/engines.md; repeatable."
+    ),
+]
+Gpus = Annotated[
+    str | None, Option("--gpus", metavar="N,N", help="--engine server: the GPUs to start one server each on.")
+]
+ModelLen = Annotated[
+    int | None,
+    Option(
+        "--max-model-len", min=1, help="vLLM: tokens of prompt and answer together; default: the model's."
+    ),
+]
+Format = Annotated[
+    PromptFormat,
+    Option("--prompt-format", help="auto: pocket for checkpoints of the pocket world, else natural."),
+]
+TrainedOn = Annotated[
+    Path | None,
+    Option(
+        "--images", metavar="PATH", help="Training pictures (a folder, or a run) to look for in the suites."
+    ),
+]
+Rescore = Annotated[
+    Path | None, Option("--rescore", metavar="RUN", help="Score a run's stored answers again; no model.")
+]
+Base = Annotated[
+    Path | None,
+    Option("--against", metavar="RUN", help="An evaluation of the base, asked alike: paired gains."),
+]
+Remote = Annotated[bool, Option("--extractor-remote", help="Allow a server that is not on this machine.")]
+
+
 def evaluate(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CHECKPOINT", help='A vision-language model: a folder, a hub id, or "pocket".'
-        ),
-    ] = None,
-    suites: Annotated[
-        str,
-        typer.Option(
-            "--suites", help="Suites or groups (math, logic, vision, all), with commas between them."
-        ),
-    ] = "logicvista",
-    data: Annotated[
-        Path,
-        typer.Option("--data", metavar="PATH", help="Where `fetch` put the suites, or a local copy of one."),
-    ] = Path("runs/data"),
-    engine: Annotated[str, typer.Option("--engine", help="transformers, vllm or server.")] = "transformers",
-    profile: Annotated[
-        Profile,
-        typer.Option(
-            "--profile",
-            help="boxed: one reasoning prompt and budget for all models; stock: lmms-eval's own task.",
-        ),
-    ] = Profile.boxed,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="Only the first so many rows of each part of a suite."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder; default runs/evaluate-<model>. The same command resumes it."),
-    ] = None,
-    samples: Annotated[
-        int, typer.Option("--samples", min=0, help="Sampled answers an item, beside the greedy one.")
-    ] = 0,
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="Of the sampled answers.")
-    ] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Of the sampled answers.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampled answers.")] = 0,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-new-tokens", min=1, help="Default: 2048 (pocket: 40). Given, it also bounds stock tasks."
-        ),
-    ] = None,
-    min_pixels: Annotated[
-        int, typer.Option("--min-pixels", min=1, help="Smaller pictures are enlarged.")
-    ] = 3136,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", min=1, help="Larger pictures are shrunk.")
-    ] = 12_845_056,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences decoded together.")] = 32,
-    server_url: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--server-url",
-            metavar="URL",
-            help="--engine server: one that runs elsewhere, see docs/engines.md; may be repeated.",
-        ),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(
-            "--gpus", metavar="N,N", help="--engine server: the GPUs on which one server each is started."
-        ),
-    ] = None,
-    max_model_len: Annotated[
-        int | None,
-        typer.Option(
-            "--max-model-len",
-            min=1,
-            help="vLLM: tokens of prompt and answer together; default: the model's maximum.",
-        ),
-    ] = None,
-    prompt_format: Annotated[
-        Dialect,
-        typer.Option(
-            "--prompt_format",
-            help="auto: pocket for checkpoints of the pocket world, natural for all others.",
-        ),
-    ] = Dialect.auto,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images",
-            metavar="PATH",
-            help="What the model was trained on (a folder, or a run): look for it in the suites.",
-        ),
-    ] = None,
-    rescore: Annotated[
-        Path | None,
-        typer.Option(
-            "--rescore", metavar="RUN", help="Score a finished run's stored answers again; no model."
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against", metavar="RUN", help="An evaluation of the base, asked alike: paired gains over it."
-        ),
-    ] = None,
+    checkpoint: Checkpoint = None,
+    suites: options.Suites = "logicvista",
+    data: Data = Path("runs/data"),
+    engine: Engine = "transformers",
+    profile: HowAsked = Profile.boxed,
+    limit: Limit = None,
+    out: Out = None,
+    samples: Samples = 0,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    max_new_tokens: Tokens = None,
+    min_pixels: MinPixels = 3136,
+    max_pixels: MaxPixels = 12_845_056,
+    batch: Batch = 32,
+    server_url: ServerUrl = None,
+    gpus: Gpus = None,
+    max_model_len: ModelLen = None,
+    prompt_format: Format = PromptFormat.auto,
+    images: TrainedOn = None,
+    rescore: Rescore = None,
+    against: Base = None,
     extractor_url: Url = None,
     extractor_model: Model = None,
-    extractor_remote: Annotated[
-        bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
-    ] = False,
+    extractor_remote: Remote = False,
     fresh: options.Fresh = False,
     json: options.Json = False,
 ) -> None:
-    """Measure a checkpoint on real benchmarks through lmms-eval; the same command resumes at the item.
+    """Measure a checkpoint through lmms-eval; the same command resumes at the item.
 
     Example: vzero-harness evaluate Qwen/Qwen2.5-VL-3B-Instruct --suites logicvista --data ~/LogicVista --out
     runs/logicvista
     """
     with interruptible():
+        folder = rescore or out or Path("runs") / f"evaluate-{_slug(checkpoint or '')}"
         if rescore is not None:
-            found = _rescore(rescore, extractor_url, extractor_model, extractor_remote)
+            found = _rescored(folder, extractor_url, extractor_model, extractor_remote)
         elif extractor_url is not None:
-            raise InputError(
-                "--extractor-url goes with --rescore RUN: evaluate first, then let a model read the stored answers."
-            )
+            raise InputError("--extractor-url goes with --rescore RUN: evaluate first, then read anew.")
         elif checkpoint is None:
-            raise InputError(
-                "Name a checkpoint: a folder, a hub id, or pocket (or score an earlier run again with --rescore RUN)."
-            )
+            raise InputError("Name a checkpoint: a folder, a hub id, or pocket (or give --rescore RUN).")
+        elif min_pixels > max_pixels:
+            raise InputError("--min-pixels must not be above --max-pixels.")
         else:
-            budget = (samples, temperature, top_p, max_new_tokens)
-            opened = _engine(engine, batch, server_url, gpus, max_model_len)
-            plan = _plan(
-                checkpoint,
-                suites,
-                data,
-                opened,
-                profile,
-                prompt_format,
-                limit,
-                seed,
-                (min_pixels, max_pixels),
-                budget,
-                images,
-            )
-            found = _run(plan, out or _default(checkpoint), fresh)
-        gains = _against(against, rescore or out or _default(checkpoint)) if against is not None else None
-        _report({**found, "against": gains} if gains else found, json)
+            from harness.evals.run import Evaluation
+            from vzero.runtime.checkpoints import resolve
+
+            opened, place = _engine(engine, batch, server_url, gpus, max_model_len), resolve(checkpoint)
+            sampling = (samples, temperature, top_p, max_new_tokens)
+            how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
+            settings = _settings(checkpoint, place, suites, sampling, *how)
+            found = _run(Evaluation(settings, place, data, opened, images), folder, fresh)
+        _report(found, folder, against, json)
 
 
-def _default(checkpoint: str | None) -> Path:
-    return Path("runs") / f"evaluate-{_slug(checkpoint or '')}"
-
-
-def _against(base: Path, run: Path) -> dict[str, Any]:
-    from harness.evals.compare import compare
-    from vzero.runtime import artefacts
-
-    gains = compare(base, run)
-    artefacts.write_json(run / "against.json", gains)
-    return gains
-
-
-def _rescore(run: Path, url: str | None, model: str | None, remote: bool) -> dict[str, Any]:
-    from harness.commands.score import _extractor
-    from harness.evals import folder, results
-    from harness.runs.folder import locked
-
-    folder.read(run)
-    with locked(run):
-        extractor = _extractor(url, model, remote, run / "extractions.jsonl")
-        return results.write(run, extractor, model or results.RULES)
-
-
-def _plan(
+def _settings(
     checkpoint: str,
+    place: Path,
     suites: str,
-    data: Path,
-    engine: EngineConfig,
+    sampling: tuple[int, float, float, int | None],
     profile: Profile,
-    prompt_format: Dialect,
+    prompt_format: PromptFormat,
+    engine: str,
     limit: int | None,
     seed: int,
     pixels: tuple[int, int],
-    budget: tuple[int, float, float, int | None],
-    images: Path | None,
-) -> Plan:
-    from harness.evals.catalogue import choose
-    from harness.evals.pictures import Limits
-    from harness.evals.prompt_formats import prompt_format_of
-    from harness.evals.run import Plan
+) -> Settings:
+    """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer."""
+    from harness.evals.catalogue import PER_FAMILY, choose
+    from harness.evals.prompts import prompt_format_of
+    from harness.evals.results import Limits, Settings
+    from harness.evals.run import checkpoint_sha256, plain_name
     from vzero.config import SamplingConfig
-    from vzero.runtime.checkpoints import resolve
 
-    chosen = choose([suites])
-    if pixels[0] > pixels[1]:
-        raise InputError("--min-pixels must not be above --max-pixels.")
-    folder = resolve(checkpoint)
-    spoken = prompt_format_of(folder) if prompt_format is Dialect.auto else prompt_format.value
-    k, temperature, top_p, tokens = budget
-    tokens_or_default = tokens or (40 if spoken == "pocket" else 2048)
-    return Plan(
-        model=checkpoint,
-        checkpoint=folder,
-        suites=tuple(chosen),
-        data=data,
+    k, temperature, top_p, tokens = sampling
+    spoken = prompt_format_of(place) if prompt_format is PromptFormat.auto else prompt_format.value
+    budget = tokens or (POCKET_BUDGET if spoken == "pocket" else BUDGET)
+    return Settings(
+        model=plain_name(checkpoint),
+        suites=tuple(suite.name for suite in choose(suites)),
+        checkpoint_sha256=checkpoint_sha256(place),
         profile=profile.value,
         prompt_format=spoken,
         engine=engine,
-        greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=tokens_or_default),
-        sampled=SamplingConfig(n=k, temperature=temperature, top_p=top_p, max_new_tokens=tokens_or_default)
+        greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=budget),
+        sampled=SamplingConfig(n=k, temperature=temperature, top_p=top_p, max_new_tokens=budget)
         if k
         else None,
-        limits=Limits(*pixels),
+        pixels=Limits(least=pixels[0], most=pixels[1]),
         limit=limit,
         seed=seed,
         cap=tokens is not None,
-        trained_on=images,
+        items_per_family=limit or PER_FAMILY,
     )
 
 
@@ -263,87 +217,103 @@ def _engine(
 
     from vzero.config import EngineConfig
 
-    _refuse_unused(name, urls, gpus, max_model_len)
+    if name != "server" and (urls or gpus is not None):
+        raise InputError(f"{'--server-url' if urls else '--gpus'} is for --engine server.")
+    if urls and gpus is not None:
+        raise InputError(
+            "--server-url names servers elsewhere, --gpus where to start some; give one of them."
+        )
+    if name == "transformers" and max_model_len is not None:
+        raise InputError("--max-model-len is for --engine vllm and --engine server.")
     numbers = [number.strip() for number in gpus.split(",")] if gpus is not None else []
     if not all(number.isdecimal() for number in numbers):
         raise InputError(f"--gpus takes numbers with commas between them, e.g. 0,1; got {gpus!r}.")
     try:
-        return EngineConfig(
-            name=name,
-            batch_sequences=batch,
-            urls=tuple(urls or ()),
-            gpus=tuple(map(int, numbers)),
-            servers=max(1, len(numbers)),
-            max_model_len=max_model_len,
+        return EngineConfig.model_validate(
+            {
+                "name": name,
+                "batch_sequences": batch,
+                "urls": tuple(urls or ()),
+                "gpus": tuple(map(int, numbers)),
+                "servers": max(1, len(numbers)),
+                "max_model_len": max_model_len,
+            }
         )
     except ValidationError as error:
         raise InputError(f"--engine {name!r} cannot be used: {error.errors()[0]['msg']}.") from None
 
 
-def _refuse_unused(engine: str, urls: list[str] | None, gpus: str | None, max_model_len: int | None) -> None:
-    """Options that the engine would not heed."""
-    if engine != "server" and (urls or gpus is not None):
-        raise InputError(f"{'--server-url' if urls else '--gpus'} is for --engine server.")
-    if urls and gpus is not None:
-        raise InputError(
-            "--server-url names servers that run elsewhere, --gpus where to start some; give one of them."
-        )
-    if engine == "transformers" and max_model_len is not None:
-        raise InputError("--max-model-len is for --engine vllm and --engine server.")
+def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Results:
+    from harness.commands.score import _extractor
+    from harness.evals import build, folder
+    from harness.runs.folder import locked
+
+    folder.read(run)
+    with locked(run):
+        extractor = _extractor(url, model, remote, run / "extractions.jsonl")
+        return build.write(run, extractor, model or build.RULES)
 
 
-def _run(plan: Plan, out: Path, fresh: bool) -> dict[str, Any]:
-    import sys
-    from contextlib import redirect_stdout
-
+def _run(evaluation: Evaluation, out: Path, fresh: bool) -> Results:
     from harness.evals.run import run
+    from harness.evals.tally import Tally
+    from harness.tables.terminal import say
 
     terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
     terminal.file = sys.stderr  # this very one: while lmms-eval runs, what is printed goes to its log
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
-        found = run(plan, out, fresh, _teller(terminal, status))
-    terminal.print(
-        f"results: {out / 'results.md'}, {out / 'results.json'}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+        tell = _teller(terminal, status)
+        tally = Tally(lambda seen, _: tell(f"{seen.suite}: {seen.answers}/{seen.total} answers"))
+        found = run(evaluation, out, fresh, tell, tally)
+    say(f"results: {out / 'results.md'}, {out / 'results.json'}", terminal)
     return found
 
 
-def _teller(terminal: Any, status: Any) -> Callable[[str], None]:
+def _teller(terminal: Console, status: Status) -> Callable[[str], None]:
     """Says how far an evaluation is: in place on a terminal, else a line for each step and at most one every
     ten seconds within one."""
-    import time
+    from rich.markup import escape
 
-    spoke = [0.0, ""]
+    from harness.tables.terminal import say
 
-    def say(text: str) -> None:
-        step = text.partition(":")[0] + re.sub(r"\d+", "", text)
+    spoke, last = 0.0, ""
+
+    def tell(text: str) -> None:
+        nonlocal spoke, last
+        step = re.sub(r"\d+", "", text)
         if terminal.is_terminal:
-            from rich.markup import escape
-
             status.update(escape(text))
-        elif step != spoke[1] or time.monotonic() - spoke[0] > 10:
-            spoke[:] = [time.monotonic(), step]
-            terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif step != last or time.monotonic() - spoke > SILENCE:
+            spoke, last = time.monotonic(), step
+            say(text, terminal)
 
-    return say
+    return tell
 
 
-def _report(found: dict[str, Any], json: bool) -> None:
-    if json:
-        print(json_format.dumps(found, indent=2))
-        return
+def _report(found: Results, folder: Path, against: Path | None, json: bool) -> None:
     from harness.evals.table import show
+    from harness.tables.terminal import say
 
+    gains = None if against is None else _against(against, folder)
+    if json:
+        shown = found.model_dump(mode="json")
+        print(
+            dumps(shown if gains is None else {**shown, "against": gains.model_dump(mode="json")}, indent=2)
+        )
+        return
     terminal = options.console(json=False)
     show(found, terminal)
-    if found.get("against"):
-        from harness.evals.compare import sentences
+    for line in gains.sentences() if gains else ():
+        say(line, terminal)
 
-        for line in sentences(found["against"]):
-            terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+
+def _against(base: Path, folder: Path) -> Against:
+    from harness.analysis.against import compare
+    from vzero.runtime import artefacts
+
+    gains = compare(base, folder)
+    artefacts.write_json(folder / "against.json", gains.model_dump(mode="json"))
+    return gains
 
 
 def _slug(name: str) -> str:

@@ -1,38 +1,29 @@
-"""`vzero-harness fetch`: real benchmarks brought here and pinned."""
+"""`vzero-harness fetch`: benchmarks brought here and pinned."""
 
 from __future__ import annotations
 
-import json as json_format
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from harness.commands import options
 from harness.runs.signals import interruptible
 
 
 def fetch(
-    suites: Annotated[
-        str,
-        typer.Option(
-            "--suites", help="Suites or groups (math, logic, vision, all), with commas between them."
-        ),
-    ],
+    suites: options.Suites,
     data: Annotated[
-        Path, typer.Option("--data", metavar="PATH", help="Folder to put them in; give it to `evaluate`.")
+        Path, Option("--data", metavar="PATH", help="Folder to put them in; give it to `evaluate`.")
     ] = Path("runs/data"),
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            metavar="PATH",
-            help="A local copy instead of the hub: an authors' repository or a `datasets` folder.",
-        ),
+        Option("--from", metavar="PATH", help="A local copy: an authors' repository or a `datasets` folder."),
     ] = None,
     revision: Annotated[
-        str | None,
-        typer.Option("--revision", help="Of the dataset on the hub; default: the newest, which is pinned."),
+        str | None, Option("--revision", help="Of the dataset on the hub; default: the newest, then pinned.")
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -44,16 +35,16 @@ def fetch(
     with interruptible():
         from harness.evals.catalogue import choose
         from harness.evals.fetch import fetch as bring
+        from harness.tables.terminal import say
 
-        terminal = options.console(json)
-        say = lambda text: terminal.print(text, markup=False, highlight=False, soft_wrap=True)  # noqa: E731
-        done = []
-        for suite in choose([suites]):
-            done.append(bring(suite, data, source, revision, say))
-            told = done[-1]
-            gold = f"{told['with_gold']} with gold; {told['rows_expected']} rows are expected"
+        terminal, done = options.console(json), []
+        for suite in choose(suites):
+            found = bring(suite, data, source, revision, lambda text: say(text, terminal))
+            done.append(asdict(found))
             say(
-                f"{told['suite']}: {told['state']}, {told['rows']} rows ({gold}), sha256 {told['sha256'][:16]}"
+                f"{found.suite}: {found.state}, {found.rows} rows ({found.with_gold} with gold; "
+                f"{found.rows_expected} rows are expected), sha256 {found.sha256[:16]}",
+                terminal,
             )
         if json:
-            print(json_format.dumps(done, indent=2))
+            print(dumps(done, indent=2))

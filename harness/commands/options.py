@@ -60,6 +60,12 @@ SolverUrl = Annotated[
         help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several.",
     ),
 ]
+Suites = Annotated[
+    str,
+    typer.Option(
+        "--suites", help="Suites or groups (math, logic, vision, pocket, all), with commas between."
+    ),
+]
 SuiteData = Annotated[
     Path | None,
     typer.Option(

@@ -97,7 +97,7 @@ def _pinned(resolved: Preset) -> Preset:
     missing is said now."""
     from tempfile import TemporaryDirectory
 
-    from harness.evals.benchmarks import pinned
+    from harness.evals.pinned import pinned
 
     with TemporaryDirectory(prefix="vzero-suites-") as scratch:
         return pinned(resolved, Path(scratch))

@@ -54,14 +54,15 @@ def score(
 
     Example: vzero-harness score answers.jsonl --suite mathvista --data data/mathvista
     """
-    from harness.evals.sources import find
+    from harness.evals import rows
+    from harness.evals.catalogue import find
     from harness.scoring import responses as source
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
     from harness.scoring.view import show
 
     found = find(suite)
-    items = found.load(data)
+    items = rows.items(found, data)
     answers = source.read(responses, items)
     kept = extractor_out or responses.with_name(f"{responses.name}.extractions.jsonl")
     scored = judge(found, items, answers, _extractor(extractor_url, extractor_model, extractor_remote, kept))

@@ -28,9 +28,8 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
         )
     if evaluates:
         from harness.evals.catalogue import suites
-        from harness.evals.pocket_suites import SUITES
 
-        unknown = [name for name in preset.evaluation.suites if name not in SUITES and name not in suites()]
+        unknown = [name for name in preset.evaluation.suites if name not in suites()]
         if unknown:
             found.append(f"the suites {', '.join(unknown)} (evaluation.suites)")
     return found

@@ -1,5 +1,6 @@
-"""Evaluation: held-out suites, run by lmms-eval with our own tasks and our own model adapter.
+"""Suites of the pocket world and benchmarks, asked through lmms-eval and scored by `harness.scoring`.
 
-`stage` is the program of the "evaluate" stages, `suites` says what can be evaluated, `metrics` turns the
-stored answers into numbers. Only `stage` (in its own process) imports lmms-eval, which takes seconds.
+A suite's way: `catalogue` names it, `rows` opens it, `fields` reads a row as a question, `tasks` and `hooks`
+tell lmms-eval, `model` lets an engine answer into the `store`, `build` makes `results` of what is stored.
+`run` does all of it, for `vzero-harness evaluate` and for the evaluate and probe stages of a run (`stage`).
 """

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals import agreement_page
-from harness.evals.sources import logicvista, mathvista
+from harness.evals.layouts import items as items_of
 from harness.scoring import Item, judge, read
 from harness.scoring.lenses import published
 from harness.scoring.meaning import option_words, text_of, words
@@ -61,12 +61,12 @@ def measure(data: Path) -> dict[str, Any]:
         "classes": CLASSES,
         "mathvista": [
             _mathvista_run(path, items)
-            for items in [_by_id(mathvista(data))]
+            for items in [_by_id(items_of("mathvista", data))]
             for path in _runs(data / "mathvista")
         ],
         "logicvista": [
             _logicvista_run(path, items)
-            for items in [_by_id(logicvista(data))]
+            for items in [_by_id(items_of("logicvista", data))]
             for path in _runs(data / "logicvista")
         ],
     }

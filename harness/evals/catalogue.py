@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from vzero.config import EvaluationConfig
 from vzero.errors import InputError
 
-GROUPS = ("math", "logic", "vision")
+Profile = Literal["boxed", "stock"]
+Purpose = Literal["greedy", "sampled"]  # what answers are for
+PER_FAMILY = 75  # drawn questions where nobody says how many; as in the preset `pocket`
+GROUPS = ("math", "logic", "vision", "pocket")
 
 
 class _Strict(BaseModel):
@@ -27,22 +31,22 @@ class Part(_Strict):
         task, file: name and YAML of lmms-eval's task, the file below its tasks folder.
     """
 
-    config: str | None
+    config: str | None = None
     split: str
     rows: int = Field(gt=0)
-    task: str
-    file: str
+    task: str = ""
+    file: str = ""
 
 
 class Published(_Strict):
     """Which published numbers stand beside: suite and metric in `harness.claims.published`."""
 
-    suite: str | None
-    metric: str
+    suite: str | None = None
+    metric: str = "accuracy"
 
 
 class Suite(_Strict):
-    """A benchmark.
+    """A set of questions with gold answers.
 
     Attributes:
         groups: whose averages it enters.
@@ -58,6 +62,8 @@ class Suite(_Strict):
         stock: why lmms-eval's own task cannot be run on local data; None where it can.
         needs: Python modules that lmms-eval's own task imports and its package does not bring.
         rule: where our scoring rule comes from.
+        drawn: questions that `vzero.pocket.suites` draws of each family, 0 for a benchmark. A drawn suite is
+            asked in the Solver's own prompt, its pictures as they are, and read by the Solver's own parser.
     """
 
     name: str
@@ -71,17 +77,27 @@ class Suite(_Strict):
     archive: str | None = None
     table: str
     together: tuple[str, ...] = ()
-    published: Published
-    judge: bool
+    published: Published = Published()
+    judge: bool = False
     stock: str | None = None
     needs: tuple[str, ...] = ()
     rule: str
     note: str | None = None
+    drawn: int = 0
 
     @property
     def rows(self) -> int:
         """Rows of all parts."""
         return sum(part.rows for part in self.parts)
+
+    def sized(self, per_family: int, split: str) -> Suite:
+        """The suite with so many drawn questions of each family, of the split "dev" or "test"; a benchmark as
+        it is."""
+        if not self.drawn:
+            return self
+        families = self.scored // self.drawn
+        part = Part(split=split, rows=families * per_family)
+        return self.model_copy(update={"parts": (part,), "scored": part.rows, "drawn": per_family})
 
 
 @cache
@@ -96,30 +112,61 @@ def suites() -> dict[str, Suite]:
     return {suite.name: suite for suite in sorted(found, key=lambda suite: suite.name)}
 
 
+def asked(config: EvaluationConfig) -> tuple[Suite, ...]:
+    """The suites of a preset.
+
+    Raises:
+        InputError: an unknown suite, one named twice, none, or a probe of benchmarks.
+    """
+    unknown = [name for name in config.suites if name not in suites()]
+    if unknown:
+        raise InputError(
+            f"There is no suite {unknown[0]!r}; choose among {', '.join(suites())} in evaluation.suites."
+        )
+    if len(set(config.suites)) != len(config.suites) or not config.suites:
+        raise InputError("evaluation.suites must name at least one suite and none twice.")
+    found = tuple(suites()[name].sized(config.items_per_family, config.split) for name in config.suites)
+    if config.prefill_words and not all(suite.drawn for suite in found):
+        # Answers to rows without gold are not in samples.jsonl, where the probe takes its words from.
+        raise InputError(
+            "evaluation.prefill_words is for suites of the pocket world; set it to 0 to measure benchmarks."
+        )
+    return found
+
+
+def find(name: str) -> Suite:
+    """A suite by its name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in suites():
+        raise InputError(f"There is no suite {name!r}; choose one of {', '.join(suites())}.")
+    return suites()[name]
+
+
 def members(group: str) -> list[str]:
-    """Names of the suites in a group; "all" is every suite."""
-    return [name for name, suite in suites().items() if group == "all" or group in suite.groups]
+    """Names of the suites in a group; "all" is every benchmark."""
+    return [
+        name
+        for name, suite in suites().items()
+        if group in suite.groups or (group == "all" and not suite.drawn)
+    ]
 
 
-def choose(names: Sequence[str]) -> list[Suite]:
-    """The suites that `names` (suites and groups, also several in one string with commas between) mean, none
-    twice.
+def choose(names: str) -> tuple[Suite, ...]:
+    """The suites that `names` (suites and groups with commas between them) mean, none twice.
 
     Raises:
         InputError: an unknown name, or none.
     """
     wanted: dict[str, None] = {}
-    for name in (part.strip() for text in names for part in text.split(",") if part.strip()):
-        if name in (*GROUPS, "all"):
-            wanted.update(dict.fromkeys(members(name)))
-        elif name in suites():
-            wanted[name] = None
-        else:
-            raise InputError(
-                f"There is no suite {name!r}; choose among {', '.join(suites())}, or a group: {', '.join(GROUPS)}, all."
-            )
+    known = f"choose among {', '.join(suites())}, or a group: {', '.join(GROUPS)}, all."
+    for name in (part.strip() for part in names.split(",") if part.strip()):
+        found = [name] if name in suites() else members(name)
+        if not found:
+            raise InputError(f"There is no suite {name!r}; {known}")
+        wanted.update(dict.fromkeys(found))
     if not wanted:
-        raise InputError(
-            f"--suites is empty; choose among {', '.join(suites())}, or a group: {', '.join(GROUPS)}, all."
-        )
-    return [suites()[name] for name in wanted]
+        raise InputError(f"--suites is empty; {known}")
+    return tuple(suites()[name] for name in wanted)

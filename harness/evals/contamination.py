@@ -13,12 +13,13 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from harness.evals.rows import MAX_PIXELS, Table, pictures
+from harness.evals.results import Contamination, Pair
+from harness.evals.rows import Table
+from harness.evals.write import MAX_PIXELS
 from vzero.errors import InputError
 from vzero.images import decoding, records
 from vzero.images.folder import candidates
@@ -86,29 +87,25 @@ def pairs(trained: Prints, evaluated: Prints) -> Iterator[tuple[str, str, bool]]
                 yield trained.names[i], evaluated.names[j], trained.exact[i] == evaluated.exact[j]
 
 
-def report(trained: Prints, evaluated: Prints) -> dict[str, Any]:
-    """What results.json says of it: counts of evaluation pictures that have a near-duplicate, and some of the
-    pairs."""
+def report(trained: Prints, evaluated: Prints) -> Contamination:
+    """Counts of evaluation pictures that have a near-duplicate, and some of the pairs."""
     found = list(pairs(trained, evaluated))
-    exact = {other for _, other, same in found if same}
-    return {
-        "training_pictures": len(trained.names),
-        "evaluation_pictures": len(evaluated.names),
-        "evaluation_pictures_seen": len({other for _, other, _ in found}),
-        "of_those_pixel_for_pixel": len(exact),
-        "radius_bits": RADIUS,
-        "thumbnail_difference": DIFFERENCE,
-        "pairs": [
-            {"training": one, "evaluation": other, "exact": same} for one, other, same in found[:SHOWN]
-        ],
-    }
+    return Contamination(
+        training_pictures=len(trained.names),
+        evaluation_pictures=len(evaluated.names),
+        evaluation_pictures_seen=len({other for _, other, _ in found}),
+        of_those_pixel_for_pixel=len({other for _, other, same in found if same}),
+        radius_bits=RADIUS,
+        thumbnail_difference=DIFFERENCE,
+        pairs=tuple(Pair(training=one, evaluation=other, exact=same) for one, other, same in found[:SHOWN]),
+    )
 
 
-def of_tables(tables: Iterable[Table], limit: int | None) -> Iterator[tuple[str, Image.Image]]:
+def of_tables(tables: Iterable[Table]) -> Iterator[tuple[str, Image.Image]]:
     """Every picture that is asked about, named suite/item."""
     for table in tables:
-        for question, index in zip(table.questions[:limit], range(len(table.rows)), strict=False):
-            for column, image in pictures(table.suite, table.rows[index], question.item.id).items():
+        for index, question in enumerate(table.questions):
+            for column, image in table.pictures(index).items():
                 suffix = f" {column}" if len(table.suite.images) > 1 else ""
                 yield f"{table.suite.name}/{question.item.id}{suffix}", image
 
@@ -126,7 +123,8 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
         return
     if not place.is_dir():
         raise InputError(
-            f"{place} is neither a folder of pictures nor a run; give --images the pictures that the model was trained on."
+            f"{place} is neither a folder of pictures nor a run; give --images the pictures that the model "
+            "was trained on."
         )
     empty = True
     for path in candidates(place):
@@ -149,8 +147,7 @@ def _pixels(image: Image.Image) -> str:
     ).hexdigest()
 
 
-def write(out: Path, tables: Iterable[Table], limit: int | None, place: Path) -> None:
-    """Compare and write `out`/decontamination.json, which the results quote."""
-    artefacts.write_json(
-        out / "decontamination.json", report(prints(of_training(place)), prints(of_tables(tables, limit)))
-    )
+def write(out: Path, tables: Iterable[Table], place: Path) -> None:
+    """Compare and write `out`/contamination.json, which the results quote."""
+    found = report(prints(of_training(place)), prints(of_tables(tables)))
+    artefacts.write_json(out / "contamination.json", found.model_dump(mode="json"))

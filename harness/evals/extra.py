@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.evals.results import Lenses
+from harness.scoring import Verdict
+
 Right = Mapping[str, bool]  # item id -> whether it was answered right, by one lens
 
 
@@ -72,19 +75,15 @@ EXTRAS: Mapping[str, Callable[[Right, Mapping[str, Mapping[str, str]]], dict[str
 }
 
 
-def scores(
-    suite: str, rows: Sequence[tuple[str, Mapping[str, str], bool, bool]]
-) -> dict[str, dict[str, float]]:
-    """name -> {"official", "strict"} of the extra scores of `suite`; empty for suites without any.
+def scores(suite: str, rows: Sequence[tuple[str, Mapping[str, str], Verdict]]) -> dict[str, Lenses]:
+    """The extra scores of `suite` by name; empty for suites without any.
 
     Args:
-        rows: (item id, the sets it belongs to, official, strict) of every item with gold.
+        rows: (item id, the sets it belongs to, verdict) of every item with gold.
     """
     if suite not in EXTRAS:
         return {}
-    together = {key: sets for key, sets, _, _ in rows}
-    by_lens = {
-        lens: EXTRAS[suite]({row[0]: bool(row[2 + place]) for row in rows}, together)
-        for place, lens in enumerate(("official", "strict"))
-    }
-    return {name: {lens: values[name] for lens, values in by_lens.items()} for name in by_lens["official"]}
+    together = {key: sets for key, sets, _ in rows}
+    official = EXTRAS[suite]({key: verdict.right for key, _, verdict in rows}, together)
+    verified = EXTRAS[suite]({key: verdict.verified for key, _, verdict in rows}, together)
+    return {name: Lenses(official=official[name], verified=verified[name]) for name in official}

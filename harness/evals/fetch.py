@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.evals import local, rows
+from harness.evals import layouts, pins, rows, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.rows import Table
 from vzero.errors import FULL_DISK, InputError
@@ -22,63 +23,73 @@ from vzero.runtime import artefacts
 TIMEOUT = 10.0  # seconds for the hub's first answer
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What was done with a suite, and what is there now; `sha256` is over all its rows."""
+
+    suite: str
+    state: str
+    source: str | None
+    revision: str | None
+    rows: int
+    rows_expected: int
+    with_gold: int
+    sha256: str
+
+
 def fetch(
     suite: Suite, folder: Path, source: Path | None, revision: str | None, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Bring one suite into `folder` and pin it; what was done, as a JSON value.
+) -> Fetched:
+    """Bring one suite into `folder` and pin it.
 
     Args:
-        source: a local copy (`harness.evals.local`, or a `datasets` folder) instead of the hub.
+        source: a local copy (`harness.evals.layouts`, or a `datasets` folder) instead of the hub.
         revision: of the dataset on the hub; default: the newest, which is then pinned.
 
     Raises:
         InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match
             its pins.
     """
-    pins = rows.pins_file(folder, suite)
-    if pins.exists():
+    path = pins.file(folder, suite)
+    if path.exists():
         tables = rows.open_tables(suite, folder, folder)  # raises where a row is not the pinned one
-        return _told(suite, tables, artefacts.read_json(pins), "already there")
+        return _done(suite, tables, artefacts.read_json(path), "already there")
     if source is not None:
         origin = {"source": "local copy", "revision": None}
         _copy(suite, source, folder, say)
     else:
-        origin = {"source": "hub", "revision": _revision(suite, revision)}
+        found = _revision(suite, revision)
+        origin = {"source": "hub", "revision": found}
         for part in suite.parts:
             say(f"{suite.name}: fetching {suite.dataset}{f' ({part.config})' if part.config else ''}")
-            _download(suite, part, origin["revision"], rows.part_folder(folder, suite, part))
+            _download(suite, part, found, rows.part_folder(folder, suite, part))
     tables = rows.open_tables(suite, folder, folder)
     say(f"{suite.name}: decoding every picture once")
-    _decode_all(tables)
-    rows.write_pins(pins, suite, tables, origin)
-    return _told(suite, tables, origin, "fetched")
-
-
-def _told(suite: Suite, tables: list[Table], origin: dict[str, Any], what: str) -> dict[str, Any]:
-    pinned = rows.digests(tables)
-    gold = sum(bool(question.item.gold) for table in tables for question in table.questions)
-    return {
-        "suite": suite.name,
-        "state": what,
-        "source": origin["source"],
-        "revision": origin.get("revision"),
-        "rows": len(pinned),
-        "rows_expected": suite.rows,
-        "with_gold": gold,
-        "sha256": artefacts.digest(pinned),
-    }
-
-
-def _decode_all(tables: list[Table]) -> None:
     for table in tables:
-        for question, row in zip(table.questions, table.rows, strict=True):
-            rows.pictures(table.suite, row, question.item.id)
+        for index in range(len(table.questions)):
+            table.pictures(index)
+    pins.write(path, suite, rows.digests(tables), origin)
+    return _done(suite, tables, origin, "fetched")
+
+
+def _done(suite: Suite, tables: list[Table], origin: Mapping[str, str | None], state: str) -> Fetched:
+    pinned = rows.digests(tables)
+    return Fetched(
+        suite=suite.name,
+        state=state,
+        source=origin["source"],
+        revision=origin.get("revision"),
+        rows=len(pinned),
+        rows_expected=suite.rows,
+        with_gold=sum(bool(question.item.gold) for table in tables for question in table.questions),
+        sha256=artefacts.digest(pinned),
+    )
 
 
 def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) -> None:
     say(f"{suite.name}: reading the copy in {source}")
-    if local.knows(suite, source):
-        local.convert(suite, source, folder)
+    if copy := layouts.find(suite, source):
+        write.converted(suite, copy, folder)
         return
     for table in rows.open_tables(suite, source, folder):
         target = rows.part_folder(folder, suite, table.part)
@@ -93,8 +104,8 @@ def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) 
 
 
 def _revision(suite: Suite, wanted: str | None) -> str:
-    """The commit of the dataset's repository, asked first and with a short patience: a hub that is off is
-    said at once.
+    """The commit of the dataset's repository, asked first and with a short timeout, so that a hub that is off
+    is said at once.
 
     Raises:
         InputError: no such dataset, or the hub does not answer.
@@ -106,7 +117,7 @@ def _revision(suite: Suite, wanted: str | None) -> str:
         found = HfApi().dataset_info(suite.dataset, revision=wanted, timeout=TIMEOUT).sha
     except GatedRepoError:
         raise InputError(
-            f"{suite.dataset} wants its terms accepted on the hub first; do so, and log in with `hf auth login`."
+            f"{suite.dataset} wants its terms accepted on the hub first; do so, and `hf auth login`."
         ) from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise InputError(
@@ -114,8 +125,8 @@ def _revision(suite: Suite, wanted: str | None) -> str:
         ) from None
     except Exception as error:  # offline mode, no route, no name, a proxy's refusal: one thing to the user
         raise InputError(
-            f"The hub cannot be reached for {suite.dataset} ({type(error).__name__}); connect, or give a local copy with "
-            f"--from{local.hint(suite)}."
+            f"The hub cannot be reached for {suite.dataset} ({type(error).__name__}); connect, or give a "
+            f"local copy with --from{layouts.hint(suite)}."
         ) from None
     if not found:
         raise InputError(f"The hub names no revision of {suite.dataset}; try again.")
@@ -127,10 +138,10 @@ def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
 
     try:
         if suite.archive is not None:
-            local.save(_from_archive(suite, revision), suite, part.split, target)
+            write.save(_from_archive(suite, revision), suite.images, part.split, target)
             return
         rows = datasets.load_dataset(suite.dataset, name=part.config, split=part.split, revision=revision)
-        local.save_table(rows, part.split, target)
+        write.save_table(rows, part.split, target)
     except InputError:
         raise
     except OSError as error:
@@ -159,6 +170,6 @@ def _from_archive(suite: Suite, revision: str) -> list[dict[str, Any]]:
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     about = archive.getinfo(name.strip().lstrip("./"))
-    if about.file_size > 8 * rows.MAX_PIXELS:
+    if about.file_size > 8 * write.MAX_PIXELS:
         raise InputError(f"{name} in the archive is larger than any picture may be.")
     return archive.read(about)

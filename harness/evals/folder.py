@@ -1,37 +1,74 @@
-"""The folder of an evaluation: created or resumed when it belongs to the same settings, refused otherwise.
+"""The folder of an evaluation.
 
 run.json (settings, where from), items/<suite>.jsonl (what is asked and its gold), pins/<suite>.json (digests
-of the rows), responses/<suite>.jsonl, lmms_eval/<suite>.json (its own numbers), decontamination.json where
+of the rows), responses/<suite>.jsonl, lmms_eval/<suite>.json (its own numbers), contamination.json where
 asked for, results.json, results.md, items.scored.jsonl. `work/` and `data/` can be made again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from harness.evals.results import Settings
 from harness.runs import folder as folders
 from harness.runs.folder import FolderKind, OpenFolder
+from harness.scoring import Item
+from harness.stats import Frozen
+from vzero.runtime import artefacts
 
 CONTENT = (
-    "results.json",
-    "results.md",
-    "items.scored.jsonl",
-    "decontamination.json",
-    "extractions.jsonl",
-    "against.json",
-    "responses",
-    "lmms_eval",
-    "items",
-    "pins",
-    "data",
-    "work",
+    *("results.json", "results.md", "items.scored.jsonl", "contamination.json", "extractions.jsonl"),
+    *("against.json", "responses", "lmms_eval", "items", "pins", "data", "work"),
 )
 EVALUATION = FolderKind("the folder of an evaluation", "an evaluation", "evaluation", CONTENT)
-read = EVALUATION.read
 
 
-def opened(folder: Path, settings: dict[str, Any], fresh: bool) -> AbstractContextManager[OpenFolder]:
+class AskedItem(Frozen):
+    """A line of items/<suite>.jsonl; `part` is its part's config."""
+
+    item: Item
+    together: dict[str, str]
+    part: str | None
+
+
+def opened(folder: Path, settings: Settings, fresh: bool) -> AbstractContextManager[OpenFolder]:
     """Create or resume the evaluation in `folder` and hold its lock; see `harness.runs.folder.opened`."""
-    return folders.opened(folder, EVALUATION, settings, fresh)
+    return folders.opened(folder, EVALUATION, settings.model_dump(mode="json"), fresh)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The run.json of an evaluation.
+
+    Raises:
+        InputError: `folder` is not one.
+    """
+    return EVALUATION.read(folder)
+
+
+def settings(folder: Path) -> Settings:
+    """What an evaluation was made with."""
+    return Settings.model_validate(read(folder)["evaluation"])
+
+
+def responses(folder: Path, suite: str) -> Path:
+    """Where a suite's answers are stored."""
+    return folder / "responses" / f"{suite}.jsonl"
+
+
+def record(folder: Path, suite: str) -> Path:
+    """Where lmms-eval's own numbers stand; it is there once the whole suite is answered."""
+    return folder / "lmms_eval" / f"{suite}.json"
+
+
+def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:
+    """What will be asked, in order."""
+    artefacts.write_jsonl(folder / "items" / f"{suite}.jsonl", (one.model_dump(mode="json") for one in items))
+
+
+def items(folder: Path, suite: str) -> list[AskedItem]:
+    """What was asked; nothing where the suite was never opened."""
+    path = folder / "items" / f"{suite}.jsonl"
+    return [AskedItem.model_validate(row) for row in artefacts.read_jsonl(path)] if path.exists() else []

@@ -1,4 +1,4 @@
-"""What lmms-eval calls for our tasks. Pictures in a document are decoded already, by the adapter.
+"""What lmms-eval calls for our tasks. Pictures in a document are decoded already, by the model.
 
 `process_results` is not told which task it serves, so there is one of it for each suite: `process_logicvista`
 and so on, made by name.
@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from harness.evals import fields, prompts
+from harness.evals import fields, prompts, verdicts
 from harness.evals.catalogue import Suite, suites
-from harness.scoring import judge, read
 
 Document = Mapping[str, Any]  # a row of the dataset, its pictures decoded
 
@@ -22,17 +21,17 @@ def doc_to_visual(doc: Document) -> list[Any]:
     return [value for value in doc.values() if hasattr(value, "convert")]
 
 
-def doc_to_text(doc: Document, lmms_eval_specific_kwargs: Mapping[str, Any]) -> str:
+def doc_to_text(doc: Document, lmms_eval_specific_kwargs: Mapping[str, str]) -> str:
     """The bare question."""
     return fields.read(suites()[lmms_eval_specific_kwargs["suite"]], doc, 0).text
 
 
-def doc_to_messages(doc: Document, lmms_eval_specific_kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def doc_to_messages(doc: Document, lmms_eval_specific_kwargs: Mapping[str, str]) -> list[dict[str, Any]]:
     """The boxed prompt in lmms-eval's chat form, the pictures before the text of the user turn."""
     suite = suites()[lmms_eval_specific_kwargs["suite"]]
     question = fields.read(suite, doc, 0)
     turns = []
-    for message in prompts.boxed(lmms_eval_specific_kwargs["prompt_format"], question.item, question.text):
+    for message in prompts.boxed(lmms_eval_specific_kwargs["prompt_format"], suite, question):
         shown = [
             {"type": "image", "url": doc[column]}
             for column in suite.images
@@ -55,14 +54,8 @@ def doc_to_target(suite: Suite, doc: Document) -> str:
 
 
 def process_results(suite: Suite, doc: Document, results: Sequence[str]) -> dict[str, float]:
-    """Both lenses and the parsed rate, means over the answers given; nothing for a row without gold, which is
-    then in no mean."""
+    """The metrics of one item's answers; nothing for a row without gold, which is then in no mean."""
     item = fields.read(suite, doc, 0).item
     if not item.gold:
         return {}
-    verdicts = [judge(item, read(item, text)) for text in results]
-    return {
-        "official": sum(one.right for one in verdicts) / len(verdicts),
-        "strict": sum(one.verified for one in verdicts) / len(verdicts),
-        "parsed": sum(bool(one.reading.found) for one in verdicts) / len(verdicts),
-    }
+    return verdicts.metrics([verdicts.judge(suite, item, text) for text in results])

@@ -1,12 +1,47 @@
-"""Is the judge that lmms-eval's own scoring will ask there at all?"""
+"""What lmms-eval's own task would fail at, or keep silent about, refused before anything is asked."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
+from harness.evals.catalogue import Suite
 from vzero.errors import InputError
 
 TIMEOUT = 10.0  # seconds
+
+
+def check_stock(suite: Suite) -> None:
+    """Whether `--profile stock` can run here.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if suite.stock:
+        raise InputError(f"{suite.name} has no --profile stock: {suite.stock}; use --profile boxed.")
+    absent = [module for module in suite.needs if importlib.util.find_spec(module) is None]
+    if absent:
+        raise InputError(
+            f"lmms-eval's own task for {suite.name} needs {', '.join(absent)}; install it, or use "
+            "--profile boxed."
+        )
+    if suite.judge:
+        check_judge(suite)
+
+
+def check_judge(suite: Suite) -> None:
+    """Whether the judge answers: of one that does not, lmms-eval makes wrong answers without an error.
+
+    Raises:
+        InputError: none is named, or it does not answer.
+    """
+    url = os.environ.get("OPENAI_API_URL")
+    if not url or not os.environ.get("OPENAI_API_KEY"):
+        raise InputError(
+            f"lmms-eval's own scoring of {suite.name} asks a judge model; name one with OPENAI_API_URL, "
+            "OPENAI_API_KEY and MODEL_VERSION, or use --profile boxed, which needs none."
+        )
+    reachable(url)
 
 
 def reachable(url: str) -> None:
@@ -19,15 +54,15 @@ def reachable(url: str) -> None:
 
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     base = url.removesuffix("/").removesuffix("/chat/completions")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(
-            f"{base}/models", timeout=TIMEOUT, headers={"Authorization": f"Bearer {key}"} if key else {}
-        )
+        answer = httpx.get(f"{base}/models", timeout=TIMEOUT, headers=headers)
     except httpx.HTTPError as error:
         raise InputError(
-            f"The judge at {base} cannot be reached ({type(error).__name__}); start it, or use --profile boxed."
+            f"The judge at {base} cannot be reached ({type(error).__name__}); start it, or use "
+            "--profile boxed."
         ) from None
     if answer.status_code != 200:
         raise InputError(
-            f"The judge at {base} answers with status {answer.status_code}; mend it, or use --profile boxed."
+            f"The judge at {base} answers with status {answer.status_code}; fix it, or use --profile boxed."
         )

@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from harness.evals.results import Limits
 from vzero.errors import VZeroError
 from vzero.rollout.protocol import Message
+from vzero.runtime import artefacts
 
 GAP = 16  # white pixels between pictures put side by side
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Least and most pixels of a picture that is handed to the engine; the checkpoint's own processor may
-    shrink it further."""
-
-    least: int
-    most: int
-
-    def fit(self, image: Image.Image) -> Image.Image:
-        """The picture, scaled (sides in proportion, bicubic) only as far as the limits demand."""
-        area = image.width * image.height
-        if self.least <= area <= self.most:
-            return image
-        shrink = area > self.most
-        scale = math.sqrt((self.most if shrink else self.least) / area)
-        rounded = math.floor if shrink else math.ceil
-        return image.resize(
-            (max(1, rounded(image.width * scale)), max(1, rounded(image.height * scale))),
-            Image.Resampling.BICUBIC,
-        )
+DEFAULT = Limits(least=3136, most=12_845_056)
 
 
-DEFAULT = Limits(3136, 12_845_056)
+def fit(image: Image.Image, limits: Limits) -> Image.Image:
+    """The picture, scaled (sides in proportion, bicubic) only as far as the limits demand."""
+    area = image.width * image.height
+    if limits.least <= area <= limits.most:
+        return image
+    shrink = area > limits.most
+    scale = math.sqrt((limits.most if shrink else limits.least) / area)
+    rounded = math.floor if shrink else math.ceil
+    size = (max(1, rounded(image.width * scale)), max(1, rounded(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def processor_limits(checkpoint: Path) -> Any:
+    """The pixel limits of the checkpoint's own image processor, as its file states them; None where none is
+    stated."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        try:
+            stored = artefacts.read_json(checkpoint / name)
+        except (OSError, ValueError):
+            continue
+        stored = stored.get("image_processor", stored)
+        pixels = {key: stored[key] for key in ("min_pixels", "max_pixels") if key in stored}
+        return stored.get("size") or pixels or None
+    return None
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -52,7 +58,7 @@ def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     return whole
 
 
-def one_picture(chat: Sequence[dict[str, Any]], limits: Limits) -> tuple[tuple[Message, ...], Image.Image]:
+def one_picture(chat: Sequence[Mapping[str, Any]]) -> tuple[tuple[Message, ...], Image.Image]:
     """lmms-eval's chat messages as our engines take them: one picture before the text of the first user turn.
 
     Several pictures become one, side by side, and the text says so; where they stood among words, "(image k)"
@@ -82,10 +88,11 @@ def one_picture(chat: Sequence[dict[str, Any]], limits: Limits) -> tuple[tuple[M
         if turn["role"] == "user" and total > 1:
             words.insert(
                 0,
-                f"The picture shows {total} images side by side, image 1 to image {total} from left to right.\n",
+                f"The picture shows {total} images side by side, image 1 to image {total} from left to "
+                "right.\n",
             )
             total = 0
         messages.append(Message(turn["role"], "".join(words)))
     if not pictures:
         raise VZeroError("An evaluation prompt has no picture.")
-    return tuple(messages), limits.fit(side_by_side(pictures))
+    return tuple(messages), side_by_side(pictures)

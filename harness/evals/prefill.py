@@ -1,10 +1,10 @@
-"""The probe that tells elicitation from learning: the base, made to begin each answer as the trained Solver
-began it.
+"""The probe that separates elicitation from learning: each answer of the base is prefilled with the first
+words of the trained Solver's.
 
-Reinforcement learning often only picks a way of answering that the base already has, one of many. If the base
-reaches the trained accuracy once the first words are given to it, training has elicited what was there; what
-remains between the two is more than the choice of a beginning. Nothing here looks at right answers, so the
-probe works on any images.
+Reinforcement learning often only picks one of the ways of answering that the base already has. If the base
+reaches the trained accuracy with the prefill, training has elicited what was there; what remains between the
+two is more than the choice of the first words. Nothing here looks at right answers, so the probe works on any
+images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any
 
-from harness.evals.pocket_tasks import PURPOSES
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.prompts import has_control_tokens
@@ -24,7 +23,7 @@ from vzero.runtime.seeding import derive
 BOX = "\\boxed"
 
 
-def opening(text: str, words: int, prompt_format: str) -> str:
+def prefill(text: str, words: int, prompt_format: str) -> str:
     """The first `words` words of an answer. Fewer where its final answer begins before, which must not be
     given away, or where a word would break the prompt it becomes a part of: answers are hostile text."""
     before = islice(text.partition(BOX)[0].split(), words)
@@ -34,7 +33,7 @@ def opening(text: str, words: int, prompt_format: str) -> str:
 def prefills(
     rows: Sequence[Mapping[str, Any]], words: int, seed: int, prompt_format: str
 ) -> dict[int, tuple[str, ...]]:
-    """Seed of a request of the evaluation -> how each of its answers began.
+    """Seed of a request of the evaluation -> the first words of each of its answers.
 
     Args:
         rows: of an evaluation's samples.jsonl.
@@ -44,21 +43,21 @@ def prefills(
     """
     found = {}
     for row in rows:
-        for purpose in PURPOSES:
+        for purpose in ("greedy", "sampled"):
             answers = [row[purpose]] if purpose == "greedy" else row[purpose]
             key = derive(seed, "evaluate", row["suite"], row["item_id"], purpose)
-            found[key] = tuple(opening(one["text"], words, prompt_format) for one in answers)
+            found[key] = tuple(prefill(one["text"], words, prompt_format) for one in answers)
     return found
 
 
 @dataclass(frozen=True)
 class PrefilledAnswers:
-    """An engine whose answers to a request begin as `prefills` says; what it gives back is each answer whole,
-    its beginning included.
+    """An engine whose answers to a request are prefilled; it gives back each answer whole, the prefill
+    included.
 
     Attributes:
         engine: asked for the rest.
-        prefills: seed of a request -> one beginning an answer.
+        prefills: seed of a request -> one prefill per answer.
     """
 
     engine: Engine
@@ -68,18 +67,20 @@ class PrefilledAnswers:
         """See `Engine.generate`. Every answer is a request of its own, since its prompt is.
 
         Raises:
-            VZeroError: an answer whose beginning is not known.
+            VZeroError: an answer without a prefill.
         """
         asked: list[Request] = []
         for request in requests:
-            prefill = self.prefills.get(request.seed, ())
-            if len(prefill) != sampling.n:
+            words = self.prefills.get(request.seed, ())
+            if len(words) != sampling.n:
                 raise VZeroError(
-                    f"{len(prefill)} beginnings for {sampling.n} answers; the trained Solver answered other questions."
+                    f"{len(words)} prefills for {sampling.n} answers; the trained Solver answered other "
+                    "questions."
                 )
+            # "begun" is the label that the seeds of all committed probes were derived with.
             asked += [
                 replace(request, seed=derive(request.seed, "begun", i), prefill=one)
-                for i, one in enumerate(prefill)
+                for i, one in enumerate(words)
             ]
         drawn = iter(self.engine.generate(asked, sampling.model_copy(update={"n": 1})))
         ends = iter(asked)
@@ -96,6 +97,6 @@ class PrefilledAnswers:
 
 
 def _whole(prefill: str, rest: Completion) -> Completion:
-    """A tokenizer's text of the rest may lack the blank that parted it from the beginning."""
+    """A tokenizer's text of the rest may lack the blank after the prefill."""
     blank = " " if prefill and rest.text[:1].strip() else ""
     return replace(rest, text=f"{prefill}{blank}{rest.text}")

@@ -6,33 +6,38 @@ the box for other answers.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from harness.evals.catalogue import Suite
+from harness.evals.fields import Question
 from harness.scoring import Item
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message
+from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
 
-_EXPERT = (
-    "You are an expert problem solver. You look carefully, reason step by step and commit to one answer."
-)
 _SOLVE = """\
-Answer the question below about the image. First gather from the image whatever bears on the question, then reason step by step to the \
-answer.
-Write your reasoning between <think> and </think>. After </think>, give only {what} inside \\boxed{{}}{example}.
+Answer the question below about the image. First gather from the image whatever bears on the question, then \
+reason step by step to the answer.
+Write your reasoning between <think> and </think>. After </think>, give only {what} inside \
+\\boxed{{}}{example}.
 
 Question:
 """
 
 
-def boxed(prompt_format: str, item: Item, text: str) -> tuple[Message, ...]:
-    """The conversation that asks `text` (options included) about the picture.
+def boxed(prompt_format: str, suite: Suite, question: Question) -> tuple[Message, ...]:
+    """The conversation that asks `question`. The pocket world's vocabulary, and its suites, know the Solver's
+    own prompt only.
 
     Raises:
         InputError: unknown `prompt_format`.
     """
-    if prompt_format == "pocket":
-        return solver_messages(prompt_format, text)
-    solver_messages(prompt_format, "")  # refuses an unknown prompt_format
-    what, example = _form(item)
-    return Message("system", _EXPERT), Message("user", _SOLVE.format(what=what, example=example) + text)
+    own = solver_messages(prompt_format, question.text)
+    if prompt_format == "pocket" or suite.drawn:
+        return own
+    what, example = _form(question.item)
+    return own[0], Message("user", _SOLVE.format(what=what, example=example) + question.text)
 
 
 def _form(item: Item) -> tuple[str, str]:
@@ -49,11 +54,23 @@ def _form(item: Item) -> tuple[str, str]:
         case "integer":
             return "a whole number", ", for example \\boxed{3}"
         case "float":
-            decimals = (
-                f" with {item.precision} decimal{'s' * (item.precision != 1)}" if item.precision else ""
-            )
+            plural = "" if item.precision == 1 else "s"
+            decimals = f" with {item.precision} decimal{plural}" if item.precision else ""
             return f"a number{decimals}", ", without its unit"
         case "list":
             return "a list of numbers", ", for example \\boxed{[1, 2, 3]}"
         case _:
             return "the final answer", ", as short as possible"
+
+
+def prompt_format_of(checkpoint: Path) -> str:
+    """The format that a checkpoint can read: "pocket" where it has the pocket world's own vocabulary,
+    "natural" otherwise."""
+    try:
+        theirs, ours = (
+            artefacts.read_json(folder / "tokenizer.json")["model"]["vocab"]
+            for folder in (checkpoint, POCKET)
+        )
+        return "pocket" if theirs == ours else "natural"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "natural"

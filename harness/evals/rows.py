@@ -1,8 +1,8 @@
 """The rows of a suite on disk: found, read, and held against their pins.
 
 A part of a suite is a `datasets` folder (`DatasetDict.save_to_disk`) with the columns of the dataset on the
-hub. `local` makes one from other layouts, `fetch` from the hub. Pictures are kept as encoded bytes and
-decoded under `vzero.images.stage`' limits when they are shown.
+hub. `write` makes one from other layouts and for drawn suites, `fetch` from the hub. Pictures are kept as
+encoded bytes and decoded under the limits of `vzero.images` when they are shown.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from harness.evals import fields
+from harness.evals import fields, layouts, pins, shuffled, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.fields import Question
 from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
-from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
     import datasets
 
-MAX_PIXELS = 80e6  # below Pillow's own guard; the largest picture of these suites has 24 million
-SHOWN = 3  # changed rows that a message names
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ class Table:
     Attributes:
         folder: what lmms-eval loads.
         rows: the split, its image columns undecoded.
-        questions, digests: one a row; a digest covers all columns and the pictures' bytes.
+        questions: one per row, or of the first rows only.
+        digests: one per row, of all columns and the pictures' bytes.
+        dealt: whether each question is shown with the pictures of another row.
     """
 
     suite: Suite
@@ -47,6 +48,16 @@ class Table:
     rows: datasets.Dataset
     questions: tuple[Question, ...]
     digests: tuple[str, ...]
+    dealt: bool = False
+
+    def pictures(self, index: int) -> dict[str, Image.Image]:
+        """The decoded pictures shown with a question by column, RGB, in order.
+
+        Raises:
+            InputError: one cannot be decoded, or there is none.
+        """
+        shown = shuffled.deal(len(self.rows), self.suite.name)[index] if self.dealt else index
+        return pictures(self.suite, self.rows[shown], self.questions[index].item.id)
 
 
 def part_folder(data: Path, suite: Suite, part: Part) -> Path:
@@ -54,58 +65,56 @@ def part_folder(data: Path, suite: Suite, part: Part) -> Path:
     return data / suite.name / part.config if len(suite.parts) > 1 and part.config else data / suite.name
 
 
-def pins_file(data: Path, suite: Suite) -> Path:
-    """Where the digests of a suite's rows live in a data folder."""
-    return data / f"{suite.name}.pins.json"
-
-
 def open_tables(suite: Suite, data: Path, scratch: Path) -> list[Table]:
     """All parts of `suite` from a data folder, checked against the folder's pins where it has any.
 
     Args:
-        data: what `fetch` filled, a folder saved by `datasets`, or a local copy that `local` knows.
-        scratch: where a local copy of another layout is converted to.
+        data: what `fetch` filled, a folder saved by `datasets`, or a local copy that `layouts` knows.
+        scratch: where a drawn suite, or a local copy of another layout, is written to.
 
     Raises:
         InputError: the suite is not there, a row is not what it should be, or not the one that was pinned.
     """
-    from harness.evals import local
-
     found = [_find(suite, part, data) for part in suite.parts]
-    if all(folder is None for folder in found) and local.knows(suite, data):
-        local.convert(suite, data, scratch)
+    if suite.drawn:
+        write.drawn(suite, scratch)
+        found = [scratch / suite.name]
+    elif not any(found) and (copy := layouts.find(suite, data)):
+        write.converted(suite, copy, scratch)
         found = [_find(suite, part, scratch) for part in suite.parts]
     tables = []
     for part, folder in zip(suite.parts, found, strict=True):
         if folder is None:
             what = f"{suite.name} ({part.config})" if len(suite.parts) > 1 else suite.name
             raise InputError(
-                f"There is no {what} in {data}; fetch it (`vzero-harness fetch --suites {suite.name} --data {data}`){local.hint(suite)}."
+                f"There is no {what} in {data}; fetch it (`vzero-harness fetch --suites {suite.name} "
+                f"--data {data}`){layouts.hint(suite)}."
             )
         tables.append(_open(suite, part, folder))
-    check(suite, tables, read_pins(pins_file(data, suite)))
+    if not suite.drawn:
+        pins.check(suite, digests(tables), pins.read(pins.file(data, suite)))
     return tables
 
 
 def absent(suites: Sequence[Suite], data: Path) -> list[str]:
     """Names of those of `suites` that a data folder does not seem to hold; nothing is read."""
-    from harness.evals import local
-
     return [
         suite.name
         for suite in suites
-        if any(_find(suite, part, data) is None for part in suite.parts) and not local.knows(suite, data)
+        if not suite.drawn
+        and any(_find(suite, part, data) is None for part in suite.parts)
+        and layouts.find(suite, data) is None
     ]
 
 
 def items(suite: Suite, data: Path) -> list[Item]:
-    """All items of a suite in a data folder, for scoring alone.
+    """All items of a suite in a data folder, for scoring alone: an authors' copy needs no pictures here.
 
     Raises:
-        InputError: see `open_tables`; local copies in another layout are not converted here.
+        InputError: see `open_tables`.
     """
-    from tempfile import TemporaryDirectory
-
+    if layouts.find(suite, data) and not any(_find(suite, part, data) for part in suite.parts):
+        return layouts.items(suite.name, data)
     with TemporaryDirectory() as scratch:
         return [
             question.item for table in open_tables(suite, data, Path(scratch)) for question in table.questions
@@ -129,48 +138,7 @@ def digests(tables: Sequence[Table]) -> dict[str, str]:
     return found
 
 
-def check(suite: Suite, tables: Sequence[Table], pinned: Mapping[str, str] | None) -> None:
-    """Refuse rows that differ from their pins.
-
-    Raises:
-        InputError: rows are changed, missing or new; the first few are named.
-    """
-    ours = digests(tables)
-    if pinned is None or ours == pinned:
-        return
-    names = [key for key in {**pinned, **ours} if ours.get(key) != pinned.get(key)]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    raise InputError(
-        f"Rows of {suite.name} are not the ones that were pinned: {', '.join(names[:SHOWN])}{more}; restore the data, or pin it anew "
-        "(`fetch`, and another --out)."
-    )
-
-
-def read_pins(path: Path) -> dict[str, str] | None:
-    """Row id -> digest of a pins file; None where there is no file.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        rows = artefacts.read_json(path)["rows"]
-        if isinstance(rows, dict):
-            return rows
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise InputError(f"{path} is not a file of pins; fetch the suite again.")
-
-
-def write_pins(path: Path, suite: Suite, tables: Sequence[Table], source: Mapping[str, Any]) -> None:
-    """Pin the rows as they are; `source` says where they came from."""
-    artefacts.write_json(
-        path, {"suite": suite.name, "dataset": suite.dataset, **source, "rows": digests(tables)}
-    )
-
-
-def pictures(suite: Suite, row: Mapping[str, Any], item: str) -> dict[str, Image.Image]:
+def pictures(suite: Suite, row: Row, item: str) -> dict[str, Image.Image]:
     """The decoded pictures of a row by column, RGB, in the order they are shown.
 
     Raises:
@@ -182,7 +150,7 @@ def pictures(suite: Suite, row: Mapping[str, Any], item: str) -> dict[str, Image
         if stored is None:
             continue
         try:
-            found[column] = decoding.decode(_bytes(stored), MAX_PIXELS)
+            found[column] = decoding.decode(_bytes(stored), write.MAX_PIXELS)
         except decoding.Unusable as error:
             raise InputError(
                 f"The picture of item {item} of {suite.name} cannot be used: {error}; get the data again."
@@ -192,7 +160,7 @@ def pictures(suite: Suite, row: Mapping[str, Any], item: str) -> dict[str, Image
     return found
 
 
-def _bytes(stored: Mapping[str, Any]) -> bytes:
+def _bytes(stored: Row) -> bytes:
     if stored["bytes"] is not None:
         return stored["bytes"]
     try:
@@ -215,11 +183,13 @@ def _open(suite: Suite, part: Part, folder: Path) -> Table:
         tables = datasets.load_from_disk(str(folder))
     except Exception as error:  # pyarrow's and datasets' own errors have no common kind
         raise InputError(
-            f"{folder} cannot be read as a `datasets` folder ({str(error).splitlines()[0][:200]}); fetch {suite.name} again."
+            f"{folder} cannot be read as a `datasets` folder ({str(error).splitlines()[0][:200]}); "
+            f"fetch {suite.name} again."
         ) from None
     if part.split not in tables:
         raise InputError(
-            f"{folder} has no split {part.split!r} of {suite.name}, only {', '.join(tables)}; it is another dataset."
+            f"{folder} has no split {part.split!r} of {suite.name}, only {', '.join(tables)}; "
+            "it is another dataset."
         )
     rows = tables[part.split]
     for column in suite.images:
@@ -234,7 +204,7 @@ def _open(suite: Suite, part: Part, folder: Path) -> Table:
     return Table(suite, part, folder, rows, tuple(questions), tuple(found))
 
 
-def _digest(suite: Suite, row: Mapping[str, Any]) -> str:
+def _digest(suite: Suite, row: Row) -> str:
     """Hex SHA-256 of a row: every column in canonical JSON, pictures by the hash of their bytes."""
     plain = {
         name: (

@@ -1,293 +1,217 @@
-"""Ask a checkpoint the questions of real suites through lmms-eval, answer by answer into the store, then
-score what is stored.
-
-One call of lmms-eval a suite, so that a suite that fails leaves those before it whole. The engine is opened
-once.
-"""
+"""Ask a checkpoint the questions of suites through lmms-eval, answer by answer into the store, then score
+what is stored. `vzero-harness evaluate` and the stages of a run do it alike."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evals import folder, results, rows, runner, tasks
+from harness.evals import build, contamination, folder, judge, pins, rows, runner, store, tasks
+from harness.evals.asking import Asking
 from harness.evals.catalogue import Suite
-from harness.evals.pictures import Limits
-from harness.evals.pocket_tasks import FILTERS
+from harness.evals.folder import AskedItem
+from harness.evals.results import Results, Settings
 from harness.evals.rows import Table
-from harness.evals.tasks import Profile, Task
-from vzero.config import EngineConfig, SamplingConfig
+from harness.evals.tally import Tally
+from harness.evals.tasks import Task
+from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
+from vzero.rollout.protocol import Engine
 from vzero.runtime import artefacts
 
 Say = Callable[[str], None]
-Count = Callable[[str, int, int], None]  # (suite, answered items, all items of one of its passes)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Evaluation:
     """One evaluation.
 
     Attributes:
-        model: as the user named it; `checkpoint` is its folder.
-        limit: only so many rows of each part of a suite.
-        sampled: how k answers an item are drawn beside the greedy one; None for none.
+        checkpoint: folder of the model.
+        data: where benchmarks lie.
         trained_on: pictures (a folder, or a run) to look for among those of the suites; None to look for
             none.
-        cap: whether `greedy.max_new_tokens` also bounds stock tasks, which have budgets of their own.
+        wrap: made of the opened engine what is asked.
     """
 
-    model: str
+    settings: Settings
     checkpoint: Path
-    suites: tuple[Suite, ...]
     data: Path
-    profile: Profile
-    prompt_format: str
     engine: EngineConfig
-    greedy: SamplingConfig
-    sampled: SamplingConfig | None
-    limits: Limits
-    limit: int | None
-    seed: int
-    cap: bool
     trained_on: Path | None = None
+    wrap: Callable[[Engine], Engine] = lambda engine: engine
 
-    def settings(self, checkpoint_sha256: str) -> dict[str, Any]:
-        """All that determines the result, as JSON values."""
-        return {
-            "model": _plain(self.model),
-            "checkpoint_sha256": checkpoint_sha256,
-            "suites": [suite.name for suite in self.suites],
-            "profile": self.profile,
-            "prompt_format": self.prompt_format,
-            "engine": identity_of(self.engine),
-            "greedy": self.greedy.model_dump(mode="json"),
-            "sampled": self.sampled.model_dump(mode="json") if self.sampled else None,
-            "pixels": asdict(self.limits),
-            "limit": self.limit,
-            "seed": self.seed,
-            "cap": self.cap,
-        }
+    @property
+    def suites(self) -> tuple[Suite, ...]:
+        return build.suites_of(self.settings)
 
 
-def run(plan: Plan, out: Path, fresh: bool, say: Say, count: Count | None = None) -> dict[str, Any]:
-    """Ask and score; the content of results.json.
+def checkpoint_sha256(checkpoint: Path) -> str:
+    """Digest of a checkpoint's content."""
+    return artefacts.digest(artefacts.folder_hashes(checkpoint))
 
-    Args:
-        count: told how many items of a suite are answered; without one, `say` is.
+
+def plain_name(model: str) -> str:
+    """A model's name without the place it lies in."""
+    return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+
+
+def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) -> Results:
+    """Ask and score. One call of lmms-eval per benchmark, so that one that fails leaves those before it
+    whole; drawn suites are small and share one, whose batches they fill together.
 
     Raises:
         InputError: unusable data, or settings that contradict each other or those of the run in `out`.
         RolloutError: a request could not be answered; its suite is not scored.
         VZeroError: lmms-eval's numbers and ours differ.
     """
-    _check(plan)
-    say("reading the checkpoint")
-    sha256 = artefacts.digest(artefacts.folder_hashes(plan.checkpoint))
-    with folder.opened(out, plan.settings(sha256), fresh):
+    settings, suites = evaluation.settings, evaluation.suites
+    check(settings, suites)
+    with folder.opened(out, settings, fresh):
         runner.prepare(out / "work")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model is on disk, and so are the rows
-        os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-        opened = {suite.name: _tables(plan, suite, out, say) for suite in plan.suites}
-        if plan.trained_on is not None:
-            _decontaminate(plan, opened, out, say)
+        tables = {suite.name: _tables(evaluation, suite, out, say) for suite in suites}
+        if evaluation.trained_on is not None:
+            say("looking for training pictures among the suites' pictures")
+            opened = [table for found in tables.values() for table in found]
+            contamination.write(out, opened, evaluation.trained_on)
+        k = 1 + (settings.sampled.n if settings.sampled else 0)
+        tally.total = k * sum(len(folder.items(out, suite.name)) for suite in suites)
         engine = None
-        for suite in plan.suites:
-            if (out / "lmms_eval" / f"{suite.name}.json").exists():
-                say(f"{suite.name}: already done")
-                continue
-            if engine is None:
-                say(f"opening the checkpoint with the {plan.engine.name} engine")
-                engine = _engine(plan)
-            tell = count or (lambda name, done, total: say(f"{name}: {done}/{total} items answered"))
-            _ask(plan, suite, opened[suite.name], engine, sha256, out, tell)
-        return results.write(out)
+        for group in [
+            [suite for suite in suites if suite.drawn],
+            *([one] for one in suites if not one.drawn),
+        ]:
+            missing = [one for one in group if not folder.record(out, one.name).exists()]
+            for suite in group:
+                if suite not in missing:
+                    tally.add(suite.name, k * len(folder.items(out, suite.name)))
+            if missing:
+                if engine is None:
+                    say(f"opening the checkpoint with the {evaluation.engine.name} engine")
+                    engine = _engine(evaluation)
+                _ask(evaluation, {one.name: tables[one.name] for one in missing}, engine, out, tally)
+        return build.write(out)
 
 
-def _check(plan: Plan) -> None:
-    if plan.greedy.n != 1 or plan.greedy.temperature != 0:
-        raise InputError("The greedy answers need n = 1 and temperature 0.")
-    if plan.sampled is not None and plan.sampled.temperature == 0:
-        raise InputError("--samples need a --temperature above 0: at 0 all of them are the greedy answer.")
-    if plan.profile == "stock":
-        if plan.sampled is not None:
+def check(settings: Settings, suites: Sequence[Suite]) -> None:
+    """Refuse settings that would mean something else than they say.
+
+    Raises:
+        InputError: these do.
+    """
+    if settings.greedy.n != 1 or settings.greedy.temperature != 0:
+        raise InputError("evaluation.greedy must have n = 1 and temperature 0: it is one answer per item.")
+    if settings.sampled is not None and settings.sampled.temperature == 0:
+        raise InputError(
+            "evaluation.sampled (--temperature) must be above 0: at 0 all samples are the greedy answer."
+        )
+    if settings.profile == "stock":
+        if settings.sampled is not None:
             raise InputError(
-                "--profile stock runs lmms-eval's task as it is, one answer an item; leave out --samples."
+                "--profile stock runs lmms-eval's task as it is, one answer per item; leave out --samples."
             )
-        for suite in plan.suites:
-            _check_stock(suite)
+        for suite in suites:
+            judge.check_stock(suite)
 
 
-def _check_stock(suite: Suite) -> None:
-    """Refuse now what lmms-eval's own task would fail at, or keep silent about, once the answers are
-    drawn."""
-    if suite.stock:
-        raise InputError(f"{suite.name} has no --profile stock: {suite.stock}; use --profile boxed.")
-    absent = [module for module in suite.needs if importlib.util.find_spec(module) is None]
-    if absent:
-        raise InputError(
-            f"lmms-eval's own task for {suite.name} needs {', '.join(absent)}; install it, or use --profile boxed."
-        )
-    if suite.judge:
-        _check_judge(suite)
-
-
-def _check_judge(suite: Suite) -> None:
-    """A judge that cannot be reached makes lmms-eval score nonsense without an error, so it is asked
-    first."""
-    from harness.evals.judge import reachable
-
-    url = os.environ.get("OPENAI_API_URL")
-    if not url or not os.environ.get("OPENAI_API_KEY"):
-        raise InputError(
-            f"lmms-eval's own scoring of {suite.name} asks a judge model; name one with OPENAI_API_URL, OPENAI_API_KEY and MODEL_VERSION, "
-            "or use --profile boxed, which needs none."
-        )
-    reachable(url)
-
-
-def _tables(plan: Plan, suite: Suite, out: Path, say: Say) -> list[Table]:
-    """The suite's rows, held against what this run saw first; items/<suite>.jsonl is what will be asked."""
+def _tables(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[Table]:
+    """What will be asked of a suite, its rows held against what this run saw first."""
     say(f"{suite.name}: reading its rows")
-    tables = rows.open_tables(suite, plan.data, out / "data")
-    pins = out / "pins" / f"{suite.name}.json"
-    rows.check(suite, tables, rows.read_pins(pins))
-    if not pins.exists():
-        rows.write_pins(pins, suite, tables, {"source": "as found"})
+    settings, tables = evaluation.settings, rows.open_tables(suite, evaluation.data, out / "data")
+    path, found = out / "pins" / f"{suite.name}.json", rows.digests(tables)
+    pins.check(suite, found, pins.read(path))
+    if not path.exists():
+        pins.write(path, suite, found, {"source": "as found"})
+    limit, dealt = _limit(settings, suite), settings.images == "shuffled"
+    tables = [replace(table, questions=table.questions[:limit], dealt=dealt) for table in tables]
     asked = [
-        {**asdict(question.item), "together": dict(question.together), "part": table.part.config}
+        AskedItem(item=one.item, together=dict(one.together), part=table.part.config)
         for table in tables
-        for question in table.questions[: plan.limit]
+        for one in table.questions
     ]
-    artefacts.write_jsonl(out / "items" / f"{suite.name}.jsonl", asked)
+    folder.write_items(out, suite.name, asked)
     return tables
 
 
-def _decontaminate(plan: Plan, opened: Mapping[str, Sequence[Table]], out: Path, say: Say) -> None:
-    from harness.evals import contamination
-
-    assert plan.trained_on is not None
-    say("looking for training pictures among the suites' pictures")
-    contamination.write(
-        out, [table for tables in opened.values() for table in tables], plan.limit, plan.trained_on
-    )
+def _limit(settings: Settings, suite: Suite) -> int | None:
+    """Of rows; drawn suites have their own, which keeps families balanced: `items_per_family`."""
+    return None if suite.drawn else settings.limit
 
 
-def _engine(plan: Plan) -> Any:
+def _engine(evaluation: Evaluation) -> Engine:
     from vzero.rollout.engines import open_solver
 
-    return open_solver(plan.engine, plan.checkpoint)
+    return evaluation.wrap(open_solver(evaluation.engine, evaluation.checkpoint))
 
 
 def _ask(
-    plan: Plan, suite: Suite, tables: Sequence[Table], engine: Any, sha256: str, out: Path, count: Count
+    evaluation: Evaluation, tables: Mapping[str, Sequence[Table]], engine: Engine, out: Path, tally: Tally
 ) -> None:
-    from harness.evals.adapter import Settings, SuiteModel
-    from harness.evals.store import Responses
+    """One call of lmms-eval for some suites."""
+    from harness.evals.model import StoredModel
 
-    work = out / "work" / suite.name
-    asked = _write_tasks(plan, tables, work)
-    identity = {"checkpoint": sha256, "engine": identity_of(plan.engine)}
-    settings = Settings(
-        identity, plan.limits, plan.seed, plan.engine.batch_sequences, plan.greedy.max_new_tokens, plan.cap
+    settings, work = evaluation.settings, out / "work" / "-".join(tables)
+    asked = [task for found in tables.values() for task in _write_tasks(settings, found, work)]
+    # What an engine answers depends on which one it is; not on how much it decodes together, where, or how
+    # patiently.
+    identity = {"checkpoint": settings.checkpoint_sha256, "engine": settings.engine}
+    if settings.prefills:
+        identity["prefills"] = settings.prefills
+    budget = settings.greedy.max_new_tokens
+    model = StoredModel(
+        engine,
+        Asking(settings.pixels, settings.seed, evaluation.engine.batch_sequences, budget, settings.cap),
+        identity,
+        asked,
+        {suite: store.Store(folder.responses(out, suite)) for suite in tables},
+        tally,
     )
-    store = Responses(out / "responses" / f"{suite.name}.jsonl")
-    model = SuiteModel(engine, store, asked, settings, lambda done, total: count(suite.name, done, total))
-    found = _evaluated(
-        plan, suite, model, [task.name for task in asked], work, out / "work" / "lmms_eval.log"
-    )
-    record = {
-        **runner.report(found),
-        "purposes": {task.name: task.purpose for task in asked},
-        "sent": {name: sampling.model_dump() for name, sampling in model.sent.items()},
-        "not_sent": json.loads(json.dumps(model.not_sent, default=str)),
-        "pixels": {**asdict(plan.limits), "processor": processor_limits(plan.checkpoint)},
-    }
-    if plan.profile == "boxed":
-        _cross_check(out, suite, asked, record)
-    artefacts.write_json(out / "lmms_eval" / f"{suite.name}.json", record)
+    found = _evaluated(evaluation, model, asked, work, out / "work" / "lmms_eval.log")
+    for suite in tables:
+        own = [task for task in asked if task.table.suite.name == suite]
+        said = runner.record(found, own, model, evaluation.checkpoint)
+        if settings.profile == "boxed":
+            runner.cross_check(out, own, said)
+        artefacts.write_json(folder.record(out, suite), said.model_dump(mode="json"))
 
 
-def _evaluated(
-    plan: Plan, suite: Suite, model: Any, names: Sequence[str], work: Path, log: Path
-) -> dict[str, Any]:
-    """lmms-eval's results. Whatever breaks in a stock task is a failure of that suite, never a score."""
-    try:
-        found = runner.simple_evaluate(model, names, work, log, plan.limit)
-        if plan.profile == "stock" and suite.judge:
-            _check_judge(suite)  # one that died meanwhile was taken for wrong answers
-        return found
-    except (VZeroError, OSError):
-        raise
-    except Exception as error:
-        cause = (
-            error.last_attempt.exception() if hasattr(error, "last_attempt") else error
-        )  # lmms-eval retries even an interruption
-        if isinstance(cause, VZeroError):
-            raise cause from None
-        if plan.profile != "stock":
-            raise
-        reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        raise VZeroError(
-            f"lmms-eval's own task for {suite.name} failed ({reason}); nothing of it is scored, its log is {log}."
-        ) from error
-
-
-def _write_tasks(plan: Plan, tables: Sequence[Table], work: Path) -> list[Task]:
-    if plan.profile == "stock":
+def _write_tasks(settings: Settings, tables: Sequence[Table], work: Path) -> list[Task]:
+    if settings.profile == "stock":
         return [tasks.write_stock(table, work) for table in tables]
-    asked = [tasks.write_boxed(table, "greedy", plan.greedy, plan.prompt_format, work) for table in tables]
-    if plan.sampled is not None:
+    asked = [
+        tasks.write_boxed(table, "greedy", settings.greedy, settings.prompt_format, work) for table in tables
+    ]
+    if settings.sampled is not None:
         asked += [
-            tasks.write_boxed(table, "sampled", plan.sampled, plan.prompt_format, work) for table in tables
+            tasks.write_boxed(table, "sampled", settings.sampled, settings.prompt_format, work)
+            for table in tables
         ]
     return asked
 
 
-def _cross_check(out: Path, suite: Suite, asked: Sequence[Task], record: dict[str, Any]) -> None:
-    """lmms-eval's means of what our hooks said, against ours from the stored responses.
-
-    Raises:
-        VZeroError: they differ.
-    """
-    for task in asked:
-        for metric, ours in results.means(out, suite, task.table.part.config, task.purpose).items():
-            theirs = record["results"][task.name].get(f"{metric},{FILTERS[task.purpose]}")
-            if ours is not None and (theirs is None or not abs(theirs - ours) <= runner.TOLERANCE):
-                raise VZeroError(
-                    f"On {task.name}, lmms-eval reports {theirs} for {metric} and the stored responses give {ours}; the evaluation is not "
-                    "to be trusted."
-                )
-
-
-def identity_of(engine: EngineConfig) -> dict[str, Any]:
-    """What of an engine may determine its answers: which one it is; not how much it decodes together, nor
-    where or how patiently."""
-    return {"name": engine.name}
-
-
-def processor_limits(checkpoint: Path) -> Any:
-    """The pixel limits of the checkpoint's own image processor, as its file states them; None where none is
-    stated."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        try:
-            stored = artefacts.read_json(checkpoint / name)
-        except (OSError, ValueError):
-            continue
-        stored = stored.get("image_processor", stored)
-        return (
-            stored.get("size")
-            or {key: stored[key] for key in ("min_pixels", "max_pixels") if key in stored}
-            or None
-        )
-    return None
-
-
-def _plain(model: str) -> str:
-    """A model's name without the place it lies in."""
-    return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+def _evaluated(
+    evaluation: Evaluation, model: Any, asked: Sequence[Task], work: Path, log: Path
+) -> dict[str, Any]:
+    """lmms-eval's results. Whatever breaks in a stock task is a failure of that suite, never a score."""
+    stock, suite = evaluation.settings.profile == "stock", asked[0].table.suite
+    try:
+        found = runner.simple_evaluate(model, asked, work, log, _limit(evaluation.settings, suite))
+        if stock and suite.judge:
+            judge.check_judge(suite)  # one that died meanwhile was taken for wrong answers
+        return found
+    except (VZeroError, OSError):
+        raise
+    except Exception as error:
+        # lmms-eval retries even an interruption.
+        cause = error.last_attempt.exception() if hasattr(error, "last_attempt") else error
+        if isinstance(cause, VZeroError):
+            raise cause from None
+        if not stock:
+            raise
+        reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        raise VZeroError(
+            f"lmms-eval's own task for {suite.name} failed ({reason}); nothing of it is scored, its log is "
+            f"{log}."
+        ) from error

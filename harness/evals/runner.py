@@ -1,11 +1,12 @@
-"""One call of lmms-eval for all tasks of an evaluation, and what is kept of its report.
+"""One call of lmms-eval for some tasks, and what is kept of its report.
 
-Runs inside the stage's own process: lmms-eval takes seconds to import, logs a lot, and frees the model it was
-given.
+lmms-eval takes seconds to import, logs a lot, and frees the model it was given.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -13,16 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.evals import metrics
-from harness.evals.pocket_tasks import FILTERS, PURPOSES, task_name
+from harness.evals import build
+from harness.evals.pictures import processor_limits
+from harness.evals.results import LmmsEval
+from harness.evals.tasks import FILTERS, Task
 from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
-    from lmms_eval.api.model import lmms
+    from harness.evals.model import StoredModel
 
-TOLERANCE = (
-    1e-9  # both sides average the same zeros and ones; only the order of floating-point sums may differ
-)
+# Both sides average the same zeros and ones; only the order of floating-point sums may differ.
+TOLERANCE = 1e-9
 
 
 def prepare(work: Path) -> None:
@@ -32,7 +34,9 @@ def prepare(work: Path) -> None:
         InputError: more than one process: lmms-eval would hand each of them a share of the items.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) != 1:
-        raise InputError("An evaluate stage runs as one process; start it without accelerate or torchrun.")
+        raise InputError("An evaluation runs as one process; start it without accelerate or torchrun.")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model is on disk, and so are the rows
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # lmms-eval unpickles cached requests from here even when told not to cache: give it a folder that holds
     # none.
@@ -40,19 +44,19 @@ def prepare(work: Path) -> None:
 
 
 def simple_evaluate(
-    model: lmms, names: Sequence[str], tasks: Path, log: Path, limit: int | None = None
+    model: StoredModel, tasks: Sequence[Task], folder: Path, log: Path, limit: int | None = None
 ) -> dict[str, Any]:
-    """lmms-eval's results for the tasks in folder `tasks`, each on its first `limit` rows. No cache, no
-    bootstrap, one thread; what it prints goes to `log`."""
+    """lmms-eval's results for `tasks`, whose files lie in `folder`, each on its first `limit` rows. No cache,
+    no bootstrap, one thread; what it prints goes to `log`."""
     from lmms_eval import evaluator
     from lmms_eval.tasks import TaskManager
 
     with _logging_to(log):
-        manager = TaskManager("WARNING", include_path=str(tasks), include_defaults=False)
+        manager = TaskManager("WARNING", include_path=str(folder), include_defaults=False)
         # "torchrun" on one process means: no process group and no Accelerator.
         return evaluator.simple_evaluate(
             model=model,
-            tasks=list(names),
+            tasks=[task.name for task in tasks],
             limit=limit,
             task_manager=manager,
             batch_size=1,
@@ -83,51 +87,47 @@ def _logging_to(path: Path) -> Iterator[None]:
             logger.remove(sink)
 
 
-def report(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of lmms-eval's results that another run would repeat: its numbers, not its dates, paths,
-    commits and object names."""
-    return {
-        "lmms_eval": metadata.version("lmms-eval"),
-        "results": {
-            task: {
-                name: float(value) for name, value in sorted(values.items()) if isinstance(value, int | float)
+def record(found: Mapping[str, Any], tasks: Sequence[Task], model: StoredModel, checkpoint: Path) -> LmmsEval:
+    """What lmms-eval says of `tasks`, as far as another run would repeat it: its numbers, not its dates,
+    paths, commits and object names."""
+    names = [task.name for task in tasks]
+    return LmmsEval(
+        version=metadata.version("lmms-eval"),
+        results={
+            name: {
+                key: float(value)
+                for key, value in sorted(found["results"].get(name, {}).items())
+                if isinstance(value, int | float) and math.isfinite(value)
             }
-            for task, values in sorted(results["results"].items())
+            for name in names
         },
-        "n-samples": {task: dict(counts) for task, counts in sorted(results["n-samples"].items())},
-        "higher_is_better": {
-            task: dict(sorted(values.items())) for task, values in sorted(results["higher_is_better"].items())
-        },
-        "versions": dict(sorted(results["versions"].items())),
-    }
+        items={name: found["n-samples"][name]["effective"] for name in names},
+        sent={name: model.sent[name] for name in names},
+        not_sent={name: json.loads(json.dumps(model.not_sent[name], default=str)) for name in names},
+        pixels=model.limits,
+        processor_pixels=processor_limits(checkpoint),
+    )
 
 
-def cross_check(reported: Mapping[str, Any], rows: Sequence[metrics.Row]) -> None:
-    """Compare lmms-eval's numbers with ours from the stored answers.
+def cross_check(out: Path, tasks: Sequence[Task], said: LmmsEval) -> None:
+    """Compare lmms-eval's means of what our hooks said with ours from the stored responses.
 
     Raises:
-        VZeroError: a suite was scored on another number of items, or any of its accuracies differs by more
-            than `TOLERANCE`.
+        VZeroError: an item has no answer, a task was scored on another number of items, or a mean differs by
+            more than `TOLERANCE`.
     """
-    for suite, ours in metrics.by_suite(rows).items():
-        pairs = {
-            ("greedy", "greedy"): ours.greedy,
-            ("sampled", "sampled"): ours.sampled,
-            ("sampled", "majority"): ours.majority,
-            ("sampled", "any_correct"): ours.pass_at[ours.samples],
-            ("greedy", "parsed"): 1 - ours.unparsed_greedy / ours.scored,
-            ("sampled", "parsed"): 1 - ours.unparsed_sampled / (ours.scored * ours.samples),
-        }
-        for purpose in PURPOSES:
-            counted = reported["n-samples"][task_name(suite, purpose)]["effective"]
-            if counted != ours.scored:
-                raise VZeroError(
-                    f"lmms-eval scored {counted} {purpose} items of {suite}, the stored answers are of {ours.scored}."
-                )
-        for (purpose, name), value in pairs.items():
-            theirs = reported["results"][task_name(suite, purpose)].get(f"{name},{FILTERS[purpose]}")
+    for task in tasks:
+        suite, part = task.table.suite, task.table.part.config
+        count, ours = build.means(out, suite, part, task.purpose)
+        if said.items[task.name] != count:
+            raise VZeroError(
+                f"lmms-eval scored {said.items[task.name]} items of {task.name}, the stored answers are of "
+                f"{count}."
+            )
+        for metric, value in ours.items():
+            theirs = said.results[task.name].get(f"{metric},{FILTERS[task.purpose]}")
             if theirs is None or not abs(theirs - value) <= TOLERANCE:
                 raise VZeroError(
-                    f"On {suite}, lmms-eval reports {theirs} for {name} ({purpose}) and the stored answers give {value}; the "
-                    "evaluation is not to be trusted."
+                    f"On {task.name}, lmms-eval reports {theirs} for {metric} and the stored responses give "
+                    f"{value}; the evaluation is not to be trusted."
                 )

@@ -1,4 +1,4 @@
-"""Answers of a checkpoint, kept as they are drawn: one synced line an item, found again by what determines
+"""Answers of a checkpoint, kept as they are drawn: one synced line per item, found again by what determines
 them.
 
 The key covers the checkpoint's content, the engine, the conversation, the pixels shown, the sampling
@@ -9,20 +9,51 @@ the image nor the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from harness.evals.answers import Answer, image_sha256, prompt_sha256
+from PIL import Image
+
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
-from vzero.rollout.protocol import Request
+from vzero.rollout.protocol import Message, Request
 from vzero.runtime import artefacts
 
-_ANSWER = {"text", "finish_reason", "tokens"}
+
+class Answer(TypedDict):
+    """One completion, as it is stored."""
+
+    text: str
+    finish_reason: str
+    tokens: int
 
 
-def key_of(identity: Mapping[str, Any], request: Request, sampling: SamplingConfig) -> str:
+class Response(TypedDict):
+    """A line of the store: `sampling.n` answers to one item."""
+
+    key: str
+    suite: str
+    id: str
+    purpose: str
+    image_sha256: str
+    prompt_sha256: str
+    answers: list[Answer]
+
+
+def image_sha256(image: Image.Image) -> str:
+    """Hex SHA-256 of mode, size and pixels: what the model is shown, however the file was encoded."""
+    head = f"{image.mode} {image.width}x{image.height}\n".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()
+
+
+def prompt_sha256(messages: Sequence[Message]) -> str:
+    """Hex SHA-256 of the conversation (roles and texts, in order), before any chat template."""
+    return artefacts.digest([[message.role, message.text] for message in messages])
+
+
+def key_of(identity: Mapping[str, str], request: Request, sampling: SamplingConfig) -> str:
     """Hex SHA-256 of everything that determines the answers to one request.
 
     Args:
@@ -39,32 +70,26 @@ def key_of(identity: Mapping[str, Any], request: Request, sampling: SamplingConf
     )
 
 
-class Responses:
-    """One suite's answers in one file.
-
-    Attributes:
-        path: JSON Lines, a row an item and purpose: key, suite, id, purpose, image and prompt hashes,
-            answers.
-    """
+class Store:
+    """One suite's answers in one file of JSON Lines."""
 
     def __init__(self, path: Path) -> None:
         """Read what is there. A torn last line, left by a kill, is dropped."""
-        self.path = path
-        self._rows = {row["key"]: row for row in read_rows(path)}
+        self._path = path
+        self._answers = {row["key"]: row["answers"] for row in read(path)}
 
     def get(self, key: str) -> list[Answer] | None:
         """The answers under `key`."""
-        row = self._rows.get(key)
-        return None if row is None else row["answers"]
+        return self._answers.get(key)
 
-    def put(self, key: str, about: Mapping[str, Any], answers: Sequence[Answer]) -> None:
-        """Keep answers; on the disk before this returns."""
-        row = {"key": key, **about, "answers": list(answers)}
-        artefacts.append_jsonl(self.path, row)
-        self._rows[key] = row
+    def put(self, responses: Iterable[Response]) -> None:
+        """Keep answers, on the disk before this returns."""
+        rows = list(responses)
+        artefacts.append_jsonl(self._path, *rows)
+        self._answers.update({row["key"]: row["answers"] for row in rows})
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Response]:
     """All rows of a file of responses, none where there is no file.
 
     Raises:
@@ -74,13 +99,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         rows = artefacts.read_jsonl(path)
-        if all(
-            isinstance(row, dict)
-            and isinstance(row["key"], str)
-            and all(set(one) >= _ANSWER for one in row["answers"])
-            for row in rows
-        ):
-            return rows
+        if all(map(_whole, rows)):
+            return rows  # type: ignore[return-value]  # checked right above
     except (ValueError, KeyError, TypeError):
         pass
     raise VZeroError(f"{path} is damaged; delete it, and the evaluation draws its answers again.")
+
+
+def _whole(row: Any) -> bool:
+    answers = row["answers"]
+    return isinstance(row["key"], str) and all(set(one) >= Answer.__required_keys__ for one in answers)

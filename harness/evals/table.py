@@ -1,178 +1,144 @@
-"""The results of an evaluation as tables: in the terminal and in Markdown, both from results.json."""
+"""The results of an evaluation as a table and remarks: in the terminal and in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 
-HEAD = ("suite", "n", "official", "95 %", "strict", "parsed", "official if parsed", "cut off")
+from harness.evals.results import LENSES, Rates, Results, Sampled, SuiteResult
+from harness.tables import markdown as as_markdown
+from harness.tables import terminal
+from harness.tables.table import Cell, Row, Table, keys, numbers
+from harness.tables.words import percent
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
+def show(found: Results, console: Console) -> None:
     """Print everything a reader needs to judge the numbers."""
-    table = Table(*HEAD, box=None, pad_edge=False, header_style="bold")
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in _rows(found):
-        table.add_row(*row)
-    console.print(table)
-    for line in [*_details(found), *_remarks(found)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for table in _tables(found):
+        terminal.show(table, console)
+    for line in _remarks(found):
+        terminal.say(line, console)
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(found: Results) -> str:
     """results.md."""
-    settings = found["evaluation"]
-    lines = [f"# {settings['model']}: {', '.join(settings['suites'])}", "", _sentence(found), ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|---|" + "--:|" * (len(HEAD) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in _rows(found)]
-    for suite in found["suites"].values():
-        if suite["status"] == "complete" and suite["by"].get(suite["table"]):
-            lines += [
-                "",
-                f"## {suite['title']} by {suite['table']}",
-                "",
-                f"| {suite['table']} | n | official | strict | parsed |",
-                "|---|--:|--:|--:|--:|",
-            ]
-            lines += [
-                f"| {clean(value)} | {one['n']} | {percent(one['official'])} | {percent(one['strict'])} | {percent(one['parsed'])} |"
-                for value, one in suite["by"][suite["table"]].items()
-            ]
-    lines += ["", "## Remarks", "", *[f"- {line}" for line in _remarks(found)]]
-    return "\n".join(lines) + "\n"
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def clean(text: str) -> str:
-    """A name that a dataset gives, fit for a terminal and for a cell of Markdown."""
-    shown = "".join(c if c.isprintable() else " " for c in text)
-    return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _sentence(found: Mapping[str, Any]) -> str:
-    settings = found["evaluation"]
-    least, most = settings["pixels"]["least"], settings["pixels"]["most"]
+    settings = found.evaluation
+    title = f"# {as_markdown.plain(settings.model)}: {', '.join(settings.suites)}"
+    remarks = "\n".join(f"- {as_markdown.plain(line)}" for line in _remarks(found))
+    tables = [as_markdown.render(table) for table in _tables(found)]
     return (
-        f"Profile {settings['profile']}, prompt_format {settings['prompt_format']}, engine {settings['engine']['name']}, at most "
-        f"{settings['greedy']['max_new_tokens']} new tokens, pictures of {least:,} to {most:,} pixels, checkpoint sha256 "
-        f"{settings['checkpoint_sha256'][:16]}. Answers read by {found['answers_read_by']}. Percent; greedy answers."
+        "\n\n".join([title, as_markdown.plain(_sentence(found)), *tables, f"## Remarks\n\n{remarks}"]) + "\n"
     )
 
 
-def _rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for name, suite in found["suites"].items():
-        if suite["status"] != "complete":
-            rows.append(
-                (
-                    name,
-                    f"{suite['answered']} of {suite['rows'] or suite['rows_expected']}",
-                    *["incomplete"],
-                    *["-"] * 5,
-                )
-            )
-            continue
-        one = suite["greedy"]
-        low, high = one["official_interval"] or (None, None)
-        rows.append(
-            (
-                name,
-                str(one["n"]),
-                percent(one["official"]),
-                f"{percent(low)}-{percent(high)}",
-                percent(one["strict"]),
-                percent(one["parsed"]),
-                percent(one["official_given_parsed"]),
-                percent(one["truncated"]),
-            )
+def _sentence(found: Results) -> str:
+    settings = found.evaluation
+    return (
+        f"Profile {settings.profile}, prompt_format {settings.prompt_format}, engine {settings.engine}, "
+        f"at most {settings.greedy.max_new_tokens} new tokens, pictures of {settings.pixels.least:,} to "
+        f"{settings.pixels.most:,} pixels, checkpoint sha256 {settings.checkpoint_sha256[:16]}. "
+        f"Answers read by {found.answers_read_by}."
+    )
+
+
+def _tables(found: Results) -> list[Table]:
+    columns = (
+        *keys("suite"),
+        *numbers("n", "official", "verified", "parsed", "official if parsed", "truncated"),
+    )
+    averages = [
+        (
+            Cell.of(f"average {name}"),
+            Cell.of(f"{len(one.members)} suites"),
+            *_lenses(one.official, one.verified),
         )
-    for name, group in found["groups"].items():
-        if len(group["members"]) > 1:
-            rows.append(
-                (
-                    f"average {name}",
-                    f"{len(group['members'])} suites",
-                    percent(group["official"]),
-                    "",
-                    percent(group["strict"]),
-                    "",
-                    "",
-                    "",
-                )
-            )
-    return rows
+        for name, one in found.groups.items()
+        if len(one.members) > 1
+    ]
+    empty = (Cell(""),) * 3
+    main = Table(
+        "Accuracy of the greedy answers, %",
+        columns,
+        [[_row(name, suite) for name, suite in found.suites.items()], [(*row, *empty) for row in averages]],
+    )
+    groups = [
+        Table(
+            f"{suite.title} by {suite.table}, %",
+            (*keys(suite.table), *numbers("n", "official", "verified", "parsed")),
+            [[(Cell.of(value), *_rates(one)) for value, one in suite.by[suite.table].items()]],
+        )
+        for suite in found.suites.values()
+        if len(suite.by.get(suite.table, ())) > 1
+    ]
+    return [main, *groups]
 
 
-def _details(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for name, suite in found["suites"].items():
-        values = suite.get("by", {}).get(suite.get("table"), {})
-        if len(values) > 1:
-            parts = [
-                f"{clean(value)} {percent(one['official'])}/{percent(one['strict'])} ({one['n']})"
-                for value, one in values.items()
-            ]
-            lines.append(f"{name} by {suite['table']}, official/strict (n): {', '.join(parts)}")
-    return lines
+def _row(name: str, suite: SuiteResult) -> Row:
+    one = suite.greedy
+    if one is None:
+        answered = f"{suite.answered} of {suite.rows or suite.rows_expected}"
+        return (Cell.of(name), Cell.of(answered), Cell.of("incomplete"), *(Cell.missing() for _ in range(4)))
+    low, high = one.official_interval or (None, None)
+    return (
+        Cell.of(name),
+        Cell.number(one.n),
+        Cell.percent(one.official, f"{percent(low)} to {percent(high)}"),
+        Cell.percent(one.verified),
+        Cell.percent(one.parsed),
+        Cell.percent(one.official_given_parsed),
+        Cell.percent(one.truncated),
+    )
 
 
-def _remarks(found: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for name, suite in found["suites"].items():
-        if suite["deviations"]:
-            lines.append(f"PROTOCOL DEVIATION, {name}: {'; '.join(suite['deviations'])}.")
-        if suite["without_gold"]:
-            lines.append(
-                f"{name}: {', '.join(map(clean, suite['without_gold']))} without gold, asked and not scored."
-            )
-        if suite["status"] != "complete":
-            continue
-        for what, one in suite["together"].items():
-            lines.append(
-                f"{name}, all of a {what} right: official {percent(one['official'])}, strict {percent(one['strict'])} (n = {one['n']})."
-            )
-        for what, one in suite["extra"].items():
-            lines.append(
-                f"{name}, {what}: official {percent(one['official'])}, strict {percent(one['strict'])}."
-            )
-        if suite["sampled"]:
-            lines.append(f"{name}, {suite['sampled']['k']} samples: {_lenses(suite['sampled'])}.")
-        if figures := suite["published"]["figures"]:
-            low, high = suite["published"]["span"]
-            lines.append(
-                f"{name}: {len(figures)} published figures of this base, {low:g} to {high:g} % ({suite['published']['metric']})."
-            )
-        if found["evaluation"]["profile"] == "stock":
-            values = {
-                key: value
-                for results in suite["lmms_eval"]["results"].values()
-                for key, value in results.items()
-            }
-            lines.append(
-                f"{name}, lmms-eval's own numbers: {', '.join(f'{key} {value:g}' for key, value in values.items()) or 'none'}."
-            )
-    if seen := found["decontamination"]:
+def _rates(one: Rates) -> Row:
+    return (Cell.number(one.n), *_lenses(one.official, one.verified), Cell.percent(one.parsed))
+
+
+def _lenses(official: float | None, verified: float | None) -> tuple[Cell, Cell]:
+    return Cell.percent(official), Cell.percent(verified)
+
+
+def _remarks(found: Results) -> list[str]:
+    lines = [line for name, suite in found.suites.items() for line in _of_suite(found, name, suite)]
+    if seen := found.contamination:
         lines.append(
-            f"{seen['evaluation_pictures_seen']} of {seen['evaluation_pictures']} evaluation pictures have a near-duplicate among "
-            f"{seen['training_pictures']} training pictures ({seen['of_those_pixel_for_pixel']} pixel for pixel)."
+            f"{seen.evaluation_pictures_seen} of {seen.evaluation_pictures} evaluation pictures have a "
+            f"near-duplicate among {seen.training_pictures} training pictures "
+            f"({seen.of_those_pixel_for_pixel} pixel for pixel)."
         )
-    for name, group in found["groups"].items():
-        missing = f"; not evaluated: {', '.join(group['missing'])}" if group["missing"] else ""
-        lines.append(f"Group {name}: {', '.join(group['members'])}{missing}.")
+    for name, group in found.groups.items():
+        missing = f"; not evaluated: {', '.join(group.missing)}" if group.missing else ""
+        lines.append(f"Group {name}: {', '.join(group.members)}{missing}.")
     return lines
 
 
-def _lenses(sampled: Mapping[str, Any]) -> str:
+def _of_suite(found: Results, name: str, suite: SuiteResult) -> Iterator[str]:
+    if suite.deviations:
+        yield f"PROTOCOL DEVIATION, {name}: {'; '.join(suite.deviations)}."
+    if suite.without_gold:
+        yield f"{name}: {', '.join(suite.without_gold)} without gold, asked and not scored."
+    for what, one in suite.together.items():
+        official, verified = percent(one.official), percent(one.verified)
+        yield f"{name}, all of a {what} right: official {official}, verified {verified} % (n = {one.n})."
+    for what, score in suite.extra.items():
+        yield f"{name}, {what}: official {percent(score.official)}, verified {percent(score.verified)} %."
+    if suite.sampled:
+        yield f"{name}, {suite.sampled.k} samples: {_sampled(suite.sampled)}, %."
+    if suite.published and suite.published.span:
+        low, high = suite.published.span
+        yield (
+            f"{name}: {len(suite.published.figures)} published figures of this base, {low:g} to {high:g} % "
+            f"({suite.published.metric})."
+        )
+    if found.evaluation.profile == "stock" and suite.lmms_eval:
+        values = [pair for results in suite.lmms_eval.results.values() for pair in results.items()]
+        said = ", ".join(f"{key} {value:g}" for key, value in dict(values).items()) or "none"
+        yield f"{name}, lmms-eval's own numbers: {said}."
+
+
+def _sampled(sampled: Sampled) -> str:
     return "; ".join(
-        f"{lens} " + ", ".join(f"{name} {percent(value)}" for name, value in sampled[lens].items())
-        for lens in ("official", "strict")
+        f"{lens} " + ", ".join(f"{name} {percent(value)}" for name, value in getattr(sampled, lens).items())
+        for lens in LENSES
     )

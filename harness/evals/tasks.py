@@ -6,20 +6,20 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from harness.evals.catalogue import Part, Suite
-from harness.evals.pocket_tasks import FILTERS, SENT, Purpose
+from harness.evals.catalogue import Profile, Purpose
 from harness.evals.rows import Table
+from harness.evals.verdicts import METRICS
 from vzero.config import SamplingConfig
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
-Profile = Literal["boxed", "stock"]
 HOOKS = "harness.evals.hooks"
-METRICS = ("official", "strict", "parsed")
+# The filter's name is part of the metric's name in lmms-eval's results: "official,none".
+FILTERS: dict[Purpose, str] = {"greedy": "none", "sampled": "all"}
 
 
 class _Tag(str):
@@ -35,72 +35,55 @@ _Dumper.add_representer(_Tag, lambda dumper, tag: dumper.represent_scalar("!func
 
 @dataclass(frozen=True)
 class Task:
-    """A task that lmms-eval will run: its name, its rows, and for what its answers are ("greedy",
-    "sampled")."""
+    """A task that lmms-eval will run: its name, its rows, and for what its answers are."""
 
     name: str
     table: Table
     purpose: Purpose
+    profile: Profile
 
 
 def write_boxed(
     table: Table, purpose: Purpose, sampling: SamplingConfig, prompt_format: str, folder: Path
 ) -> Task:
     """Our own task over one part: reasoning prompt, every sampling parameter, both lenses."""
-    suite, sent = table.suite, sampling.model_dump()
-    name = _name("boxed", suite, table.part, purpose)
-    task: dict[str, Any] = {
-        "task": name,
-        "dataset_path": str(table.folder.resolve()),
-        "dataset_kwargs": {"load_from_disk": True},
+    suite, task = table.suite, _task(table, purpose, "boxed")
+    about: dict[str, Any] = {
+        **_place(task),
         "test_split": table.part.split,
         "output_type": "generate_until",
         "num_fewshot": 0,
-        "doc_to_visual": _Tag(f"{HOOKS}.doc_to_visual"),
-        "doc_to_text": _Tag(f"{HOOKS}.doc_to_text"),
-        "doc_to_messages": _Tag(f"{HOOKS}.doc_to_messages"),
+        **{name: _Tag(f"{HOOKS}.{name}") for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")},
         "doc_to_target": _Tag(f"{HOOKS}.target_{suite.name}"),
         "process_results": _Tag(f"{HOOKS}.process_{suite.name}"),
         "metric_list": [
             {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in METRICS
         ],
-        "generation_kwargs": {key: sent[key] for key in SENT},
+        "generation_kwargs": sampling.model_dump(exclude={"n"}),
         "lmms_eval_specific_kwargs": {"suite": suite.name, "prompt_format": prompt_format},
         "metadata": {"version": 1, "suite": suite.name, "purpose": purpose},
     }
     if purpose == "sampled":
         # Without the filter lmms-eval draws n answers and scores the first one only.
-        task["repeats"] = sampling.n
-        task["filter_list"] = [
-            {"name": FILTERS[purpose], "filter": [{"function": "take_first_k", "k": sampling.n}]}
-        ]
-    artefacts.write_text(folder / f"{name}.yaml", yaml.dump(task, Dumper=_Dumper, sort_keys=False))
-    return Task(name, table, purpose)
+        take = {"function": "take_first_k", "k": sampling.n}
+        about |= {"repeats": sampling.n, "filter_list": [{"name": FILTERS[purpose], "filter": [take]}]}
+    return _written(task, about, folder)
 
 
 def write_stock(table: Table, folder: Path) -> Task:
     """lmms-eval's own task under another name, changed in nothing but where its rows come from.
 
     Raises:
-        InputError: it cannot run on local data, or this version of lmms-eval has no such task.
+        InputError: this version of lmms-eval has no such task.
     """
-    suite, part = table.suite, table.part
-    if suite.stock:
-        raise InputError(f"{suite.name} has no --profile stock: {suite.stock}; use --profile boxed.")
-    original = tasks_folder() / part.file
+    original = tasks_folder() / table.part.file
     if not original.is_file():
         raise InputError(
-            f"The installed lmms-eval has no task file {part.file}; install the version that the lock names."
+            f"The installed lmms-eval has no task file {table.part.file}; install the version that the lock "
+            "names."
         )
-    name = _name("stock", suite, part, "greedy")
-    task = {
-        "include": str(original),
-        "task": name,
-        "dataset_path": str(table.folder.resolve()),
-        "dataset_kwargs": {"load_from_disk": True},
-    }
-    artefacts.write_text(folder / f"{name}.yaml", yaml.safe_dump(task, sort_keys=False))
-    return Task(name, table, "greedy")
+    task = _task(table, "greedy", "stock")
+    return _written(task, {"include": str(original), **_place(task)}, folder)
 
 
 def tasks_folder() -> Path:
@@ -111,13 +94,19 @@ def tasks_folder() -> Path:
     return Path(next(iter(found.submodule_search_locations))) / "tasks"
 
 
-def _name(profile: Profile, suite: Suite, part: Part, purpose: Purpose) -> str:
-    return "_".join(
-        [
-            "vzero",
-            profile,
-            suite.name,
-            *([part.config] if len(suite.parts) > 1 and part.config else []),
-            purpose,
-        ]
-    )
+def _task(table: Table, purpose: Purpose, profile: Profile) -> Task:
+    part = [table.part.config] if len(table.suite.parts) > 1 and table.part.config else []
+    return Task("_".join(["vzero", profile, table.suite.name, *part, purpose]), table, purpose, profile)
+
+
+def _place(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "dataset_path": str(task.table.folder.resolve()),
+        "dataset_kwargs": {"load_from_disk": True},
+    }
+
+
+def _written(task: Task, about: dict[str, Any], folder: Path) -> Task:
+    artefacts.write_text(folder / f"{task.name}.yaml", yaml.dump(about, Dumper=_Dumper, sort_keys=False))
+    return task

@@ -102,10 +102,10 @@ def fail() -> None:
     raise RolloutError("The server at 127.0.0.1:8000 hung up.")
 
 
-ALL = [suite.name for suite in catalogue.choose(["all"])]
+ALL = catalogue.members("all")
 STOCK_BARE = ["blink", "cv_bench_2d", "cv_bench_3d", "mmstar", "mmvp", "realworldqa", "vstar", "mmmu_val"]
 STOCK_BOXED = ["dynamath", "logicvista", "wemath"]
-BOTH = ("--prompt_format", "natural", "--data", str(DATA))
+BOTH = ("--prompt-format", "natural", "--data", str(DATA))
 
 
 def run(name: str) -> str:

@@ -24,11 +24,11 @@ from vzero.runtime.seeding import derive
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
 FAMILIES = sum(map(len, SUITES.values()))
-OUTPUTS = ("samples.jsonl", "lmms_eval.json", "sampling.json")
+OUTPUTS = ("samples.jsonl", "evaluation.json")
 # The real stage around the real engine, whose call number argv[3] fails by argv[4].
 FAULTY = """
 import os, signal, sys
-from harness.evals.stage import run
+from harness.evals.stage import evaluate
 from vzero.errors import RolloutError
 from vzero.rollout import engines
 from vzero.runtime.stage import main
@@ -44,7 +44,7 @@ class Faulty:
             raise RolloutError("The engine lost its server.")
         return self.engine.generate(requests, sampling)
 engines.open_engine = lambda config, checkpoint: Faulty(opened(config, checkpoint))
-sys.exit(main({"evaluate": run}, sys.argv[1:3]))
+sys.exit(main({"evaluate": evaluate}, sys.argv[1:3]))
 """
 
 
@@ -121,7 +121,7 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
     """One item, asked by hand and alone, gives the answers that lmms-eval's detour brought back."""
     from vzero.rollout.engines import open_engine
 
-    evaluation = artefacts.read_json(evaluated / "sampling.json")["sent"]
+    evaluation = artefacts.read_json(evaluated / "evaluation.json")["evaluation"]
     preset = load_preset(
         "smoke",
         changes={"evaluation.greedy": evaluation["greedy"], "evaluation.sampled": evaluation["sampled"]},
@@ -148,7 +148,7 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
 def test_lmms_eval_scored_all_ten_answers(evaluated):
     """Its own report, against a count from the texts: `repeats` and `take_first_k` must bring every sample to
     the scorer."""
-    reported = artefacts.read_json(evaluated / "lmms_eval.json")["results"]
+    said = artefacts.read_json(evaluated / "evaluation.json")["suites"]
     rows = artefacts.read_jsonl(evaluated / "samples.jsonl")
     for suite, families in SUITES.items():
         golds = {row["item_id"]: row["gold"] for row in rows if row["suite"] == suite}
@@ -160,24 +160,30 @@ def test_lmms_eval_scored_all_ten_answers(evaluated):
         ]
         assert len(golds) == len(families) and len(texts) == 10 * len(families)
         right = Counter(item_id for item_id, text in texts if parse_answer(text) == golds[item_id])
-        of_sampled = reported[f"vzero_{suite}_sampled"]
-        assert of_sampled["sampled,all"] == pytest.approx(right.total() / len(texts), abs=1e-12)
+        reported = said[suite]["lmms_eval"]["results"]
+        of_sampled = reported[f"vzero_boxed_{suite}_sampled"]
+        assert of_sampled["official,all"] == pytest.approx(right.total() / len(texts), abs=1e-12)
         assert of_sampled["any_correct,all"] == pytest.approx(len(right) / len(golds), abs=1e-12)
-        assert set(reported[f"vzero_{suite}_greedy"]) >= {"greedy,none", "parsed,none"}
+        assert set(reported[f"vzero_boxed_{suite}_greedy"]) >= {"official,none", "parsed,none"}
 
 
 def test_all_that_was_sent_is_recorded_and_nothing_of_the_place(evaluated):
-    record = artefacts.read_json(evaluated / "sampling.json")
-    assert record["sent"]["sampled"] == {
-        "n": 10,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "top_k": 0,
-        "repetition_penalty": 1.0,
-        "max_new_tokens": 6,
-    }
-    assert record["sent"]["greedy"]["temperature"] == 0.0
-    assert record["not_sent"] == {purpose: {"until": ["\n\n"]} for purpose in ("greedy", "sampled")}
+    found = artefacts.read_json(evaluated / "evaluation.json")
+    record = found["suites"]["pocket_math"]["lmms_eval"]
+    assert (
+        record["sent"]["vzero_boxed_pocket_math_sampled"]
+        == found["evaluation"]["sampled"]
+        == {
+            "n": 10,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "repetition_penalty": 1.0,
+            "max_new_tokens": 6,
+        }
+    )
+    assert record["sent"]["vzero_boxed_pocket_math_greedy"]["temperature"] == 0.0
+    assert list(record["not_sent"].values()) == [{"until": ["\n\n"]}] * 2
     for name in OUTPUTS:
         assert str(evaluated.parents[1]) not in (evaluated / name).read_text()
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
-from harness.analysis import accuracies, curves, lenses, outcomes
-from harness.analysis import groups as comparison
+from harness.analysis import curves, format_gain, items
+from harness.analysis.accuracies import HeldOut
+from harness.analysis.checkpoints import checkpoints
 from harness.analysis.load import Loaded
+from harness.analysis.results import Results
 from harness.analysis.verdicts import verdicts
-from harness.evals import benchmarks, metrics
+from harness.evals import catalogue, metrics
+from harness.evals.pinned import pinned
 from harness.perf.plan import gains
 from tests.fixtures import suite_rows
 from vzero.config import EvaluationConfig
@@ -35,17 +38,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return suite_rows.write(tmp_path_factory.mktemp("rows"))
 
 
-def test_mixed_and_unknown_lists_are_refused_in_one_sentence() -> None:
+def test_unknown_lists_are_refused_in_one_sentence() -> None:
     for changes, words in (
-        (['evaluation.suites=["pocket_math", "mmstar"]'], "mixes suites of the pocket world"),
         (['evaluation.suites=["mmstar", "nosuch"]'], "no suite 'nosuch'"),
-        ([MMSTAR, "evaluation.images=shuffled"], "shuffled"),
         ([MMSTAR, "evaluation.prefill_words=2"], "prefill_words"),
     ):
         with pytest.raises(InputError, match=words):
-            benchmarks.named(load_preset("smoke", changes).evaluation)
-    assert benchmarks.named(load_preset("smoke").evaluation) == ()
-    assert [suite.name for suite in benchmarks.named(load_preset("qwen2.5-vl-3b-1gpu").evaluation)][:3] == [
+            catalogue.asked(load_preset("smoke", changes).evaluation)
+
+
+def test_a_preset_may_mix_drawn_suites_and_benchmarks(rows: Path, tmp_path: Path) -> None:
+    mixed = load_preset("smoke", ['evaluation.suites=["mmstar", "pocket_math"]', f"evaluation.data={rows}"])
+    found = catalogue.asked(mixed.evaluation)
+    assert [(suite.name, suite.drawn, suite.scored) for suite in found] == [
+        ("mmstar", 0, 1500),
+        ("pocket_math", 8, 56),
+    ]
+    alone = pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"]), tmp_path)
+    assert pinned(mixed, tmp_path).evaluation.data_sha256 == alone.evaluation.data_sha256 is not None
+    assert pinned(load_preset("smoke"), tmp_path) == load_preset("smoke")
+    assert [suite.name for suite in catalogue.asked(load_preset("qwen2.5-vl-3b-1gpu").evaluation)][:3] == [
         "mathvista",
         "mathvision_testmini",
         "logicvista",
@@ -54,17 +66,15 @@ def test_mixed_and_unknown_lists_are_refused_in_one_sentence() -> None:
 
 def test_the_data_is_pinned_by_content_and_its_place_determines_nothing(rows: Path, tmp_path: Path) -> None:
     asked = load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"])
-    one = benchmarks.pinned(asked, tmp_path / "scratch")
+    one = pinned(asked, tmp_path / "scratch")
     moved = tmp_path / "moved"
     shutil.copytree(rows / "mmstar", moved / "mmstar")
-    other = benchmarks.pinned(
-        load_preset("smoke", [MMSTAR, f"evaluation.data={moved}"]), tmp_path / "scratch"
-    )
+    other = pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={moved}"]), tmp_path / "scratch")
     assert one.evaluation.data_sha256 == other.evaluation.data_sha256 is not None
     assert one.evaluation.data != other.evaluation.data
     assert [stage.config for stage in plan(one)] == [stage.config for stage in plan(other)]
     assert content_differences(one.model_dump(mode="json"), other.model_dump(mode="json")) == []
-    assert benchmarks.pinned(one, tmp_path / "scratch") == one
+    assert pinned(one, tmp_path / "scratch") == one
     assert content_differences(asked.model_dump(mode="json"), one.model_dump(mode="json")) == [], (
         "trained first, evaluated later"
     )
@@ -76,17 +86,17 @@ def test_the_data_is_pinned_by_content_and_its_place_determines_nothing(rows: Pa
 def test_other_rows_are_another_stage_and_refused_where_they_are_stated(rows: Path, tmp_path: Path) -> None:
     import datasets
 
-    one = benchmarks.pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"]), tmp_path)
+    one = pinned(load_preset("smoke", [MMSTAR, f"evaluation.data={rows}"]), tmp_path)
     found = datasets.load_from_disk(str(rows / "mmstar"))
     split = next(iter(found))
     found[split] = found[split].map(lambda row: {"question": row["question"] + " "})
     found.save_to_disk(str(tmp_path / "changed" / "mmstar"))
     place = f"evaluation.data={tmp_path / 'changed'}"
-    other = benchmarks.pinned(load_preset("smoke", [MMSTAR, place]), tmp_path)
+    other = pinned(load_preset("smoke", [MMSTAR, place]), tmp_path)
     assert plan(one)[1].config != plan(other)[1].config
     assert plan(one)[2].config == plan(other)[2].config  # training does not depend on it
     with pytest.raises(InputError, match="not those of"):
-        benchmarks.pinned(
+        pinned(
             load_preset("smoke", [MMSTAR, place, f"evaluation.data_sha256={one.evaluation.data_sha256}"]),
             tmp_path,
         )
@@ -140,7 +150,7 @@ def answer(letter: str | None, right: bool, strict: bool | None = None) -> dict[
     return {
         "answer": letter,
         "right": right,
-        "strict": right if strict is None else strict,
+        "verified": right if strict is None else strict,
         "finish_reason": "stop",
         "text": "",
         "tokens": 1,
@@ -159,6 +169,12 @@ def row(item: str, greedy: dict[str, Any], *sampled: dict[str, Any]) -> dict[str
     }
 
 
+def held_out(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> HeldOut:
+    """Of one suite."""
+    ((suite, one),) = rows["base"].items()
+    return HeldOut(rows, items.outcomes_of(rows), (suite,), len(one[0]["sampled"]), 0)
+
+
 def test_stored_verdicts_decide_and_not_the_letters() -> None:
     """A nearest-option gift is right without an answer; an answer may be right under another name than the
     gold one's."""
@@ -172,9 +188,11 @@ def test_stored_verdicts_decide_and_not_the_letters() -> None:
     )
     assert metrics.greedy_correct(one) and metrics.right_samples(one) == 3
     assert metrics.majority_correct(one)
-    assert metrics.score([one]).unparsed_greedy == 1 and metrics.score([one]).unparsed_sampled == 1
-    block = outcomes.encode({"base": {"mmstar": [one]}}, ["mmstar"])["mmstar"]["outcomes"]["base"]
-    assert block == {"greedy": "1", "majority": "1", "right": "3"}
+    measured = held_out({"base": {"mmstar": [one]}}).measured("mmstar", "base")
+    assert measured.unparsed_greedy.value == 1 and measured.unparsed_sampled.value == 1
+    found = items.outcomes_of({"base": {"mmstar": [one]}})
+    block = items.encode(found, ["mmstar"])["mmstar"].outcomes["base"]
+    assert (block.greedy, block.majority, block.right) == ("1", "1", "3")
     lost = row(
         "2", answer("B", False), answer(None, True, False), answer("B", False), answer(None, True, False)
     )
@@ -201,27 +219,24 @@ def test_a_gain_in_reading_alone_is_a_format_gain() -> None:
         row(str(i), answer(None, i % 4 == 0, False) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)
     ]
     after = [row(str(i), answer("A", i % 4 == 0) if i < 40 else answer("A", i % 2 == 0)) for i in range(80)]
-    found = lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": after}}, 0)["mmstar"]
-    assert found["base"] == {"official": 30 / 80, "strict": 20 / 80, "parsed": 0.5, "truncated": 0.0}
-    assert found["S1"]["gain_official"]["gain"] == 0 and found["S1"]["gain_strict"]["gain"] == pytest.approx(
-        10 / 80
-    )
-    assert found["S1"]["format_gain"] is True and "FORMAT GAIN" in lenses.warnings({"mmstar": found})[0]
+    found = format_gain.scorings({"base": {"mmstar": base}, "S1": {"mmstar": after}}, 0)["mmstar"]
+    one = found["base"]
+    assert (one.official, one.verified, one.parsed, one.truncated) == (30 / 80, 20 / 80, 0.5, 0.0)
+    assert found["S1"].gain_official.gain == 0 and found["S1"].gain_verified.gain == pytest.approx(10 / 80)
+    assert found["S1"].format_gain is True
+    assert "FORMAT GAIN" in format_gain.warnings({"mmstar": found})[0]
     learnt = [row(str(i), answer("A", True)) for i in range(80)]
-    assert (
-        lenses.measure({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]["S1"]["format_gain"]
-        is False
-    )
+    found = format_gain.scorings({"base": {"mmstar": base}, "S1": {"mmstar": learnt}}, 0)["mmstar"]
+    assert found["S1"].format_gain is False
     pocket = [
-        {**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "strict"}}
+        {**one, "greedy": {key: value for key, value in one["greedy"].items() if key != "verified"}}
         for one in base
     ]
-    assert lenses.measure({"base": {"pocket_math": pocket}}, 0) == {}
+    assert format_gain.scorings({"base": {"pocket_math": pocket}}, 0) == {}
 
 
 def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
     """A claim about MathVista and the 7B model, from stored verdicts of a whole suite and of a part of it."""
-    names = accuracies.metric_names(1)
     base = [
         {**row(str(i), answer("A", i % 2 == 0), answer("A", i % 2 == 0)), "suite": "mathvista"}
         for i in range(1000)
@@ -233,62 +248,27 @@ def test_claims_are_judged_against_a_run_over_benchmarks() -> None:
     verdict = {}
     for n in (1000, 100):
         by_model = {"base": {"mathvista": base[:n]}, "S1": {"mathvista": after[:n]}}
-        scores = {
-            model: {
-                "mathvista": {
-                    one["item_id"]: accuracies.Item(one["image_sha256"], accuracies.outcomes(one, 1), one)
-                    for one in its["mathvista"]
-                }
-            }
-            for model, its in by_model.items()
-        }
-        suites = {
-            "mathvista": {
-                model: accuracies.measures(scores[model]["mathvista"], names, 0) for model in scores
-            }
-        }
-        found = {
-            "preset": "x",
-            "arm": "evolmm",
-            "seed": 0,
-            "model": "Qwen/Qwen2.5-VL-7B-Instruct",
-            "split": "test",
-            "samples": 1,
-        }
-        found |= {
-            "models": ["base", "S1"],
-            "metrics": list(names),
-            "suites": suites,
-            "missing": {},
-            "expected": {"mathvista": 1000},
-        }
-        items = outcomes.decode(outcomes.encode(by_model, ["mathvista"]))
-        groups = comparison.groups([Loaded("run", "evolmm", 0, found, items, Path())])
-        told = next(
-            one for one in verdicts(groups, ["mathvista"], "greedy") if one["id"] == "evolmm.7b.mathvista"
+        whole = held_out(by_model)
+        found = Results(
+            preset="x",
+            arm="evolmm",
+            seed=0,
+            model="Qwen/Qwen2.5-VL-7B-Instruct",
+            split="test",
+            samples=1,
+            models=["base", "S1"],
+            metrics=whole.metrics,
+            suites={"mathvista": {model: whole.measured("mathvista", model) for model in by_model}},
+            items=items.encode(whole.outcomes, ["mathvista"]),
+            expected={"mathvista": 1000},
         )
-        assert told["verdict"] != "NOT RUN"
+        runs = checkpoints([Loaded("run", "evolmm", found, Path())])
+        told = next(one for one in verdicts(runs, ["mathvista"], "greedy") if one.id == "evolmm.7b.mathvista")
+        assert told.verdict != "NOT RUN"
         verdict[n] = told
-    assert verdict[1000]["verdict"] == "REPRODUCED" and verdict[1000]["measured"]["gain"] == pytest.approx(
-        0.02
-    )
-    assert verdict[100]["verdict"] == "PROTOCOL DEVIATION" and "100 of 1000 items" in verdict[100]["sentence"]
-
-
-def test_a_base_outside_its_published_band_is_a_warning() -> None:
-    told = {
-        "suites": {
-            "mathvista": {
-                "published": {
-                    "outside": [{"text": "41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)"}]
-                }
-            }
-        }
-    }
-    assert lenses.outside(told) == [
-        "PROTOCOL DEVIATION: base on mathvista is outside its published band: 41.0 % (38.0 to 44.0), published 61 to 68 % (4 figures)."
-    ]
-    assert lenses.outside(None) == []
+    assert verdict[1000].verdict == "REPRODUCED"
+    assert verdict[1000].measured.gain == pytest.approx(0.02)
+    assert verdict[100].verdict == "PROTOCOL DEVIATION" and "100 of 1000 items" in verdict[100].sentence
 
 
 def test_sizes_of_benchmarks_are_those_of_their_records() -> None:

@@ -25,8 +25,10 @@ from harness.analysis.items import Outcomes, decode, encode, outcomes_of
 from harness.analysis.load import load
 from harness.analysis.measures import SuiteItems
 from harness.analysis.verdicts import verdicts
+from harness.evals import results as evaluations
 from harness.report import arms, formats
 from harness.report.page import forest
+from tests.fixtures.evaluations import SETTINGS
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
@@ -460,21 +462,27 @@ def test_verdicts_of_nothing_are_all_not_run() -> None:
     assert {one.verdict.value for one in verdicts([], [], "greedy")} == {"NOT RUN"}
 
 
-def evaluation(folder: Path, model: str, right: Sequence[int], status: str = "complete") -> Path:
+def evaluation(folder: Path, model: str, right: Sequence[int]) -> Path:
     """An evaluation's folder as `evaluate` writes it, as far as a table reads it."""
-    greedy = {"official": float(np.mean(right)), "parsed": 0.95, "truncated": 0.1}
-    suite = {
-        "status": status,
-        "n": len(right),
-        "rows": len(right),
-        "rows_expected": len(right),
-        "greedy": greedy,
-    }
-    broken = {"status": "incomplete", "rows": 3}
-    artefacts.write_json(
-        folder / "results.json",
-        {"evaluation": {"model": model, "seed": 0}, "suites": {"mmstar": suite, "mmvp": broken}},
+    n, share = len(right), float(np.mean(right))
+    rates = dict.fromkeys(("official", "verified", "official_given_parsed", "verified_given_parsed"), share)
+    about = {"title": "", "rule": "", "note": None, "without_gold": (), "deviations": ()}
+    about |= {"rows": n, "rows_expected": n}
+    greedy = evaluations.Greedy(
+        n=n, without_gold=0, parsed=0.95, truncated=0.1, **rates, official_interval=(0.1, 0.9)
     )
+    whole = evaluations.SuiteResult(**about, answered=n, status="complete", greedy=greedy)
+    found = evaluations.Results(
+        evaluation=SETTINGS.model_copy(update={"model": model, "suites": ("mmstar", "mmvp")}),
+        answers_read_by="rules",
+        suites={
+            "mmstar": whole,
+            "mmvp": evaluations.SuiteResult(**about, answered=3, status="incomplete"),
+        },
+        groups={},
+        complete=False,
+    )
+    artefacts.write_json(folder / "results.json", found.model_dump(mode="json"))
     artefacts.write_jsonl(
         folder / "items.scored.jsonl",
         [{"suite": "mmstar", "id": str(i), "official": float(v)} for i, v in enumerate(right)],

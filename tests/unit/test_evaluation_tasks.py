@@ -1,236 +1,228 @@
-"""Suites, their task files and data, the functions lmms-eval calls, and the check of its numbers against
-ours."""
+"""Drawn suites, task files, the functions lmms-eval calls, and the check of its numbers against ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from PIL import Image
 
-from harness.evals import pocket_hooks, pocket_suites, pocket_tasks, runner, stage
+from harness.evals import catalogue, fields, folder, hooks, rows, run, runner, tasks
+from harness.evals.folder import AskedItem
+from harness.evals.pictures import DEFAULT
+from harness.evals.results import LmmsEval
+from harness.evals.store import Response, Store
 from vzero.config import EvaluationConfig, SamplingConfig
 from vzero.errors import InputError, VZeroError
+from vzero.pocket.suites import items
+
+MATH = catalogue.find("pocket_math")
 
 
-@dataclass(frozen=True)
-class Item:
-    item_id: str
-    family: str
-    image: Image.Image
-    question: str
-    gold: str
+def row(number: int, gold: str = "A") -> dict:
+    """As a drawn suite's rows are stored."""
+    question = f"how many {number} ? A) 1 B) 2 C) 3 D) 4"
+    return {"item_id": f"i{number}", "family": "count", "question": question, "gold": gold}
 
 
-def item(number: int, gold: str = "A") -> Item:
-    return Item(
-        f"i{number}",
-        "count",
-        Image.new("RGB", (8, 6), (number, 20, 30)),
-        f"how many {number} ? A) 1 B) 2 C) 3 D) 4",
-        gold,
-    )
+def table(folder: Path, name: str = "pocket_math", split: str = "test", per_family: int = 2) -> rows.Table:
+    (found,) = rows.open_tables(catalogue.find(name).sized(per_family, split), folder / "none", folder)
+    return found
 
 
-def test_the_pocket_suites_load_balanced_and_the_same_each_time():
-    for name in pocket_suites.SUITES:
-        one, two = pocket_suites.load(name, "test", 2), pocket_suites.load(name, "test", 2)
-        families = [entry.family for entry in one]
+def test_the_pocket_suites_load_balanced_and_the_same_each_time(tmp_path):
+    for name in catalogue.members("pocket"):
+        one, dev = table(tmp_path, name), table(tmp_path / "dev", name, "dev")
+        again = table(tmp_path, name)  # a killed attempt left one behind
+        families = [dict(question.item.group)["family"] for question in one.questions]
         assert {families.count(family) for family in families} == {2}
-        assert [(a.item_id, a.question, a.gold, a.image.tobytes()) for a in one] == [
-            (b.item_id, b.question, b.gold, b.image.tobytes()) for b in two
-        ]
-        assert {entry.item_id for entry in one}.isdisjoint(
-            entry.item_id for entry in pocket_suites.load(name, "dev", 2)
-        )
+        assert (one.questions, one.digests) == (again.questions, again.digests)
+        ids = {question.item.id for question in one.questions}
+        assert ids.isdisjoint(question.item.id for question in dev.questions)
+        assert len(one.questions) == one.suite.rows == one.suite.scored
+
+
+def test_a_drawn_suite_keeps_pixels_and_fields(tmp_path):
+    stored, drawn = table(tmp_path), items("pocket_math", "test", 2)
+    for index, (question, one) in enumerate(zip(stored.questions, drawn, strict=True)):
+        assert stored.pictures(index)["image"].tobytes() == one.image.tobytes()
+        item = question.item
+        assert (item.id, question.text, item.gold) == (one.item_id, one.question, (one.gold,))
+        assert item.group == (("family", one.family),)
+    dealt = replace(stored, dealt=True)
+    shown = [dealt.pictures(index)["image"].tobytes() for index in range(len(drawn))]
+    own = [one.image.tobytes() for one in drawn]
+    assert sorted(shown) == sorted(own) and all(a != b for a, b in zip(shown, own, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("found", "sentence"),
-    [
-        ([], "no items"),
-        ([item(1), item(1)], "'i1'"),
-        ([item(1, gold="E")], "gold answer 'E'"),
-        ([item(1, gold="")], "gold answer ''"),
-    ],
+    ("faulty", "sentence"),
+    [(row(1, gold="E"), "'E' is none of A, B, C, D"), (row(1, gold=""), "no gold answer"), ({}, "no field")],
 )
-def test_a_faulty_suite_is_refused(found, sentence):
+def test_a_faulty_row_is_refused(faulty, sentence):
     with pytest.raises(InputError, match=sentence):
-        pocket_suites.load("mine", "test", 2, {"mine": lambda split, per_family: found})
+        fields.read(MATH, faulty, 0)
 
 
 def test_an_unknown_suite_names_the_known_ones():
     with pytest.raises(InputError, match="pocket_logic, pocket_math, pocket_vision"):
-        pocket_suites.load("mathvista", "test", 2)
+        catalogue.find("pocket_maths")
 
 
-def test_a_dataset_keeps_pixels_and_fields(tmp_path):
-    import datasets
-
-    for _ in range(2):  # a killed attempt left one behind
-        pocket_tasks.write_dataset([item(1), item(2, "D")], tmp_path / "data")
-    ((split, rows),) = datasets.load_from_disk(str(tmp_path / "data")).items()
-    assert split == "test" and len(rows) == 2
-    assert rows[1]["image"].convert("RGB").tobytes() == item(2).image.tobytes()
-    assert {key: value for key, value in rows[1].items() if key != "image"} == {
-        "question": item(2).question,
-        "gold": "D",
-        "family": "count",
-        "item_id": "i2",
-    }
+def written(task: tasks.Task, folder: Path) -> dict:
+    text = (folder / f"{task.name}.yaml").read_text().replace("!function ", "")
+    return yaml.safe_load(text)
 
 
 def test_a_sampled_task_hands_all_its_answers_to_the_scorer(tmp_path):
     given = {"temperature": 0.5, "top_p": 0.00001, "top_k": 3, "repetition_penalty": 1.1, "max_new_tokens": 9}
     sampling = SamplingConfig(n=7, **given)
-    name = pocket_tasks.write_task("mine", "sampled", sampling, "natural", tmp_path / "data", tmp_path)
-    written = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
-    assert written["task"] == name == "vzero_mine_sampled"
-    assert written["generation_kwargs"] == given
-    assert written["repeats"] == 7
-    assert written["filter_list"] == [{"name": "all", "filter": [{"function": "take_first_k", "k": 7}]}]
-    assert written["lmms_eval_specific_kwargs"] == {"prompt_format": "natural"}
+    task = tasks.write_boxed(table(tmp_path), "sampled", sampling, "natural", tmp_path)
+    found = written(task, tmp_path)
+    assert found["task"] == task.name == "vzero_boxed_pocket_math_sampled"
+    assert found["generation_kwargs"] == given
+    assert found["repeats"] == 7
+    assert found["filter_list"] == [{"name": "all", "filter": [{"function": "take_first_k", "k": 7}]}]
+    assert found["lmms_eval_specific_kwargs"] == {"suite": "pocket_math", "prompt_format": "natural"}
 
 
 def test_a_greedy_task_asks_once(tmp_path):
-    name = pocket_tasks.write_task(
-        "mine",
-        "greedy",
-        SamplingConfig(temperature=0.0, max_new_tokens=9),
-        "pocket",
-        tmp_path / "data",
-        tmp_path,
-    )
-    written = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
-    assert "repeats" not in written and "filter_list" not in written
-    assert written["generation_kwargs"]["temperature"] == 0.0
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=9)
+    found = written(tasks.write_boxed(table(tmp_path), "greedy", sampling, "pocket", tmp_path), tmp_path)
+    assert "repeats" not in found and "filter_list" not in found
+    assert found["generation_kwargs"]["temperature"] == 0.0
 
 
 def test_the_image_comes_before_the_question():
-    one = item(3)
-    doc = {"image": one.image, "question": one.question, "gold": "A"}
-    system, user = pocket_hooks.doc_to_messages(doc, {"prompt_format": "pocket"})
+    image = Image.new("RGB", (8, 6), (3, 20, 30))
+    about = {"suite": "pocket_math", "prompt_format": "pocket"}
+    system, user = hooks.doc_to_messages({**row(3), "image": image}, about)
     assert system == {"role": "system", "content": [{"type": "text", "text": "solve"}]}
     assert [part["type"] for part in user["content"]] == ["image", "text"]
-    assert user["content"][1]["text"] == one.question
-    assert user["content"][0]["url"].tobytes() == one.image.tobytes()
+    assert user["content"][1]["text"] == row(3)["question"]
+    assert user["content"][0]["url"].tobytes() == image.tobytes()
 
 
 def test_scores_of_answers_by_hand():
-    doc = {"gold": "B"}
-    assert pocket_hooks.score_greedy(doc, ["<think> \\boxed{ A } </think> \\boxed{ B }"]) == {
-        "greedy": 1.0,
-        "parsed": 1.0,
-    }
-    assert pocket_hooks.score_greedy(doc, ["the answer is B"]) == {"greedy": 0.0, "parsed": 0.0}
-    texts = [r"\boxed{B}", r"\boxed{C}", "B", r"\boxed{B}", r"\boxed{E}"]
-    assert pocket_hooks.score_sampled(doc, texts) == {
-        "sampled": 0.4,
-        "majority": 1.0,
-        "any_correct": 1.0,
-        "parsed": 0.6,
-    }
-    assert pocket_hooks.score_sampled(doc, ["", "B"]) == {
-        "sampled": 0.0,
-        "majority": 0.0,
-        "any_correct": 0.0,
-        "parsed": 0.0,
-    }
+    def scores(*texts: str) -> dict[str, float]:
+        found = hooks.process_pocket_math(row(1, "B"), list(texts))
+        assert found["official"] == found["verified"]
+        return {name: found[name] for name in ("official", "majority", "any_correct", "parsed")}
+
+    right, none = dict.fromkeys(("official", "majority", "any_correct", "parsed"), 1.0), {}
+    none = dict.fromkeys(right, 0.0)
+    assert scores("<think> \\boxed{ A } </think> \\boxed{ B }") == right
+    assert scores("the answer is B") == none  # only a box counts, as in training
+    found = scores(r"\boxed{B}", r"\boxed{C}", "B", r"\boxed{B}", r"\boxed{E}")
+    assert found == {"official": 0.4, "majority": 1.0, "any_correct": 1.0, "parsed": 0.6}
+    assert scores("", "B") == none
 
 
-def rows() -> list[dict]:
-    def answer(letter):
-        return {"text": "", "answer": letter, "finish_reason": "stop", "tokens": 1}
-
-    return [
-        {
-            "suite": "mine",
-            "item_id": str(i),
-            "family": "f",
-            "gold": "A",
-            "greedy": answer(greedy),
-            "sampled": [answer(letter) for letter in sampled],
-        }
-        for i, (greedy, sampled) in enumerate([("A", "AB"), ("B", "BB"), (None, "AA")])
-    ]
+ANSWERS = [("A", "AB"), ("B", "BB"), ("", "AA")]  # greedy and sampled letters of three items, all with gold A
+TASKS = [
+    SimpleNamespace(
+        name=f"mine_{purpose}",
+        purpose=purpose,
+        table=SimpleNamespace(suite=MATH, part=SimpleNamespace(config=None)),
+    )
+    for purpose in ("greedy", "sampled")
+]
 
 
-def results() -> dict:
-    """What lmms-eval would return for `rows`, with the things that change from run to run."""
+@pytest.fixture
+def stored(tmp_path) -> Path:
+    """An evaluation's folder with the answers above."""
+    questions = [fields.read(MATH, row(number), number) for number in range(3)]
+    folder.write_items(
+        tmp_path, MATH.name, [AskedItem(item=one.item, together={}, part=None) for one in questions]
+    )
+    for number, letters in enumerate(ANSWERS):
+        for purpose, given in zip(("greedy", "sampled"), letters, strict=True):
+            texts = [f"\\boxed{{{letter}}}" for letter in given] or [""]
+            put(tmp_path, f"i{number}", purpose, texts)
+    return tmp_path
+
+
+def put(place: Path, item: str, purpose: str, texts: list[str]) -> None:
+    answers = [{"text": text, "finish_reason": "stop", "tokens": 1} for text in texts]
+    hashes = {"image_sha256": item, "prompt_sha256": item}
+    response = Response(
+        key=item + purpose, suite=MATH.name, id=item, purpose=purpose, **hashes, answers=answers
+    )
+    Store(folder.responses(place, MATH.name)).put([response])
+
+
+def said() -> dict:
+    """What lmms-eval would return for them, with the things that change from run to run."""
+    greedy = {"official": 1 / 3, "verified": 1 / 3, "parsed": 2 / 3, "majority": 1 / 3, "any_correct": 1 / 3}
+    sampled = {"official": 0.5, "verified": 0.5, "parsed": 1.0, "majority": 2 / 3, "any_correct": 2 / 3}
     return {
         "results": {
-            "vzero_mine_greedy": {
+            "mine_greedy": {
                 "alias": "x",
-                "greedy,none": 1 / 3,
-                "parsed,none": 2 / 3,
-                "greedy_stderr,none": "N/A",
+                "official_stderr,none": "N/A",
+                **{f"{key},none": value for key, value in greedy.items()},
             },
-            "vzero_mine_sampled": {
-                "sampled,all": 0.5,
-                "majority,all": 2 / 3,
-                "any_correct,all": 2 / 3,
-                "parsed,all": 1.0,
-            },
+            "mine_sampled": {f"{key},all": value for key, value in sampled.items()},
         },
-        "n-samples": {
-            f"vzero_mine_{purpose}": {"original": 3, "effective": 3} for purpose in pocket_tasks.PURPOSES
-        },
-        "higher_is_better": {"vzero_mine_greedy": {"greedy": True}},
-        "versions": {"vzero_mine_greedy": 1},
+        "n-samples": {task.name: {"original": 3, "effective": 3} for task in TASKS},
         "date": "20990101",
         "git_hash": "abc",
         "config": {"model": SimpleNamespace()},
         "configs": {
-            "vzero_mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}
+            "mine_greedy": {"dataset_path": "/somewhere/data", "process_results": "<function at 0x7f>"}
         },
     }
 
 
-def test_the_report_keeps_numbers_and_nothing_of_the_moment():
-    text = str(runner.report(results()))
+def recorded(found: dict) -> LmmsEval:
+    sampling = SamplingConfig(temperature=0, max_new_tokens=4)
+    sent = dict.fromkeys((task.name for task in TASKS), sampling)
+    model = SimpleNamespace(
+        sent=sent, not_sent={task.name: {"until": ["\n\n"]} for task in TASKS}, limits=DEFAULT
+    )
+    return runner.record(found, TASKS, model, Path("nowhere"))
+
+
+def test_the_record_keeps_numbers_and_nothing_of_the_moment():
+    text = recorded(said()).model_dump_json()
     assert "0.333" in text
     assert not any(word in text for word in ("2099", "abc", "/somewhere", "0x7f", "N/A", "alias"))
 
 
-def test_numbers_that_agree_pass():
-    runner.cross_check(runner.report(results()), rows())
+def test_numbers_that_agree_pass(stored):
+    runner.cross_check(stored, TASKS, recorded(said()))
 
 
-@pytest.mark.parametrize(
-    ("task", "metric"),
-    [
-        ("vzero_mine_greedy", "greedy,none"),
-        ("vzero_mine_greedy", "parsed,none"),
-        ("vzero_mine_sampled", "sampled,all"),
-        ("vzero_mine_sampled", "majority,all"),
-        ("vzero_mine_sampled", "any_correct,all"),
-        ("vzero_mine_sampled", "parsed,all"),
-    ],
-)
+@pytest.mark.parametrize("task", ["mine_greedy", "mine_sampled"])
+@pytest.mark.parametrize("metric", ["official", "verified", "parsed", "majority", "any_correct"])
 @pytest.mark.parametrize("change", [1e-8, float("nan"), None])
-def test_any_number_that_differs_fails_loudly(task, metric, change):
-    changed = results()
+def test_any_number_that_differs_fails_loudly(stored, task, metric, change):
+    changed = said()
+    name = f"{metric},{'none' if task == 'mine_greedy' else 'all'}"
     if change is None:
-        del changed["results"][task][metric]
+        del changed["results"][task][name]
     else:
-        changed["results"][task][metric] += change
+        changed["results"][task][name] += change
     with pytest.raises(VZeroError, match="not to be trusted"):
-        runner.cross_check(runner.report(changed), rows())
+        runner.cross_check(stored, TASKS, recorded(changed))
 
 
-def test_a_partial_suite_fails():
-    changed = results()
-    changed["n-samples"]["vzero_mine_sampled"]["effective"] = 2
-    with pytest.raises(VZeroError, match="2 sampled items"):
-        runner.cross_check(runner.report(changed), rows())
+def test_a_partial_suite_fails(stored):
+    changed = said()
+    changed["n-samples"]["mine_sampled"]["effective"] = 2
+    with pytest.raises(VZeroError, match="2 items of mine_sampled"):
+        runner.cross_check(stored, TASKS, recorded(changed))
 
 
-def test_an_item_without_all_its_answers_fails():
-    records = {("mine", "i1"): {"suite": "mine", "greedy": {}}}
-    with pytest.raises(VZeroError, match="sampled answer to i1 of mine"):
-        stage._rows({"mine": [item(1)]}, records)
+def test_an_item_without_all_its_answers_fails(stored):
+    path = folder.responses(stored, MATH.name)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(VZeroError, match="sampled answer to i2 of pocket_math"):
+        runner.cross_check(stored, TASKS, recorded(said()))
 
 
 def test_a_launch_on_several_processes_is_refused(tmp_path, monkeypatch):
@@ -240,6 +232,13 @@ def test_a_launch_on_several_processes_is_refused(tmp_path, monkeypatch):
 
 
 GREEDY, SAMPLED = {"temperature": 0.0, "max_new_tokens": 9}, {"n": 2, "max_new_tokens": 9}
+
+
+def checked(**change: object) -> None:
+    config = EvaluationConfig(**{"items_per_family": 1, "greedy": GREEDY, "sampled": SAMPLED, **change})
+    suites = catalogue.asked(config)
+    settings = SimpleNamespace(greedy=config.greedy, sampled=config.sampled, profile="boxed")
+    run.check(settings, suites)
 
 
 @pytest.mark.parametrize(
@@ -253,8 +252,6 @@ GREEDY, SAMPLED = {"temperature": 0.0, "max_new_tokens": 9}, {"n": 2, "max_new_t
     ],
 )
 def test_settings_that_would_mean_something_else_are_refused(change):
-    stage._check(EvaluationConfig(items_per_family=1, greedy=GREEDY, sampled=SAMPLED))
+    checked()
     with pytest.raises(InputError, match=r"^evaluation\."):
-        stage._check(
-            EvaluationConfig(**{"items_per_family": 1, "greedy": GREEDY, "sampled": SAMPLED, **change})
-        )
+        checked(**change)

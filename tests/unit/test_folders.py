@@ -9,6 +9,7 @@ import pytest
 
 from harness.evals.folder import opened as open_evaluation
 from harness.runs.directory import opened as open_run
+from tests.fixtures.evaluations import SETTINGS
 from vzero.errors import InputError
 from vzero.presets import load_preset
 
@@ -19,7 +20,7 @@ def run(folder: Path, fresh: bool = False) -> None:
 
 
 def evaluation(folder: Path, fresh: bool = False) -> None:
-    with open_evaluation(folder, {"model": "m"}, fresh):
+    with open_evaluation(folder, SETTINGS, fresh):
         pass
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness.evals.agreement import measure
 from harness.evals.agreement_page import markdown, pooled
-from harness.evals.sources import load
+from harness.evals.layouts import items as load
 
 DATA = os.environ.get("VZERO_DATA", "")
 pytestmark = pytest.mark.skipif(not DATA, reason="VZERO_DATA names no folder with the real benchmark data")

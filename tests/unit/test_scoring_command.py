@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.evals.sources import find, load, written_options
+from harness.evals.catalogue import find
+from harness.evals.layouts import items as load
+from harness.evals.options import written_out
 from harness.scoring.responses import read
 from harness.scoring.score import as_json, score
 from vzero.errors import InputError
@@ -192,9 +194,9 @@ SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
         (["nowhere.jsonl", "--suite", "logicvista", "--data", "DATA"], "Cannot read the responses"),
         (
             ["R", "--suite", "mathvisat", "--data", "DATA"],
-            "There is no suite 'mathvisat' to score; choose one of",
+            "There is no suite 'mathvisat'; choose one of",
         ),
-        (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no dataset.json in nowhere"),
+        (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no logicvista in nowhere"),
         (["R", "--suite", "logicvista", "--data", ""], "is empty"),
         (["R", "--suite", "logicvista"], "Missing option '--data'"),
         ([*SCORED, "--extractor-url", "http://127.0.0.1:1/v1"], "go together"),
@@ -261,7 +263,7 @@ def test_hostile_responses_are_scored_and_can_be_written(data: Path, tmp_path: P
     ],
 )
 def test_options_written_into_a_question(question: str, options: tuple[str, ...]) -> None:
-    assert written_options(question) == options
+    assert written_out(question) == options
 
 
 def test_scoring_loads_nothing_heavy() -> None:

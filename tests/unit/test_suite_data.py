@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.evals import catalogue, local, rows
+from harness.evals import catalogue, pins, rows, write
 from harness.evals.fetch import fetch
-from harness.evals.pictures import Limits, one_picture, side_by_side
+from harness.evals.pictures import fit, one_picture, side_by_side
+from harness.evals.results import Limits
 from tests.fixtures import suite_rows
 from vzero.errors import InputError, VZeroError
 from vzero.runtime import artefacts
 
-SUITES = catalogue.suites()
+SUITES = {name: catalogue.suites()[name] for name in catalogue.members("all")}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_mathvistas_json_with_pictures_becomes_rows(tmp_path):
 def test_fetch_from_a_copy_pins_rows_and_pictures_and_is_done_once(tmp_path):
     folder = logicvista(tmp_path / "copy")
     told = fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
-    assert (told["state"], told["rows"], told["rows_expected"], told["with_gold"]) == ("fetched", 3, 448, 3)
+    assert (told.state, told.rows, told.rows_expected, told.with_gold) == ("fetched", 3, 448, 3)
     assert set(artefacts.read_json(tmp_path / "data" / "logicvista.pins.json")["rows"]) == {
         "v1_0",
         "v1_1",
@@ -129,7 +130,7 @@ def test_fetch_from_a_copy_pins_rows_and_pictures_and_is_done_once(tmp_path):
     }
     shutil.rmtree(folder)
     again = fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
-    assert again["state"] == "already there" and again["sha256"] == told["sha256"]
+    assert again.state == "already there" and again.sha256 == told.sha256
 
 
 def test_a_changed_row_is_refused_and_named(tmp_path):
@@ -139,7 +140,7 @@ def test_a_changed_row_is_refused_and_named(tmp_path):
     table = json.loads((folder / "dataset.json").read_text())
     table["v1_2"]["answer"] = "C"  # a gold answer
     (folder / "dataset.json").write_text(json.dumps(table))
-    local.convert(SUITES["logicvista"], folder, tmp_path / "data")  # behind the pins' back
+    write.converted(SUITES["logicvista"], folder / "dataset.json", tmp_path / "data")  # behind the pins' back
     with pytest.raises(
         InputError, match=r"Rows of logicvista are not the ones that were pinned: v1_2, v1_4;"
     ):
@@ -152,13 +153,14 @@ def test_a_missing_row_is_refused(tmp_path):
     folder = logicvista(tmp_path / "copy", rows=6)
     fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
     shutil.rmtree(folder)
-    local.convert(SUITES["logicvista"], logicvista(tmp_path / "less", rows=2), tmp_path / "data")
+    fewer = logicvista(tmp_path / "less", rows=2) / "dataset.json"
+    write.converted(SUITES["logicvista"], fewer, tmp_path / "data")
     with pytest.raises(InputError, match="v1_2, v1_3, v1_4 and 1 more"):
         rows.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
 
 
 def test_damaged_pins_are_one_sentence(mmstar, tmp_path):
-    rows.pins_file(mmstar, SUITES["mmstar"]).write_text("{}")
+    pins.file(mmstar, SUITES["mmstar"]).write_text("{}")
     with pytest.raises(InputError, match="not a file of pins"):
         rows.open_tables(SUITES["mmstar"], mmstar, tmp_path)
 
@@ -176,7 +178,7 @@ def test_rows_that_share_an_id_are_refused(saved, tmp_path):
     import datasets
 
     table = datasets.load_from_disk(str(saved / "mmstar"))["val"]
-    local.save_table(datasets.concatenate_datasets([table, table]), "val", tmp_path / "data" / "mmstar")
+    write.save_table(datasets.concatenate_datasets([table, table]), "val", tmp_path / "data" / "mmstar")
     with pytest.raises(InputError, match="several rows called '0'"):
         rows.open_tables(SUITES["mmstar"], tmp_path / "data", tmp_path)
 
@@ -187,11 +189,11 @@ def test_an_item_without_a_picture_is_named():
 
 
 def test_limits_keep_proportions_and_touch_nothing_that_fits():
-    limits = Limits(1000, 4000)
+    limits = Limits(least=1000, most=4000)
     fits = Image.new("RGB", (60, 40))
-    assert limits.fit(fits) is fits
+    assert fit(fits, limits) is fits
     for size in ((400, 300), (4000, 100), (10, 4), (1, 1)):
-        width, height = limits.fit(Image.new("RGB", size)).size
+        width, height = fit(Image.new("RGB", size), limits).size
         assert 1000 <= width * height <= 4000 or size == (1, 1)
         assert width / height == pytest.approx(size[0] / size[1], rel=0.2)
 
@@ -207,11 +209,10 @@ def test_pictures_side_by_side():
 def test_a_chat_becomes_one_picture_and_its_words():
     picture = {"type": "image", "url": Image.new("RGB", (40, 40))}
     text = {"type": "text", "text": "How many?"}
-    limits = Limits(1, 10**9)
-    (message,), shown = one_picture([{"role": "user", "content": [picture, text]}], limits)
+    (message,), shown = one_picture([{"role": "user", "content": [picture, text]}])
     assert message.text == "How many?" and shown.size == (40, 40)
     (message,), shown = one_picture(
-        [{"role": "user", "content": [{"type": "text", "text": "In "}, picture, picture, text]}], limits
+        [{"role": "user", "content": [{"type": "text", "text": "In "}, picture, picture, text]}]
     )
     assert (
         message.text.endswith("In (image 1)(image 2)How many?")
@@ -223,7 +224,7 @@ def test_a_chat_becomes_one_picture_and_its_words():
         [{"role": "system", "content": [picture]}, {"role": "user", "content": [text]}],
     ):
         with pytest.raises(VZeroError):
-            one_picture(chat, limits)
+            one_picture(chat)
 
 
 def test_a_judge_that_is_down_or_refuses_is_said_before_anything_is_asked():

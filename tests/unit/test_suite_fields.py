@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.evals import catalogue, fields
+from harness.evals.options import listed as options_of
 from tests.fixtures.suite_rows import GOLD, SPLITS
 from vzero.errors import InputError
 
-SUITES = catalogue.suites()
+SUITES = {name: catalogue.suites()[name] for name in catalogue.members("all")}
 
 
 def questions(name: str) -> list[fields.Question]:
@@ -58,7 +59,7 @@ def test_ids_are_unique_and_the_picture_may_be_anything():
     ],
 )
 def test_options_in_a_text(text, options):
-    assert list(fields._options(text).values()) == options
+    assert list(options_of(text).values()) == options
 
 
 def test_several_items_are_right_together():
@@ -70,7 +71,7 @@ def test_several_items_are_right_together():
 
 
 def test_a_row_of_another_dataset_is_refused_and_named():
-    with pytest.raises(InputError, match=r"Row 3 of mmstar has no field 'index'"):
+    with pytest.raises(InputError, match=r"Row 3 of mmstar has no field 'question'"):
         fields.read(SUITES["mmstar"], {"category": "x", "l2_category": "y"}, 3)
     row = dict(SPLITS["mmstar", None][1][0], answer="F")
     with pytest.raises(InputError, match=r"Row 0 of mmstar.*'F' is none of A, B, C, D"):
@@ -84,14 +85,14 @@ def test_a_row_of_another_dataset_is_refused_and_named():
 def test_groups_have_members_and_names_are_resolved_once():
     assert "logicvista" in catalogue.members("math") and "logicvista" in catalogue.members("logic")
     assert catalogue.members("all") == sorted(SUITES)
-    assert [suite.name for suite in catalogue.choose(["logic, logicvista", "mmstar"])] == [
+    assert [suite.name for suite in catalogue.choose("logic, logicvista,mmstar")] == [
         "logicvista",
         "visulogic",
         "mmstar",
     ]
     for wrong in ("nothing", " , "):
         with pytest.raises(InputError, match="choose among"):
-            catalogue.choose([wrong])
+            catalogue.choose(wrong)
 
 
 def test_records_are_whole():

@@ -51,13 +51,11 @@ def items(evaluation: EvaluationConfig) -> int:
 
 def _count(name: str, evaluation: EvaluationConfig) -> int | None:
     """Items with a gold answer; None for a suite of unknown size."""
-    if name.startswith("pocket_"):
-        from vzero.pocket.suites import SUITES
-
-        return len(SUITES[name]) * evaluation.items_per_family if name in SUITES else None
     from harness.evals.catalogue import suites
 
     suite = suites().get(name)
     if suite is None:
         return None
+    if suite.drawn:
+        return suite.sized(evaluation.items_per_family, evaluation.split).scored
     return min(suite.scored, len(suite.parts) * (evaluation.limit or suite.scored))

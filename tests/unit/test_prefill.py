@@ -1,4 +1,4 @@
-"""Begun answers: what is asked of an engine, and the probe that tells elicitation from learning."""
+"""Prefilled answers: what is asked of an engine, and the probe that separates elicitation from learning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evals.prefill import PrefilledAnswers, opening, prefills
+from harness.evals.prefill import PrefilledAnswers, prefills
+from harness.evals.prefill import prefill as first_words
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.pocket import suites
@@ -45,48 +46,48 @@ def asked() -> list[Request]:
     ]
 
 
-def test_an_opening_is_the_first_words_and_never_the_answer() -> None:
-    assert opening("<think> row 6 1 so 7 A </think> \\boxed{ A }", 2, "natural") == "<think> row"
-    assert opening("  so \\boxed{ A }", 5, "natural") == "so"
+def test_a_prefill_is_the_first_words_and_never_the_answer() -> None:
+    assert first_words("<think> row 6 1 so 7 A </think> \\boxed{ A }", 2, "natural") == "<think> row"
+    assert first_words("  so \\boxed{ A }", 5, "natural") == "so"
     assert (
-        opening("\\boxed{A}", 3, "natural") == ""
-        and opening("a\\boxed{A}", 3, "natural") == "a"
-        and opening("", 2, "natural") == ""
+        first_words("\\boxed{A}", 3, "natural") == ""
+        and first_words("a\\boxed{A}", 3, "natural") == "a"
+        and first_words("", 2, "natural") == ""
     )
 
 
 @pytest.mark.parametrize(
     "control", ["<|im_end|>", "<|image_pad|>", "<image>", "it<|im_start|>user", "\ud800"]
 )
-def test_an_opening_ends_before_what_would_break_the_prompt(
+def test_a_prefill_ends_before_what_would_break_the_prompt(
     processor, asked: list[Request], control: str
 ) -> None:
-    prefill = opening(f"Look {control} now", 9, "natural")
+    prefill = first_words(f"Look {control} now", 9, "natural")
     assert prefill == "Look"
     encoding.collect(processor, [replace(asked[0], prefill=prefill)])  # refuses stray image tokens
 
 
-def test_an_opening_ends_before_a_role_word_of_the_pocket_world() -> None:
+def test_a_prefill_ends_before_a_role_word_of_the_pocket_world() -> None:
     assert (
-        opening("look solve 1", 3, "pocket") == "look"
-        and opening("look solve 1", 3, "natural") == "look solve 1"
+        first_words("look solve 1", 3, "pocket") == "look"
+        and first_words("look solve 1", 3, "natural") == "look solve 1"
     )
 
 
 @given(st.text(), st.integers(0, 9))
-def test_an_opening_is_a_beginning_without_a_box(text: str, words: int) -> None:
-    found = opening(text, words, "natural")
+def test_a_prefill_is_a_beginning_without_a_box(text: str, words: int) -> None:
+    found = first_words(text, words, "natural")
     first, given = found.split(), text.split()
     assert "\\boxed" not in found and first[:-1] == given[: len(first)][:-1]
     assert not first or given[len(first) - 1].startswith(first[-1])
     assert len(found.split()) <= words
 
 
-def test_an_answer_begun_as_it_began_goes_on_as_it_went_on(
+def test_an_answer_prefilled_as_it_began_goes_on_as_it_went_on(
     engine: TransformersEngine, asked: list[Request]
 ) -> None:
     whole = [rollout.completions[0] for rollout in engine.generate(asked, GREEDY)]
-    words = [opening(one.text, 3, "pocket") for one in whole]
+    words = [first_words(one.text, 3, "pocket") for one in whole]
     prefill = engine.generate(
         [replace(request, prefill=start) for request, start in zip(asked, words, strict=True)], GREEDY
     )
@@ -96,7 +97,7 @@ def test_an_answer_begun_as_it_began_goes_on_as_it_went_on(
     assert all(one.completions[0].token_ids == whole[i].token_ids[3:] for i, one in enumerate(prefill))
 
 
-def test_another_beginning_is_gone_on_from(engine: TransformersEngine, asked: list[Request]) -> None:
+def test_another_prefill_is_gone_on_from(engine: TransformersEngine, asked: list[Request]) -> None:
     (hasty,) = engine.generate([replace(asked[0], prefill="<think> seems")], GREEDY)
     assert hasty.completions[0].text.split()[0] == "so"  # the pocket base's way of answering from intuition
 
@@ -128,7 +129,7 @@ class Echo:
         return [Rollout(7, (Completion(f"goes on {one.seed}", (1,), (), "stop"),)) for one in requests]
 
 
-def test_each_answer_gets_its_own_beginning_and_comes_back_whole(asked: list[Request]) -> None:
+def test_each_answer_gets_its_own_prefill_and_comes_back_whole(asked: list[Request]) -> None:
     echo, three = Echo(), SamplingConfig(n=3, temperature=1.0, max_new_tokens=5)
     found = PrefilledAnswers(echo, {0: ("a", "", "b b"), 1: ("c", "c", "c")}).generate(asked[:2], three)
     assert [one.prefill for one, _ in echo.seen] == ["a", "", "b b", "c", "c", "c"]
@@ -141,11 +142,11 @@ def test_each_answer_gets_its_own_beginning_and_comes_back_whole(asked: list[Req
 
 
 def test_a_question_the_trained_solver_was_not_asked_is_an_error(asked: list[Request]) -> None:
-    with pytest.raises(VZeroError, match="0 beginnings for 1 answers"):
+    with pytest.raises(VZeroError, match="0 prefills for 1 answers"):
         PrefilledAnswers(Echo(), {}).generate(asked[:1], GREEDY)
 
 
-def test_beginnings_are_found_by_the_seeds_that_the_evaluation_uses() -> None:
+def test_prefills_are_found_by_the_seeds_that_the_evaluation_uses() -> None:
     row = {
         "suite": "s",
         "item_id": "i",

@@ -1,0 +1,99 @@
+"""How an engine is asked, and what is taken of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.evals.results import Limits
+from harness.evals.store import Answer
+from vzero.config import SamplingConfig
+from vzero.errors import RolloutError, VZeroError
+from vzero.rollout.protocol import Engine, Request
+
+# lmms-eval puts this `until` into every task; it would end the reasoning at its first blank line.
+_INJECTED = ["\n\n"]
+SENT = frozenset(SamplingConfig.model_fields) - {"n"}  # lmms-eval calls n "repeats"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How to ask.
+
+    Attributes:
+        limits: of the pixels shown.
+        seed: of sampled answers; an item's own seed follows from it, whichever the checkpoint.
+        batch_sequences: sequences that the engine decodes together.
+        budget: new tokens where a stock task names none, and their upper bound where `cap`.
+    """
+
+    limits: Limits
+    seed: int
+    batch_sequences: int
+    budget: int
+    cap: bool
+
+    def requests_together(self, sampling: SamplingConfig) -> int:
+        """As many as fill the engine's batch."""
+        return max(1, self.batch_sequences // sampling.n)
+
+    def stock(self, kwargs: Mapping[str, Any]) -> SamplingConfig:
+        """A stock task's generation arguments as ours: greedy unless it asks to sample; its own budget, or
+        the run's where it has none."""
+        budget = int(kwargs.get("max_new_tokens") or self.budget)
+        if self.cap:
+            budget = min(budget, self.budget)
+        temperature = float(kwargs.get("temperature") or 0)
+        if not kwargs.get("do_sample", temperature > 0) or temperature == 0:
+            return SamplingConfig(n=1, temperature=0, max_new_tokens=budget)
+        top_p, top_k = float(kwargs.get("top_p") or 1), int(kwargs.get("top_k") or 0)
+        return SamplingConfig(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=budget)
+
+
+def sampling_of(kwargs: Mapping[str, Any], n: int) -> SamplingConfig:
+    """The sampling parameters of a task of ours, every one of them.
+
+    Raises:
+        VZeroError: one is missing, or there is one that would not be sent.
+    """
+    given = {key: value for key, value in kwargs.items() if key != "until"}
+    if given.keys() != SENT:
+        raise VZeroError(
+            f"lmms-eval handed over the sampling parameters {sorted(given)}, expected {sorted(SENT)}: the "
+            "task file and the model do not fit each other."
+        )
+    return SamplingConfig(n=n, **given)
+
+
+def cut(text: str, until: str | Sequence[str] | None) -> str:
+    """A task's own stop strings, applied afterwards, since engines are not given any. The one that lmms-eval
+    injects is ignored."""
+    stops = [until] if isinstance(until, str) else list(until or [])
+    if stops == _INJECTED:
+        return text
+    ends = [position for stop in stops if stop and (position := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def draw(engine: Engine, requests: Sequence[Request], sampling: SamplingConfig) -> list[list[Answer]]:
+    """`sampling.n` answers to each request, in order.
+
+    Raises:
+        RolloutError: the engine gave others.
+    """
+    if not requests:
+        return []
+    rollouts = engine.generate(requests, sampling)
+    if len(rollouts) != len(requests) or any(len(one.completions) != sampling.n for one in rollouts):
+        raise RolloutError(
+            f"The engine owed {sampling.n} answers to each of {len(requests)} requests and gave others; "
+            "nothing was scored."
+        )
+    return [
+        [
+            Answer(text=one.text, finish_reason=one.finish_reason, tokens=len(one.token_ids))
+            for one in rollout.completions
+        ]
+        for rollout in rollouts
+    ]

@@ -1,0 +1,238 @@
+"""What stored answers say: results.json, results.md and items.scored.jsonl of an evaluation's folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.evals import catalogue, extra, folder, published, table
+from harness.evals.catalogue import Purpose, Suite
+from harness.evals.results import (
+    FILE,
+    LENSES,
+    Contamination,
+    Greedy,
+    Group,
+    LmmsEval,
+    Rates,
+    Results,
+    Sampled,
+    Settings,
+    SuiteResult,
+    Together,
+    interval,
+)
+from harness.evals.scored import Scored, scored
+from harness.evals.verdicts import Extractor, majority, metrics
+from harness.scoring import Verdict, by_group, read, totals
+from vzero.errors import VZeroError
+from vzero.runtime import artefacts
+
+RULES = "rules"  # harness.scoring.read
+LEAST_PARSED, MOST_TRUNCATED = 0.95, 0.05  # beyond these a number is a protocol deviation
+
+
+def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Results:
+    """Score what is stored in `out` and write the files.
+
+    Args:
+        extractor: reads the answers; `read_by` is its name.
+    """
+    found = build(out, extractor, read_by)
+    artefacts.write_jsonl(out / "items.scored.jsonl", _lines(out, extractor))
+    artefacts.write_json(out / FILE, found.model_dump(mode="json"))
+    artefacts.write_text(out / "results.md", table.markdown(found))
+    return found
+
+
+def build(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Results:
+    """The content of results.json.
+
+    Raises:
+        InputError: `out` is not an evaluation.
+        VZeroError: stored responses contradict each other.
+    """
+    stored, settings = folder.read(out), folder.settings(out)
+    found = {suite.name: _suite(out, suite, settings, extractor) for suite in suites_of(settings)}
+    contamination = out / "contamination.json"
+    return Results(
+        evaluation=settings,
+        answers_read_by=read_by,
+        suites=found,
+        groups={name: group for name in catalogue.GROUPS if (group := _group(name, found))},
+        contamination=Contamination.model_validate_json(contamination.read_bytes())
+        if contamination.exists()
+        else None,
+        complete=all(one.status == "complete" for one in found.values()),
+        created=stored["created"],
+        provenance=stored["provenance"],
+    )
+
+
+def suites_of(settings: Settings) -> tuple[Suite, ...]:
+    """The suites of an evaluation."""
+    known = catalogue.suites()
+    return tuple(known[name].sized(settings.items_per_family, settings.split) for name in settings.suites)
+
+
+def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[int, dict[str, float]]:
+    """How many items of one part were asked, and the means of the `METRICS` of those with gold.
+
+    Raises:
+        VZeroError: one has no answer.
+    """
+    rows, asked = [], scored(out, suite, parts=(part,))
+    for one in asked:
+        if purpose not in one.verdicts:
+            raise VZeroError(
+                f"lmms-eval never asked for the {purpose} answer to {one.item.id} of {suite.name}; the suite "
+                "is incomplete and not scored."
+            )
+        if one.item.gold:
+            rows.append(metrics(one.verdicts[purpose]))
+    return len(asked), {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
+
+
+def _suite(out: Path, suite: Suite, settings: Settings, extractor: Extractor) -> SuiteResult:
+    rows = scored(out, suite, extractor)
+    record = folder.record(out, suite.name)
+    greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
+    about: dict[str, Any] = {
+        "title": suite.title,
+        "rule": suite.rule,
+        "rows_expected": suite.rows,
+        "rows": len(rows),
+        "answered": len(greedy),
+        "without_gold": [one.item.id for one in rows if not one.item.gold],
+        "note": suite.note,
+    }
+    if not rows or len(greedy) < len(rows) or not record.exists():
+        answered = f"{len(greedy)} of {len(rows) or suite.rows} items answered; not scored"
+        return SuiteResult(**about, status="incomplete", deviations=(answered,))
+    found = SuiteResult(
+        **about,
+        status="complete",
+        deviations=(),
+        n=sum(bool(one.item.gold) for one in rows),
+        greedy=_greedy(greedy, sum(one.truncated("greedy") for one in rows) / len(rows)),
+        extracted_by=dict(Counter(one.reading.how for one in greedy).most_common()),
+        by={
+            name: {value: Rates.of(one) for value, one in values.items()}
+            for name, values in by_group(greedy).items()
+        },
+        table=suite.table,
+        together={name: _together(rows, name) for name in suite.together},
+        extra=extra.scores(
+            suite.name,
+            [
+                (one.item.id, one.asked.together, one.greedy)
+                for one in rows
+                if one.greedy is not None and one.item.gold
+            ],
+        ),
+        sampled=_sampled(rows) if settings.sampled else None,
+        lmms_eval=LmmsEval.model_validate_json(record.read_bytes()),
+    )
+    found = found.model_copy(update={"published": published.beside(suite, settings, found)})
+    return found.model_copy(update={"deviations": tuple(_deviations(suite, found, settings))})
+
+
+def _greedy(verdicts: Sequence[Verdict], truncated: float) -> Greedy:
+    rates = Rates.of(totals(verdicts))
+    return Greedy(
+        **rates.model_dump(),
+        truncated=truncated,
+        official_interval=interval(rates.official, rates.n),
+        verified_interval=interval(rates.verified, rates.n),
+    )
+
+
+def _together(rows: Sequence[Scored], name: str) -> Together:
+    """Share of the sets `name` whose items are all right, by both lenses."""
+    sets: dict[str, list[Verdict]] = {}
+    for one in rows:
+        if one.greedy is not None and one.item.gold and name in one.asked.together:
+            sets.setdefault(one.asked.together[name], []).append(one.greedy)
+    if not sets:
+        return Together(n=0, official=None, verified=None)
+    return Together(
+        n=len(sets),
+        official=fmean(all(one.right for one in group) for group in sets.values()),
+        verified=fmean(all(one.verified for one in group) for group in sets.values()),
+    )
+
+
+def _sampled(rows: Sequence[Scored]) -> Sampled:
+    """Mean, majority and any-of-k accuracies of the sampled answers by both lenses, and how many were read
+    and truncated."""
+    gold = [one.sampled for one in rows if one.item.gold]
+    k = len(gold[0])
+    chosen = [majority(verdicts) for verdicts in gold]
+    lenses = {
+        lens: {
+            "mean": fmean(fmean(getattr(one, attribute) for one in verdicts) for verdicts in gold),
+            f"maj@{k}": fmean(one is not None and getattr(one, attribute) for one in chosen),
+            f"pass@{k}": fmean(any(getattr(one, attribute) for one in verdicts) for verdicts in gold),
+        }
+        for lens, attribute in zip(LENSES, ("right", "verified"), strict=True)
+    }
+    return Sampled(
+        k=k,
+        parsed=fmean(bool(one.reading.found) for verdicts in gold for one in verdicts),
+        truncated=sum(one.truncated("sampled") for one in rows) / sum(len(one.sampled) for one in rows),
+        official=lenses["official"],
+        verified=lenses["verified"],
+    )
+
+
+def _deviations(suite: Suite, found: SuiteResult, settings: Settings) -> Iterator[str]:
+    assert found.greedy is not None and found.published is not None
+    if found.rows != suite.rows:
+        yield f"{found.rows} of {suite.rows} rows" + (" (--limit)" if settings.limit else "")
+    elif found.n != suite.scored:
+        yield f"{found.n} rows with gold, {suite.scored} expected"
+    if found.greedy.parsed is not None and found.greedy.parsed < LEAST_PARSED:
+        yield f"an answer could be read in {100 * found.greedy.parsed:.1f} % of responses"
+    if found.greedy.truncated > MOST_TRUNCATED:
+        yield f"{100 * found.greedy.truncated:.1f} % of responses were truncated at the token limit"
+    if settings.images == "shuffled":
+        yield "each question was shown the pictures of another one"
+    if settings.profile == "boxed" and settings.prompt_format == "pocket" and not suite.drawn:
+        yield "asked in the pocket world's prompt_format, which has no reasoning prompt"
+    for one in found.published.outside:
+        yield f"the base is outside its published band: {one.text}"
+
+
+def _group(name: str, found: Mapping[str, SuiteResult]) -> Group | None:
+    wanted = catalogue.members(name)
+    there = {suite: found[suite].greedy for suite in wanted if suite in found}
+    scores = {suite: one for suite, one in there.items() if one is not None and one.n}
+    if not scores:
+        return None
+    return Group(
+        members=tuple(scores),
+        missing=tuple(suite for suite in wanted if suite not in scores),
+        official=fmean(one.official or 0.0 for one in scores.values()),
+        verified=fmean(one.verified or 0.0 for one in scores.values()),
+    )
+
+
+def _lines(out: Path, extractor: Extractor) -> Iterator[dict[str, Any]]:
+    """One line per item: what was read from the greedy answer and both verdicts; no question and no answer
+    text."""
+    for suite in suites_of(folder.settings(out)):
+        for one in scored(out, suite, extractor):
+            greedy, gold = one.greedy, bool(one.item.gold)
+            yield {
+                "suite": suite.name,
+                "id": one.item.id,
+                "extracted": list(greedy.reading.found) if greedy else None,
+                "how": greedy.reading.how if greedy else None,
+                "official": greedy.right if greedy and gold else None,
+                "verified": greedy.verified if greedy and gold else None,
+                "truncated": bool(one.truncated("greedy")),
+                "sampled": [list(verdict.reading.found) for verdict in one.sampled],
+            }

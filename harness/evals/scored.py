@@ -1,0 +1,126 @@
+"""What is stored of a suite, with its verdicts: from an evaluation's folder alone, without a model or the
+benchmark's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.evals import folder, store, verdicts
+from harness.evals.catalogue import Purpose, Suite
+from harness.evals.folder import AskedItem
+from harness.evals.store import Answer, Response
+from harness.evals.verdicts import Extractor
+from harness.scoring import Item, Verdict, read
+from vzero.errors import VZeroError
+
+Row = dict[str, Any]  # of samples.jsonl
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One item with what is stored of it: answers and their verdicts by purpose, none where none were
+    drawn."""
+
+    asked: AskedItem
+    responses: Mapping[Purpose, Response]
+    verdicts: Mapping[Purpose, tuple[Verdict, ...]]
+
+    @property
+    def item(self) -> Item:
+        return self.asked.item
+
+    @property
+    def greedy(self) -> Verdict | None:
+        return next(iter(self.verdicts.get("greedy", ())), None)
+
+    @property
+    def sampled(self) -> tuple[Verdict, ...]:
+        return self.verdicts.get("sampled", ())
+
+    def answers(self, purpose: Purpose) -> list[Answer]:
+        return self.responses[purpose]["answers"] if purpose in self.responses else []
+
+    def truncated(self, purpose: Purpose) -> int:
+        """Answers that ran into the token limit."""
+        return sum(one["finish_reason"] == "length" for one in self.answers(purpose))
+
+
+def scored(
+    out: Path, suite: Suite, extractor: Extractor = read, parts: Container[str | None] | None = None
+) -> list[Scored]:
+    """Every item of a suite (of some of its parts) in the order asked.
+
+    Raises:
+        VZeroError: stored responses contradict each other.
+    """
+    stored: dict[str, dict[Purpose, Response]] = {}
+    for row in store.read(folder.responses(out, suite.name)):
+        purpose: Purpose = "greedy" if row["purpose"] == "greedy" else "sampled"
+        if stored.setdefault(row["id"], {}).setdefault(purpose, row)["key"] != row["key"]:
+            raise VZeroError(
+                f"Item {row['id']} of {suite.name} was answered under two different conditions in {out}; "
+                "evaluate anew with --fresh."
+            )
+    return [
+        _scored(suite, one, stored.get(one.item.id, {}), extractor)
+        for one in folder.items(out, suite.name)
+        if parts is None or one.part in parts
+    ]
+
+
+def _scored(
+    suite: Suite, asked: AskedItem, responses: Mapping[Purpose, Response], extractor: Extractor
+) -> Scored:
+    judged = {
+        purpose: tuple(
+            verdicts.judge(suite, asked.item, one["text"], one["finish_reason"], extractor)
+            for one in response["answers"]
+        )
+        for purpose, response in responses.items()
+    }
+    return Scored(asked, responses, judged)
+
+
+def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
+    """samples.jsonl: a row per item with gold and a greedy answer, in the order asked.
+
+    `right` is the official verdict, `verified` the other one. Drawn suites have neither: there an answer is
+    right where it is the gold letter.
+    """
+    for one in scored(out, suite):
+        if not one.item.gold or one.greedy is None:
+            continue
+        families = [value for name, value in one.item.group if name == suite.table]
+        greedy, sampled = (
+            [
+                _answer(answer, verdict, suite)
+                for answer, verdict in zip(one.answers(purpose), one.verdicts[purpose], strict=True)
+            ]
+            if purpose in one.verdicts
+            else []
+            for purpose in ("greedy", "sampled")
+        )
+        yield {
+            "suite": suite.name,
+            "item_id": one.item.id,
+            "family": families[0] if families else "all",
+            "image_sha256": one.responses["greedy"]["image_sha256"],
+            "prompt_sha256": one.responses["greedy"]["prompt_sha256"],
+            "gold": ", ".join(one.item.gold),
+            "greedy": greedy[0],
+            "sampled": sampled,
+        }
+
+
+def _answer(stored: Answer, verdict: Verdict, suite: Suite) -> Row:
+    lenses = {} if suite.drawn else {"right": verdict.right, "verified": verdict.verified}
+    return {
+        "text": stored["text"],
+        "answer": verdicts.named(verdict),
+        **lenses,
+        "finish_reason": stored["finish_reason"],
+        "tokens": stored["tokens"],
+    }
