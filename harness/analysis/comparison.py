@@ -28,7 +28,8 @@ class Row(Frozen):
 
     Attributes:
         scores: by suite, and "average" where there are several; None where it was not measured there.
-        unparsed_*, truncated_*: shares of the answers over all suites and seeds, None where unknown.
+        faults: shares of answers over all suites and seeds ("unparsed_greedy", "truncated_sampled", ...);
+            None where unknown.
         compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
             they do not.
     """
@@ -39,17 +40,13 @@ class Row(Frozen):
     model: str
     seeds: list[int]
     scores: dict[str, Score | None]
-    unparsed_greedy: float | None
-    unparsed_sampled: float | None
-    truncated_greedy: float | None
-    truncated_sampled: float | None
+    faults: dict[str, float | None]
     compute: dict[str, float]
     compute_note: str | None
 
     def fault(self, name: str, metric: str) -> float | None:
         """Share of "unparsed" or "truncated" answers among those that `metric` is about."""
-        found: float | None = getattr(self, f"{name}_{'greedy' if metric == 'greedy' else 'sampled'}")
-        return found
+        return self.faults[f"{name}_{'greedy' if metric == 'greedy' else 'sampled'}"]
 
 
 class RunSummary(Frozen):
@@ -165,7 +162,7 @@ def _row(
         model=checkpoint.model,
         seeds=[run.seed for run in checkpoint.runs],
         scores=scores,
-        **fault_shares(checkpoint, suites),
+        faults=fault_shares(checkpoint, suites),
         compute=compute,
         compute_note=compute_note,
     )

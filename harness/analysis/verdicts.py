@@ -3,7 +3,6 @@ NOT RUN, with the reason."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from harness.analysis.accuracies import AVERAGE, BASE
@@ -14,7 +13,7 @@ from harness.analysis.scores import fault_shares, score
 from harness.claims import published
 from harness.claims.judge import judge
 from harness.claims.published import Claim, OrderClaim
-from harness.claims.verdict import Claimed, ClaimVerdict, MeasuredGain, Measurement
+from harness.claims.verdict import Claimed, ClaimVerdict, Measurement
 from harness.stats import Gain
 from vzero.arms import REFERENCE
 
@@ -58,18 +57,7 @@ def _entry(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], met
         table=claim.table,
         certainty=claim.certainty,
         claimed=claimed,
-        measured=None if measured is None else _stored(measured),
-    )
-
-
-def _stored(measured: Measurement) -> MeasuredGain:
-    return MeasuredGain(
-        gain=measured.gain,
-        low=measured.low,
-        high=measured.high,
-        n=measured.n,
-        expected=measured.expected,
-        by_seed=measured.by_seed,
+        measured=measured.stored if measured else None,
     )
 
 
@@ -132,16 +120,16 @@ def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], me
     )
     incomplete = [run.name for one in (own, other) for run in one.runs if run.results.missing]
     return None, Measurement(
-        sign * gain.gain,
-        low,
-        high,
-        found.n,
-        found.expected,
-        1 - unparsed,
-        truncated,
-        tuple(sign * one for one in gain.by_seed),
+        gain=sign * gain.gain,
+        low=low,
+        high=high,
+        n=found.n,
+        expected=found.expected,
+        by_seed=tuple(sign * one for one in gain.by_seed),
+        parse_rate=1 - unparsed,
+        truncation_rate=truncated,
         partial=f"{', '.join(dict.fromkeys(incomplete))} not finished" if incomplete else None,
-        freedom=gain.freedom or math.inf,
+        freedom=gain.freedom,
         of_several=metric if metric.startswith(("maj@", "pass@")) else None,
     )
 

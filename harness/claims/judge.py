@@ -13,6 +13,7 @@ PROTOCOL DEVIATION  something was measured, but not what the claim is about; the
 
 from __future__ import annotations
 
+import math
 from statistics import variance
 
 from harness.claims.schema import Claim, GainClaim, OrderClaim
@@ -56,7 +57,7 @@ def _compare(claim: Claim, measured: Measurement) -> tuple[Verdict, float | None
             return Verdict.REPRODUCED, None
         return (Verdict.CONTRADICTED if measured.high < 0 else Verdict.INCONCLUSIVE), None
     low, high = band(claim)
-    p = power.tost_p(measured.gain, error, low, high, measured.freedom)
+    p = power.tost_p(measured.gain, error, low, high, measured.freedom or math.inf)
     if p < power.ALPHA:
         return Verdict.REPRODUCED, p
     return (Verdict.CONTRADICTED if measured.high < low or measured.low > high else Verdict.INCONCLUSIVE), p

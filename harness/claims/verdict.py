@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
+from pydantic import Field, model_validator
 from scipy.special import stdtrit
 
 from harness.claims.schema import Certainty
@@ -25,24 +24,15 @@ class Verdict(StrEnum):
     PROTOCOL_DEVIATION = "PROTOCOL DEVIATION"
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A paired difference as we measured it; fractions (0.02 is two points).
+class MeasuredGain(Frozen):
+    """A paired difference as results keep it; fractions (0.02 is two points).
 
     Attributes:
         gain: mean over items (and seeds) of the trained model minus base, or of A minus B for a claim of
             order.
         low, high: 95 % interval, over seeds too where there are several; None where the data gave none.
         n: items scored in both arms; `expected`: items the suite has for this claim.
-        parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit;
-            the worse of the two arms.
         by_seed: the gain of each training seed.
-        partial: why it is not the whole suite, where it was limited or shortened on purpose.
-        of_several: the measure, where it is of several answers to a question and not of one.
-        freedom: degrees of freedom behind the interval; infinite where unknown, which makes REPRODUCED
-            harder, never easier.
-        protocol: what was used, by the names in `STATED`. Another harness than the claim's is a caveat and no
-            deviation: a gain is paired against our own base, measured alike.
     """
 
     gain: float
@@ -50,35 +40,51 @@ class Measurement:
     high: float | None
     n: int
     expected: int
-    parse_rate: float
-    truncation_rate: float
     by_seed: tuple[float, ...] = ()
+
+
+class Measurement(MeasuredGain):
+    """The difference, and how it was measured.
+
+    Attributes:
+        parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit;
+            the worse of the two arms.
+        partial: why it is not the whole suite, where it was limited or shortened on purpose.
+        of_several: the measure, where it is of several answers to a question and not of one.
+        freedom: degrees of freedom behind the interval; None (unknown) counts as infinitely many, which makes
+            REPRODUCED harder, never easier.
+        protocol: what was used, by the names in `judge.STATED`. Another harness than the claim's is a caveat
+            and no deviation: a gain is paired against our own base, measured alike.
+    """
+
+    parse_rate: float = Field(ge=0, le=1)
+    truncation_rate: float = Field(ge=0, le=1)
     partial: str | None = None
     of_several: str | None = None
-    freedom: float = math.inf
-    protocol: Mapping[str, str] = field(default_factory=dict)
+    freedom: float | None = None
+    protocol: dict[str, str] = Field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        rates = (self.parse_rate, self.truncation_rate)
-        numbers = (self.gain, self.low or 0.0, self.high or 0.0, *rates, *self.by_seed)
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError("a measurement needs finite numbers")
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
         bounds = [bound for bound in (self.low, self.high) if bound is not None]
         if len(bounds) == 1 or (bounds and not bounds[0] <= self.gain <= bounds[1]):
             raise ValueError("a measured gain lies inside its interval, which has two ends or none")
-        if not (
-            0 <= self.n <= self.expected and 0 <= self.parse_rate <= 1 and 0 <= self.truncation_rate <= 1
-        ):
-            raise ValueError("rates lie in [0, 1] and no more items are scored than expected")
+        if not 0 <= self.n <= self.expected:
+            raise ValueError("no more items are scored than expected")
+        return self
+
+    @property
+    def stored(self) -> MeasuredGain:
+        """The difference alone."""
+        return MeasuredGain(**{name: getattr(self, name) for name in MeasuredGain.model_fields})
 
     @property
     def error(self) -> float | None:
         """Standard error, from the longer side of the interval."""
         if self.low is None or self.high is None:
             return None
-        return max(self.gain - self.low, self.high - self.gain) / float(
-            stdtrit(min(self.freedom, 1e9), (1 + LEVEL) / 2)
-        )
+        reach = float(stdtrit(self.freedom or 1e9, (1 + LEVEL) / 2))
+        return max(self.gain - self.low, self.high - self.gain) / reach
 
 
 class Settle(Frozen):
@@ -147,17 +153,6 @@ class Claimed(Frozen):
 
     value: float
     tolerance: float
-
-
-class MeasuredGain(Frozen):
-    """What was measured for a claim, fractions; see `Measurement`."""
-
-    gain: float
-    low: float | None
-    high: float | None
-    n: int
-    expected: int
-    by_seed: tuple[float, ...]
 
 
 class ClaimVerdict(Judgement):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,8 +29,9 @@ SEEDS = (0.018, 0.020, 0.022)
 
 def measured(gain: float, half: float, **changes: object) -> Measurement:
     """A gain with the 95 % interval gain +- half, of three seeds."""
-    whole = Measurement(gain, gain - half, gain + half, 1000, 1000, 1.0, 0.0, SEEDS)
-    return replace(whole, **changes)
+    whole = {"gain": gain, "low": gain - half, "high": gain + half, "n": 1000, "expected": 1000}
+    whole |= {"parse_rate": 1.0, "truncation_rate": 0.0, "by_seed": SEEDS}
+    return Measurement.model_validate({**whole, **changes})
 
 
 def test_the_band_is_in_fractions() -> None:
@@ -217,7 +217,7 @@ def test_a_gain_on_the_very_edge_is_settled_by_no_size() -> None:
 )
 def test_impossible_measurements_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError):
-        replace(measured(0.02, 0.005), **changes)
+        Measurement.model_validate({**measured(0.02, 0.005).model_dump(), **changes})
 
 
 def share(true: float, verdict: Verdict, n: int = 1500, changed: float = 0.1, worlds: int = 2000) -> float:
