@@ -1,5 +1,5 @@
-"""One node's processes of a stage: `python -m harness.runs.launcher COUNT NODES RANK ADDRESS PORT LAUNCH_FILE
-PRECISION COMMAND…`.
+"""One node's processes of a stage: `python -m harness.runs.launcher COUNT NODES RANK ADDRESS PORT PRECISION
+COMMAND…`.
 
 `accelerate launch` with two faults fixed. Its processes lead sessions of their own, so that the end of the
 runner's process group would not reach them: each is started behind a watchdog that ends with this process.
@@ -13,9 +13,12 @@ import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vzero.runtime.watchdog import watchdog_command
+
+SETTINGS = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"  # of accelerate
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,11 @@ class Rendezvous:
 ONE_NODE = Rendezvous()
 
 
-def main(count: int, rendezvous: Rendezvous, file: str, precision: str, command: list[str]) -> int:
+def main(count: int, rendezvous: Rendezvous, precision: str, command: list[str]) -> int:
     """Run this node's part of `command` to its end.
 
     Args:
         count: of processes, on all nodes.
-        file: of accelerate's settings.
         precision: "no", or "bf16" for autocast.
         command: an absolute path and its arguments.
     """
@@ -50,7 +52,7 @@ def main(count: int, rendezvous: Rendezvous, file: str, precision: str, command:
     with TemporaryDirectory(prefix="vzero-launch-") as scratch:
         settings = {
             "--num_processes": str(count),
-            "--config_file": file,
+            "--config_file": str(SETTINGS),
             "--mixed_precision": precision,
             "--main_process_port": str(rendezvous.port),
             "--log_dir": scratch,
@@ -91,4 +93,4 @@ def shell_code(code: int) -> int:
 
 if __name__ == "__main__":
     where = Rendezvous(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
-    sys.exit(main(int(sys.argv[1]), where, sys.argv[6], sys.argv[7], sys.argv[8:]))
+    sys.exit(main(int(sys.argv[1]), where, sys.argv[6], sys.argv[7:]))

@@ -25,7 +25,6 @@ from vzero.runtime.processes import ALL_GPUS, VARIABLES
 from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 
-LAUNCH_FILE = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"
 GRACE = 10.0  # seconds between asking a stage to end and ending it
 LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -102,8 +101,7 @@ def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous =
         return program
     precision = "bf16" if preset.launch.gpus else "no"
     place = (count, rendezvous.nodes, rendezvous.rank, rendezvous.address, rendezvous.port)
-    start_all = [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), str(LAUNCH_FILE), precision]
-    return [*start_all, *program]
+    return [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), precision, *program]
 
 
 def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> dict[str, str]:
