@@ -23,7 +23,7 @@ from harness.stats import Frozen, holm_corrected
 from vzero.errors import InputError
 
 
-class Row(Frozen):
+class ArmRow(Frozen):
     """A checkpoint of an arm, measured here.
 
     Attributes:
@@ -70,7 +70,7 @@ class Comparison(Frozen):
     metric: str
     against: str
     suites: list[str]
-    rows: list[Row]
+    rows: list[ArmRow]
     published: list[PublishedRow]
     claims: list[ClaimVerdict]
     runs: list[RunSummary]
@@ -146,7 +146,7 @@ def _row(
     metric: str,
     compute: dict[str, float],
     compute_note: str | None,
-) -> Row:
+) -> ArmRow:
     scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
     gains = holm_corrected({suite: one.gain for suite, one in scores.items() if one and one.gain})
     scores = {
@@ -155,7 +155,7 @@ def _row(
     }
     if len(suites) > 1 and all(scores.values()):
         scores[AVERAGE] = score(checkpoint, over, suites, metric)
-    return Row(
+    return ArmRow(
         name=checkpoint.name,
         arm=checkpoint.arm,
         checkpoint=checkpoint.checkpoint,

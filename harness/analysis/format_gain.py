@@ -8,6 +8,7 @@ time, is one of format. Suites whose rows hold no verified verdict (the pocket w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
@@ -62,8 +63,7 @@ def scorings(rows: ModelRows, seed: int) -> dict[str, dict[str, Scorings]]:
                 pairs = [(before[row["item_id"]], row) for row in its_rows if row["item_id"] in before]
                 gain = None
                 if model != "base" and pairs:
-                    streams = (suite, model)
-                    gain = compared(pairs, lambda lens, names=streams: derive(seed, "lens", lens, *names))
+                    gain = compared(pairs, partial(_stream, seed, suite, model))
                 found.setdefault(suite, {})[model] = Scorings(
                     official=fmean(map(_official, its_rows)),
                     verified=fmean(map(_verified, its_rows)),
@@ -74,6 +74,10 @@ def scorings(rows: ModelRows, seed: int) -> dict[str, dict[str, Scorings]]:
                     format_gain=gain and gain.format_gain,
                 )
     return found
+
+
+def _stream(seed: int, suite: str, model: str, lens: str) -> int:
+    return derive(seed, "lens", lens, suite, model)
 
 
 def _read(row: Row) -> bool:

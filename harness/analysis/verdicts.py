@@ -61,10 +61,10 @@ def _entry(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], met
     )
 
 
-Measured = tuple[str | None, Measurement | None]  # (why it is not run, the measurement)
+Difference = tuple[str | None, Measurement | None]  # (why it is not run, the measurement)
 
 
-def _measure(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], metric: str) -> Measured:
+def _measure(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], metric: str) -> Difference:
     here = sorted({one.model for one in found})
     fitting = [one for one in found if claim.model is None or canonical(one.model) == claim.model]
     if not fitting:
@@ -102,7 +102,7 @@ def _find(found: Sequence[Checkpoint], method: str) -> Checkpoint | None:
     return named[-1] if named else None
 
 
-def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], metric: str) -> Measured:
+def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], metric: str) -> Difference:
     """`better` minus `worse`. A base has no gain over itself: where it is `better`, the sign is turned."""
     swapped = better.checkpoint == BASE
     own, other = (worse, better) if swapped else (better, worse)

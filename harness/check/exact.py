@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from harness.check import formulas
-from harness.check.finding import Finding, all_of, found
+from harness.check.finding import Finding, all_of, finding
 from harness.runs.sealed import Row, Run, SealedStage
 
 ROLLOUTS = "rollouts.jsonl"
@@ -16,13 +16,13 @@ CLOSE = 2e-3  # advantages are float32 quotients with an epsilon in the denomina
 
 def findings(run: Run) -> list[Finding]:
     """Every exact rule on every stage it speaks about."""
-    results = [finding for stage in run.of_kind("label") for finding in _labels(run, stage)]
+    results = [one for stage in run.of_kind("label") for one in _labels(run, stage)]
     for role in ("questioner", "solver"):
         for stage in run.of_kind(f"train-{role}"):
             if not stage.has(ROLLOUTS):
                 steps = stage.manifest["facts"].get("steps")
                 reason = f"it has no {ROLLOUTS}: fine-tuning draws none" if steps else "trained on nothing"
-                results.append(found("rollouts-recorded", stage.stage.name, None, reason))
+                results.append(finding("rollouts-recorded", stage.stage.name, None, reason))
                 continue
             rows = stage.rows(ROLLOUTS)
             size = (run.preset.questioner if role == "questioner" else run.preset.solver).grpo.group_size
@@ -35,7 +35,7 @@ def _labels(run: Run, stage: SealedStage) -> list[Finding]:
     """Majority, confidence and filter of every label, and each vote as its text says."""
     config, name, labels = run.preset.solver, stage.stage.name, stage.rows("labels.jsonl")
     if config.labels != "majority" or run.preset.defects:
-        return [found("labels-are-majorities", name, None, "this arm labels otherwise")]
+        return [finding("labels-are-majorities", name, None, "this arm labels otherwise")]
     wrong = [row["question_id"] for row in labels if not _is_majority(row)]
     results = [all_of("labels-are-majorities", name, "labels", len(labels), wrong)]
     if config.filter == "confidence" and not config.answerable and run.preset.step_matched is None:
@@ -100,7 +100,7 @@ def _questioner(run: Run, stage: SealedStage, rows: Sequence[Row]) -> Finding:
     config, name = run.preset.questioner, stage.stage.name
     formula = formulas.QUESTIONER_REWARDS.get(config.reward)
     if formula is None or any("votes" not in row for row in rows):
-        return found("reward-formula", name, None, f"the reward {config.reward} is not recomputed here")
+        return finding("reward-formula", name, None, f"the reward {config.reward} is not recomputed here")
     wrong = [
         f"{row['prompt']}/{row['index']}: {row['reward']:g}"
         for row in rows
@@ -115,7 +115,7 @@ def _solver(run: Run, stage: SealedStage, rows: Sequence[Row]) -> list[Finding]:
     the label."""
     name, config = stage.stage.name, run.preset.solver
     if config.objective != "labels":
-        return [found("reward-formula", name, None, "this arm pays the Solver otherwise")]
+        return [finding("reward-formula", name, None, "this arm pays the Solver otherwise")]
     wrong = []
     for row in rows:
         letter = formulas.boxed(row["text"])

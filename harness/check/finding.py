@@ -45,7 +45,7 @@ class Report(Frozen):
         return list(dict.fromkeys(one.rule for one in self.findings if one.passed is False))
 
 
-def found(rule: str, stage: str, passed: bool | None, message: str) -> Finding:
+def finding(rule: str, stage: str, passed: bool | None, message: str) -> Finding:
     """A finding."""
     return Finding(rule=rule, stage=stage, passed=passed, message=message)
 
@@ -53,9 +53,9 @@ def found(rule: str, stage: str, passed: bool | None, message: str) -> Finding:
 def all_of(rule: str, stage: str, what: str, checked: int, wrong: Sequence[str]) -> Finding:
     """A rule about every one of `checked` things; `wrong` describes those that break it."""
     if not checked:
-        return found(rule, stage, None, f"no {what} to look at")
+        return finding(rule, stage, None, f"no {what} to look at")
     if not wrong:
-        return found(rule, stage, True, f"{checked:,} {what} as they should be")
+        return finding(rule, stage, True, f"{checked:,} {what} as they should be")
     more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
     message = f"{len(wrong):,} of {checked:,} {what} are not: {'; '.join(wrong[:SHOWN])}{more}"
-    return found(rule, stage, False, message)
+    return finding(rule, stage, False, message)

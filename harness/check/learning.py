@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.check.exact import ROLLOUTS
-from harness.check.finding import Finding, found
+from harness.check.finding import Finding, finding
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.runtime.stage import input_folder
 
@@ -37,13 +37,13 @@ def findings(run: Run) -> list[Finding]:
 def _stage(run: Run, stage: SealedStage, role: str) -> list[Finding]:
     name, metrics = stage.stage.name, stage.rows("metrics.jsonl")
     if not metrics:
-        return [found("weights-moved", name, None, "trained on nothing")]
+        return [finding("weights-moved", name, None, "trained on nothing")]
     settings = (run.preset.questioner if role == "questioner" else run.preset.solver).grpo
     start = input_folder(run.path, run.preset, role, stage.stage.inputs[role])
     before, after = _weights(start), _weights(stage.folder / "checkpoint")
     results = [weights_moved(name, before, after, settings.freeze_vision), gradients_flow(name, metrics)]
     if role == "solver" and run.preset.solver.objective == "sft":
-        return [*results, found("kl-bounded", name, None, "fine-tuning has no KL term")]
+        return [*results, finding("kl-bounded", name, None, "fine-tuning has no KL term")]
     results.append(kl_bounded(name, metrics, settings.kl_coefficient))
     if stage.has(ROLLOUTS):
         rows = stage.rows(ROLLOUTS)
@@ -56,19 +56,21 @@ def weights_moved(name: str, before: Weights | None, after: Weights | None, visi
     """How far the trained weights are from those training started with."""
     rule = "weights-moved"
     if before is None or after is None:
-        return found(rule, name, None, "a checkpoint is not here, or its weights cannot be compared")
+        return finding(rule, name, None, "a checkpoint is not here, or its weights cannot be compared")
     if before.keys() != after.keys():
-        return found(rule, name, False, "the checkpoint has other tensors than the one training started from")
+        return finding(
+            rule, name, False, "the checkpoint has other tensors than the one training started from"
+        )
     seeing = [key for key in before if ".visual." in f".{key}"]
     if vision_frozen and any(not np.array_equal(before[key], after[key]) for key in seeing):
-        return found(rule, name, False, "the image encoder was to be frozen and moved")
+        return finding(rule, name, False, "the image encoder was to be frozen and moved")
     size = math.sqrt(sum(_squared(one.astype(np.float64)) for one in before.values()))
     moved = math.sqrt(sum(_squared(after[key].astype(np.float64) - before[key]) for key in before))
     share = moved / size
     verdict = (
         "; nothing was learnt" if share < LEAST_MOVE else "; training blew up" if share > MOST_MOVE else ""
     )
-    return found(rule, name, not verdict, f"the weights moved by {share:.2g} of their norm{verdict}")
+    return finding(rule, name, not verdict, f"the weights moved by {share:.2g} of their norm{verdict}")
 
 
 def _squared(weights: np.ndarray[Any, Any]) -> float:
@@ -93,14 +95,16 @@ def kl_bounded(name: str, metrics: Sequence[Row], coefficient: float) -> Finding
     """The policy left its reference, and not for good."""
     rule, values = "kl-bounded", [row["kl"] for row in metrics if row.get("kl") is not None]
     if coefficient == 0:
-        return found(rule, name, None, "the preset has no KL term")
+        return finding(rule, name, None, "the preset has no KL term")
     if len(values) < len(metrics):
-        return found(rule, name, False, "the KL to the reference was not measured, and the preset weighs it")
+        return finding(
+            rule, name, False, "the KL to the reference was not measured, and the preset weighs it"
+        )
     if len(values) > 1 and max(values[1:]) <= 0:
-        return found(rule, name, False, "the policy never left its reference: KL stayed 0")
+        return finding(rule, name, False, "the policy never left its reference: KL stayed 0")
     if max(values) > MOST_KL:
-        return found(rule, name, False, f"KL rose to {max(values):.2f} nats a token (at most {MOST_KL})")
-    return found(rule, name, True, f"KL ended at {values[-1]:.4f} nats a token, {max(values):.4f} at most")
+        return finding(rule, name, False, f"KL rose to {max(values):.2f} nats a token (at most {MOST_KL})")
+    return finding(rule, name, True, f"KL ended at {values[-1]:.4f} nats a token, {max(values):.4f} at most")
 
 
 def gradients_flow(name: str, metrics: Sequence[Row]) -> Finding:
@@ -109,8 +113,8 @@ def gradients_flow(name: str, metrics: Sequence[Row]) -> Finding:
     mixed = [norm for row, norm in zip(metrics, norms, strict=True) if (row.get("unanimous") or 0.0) < 1]
     if mixed and max(mixed) == 0:
         message = "no step had a gradient although rewards differed within groups"
-        return found("gradients-flow", name, False, message)
-    return found("gradients-flow", name, True, f"gradient norms from {min(norms):.2g} to {max(norms):.2g}")
+        return finding("gradients-flow", name, False, message)
+    return finding("gradients-flow", name, True, f"gradient norms from {min(norms):.2g} to {max(norms):.2g}")
 
 
 def trend(name: str, rows: Sequence[Row]) -> Finding:
@@ -118,14 +122,14 @@ def trend(name: str, rows: Sequence[Row]) -> Finding:
     prompts, one-sided, p < .001."""
     rule, last = "reward-does-not-fall", rows[-1]["generation"]
     if last < 3:
-        return found(rule, name, None, f"{last} generation{'s' if last > 1 else ''}, too few for a trend")
+        return finding(rule, name, None, f"{last} generation{'s' if last > 1 else ''}, too few for a trend")
     early = _by_prompt([row for row in rows if row["generation"] <= last // 3])
     late = _by_prompt([row for row in rows if row["generation"] > last - last // 3])
     if min(len(early), len(late)) < 2:
-        return found(rule, name, None, "too few prompts for a trend")
+        return finding(rule, name, None, "too few prompts for a trend")
     error = math.sqrt(variance(early) / len(early) + variance(late) / len(late))
     message = f"mean reward {fmean(early):.3f} in the first third, {fmean(late):.3f} in the last"
-    return found(rule, name, not fmean(early) - fmean(late) > FALLS * error, message)
+    return finding(rule, name, not fmean(early) - fmean(late) > FALLS * error, message)
 
 
 def _by_prompt(rows: Sequence[Row]) -> list[float]:
@@ -153,7 +157,7 @@ def loss(name: str, metrics: Sequence[Row], rows: Sequence[Row], coefficient: fl
             kl_term = coefficient * (of[0].get("kl") or 0.0) * sum(row["tokens"] for row in first) / scale
             terms.append((of[0]["loss"], policy, kl_term))
     if not terms:
-        return [found("loss-is-the-objective", name, None, "no generation to look at")]
+        return [finding("loss-is-the-objective", name, None, "no generation to look at")]
     return [_policy_term(name, terms), _kl_term(name, terms, coefficient)]
 
 
@@ -166,11 +170,11 @@ def _policy_term(name: str, terms: Sequence[tuple[float, float, float]]) -> Find
     ]
     if not wrong:
         message = f"{len(terms)} on-policy losses equal minus the mean advantage of their tokens"
-        return found(rule, name, True, message)
+        return finding(rule, name, True, message)
     (recorded, objective), flipped = wrong[0], sum(loss * expected < 0 for loss, expected in wrong)
     message = f"{len(wrong)} of {len(terms)} losses are not the objective's (loss {recorded:+.5f}, objective "
     message += f"{objective:+.5f})" + (f"; {flipped} have the wrong sign" if flipped else "")
-    return found(rule, name, False, message)
+    return finding(rule, name, False, message)
 
 
 def _kl_term(name: str, terms: Sequence[tuple[float, float, float]], coefficient: float) -> Finding:
@@ -178,8 +182,8 @@ def _kl_term(name: str, terms: Sequence[tuple[float, float, float]], coefficient
     added = sum(loss - policy for loss, policy, _ in terms)
     if coefficient == 0 or expected < KL_SEEN:
         message = "no on-policy step after the first generation, so the term cannot be seen"
-        return found(rule, name, None, message)
+        return finding(rule, name, None, message)
     if not 0.5 <= added / expected <= 2:
         message = f"the KL term should add {expected:.2e} to these losses and adds {added:.2e}"
-        return found(rule, name, False, message)
-    return found(rule, name, True, f"the KL term adds {added:.2e} to these losses, as it should")
+        return finding(rule, name, False, message)
+    return finding(rule, name, True, f"the KL term adds {added:.2e} to these losses, as it should")

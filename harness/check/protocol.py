@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.analysis.measures import Measured
 from harness.analysis.results import Results
-from harness.check.finding import Finding, found
+from harness.check.finding import Finding, finding
 from harness.claims.judge import MAX_TRUNCATED, MIN_PARSED
 from harness.runs.sealed import Run
 
@@ -72,7 +72,7 @@ def findings(run: Run, results: Results) -> list[Finding]:
     missing = ", ".join(f"{name} ({why})" for name, why in run.missing.items())
     complete = f"missing: {missing}" if missing else f"{len(run.stages)} stages sealed"
     judged = [judge(rule, results) for rule in RULES]
-    return [*judged, found("run-complete", "", not missing, complete), _provenance(run)]
+    return [*judged, finding("run-complete", "", not missing, complete), _provenance(run)]
 
 
 def judge(rule: Rule, results: Results) -> Finding:
@@ -84,15 +84,15 @@ def judge(rule: Rule, results: Results) -> Finding:
             if value is not None:
                 known[f"{model} on {suite}"] = value
     if not known:
-        return found(rule.name, "", None, "not measured")
+        return finding(rule.name, "", None, "not measured")
     broken = [
         f"{name}: {100 * value:.1f} % {rule.message}"
         for name, value in known.items()
         if value > rule.most + 1e-9
     ]
     if broken:
-        return found(rule.name, "", False, f"{'; '.join(broken)} (at most {100 * rule.most:.0f} %)")
-    return found(rule.name, "", True, f"at most {100 * max(known.values()):.1f} % {rule.message}")
+        return finding(rule.name, "", False, f"{'; '.join(broken)} (at most {100 * rule.most:.0f} %)")
+    return finding(rule.name, "", True, f"at most {100 * max(known.values()):.1f} % {rule.message}")
 
 
 def _provenance(run: Run) -> Finding:
@@ -100,7 +100,7 @@ def _provenance(run: Run) -> Finding:
     states = {name: stage.manifest.get("provenance") or {} for name, stage in run.stages.items()}
     silent = [name for name, state in states.items() if not state.get("packages") or not state.get("python")]
     if silent:
-        return found("provenance", "", False, f"no record of the software behind {', '.join(silent)}")
+        return finding("provenance", "", False, f"no record of the software behind {', '.join(silent)}")
     if len({tuple(sorted(state["packages"].items())) for state in states.values()}) > 1:
-        return found("provenance", "", False, "the stages were made by different versions of the libraries")
-    return found("provenance", "", True, "every stage names the software that made it")
+        return finding("provenance", "", False, "the stages were made by different versions of the libraries")
+    return finding("provenance", "", True, "every stage names the software that made it")

@@ -21,7 +21,7 @@ from harness.analysis.items import decode
 from harness.analysis.measures import SuiteItems
 from harness.analysis.results import Results
 from harness.check.exact import ROLLOUTS
-from harness.check.finding import Finding, found
+from harness.check.finding import Finding, finding
 from harness.runs.sealed import Row, Run
 from harness.stats import Frozen, holm, mcnemar
 
@@ -99,14 +99,14 @@ def findings(run: Run, results: Results, reference: Reference) -> list[Finding]:
     rule = "beside-reference"
     if other := other_settings(run.preset.model_dump(mode="json"), reference.preset):
         message = f"the reference is of another preset ({', '.join(other[:3])}); nothing is compared"
-        return [found(rule, "", None, message)]
+        return [finding(rule, "", None, message)]
     tests = {**_accuracies(results, reference), **means(_samples(run), reference)}
     corrected = holm({name: p for name, (p, _) in tests.items()})
     compared = []
     for name, (_, message) in tests.items():
         p = corrected[name] or 0.0
         shown = "< .001" if p < 0.001 else f"{p:.3f}"
-        compared.append(found(rule, "", p >= FIRES, f"{message} (p {shown})"))
+        compared.append(finding(rule, "", p >= FIRES, f"{message} (p {shown})"))
     return compared
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from harness.analysis.build import build
 from harness.check import exact, learning, protocol, reference
-from harness.check.finding import Report, found
+from harness.check.finding import Report, finding
 from harness.check.reference import Reference
 from harness.runs.sealed import read_run
 from vzero.errors import InputError
@@ -26,7 +26,7 @@ def check(path: Path, beside: Reference | None) -> Report:
     results = build(run)
     findings = [*exact.findings(run), *learning.findings(run), *protocol.findings(run, results)]
     if beside is None:
-        findings.append(found("beside-reference", "", None, "no reference was given"))
+        findings.append(finding("beside-reference", "", None, "no reference was given"))
     else:
         findings += reference.findings(run, results, beside)
     return Report.of(findings)

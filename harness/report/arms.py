@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.analysis.comparison import Comparison
-from harness.analysis.comparison import Row as ArmRow
+from harness.analysis.comparison import ArmRow, Comparison
 from harness.analysis.published_rows import PublishedNumber, PublishedRow
 from harness.analysis.results import AVERAGE, BASE
 from harness.analysis.scores import Score

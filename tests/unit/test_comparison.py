@@ -19,8 +19,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import build
-from harness.analysis.comparison import Comparison, compare
-from harness.analysis.comparison import Row as ArmRow
+from harness.analysis.comparison import ArmRow, Comparison, compare
 from harness.analysis.items import Outcomes, decode, encode, outcomes_of
 from harness.analysis.load import load
 from harness.analysis.measures import SuiteItems
