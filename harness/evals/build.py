@@ -41,31 +41,38 @@ def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Resul
     Args:
         extractor: reads the answers; `read_by` is its name.
     """
-    found = build(out, extractor, read_by)
-    artefacts.write_jsonl(out / "items.scored.jsonl", _lines(out, extractor))
+    rows = _scored(out, extractor)
+    found = _results(out, rows, read_by)
+    artefacts.write_jsonl(out / "items.scored.jsonl", _lines(rows))
     artefacts.write_json(out / FILE, found.model_dump(mode="json"))
     artefacts.write_text(out / "results.md", table.markdown(found))
     return found
 
 
-def build(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Results:
+def build(out: Path) -> Results:
     """The content of results.json.
 
     Raises:
         InputError: `out` is not an evaluation.
         VZeroError: stored responses contradict each other.
     """
+    return _results(out, _scored(out, read), RULES)
+
+
+def _scored(out: Path, extractor: Extractor) -> dict[str, list[Scored]]:
+    return {suite.name: scored(out, suite, extractor) for suite in suites_of(folder.settings(out))}
+
+
+def _results(out: Path, rows: Mapping[str, list[Scored]], read_by: str) -> Results:
     stored, settings = folder.read(out), folder.settings(out)
-    found = {suite.name: _suite(out, suite, settings, extractor) for suite in suites_of(settings)}
-    contamination = out / "contamination.json"
+    found = {suite.name: _suite(out, suite, settings, rows[suite.name]) for suite in suites_of(settings)}
+    seen = out / "contamination.json"
     return Results(
         evaluation=settings,
         answers_read_by=read_by,
         suites=found,
         groups={name: group for name in catalogue.GROUPS if (group := _group(name, found))},
-        contamination=Contamination.model_validate_json(contamination.read_bytes())
-        if contamination.exists()
-        else None,
+        contamination=Contamination.model_validate_json(seen.read_bytes()) if seen.exists() else None,
         complete=all(one.status == "complete" for one in found.values()),
         created=stored["created"],
         provenance=stored["provenance"],
@@ -96,8 +103,7 @@ def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[
     return len(asked), {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
 
 
-def _suite(out: Path, suite: Suite, settings: Settings, extractor: Extractor) -> SuiteResult:
-    rows = scored(out, suite, extractor)
+def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[Scored]) -> SuiteResult:
     record = folder.record(out, suite.name)
     greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
     about: dict[str, Any] = {
@@ -220,19 +226,18 @@ def _group(name: str, found: Mapping[str, SuiteResult]) -> Group | None:
     )
 
 
-def _lines(out: Path, extractor: Extractor) -> Iterator[dict[str, Any]]:
+def _lines(rows: Mapping[str, list[Scored]]) -> Iterator[dict[str, Any]]:
     """One line per item: what was read from the greedy answer and both verdicts; no question and no answer
     text."""
-    for suite in suites_of(folder.settings(out)):
-        for one in scored(out, suite, extractor):
-            greedy, gold = one.greedy, bool(one.item.gold)
-            yield {
-                "suite": suite.name,
-                "id": one.item.id,
-                "extracted": list(greedy.reading.found) if greedy else None,
-                "how": greedy.reading.how if greedy else None,
-                "official": greedy.right if greedy and gold else None,
-                "verified": greedy.verified if greedy and gold else None,
-                "truncated": bool(one.truncated("greedy")),
-                "sampled": [list(verdict.reading.found) for verdict in one.sampled],
-            }
+    for suite, one in ((suite, one) for suite, its_rows in rows.items() for one in its_rows):
+        greedy, gold = one.greedy, bool(one.item.gold)
+        yield {
+            "suite": suite,
+            "id": one.item.id,
+            "extracted": list(greedy.reading.found) if greedy else None,
+            "how": greedy.reading.how if greedy else None,
+            "official": greedy.right if greedy and gold else None,
+            "verified": greedy.verified if greedy and gold else None,
+            "truncated": bool(one.truncated("greedy")),
+            "sampled": [list(verdict.reading.found) for verdict in one.sampled],
+        }

@@ -9,7 +9,6 @@ Crops, flips and rotations are not found. Both limits were chosen on LogicVista'
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from harness.evals.results import Contamination, Pair
 from harness.evals.rows import Table
+from harness.evals.store import image_sha256
 from harness.evals.write import MAX_PIXELS
 from vzero.errors import InputError
 from vzero.images import decoding, records
@@ -37,7 +37,7 @@ class Prints:
     """Fingerprints of pictures.
 
     Attributes:
-        names: one a picture.
+        names: one per picture.
         hashes: (pictures,) uint64.
         thumbnails: (pictures, 1024) uint8.
         exact: SHA-256 of the pixels.
@@ -51,7 +51,9 @@ class Prints:
 
 def prints(shown: Iterable[tuple[str, Image.Image]]) -> Prints:
     """Fingerprints of (name, RGB picture)."""
-    rows = [(name, dhash(image), thumbnail(image), _pixels(image)) for name, image in shown]
+    rows = [
+        (name, dhash(image), thumbnail(image), image_sha256(image.convert("RGB"))) for name, image in shown
+    ]
     return Prints(
         tuple(row[0] for row in rows),
         np.array([row[1] for row in rows], dtype=np.uint64),
@@ -139,12 +141,6 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
         raise InputError(
             f"{place} holds no picture; give --images the pictures that the model was trained on."
         )
-
-
-def _pixels(image: Image.Image) -> str:
-    return hashlib.sha256(
-        f"{image.width}x{image.height}".encode() + image.convert("RGB").tobytes()
-    ).hexdigest()
 
 
 def write(out: Path, tables: Iterable[Table], place: Path) -> None:

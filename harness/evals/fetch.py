@@ -6,7 +6,6 @@ Afterwards everything runs with the hub off. What is already there and matches i
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -50,6 +49,8 @@ def fetch(
         InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match
             its pins.
     """
+    if suite.drawn:
+        raise InputError(f"{suite.name} is drawn by every evaluation; there is nothing to fetch.")
     path = pins.file(folder, suite)
     if path.exists():
         tables = rows.open_tables(suite, folder, folder)  # raises where a row is not the pinned one
@@ -92,15 +93,8 @@ def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) 
         write.converted(suite, copy, folder)
         return
     for table in rows.open_tables(suite, source, folder):
-        target = rows.part_folder(folder, suite, table.part)
-        staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            shutil.copytree(table.folder, staging)
-            shutil.rmtree(target, ignore_errors=True)
-            staging.rename(target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with artefacts.atomic_folder(rows.part_folder(folder, suite, table.part)) as staging:
+            shutil.copytree(table.folder, staging, dirs_exist_ok=True)
 
 
 def _revision(suite: Suite, wanted: str | None) -> str:

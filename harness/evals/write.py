@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from harness.evals import layouts
 from harness.evals.catalogue import Suite
 from vzero.errors import InputError
 from vzero.images import decoding
+from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
     import datasets
@@ -66,15 +65,8 @@ def save_table(table: datasets.Dataset, split: str, folder: Path) -> None:
     """Save one split as a `DatasetDict`, replacing what was there."""
     import datasets
 
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with artefacts.atomic_folder(folder) as staging:
         datasets.DatasetDict({split: table}).save_to_disk(str(staging))
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _encoded(data: bytes | None) -> Row | None:

@@ -225,4 +225,9 @@ scenario(
     "base", lambda number, request: "", str(published), "--suites", "logicvista", *BOTH, "--out", run("base")
 )
 
+scenario(
+    "mixed",
+    lambda number, request: "\\boxed{A}",
+    *("pocket", "--suites", "mmvp,pocket_math", *BOTH, "--limit", "1", "--out", run("mixed")),
+)
 (ROOT / "report.json").write_text(json.dumps(report))

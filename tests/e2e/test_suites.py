@@ -13,6 +13,7 @@ import pytest
 
 from harness.evals import catalogue
 from tests.fixtures import suite_rows
+from vzero.pocket.suites import items
 from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,7 +190,18 @@ def test_pixel_limits_are_kept_and_recorded(ran, report):
     assert said["processor_pixels"] == {"longest_edge": 1764, "shortest_edge": 196}
 
 
-def test_hostile_and_cut_off_answers_are_counted(ran, report):
+def test_drawn_suites_and_benchmarks_are_asked_together(ran, report):
+    """One question of each of the seven families, shown as drawn, and one of a benchmark."""
+    assert report["mixed"]["code"] == 0 and report["mixed"]["asked"] == 7 + 1
+    assert [42, 42] in report["mixed"]["sizes"] and len(report["mixed"]["sizes"]) == 2
+    suites = results(ran, "mixed")["suites"]
+    assert suites["pocket_math"]["rows"] == suites["pocket_math"]["rows_expected"] == 7
+    right = sum(one.gold == "A" for one in items("pocket_math", "test", 1))
+    assert suites["pocket_math"]["greedy"]["official"] == pytest.approx(right / 7)
+    assert suites["mmvp"]["greedy"]["verified"] == 1
+
+
+def test_hostile_and_truncated_answers_are_counted(ran, report):
     told = report["hostile"]
     assert told["code"] == 0, told["err"]
     suite = results(ran, "hostile")["suites"]["logicvista"]

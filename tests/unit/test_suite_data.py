@@ -174,6 +174,11 @@ def test_without_a_hub_fetching_says_so_at_once(tmp_path, monkeypatch):
         fetch(SUITES["logicvista"], tmp_path, None, None, silent)
 
 
+def test_a_drawn_suite_is_not_fetched(tmp_path):
+    with pytest.raises(InputError, match="nothing to fetch"):
+        fetch(catalogue.find("pocket_math"), tmp_path, None, None, silent)
+
+
 def test_rows_that_share_an_id_are_refused(saved, tmp_path):
     import datasets
 
