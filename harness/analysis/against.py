@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.analysis.format_gain import compared
+from harness.analysis.format_gain import Compared, compared
 from harness.evals import build, folder, pins
 from harness.evals.catalogue import Suite
 from harness.evals.scored import sample_rows
-from harness.stats import Frozen, Gain, holm_corrected
+from harness.stats import Frozen, holm_corrected
 from harness.tables.words import interval, percent, points
 from vzero.errors import InputError
 from vzero.presets import differences
@@ -20,22 +20,12 @@ STREAMS = {"read": "both"}  # names of random streams here
 OTHERWISE = frozenset({"model", "checkpoint_sha256"})  # all else must be equal
 
 
-class SuiteGain(Frozen):
-    """See `format_gain.Compared`; p-values are corrected over suites (Holm)."""
-
-    official: Gain
-    verified: Gain
-    parsed: tuple[float, float]
-    both_parsed: Gain | None
-    format_gain: bool
-
-
 class Against(Frozen):
-    """Gains of the model `other` over `base`."""
+    """Gains of the model `other` over `base`; p-values are corrected over suites (Holm)."""
 
     base: str
     other: str
-    suites: dict[str, SuiteGain]
+    suites: dict[str, Compared]
 
     def sentences(self) -> Iterator[str]:
         """What a reader is told, a line per suite."""
@@ -79,7 +69,7 @@ def compare(base: Path, other: Path) -> Against:
     return Against(base=one.model, other=two.model, suites=corrected)
 
 
-def _suite(base: Path, other: Path, suite: Suite, seed: int) -> SuiteGain | None:
+def _suite(base: Path, other: Path, suite: Suite, seed: int) -> Compared | None:
     """None where either is not complete, or no row has gold."""
     if not all(folder.record(place, suite.name).exists() for place in (base, other)):
         return None
@@ -91,6 +81,4 @@ def _suite(base: Path, other: Path, suite: Suite, seed: int) -> SuiteGain | None
     pairs = list(zip(*(sample_rows(place, suite) for place in (base, other)), strict=True))
     if not pairs:
         return None
-    return SuiteGain(
-        **compared(pairs, lambda lens: derive(seed, "against", suite.name, STREAMS.get(lens, lens)))._asdict()
-    )
+    return compared(pairs, lambda lens: derive(seed, "against", suite.name, STREAMS.get(lens, lens)))

@@ -169,15 +169,5 @@ def _row(
 
 
 def _summary(run: Loaded) -> RunSummary:
-    found = run.results
-    return RunSummary(
-        name=run.name,
-        arm=run.arm,
-        seed=run.seed,
-        preset=found.preset,
-        model=found.model,
-        split=found.split,
-        complete=found.complete,
-        missing=found.missing,
-        warnings=found.warnings,
-    )
+    shared = RunSummary.model_fields.keys() - {"name", "arm"}
+    return RunSummary(name=run.name, arm=run.arm, **{key: getattr(run.results, key) for key in shared})

@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import fmean
-from typing import NamedTuple
 
 from harness.analysis.items import ModelRows
 from harness.analysis.measures import Scorings
 from harness.evals.metrics import is_right
 from harness.evals.results import Results
 from harness.runs.sealed import Row
-from harness.stats import Gain, Pairs, paired_gain
+from harness.stats import Frozen, Gain, Pairs, paired_gain
 from vzero.runtime.seeding import derive
 
 VERIFIED = "verified"  # the verdict's key in samples.jsonl
 
 
-class Compared(NamedTuple):
+class Compared(Frozen):
     """The same items under two models, greedy answers.
 
     Attributes:
@@ -50,7 +49,13 @@ def compared(pairs: Sequence[tuple[Row, Row]], seeds: Callable[[str], int]) -> C
     before, after = (fmean(map(_read, side)) for side in zip(*pairs, strict=True))
     learned = among_read is not None and among_read.direction == "positive"
     format_gain = verified.gain > 0 and after > before and not learned
-    return Compared(official, verified, (before, after), among_read, format_gain)
+    return Compared(
+        official=official,
+        verified=verified,
+        parsed=(before, after),
+        both_parsed=among_read,
+        format_gain=format_gain,
+    )
 
 
 def scorings(rows: ModelRows, seed: int) -> dict[str, dict[str, Scorings]]:

@@ -50,12 +50,8 @@ def _entry(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], met
         claimed = Claimed(value=claim.value / 100, tolerance=claim.tolerance / 100)
     return ClaimVerdict(
         **dict(judged),
-        id=claim.id,
-        kind=claim.kind,
-        statement=claim.statement,
+        **claim.model_dump(include={"id", "kind", "statement", "table", "certainty"}),
         source=source.title,
-        table=claim.table,
-        certainty=claim.certainty,
         claimed=claimed,
         measured=measured.stored if measured else None,
     )

@@ -12,7 +12,7 @@ from vzero.errors import InputError
 from vzero.runtime import artefacts
 
 
-def two_runs(tmp_path: Path, base: list[str], other: list[str]) -> against.SuiteGain:
+def two_runs(tmp_path: Path, base: list[str], other: list[str]) -> against.Compared:
     """Gains of one evaluation over another: each letter an answer, "-" none that could be read; gold is
     always A."""
     items = [item(str(number), "A") for number in range(len(base))]
