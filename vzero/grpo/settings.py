@@ -137,7 +137,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         # checkpoints: on generation boundaries only, since TRL does not save the rollouts of a generation
         save_steps=settings.checkpoint_every * batches.steps_per_generation,
         save_total_limit=2,
-        # what is told to whom
+        # reports: `recorder.py` writes them
         logging_steps=1,
         logging_nan_inf_filter=False,
         log_multimodal=False,
