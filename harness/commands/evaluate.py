@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from harness.commands import options
-from harness.commands.score import Model, Url
+from harness.commands.score import ExtractorModel, ExtractorRemote, ExtractorUrl
 from harness.runs.signals import interruptible
 from vzero.errors import InputError
 
@@ -110,7 +110,6 @@ Base = Annotated[
     Path | None,
     Option("--against", metavar="RUN", help="An evaluation of the base, asked alike: paired gains."),
 ]
-Remote = Annotated[bool, Option("--extractor-remote", help="Allow a server that is not on this machine.")]
 
 
 def evaluate(
@@ -136,9 +135,9 @@ def evaluate(
     images: TrainedOn = None,
     rescore: Rescore = None,
     against: Base = None,
-    extractor_url: Url = None,
-    extractor_model: Model = None,
-    extractor_remote: Remote = False,
+    extractor_url: ExtractorUrl = None,
+    extractor_model: ExtractorModel = None,
+    extractor_remote: ExtractorRemote = False,
     fresh: options.Fresh = False,
     json: options.Json = False,
 ) -> None:
@@ -244,13 +243,13 @@ def _engine(
 
 
 def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Results:
-    from harness.commands.score import _extractor
+    from harness.scoring.endpoint import reader
     from harness.evals import build, folder
     from harness.runs.folder import locked
 
     folder.read(run)
     with locked(run):
-        extractor = _extractor(url, model, remote, run / "extractions.jsonl")
+        extractor = reader(url, model, run / "extractions.jsonl", remote)
         return build.write(run, extractor, model or build.RULES)
 
 

@@ -11,85 +11,110 @@ import typer
 from harness.commands import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from harness.scoring.score import Score
+    from harness.tables.table import Table
 
-    from harness.scoring import Item, Reading
-
-Url = Annotated[
+_RATES = ("verified", "read", "verified if read", "official")
+ExtractorUrl = Annotated[
     str | None,
     typer.Option(
         "--extractor-url", metavar="URL", help="OpenAI-compatible server that reads the answers, .../v1."
     ),
 ]
-Model = Annotated[str | None, typer.Option("--extractor-model", metavar="NAME", help="Model on that server.")]
+ExtractorModel = Annotated[
+    str | None, typer.Option("--extractor-model", metavar="NAME", help="Model on that server.")
+]
+ExtractorRemote = Annotated[
+    bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
+]
 
 
 def score(
-    responses: Annotated[
-        Path, typer.Argument(metavar="RESPONSES", help='JSON lines: {"id": ..., "response": ...}.')
+    answers: Annotated[
+        Path, typer.Argument(metavar="ANSWERS", help='JSON lines: {"id": ..., "response": ...}.')
     ],
+    items: Annotated[
+        Path | None,
+        typer.Option("--items", metavar="ITEMS", help='Questions: {"id": ..., "kind": ..., "answer": ...}.'),
+    ] = None,
     suite: Annotated[
-        str, typer.Option("--suite", help="Suite that was answered, e.g. mathvista or logicvista.")
-    ],
+        str | None, typer.Option("--suite", help="Suite that was answered, e.g. mathvista.")
+    ] = None,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."
         ),
-    ],
+    ] = None,
     json: options.Json = False,
-    extractor_url: Url = None,
-    extractor_model: Model = None,
+    extractor_url: ExtractorUrl = None,
+    extractor_model: ExtractorModel = None,
     extractor_out: Annotated[
         Path | None,
-        typer.Option(
-            "--extractor-out", help="File that keeps each extraction; default: RESPONSES.extractions.jsonl."
-        ),
+        typer.Option("--extractor-out", help="Keeps each extraction; default: ANSWERS.extractions.jsonl."),
     ] = None,
-    extractor_remote: Annotated[
-        bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
-    ] = False,
+    extractor_remote: ExtractorRemote = False,
 ) -> None:
-    """Score a file of responses by two lenses: the suite's published rules, and verified.
+    """Score a file of answers: verified by our rules, and by the suite's published ones where they can be
+    computed.
 
-    Example: vzero-harness score answers.jsonl --suite mathvista --data data/mathvista
+    Example: vzero-harness score answers.jsonl --items items.jsonl
     """
     from harness.evals import rows
     from harness.evals.catalogue import find
-    from harness.scoring import responses as source
+    from harness.scoring import endpoint, files
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
-    from harness.scoring.view import show
-
-    found = find(suite)
-    items = rows.items(found, data)
-    answers = source.read(responses, items)
-    kept = extractor_out or responses.with_name(f"{responses.name}.extractions.jsonl")
-    scored = judge(found, items, answers, _extractor(extractor_url, extractor_model, extractor_remote, kept))
-    terminal = options.console(json)
-    if json:
-        print(dumps(as_json(scored), indent=2, allow_nan=False))
-        if scored.unanswered:
-            answered = len(scored.verdicts)
-            terminal.print(
-                f"incomplete: {answered} of {answered + len(scored.unanswered)} answered", markup=False
-            )
-    else:
-        show(scored, terminal)
-
-
-def _extractor(
-    url: str | None, model: str | None, remote: bool, kept: Path
-) -> Callable[[Item, str, str | None], Reading]:
-    """The rules, or a checked model on a server."""
+    from harness.tables import terminal
     from vzero.errors import InputError
 
-    if (url is None) != (model is None):
-        raise InputError("--extractor-url and --extractor-model go together; give both or neither.")
-    if url is None or model is None:
-        from harness.scoring import read
+    if items is not None and suite is None and data is None:
+        name, by, asked = items.stem, "", files.read_items(items)
+    elif items is None and suite is not None and data is not None:
+        found = find(suite)
+        name, by, asked = suite, found.table, rows.items(found, data)
+    else:
+        raise InputError("Give the questions: --items ITEMS, or --suite NAME with --data DIR.")
+    given = files.read_answers(answers, asked)
+    kept = extractor_out or answers.with_name(f"{answers.name}.extractions.jsonl")
+    scored = judge(
+        name, asked, given, endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
+    )
+    console = options.console(json)
+    if json:
+        print(dumps(as_json(scored), indent=2, allow_nan=False))
+    else:
+        terminal.show(_table(scored, by), console)
+    if scored.unanswered:
+        first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
+        answered = f"{len(scored.verdicts):,} of {scored.expected:,} answered"
+        terminal.say(f"incomplete: {answered}; not scored: {first}", console, "yellow")
 
-        return read
-    from harness.scoring.endpoint import connect
 
-    return connect(url, model, kept, remote)
+def _table(scored: Score, by: str) -> Table:
+    """Overall and by the suite's own groups; what cannot be scored; what the columns mean."""
+    from harness.scoring.score import over_all
+    from harness.scoring.verdict import Totals, by_group
+    from harness.tables.table import Cell, Table, keys, numbers
+
+    def row(name: str, one: Totals) -> tuple[Cell, ...]:
+        rates = (one.verified, one.parsed, one.verified_given_parsed, one.official)
+        return (Cell.of(name), Cell.number(one.n), *map(Cell.percent, rates))
+
+    total, groups = scored.total, by_group(scored.verdicts).get(by, {})
+    notes = [
+        "Verified: an answer that cannot be read is wrong, label sets and values must be equal. "
+        "Official: the suite's published rule, where it needs no judge model."
+    ]
+    if total.without_gold:
+        n, every = len(scored.verdicts), over_all(scored, total.verified) or 0
+        notes.append(
+            f"{total.n:,} of the {n:,} answered rows have a gold answer; with the others counted as wrong: "
+            f"verified {100 * every:.1f} %."
+        )
+    columns = (
+        *keys(by or "items"),
+        *numbers("n"),
+        *numbers(*_RATES, unit="%"),
+    )
+    return Table(scored.name, columns, [[row(*one) for one in groups.items()], [row("all", total)]], notes)

@@ -254,13 +254,15 @@ def _choice(key: str, text: str, options: Mapping[str, str], gold: str, group: M
 
 def _free(key: str, text: str, gold: str, group: Mapping[str, str], decimals: int | None = None) -> Question:
     """A question whose answer is of its gold's kind: whole number, number, words. With `decimals`, numbers
-    are compared to so many, whole ones too."""
+    may differ by one in the last of so many, whole ones too."""
     gold = gold.strip()
     whole, number = re.fullmatch(r"-?\d+", gold), _is_number(gold)
     kind: Kind = "integer" if whole and decimals is None else "float" if whole or number else "text"
     precision = decimals if kind == "float" else None
+    tolerance = None if precision is None else 10.0**-precision
     right = (gold,) if gold else ()
-    return Question(Item(key, text, (), (), right, kind, precision, group=tuple(group.items())), text)
+    item = Item(key, text, (), (), right, kind, precision, group=tuple(group.items()), tolerance=tolerance)
+    return Question(item, text)
 
 
 def _is_number(text: str) -> bool:

@@ -1,10 +1,11 @@
-"""Text, gold and kind of question to a verdict: `read` an answer, `judge` it by two lenses, sum up `totals`.
+"""Text, gold and kind of question to a verdict: `read` an answer, `judge` it, sum up `totals`. Pure
+functions.
 
-Pure functions; nothing heavy is imported, and nothing of `harness` that stands above this room.
+Nothing heavy is imported before it is needed, and nothing of `harness` that stands above this room.
 """
 
 from harness.scoring.items import DIGITS, LETTERS, Item, Reading
 from harness.scoring.reading import read
-from harness.scoring.total import Totals, Verdict, by_group, judge, totals
+from harness.scoring.verdict import Totals, Verdict, by_group, judge, totals
 
 __all__ = ["DIGITS", "LETTERS", "Item", "Reading", "Totals", "Verdict", "by_group", "judge", "read", "totals"]

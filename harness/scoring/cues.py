@@ -1,4 +1,4 @@
-"""Phrases by which a writer announces an answer, refuses one, or rejects an option. English and Chinese.
+"""Phrases by which a writer states an answer, refuses one, or rejects an option. English and Chinese.
 
 All repetitions are bounded, so that each pattern is linear in the text.
 """
@@ -8,90 +8,94 @@ from __future__ import annotations
 import re
 
 
-def _any(words: str) -> str:
-    """Alternatives, one a line or separated by ` | `."""
-    return (
-        "(?:"
-        + "|".join(part for line in words.strip().split("\n") for part in line.strip().split(" | "))
-        + ")"
-    )
+def _cue(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.VERBOSE)
 
 
-_WORD_VERB = _any(
-    "is | are | was | would be | will be | should be | must be | could be | has to be | becomes | be"
-)
-_VERB = rf"(?:(?<!\w){_WORD_VERB}(?!\w)|:|=|->)"
-_THING = _any("""answers? | choice | option | solution | conclusion
-              (?:correct|right|final|best|missing|next) (?:\\w{1,20} ){0,2}?(?:one|\\w{3,20})""")
+NOUNS = """(?:option|choice|answer|letter|figure|diagram|image|picture|shape|box|label|item|set|statement
+    |group|category|piece|cube|object|labell?ed|marked|position|gear|cog|pattern|grid|symbol|case|proposal|situation
+    |structure|net|part|solid|block|drawing|point)""".replace("\n    ", "")
 # "The correct answer is", "the best choice to replace the mark would be", "Answer:", "答案是"
-ANNOUNCED = re.compile(
-    rf"\b{_THING}\b(?P<gap>[^.\n;?!:=]{{0,90}}?) ?{_VERB} ?"
-    r"|(?:答案|结果|结论|正确选项|选项)(?P<gap2>[^。\n;:]{0,6}?)(?:应该|应当|应)?(?:是|为|选|:) ?:?",
-    re.IGNORECASE,
+ANNOUNCED = _cue(
+    r"""\b(?:one\ (?=that|which)|answers?|choice|option|solution|conclusion
+        |(?:correct|final|best|missing|next)\ (?:\w{1,20}\ ){0,2}?(?:one|\w{3,20}))\b
+    (?P<gap>[^.\n;?!:=]{0,90}?)\ ?
+    (?:(?<!\w)(?:is|are|was|would\ be|will\ be|should\ be|must\ be|could\ be|has\ to\ be|becomes|be)(?!\w)
+        |:|=|->)\ ?
+    |(?:答案|结果|结论|正确选项|选项)[^。\n;:]{0,6}?(?:应该|应当|应)?(?:是|为|选|:)\ ?:?"""
 )
-# "I would choose", "corresponds to option", "故选"
-CHOSEN = re.compile(
-    r"\b(?:choose|select|pick|go with|opt for|chose|selected|answered|choosing|selecting|picked) "
-    r"|\b(?:correspond(?:s|ing)? to|match(?:es)?) (?:the )?(?=(?:option|choice|answer|letter)\b)"
-    r"|(?:故|应|所以|因此|则|我)(?:选择|选) ?:?|选择 ?:?",
-    re.IGNORECASE,
+# "I would choose", "corresponds to option", "is option B", "故选"
+CHOSEN = _cue(
+    r"""\b(?:choose|select|pick|go\ with|opt\ for|chose|selected|answered|choosing|selecting|picked)[ ]
+    |\b(?:correspond(?:s|ing)?\ to|match(?:es)?)\ (?:the\ )?(?=(?:option|choice|answer|letter)\b)
+    |\b(?:is|be)\ (?=(?:option|choice|answer)\ \(?[A-I]\b)
+    |(?:故|应|所以|因此|则|我)(?:选择|选)\ ?:?|选择\ ?:?"""
 )
-MOST_CUES = 100  # of so many last ones at least one names the answer, or none does
-NOUNS = (
-    "option|choice|answer|letter|figure|diagram|image|picture|shape|box|label|item|statement|set|group|category|piece|cube|object|"
-    "labell?ed|marked|position|gear|cog|pattern|grid|symbol|case|proposal|situation|structure|net|part|solid|block|drawing"
-)
-# "Figure B", "is A,", "选项 B"
-NAMED = re.compile(
-    rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|\b(?:is|are) (?=(?-i:[A-H])[,.])|选项 ?(?=[A-I])", re.IGNORECASE
-)
-# "(B) is correct", "选项A正确"
+ENDS_ON = re.compile(r"(?:为|是|选) ?([A-I])\W{0,3}$")  # "因此面积为D"
+# "(B) is correct", "Option B fits", "选项A正确"
 JUDGED = re.compile(
-    r"(?P<label>\( ?[A-Ia-i] ?\)|\b[A-I]\b\)?)(?P<gap>[^.\n;?!]{0,60}?) (?:is|are|would be|seems to be|appears to be)"
-    r" (?:the |a |most |likely |only ){0,3}(?:correct|right(?! ?-?(?:angle|triangle|side|hand|of))|best|true|answer|accurate|appropriate)\b"
-    r"|(?P<chinese>[A-I]) ?(?:选项)?(?:是)?正确"
-)
-NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|incorrect|wrong|false|rather than|instead of|eliminated?|rule[sd]? out|except|unlike)\b|n't\b|不|错|排除",
-    re.IGNORECASE,
-)
-_CANNOT = _any("""can ?not | can't | unable to | could not | couldn't | not able to | not possible to | impossible to
-               hard to | difficult to""")
-_DO = _any("""be\\s | see | view | provid | determin | answer | give | specif | tell | access | calculat | measur | solve | analy | assist
-           help | find | offer | identif | state | process | interpret | say | draw | conclude | select | choose | compare | physical
-           visual | make""")
-_LACKS = _any(
-    "don't | doesn't | does not | do not | did not | didn't | haven't | have not | hasn't | has not | not"
-)
-_NEEDED = _any("""provid | specif | includ | contain | mention | enough | given | sufficient | access | clear | visible | valid
-               the ability | information | determinable | definitive | conclusive""")
-_PLAIN_REFUSAL = _any("""\\bimpossible to | insufficient | is missing | \\bunknown\\b | not applicable | \\bn/a\\b | \\bsorry\\b | unclear
-                      ambiguous | incomplete | inconclusive | nonsensical | language model | \\bas an? (?:\\w{1,12}-?\\w{0,12} )?ai\\b
-                      (?:more|additional|necessary|missing|complete) (?:information|context|details|specific|data)
-                      please (?:provide|give|clarif|specif|share|note that i) | 无法 | 不能确定 | 信息不足""")
-REFUSAL = re.compile(
-    rf"{_CANNOT} (?:\w{{1,20}} ){{0,2}}{_DO}|{_LACKS} (?:\w{{1,20}} ){{0,2}}{_NEEDED}|{_PLAIN_REFUSAL}",
-    re.IGNORECASE,
-)
-NO_OPTION = re.compile(
-    r"none of the (?:options|choices|answers|given|provided|above (?:options|choices))"
-    r"|(?:is|are|was) not (?:in|among|one of|listed|available|given)[^.\n]{0,40}(?:options|choices)"
-    r"|not (?:one of|in|among) the (?:\w{1,12} ){0,2}(?:options|choices)|mistake in the (?:question|problem|options)"
-    r"|(?:option|answer|choice)(?: letter)? is not (?:provided|given|listed|available)",
-    re.IGNORECASE,
-)
-CONCLUSION = re.compile(
-    r"\b(?:therefore|thus|hence|in conclusion|finally|in total|this means|which means|in summary|we can conclude)\b|^(?:and )?so\b"
-    r"|∴|所以|因此|故|综上",
-    re.IGNORECASE,
+    r"""(?P<label>\(\ ?[A-Ia-i]\ ?\)|\b[A-I]\b\)?)[^.\n;?!]{0,60}?\ (?:
+        (?:is|are|would\ be|seems\ to\ be|appears\ to\ be)\ (?:the\ |a\ |most\ |likely\ |only\ ){0,3}
+        (?:correct|right(?!\ ?-?(?:angle|triangle|side|hand|of))|best|true|answer|accurate|appropriate)
+        |(?<=[A-I)]\ )(?:fits|completes|matches))\b
+    |(?P<chinese>[A-I])\ ?(?:选项)?(?:是)?正确""",
+    re.VERBOSE,
 )
 # "the other option is", "the next cheapest choice would be": announced, but as another one
-OTHER = re.compile(
-    r"\b(?:other|another|next|second|remaining|wrong|incorrect|worst) (?:\w{1,12} ){0,2}$|^next \w{1,12}est\b",
-    re.IGNORECASE,
+OTHER = _cue(
+    r"""\b(?:other|another|next|second|remaining|wrong|incorrect|worst)\ (?:\w{1,12}\ ){0,2}
+    (?:option|choice|answer)"""
 )
-CANNOT_TELL = re.compile(
-    r"impossible to tell|can ?not (?:say|tell|be determined|be predicted)|can't (?:say|tell|be)"
-    r"|insufficient info|not enough info|unable to",
-    re.IGNORECASE,
+OTHERS = _cue(r"(?:both\ )?(?:the\ )?(?:other|remaining|rest)\b")  # "The other points (B, C and D)"
+CORRECTION = _cue(
+    r"""(?:(?:no|oh|hmm)[,.]?\ )?(?:wait|actually|correction|sorry|i\ mean
+    |on\ (?:second\ thought|reflection))\b"""
 )
+NEGATED = _cue(
+    r"""\b(?:not|never|neither|nor|incorrect|wrong|false|eliminated?|rule[sd]?\ out|except)\b
+    |n't\b|不|错|排除"""
+)
+# What is set against the answer: "whereas Box A is too large", "than point B", "unlike the third image"
+CONTRAST = _cue(
+    r""",?\ ?\b(?:whereas|while|although|though|unlike|rather\ than|instead\ of|as\ opposed\ to
+        |in\ contrast\ to|compared\ (?:to|with|against)|than|less|but\ not|not)\b[^,.;]{0,240}
+    |^[^,]{0,80},\ (?:on\ the\ other\ hand|however|by\ contrast|in\ contrast|meanwhile),.{0,400}"""
+)
+CONDITION = _cue(
+    r"""\b(?:if(?!\ (?:(?:i|we|you|one)\ (?:had|have|must|were|need)|forced|necessary)\b)|unless|otherwise
+        |depending\ on|provided\ that|assuming|in\ case)\b|如果|若"""
+)
+UNDECIDED = _cue(r"\b(?:either|between)\b|或")
+REFUSAL = _cue(
+    r"""(?:can\ ?not|can't|unable\ to|could\ not|couldn't|not\ able\ to|not\ possible\ to|impossible\ to
+        |hard\ to|difficult\ to)\ (?:\w{1,20}\ ){0,2}
+        (?:be\s|see|view|provid|determin|answer|give|specif|tell|access|calculat|measur|solve|analy|assist|help
+        |find|offer|identif|state|process|interpret|say|draw|conclude|select|choose|compare|physical|visual|make)
+    |(?:(?:do|does|did|have|has)(?:n't|\ not)|not)\ (?:\w{1,20}\ ){0,2}
+        (?:provid|specif|includ|contain|mention|enough\ (?!to)|given|sufficient|access|clear|visible|valid
+        |the\ ability|information|determinable|definitive|conclusive)
+    |\bimpossible\ to|insufficient|is\ missing|\bunknown\b|not\ applicable|\bn/a\b|\bsorry\b|unclear|ambiguous
+    |incomplete|inconclusive|nonsensical|language\ model|\bas\ an?\ (?:\w{1,12}-?\w{0,12}\ )?ai\b
+    |(?:more|additional|necessary|missing|complete)\ (?:information|context|details|specific|data)
+    |please\ (?:provide|give|clarif|specif|share|note\ that\ i)|无法|不能确定|信息不足"""
+)
+REFUSES_HERSELF = _cue(r"\b(?:I|me|sorry|image|picture|without|provided)\b|n't\b")  # of writer or picture
+NO_OPTION = _cue(
+    r"""none\ of\ the\ (?:options|choices|answers|given|provided|above\ (?:options|choices))
+    |\bneither\ (?:of\b|[^.]{1,60}\bnor\b)
+    |(?:is|are|was)\ not\ (?:(?:in|among|one\ of|listed|available|given)[^.\n]{0,40}(?:options|choices)
+        |an\ option)
+    |(?:option|answer|choice)(?:\ letter)?\ is\ not\ (?:provided|given|listed|available)"""
+)
+CONCLUSION = _cue(
+    r"""\b(?:therefore|thus|hence|in\ conclusion|finally|in\ total|this\ means|which\ means|in\ summary
+        |we\ can\ conclude|this\ suggests|this\ indicates
+        |based\ on\ (?:this|the|these|my)\ (?:\w{1,20}\ ){0,2}(?:analysis|observations?|comparison)
+        |given\ (?:this|these)\ (?:\w{1,20}\ ){0,2}(?:analysis|observations?))\b
+    |^(?:and\ )?so\b|,\ so\b|∴|所以|因此|故|综上"""
+)
+CANNOT_TELL = _cue(
+    r"""impossible\ to\ tell|can\ ?not\ (?:say|tell|be\ determined|be\ predicted)|can't\ (?:say|tell|be)
+    |insufficient\ info|not\ enough\ info|unable\ to"""
+)
+MOST_CUES = 100  # of so many last ones at least one states the answer, or none does

@@ -2,22 +2,22 @@
 before use, on loopback.
 
 Each extraction is kept as a line (item, digest of the question and response, model, reply), synced as it
-comes: a scoring that was killed, or whose server died, asks only for the rest when it is run again. A failure
-is an error, never a verdict. The token, if the server wants one, is read from the environment variable
-VZERO_EXTRACTOR_TOKEN and written nowhere.
+comes: the same command again asks only for the rest. A failure is an error, never a verdict. The token, if
+the server wants one, is read from the environment variable VZERO_EXTRACTOR_TOKEN and written nowhere.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.scoring.items import LETTERS, Item, Reading
-from harness.scoring.reading import read as by_rules
+from harness.scoring.reading import read
+from harness.scoring.score import Reader
 from vzero.errors import InputError, VZeroError
 from vzero.runtime import artefacts
 
@@ -31,28 +31,44 @@ _LARGEST = 1 << 20  # bytes of a reply that are read
 _NONE = "NONE"
 _PROBE = Item("probe", "Which fruit is yellow?", ("cherry", "banana"), LETTERS[:2], ("B",), "choice")
 _TASK = """\
-Below are a question and a response to it. Report which answer the response gives. Do not answer the question yourself and do not correct \
-the response. Reply with nothing but {form}, or {none} if the response gives no answer.
+Below are a question and a response to it. Report which answer the response gives. Do not answer the \
+question yourself and do not correct the response. Reply with nothing but {form}, \
+or {none} if the response gives no answer.
 
 Question: {question}
-{choices}
+{options}
 Response:
 <response>
 {response}
 </response>
 
 Answer given by the response:"""
+_FORMS = {
+    "choice": "the letter of the chosen option",
+    "multi": "the chosen label, or labels separated by commas,",
+    "list": "the list, as in [1, 2]",
+    "text": "the answer's words",
+}
 
 
 class ExtractorFailed(VZeroError):
     """The extractor model could not be reached, or what it wrote is no extraction; nothing was scored."""
 
 
-def connect(
-    url: str, model: str, kept: Path, remote: bool = False
-) -> Callable[[Item, str, str | None], Reading]:
-    """An extractor that asks `model` at `url` (the address that ends in /v1), after it has read a known
-    answer rightly.
+def reader(url: str | None, model: str | None, kept: Path, remote: bool = False) -> Reader:
+    """The rules, or, where an address and a model are given, that model.
+
+    Raises:
+        InputError: one of the two alone; see `connect`.
+    """
+    if (url is None) != (model is None):
+        raise InputError("--extractor-url and --extractor-model go together; give both or neither.")
+    return read if url is None or model is None else connect(url, model, kept, remote)
+
+
+def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
+    """A reader that asks `model` at `url` (the address that ends in /v1), after it has read a known answer
+    rightly.
 
     Raises:
         InputError: no http address, one with a password in it, or not on this machine without `remote`; an
@@ -63,19 +79,15 @@ def connect(
     import httpx
 
     token = os.environ.get(TOKEN, "")
-    client = httpx.Client(
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        timeout=_SECONDS,
-        follow_redirects=False,
-        trust_env=False,
-    )
-    if by_rules(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).found != ("B",):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    client = httpx.Client(headers=headers, timeout=_SECONDS, follow_redirects=False, trust_env=False)
+    if read(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).found != ("B",):
         raise ExtractorFailed(
-            f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; use another model."
+            f"The extractor {model!r} did not read B out of 'The answer is (B) banana.'; use another model."
         )
     known = _kept(kept, model)
 
-    def read(item: Item, response: str, finish_reason: str | None = None) -> Reading:
+    def ask(item: Item, response: str, finish_reason: str | None = None) -> Reading:
         if not response.strip():
             return Reading(how="empty")
         key = artefacts.digest([item.id, item.question, list(item.options), response])
@@ -87,35 +99,31 @@ def connect(
             artefacts.append_jsonl(kept, {"id": item.id, "key": key, "model": model, "reply": reply})
         return _read(item, reply)
 
-    return read
+    return ask
 
 
 def _read(item: Item, reply: str) -> Reading:
-    """The extraction a reply states.
+    """The answer that a reply states.
 
     Raises:
         ExtractorFailed: it states none.
     """
     if reply.strip(" .\n\"'").upper() == _NONE:
         return Reading(how="model: none")
-    found = by_rules(item, reply)
+    found = read(item, reply)
     if not found.found:
         raise ExtractorFailed(
-            f"The extractor's reply for {item.id} is neither an answer nor {_NONE}: {reply[:80]!r}; nothing was scored. Use another model, "
-            "or leave out --extractor-url."
+            f"The extractor's reply for {item.id} is neither an answer nor {_NONE}: {reply[:80]!r}; "
+            "nothing was scored. Use another model, or leave out --extractor-url."
         )
-    return Reading(found.found, "model", found.text)
+    return Reading(found.found, "model")
 
 
 def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str) -> str:
     import httpx
 
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": _prompt(item, response)}],
-        "temperature": 0,
-        "max_tokens": 64,
-    }
+    message = {"role": "user", "content": _prompt(item, response)}
+    body = {"model": model, "messages": [message], "temperature": 0, "max_tokens": 64}
     try:
         with client.stream("POST", f"{base}/chat/completions", json=body) as stream:
             data = b""
@@ -123,26 +131,20 @@ def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str)
                 data += chunk
                 if len(data) > _LARGEST:
                     raise ExtractorFailed(
-                        f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it an OpenAI-compatible server?"
+                        f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it a chat server?"
                     )
             status = stream.status_code
     except httpx.HTTPError as error:
         raise ExtractorFailed(
-            f"The extractor at {base} does not answer ({type(error).__name__}); start it and run the same command again: finished "
-            "extractions are kept."
+            f"The extractor at {base} does not answer ({type(error).__name__}); start it and run the same "
+            "command again: finished extractions are kept."
         ) from None
     if status != 200:
         raise ExtractorFailed(
-            f"The extractor at {base} answered with status {status}; check the model's name {model!r} and {TOKEN}."
+            f"The extractor at {base} answered with status {status}; check the name {model!r} and {TOKEN}."
         )
-    return _content(base, data)
-
-
-def _content(base: str, data: bytes) -> str:
-    import json
-
     try:
-        content: Any = json.loads(data)["choices"][0]["message"]["content"]
+        content = json.loads(data)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if not isinstance(content, str) or not content.strip():
@@ -153,56 +155,42 @@ def _content(base: str, data: bytes) -> str:
 
 
 def _prompt(item: Item, response: str) -> str:
-    forms = {
-        "choice": "the letter of the chosen option",
-        "multi": "the chosen label, or labels separated by commas,",
-        "list": "the list, as in [1, 2]",
-        "text": "the answer's words",
-    }
-    choices = "\n".join(f"({label}) {text}" for label, text in zip(item.labels, item.options, strict=False))
+    options = "\n".join(f"({label}) {text}" for label, text in zip(item.labels, item.options, strict=False))
     shown = response[-LONGEST:].encode("utf-8", "replace").decode()
-    form = forms.get(item.kind, "the number, without its unit")
-    return _TASK.format(form=form, none=_NONE, question=item.question, choices=choices, response=shown)
+    form = _FORMS.get(item.kind, "the number, without its unit")
+    return _TASK.format(form=form, none=_NONE, question=item.question, options=options, response=shown)
 
 
 def _checked(url: str, remote: bool) -> str:
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        _ = parts.port
+        host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise InputError(
-            f"--extractor-url {url!r} is no address; give one like http://127.0.0.1:8000/v1."
-        ) from None
-    if parts.scheme not in ("http", "https") or not host:
+        parts, host = None, ""
+    if parts is None or parts.scheme not in ("http", "https") or not host:
         raise InputError(
             f"--extractor-url {url!r} is no http address; give one like http://127.0.0.1:8000/v1."
         )
     if parts.username or parts.password or parts.query:
-        raise InputError(
-            f"--extractor-url may hold no password or query; put a token into the environment variable {TOKEN}."
-        )
+        raise InputError(f"--extractor-url may hold no password or query; put a token into {TOKEN}.")
     if not remote and not _loopback(host):
         raise InputError(
-            f"The extractor's host {host!r} is not this machine; add --extractor-remote to send responses there."
+            f"The extractor's host {host!r} is not this machine; to use it add --extractor-remote."
         )
     return url.rstrip("/")
 
 
 def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
 def _kept(path: Path, model: str) -> dict[str, str]:
-    if not path.exists():
-        return {}
     try:
-        return {row["key"]: row["reply"] for row in artefacts.read_jsonl(path) if row["model"] == model}
+        rows = artefacts.read_jsonl(path) if path.exists() else []
+        return {row["key"]: row["reply"] for row in rows if row["model"] == model}
     except (ValueError, KeyError, TypeError, OSError):
         raise InputError(
             f"{path} does not hold extractions; name another file with --extractor-out."

@@ -1,138 +1,168 @@
-"""The number (or list) in a response to a question without options."""
+"""The value that a response states for a question without options: by its final-answer sentence, or by being
+nothing but a value."""
 
 from __future__ import annotations
 
 import re
-from collections import deque
 
-from harness.scoring.cues import ANNOUNCED, CONCLUSION, MOST_CUES, NEGATED, REFUSAL
-from harness.scoring.items import Extraction, Item
-from harness.scoring.meaning import words
-from harness.scoring.numerals import numbers, with_root
-from harness.scoring.spans import answer_tag, boxes
-from harness.scoring.text import ends, sentences, without_latex
+from harness.scoring.choice import asked, stems
+from harness.scoring.cues import (
+    ANNOUNCED,
+    CONCLUSION,
+    CONDITION,
+    CORRECTION,
+    MOST_CUES,
+    NEGATED,
+    REFUSAL,
+    UNDECIDED,
+)
+from harness.scoring.items import Item
+from harness.scoring.text import plain, sentences, without_latex
+from harness.scoring.values import WORDS, decimal_text, numbers, out_of, squeezed, value
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
-_NOTHING_LEFT = re.compile(r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b", re.IGNORECASE)
-_THERE_ARE_NO = re.compile(
-    r"\bthere (?:are|were|is) no (?!information|way|data|image|picture|answer|figure|table|chart)",
-    re.IGNORECASE,
+_NO_VALUE = re.compile(
+    r"\bundefined\b|does not exist|no (?:real )?solution|infinite|no integer", re.IGNORECASE
 )
-_NO_VALUE = re.compile(r"\bundefined\b|does not exist|no solution|infinite", re.IGNORECASE)
-_COUNTED = re.compile(r"\bhow many (?:\w{1,12} ){0,2}?(\w{4,20})", re.IGNORECASE)
-_UNIT = re.compile(r"\(unit: (\w{3,20})\)", re.IGNORECASE)
-_YEAR = re.compile(r"\b(?:which|what) year\b", re.IGNORECASE)
-_VERBS = "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|needs?|costs?|scored?"
-_BEFORE = re.compile(rf"(?:=|≈|\\approx|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
-_LIGHT = "the a an of in to is are was were and or for on at by with that this it as from how many much what which there be do does"
-_STOP = frozenset(_LIGHT.split(" "))
+_COUNTED = re.compile(r"\bhow many ((?:\w{1,12} ){0,2}?\w{4,20})", re.IGNORECASE)
+_NONE_LEFT = re.compile(
+    r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b|\bthere (?:are|is) no\b", re.I
+)
+_OF_TOTAL = re.compile(
+    rf"(?:\d|\b(?:{'|'.join(WORDS)}),?) (?:\w{{1,12}} )?(?:out )?of (?:the |all |which )*$", re.I
+)
+_VARIABLE = re.compile(r"(?!(?:[kcmdµ]?m|[kKm]?g|in|ft|s|h|st|nd|rd|th)\b)[A-Za-z^(√π]|:\d")
+_OR = re.compile(r"\d[^\d,.]{0,12}\bor\b[^\d]{0,12}\d")
+_VERBS = (
+    "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|costs?|or"
+)
+_BEFORE = re.compile(rf"(?:=|≈|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
+_FORMULA = re.compile(r"[-+*/\u00d7^=]|\\[a-z]")
 
 
-def extract(item: Item, text: str, thinking: bool) -> Extraction:
-    """The value that `text` (plain, own turn) answers."""
-    for how, inside in (("box", " ".join(boxes(text)) or None), ("answer-tag", answer_tag(text))):
-        if inside is not None and (value := _value(item, inside)) is not None:
-            return _found(item, value, how)
-    if thinking:
-        return Extraction(how="cut off while thinking")
-    text = ends(without_latex(text))
-    for how, rule in (("whole", _whole), ("cue", _cued), ("conclusion", _concluded)):
-        if (value := rule(item, text)) is not None:
-            return _found(item, value, how)
-    return Extraction(how="refused" if REFUSAL.search(text) else "nothing")
+def state(item: Item, text: str) -> tuple[str | None, str]:
+    """(value, rule) that `text`, free of boxes and tags, states; (None, why) where it states none."""
+    if item.kind != "text" and (found := answer(item, text)) is not None and "\n" not in text:
+        return found, "whole"
+    lines = [line for line in sentences(text) if not line.endswith("?")]
+    for line in reversed(lines[-MOST_CUES:]):
+        if cued := _cued(line):
+            if REFUSAL.search(line) or CONDITION.search(line) or NEGATED.match(cued):
+                return None, "refused" if REFUSAL.search(line) else "nothing"
+            found = _in_phrase(item, cued)
+            return (found, "sentence") if found is not None else (None, "nothing")
+    for line in reversed(lines[-MOST_CUES:]):
+        if _closes(item, line, lines):
+            if REFUSAL.search(line) or _NO_VALUE.search(line) or CONDITION.search(line):
+                break
+            if (found := _in_phrase(item, line)) is not None:
+                return found, "sentence"
+    return None, "refused" if any(map(REFUSAL.search, lines)) else "nothing"
 
 
-def _found(item: Item, value: str, how: str) -> Extraction:
-    """`14.0` is written `14` where an integer is asked for."""
-    whole, point, rest = value.partition(".")
-    return Extraction(
-        value=whole if item.kind == "integer" and point and not rest.strip("0") else value,
-        parsed=True,
-        how=how,
-    )
-
-
-def _value(item: Item, phrase: str) -> str | None:
+def answer(item: Item, phrase: str) -> str | None:
+    """The value that a phrase is, as the kind of question wants it: in a box, a tag, or after a cue."""
     if item.kind == "list":
-        return _list(phrase)
+        found = _LIST.findall(phrase)
+        values = [one for one, _, _ in numbers(without_latex(found[-1] if found else phrase))]
+        return f"[{', '.join(values)}]" if len(values) > 1 else None
     if item.kind == "text":
-        return without_latex(phrase).strip() or None
-    phrase = without_latex(phrase)
-    return with_root(phrase) if "√" in phrase or "π" in phrase else _pick(item, phrase)
+        stripped = plain(phrase).strip(" .\"'")
+        return stripped if stripped and len(stripped) <= 200 else None
+    found = value(phrase.removesuffix(item.unit).rstrip() if item.unit else phrase)
+    if found is None or (item.kind == "integer" and not decimal_text(found)):
+        return None
+    return _as_kind(item, found, "%" in phrase)
 
 
-def _list(phrase: str) -> str | None:
-    found = _LIST.findall(phrase)
-    values = [value for value, _, _ in numbers(found[-1] if found else phrase)]
-    return f"[{', '.join(values)}]" if len(values) > 1 else None
+def _as_kind(item: Item, found: str, percent: bool) -> str:
+    """`14.0` is `14` where a whole number is asked for; a share keeps its percent sign, which may mean a
+    fraction."""
+    whole, _, rest = found.partition(".")
+    if item.kind == "integer":
+        return found if rest.strip("0") else whole
+    return f"{found}%" if percent and item.kind == "float" else found
 
 
-def _whole(item: Item, text: str) -> str | None:
-    found = numbers(text) if len(text) <= 40 else []
-    return _value(item, text) if item.kind == "list" or len(found) == 1 else None
+def _cued(line: str) -> str | None:
+    """What follows the last cue of a sentence: "the answer is", "Answer:", "Wait, it is"."""
+    for match in reversed(list(ANNOUNCED.finditer(line))):
+        if not NEGATED.search(match[0]) and not match[0].lower().startswith(("option", "choice")):
+            return line[match.end() :].strip() or None
+    return line if CORRECTION.match(line) else None
 
 
-def _cued(item: Item, text: str) -> str | None:
-    for match in reversed(deque(ANNOUNCED.finditer(text), MOST_CUES)):
-        if NEGATED.search(match[0]):
-            continue
-        sentence = next(sentences(text[match.end() : match.end() + 300]), "")
-        if not REFUSAL.search(sentence) and (value := _value(item, sentence)) is not None:
-            return value
-    return None
+def _closes(item: Item, line: str, lines: list[str]) -> bool:
+    """Whether a sentence concludes, is the only one, ends on what was computed before, or says at least half
+    of what the question asks."""
+    if len(lines) == 1 or CONCLUSION.search(line):
+        return True
+    found = {one for one, _, _ in numbers(without_latex(line))}
+    if line is lines[-1] and len(found) == 1 and found == {value(lines[-2].rpartition("=")[2])}:
+        return True
+    own = stems(asked(item.question))
+    return bool(own) and len(own & stems(line)) >= len(own) / 2
 
 
-def _concluded(item: Item, text: str) -> str | None:
-    """The sentence that restates the question, or concludes, and holds a number; nothing where the conclusion
-    refuses."""
-    lines = list(sentences(text))
-    asked = {word for word in words(item.question) if word not in _STOP}
-    best, score = None, -1.0
-    for position, line in enumerate(lines):
-        concludes = bool(CONCLUSION.search(line))
-        if REFUSAL.search(line) or _NO_VALUE.search(line):
-            best = None if concludes else best
-            continue
-        value = _value(item, line)
-        if value is None:
-            continue
-        overlap = len(asked.intersection(words(line))) / max(1, len(asked))
-        rating = overlap + 0.6 * concludes + 0.5 * (position == len(lines) - 1) + 0.2 * position / len(lines)
-        if rating >= score:
-            best, score = value, rating
-    return best
+def _in_phrase(item: Item, phrase: str) -> str | None:
+    """The one value that a phrase or sentence states."""
+    if item.kind == "text":
+        return _in_words(item, phrase)
+    if (found := answer(item, phrase.strip(" ."))) is not None or item.kind == "list":
+        return found
+    phrase = phrase[found_at.start() :] if (found_at := _last(CONCLUSION, phrase)) else phrase
+    if UNDECIDED.match(phrase.lstrip()):
+        return None
+    for part in reversed(re.split(r"=|≈|\bis\b|\bare\b", phrase)):  # a formula: "the area is 8-6\pi"
+        if _FORMULA.search(part) and (found := answer(item, part.strip(" .,;"))) is not None:
+            return found
+        if _FORMULA.search(part):
+            break
+    bare = without_latex(phrase)
+    outside = re.sub(r"\([^()]*\)", " ", bare)  # "7 years (1927 - 1920)"
+    found = _picked(item, outside if numbers(outside) else bare)
+    return None if found is None else _as_kind(item, *found)
 
 
-def _pick(item: Item, sentence: str) -> str | None:
-    """The number of a sentence that answers the question.
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return max(pattern.finditer(text), key=lambda found: found.start(), default=None)
 
-    In this order: one that counts what was asked for ("how many objects": `4 objects`), a year where a year
-    was asked for, one that a verb or `=` announces, a new one; a number that the question gave only if
-    nothing else is there. What follows "out of" is no answer.
-    """
-    found = [one for one in numbers(sentence) if not sentence[: one[1]].rstrip().lower().endswith("out of")]
+
+def _picked(item: Item, sentence: str) -> tuple[str, bool] | None:
+    """(number, whether a percentage) of a sentence: the one that counts what was asked for, or the last that
+    a verb or `=` leads to, or the only one; those that the question gave and those "out of" which it counts
+    come last."""
+    if (share := out_of(sentence)) and item.kind == "float":
+        return share, False
+    every = [one for one in numbers(sentence) if _is_number(sentence, one[1], one[2])]
+    if len({one for one, _, _ in every}) > 1 and _OR.search(sentence):
+        return None
+    found = [one for one in every if not _OF_TOTAL.search(sentence[: one[1]])]
     if not found:
-        return "0" if _NOTHING_LEFT.search(sentence) else None
-    if counted := _COUNTED.search(item.question) or _UNIT.search(item.question):
-        noun = counted[1].lower()
-        counts = [one for one in found if noun[:-1] in sentence[one[2] : one[2] + 24].lower()]
-        if counts:
-            return counts[-1][0]
-        if _THERE_ARE_NO.search(sentence):
-            return "0"
-    if _YEAR.search(item.question) and (
-        years := [one for one in found if len(one[0]) == 4 and one[0].isdigit()]
-    ):
-        return years[-1][0]
-    given = {value for value, _, _ in numbers(item.question)}
-    fresh = [one for one in found if one[0] not in given]
-    announced = [one for one in fresh if _BEFORE.search(sentence[max(0, one[1] - 24) : one[1]])]
-    best = announced or fresh or _given(found, sentence)
-    return best[-1][0] if best else None
+        return ("0", False) if _NONE_LEFT.search(sentence) and item.kind == "integer" else None
+    if counted := _COUNTED.search(item.question):
+        nouns = stems(counted[1])
+        counts = [one for one in found if nouns & stems(sentence[one[2] : one[2] + 24])]
+        if len(counts) == 1:
+            return counts[0][0], False
+    given = {one for one, _, _ in numbers(without_latex(plain(item.question)))}
+    fresh = [one for one in found if one[0] not in given] or found
+    led = [one for one in fresh if _BEFORE.search(sentence[max(0, one[1] - 24) : one[1]])]
+    best = led or (fresh if len({one[0] for one in fresh}) == 1 or every != found else [])
+    return (best[-1][0], sentence[best[-1][2] : best[-1][2] + 2].strip()[:1] == "%") if best else None
 
 
-def _given(found: list[tuple[str, int, int]], sentence: str) -> list[tuple[str, int, int]]:
-    """Numbers that the question gave may answer it where something announces one of them, and then the last
-    of them does."""
-    announced = any(_BEFORE.search(sentence[max(0, one[1] - 24) : one[1]]) for one in found)
-    return found if announced or len(sentence) < 40 else []
+def _is_number(sentence: str, start: int, end: int) -> bool:
+    """Whether a number is no part of a product, a power or a ratio: not `12n`, `12:1`."""
+    word = sentence[start:end].lower()
+    if word == "one" and not _BEFORE.search(sentence[:start]):  # "the smallest one"
+        return False
+    return not _VARIABLE.match(sentence, end) and not re.search(r"\d:$", sentence[:start])
+
+
+def _in_words(item: Item, phrase: str) -> str | None:
+    """What a sentence says in words or as a formula: what follows its last verb, or the sentence itself."""
+    if REFUSAL.search(phrase):
+        return None
+    parts = re.split(r"\b(?:is|are|was|were) |: ", phrase)
+    return answer(item, parts[-1]) if squeezed(parts[-1]) else None

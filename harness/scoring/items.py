@@ -1,4 +1,4 @@
-"""One question of a benchmark, as far as scoring needs it."""
+"""One question of a benchmark, as far as scoring needs it, and what a response answers to it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ class Item:
         question: the bare question, options included where the suite writes them into it.
         options: the options' texts, in the order of `labels`; empty where they stand in the image alone.
         labels: what an answer may name: letters, for LogicVista also digits; empty for free answers.
-        gold: the right labels: of a "choice" the one (or several equal options), of a "multi" the
-            whole set; or the one right value of a free answer. Empty: the suite has no gold for this row; it
-            is counted apart and never scored.
-        kind: "choice" has one label as its answer, "multi" any set of them; the others are free
-            answers.
-        precision: decimals of a "float"; None elsewhere.
+        gold: alternatives, any of which is right; of a "multi" the set of right labels. Empty: the suite has
+            no gold for this row; it is counted apart and never scored.
+        kind: "choice" has one label as its answer, "multi" a set of them; the others are free answers.
+        precision: decimals of a "float" to which it is rounded; None: see `verdict`.
         unit: of a free answer, where the suite states one.
         group: (name, value) pairs for the tables by skill; a name may occur several times.
         rule: whose published scoring the official lens follows; None: there is none here.
+        tolerance: largest difference of a right number from the gold, where the suite states one.
     """
 
     id: str
@@ -41,37 +40,17 @@ class Item:
     unit: str | None = None
     group: tuple[tuple[str, str], ...] = ()
     rule: Rule | None = None
+    tolerance: float | None = None
 
     @property
     def is_choice(self) -> bool:
         """Whether the answer is made of labels."""
         return self.kind in ("choice", "multi")
 
-
-@dataclass(frozen=True)
-class Extraction:
-    """What a response answers.
-
-    Attributes:
-        labels: the chosen labels, sorted, of a choice question; empty otherwise.
-        value: the free answer in plain notation ("1200", "0.5", "[1, 2]"); None for labels and where nothing
-            was found.
-        parsed: whether an answer was found. Else the strict lens counts it wrong.
-        how: the rule that found it ("box", "answer-tag", "cue", ...), or why nothing was found.
-        text: what the official lens is handed where neither labels nor value are there: the words that stood
-            in the answer's place.
-    """
-
-    labels: tuple[str, ...] = ()
-    value: str | None = None
-    parsed: bool = False
-    how: str = "nothing"
-    text: str = ""
-
-    @property
-    def answer(self) -> list[str]:
-        """Labels, or the value as a list of one, or nothing."""
-        return list(self.labels) if self.labels else [] if self.value is None else [self.value]
+    def text_of(self, label: str) -> str:
+        """An option's text; empty where it stands in the image alone."""
+        index = self.labels.index(label)
+        return self.options[index] if index < len(self.options) else ""
 
 
 @dataclass(frozen=True)
@@ -80,10 +59,8 @@ class Reading:
 
     Attributes:
         found: the chosen labels, sorted, or one value; empty: unread.
-        how: the rule that read it ("box", "tag", "sentence", "whole"), or why nothing was read.
-        text: the words in the answer's place, for the official lens, where they name no option.
+        how: the rule that read it ("box", "tag", "whole", "sentence", "model"), or why nothing was read.
     """
 
     found: tuple[str, ...] = ()
     how: str = "nothing"
-    text: str = ""

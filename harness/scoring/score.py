@@ -1,36 +1,25 @@
-"""Responses scored by both lenses, and the result as JSON: the same path for answers made here and
-elsewhere."""
+"""A file of answers scored, and the result as JSON: the same path for answers made here and elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from harness.scoring.files import Answer
 from harness.scoring.items import Item, Reading
 from harness.scoring.reading import read
-from harness.scoring.total import Totals, Verdict, by_group, judge, totals
+from harness.scoring.verdict import Totals, Verdict, by_group, judge, totals
 
-Extractor = Callable[[Item, str, str | None], Reading]
-
-
-class SuiteNames(Protocol):
-    """What the table says of a suite: `table` is the group by which it sums up."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def table(self) -> str: ...
+Reader = Callable[[Item, str, str | None], Reading]  # item, response, finish_reason
 
 
 @dataclass(frozen=True)
 class Score:
-    """Verdicts on the answered items of a suite, in the suite's order. `unanswered`: ids of items without a
-    response; never scored."""
+    """Verdicts on the answered items, in the items' order. `unanswered`: ids of items without an answer;
+    never scored."""
 
-    suite: SuiteNames
+    name: str
     verdicts: tuple[Verdict, ...]
     unanswered: tuple[str, ...]
 
@@ -39,41 +28,39 @@ class Score:
         return totals(self.verdicts)
 
     @property
-    def complete(self) -> bool:
-        return not self.unanswered
+    def expected(self) -> int:
+        return len(self.verdicts) + len(self.unanswered)
 
 
-def score(
-    suite: SuiteNames, items: Sequence[Item], responses: Mapping[str, str], extractor: Extractor = read
-) -> Score:
-    """Both lenses on each response. Items without one are named, not scored."""
+def score(name: str, items: Sequence[Item], answers: Mapping[str, Answer], reader: Reader = read) -> Score:
+    """The verdicts on every answer. Items without one are named, not scored."""
     verdicts = tuple(
-        judge(item, extractor(item, responses[item.id], None)) for item in items if item.id in responses
+        judge(item, reader(item, answers[item.id].response, answers[item.id].finish_reason))
+        for item in items
+        if item.id in answers
     )
-    return Score(suite, verdicts, tuple(item.id for item in items if item.id not in responses))
+    return Score(name, verdicts, tuple(item.id for item in items if item.id not in answers))
 
 
 def as_json(scored: Score) -> dict[str, Any]:
-    """The result; rates are fractions of `n`, the answered items that have a gold answer, and null where n is
-    0.
+    """The result; rates are fractions of `n`, the answered items that have gold, and null where n is 0.
 
     Items without gold are listed too, with `"scored": false`; `official_all` and `verified_all` count them as
     wrong, for comparison with tables that do. Groups: name -> value -> totals.
     """
     found = scored.total
-    answered = len(scored.verdicts)
     return {
-        "suite": scored.suite.name,
+        "suite": scored.name,
         "n": found.n,
         "official": found.official,
         "verified": found.verified,
         "parsed": found.parsed,
         "items": [_item(verdict) for verdict in scored.verdicts],
-        "complete": scored.complete,
-        "answered": answered,
-        "expected": answered + len(scored.unanswered),
+        "complete": not scored.unanswered,
+        "answered": len(scored.verdicts),
+        "expected": scored.expected,
         "unanswered": list(scored.unanswered),
-        "without_gold": [verdict.item.id for verdict in scored.verdicts if not verdict.has_gold],
+        "without_gold": [verdict.item.id for verdict in scored.verdicts if not verdict.item.gold],
         "official_all": over_all(scored, found.official),
         "verified_all": over_all(scored, found.verified),
         "official_given_parsed": found.official_given_parsed,
@@ -98,5 +85,5 @@ def _item(verdict: Verdict) -> dict[str, Any]:
         "verified": verdict.verified,
         "parsed": bool(verdict.reading.found),
         "how": verdict.reading.how,
-        "scored": verdict.has_gold,
+        "scored": bool(verdict.item.gold),
     }

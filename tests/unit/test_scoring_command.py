@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.evals.catalogue import find
 from harness.evals.layouts import items as load
 from harness.evals.options import written_out
-from harness.scoring.responses import read
+from harness.scoring.files import read_answers
 from harness.scoring.score import as_json, score
 from vzero.errors import InputError
 
@@ -157,20 +156,20 @@ def test_the_table_shows_both_counts_of_rows(
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "holds no response"),
-        (["", " "], "holds no response"),
+        ([], "holds no line"),
+        (["", " "], "holds no line"),
         (["{not json"], "Line 1 of"),
-        (["[1, 2]"], 'has no "id"'),
-        (["null"], 'has no "id"'),
+        (["[1, 2]"], 'has no "id" that is a text or a number'),
+        (["null"], 'has no "id" that is a text or a number'),
         (["[" * 100_000], "is not JSON"),
-        ([{"response": "A"}], 'has no "id"'),
-        ([{"id": None, "response": "A"}], "neither text nor a number"),
-        ([{"id": True, "response": "A"}], "neither text nor a number"),
+        ([{"response": "A"}], 'has no "id" that is a text or a number'),
+        ([{"id": None, "response": "A"}], 'has no "id" that is a text or a number'),
+        ([{"id": True, "response": "A"}], 'has no "id" that is a text or a number'),
         ([{"id": "v1_0"}], 'has no "response" text'),
         ([{"id": "v1_0", "response": None}], 'has no "response" text'),
         ([{"id": "v1_0", "response": 3}], 'has no "response" text'),
-        ([{"id": "v9_9", "response": "A"}], "which the suite does not have"),
-        ([{"id": "\x1b[31m", "response": "A"}], "which the suite does not have"),
+        ([{"id": "v9_9", "response": "A"}], "which the items do not have"),
+        ([{"id": "\x1b[31m", "response": "A"}], "which the items do not have"),
         ([LOGIC[0], LOGIC[0]], "again"),
         ([LOGIC[0], '{"id": "v1_1", "resp'], "Line 2 of"),
     ],
@@ -191,19 +190,19 @@ SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nowhere.jsonl", "--suite", "logicvista", "--data", "DATA"], "Cannot read the responses"),
+        (["nowhere.jsonl", "--suite", "logicvista", "--data", "DATA"], "Cannot read nowhere.jsonl"),
         (
             ["R", "--suite", "mathvisat", "--data", "DATA"],
             "There is no suite 'mathvisat'; choose one of",
         ),
         (["R", "--suite", "logicvista", "--data", "nowhere"], "There is no logicvista in nowhere"),
         (["R", "--suite", "logicvista", "--data", ""], "is empty"),
-        (["R", "--suite", "logicvista"], "Missing option '--data'"),
+        (["R", "--suite", "logicvista"], "--suite NAME with --data DIR"),
         ([*SCORED, "--extractor-url", "http://127.0.0.1:1/v1"], "go together"),
         ([*SCORED, "--extractor-url", "ftp://x", "--extractor-model", "m"], "no http address"),
         ([*SCORED, "--extractor-url", "http://10.0.0.1/v1", "--extractor-model", "m"], "not this machine"),
         ([*SCORED, "--extractor-url", "http://a:b@127.0.0.1/v1", "--extractor-model", "m"], "password"),
-        ([*SCORED, "--extractor-url", "http://[/v1", "--extractor-model", "m"], "no address"),
+        ([*SCORED, "--extractor-url", "http://[/v1", "--extractor-model", "m"], "no http address"),
     ],
 )
 def test_wrong_use_is_refused(
@@ -238,14 +237,14 @@ def test_not_utf8_is_refused(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"id": "v1_0", "response": "\xff"}\n')
     with pytest.raises(InputError, match="not UTF-8"):
-        read(path, load("logicvista", data))
+        read_answers(path, load("logicvista", data))
 
 
 def test_hostile_responses_are_scored_and_can_be_written(data: Path, tmp_path: Path) -> None:
     hostile = ["\ud800 \x00 <think>" * 300, "x" * 20_000, "<b>" * 5_000 + "{" * 1_000, "\\boxed{" * 2_000]
     rows = [{"id": one["id"], "response": text} for one, text in zip(LOGIC, hostile, strict=True)]
     items = load("logicvista", data)
-    found = score(find("logicvista"), items, read(answers(tmp_path / "r.jsonl", rows), items))
+    found = score("logicvista", items, read_answers(answers(tmp_path / "r.jsonl", rows), items))
     assert json.loads(json.dumps(as_json(found)))["official"] == 0.0
 
 
@@ -271,7 +270,7 @@ def test_scoring_loads_nothing_heavy() -> None:
     import sys
 
     program = (
-        "import sys; import harness.scoring.score, harness.scoring.view, harness.scoring.endpoint, harness.evals.agreement\n"
+        "import sys; import harness.scoring.score, harness.scoring.endpoint\n"
         "print([m for m in ('torch', 'transformers', 'lmms_eval', 'numpy', 'pandas', 'PIL', 'httpx', 'rich') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

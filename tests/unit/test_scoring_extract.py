@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.scoring.extract import extract
-from harness.scoring.items import DIGITS, LETTERS, Item
+from harness.scoring import DIGITS, LETTERS, Item, read
 
 FRUITS = Item(
     "f",
@@ -130,15 +129,14 @@ CHOSEN = [
     ("item", "response"), CHOSEN, ids=lambda value: value[:40] if isinstance(value, str) else value.id
 )
 def test_the_chosen_labels_are_read(item: Item, response: str) -> None:
-    found = extract(item, response)
-    assert set(found.labels) == set(item.gold), found
+    found = read(item, response)
+    assert set(found.found) == set(item.gold), found
 
 
 @pytest.mark.parametrize(
     ("item", "response", "labels"),
     [
         (FRUITS, "\\boxed{\\frac{A}{2}} The answer is C", ("C",)),
-        (FRUITS, "\\boxed{C", ("C",)),
         (FRUITS, "The object is a red apple.", ("D",)),
         (FRUITS, "A red apple", ("D",)),
         (NUMBERS, "\\boxed{\\frac{3}{4}}", ("C",)),
@@ -157,7 +155,7 @@ def test_the_chosen_labels_are_read(item: Item, response: str) -> None:
     ],
 )
 def test_other_labels(item: Item, response: str, labels: tuple[str, ...]) -> None:
-    assert extract(item, response).labels == labels
+    assert read(item, response).found == labels
 
 
 @pytest.mark.parametrize(
@@ -175,6 +173,7 @@ def test_other_labels(item: Item, response: str, labels: tuple[str, ...]) -> Non
         (FRUITS, "<think>The answer is (B), I am sure. Or is it"),
         (FRUITS, "<think>Perhaps B</think>"),
         (FRUITS, "E"),
+        (FRUITS, "The answer is A. \\boxed{C"),
         (FRUITS, "The answer is (G)."),
         (NUMBERS, "The result is 77."),
         (YES_NO, "There is no picture."),
@@ -183,8 +182,8 @@ def test_other_labels(item: Item, response: str, labels: tuple[str, ...]) -> Non
     ],
 )
 def test_no_answer_is_guessed(item: Item, response: str) -> None:
-    found = extract(item, response)
-    assert not found.parsed and found.labels == () and found.value is None, found
+    found = read(item, response)
+    assert found.found == (), found
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_no_answer_is_guessed(item: Item, response: str) -> None:
     ],
 )
 def test_free_answers(item: Item, response: str, value: str) -> None:
-    assert extract(item, response).value == value
+    assert read(item, response).found == (value,)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +232,7 @@ def test_free_answers(item: Item, response: str, value: str) -> None:
     ],
 )
 def test_no_number_is_guessed(response: str) -> None:
-    assert not extract(INTEGER, response).parsed
+    assert read(INTEGER, response).found == ()
 
 
 ITEMS = (FRUITS, NUMBERS, YES_NO, FIGURES, TELL, INTEGER, FLOAT, LIST)
@@ -244,56 +243,15 @@ PIECES = st.sampled_from([*_WORDS.split("|"), *_MORE_WORDS.split("|")])
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join)), st.sampled_from(ITEMS))
 def test_any_text_gives_an_extraction(response: str, item: Item) -> None:
-    found = extract(item, response)
-    assert found.parsed == bool(found.labels or found.value is not None)
-    assert set(found.labels) <= set(item.labels)
-    assert item.is_choice or not found.labels
-
-
-@pytest.mark.parametrize(
-    ("further", "handed_on"),
-    [
-        (
-            "What color is the bus?\nSolution: I can see that it is red. Therefore, the color of the bus is red.",
-            "red",
-        ),
-        (
-            "How many edges does a cube have?\nSolution: 6 faces x 4 = 24 edges. Therefore, a cube has 24 edges.",
-            "24",
-        ),
-        ("What is the range of [1, 10]?\nSolution: Therefore, the range is 1, 10.", "1, 10"),
-        ("Which are the roots?\nSolution: x = 1 or x = 4. So the solutions are 1 and 4.", "1, 4"),
-        ("What is 45 + 2?\nSolution: The answer is C.", "C"),
-        ("What is the meaning of life?", "N/A"),
-    ],
-)
-def test_the_official_lens_reads_on_into_a_question_of_the_models_own(further: str, handed_on: str) -> None:
-    found = extract(FRUITS, f"The answer is (B).\n\nQuestion: {further}")
-    assert (found.labels, found.text) == (("B",), handed_on)
-
-
-@pytest.mark.parametrize(
-    ("refusal", "words"),
-    [
-        (
-            "The question does not provide enough information.",
-            "The question does not provide enough information.",
-        ),
-        ("The image does not provide information about fruit.", "N/A"),
-        ("The question is not clear. Therefore, it cannot be answered with the given options.", "N/A"),
-        ("The image shows no table. Therefore, the answer cannot be determined.", "Cannot be determined"),
-    ],
-)
-def test_what_the_official_lens_is_handed_for_a_refusal(refusal: str, words: str) -> None:
-    found = extract(FRUITS, refusal)
-    assert (found.parsed, found.text) == (False, words)
+    found = read(item, response)
+    assert set(found.found) <= set(item.labels) if item.is_choice else len(found.found) <= 1
 
 
 def test_questions_that_a_model_numbers_itself_are_not_this_one() -> None:
     text = "1. Which fruit is on the table?\n\nThe answer is (B).\n\n2. Which fruit is the sweetest of all?\n\nThe answer is (C)."
-    assert extract(FRUITS, text).labels == ("B",)
+    assert read(FRUITS, text).found == ("B",)
 
 
 def test_an_answer_at_the_end_of_a_very_long_response_is_read() -> None:
-    assert extract(FRUITS, "Let me look again. " * 20_000 + "\nThe answer is (B).").labels == ("B",)
-    assert extract(INTEGER, "Let me look again. " * 20_000 + "\nThe answer is 4.").value == "4"
+    assert read(FRUITS, "Let me look again. " * 20_000 + "\nThe answer is (B).").found == ("B",)
+    assert read(INTEGER, "Let me look again. " * 20_000 + "\nThe answer is 4.").found == ("4",)

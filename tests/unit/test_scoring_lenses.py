@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.scoring import DIGITS, LETTERS, Item, Reading, by_group, judge, totals
-from harness.scoring.lenses import normalise, published
+from harness.scoring.verdict import normalise, published
 
 CHOICE = Item(
     "c",
@@ -50,13 +50,11 @@ def verified(item: Item, found: Reading) -> bool:
     [
         (CHOICE, labels("B"), True, True),
         (CHOICE, labels("A"), False, False),
-        (CHOICE, Reading(), True, False),  # "" is nearest to the shortest option, "no": the gift
-        (CHOICE, Reading(text="yeah"), False, False),
-        (CHOICE, Reading(text="N/A"), False, False),  # 3 edits to "yes" as to "no": the first
+        (CHOICE, Reading(), None, False),  # the published pipeline asks a model what it says
         (INTEGER, value("14"), True, True),
         (INTEGER, value("14.0"), False, True),
         (INTEGER, value("14.6"), False, False),
-        (INTEGER, Reading(), False, False),
+        (INTEGER, Reading(), None, False),
         (FLOAT, value("1.24"), True, True),
         (FLOAT, value("1.3"), False, False),
         (FLOAT, value("-1.2"), False, False),
@@ -133,12 +131,12 @@ def test_totals_and_groups() -> None:
     ]
     found = totals(verdicts)
     assert (found.n, found.without_gold) == (3, 1)
-    assert (found.official, found.verified, found.parsed) == (2 / 3, 1 / 3, 2 / 3)
+    assert (found.official, found.verified, found.parsed) == (None, 1 / 3, 2 / 3)
     assert (found.official_given_parsed, found.verified_given_parsed) == (1 / 2, 1 / 2)
     groups = by_group(verdicts)["skill"]
-    assert {name: (one.n, one.without_gold, one.official) for name, one in groups.items()} == {
-        "x": (3, 1, 2 / 3),
-        "y": (2, 0, 1.0),
+    assert {name: (one.n, one.without_gold, one.verified) for name, one in groups.items()} == {
+        "x": (3, 1, 1 / 3),
+        "y": (2, 0, 1 / 2),
     }
 
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.scoring.extract import extract
-from harness.scoring.items import LETTERS, Item
+from harness.scoring import LETTERS, Item, read
 
 FIGURE = Item(
     "figure",
@@ -149,8 +148,8 @@ WRITTEN = [
     ids=lambda value: value[:40] if isinstance(value, str) else value.id,
 )
 def test_it_is_read_as_a_person_reads_it(item: Item, response: str, answer: str) -> None:
-    found = extract(item, response)
-    assert "".join(found.labels) + (found.value or "") == answer, found
+    found = read(item, response)
+    assert "".join(found.found) == answer, found
 
 
 @pytest.mark.parametrize(
@@ -159,4 +158,4 @@ def test_it_is_read_as_a_person_reads_it(item: Item, response: str, answer: str)
 )
 @pytest.mark.parametrize("item", [FIGURE, CITY, YEARS], ids=lambda item: item.id)
 def test_long_hostile_text_ends(item: Item, piece: str) -> None:
-    extract(item, piece * (60_000 // len(piece)))
+    read(item, piece * (60_000 // len(piece)))

@@ -1,0 +1,167 @@
+"""Files of answers and of items made anywhere, one JSON object a line; what is not exactly that is refused by
+line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from harness.scoring.items import Item, Kind
+from vzero.errors import InputError
+
+Row = Mapping[str, Any]
+Gold = str | int | float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A line of a file of answers; other keys of a line are ignored."""
+
+    id: str
+    response: str
+    finish_reason: str | None = None
+
+
+class ItemRow(BaseModel):
+    """A line of a file of items: any benchmark of one's own.
+
+    Attributes:
+        options: texts; `labels` are letters unless they are given.
+        answer: a label, an option's text, or a value; a list holds alternatives, of a "multi" the right
+            labels.
+    """
+
+    id: str | int
+    kind: Kind | Literal["multi-choice"]
+    question: str = ""
+    options: list[str] = Field(default_factory=list, max_length=26)
+    labels: list[str] = Field(default_factory=list)
+    answer: Gold | list[Gold] | None = None
+    precision: int | None = None
+    unit: str | None = None
+    tolerance: float | None = None
+
+    @field_validator("options", "labels", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return [] if value is None else value
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> ItemRow:
+        if self.kind in ("choice", "multi", "multi-choice") and not self.options and not self.labels:
+            raise ValueError("a choice needs options or labels")
+        return self
+
+    def item(self) -> Item:
+        """As scoring takes it. A gold that is no option is left out: the row is then named as one without
+        gold."""
+        kind: Kind = "multi" if self.kind == "multi-choice" else self.kind
+        options, labels = tuple(self.options), tuple(self.labels)
+        if kind in ("choice", "multi"):
+            labels = labels or tuple(chr(ord("A") + index) for index in range(len(options)))
+            given = self.answer if isinstance(self.answer, list) else [self.answer]
+            names = [_label(str(one), options, labels) for one in given if one is not None]
+            if kind == "multi" and names == [None]:
+                names = [_label(part, options, labels) for part in str(given[0]).split(",")]
+            gold = () if None in names else tuple(sorted({str(name) for name in names}))
+        else:
+            listed = isinstance(self.answer, list) and kind != "list"
+            given = self.answer if listed and isinstance(self.answer, list) else [self.answer]  # type: ignore[list-item]
+            gold = tuple(str(one) for one in given if one is not None and str(one).strip())
+        return Item(
+            str(self.id),
+            self.question,
+            options,
+            labels,
+            gold,
+            kind,
+            self.precision,
+            self.unit,
+            tolerance=self.tolerance,
+        )
+
+
+def _label(answer: str, options: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The label that a gold is, by itself, in brackets, or by the option's text; None: it is no option."""
+    bare = answer.strip().strip("()[]. ").upper()
+    if bare in labels:
+        return bare
+    return next((label for label, text in zip(labels, options, strict=False) if text == answer), None)
+
+
+def read_answers(path: Path, items: Sequence[Item]) -> dict[str, Answer]:
+    """Answer by item id, in the order of the file.
+
+    Raises:
+        InputError: an unreadable or empty file, a malformed line, a line without a response, an id that the
+            items do not have or that occurs twice.
+    """
+    known, found = {item.id for item in items}, {}
+    for number, name, row in _rows(path, '{"id": ..., "response": ...}'):
+        if name not in known:
+            raise InputError(
+                f"Line {number} of {path} answers {name[:60]!r}, which the items do not have; check --items."
+            )
+        response, reason = row.get("response"), row.get("finish_reason")
+        if not isinstance(response, str):
+            raise InputError(
+                f'Line {number} of {path} ({name[:60]!r}) has no "response" text; leave the line out.'
+            )
+        found[name] = Answer(name, response, reason if isinstance(reason, str) else None)
+    return found
+
+
+def read_items(path: Path) -> list[Item]:
+    """The items of a file, in its order.
+
+    Raises:
+        InputError: an unreadable or empty file, a malformed line, an id that occurs twice.
+    """
+    found = []
+    for number, _, row in _rows(path, '{"id": ..., "kind": ..., "answer": ...}'):
+        try:
+            found.append(ItemRow.model_validate(row).item())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"][:1])) or "the line"
+            raise InputError(f"Line {number} of {path} is no item ({where}: {first['msg'][:120]}).") from None
+    return found
+
+
+def _rows(path: Path, form: str) -> list[tuple[int, str, Row]]:
+    """(line number, id, object) of every line that is not blank."""
+    found: dict[str, tuple[int, str, Row]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise InputError(f"Line {number} of {path} is not JSON; give one {form} a line.") from None
+        name = row.get("id") if isinstance(row, dict) else None
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise InputError(
+                f'Line {number} of {path} has no "id" that is a text or a number; give one {form} a line.'
+            )
+        if str(name) in found:
+            raise InputError(f"Line {number} of {path} names {str(name)[:60]!r} again; keep one line an id.")
+        found[str(name)] = (number, str(name), row)
+    if not found:
+        raise InputError(f"{path} holds no line; give one {form} a line.")
+    return list(found.values())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); write JSON lines in UTF-8."
+        ) from None

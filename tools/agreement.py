@@ -1,0 +1,251 @@
+"""How our readings compare with those that benchmarks' authors published for the same answers.
+
+    python tools/agreement.py DATA --out results/extractors
+
+DATA holds `mathvista/`, `logicvista/`, `mathvision/` and `blink/`, each with the questions and, in
+`published/*.jsonl`, answers of models with the authors' own reading or verdict. Writes agreement.json and
+agreement.md: ids, labels and counts, no text of the benchmarks.
+
+The authors' readings are made by GPT-4, or by rules with faults of their own, and answer also where the
+response does not. So two shares stand beside each other: of all rows, and of those that both could read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness.evals import fields
+from harness.evals.layouts import items as load
+from harness.scoring import LETTERS, Item, Verdict, judge, read
+from harness.scoring.verdict import published as mathvista_verdict
+from harness.tables import markdown
+from harness.tables.table import Cell, Table, keys, numbers
+from vzero.errors import InputError
+from vzero.runtime import artefacts
+
+Row = Mapping[str, object]
+KINDS = {
+    "we read none": "the response states no answer by our rules: a refusal, a list of options, other prose",
+    "they read none": "the authors read no answer, or one that the question does not have",
+    "another answer": "both read an answer, and not the same",
+    "a label with its text": "the authors' rule compares `(D) 5/3` or `20 cm` with the gold as a text",
+    "next question": "the model went on with a question of its own; the authors read the answer to that one",
+}
+
+
+@dataclass
+class Run:
+    """One model's published answers to one suite.
+
+    Attributes:
+        same: rows in which reading (or verdict, where only that was published) is the same.
+        both: rows that both read; `same_both`: those of them with the same reading.
+        published, ours: accuracy by the authors and by us (verified), over the rows whose gold is known.
+        differing: row id -> one of KINDS.
+    """
+
+    suite: str
+    model: str
+    n: int = 0
+    read: int = 0
+    same: int = 0
+    both: int = 0
+    same_both: int = 0
+    known: int = 0
+    published: int = 0
+    ours: int = 0
+    differing: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self, key: str, verdict: Verdict, agrees: bool, theirs_read: bool, theirs_right: bool, kind: str
+    ) -> None:
+        """Count one row. `agrees` is whether the two readings, or verdicts, are the same."""
+        ours_read = bool(verdict.reading.found)
+        self.n += 1
+        self.read += ours_read
+        self.same += agrees
+        if ours_read and theirs_read:
+            self.both += 1
+            self.same_both += agrees
+        if verdict.item.gold:
+            self.known += 1
+            self.published += theirs_right
+            self.ours += verdict.verified
+        if not agrees:
+            self.differing[key] = kind or _kind(ours_read, theirs_read)
+
+
+def _kind(ours_read: bool, theirs_read: bool) -> str:
+    if not ours_read:
+        return "we read none"
+    return "another answer" if theirs_read else "they read none"
+
+
+def measure(data: Path) -> list[Run]:
+    """Every published run in DATA.
+
+    Raises:
+        InputError: data missing or of another shape.
+    """
+    return [run(data / suite, path) for suite, run in SUITES.items() for path in _published(data / suite)]
+
+
+def _published(folder: Path) -> list[Path]:
+    found = sorted((folder / "published").glob("*.jsonl"))
+    if not found:
+        raise InputError(f"There are no published answers (*.jsonl) in {folder / 'published'}.")
+    return found
+
+
+def _mathvista(folder: Path, path: Path) -> Run:
+    """By verdict: GPT-4 extracted an answer, and a script judged it."""
+    run, items = (
+        Run("mathvista", path.stem.removeprefix("mathvista_")),
+        _by_id(load("mathvista", folder)),
+    )
+    for row in artefacts.read_jsonl(path):
+        item, right = items[row["pid"]], bool(row["true_false"])
+        verdict = judge(item, read(item, row["response"]))
+        theirs_read = bool(row["extraction"]) and right == mathvista_verdict(item, row["extraction"])
+        further = "\nQuestion:" in row["response"] or "\n\nHint:" in row["response"]
+        kind = "next question" if further and verdict.reading.found else ""
+        run.add(row["pid"], verdict, verdict.right == right, theirs_read, right, kind)
+    return run
+
+
+def _logicvista(folder: Path, path: Path) -> Run:
+    """By label set, as GPT-4 extracted it; labels that the question does not have are none."""
+    run, items = (
+        Run("logicvista", path.stem.removeprefix("logicvista_")),
+        _by_id(load("logicvista", folder)),
+    )
+    for row in artefacts.read_jsonl(path):
+        item = items[row["id"]]
+        theirs = {str(label).upper() for label in ast.literal_eval(row["extracted"])}
+        theirs = theirs if theirs <= set(item.labels) else set()
+        verdict = judge(item, read(item, row["raw"] or ""))
+        run.add(
+            row["id"], verdict, set(verdict.reading.found) == theirs, bool(theirs), row["match"] == "1", ""
+        )
+    return run
+
+
+def _mathvision(folder: Path, path: Path) -> Run:
+    """By verdict of the authors' rule, which compares texts."""
+    questions = artefacts.read_jsonl(folder / "test.jsonl")
+    run, items = Run("mathvision", path.stem), _by_id([fields.mathvision(row, 0).item for row in questions])
+    for row in artefacts.read_jsonl(path):
+        item = items[row["id"]]
+        verdict = judge(item, read(item, row["response"]))
+        kind = "a label with its text" if verdict.verified and not row["correct"] else ""
+        run.add(
+            row["id"],
+            verdict,
+            verdict.verified == row["correct"],
+            bool(row["model_answer"]),
+            row["correct"],
+            kind,
+        )
+    return run
+
+
+def _blink(folder: Path, path: Path) -> Run:
+    """By label, as the authors' GPT-3.5 read it; null where it read none."""
+    run = Run("blink", path.stem)
+    for row in artefacts.read_jsonl(path):
+        options, gold = tuple(row["options"]), (row["answer"],) if row["answer"] in LETTERS else ()
+        item = Item(row["id"], row["question"], options, LETTERS[: len(options)], gold, "choice")
+        verdict, theirs = judge(item, read(item, row["response"])), row["published"]
+        agrees = verdict.reading.found == (() if theirs is None else (theirs,))
+        run.add(row["id"], verdict, agrees, theirs is not None, theirs in item.gold, "")
+    return run
+
+
+SUITES: dict[str, Callable[[Path, Path], Run]] = {
+    "blink": _blink,
+    "logicvista": _logicvista,
+    "mathvision": _mathvision,
+    "mathvista": _mathvista,
+}
+
+
+def _by_id(items: Sequence[Item]) -> dict[str, Item]:
+    return {item.id: item for item in items}
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The tables as Markdown."""
+    kinds = Table(
+        "Rows that differ, by kind",
+        (*keys("suite", "model"), *numbers(*KINDS)),
+        [list(_kinds(suite, runs)) for suite in SUITES],
+        [f"{name}: {text}." for name, text in KINDS.items()],
+    )
+    columns = (
+        *keys("suite", "model"),
+        *numbers("n"),
+        *numbers("read", "same", unit="%"),
+        *numbers("both read"),
+        *numbers("of these same", "published accuracy", "verified accuracy", unit="%"),
+    )
+    readings = Table(
+        "The same reading, or verdict",
+        columns,
+        [list(_readings(suite, runs)) for suite in SUITES],
+        ["MathVista and MathVision: the same verdict. BLINK and LogicVista: the same labels."],
+    )
+    head = "# Agreement with published readings\n\nBy ` tools/agreement.py DATA --out results/extractors`.\n"
+    return "\n".join([head, markdown.render(readings), markdown.render(kinds)])
+
+
+def _readings(suite: str, runs: Sequence[Run]) -> Iterator[tuple[Cell, ...]]:
+    for run in runs:
+        if run.suite == suite:
+            shares = (
+                run.same_both / max(1, run.both),
+                run.published / max(1, run.known),
+                run.ours / max(1, run.known),
+            )
+            yield (
+                Cell.of(suite),
+                Cell.of(run.model),
+                Cell.number(run.n),
+                Cell.percent(run.read / run.n),
+                Cell.percent(run.same / run.n),
+                Cell.number(run.both),
+                *map(Cell.percent, shares),
+            )
+
+
+def _kinds(suite: str, runs: Sequence[Run]) -> Iterator[tuple[Cell, ...]]:
+    for run in runs:
+        if run.suite == suite:
+            counts = Counter(run.differing.values())
+            yield (Cell.of(suite), Cell.of(run.model), *(Cell.number(counts.get(kind, 0)) for kind in KINDS))
+
+
+def main() -> None:
+    """Measure, and write agreement.json and agreement.md."""
+    parser = argparse.ArgumentParser(description="Agreement of our readings with published ones.")
+    parser.add_argument("data", type=Path, help="folder with mathvista/, logicvista/, mathvision/ and blink/")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write agreement.json and agreement.md into"
+    )
+    given = parser.parse_args()
+    runs = measure(given.data)
+    record = {"kinds": KINDS, "runs": [asdict(run) for run in runs], "provenance": artefacts.provenance()}
+    artefacts.write_json(given.out / "agreement.json", record)
+    artefacts.write_text(given.out / "agreement.md", page(runs))
+    print(given.out / "agreement.md")
+
+
+if __name__ == "__main__":
+    main()
