@@ -243,9 +243,9 @@ def _engine(
 
 
 def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Results:
-    from harness.scoring.endpoint import reader
     from harness.evals import build, folder
     from harness.runs.folder import locked
+    from harness.scoring.endpoint import reader
 
     folder.read(run)
     with locked(run):
