@@ -38,45 +38,48 @@ class Against(StrEnum):
     stock = "stock"
 
 
+Measured = Annotated[
+    Target,
+    typer.Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for profile.json, profile.md and profile.html; default: none written."
+    ),
+]
+Other = Annotated[
+    Against | None,
+    typer.Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process."),
+]
+Repetitions = Annotated[
+    int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")
+]
+Prompts = Annotated[
+    int | None,
+    typer.Option(
+        "--prompts", min=2, help="Pictures to ask about; default: a generation batch of the preset."
+    ),
+]
+StockBatch = Annotated[
+    int | None,
+    typer.Option("--stock-batch", min=1, help="Sequences that stock decodes together; default: as ours."),
+]
+Trace = Annotated[
+    bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")
+]
+
+
 def profile(
-    target: Annotated[
-        Target,
-        typer.Argument(
-            help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all."
-        ),
-    ],
+    target: Measured,
     preset: options.PresetName = "pocket",
     images: options.Images = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Folder for profile.json, profile.md and profile.html; default: none written."
-        ),
-    ] = None,
-    against: Annotated[
-        Against | None,
-        typer.Option(
-            "--against", help="Measure stock transformers and TRL in turn with ours, in this process."
-        ),
-    ] = None,
-    repetitions: Annotated[
-        int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")
-    ] = 5,
-    prompts: Annotated[
-        int | None,
-        typer.Option(
-            "--prompts", min=2, help="Pictures to ask about; default: one generation batch of the preset."
-        ),
-    ] = None,
-    stock_batch: Annotated[
-        int | None,
-        typer.Option(
-            "--stock-batch", min=1, help="Sequences that stock generation decodes together; default: as ours."
-        ),
-    ] = None,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")
-    ] = False,
+    out: Out = None,
+    against: Other = None,
+    repetitions: Repetitions = 5,
+    prompts: Prompts = None,
+    stock_batch: StockBatch = None,
+    trace: Trace = False,
     seed: options.Seed = None,
     set_: options.Set = None,
     json: options.Json = False,

@@ -23,7 +23,7 @@ MODULES = (
     "filelock._api",  # lmms-eval's evaluator imports it when it starts; filelock 4.3 has none
     "vzero.grpo.train",  # TRL's trainer and all that ours takes from it
 )
-TIMEOUT = 300.0  # seconds; a cold disk takes a minute
+TIMEOUT = 600.0  # seconds; a cold disk takes minutes
 
 
 def failures() -> tuple[dict[str, str], bool | None]:

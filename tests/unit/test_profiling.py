@@ -41,7 +41,8 @@ SHAPE = Shape(
     full_layers=1,
 )
 MACHINE = Machine(  # 1000 operations and 1000 bytes a second
-    device="x", kind="cpu", cores=1, threads=1, memory_gib=1.0, dtype="float32", matmul_tflops=1e-9, bandwidth_gbs=1e-6
+    device="x", kind="cpu", cores=1, threads=1, memory_gib=1.0, dtype="float32",
+    matmul_tflops=1e-9, bandwidth_gbs=1e-6,
 )  # fmt: skip
 N = 3
 
@@ -144,7 +145,8 @@ def test_generation_counts_of_both_sides(base: Path) -> None:
 
 
 def test_questions_fill_in_for_invalid_ones() -> None:
-    good = "<description> x </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> B </answer>"
+    question = "<question> how many ? A) 1 B) 2 C) 3 D) 4 </question>"
+    good = f"<description> x </description> {question} <answer> B </answer>"
     done, cut = Completion(good, (), (), "stop"), Completion(good, (), (), "length")
     asked = questions(["picture"], [Rollout(5, (done, cut))], "pocket")
     assert [one.written for one in asked] == [True, False]
@@ -218,12 +220,10 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
         2 * sequences,
     )
 
-    ours = rows[
-        "update", OURS
-    ]  # each prompt but its last token, and each completion with that token in place of its own last: no padding
-    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn) and ours.counts.scored == sum(
-        drawn
-    )
+    # Each prompt but its last token, each completion with that token in place of its own last: no padding.
+    ours = rows["update", OURS]
+    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn)
+    assert ours.counts.scored == sum(drawn)
     assert ours.counts.images == ours.pictures == 4
     later = (
         sum(prompts[2:]) - 2 + sum(drawn[2 * N :])

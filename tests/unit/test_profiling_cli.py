@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def harness(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app(prog_name='vzero-harness')"
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from harness.cli import app; app(prog_name='vzero-harness')"
+    )
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=300
     )

@@ -29,9 +29,11 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e&\"'"
 
 def phase(target: str, name: str, role: str, side: str, seconds: list[float]) -> PhaseRow:
     return PhaseRow(
-        target=target, phase=name, role=role, side=side, seconds=summary(seconds), prompt_tokens=50, completion_tokens=100,
-        prompt_tokens_per_second=10.0, completion_tokens_per_second=20.0, calls=3, positions=300, real_positions=200,
-        padding_factor=1.5, pictures=2, encoder_passes=8 if side == STOCK else 2, encoder_passes_per_picture=1.0, peak_mib=None,
+        target=target, phase=name, role=role, side=side, seconds=summary(seconds),
+        prompt_tokens=50, completion_tokens=100,
+        prompt_tokens_per_second=10.0, completion_tokens_per_second=20.0,
+        calls=3, positions=300, real_positions=200, padding_factor=1.5,
+        pictures=2, encoder_passes=8 if side == STOCK else 2, encoder_passes_per_picture=1.0, peak_mib=None,
         flops_needed=2e9, flops_computed=3e9, mfu=0.5, hfu=0.6, decode_bytes=0, bandwidth_use=None,
     )  # fmt: skip
 
@@ -49,7 +51,8 @@ def profile() -> Profile:
         phase("grpo", "update", "questioner", STOCK, [2.0]),
     ]
     machine = Machine(
-        device=HOSTILE, kind="cpu", cores=2, threads=2, memory_gib=None, dtype="float32", matmul_tflops=0.2, bandwidth_gbs=50.0
+        device=HOSTILE, kind="cpu", cores=2, threads=2, memory_gib=None, dtype="float32",
+        matmul_tflops=0.2, bandwidth_gbs=50.0,
     )  # fmt: skip
     return Profile(
         preset=HOSTILE,
@@ -101,7 +104,8 @@ def test_bars_are_as_long_as_their_seconds(profile: Profile) -> None:
 def test_lede_names_the_longest_part_and_what_was_measured(profile: Profile) -> None:
     # ours: 4 of 8 s; measured on both sides: logprobs and update, 5 s against 7 s
     assert page.findings(profile) == [
-        "A generation batch of the questioner takes 8 s, 50% of it update; logprobs and update take stock 1.40 times as long.",
+        "A generation batch of the questioner takes 8 s, 50% of it update; "
+        "logprobs and update take stock 1.40 times as long.",
         "Rollouts alone: 3.00 times the speed of stock (3.00 to 3.00).",
     ]
 

@@ -32,9 +32,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 ROW = {
-    "target", "phase", "role", "side", "seconds", "prompt_tokens", "completion_tokens", "prompt_tokens_per_second",
-    "completion_tokens_per_second",
-    "calls", "positions", "real_positions", "padding_factor", "pictures", "encoder_passes", "encoder_passes_per_picture", "peak_mib",
+    "target", "phase", "role", "side", "seconds", "prompt_tokens", "completion_tokens",
+    "prompt_tokens_per_second", "completion_tokens_per_second", "calls", "positions", "real_positions",
+    "padding_factor", "pictures", "encoder_passes", "encoder_passes_per_picture", "peak_mib",
     "flops_needed", "flops_computed", "mfu", "hfu", "decode_bytes", "bandwidth_use",
 }  # fmt: skip
 
@@ -44,8 +44,8 @@ def test_the_whole_profile(whole: SimpleNamespace) -> None:
     text = json.dumps(profile, allow_nan=False)
     assert Profile.model_validate_json(text) == whole.profile
     assert set(profile) == {
-        "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios", "parts", "logprob_gap", "trace",
-        "warnings",
+        "schema", "preset", "model", "options", "machine", "provenance", "workload", "phases", "ratios",
+        "parts", "logprob_gap", "trace", "warnings",
     }  # fmt: skip
     assert platform.node() not in text and str(Path.home()) + "/" not in text and "/tmp" not in text
     assert all(set(one) == ROW for one in profile["phases"])

@@ -17,6 +17,8 @@ from typing import Any
 from harness.perf.flops import Shape, language_linears, shape_of
 from vzero.errors import InputError
 
+Tree = dict[str, Any]  # a Hugging Face config
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -78,12 +80,12 @@ def size_of(model: str) -> ModelSize:
         ) from None
 
 
-def published(model: str) -> dict[str, Any]:
+def published(model: str) -> Tree:
     """The shipped config of a model."""
     return _shipped()[model]["config"]
 
 
-def _shipped() -> dict[str, dict[str, Any]]:
+def _shipped() -> dict[str, Tree]:
     folder = resources.files("harness.perf.plan") / "model_configs"
     trees = [json.loads(entry.read_text(encoding="utf-8")) for entry in folder.iterdir()]
     return {tree["model"]: tree for tree in trees}
@@ -104,7 +106,7 @@ def _image_size(folder: Path) -> dict[str, int]:
     raise ValueError("no image size")
 
 
-def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> ModelSize:
+def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
     from vzero.runtime.checkpoints import vision_tower
 
     config, model = _without_storage(tree, name)
@@ -135,7 +137,7 @@ def _build(tree: dict[str, Any], image_size: dict[str, int], name: str) -> Model
     )
 
 
-def _without_storage(tree: dict[str, Any], name: str) -> tuple[Any, Any]:
+def _without_storage(tree: Tree, name: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 

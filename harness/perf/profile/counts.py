@@ -79,6 +79,7 @@ class Scope:
 
 
 Tally = dict[str, Counts]
+Named = dict[str, Any]  # arguments of a module's forward
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def counting(models: Sequence[tuple[Any, Shape]], scope: Scope) -> Iterator[Tall
 
 
 def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
-    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Named) -> None:
         tokens: Any = kwargs.get("input_ids")
         if tokens is None:
             tokens = args[0] if args else kwargs["inputs_embeds"]
@@ -120,8 +121,10 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
             counts.decode_positions += rows
             counts.kv_tokens += rows * (past + 1)
             return
-        plain = isinstance(mask, torch.Tensor) and mask.ndim == 2
-        counts.real += int(mask[:, -columns:].sum()) if plain else rows * columns
+        if isinstance(mask, torch.Tensor) and mask.ndim == 2:
+            counts.real += int(mask[:, -columns:].sum())
+        else:
+            counts.real += rows * columns
 
     return hook
 
@@ -134,7 +137,7 @@ def _packed_pairs(layout: Any) -> int:
     return groups * prompt**2 + sequences * own * (prompt + own)
 
 
-def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
+def _scored(rows: int, columns: int, kwargs: Named) -> int:
     """TRL's fused head scores the positions that have a label; other callers say how many of the last they
     want."""
     if kwargs.get("fused_lm_head"):
@@ -146,7 +149,7 @@ def _scored(rows: int, columns: int, kwargs: dict[str, Any]) -> int:
 
 
 def _vision_hook(tally: Tally, scope: Scope, shape: Shape) -> Callable[..., None]:
-    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Named, output: Any) -> None:
         sizes = _patches(args, kwargs, output)
         counts = tally[scope.phase]
         counts.images += len(sizes)
@@ -156,7 +159,7 @@ def _vision_hook(tally: Tally, scope: Scope, shape: Shape) -> Callable[..., None
     return hook
 
 
-def _patches(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> list[int]:
+def _patches(args: tuple[Any, ...], kwargs: Named, output: Any) -> list[int]:
     """Patches of each picture: from Qwen's grids, else from the tower's output (pictures, patches, width)."""
     grid = kwargs.get("grid_thw", args[1] if len(args) > 1 else None)
     if isinstance(grid, torch.Tensor) and grid.ndim == 2:
