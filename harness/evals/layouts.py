@@ -16,7 +16,7 @@ from harness.evals.catalogue import Suite
 from harness.scoring import Item
 from vzero.errors import InputError
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layout:
     columns: tuple[str, ...]
     picture: Callable[[Row], str]
 
-    def row(self, key: str, row: Row) -> dict[str, Any]:
+    def row(self, key: str, row: Row) -> Row:
         """`row` with the hub's columns, as far as it has them."""
         found = {self.key: key, **{name: row[name] for name in self.columns if name in row}}
         if self.file == "testmini.json":  # lmms-eval's own task reads the prompt of the authors
@@ -78,7 +78,7 @@ def hint(suite: Suite) -> str:
     return f", or give the folder that holds its {layout.file}" if layout else ""
 
 
-def read(suite: Suite, path: Path) -> list[tuple[dict[str, Any], Path, Item]]:
+def read(suite: Suite, path: Path) -> list[tuple[Row, Path, Item]]:
     """Rows of the authors' file in its order: as the hub has them, where the picture lies, what is asked.
 
     Raises:

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.evals.catalogue import Suite
 from harness.evals.fields import Question
 from harness.scoring import Item
+from harness.scoring.items import Kind
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message
 from vzero.runtime import artefacts
@@ -24,6 +25,20 @@ Write your reasoning between <think> and </think>. After </think>, give only {wh
 
 Question:
 """
+
+
+# Follows what the suites' own prompts tell about the form of an answer.
+_FORMS: dict[Kind, tuple[str, str]] = {
+    "choice": ("the letter of your chosen option", ", for example \\boxed{X} where X is that letter"),
+    "multi": (
+        "the letter of the right option",
+        ", or several letters with commas between them where several options are right",
+    ),
+    "integer": ("a whole number", ", for example \\boxed{3}"),
+    "float": ("a number", ", without its unit"),
+    "list": ("a list of numbers", ", for example \\boxed{[1, 2, 3]}"),
+    "text": ("the final answer", ", as short as possible"),
+}
 
 
 def boxed(prompt_format: str, suite: Suite, question: Question) -> tuple[Message, ...]:
@@ -41,26 +56,11 @@ def boxed(prompt_format: str, suite: Suite, question: Question) -> tuple[Message
 
 
 def _form(item: Item) -> tuple[str, str]:
-    """What goes into the box, and an example of it. Follows what the suites' own prompts tell about the form
-    of an answer."""
-    match item.kind:
-        case "choice":
-            return "the letter of your chosen option", ", for example \\boxed{X} where X is that letter"
-        case "multi":
-            return (
-                "the letter of the right option",
-                ", or several letters with commas between them where several options are right",
-            )
-        case "integer":
-            return "a whole number", ", for example \\boxed{3}"
-        case "float":
-            plural = "" if item.precision == 1 else "s"
-            decimals = f" with {item.precision} decimal{plural}" if item.precision else ""
-            return f"a number{decimals}", ", without its unit"
-        case "list":
-            return "a list of numbers", ", for example \\boxed{[1, 2, 3]}"
-        case _:
-            return "the final answer", ", as short as possible"
+    """What goes into the box, and an example of it."""
+    what, example = _FORMS[item.kind]
+    if item.kind == "float" and item.precision:
+        what += f" with {item.precision} decimal{'' if item.precision == 1 else 's'}"
+    return what, example
 
 
 def prompt_format_of(checkpoint: Path) -> str:

@@ -17,6 +17,7 @@ from vzero.config import SamplingConfig
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
+TaskFile = dict[str, Any]  # what lmms-eval reads
 HOOKS = "harness.evals.hooks"
 # The filter's name is part of the metric's name in lmms-eval's results: "official,none".
 FILTERS: dict[Purpose, str] = {"greedy": "none", "sampled": "all"}
@@ -48,7 +49,7 @@ def write_boxed(
 ) -> Task:
     """Our own task over one part: reasoning prompt, every sampling parameter, both lenses."""
     suite, task = table.suite, _task(table, purpose, "boxed")
-    about: dict[str, Any] = {
+    about: TaskFile = {
         **_place(task),
         "test_split": table.part.split,
         "output_type": "generate_until",
@@ -99,7 +100,7 @@ def _task(table: Table, purpose: Purpose, profile: Profile) -> Task:
     return Task("_".join(["vzero", profile, table.suite.name, *part, purpose]), table, purpose, profile)
 
 
-def _place(task: Task) -> dict[str, Any]:
+def _place(task: Task) -> TaskFile:
     return {
         "task": task.name,
         "dataset_path": str(task.table.folder.resolve()),
@@ -107,6 +108,6 @@ def _place(task: Task) -> dict[str, Any]:
     }
 
 
-def _written(task: Task, about: dict[str, Any], folder: Path) -> Task:
+def _written(task: Task, about: TaskFile, folder: Path) -> Task:
     artefacts.write_text(folder / f"{task.name}.yaml", yaml.dump(about, Dumper=_Dumper, sort_keys=False))
     return task

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.evals import layouts
 from harness.evals.catalogue import Suite
+from harness.evals.layouts import Row
 from vzero.errors import InputError
 from vzero.images import decoding
 from vzero.runtime import artefacts
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import datasets
 
 MAX_PIXELS = 80e6  # below Pillow's own guard; the largest picture of these suites has 24 million
-Row = dict[str, Any]
 
 
 def converted(suite: Suite, path: Path, folder: Path) -> None:
