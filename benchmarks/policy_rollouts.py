@@ -3,9 +3,9 @@
     python -m benchmarks.policy_rollouts --out results/vllm-cpu        (needs `make vllm`)
 
 The shipped pocket model is trained as a Questioner for four generation batches of two optimizer steps, with a
-reward that needs no votes. Told is the log-probability gap that the parity watch logs for each batch: before
-any step, and after two, four and six. As controls, rollouts by transformers, and by a vLLM that keeps its
-first weights.
+reward that needs no votes. Measured is the log-probability gap that the parity watch logs for each batch:
+before any step, and after two, four and six. As controls, rollouts by transformers, and by a vLLM that keeps
+its first weights.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -59,36 +60,31 @@ def gaps(case: dict[str, Any], folder: Path) -> list[float]:
         learning_rate=case["learning_rate"],
         kl_coefficient=0.01,
     )
+    messages = questioner_messages("pocket")
     job = Job(
-        "questioner",
-        1,
-        0,
-        settings,
-        EngineConfig(batch_sequences=64, threads=1),
-        POCKET,
-        [Prompt(record.image_id, questioner_messages("pocket"), record) for record in load_records(folder)],
-        by_length,
-        folder,
-        folder / "work",
-        Progress(folder / "progress.jsonl"),
+        role="questioner",
+        iteration=1,
+        seed=0,
+        settings=settings,
+        engine=EngineConfig(batch_sequences=64, threads=1),
+        checkpoint=POCKET,
+        prompts=[Prompt(record.image_id, messages, record) for record in load_records(folder)],
+        reward=by_length,
+        folder=folder,
+        work=folder / "work",
+        progress=Progress(folder / "progress.jsonl"),
         lora=LoraConfig(rank=4, alpha=8) if case["trained"] == "adapters" else None,
         rollouts=RolloutsConfig(engine="transformers" if case["engine"] == "transformers" else "vllm"),
     )
-    if "first" in case["engine"]:
-        with patch.object(VllmPolicy, "_take_weights", lambda self: None):
-            train(job)
-    else:
+    stale = patch.object(VllmPolicy, "_take_weights", lambda self: None)
+    with stale if "first" in case["engine"] else nullcontext():
         train(job)
-    rows = artefacts.read_jsonl(folder / "metrics.jsonl")
-    return [
-        row["logprob_gap"] for row in rows[:: settings.prompts_per_generation // settings.prompts_per_step]
-    ]
+    per_generation = settings.prompts_per_generation // settings.prompts_per_step
+    return [row["logprob_gap"] for row in artefacts.read_jsonl(folder / "metrics.jsonl")[::per_generation]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Log-probability gap of a policy's rollouts while it is trained."
-    )
+    parser = argparse.ArgumentParser(description="Log-probability gap of a policy that is being trained.")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -96,12 +92,9 @@ def main() -> None:
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             found.append({**case, "gap_nats_by_generation": gaps(case, Path(folder))})
-    result = {
-        "command": "python -m benchmarks.policy_rollouts",
-        "cases": found,
-        "provenance": artefacts.provenance(),
-    }
-    artefacts.write_json(options.out / "policy_rollouts.json", result)
+    result = {"command": "python -m benchmarks.policy_rollouts", "cases": found}
+    provenance = {"provenance": artefacts.provenance()}
+    artefacts.write_json(options.out / "policy_rollouts.json", {**result, **provenance})
 
 
 if __name__ == "__main__":
