@@ -205,7 +205,10 @@ class Answering:
         ]
 
 
-WRITTEN = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
+WRITTEN = (
+    "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question>"
+    " <answer> {} </answer>"
+)
 
 
 def reward_with(engine: Answering, pay: RewardSpec):

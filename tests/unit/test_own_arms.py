@@ -106,7 +106,8 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         tmp_path,
         "narrow.toml",
         'summary = "a narrow filter, another reward"\nstep_matched = true\nreward = "doubt.py"\n'
-        "[changes]\nsolver.keep_low = 0.4\nlora.rank = 4\nlora.alpha = 8\n[changes.questioner]\nper_image = 2\n",
+        "[changes]\nsolver.keep_low = 0.4\nlora.rank = 4\nlora.alpha = 8\n"
+        "[changes.questioner]\nper_image = 2\n",
     )
     arms = chosen(f"random-label,{path},v-zero")
     assert [arm.name for arm in arms] == ["v-zero", "random-label", "narrow"] and arms[-1].step_matched
@@ -183,7 +184,8 @@ def test_a_reward_that_fails_ends_the_training_and_is_never_a_number(body: str, 
 
 
 SOFT = """def solver_reward(one):
-    return one.votes.count(one.answer) / len(one.votes) + (one.answer == one.label) + one.group.count("B") * 10
+    share = one.votes.count(one.answer) / len(one.votes)
+    return share + (one.answer == one.label) + one.group.count("B") * 10
 """
 
 

@@ -24,7 +24,8 @@ OPTIONS = "A) 1 B) 2 C) 3 D) 4"
 
 
 def reply(question=f"Q {OPTIONS}", answer="C", description="d"):
-    return f"<description>{description}</description>\n<question>{question}</question>\n<answer>{answer}</answer>"
+    parts = {"description": description, "question": question, "answer": answer}
+    return "\n".join(f"<{tag}>{text}</{tag}>" for tag, text in parts.items())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_questions_that_can_be_asked(text, expected):
         f"<question >Q {OPTIONS}</question><answer>A</answer>",
         f"<question></question>{GOOD}",  # the first block counts even where a later one would fit
         f"<answer>none</answer>{GOOD}",
-        "<question>Q A) 1 <question> B) 2 C) 3 D) 4</question><answer>A</answer>",  # the inner question lacks a mark
+        # the inner question lacks a mark
+        "<question>Q A) 1 <question> B) 2 C) 3 D) 4</question><answer>A</answer>",
         reply(f"Q {OPTIONS} <answer>A</answer>"),  # the Solver would read the intuitive answer
         reply(f"Q {OPTIONS} <description>"),
         f"<answer><question>Q {OPTIONS}</question></answer>",

@@ -23,7 +23,10 @@ from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 
-GOOD = "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
+GOOD = (
+    "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question>"
+    " <answer> {} </answer>"
+)
 PICTURE = Image.new("RGB", (2, 2))
 
 

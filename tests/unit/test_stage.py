@@ -158,8 +158,10 @@ def test_a_row_that_does_not_fit_the_disk_is_an_error(tmp_path: Path) -> None:
     """A write may be cut short without failing; a row lost so would shift all that follow it in a resumed
     stage."""
     code = (
-        "import resource, signal, sys; from pathlib import Path; from vzero.runtime.artefacts import append_jsonl\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from vzero.runtime.artefacts import append_jsonl\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "path = Path(sys.argv[1]); append_jsonl(path, {'row': 'x' * 60})\n"
         "try: append_jsonl(path, {'row': 'y' * 60})\n"
         "except OSError: print('refused')"

@@ -30,5 +30,6 @@ def test_a_python_starts_in_silence_where_the_package_is_gone(
     if package is not None:
         (tmp_path / "vzero.py").write_text(package, encoding="utf-8")
     start = f"import site; site.addsitedir({str(tmp_path)!r})"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-I", "-S", "-c", start]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (said, "")
