@@ -18,24 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vzero.config import OPERATIONAL, Preset
 
 Tree = dict[str, Any]
-StageKind = Literal[
-    "images",
-    "choose-images",
-    "evaluate",
-    "train-questioner",
-    "write-questions",
-    "label",
-    "check-options",
-    "select",
-    "train-solver",
-    "probe",
-]
-MEASUREMENTS = frozenset({"evaluate", "probe"})  # kinds of stages from which nothing is trained
+Preparation = Literal["images", "choose-images", "write-questions", "label", "check-options", "select"]
+Training = Literal["train-questioner", "train-solver"]
+Measurement = Literal["evaluate", "probe"]  # nothing is trained from these
+StageKind = Preparation | Training | Measurement
+MEASUREMENTS: frozenset[str] = frozenset(get_args(Measurement))
 IMAGES = "00-images"
 
 
@@ -134,8 +126,8 @@ def _policy(config: Tree, draws: bool) -> Tree:
 
 
 def _iteration(preset: Preset, config: Tree, t: int) -> Iterator[Step]:
-    """The steps of iteration `t`. A source is a kind of this iteration, "questioner" or "solver" (as the
-    iteration found them), a stage of before the iterations, or "base"."""
+    """The steps of iteration `t`. A source is a kind of this iteration, "base", a stage of before, or a role:
+    "questioner" and "solver" as the iteration found them."""
     asking, solving = config["questioner"], config["solver"]
     common = {**_common(preset, config), "iteration": t}
     keep = {"keep": [preset.solver.keep_low, preset.solver.keep_high]}

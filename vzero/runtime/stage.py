@@ -104,8 +104,7 @@ def spec_of(run: Path, preset: Preset, stage: Stage) -> dict[str, Any]:
 
 
 def _base_digest(folder: Path) -> str:
-    """The content of a base checkpoint: without a manifest to trust, its bytes, hashed once while they
-    stay."""
+    """The content of a base checkpoint, which has no manifest: its bytes, hashed once while they stay."""
     stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
     state = tuple((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
     return _digest_of(folder, state)
@@ -126,8 +125,7 @@ def finished(run: Path, preset: Preset, stage: Stage) -> dict[str, Any] | None:
 
 
 def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
-    """Run one stage to its seal; a finished one is left alone, but for scratch that a kill after the seal
-    left.
+    """Run one stage to its seal; a finished one is left alone, but for scratch that outlived the seal.
 
     A killed attempt's folder is resumed when it was made from the same spec and emptied otherwise. Of several
     processes the first does that, while the others wait, and writes the seal.
