@@ -12,9 +12,10 @@ from harness.perf.profile import clock, memory
 from harness.perf.profile.counts import Counts, Scope, counting
 from harness.perf.profile.generation import Generation
 from harness.perf.profile.generation import measure as measure_drawing
+from harness.perf.profile.logprobs import logprob_gap
 from harness.perf.profile.results import OURS, STOCK, Machine, Measured, Ratio, ratios, row
 from harness.perf.profile.stock import overridden, replaced
-from harness.perf.profile.training import TRAINED, Bench, Training, build, logprob_gap
+from harness.perf.profile.training import TRAINED, Bench, Training, build
 from harness.perf.profile.training import measure as measure_training
 from harness.perf.profile.workload import questions
 from tests import tiny_model

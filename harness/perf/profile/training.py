@@ -22,6 +22,7 @@ from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, stopwatch
 from harness.perf.profile.counts import Counts, Scope, Tally, counting
 from harness.perf.profile.generation import Drawn, lengths, pictures
+from harness.perf.profile.logprobs import logprob_gap
 from harness.perf.profile.results import OURS, STOCK, LogprobGap, Measured
 from harness.perf.profile.stock import replaced, stock_paths
 from harness.perf.profile.workload import Recorded
@@ -29,11 +30,9 @@ from vzero.config import EngineConfig, GrpoSettings
 from vzero.grpo import train as stage
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Reward
-from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import device_name
-from vzero.rollout.protocol import Rollout
 from vzero.runtime import checkpoints
 from vzero.runtime.progress import Progress
 
@@ -275,28 +274,3 @@ def _gap(bench: Bench, found: list[LogprobGap]) -> Iterator[None]:
 
     with replaced(trainer, {"_prepare_inputs": watched}):
         yield
-
-
-def logprob_gap(rollouts: Sequence[Rollout], micro_batches: Sequence[MicroBatch]) -> LogprobGap:
-    """Mean and largest |difference| a token between engine and trainer; see docs/performance.md for what it
-    holds.
-
-    The reference stands in where no old log-probabilities are computed: it holds the same weights here.
-    Nothing is compared where the trainer computes neither, or no longer keeps sequences in the order of the
-    rollouts.
-    """
-    drawn = iter([one for rollout in rollouts for one in rollout.completions])
-    differences: list[float] = []
-    for batch in micro_batches:
-        values = batch.ref_log_probs if batch.old_log_probs is None else batch.old_log_probs
-        if values is None:
-            return LogprobGap()
-        for ids, mine in zip(batch.completion_ids.tolist(), values.tolist(), strict=True):
-            one = next(drawn, None)
-            if one is None or tuple(ids[: len(one.token_ids)]) != one.token_ids:
-                return LogprobGap()
-            differences += [abs(a - b) for a, b in zip(one.logprobs, mine, strict=False)]
-    if next(drawn, None) is not None:
-        return LogprobGap()
-    mean = sum(differences) / len(differences)
-    return LogprobGap(mean=mean, max=max(differences), tokens=len(differences))
