@@ -99,7 +99,8 @@ def test_results_of_another_shape_are_one_sentence(
 def test_the_schema_of_results_is_current() -> None:
     from harness.analysis import results
 
-    assert json.loads(results.SCHEMA.read_text(encoding="utf-8")) == results.schema()
+    stored = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
+    assert stored == results.schema(), results.write_schema.__doc__
 
 
 @pytest.mark.parametrize(
