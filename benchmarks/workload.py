@@ -18,8 +18,8 @@ from vzero.pocket.world import draw
 from vzero.presets import load_preset
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.questioner import read_question
-from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request
+from vzero.rollout.template import conversation
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime.seeding import derive
 

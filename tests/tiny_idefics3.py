@@ -137,7 +137,7 @@ def _batch(its: Any, asked: list[Any], photographs: list[Image.Image], rng: rand
     """Eight conversations with labels on the replies alone: half of them ask for a question."""
     import torch
 
-    from vzero.rollout.encoding import conversation
+    from vzero.rollout.template import conversation
 
     chosen = [rng.choice((asked[0], rng.choice(asked[1:]))) for _ in range(8)]
     prompts = [

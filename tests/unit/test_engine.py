@@ -13,7 +13,7 @@ import transformers
 from tests import tiny_model
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import Message, Request, encoding, kv_cache
+from vzero.rollout import Message, Request, encoding, kv_cache, template
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.rollout.transformers_engine import TransformersEngine
 
@@ -429,7 +429,7 @@ def test_the_image_stands_before_the_text_of_the_first_user_turn(processor) -> N
         Message("assistant", "red"),
         Message("user", "solve"),
     )
-    assert encoding.conversation(messages, True) == [
+    assert template.conversation(messages, True) == [
         {"role": "system", "content": []},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "ask"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "red"}]},

@@ -30,8 +30,8 @@ from vzero.grpo.trainer import GroupTrainer
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.pocket.images import write
 from vzero.prompts import questioner_messages, solver_messages
-from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.template import conversation
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
@@ -278,7 +278,7 @@ def test_loss_and_its_metrics_are_trls_to_the_bit(
             raising=False,
         )
         columns = {
-            "prompt_ids": inputs.completion_ids,  # only joined to the completions and then handed to the above
+            "prompt_ids": inputs.completion_ids,  # only joined to the completions, for the method above
             "prompt_mask": inputs.completion_mask,
             "completion_ids": inputs.completion_ids,
             "completion_mask": inputs.completion_mask,

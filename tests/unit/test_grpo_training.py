@@ -24,7 +24,7 @@ from vzero.grpo.train import Job, full_disk_as_oserror, train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.images.records import load_records, open_image
 from vzero.prompts import solver_messages
-from vzero.rollout.encoding import conversation
+from vzero.rollout.template import conversation
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 

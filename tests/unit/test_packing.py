@@ -24,7 +24,7 @@ from vzero.grpo.micro_batches import Assembly, MicroBatch, by_length
 from vzero.grpo.packing import pack
 from vzero.grpo.train import train
 from vzero.images.records import open_image
-from vzero.rollout import encoding
+from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Rollout
 from vzero.runtime import artefacts, checkpoints
 
@@ -226,8 +226,8 @@ def test_a_prompt_stands_once_in_each_micro_batch(base: Path, prompts: list[Prom
     models that read padded rows get them with every sequence."""
     processor, lengths = checkpoints.load_processor(base), []
     for one in prompts[:2]:
-        text = encoding.render(processor, one.messages, with_image=True)
-        encoded = encoding.processed(processor, [text], [open_image(one.image)])
+        text = template.render(processor, one.messages, with_image=True)
+        encoded = template.processed(processor, [text], [open_image(one.image)])
         lengths.append(encoded["input_ids"].shape[1])
     rollouts = [drawn(length, 1, 2, 3) for length in lengths]
     advantages, tokens = torch.arange(6.0).view(2, 3), torch.tensor(12)

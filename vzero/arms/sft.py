@@ -28,8 +28,8 @@ from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import freeze_vision, full_disk_as_oserror
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
-from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Message
+from vzero.rollout.template import conversation
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.images.records import ImageRecord
-from vzero.rollout import encoding
+from vzero.rollout import template
 from vzero.rollout.protocol import Rollout
 
 
@@ -111,9 +111,9 @@ class Assembly:
         # Packed, a prompt stands once, whichever of its completions are here.
         rows = list(dict.fromkeys(groups)) if self.shares_prompts else list(groups)
         prompt_of = [rows.index(g) for g in groups] if self.shares_prompts else list(range(len(rows)))
-        texts = [encoding.render(self.processor, prompts[g].messages, with_image=True) for g in rows]
+        texts = [template.render(self.processor, prompts[g].messages, with_image=True) for g in rows]
         images = [self.opener(prompts[g].image) for g in rows]
-        encoded = encoding.processed(self.processor, texts, images)
+        encoded = template.processed(self.processor, texts, images)
         for group, length in zip(rows, encoded["attention_mask"].sum(dim=1).tolist(), strict=True):
             if rollouts[group].prompt_tokens != length:
                 raise RolloutError(

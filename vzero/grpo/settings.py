@@ -102,7 +102,6 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         num_iterations=1,
         num_train_epochs=1,  # the dataset already is the schedule of all epochs; see data.training_order
         shuffle_dataset=False,
-        dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
         pad_to_multiple_of=None,
         ddp_find_unused_parameters=False,
@@ -118,11 +117,9 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         optim="adamw_torch",
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",
-        warmup_steps=0,
         weight_decay=settings.weight_decay,
         adam_beta1=0.9,
         adam_beta2=0.999,
-        adam_epsilon=1e-8,
         max_grad_norm=settings.max_grad_norm,
         # sampling: what the policy is differentiated as; our engine draws with the same values
         max_completion_length=settings.max_completion_tokens,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import encoding
+from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary
 
@@ -54,8 +54,8 @@ def request_body(
     """A chat request without its model, its picture at `url`. A prefill is a last turn that the server leaves
     open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
-    turns = encoding.conversation(
-        (*request.messages, *encoding.answer_begun(request.prefill)), url is not None
+    turns = template.conversation(
+        (*request.messages, *template.answer_begun(request.prefill)), url is not None
     )
     for turn in turns:
         turn["content"] = [picture if part["type"] == "image" else part for part in turn["content"]]

@@ -19,7 +19,7 @@ import httpx
 
 from vzero.config import SamplingConfig
 from vzero.errors import InterruptedRun, RolloutError, VZeroError
-from vzero.rollout import encoding
+from vzero.rollout import encoding, template
 from vzero.rollout.chat import BadReply, data_url, printable, read_reply, request_body, rollout_of
 from vzero.rollout.protocol import Message, Request, Rollout
 from vzero.rollout.vocabulary import Vocabulary
@@ -152,8 +152,8 @@ class ServedEngine:
             Request((Message("user", "A"),), None, 0),
             SamplingConfig(temperature=0.0, max_new_tokens=1),
         )
-        text = encoding.render(self._vocabulary.processor, request.messages, with_image=False)
-        wanted = encoding.token_ids(self._vocabulary.processor, text)
+        text = template.render(self._vocabulary.processor, request.messages, with_image=False)
+        wanted = template.token_ids(self._vocabulary.processor, text)
         body = request_body(request, None, greedy, self._vocabulary)
 
         def read(data: bytes, model: str) -> Rollout:

@@ -48,8 +48,7 @@ _POLL_SECONDS = 0.2  # between two looks at a server that is starting
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started: `command(model name, port)`, and what its environment has beside this
-    process's."""
+    """How a server is started: `command(model name, port)`, and what is added to this process's environment."""
 
     command: Callable[[str, int], Sequence[str]]
     environment: Mapping[str, str]
@@ -69,9 +68,7 @@ class LocalServer:
     def endpoint(self) -> Endpoint:
         """Where the server is. Each start has a port, a name and a token of its own."""
         if self._endpoint is None:
-            raise InterruptedRun(
-                "A server of the Solver is not running; run the same command again to resume."
-            )
+            raise InterruptedRun("A server of the Solver is not running; run the same command again.")
         return self._endpoint
 
     def start(self) -> None:
@@ -141,8 +138,7 @@ def _signal(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def _free_port() -> int:
-    """A port of loopback that was free a moment ago. Should another program take it first, our server ends,
-    and so does the stage."""
+    """A port that was free a moment ago. Should another program take it first, our server ends, and the stage."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -251,15 +247,13 @@ def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabu
 
 
 def elsewhere(urls: Sequence[str], checkpoint: Path) -> list[Endpoint]:
-    """Servers that somebody else runs. They must serve the checkpoint under the name of its content
-    (`model_name`)."""
+    """Servers that somebody else runs, which must serve the checkpoint as `model_name`."""
     name, token = model_name(checkpoint), os.environ.get(TOKEN_VARIABLE)
     return [Endpoint(url, name, token) for url in urls]
 
 
 def model_name(checkpoint: Path) -> str:
-    """What a server elsewhere calls a checkpoint: after the hash of its files, so that another iteration's is
-    not taken for it."""
+    """A checkpoint's name by the hash of its files, so that another iteration's is not taken for it."""
     return f"vzero-{artefacts.digest(artefacts.folder_hashes(checkpoint))[:12]}"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError
-from vzero.rollout import encoding
+from vzero.rollout import encoding, template
 from vzero.rollout.protocol import Finished, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
@@ -79,7 +79,7 @@ class VllmEngine(StreamingEngine):
         """vLLM's form of each distinct prompt, its image named by its number so that it is hashed once."""
         prompts: list[dict[str, Any]] = []
         for prompt in work.prompts:
-            ids = encoding.token_ids(self._vocabulary.processor, prompt.text)
+            ids = template.token_ids(self._vocabulary.processor, prompt.text)
             prompts.append({"prompt_token_ids": ids})
             if prompt.image is not None:
                 prompts[-1]["multi_modal_data"] = {"image": work.images[prompt.image]}

@@ -12,8 +12,8 @@ from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
-from vzero.rollout.encoding import conversation
 from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.template import conversation
 
 # Methods that `GroupTrainer` replaces for other reasons than speed.
 _KEPT = frozenset({"__init__", "_load_from_checkpoint", "create_model_card"})
