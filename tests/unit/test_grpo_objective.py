@@ -264,8 +264,8 @@ def test_loss_and_its_metrics_are_trls_to_the_bit(
     loss_type: Literal["dapo", "bnpo"],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TRL's own loss, given our log-probabilities, as the oracle: in steps where the ratio is one and where it
-    is clipped."""
+    """TRL's own loss, given our log-probabilities, as the oracle: where the ratio is one, and where it is
+    clipped."""
     ours, seen = GroupTrainer.compute_loss, []
 
     def both(self: GroupTrainer, model: Any, inputs: MicroBatch, **_: Any) -> torch.Tensor:

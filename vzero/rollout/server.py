@@ -2,12 +2,9 @@
 ended with this process.
 
 Plain servers, and not one with data parallelism inside: that one spreads the n completions of a request over
-its engines before it balances, so that an image is encoded on each of them.
-
-Each server is a process group behind a watchdog (`vzero.runtime.watchdog`), which ends it when this process
-ends, by whatever means. It answers only to a random model name and a random bearer token, passed by the
-environment: another program that happened to take its port, or a neighbour on the machine, can neither pass
-for it nor use it.
+its engines before it balances, so that an image is encoded on each of them. Each is a process group behind a
+watchdog, which ends it when this process ends, by whatever means. It answers only to a random model name and
+a random bearer token, passed by the environment: no other program can pass for it or use it.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ _POLL_SECONDS = 0.2  # between two looks at a server that is starting
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started: `command(model name, port)`, and what is added to this process's environment."""
+    """How a server is started: `command(model name, port)`, and what its environment has beside ours."""
 
     command: Callable[[str, int], Sequence[str]]
     environment: Mapping[str, str]
@@ -138,7 +135,7 @@ def _signal(popen: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def _free_port() -> int:
-    """A port that was free a moment ago. Should another program take it first, our server ends, and the stage."""
+    """A port that was free a moment ago. If another program takes it first, our server and the stage end."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
