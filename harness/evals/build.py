@@ -81,8 +81,8 @@ def _results(out: Path, rows: Mapping[str, list[Scored]], read_by: str) -> Resul
 
 def suites_of(settings: Settings) -> tuple[Suite, ...]:
     """The suites of an evaluation."""
-    known = catalogue.suites()
-    return tuple(known[name].sized(settings.items_per_family, settings.split) for name in settings.suites)
+    found = map(catalogue.find, settings.suites)
+    return tuple(suite.sized(settings.items_per_family, settings.split) for suite in found)
 
 
 def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[int, dict[str, float]]:

@@ -118,14 +118,9 @@ def asked(config: EvaluationConfig) -> tuple[Suite, ...]:
     Raises:
         InputError: an unknown suite, one named twice, none, or a probe of benchmarks.
     """
-    unknown = [name for name in config.suites if name not in suites()]
-    if unknown:
-        raise InputError(
-            f"There is no suite {unknown[0]!r}; choose among {', '.join(suites())} in evaluation.suites."
-        )
     if len(set(config.suites)) != len(config.suites) or not config.suites:
         raise InputError("evaluation.suites must name at least one suite and none twice.")
-    found = tuple(suites()[name].sized(config.items_per_family, config.split) for name in config.suites)
+    found = tuple(find(name).sized(config.items_per_family, config.split) for name in config.suites)
     if config.prefill_words and not all(suite.drawn for suite in found):
         # Answers to rows without gold are not in samples.jsonl, where the probe takes its words from.
         raise InputError(
