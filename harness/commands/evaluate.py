@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from harness.commands import options
+from harness.commands import engines, options
 from harness.commands.score import ExtractorModel, ExtractorRemote, ExtractorUrl
 from harness.runs.signals import interruptible
 from vzero.errors import InputError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.analysis.against import Against
     from harness.evals.results import Results, Settings
     from harness.evals.run import Evaluation
-    from vzero.config import EngineConfig
 
 BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
 SILENCE = 10.0  # seconds between two lines about the same step
@@ -55,7 +54,6 @@ Checkpoint = Annotated[
 Data = Annotated[
     Path, Option("--data", metavar="PATH", help="Where `fetch` put the suites, or a local copy of one.")
 ]
-Engine = Annotated[str, Option("--engine", help="transformers, vllm or server.")]
 HowAsked = Annotated[
     Profile,
     Option("--profile", help="boxed: one reasoning prompt and budget for all; stock: lmms-eval's own task."),
@@ -77,22 +75,6 @@ Tokens = Annotated[
 ]
 MinPixels = Annotated[int, Option("--min-pixels", min=1, help="Smaller pictures are enlarged.")]
 MaxPixels = Annotated[int, Option("--max-pixels", min=1, help="Larger pictures are shrunk.")]
-Batch = Annotated[int, Option("--batch", min=1, help="Sequences decoded together.")]
-ServerUrl = Annotated[
-    list[str] | None,
-    Option(
-        "--server-url", metavar="URL", help="--engine server: one elsewhere, see docs/engines.md; repeatable."
-    ),
-]
-Gpus = Annotated[
-    str | None, Option("--gpus", metavar="N,N", help="--engine server: the GPUs to start one server each on.")
-]
-ModelLen = Annotated[
-    int | None,
-    Option(
-        "--max-model-len", min=1, help="vLLM: tokens of prompt and answer together; default: the model's."
-    ),
-]
 Format = Annotated[
     PromptFormat,
     Option("--prompt-format", help="auto: pocket for checkpoints of the pocket world, else natural."),
@@ -116,7 +98,7 @@ def evaluate(
     checkpoint: Checkpoint = None,
     suites: options.Suites = "logicvista",
     data: Data = Path("runs/data"),
-    engine: Engine = "transformers",
+    engine: engines.Engine = "transformers",
     profile: HowAsked = Profile.boxed,
     limit: Limit = None,
     out: Out = None,
@@ -127,10 +109,10 @@ def evaluate(
     max_new_tokens: Tokens = None,
     min_pixels: MinPixels = 3136,
     max_pixels: MaxPixels = 12_845_056,
-    batch: Batch = 32,
-    server_url: ServerUrl = None,
-    gpus: Gpus = None,
-    max_model_len: ModelLen = None,
+    batch: engines.Batch = 32,
+    server_url: engines.ServerUrl = None,
+    gpus: engines.Gpus = None,
+    max_model_len: engines.ModelLen = None,
     prompt_format: Format = PromptFormat.auto,
     images: TrainedOn = None,
     rescore: Rescore = None,
@@ -160,7 +142,10 @@ def evaluate(
             from harness.evals.run import Evaluation
             from vzero.runtime.checkpoints import resolve
 
-            opened, place = _engine(engine, batch, server_url, gpus, max_model_len), resolve(checkpoint)
+            opened, place = (
+                engines.config(engine, batch, server_url, gpus, max_model_len),
+                resolve(checkpoint),
+            )
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
@@ -207,39 +192,6 @@ def _settings(
         cap=tokens is not None,
         items_per_family=limit or PER_FAMILY,
     )
-
-
-def _engine(
-    name: str, batch: int, urls: list[str] | None, gpus: str | None, max_model_len: int | None
-) -> EngineConfig:
-    from pydantic import ValidationError
-
-    from vzero.config import EngineConfig
-
-    if name != "server" and (urls or gpus is not None):
-        raise InputError(f"{'--server-url' if urls else '--gpus'} is for --engine server.")
-    if urls and gpus is not None:
-        raise InputError(
-            "--server-url names servers elsewhere, --gpus where to start some; give one of them."
-        )
-    if name == "transformers" and max_model_len is not None:
-        raise InputError("--max-model-len is for --engine vllm and --engine server.")
-    numbers = [number.strip() for number in gpus.split(",")] if gpus is not None else []
-    if not all(number.isdecimal() for number in numbers):
-        raise InputError(f"--gpus takes numbers with commas between them, e.g. 0,1; got {gpus!r}.")
-    try:
-        return EngineConfig.model_validate(
-            {
-                "name": name,
-                "batch_sequences": batch,
-                "urls": tuple(urls or ()),
-                "gpus": tuple(map(int, numbers)),
-                "servers": max(1, len(numbers)),
-                "max_model_len": max_model_len,
-            }
-        )
-    except ValidationError as error:
-        raise InputError(f"--engine {name!r} cannot be used: {error.errors()[0]['msg']}.") from None
 
 
 def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Results:

@@ -1,0 +1,68 @@
+"""Options that name the engine of an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from vzero.errors import InputError
+
+if TYPE_CHECKING:
+    from vzero.config import EngineConfig
+
+Engine = Annotated[str, Option("--engine", help="transformers, vllm or server.")]
+Batch = Annotated[int, Option("--batch", min=1, help="Sequences decoded together.")]
+ServerUrl = Annotated[
+    list[str] | None,
+    Option(
+        "--server-url", metavar="URL", help="--engine server: one elsewhere, see docs/engines.md; repeatable."
+    ),
+]
+Gpus = Annotated[
+    str | None, Option("--gpus", metavar="N,N", help="--engine server: the GPUs to start one server each on.")
+]
+ModelLen = Annotated[
+    int | None,
+    Option(
+        "--max-model-len", min=1, help="vLLM: tokens of prompt and answer together; default: the model's."
+    ),
+]
+
+
+def config(
+    name: str, batch: int, urls: list[str] | None, gpus: str | None, max_model_len: int | None
+) -> EngineConfig:
+    """The engine that these options name.
+
+    Raises:
+        InputError: they contradict each other, or there is none like that.
+    """
+    from pydantic import ValidationError
+
+    from vzero.config import EngineConfig
+
+    if name != "server" and (urls or gpus is not None):
+        raise InputError(f"{'--server-url' if urls else '--gpus'} is for --engine server.")
+    if urls and gpus is not None:
+        raise InputError(
+            "--server-url names servers elsewhere, --gpus where to start some; give one of them."
+        )
+    if name == "transformers" and max_model_len is not None:
+        raise InputError("--max-model-len is for --engine vllm and --engine server.")
+    numbers = [number.strip() for number in gpus.split(",")] if gpus is not None else []
+    if not all(number.isdecimal() for number in numbers):
+        raise InputError(f"--gpus takes numbers with commas between them, e.g. 0,1; got {gpus!r}.")
+    try:
+        return EngineConfig.model_validate(
+            {
+                "name": name,
+                "batch_sequences": batch,
+                "urls": tuple(urls or ()),
+                "gpus": tuple(map(int, numbers)),
+                "servers": max(1, len(numbers)),
+                "max_model_len": max_model_len,
+            }
+        )
+    except ValidationError as error:
+        raise InputError(f"--engine {name!r} cannot be used: {error.errors()[0]['msg']}.") from None
