@@ -58,32 +58,24 @@ class ItemRow(BaseModel):
         return self
 
     def item(self) -> Item:
-        """As scoring takes it. A gold that is no option is left out: the row is then named as one without
-        gold."""
+        """As scoring takes it. A gold that is no option is left out: the row is named as one without gold."""
         kind: Kind = "multi" if self.kind == "multi-choice" else self.kind
-        options, labels = tuple(self.options), tuple(self.labels)
-        if kind in ("choice", "multi"):
-            labels = labels or tuple(chr(ord("A") + index) for index in range(len(options)))
-            given = self.answer if isinstance(self.answer, list) else [self.answer]
-            names = [_label(str(one), options, labels) for one in given if one is not None]
-            if kind == "multi" and names == [None]:
-                names = [_label(part, options, labels) for part in str(given[0]).split(",")]
+        options = tuple(self.options)
+        labels = tuple(self.labels) or tuple(chr(ord("A") + index) for index in range(len(options)))
+        listed = self.answer if isinstance(self.answer, list) else [self.answer]
+        gold = tuple(str(one) for one in listed if one is not None and str(one).strip())
+        if kind == "list" and len(gold) > 1:
+            gold = (f"[{', '.join(gold)}]",)
+        elif kind in ("choice", "multi"):
+            parts = (
+                gold[0].split(",") if kind == "multi" and len(gold) == 1 and gold[0] not in options else gold
+            )
+            names = [_label(one, options, labels) for one in parts]
             gold = () if None in names else tuple(sorted({str(name) for name in names}))
-        else:
-            listed = isinstance(self.answer, list) and kind != "list"
-            given = self.answer if listed and isinstance(self.answer, list) else [self.answer]  # type: ignore[list-item]
-            gold = tuple(str(one) for one in given if one is not None and str(one).strip())
         return Item(
-            str(self.id),
-            self.question,
-            options,
-            labels,
-            gold,
-            kind,
-            self.precision,
-            self.unit,
-            tolerance=self.tolerance,
-        )
+            str(self.id), self.question, options, labels if kind in ("choice", "multi") else (), gold, kind,
+            self.precision, self.unit, tolerance=self.tolerance,
+        )  # fmt: skip
 
 
 def _label(answer: str, options: Sequence[str], labels: Sequence[str]) -> str | None:

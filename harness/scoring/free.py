@@ -63,8 +63,8 @@ def state(item: Item, text: str) -> tuple[str | None, str]:
 def answer(item: Item, phrase: str) -> str | None:
     """The value that a phrase is, as the kind of question wants it: in a box, a tag, or after a cue."""
     if item.kind == "list":
-        found = _LIST.findall(phrase)
-        values = [one for one, _, _ in numbers(without_latex(found[-1] if found else phrase))]
+        lists = _LIST.findall(phrase)
+        values = [one for one, _, _ in numbers(without_latex(lists[-1] if lists else phrase))]
         return f"[{', '.join(values)}]" if len(values) > 1 else None
     if item.kind == "text":
         stripped = plain(phrase).strip(" .\"'")
@@ -120,8 +120,8 @@ def _in_phrase(item: Item, phrase: str) -> str | None:
             break
     bare = without_latex(phrase)
     outside = re.sub(r"\([^()]*\)", " ", bare)  # "7 years (1927 - 1920)"
-    found = _picked(item, outside if numbers(outside) else bare)
-    return None if found is None else _as_kind(item, *found)
+    picked = _picked(item, outside if numbers(outside) else bare)
+    return None if picked is None else _as_kind(item, *picked)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

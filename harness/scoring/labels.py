@@ -46,15 +46,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORDS.findall(without_latex(plain(text)).casefold()))
 
 
-def resolve(item: Item, phrase: str) -> tuple[str, ...]:
-    """The labels that a phrase in the answer's place stands for: several only where they are listed."""
+def resolve(item: Item, phrase: str, by_label: bool = True) -> tuple[str, ...]:
+    """The labels that a phrase in the answer's place stands for: several only where they are listed. Without
+    `by_label` only its text or its value names an option."""
     bare = without_latex(phrase)
     exact = _with_text(item, bare)
     if len(exact) > 1:  # they differ in signs alone
         exact = [label for label in exact if squeezed(item.text_of(label)) == squeezed(phrase)] or exact
     if len(exact) == 1 and len(words(bare)) > 1:  # "A is darker" names an option whose text it is
         return (exact[0],)
-    if labels := label_set(bare, item):
+    if by_label and (labels := label_set(bare, item)):
         return labels
     equal = exact or [
         label for label in item.labels if item.text_of(label) and same(item.text_of(label), phrase)
@@ -82,8 +83,8 @@ def _content(text: str) -> tuple[str, ...]:
 def label_set(phrase: str, item: Item) -> tuple[str, ...]:
     """The labels that a phrase begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty: none."""
     if item.kind == "multi" and (spread := _RANGE.match(phrase.strip(" ."))):
-        first, last = (item.labels.index(side) if side in item.labels else -1 for side in spread.groups())
-        return item.labels[first : last + 1] if 0 <= first < last else ()
+        begin, end = (item.labels.index(side) if side in item.labels else -1 for side in spread.groups())
+        return item.labels[begin : end + 1] if 0 <= begin < end else ()
     phrase = re.sub(r"\((?=[A-Ia-i1-9] ?,)", "", phrase, count=1)
     start = _LEAD.match(phrase)
     for cursor in (start.end() if start else 0, len(phrase) - len(phrase.lstrip(" \n\"'*:=-.,"))):

@@ -55,14 +55,16 @@ def _answers(item: Item, insides: list[str], how: str) -> tuple[str, ...]:
     if item.labels == OPTIONS and (
         letter := parse_answer(f"\\boxed{{{insides[-1]}}}")
     ):  # as the votes read it
-        return (letter,) if item.kind == "choice" or len(insides) == 1 else _labels(item, insides)
-    if labels := _labels(item, insides):
+        return (letter,) if item.kind == "choice" or len(insides) == 1 else _labels(item, insides, True)
+    by_label = how == "tag" or item.labels != OPTIONS or item.kind == "multi"
+    if labels := _labels(item, insides, by_label):
         return labels
     return choice.state(item, plain(insides[-1]))[0] if how == "tag" else ()
 
 
-def _labels(item: Item, insides: list[str]) -> tuple[str, ...]:
-    return choice.chosen(item, tuple(label for inside in insides for label in resolve(item, plain(inside))))
+def _labels(item: Item, insides: list[str], by_label: bool) -> tuple[str, ...]:
+    named = (resolve(item, plain(inside), by_label) for inside in insides)
+    return choice.chosen(item, tuple(label for labels in named for label in labels))
 
 
 def _boxes(text: str) -> tuple[list[str], str | None]:

@@ -54,9 +54,11 @@ _NO_NUMBER = re.compile(
     re.I,
 )
 _NAMED_E = re.compile(r"(?<![\\A-Za-z])e(?![a-z])")
-_TOWER = re.compile(r"\^\s*\{?[^{}]{0,20}\^|\^\s*\{?\s*-?\d{5}")  # would be evaluated for ever
+_TOWER = re.compile(r"\^\s*(?:\{[^{}]{0,40}|\w\s*)\^|\^\s*\{?\s*-?\d{5}")  # would be evaluated for ever
 _TEXT = re.compile(r"\\(?:text|mathrm) ?\{[ ~]?([^{}]*)\}")
-_LONGEST, _SECONDS = 200, 3
+_POWER = re.compile(r"[a-z)}]\s*\^\s*\{?\s*-?\d{3}", re.IGNORECASE)  # would be expanded
+_LONGEST, _DEEPEST = 200, 12  # characters, open brackets
+_SECONDS = 60  # ends a hang; a cold parser on a busy machine takes several, and no verdict may hang on that
 _RELATION = re.compile(r"=|≈|\\approx|\\simeq")
 
 
@@ -113,7 +115,8 @@ def evaluate(latex: str) -> Any:
 @lru_cache(maxsize=4096)
 def _parsed(latex: str) -> tuple[Any, ...]:
     """math-verify's expressions of a formula; none where it has none, or where the formula is too large."""
-    if len(latex) > _LONGEST or "!" in latex or _TOWER.search(latex):
+    large = len(latex) > _LONGEST or sum(map(latex.count, "([{")) > _DEEPEST
+    if large or "!" in latex or _TOWER.search(latex) or _POWER.search(latex):
         return ()
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
