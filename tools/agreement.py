@@ -202,7 +202,7 @@ def page(runs: Sequence[Run]) -> str:
         [list(_readings(suite, runs)) for suite in SUITES],
         ["MathVista and MathVision: the same verdict. BLINK and LogicVista: the same labels."],
     )
-    head = "# Agreement with published readings\n\nBy ` tools/agreement.py DATA --out results/extractors`.\n"
+    head = "# Agreement with published readings\n\nBy `tools/agreement.py DATA --out results/extractors`.\n"
     return "\n".join([head, markdown.render(readings), markdown.render(kinds)])
 
 
