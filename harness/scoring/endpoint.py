@@ -83,7 +83,8 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
     client = httpx.Client(headers=headers, timeout=_SECONDS, follow_redirects=False, trust_env=False)
     if read(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).found != ("B",):
         raise ExtractorFailed(
-            f"The extractor {model!r} did not read B out of 'The answer is (B) banana.'; use another model."
+            f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; "
+            "use another model."
         )
     known = _kept(kept, model)
 
