@@ -187,7 +187,4 @@ def _ours(of: Subject, asked: Sequence[Request], sampling: SamplingConfig) -> fl
 
 
 def _generate(of: Subject, asked: Sequence[Request], sampling: SamplingConfig, index: int = 0) -> float:
-    forbidden = sorted(engine(of).forbidden)
-    return drawn_tokens(
-        generate_separately(of.model, of.processor, asked, sampling, ENGINE_BATCH, forbidden, SEED + index)
-    )
+    return drawn_tokens(generate_separately(engine(of), asked, sampling, ENGINE_BATCH, SEED + index))

@@ -18,7 +18,7 @@ from trl import GRPOTrainer
 
 from benchmarks.case import Case, drawn_tokens
 from benchmarks.shapes import POCKET, SEED, device, pocket, subject
-from benchmarks.workload import engine, questions
+from benchmarks.workload import ENGINE_BATCH, engine, questions
 from harness.perf.profile import training
 from harness.perf.profile.counts import Scope
 from harness.perf.profile.stock import generate_separately, trl_dataset
@@ -159,16 +159,8 @@ class _StockReward:
                 asked.append(Request(solver_messages("pocket", question.text), image, 0))
         if not asked:
             return rewards
-        forbidden, batch = sorted(engine(self.solver).forbidden), EngineConfig().batch_sequences
-        found = generate_separately(
-            self.solver.model,
-            self.solver.processor,
-            asked,
-            self.preset.questioner.votes,
-            batch,
-            forbidden,
-            SEED,
-        )
+        sampling, solver = self.preset.questioner.votes, engine(self.solver)
+        found = generate_separately(solver, asked, sampling, ENGINE_BATCH, SEED)
         self.drawn += drawn_tokens(found)
         for (i, question), rollout in zip(valid, found, strict=True):
             drawn = [one.token_ids for one in rollout.completions]

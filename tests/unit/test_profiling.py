@@ -118,7 +118,7 @@ def drawing(base: Path) -> Generation:
     requests = [Request(solver_messages("pocket", text), pictures[i // 2], i) for i, text in enumerate(texts)]
     engine = TransformersEngine(model, processor, 64)
     sampling = SamplingConfig(n=N, max_new_tokens=6)
-    return Generation("votes", "solver", engine, model, processor, requests, sampling, 0)
+    return Generation("votes", "solver", engine, requests, sampling, 0)
 
 
 def test_generation_counts_of_both_sides(base: Path) -> None:
@@ -133,15 +133,15 @@ def test_generation_counts_of_both_sides(base: Path) -> None:
     assert (
         ours.counts.positions == 3 * 22 + sum(drawn) - 9
     )  # prompts padded to the longest, then only rows still alive
-    assert ours.real == sum(prompts) + sum(drawn) - 9
+    assert ours.real_positions == sum(prompts) + sum(drawn) - 9
     assert ours.counts.scored == 3 + sum(drawn) - 9
     assert (ours.prompt_tokens, ours.completion_tokens) == (sum(prompts), sum(drawn))
 
     assert (stock.counts.images, stock.pictures, stock.counts.patches) == (9, 2, 9 * 36)
     steps = stock.counts.decode_calls
     assert stock.counts.positions == 9 * 22 + 9 * steps  # rows that have ended go on
-    assert stock.real == N * sum(prompts) + stock.completion_tokens - 9
-    assert stock.real <= stock.counts.positions
+    assert stock.real_positions == N * sum(prompts) + stock.completion_tokens - 9
+    assert stock.real_positions <= stock.counts.positions
     assert len(ours.seconds) == len(stock.seconds) == 2
 
 
@@ -212,10 +212,10 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     assert stock.counts.positions == sequences * (
         max(prompts) + max(drawn)
     )  # TRL pads the whole generation batch
-    assert (stock.real, stock.counts.scored) == (real, sum(drawn))
+    assert (stock.real_positions, stock.counts.scored) == (real, sum(drawn))
     assert (stock.counts.images, stock.pictures) == (sequences, 4)
     logprobs = rows["logprobs", STOCK]  # of the old policy and of the reference
-    assert (logprobs.counts.positions, logprobs.real, logprobs.counts.images) == (
+    assert (logprobs.counts.positions, logprobs.real_positions, logprobs.counts.images) == (
         2 * stock.counts.positions,
         2 * real,
         2 * sequences,
@@ -223,7 +223,7 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
 
     # Each prompt but its last token, each completion with that token in place of its own last: no padding.
     ours = rows["update", OURS]
-    assert ours.counts.positions == ours.real == sum(prompts) - 4 + sum(drawn)
+    assert ours.counts.positions == ours.real_positions == sum(prompts) - 4 + sum(drawn)
     assert ours.counts.scored == sum(drawn)
     assert ours.counts.images == ours.pictures == 4
     later = (
@@ -232,7 +232,10 @@ def test_training_counts_of_both_sides(bench: Bench) -> None:
     assert rows["logprobs", OURS].counts.positions == ours.counts.positions + later
     assert rows["logprobs", OURS].counts.images == 4 + 2
     assert (ours.completion_tokens, stock.completion_tokens) == (sum(drawn), sum(drawn))
-    assert ours.needed == pytest.approx(stock.needed) and ours.needed < ours.computed < stock.computed
+    assert (
+        ours.flops_needed == pytest.approx(stock.flops_needed)
+        and ours.flops_needed < ours.flops_computed < stock.flops_computed
+    )
     both = rows[TRAINED, OURS]
     assert both.counts.positions == ours.counts.positions + rows["logprobs", OURS].counts.positions
     assert all(len(one.seconds) == 2 for one in found)
@@ -316,7 +319,20 @@ def measured(
 ) -> Measured:
     counts = Counts(calls=3, decode_calls=2, positions=positions, kv_tokens=10, images=images)
     return Measured(
-        "votes", "votes", "solver", side, seconds, 20, tokens, counts, 40, 2, 500.0, 1000.0, SHAPE, peak
+        target="votes",
+        phase="votes",
+        role="solver",
+        side=side,
+        seconds=tuple(seconds),
+        prompt_tokens=20,
+        completion_tokens=tokens,
+        counts=counts,
+        real_positions=40,
+        pictures=2,
+        flops_needed=500.0,
+        flops_computed=1000.0,
+        shape=SHAPE,
+        peak_mib=peak,
     )
 
 

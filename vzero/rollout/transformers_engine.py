@@ -27,15 +27,16 @@ class TransformersEngine(StreamingEngine):
     """Implements `Engine` for a model and processor of Hugging Face's.
 
     Attributes:
+        model, processor: of Hugging Face's, without wrappers.
         eos, forbidden: token ids; see `Vocabulary`.
     """
 
     def __init__(self, model: Any, processor: Any, batch_sequences: int) -> None:
         """Wrap `model` without copying it; at most `batch_sequences` completions decode together."""
-        self._model = unwrap(model)
-        self._processor = processor
+        self.model = unwrap(model)
+        self.processor = processor
         self._batch_sequences = batch_sequences
-        self._vocabulary = vocabulary_of(self._model.config, self._model.generation_config, processor)
+        self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
 
     def stream(
@@ -44,7 +45,7 @@ class TransformersEngine(StreamingEngine):
         """See `StreamingEngine.stream`."""
         if not requests:
             return []
-        with as_rollout_error("The model could not be asked"), _inference(self._model):
+        with as_rollout_error("The model could not be asked"), _inference(self.model):
             try:
                 return self._answers(requests, sampling, finished)
             except (torch.OutOfMemoryError, MemoryError) as error:
@@ -55,8 +56,8 @@ class TransformersEngine(StreamingEngine):
     def _answers(
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
-        work = encoding.collect(self._processor, requests)
-        encoded = encoding.encode(self._model, self._processor, work, sampling.max_new_tokens)
+        work = encoding.collect(self.processor, requests)
+        encoded = encoding.encode(self.model, self.processor, work, sampling.max_new_tokens)
         parts = self._parts(requests, work, encoded.sizes, sampling.n)
         completions: list[dict[int, Completion]] = [{} for _ in requests]
         rollouts: dict[int, Rollout] = {}
@@ -70,11 +71,11 @@ class TransformersEngine(StreamingEngine):
                 rollouts[i] = Rollout(prompt_tokens, tuple(completions[i][j] for j in range(sampling.n)))
                 finished(i, rollouts[i])
 
-        size = self._model.config.get_text_config().vocab_size
-        forbidden, ends = (_flags(ids, size).to(self._model.device) for ids in (self.forbidden, self.eos))
+        size = self.model.config.get_text_config().vocab_size
+        forbidden, ends = (_flags(ids, size).to(self.model.device) for ids in (self.forbidden, self.eos))
         units = [unit for _, unit in parts]
         rules = Rules(sampling, forbidden, ends)
-        decode(self._model, units, encoded.prefill, rules, self._batch_sequences, part_finished)
+        decode(self.model, units, encoded.prefill, rules, self._batch_sequences, part_finished)
         return [rollouts[i] for i in range(len(requests))]
 
     def _parts(

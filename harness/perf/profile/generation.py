@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.perf.flops import Shape, Work, flops, generation_work, shape_of
 from harness.perf.profile import memory
@@ -20,13 +19,11 @@ from vzero.rollout.transformers_engine import TransformersEngine
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation phase: which model is asked what, by our engine around it, and how."""
+    """One generation phase: who is asked what, and how."""
 
     phase: Target
     role: str
     engine: TransformersEngine
-    model: Any
-    processor: Any
     requests: Sequence[Request]
     sampling: SamplingConfig
     seed: int
@@ -37,10 +34,7 @@ class Generation:
 
     def stock(self, batch: int) -> list[Rollout]:
         """By `generate`, `batch` completions together."""
-        forbidden = sorted(self.engine.forbidden)
-        return generate_separately(
-            self.model, self.processor, self.requests, self.sampling, batch, forbidden, self.seed
-        )
+        return generate_separately(self.engine, self.requests, self.sampling, batch, self.seed)
 
 
 def measure(
@@ -50,12 +44,13 @@ def measure(
     sides: dict[str, Callable[[], list[Rollout]]] = {OURS: generation.ours}
     if stock_batch is not None:
         sides[STOCK] = lambda: generation.stock(stock_batch)
-    shape, counted = shape_of(generation.model), {}
+    model, counted = generation.engine.model, {}
+    shape = shape_of(model)
     for name, side in sides.items():
         say(f"{generation.phase}: counting ({name})")
         side()  # once for what is loaded and allocated once
         scope = Scope(generation.phase)
-        with memory.peaks(scope) as peaks, counting([(generation.model, shape)], scope) as tally:
+        with memory.peaks(scope) as peaks, counting([(model, shape)], scope) as tally:
             rollouts = side()
         counted[name] = Drawn(
             generation.requests, rollouts, tally[generation.phase], peaks.get(generation.phase)
@@ -100,14 +95,16 @@ class Drawn:
             phase=phase,
             role=role,
             side=side,
-            seconds=seconds,
+            seconds=tuple(seconds),
             prompt_tokens=sum(rollout.prompt_tokens for rollout in self.rollouts),
             completion_tokens=sum(drawn),
             counts=self.counts,
-            real=self.counts.real + sum(drawn) - len(drawn),  # a completion's last token is not fed back
+            real_positions=self.counts.real
+            + sum(drawn)
+            - len(drawn),  # a completion's last token is not fed back
             pictures=pictures(self.requests),
-            needed=flops(shape, self._needed()),
-            computed=flops(shape, self.counts.work),
+            flops_needed=flops(shape, self._needed()),
+            flops_computed=flops(shape, self.counts.work),
             shape=shape,
             peak_mib=self.peak,
         )

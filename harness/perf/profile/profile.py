@@ -123,15 +123,15 @@ class _Session:
         are wanted."""
         preset = self.preset
         model = checkpoints.load_model(self.checkpoint, torch.float32, device_name())
-        processor = checkpoints.load_processor(self.checkpoint)
         messages = questioner_messages(preset.prompt_format)
         requests = [
             Request(messages, open_image(one), derive(preset.seed, "profile-rollout", one.image_id))
             for one in self.records
         ]
+        processor = checkpoints.load_processor(self.checkpoint)
         engine = TransformersEngine(model, processor, preset.engine.batch_sequences)
         sampling = workload.rollout_sampling(preset.questioner.grpo)
-        one = Generation("rollout", "questioner", engine, model, processor, requests, sampling, preset.seed)
+        one = Generation("rollout", "questioner", engine, requests, sampling, preset.seed)
         if timed:
             measured, rollouts = self._measure(one)
         else:
@@ -148,7 +148,7 @@ class _Session:
 
     def _votes(self, asked: Sequence[PictureQuestion]) -> list[Measured]:
         """Every question of a generation batch put to the frozen Solver, as in the Questioner's reward."""
-        preset, engine = self.preset, self._frozen()
+        preset, sampling = self.preset, self.preset.questioner.votes
         opened = {one.image_id: open_image(one) for one in self.records}
         requests = [
             Request(
@@ -158,10 +158,8 @@ class _Session:
             )
             for index, one in enumerate(asked)
         ]
-        processor, sampling = checkpoints.load_processor(self.checkpoint), preset.questioner.votes
-        return self._measure(
-            Generation("votes", "solver", engine, engine._model, processor, requests, sampling, preset.seed)
-        )[0]
+        one = Generation("votes", "solver", self._frozen(), requests, sampling, preset.seed)
+        return self._measure(one)[0]
 
     def _frozen(self) -> TransformersEngine:
         engine = open_engine(self.preset.engine, self.checkpoint)
@@ -180,8 +178,7 @@ class _Session:
         return measured
 
     def _questioner(self, scope: Scope, asked: Sequence[PictureQuestion]) -> Training:
-        preset, engine = self.preset, self._frozen()
-        votes = Recorded(engine, scope, "votes")
+        preset, votes = self.preset, Recorded(self._frozen(), scope, "votes")
         messages = questioner_messages(preset.prompt_format)
         return Training(
             role="questioner",
@@ -194,23 +191,16 @@ class _Session:
             folder=self.folder / "questioner",
             scope=scope,
             votes=votes,
-            votes_model=engine._model,
         )
 
     def _solver(self, scope: Scope, asked: Sequence[PictureQuestion]) -> Training:
         preset = self.preset
-        first = {
-            one.record.image_id: one for one in reversed(asked)
-        }  # one question per picture, as in the stage
-        prompts = [
-            Prompt(
-                key,
-                solver_messages(preset.prompt_format, one.question.text),
-                one.record,
-                one.question.intuitive,
-            )
-            for key, one in first.items()
-        ]
+        # One question per picture, as in the stage.
+        first = {one.record.image_id: one for one in reversed(asked)}
+        prompts = []
+        for key, one in first.items():
+            messages = solver_messages(preset.prompt_format, one.question.text)
+            prompts.append(Prompt(key, messages, one.record, one.question.intuitive))
         return Training(
             role="solver",
             settings=preset.solver.grpo,
@@ -228,12 +218,8 @@ def _described(model: Any, name: str) -> Model:
     tower = checkpoints.vision_tower(model)
     vision = sum(one.numel() for one in tower.parameters()) if tower is not None else None
     parameters = sum(one.numel() for one in model.parameters())
-    return Model(
-        name=name,
-        architecture=type(model).__name__,
-        parameters=parameters,
-        vision_parameters=vision,
-    )
+    kind = type(model).__name__
+    return Model(name=name, architecture=kind, parameters=parameters, vision_parameters=vision)
 
 
 def warnings(rows: Sequence[PhaseRow], load: float) -> list[str]:

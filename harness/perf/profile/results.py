@@ -4,7 +4,6 @@ every number."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,37 +62,52 @@ class Model(_Record):
     vision_parameters: int | None
 
 
-class PhaseRow(_Record):
+class _Phase(_Record):
     """One phase of one side.
 
     Attributes:
         target: what was run; a GRPO batch has rollouts and votes of its own.
-        prompt_tokens, completion_tokens: of the task, each sequence's own.
-        positions, real_positions: computed, and those that hold a token.
-        pictures, encoder_passes: distinct ones, and how many went through the vision tower.
+        prompt_tokens, completion_tokens: of the task, each sequence's own: throughput is counted in these.
+        real_positions: computed ones that hold a token.
+        pictures: distinct ones.
         flops_needed, flops_computed: by the formulas of `harness.perf.flops`.
-        decode_bytes: that decode steps read.
+        peak_mib: None where it could not be measured.
     """
 
     target: Target
     phase: str
     role: str
     side: str
-    seconds: Times
     prompt_tokens: int
     completion_tokens: int
+    real_positions: int
+    pictures: int
+    flops_needed: float
+    flops_computed: float
+    peak_mib: float | None = None
+
+
+class Measured(_Phase):
+    """With the seconds of each timed repetition, what was counted, and the model's shape, from which the
+    bytes follow that decoding reads."""
+
+    seconds: tuple[float, ...]
+    counts: Counts
+    shape: Shape
+
+
+class PhaseRow(_Phase):
+    """With rates. `positions`: all that were computed; `encoder_passes`: pictures that went through the
+    vision tower; `decode_bytes`: that decode steps read."""
+
+    seconds: Times
     prompt_tokens_per_second: float | None
     completion_tokens_per_second: float | None
     calls: int
     positions: int
-    real_positions: int
     padding_factor: float | None
-    pictures: int
     encoder_passes: int
     encoder_passes_per_picture: float | None
-    peak_mib: float | None
-    flops_needed: float
-    flops_computed: float
     mfu: float | None
     hfu: float | None
     decode_bytes: int
@@ -164,64 +178,23 @@ class Profile(_Record):
         return self.model_dump(mode="json", by_alias=True)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What is known of a phase.
-
-    Attributes:
-        seconds: of each timed repetition.
-        prompt_tokens, completion_tokens: real tokens of the task, each sequence's own: what throughput is
-            counted in.
-        counts, real: what was computed, and how many of its positions hold a token.
-        pictures: distinct ones.
-        needed, computed: floating-point operations by the formulas.
-        shape: of the model, for the bytes that decoding reads.
-        peak_mib: None where it could not be measured.
-    """
-
-    target: Target
-    phase: str
-    role: str
-    side: str
-    seconds: Sequence[float]
-    prompt_tokens: int
-    completion_tokens: int
-    counts: Counts
-    real: int
-    pictures: int
-    needed: float
-    computed: float
-    shape: Shape
-    peak_mib: float | None = None
-
-
 def row(one: Measured, machine: Machine) -> PhaseRow:
     """Counts, times, rates, and both utilisations of the measured roof."""
     times, counts = summary(one.seconds), one.counts
     median, roof = times.median, machine.matmul_tflops * 1e12
     moved = counts.decode_calls * one.shape.weight_bytes + counts.kv_tokens * one.shape.kv_bytes
     return PhaseRow(
-        target=one.target,
-        phase=one.phase,
-        role=one.role,
-        side=one.side,
+        **one.model_dump(exclude={"seconds", "counts", "shape"}),
         seconds=times,
-        prompt_tokens=one.prompt_tokens,
-        completion_tokens=one.completion_tokens,
         prompt_tokens_per_second=_quotient(one.prompt_tokens, median),
         completion_tokens_per_second=_quotient(one.completion_tokens, median),
         calls=counts.calls,
         positions=counts.positions,
-        real_positions=one.real,
-        padding_factor=_quotient(counts.positions, one.real),
-        pictures=one.pictures,
+        padding_factor=_quotient(counts.positions, one.real_positions),
         encoder_passes=counts.images,
         encoder_passes_per_picture=_quotient(counts.images, one.pictures),
-        peak_mib=one.peak_mib,
-        flops_needed=one.needed,
-        flops_computed=one.computed,
-        mfu=_quotient(one.needed, median * roof),
-        hfu=_quotient(one.computed, median * roof),
+        mfu=_quotient(one.flops_needed, median * roof),
+        hfu=_quotient(one.flops_computed, median * roof),
         decode_bytes=moved,
         bandwidth_use=_quotient(moved, median * machine.bandwidth_gbs * 1e9) if moved else None,
     )

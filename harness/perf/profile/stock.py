@@ -14,24 +14,19 @@ from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.rollout.template import conversation
+from vzero.rollout.transformers_engine import TransformersEngine
 
 # Methods that `GroupTrainer` replaces for other reasons than speed.
 _KEPT = frozenset({"__init__", "_load_from_checkpoint", "create_model_card"})
 
 
 def generate_separately(
-    model: Any,
-    processor: Any,
-    requests: Sequence[Request],
-    sampling: SamplingConfig,
-    batch: int,
-    forbidden: Sequence[int],
-    seed: int,
+    engine: TransformersEngine, requests: Sequence[Request], sampling: SamplingConfig, batch: int, seed: int
 ) -> list[Rollout]:
     """Every completion as a prompt of its own, `batch` of them together: no picture or prompt is shared.
 
     Args:
-        forbidden: token ids that are never drawn, as in our engine.
+        engine: whose model, processor and forbidden tokens are used, and nothing else of it.
         seed: of torch's generator; draws are not those of our engine.
 
     Returns:
@@ -44,7 +39,7 @@ def generate_separately(
     drawn: list[tuple[int, list[int], bool]] = []
     with torch.no_grad():
         for start in range(0, len(rows), batch):
-            drawn += _generate(model, processor, rows[start : start + batch], sampling, forbidden)
+            drawn += _generate(engine, rows[start : start + batch], sampling)
     return [
         Rollout(
             drawn[i][0],
@@ -58,10 +53,9 @@ def generate_separately(
 
 
 def _generate(
-    model: Any, processor: Any, rows: Sequence[Request], sampling: SamplingConfig, forbidden: Sequence[int]
+    engine: TransformersEngine, rows: Sequence[Request], sampling: SamplingConfig
 ) -> list[tuple[int, list[int], bool]]:
-    from vzero.rollout.vocabulary import vocabulary_of
-
+    model, processor = engine.model, engine.processor
     texts = processor.apply_chat_template(
         [conversation(row.messages, row.image is not None) for row in rows],
         tokenize=False,
@@ -79,14 +73,14 @@ def _generate(
         top_k=sampling.top_k,
         repetition_penalty=sampling.repetition_penalty,
         max_new_tokens=sampling.max_new_tokens,
-        suppress_tokens=sorted(forbidden),
+        suppress_tokens=sorted(engine.forbidden),
         pad_token_id=processor.tokenizer.pad_token_id,
     )
-    ends = vocabulary_of(model.config, model.generation_config, processor).eos
     width = inputs["input_ids"].shape[1]
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     return [
-        (length, *_cut(ids, ends)) for length, ids in zip(lengths, output[:, width:].tolist(), strict=True)
+        (length, *_cut(ids, engine.eos))
+        for length, ids in zip(lengths, output[:, width:].tolist(), strict=True)
     ]
 
 
@@ -108,10 +102,10 @@ def stock_paths(trainer: Any) -> Iterator[None]:
     """
     from trl import GRPOTrainer
 
-    methods = {name: _bound(GRPOTrainer, name, trainer) for name in overridden(type(trainer), GRPOTrainer)}
-    rows = trl_dataset(trainer.rollout.prompts, trainer.rollout.opener)
+    names = overridden(type(trainer), GRPOTrainer)
+    methods = {name: partial(getattr(GRPOTrainer, name), trainer) for name in names}
     forms = {
-        "train_dataset": rows,
+        "train_dataset": trl_dataset(trainer.rollout.prompts, trainer.rollout.opener),
         "rollout_func": _drawn_for_trl,
         "reward_funcs": [_reward_for_trl(trainer)],
     }
@@ -173,10 +167,6 @@ def overridden(ours: type, stock: type) -> list[str]:
         if callable(value) and callable(getattr(stock, name, None))
     }
     return sorted(name for name in names - _KEPT if not name.startswith("__"))
-
-
-def _bound(owner: type, name: str, trainer: Any) -> Callable[..., Any]:
-    return partial(getattr(owner, name), trainer)
 
 
 @contextmanager

@@ -43,8 +43,7 @@ WITHIN = ("reward", "images", "old", "reference")  # timed by themselves, see do
 
 @dataclass(frozen=True)
 class Training:
-    """What a role's trainer is built from; `reward` asks `votes`, which has `votes_model` drawn from, where
-    the role has votes."""
+    """What a role's trainer is built from; `reward` asks `votes`, where the role has votes."""
 
     role: str
     settings: GrpoSettings
@@ -56,7 +55,6 @@ class Training:
     folder: Path
     scope: Scope
     votes: Recorded | None = None
-    votes_model: Any = None
 
 
 @dataclass
@@ -187,11 +185,10 @@ def measure(
 
 
 def _count(bench: Bench, stock: bool) -> tuple[Tally, memory.Peaks]:
-    frozen = (bench.trainer.ref_model, bench.training.votes_model)
-    models = [
-        (bench.trainer.model, bench.shape),
-        *((one, shape_of(one)) for one in frozen if one is not None),
-    ]
+    votes, models = bench.training.votes, [(bench.trainer.model, bench.shape)]
+    for frozen in (bench.trainer.ref_model, votes.engine.model if votes is not None else None):
+        if frozen is not None:
+            models.append((frozen, shape_of(frozen)))
     with memory.peaks(bench.scope) as peaks, counting(models, bench.scope) as tally:
         bench.run(stock)
     return tally, peaks
@@ -202,29 +199,26 @@ def _phases(
 ) -> list[Measured]:
     found, role = [], bench.training.role
     if side == OURS:
-        for phase, engine, model in (
-            ("rollout", bench.rollout, bench.trainer.model),
-            ("votes", bench.training.votes, bench.training.votes_model),
-        ):
-            if engine is not None and engine.rollouts:
-                drawn = Drawn(engine.requests, list(engine.rollouts), tally[phase], peaks.get(phase))
-                found.append(drawn.measured("grpo", phase, role, OURS, seconds[phase], shape_of(model)))
+        for one in (bench.rollout, bench.training.votes):
+            if one is not None and one.rollouts:
+                drawn = Drawn(one.requests, list(one.rollouts), tally[one.phase], peaks.get(one.phase))
+                shape = shape_of(one.engine.model)
+                found.append(drawn.measured("grpo", one.phase, role, OURS, seconds[one.phase], shape))
     logprobs, update = (
         _trained(bench, phase, side, tally[phase], peaks.get(phase), seconds[phase])
         for phase in ("logprobs", "update")
     )
     known = [one.peak_mib for one in (logprobs, update) if one.peak_mib is not None]
-    both = replace(
-        update,
-        phase=TRAINED,
-        seconds=seconds[TRAINED],
-        counts=logprobs.counts + update.counts,
-        real=logprobs.real + update.real,
-        needed=logprobs.needed + update.needed,
-        computed=logprobs.computed + update.computed,
-        peak_mib=max(known, default=None),
-    )
-    return [*found, logprobs, update, both]
+    sums = {
+        "phase": TRAINED,
+        "seconds": tuple(seconds[TRAINED]),
+        "counts": logprobs.counts + update.counts,
+        "real_positions": logprobs.real_positions + update.real_positions,
+        "flops_needed": logprobs.flops_needed + update.flops_needed,
+        "flops_computed": logprobs.flops_computed + update.flops_computed,
+        "peak_mib": max(known, default=None),
+    }
+    return [*found, logprobs, update, update.model_copy(update=sums)]
 
 
 def _trained(
@@ -246,14 +240,14 @@ def _trained(
         phase=phase,
         role=bench.training.role,
         side=side,
-        seconds=seconds,
+        seconds=tuple(seconds),
         prompt_tokens=sum(prompt for prompt, _ in lengths(rollouts)),
         completion_tokens=sum(completion for _, completion in lengths(rollouts)),
         counts=counts,
-        real=counts.real,
+        real_positions=counts.real,
         pictures=distinct,
-        needed=flops(bench.shape, needed, backward=update),
-        computed=flops(bench.shape, counts.work, update, recomputed),
+        flops_needed=flops(bench.shape, needed, backward=update),
+        flops_computed=flops(bench.shape, counts.work, update, recomputed),
         shape=bench.shape,
         peak_mib=peak,
     )

@@ -17,6 +17,7 @@ from vzero.images.records import ImageRecord, load_records
 from vzero.parsing import Question
 from vzero.questioner import VoteReward, read_question
 from vzero.rollout.protocol import Engine, Request, Rollout
+from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime.progress import Progress
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -91,7 +92,7 @@ class Recorded:
     """An engine that keeps what it last answered, with `replay` answers that again instead of asking, and
     tells phases apart."""
 
-    engine: Engine
+    engine: TransformersEngine
     scope: Scope
     phase: str
     replay: bool = False
