@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.evals import fields
 from harness.evals.layouts import items as load
-from harness.scoring import LETTERS, Item, Verdict, judge, read
-from harness.scoring.verdict import published as mathvista_verdict
+from harness.scoring import LETTERS, Item, ScoredResponse, judge, read
+from harness.scoring.lenses import published as mathvista_verdict
 from harness.tables import markdown
 from harness.tables.table import Cell, Table, keys, numbers
 from vzero.errors import InputError
@@ -65,20 +65,20 @@ class Run:
     differing: dict[str, str] = field(default_factory=dict)
 
     def add(
-        self, key: str, verdict: Verdict, agrees: bool, theirs_read: bool, theirs_right: bool, kind: str
+        self, key: str, judged: ScoredResponse, agrees: bool, theirs_read: bool, theirs_right: bool, kind: str
     ) -> None:
         """Count one row. `agrees` is whether the two readings, or verdicts, are the same."""
-        ours_read = bool(verdict.reading.found)
+        ours_read = bool(judged.reading.found)
         self.n += 1
         self.read += ours_read
         self.same += agrees
         if ours_read and theirs_read:
             self.both += 1
             self.same_both += agrees
-        if verdict.item.gold:
+        if judged.item.gold:
             self.known += 1
             self.published += theirs_right
-            self.ours += verdict.verified
+            self.ours += judged.verified
         if not agrees:
             self.differing[key] = kind or _kind(ours_read, theirs_read)
 
@@ -113,11 +113,11 @@ def _mathvista(folder: Path, path: Path) -> Run:
     )
     for row in artefacts.read_jsonl(path):
         item, right = items[row["pid"]], bool(row["true_false"])
-        verdict = judge(item, read(item, row["response"]))
+        judged = judge(item, read(item, row["response"]))
         theirs_read = bool(row["extraction"]) and right == mathvista_verdict(item, row["extraction"])
         further = "\nQuestion:" in row["response"] or "\n\nHint:" in row["response"]
-        kind = "next question" if further and verdict.reading.found else ""
-        run.add(row["pid"], verdict, verdict.right == right, theirs_read, right, kind)
+        kind = "next question" if further and judged.reading.found else ""
+        run.add(row["pid"], judged, judged.right == right, theirs_read, right, kind)
     return run
 
 
@@ -131,10 +131,8 @@ def _logicvista(folder: Path, path: Path) -> Run:
         item = items[row["id"]]
         theirs = {str(label).upper() for label in ast.literal_eval(row["extracted"])}
         theirs = theirs if theirs <= set(item.labels) else set()
-        verdict = judge(item, read(item, row["raw"] or ""))
-        run.add(
-            row["id"], verdict, set(verdict.reading.found) == theirs, bool(theirs), row["match"] == "1", ""
-        )
+        judged = judge(item, read(item, row["raw"] or ""))
+        run.add(row["id"], judged, set(judged.reading.found) == theirs, bool(theirs), row["match"] == "1", "")
     return run
 
 
@@ -144,12 +142,12 @@ def _mathvision(folder: Path, path: Path) -> Run:
     run, items = Run("mathvision", path.stem), _by_id([fields.mathvision(row, 0).item for row in questions])
     for row in artefacts.read_jsonl(path):
         item = items[row["id"]]
-        verdict = judge(item, read(item, row["response"]))
-        kind = "a label with its text" if verdict.verified and not row["correct"] else ""
+        judged = judge(item, read(item, row["response"]))
+        kind = "a label with its text" if judged.verified and not row["correct"] else ""
         run.add(
             row["id"],
-            verdict,
-            verdict.verified == row["correct"],
+            judged,
+            judged.verified == row["correct"],
             bool(row["model_answer"]),
             row["correct"],
             kind,
@@ -163,9 +161,9 @@ def _blink(folder: Path, path: Path) -> Run:
     for row in artefacts.read_jsonl(path):
         options, gold = tuple(row["options"]), (row["answer"],) if row["answer"] in LETTERS else ()
         item = Item(row["id"], row["question"], options, LETTERS[: len(options)], gold, "choice")
-        verdict, theirs = judge(item, read(item, row["response"])), row["published"]
-        agrees = verdict.reading.found == (() if theirs is None else (theirs,))
-        run.add(row["id"], verdict, agrees, theirs is not None, theirs in item.gold, "")
+        judged, theirs = judge(item, read(item, row["response"])), row["published"]
+        agrees = judged.reading.found == (() if theirs is None else (theirs,))
+        run.add(row["id"], judged, agrees, theirs is not None, theirs in item.gold, "")
     return run
 
 

@@ -29,7 +29,7 @@ from harness.analysis.measures import (
 )
 from harness.analysis.results import Results
 from harness.evals.catalogue import asked
-from harness.evals.results import Results as Evaluation
+from harness.evals.results import EvaluationResults
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms import REFERENCE
 from vzero.config import Preset
@@ -236,7 +236,9 @@ def _published_warnings(run: Run, found: Results) -> list[str]:
     base = [one for one in run.of_kind("evaluate") if model_name(one) == BASE]
     stored = [one.json("evaluation.json") for one in base if one.has("evaluation.json")]
     outside = [
-        note for one in stored for note in format_gain.outside_published(Evaluation.model_validate(one))
+        note
+        for one in stored
+        for note in format_gain.outside_published(EvaluationResults.model_validate(one))
     ]
     return format_gain.warnings(found.scorings) + outside
 

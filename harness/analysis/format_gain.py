@@ -14,7 +14,7 @@ from statistics import fmean
 from harness.analysis.items import ModelRows
 from harness.analysis.measures import Scorings
 from harness.evals.metrics import is_right
-from harness.evals.results import Results
+from harness.evals.results import EvaluationResults
 from harness.runs.sealed import Row
 from harness.stats import Frozen, Gain, Pairs, paired_gain
 from vzero.runtime.seeding import derive
@@ -113,7 +113,7 @@ def warnings(found: Mapping[str, Mapping[str, Scorings]]) -> list[str]:
     ]
 
 
-def outside_published(evaluation: Results) -> list[str]:
+def outside_published(evaluation: EvaluationResults) -> list[str]:
     """A sentence for each suite on which the base, by what its evaluate stage wrote, is not where others
     measured it."""
     return [

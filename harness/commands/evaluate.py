@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from harness.analysis.against import Against
-    from harness.evals.results import Results, Settings
+    from harness.evals.results import EvaluationResults, Settings
     from harness.evals.run import Evaluation
 
 BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
@@ -194,7 +194,7 @@ def _settings(
     )
 
 
-def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Results:
+def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> EvaluationResults:
     from harness.evals import build, folder
     from harness.runs.folder import locked
     from harness.scoring.endpoint import reader
@@ -205,7 +205,7 @@ def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Re
         return build.write(run, extractor, model or build.RULES)
 
 
-def _run(evaluation: Evaluation, out: Path, fresh: bool) -> Results:
+def _run(evaluation: Evaluation, out: Path, fresh: bool) -> EvaluationResults:
     from harness.evals.run import run
     from harness.evals.tally import Tally
     from harness.tables.terminal import say
@@ -241,7 +241,7 @@ def _teller(terminal: Console, status: Status) -> Callable[[str], None]:
     return tell
 
 
-def _report(found: Results, folder: Path, against: Path | None, json: bool) -> None:
+def _report(found: EvaluationResults, folder: Path, against: Path | None, json: bool) -> None:
     from harness.evals.table import show
     from harness.tables.terminal import say
 

@@ -11,7 +11,7 @@ import typer
 from harness.commands import options
 
 if TYPE_CHECKING:
-    from harness.scoring.score import Score
+    from harness.scoring.score import ScoredFile
     from harness.tables.table import Table
 
 _RATES = ("verified", "read", "verified if read", "official")
@@ -87,27 +87,27 @@ def score(
         terminal.show(_table(scored, by), console)
     if scored.unanswered:
         first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
-        answered = f"{len(scored.verdicts):,} of {scored.expected:,} answered"
+        answered = f"{len(scored.judged):,} of {scored.expected:,} answered"
         terminal.say(f"incomplete: {answered}; not scored: {first}", console, "yellow")
 
 
-def _table(scored: Score, by: str) -> Table:
+def _table(scored: ScoredFile, by: str) -> Table:
     """Overall and by the suite's own groups; what cannot be scored; what the columns mean."""
+    from harness.scoring.lenses import Totals, by_group
     from harness.scoring.score import over_all
-    from harness.scoring.verdict import Totals, by_group
     from harness.tables.table import Cell, Table, keys, numbers
 
     def row(name: str, one: Totals) -> tuple[Cell, ...]:
         rates = (one.verified, one.parsed, one.verified_given_parsed, one.official)
         return (Cell.of(name), Cell.number(one.n), *map(Cell.percent, rates))
 
-    total, groups = scored.total, by_group(scored.verdicts).get(by, {})
+    total, groups = scored.total, by_group(scored.judged).get(by, {})
     notes = [
         "Verified: an answer that cannot be read is wrong, label sets and values must be equal. "
         "Official: the suite's published rule, where it needs no judge model."
     ]
     if total.without_gold:
-        n, every = len(scored.verdicts), over_all(scored, total.verified) or 0
+        n, every = len(scored.judged), over_all(scored, total.verified) or 0
         notes.append(
             f"{total.n:,} of the {n:,} answered rows have a gold answer; with the others counted as wrong: "
             f"verified {100 * every:.1f} %."

@@ -10,24 +10,24 @@ from typing import Any
 
 from harness.evals import catalogue, extra, folder, published, table
 from harness.evals.catalogue import Purpose, Suite
+from harness.evals.lenses import Extractor, majority, metrics
 from harness.evals.results import (
     FILE,
     LENSES,
     Contamination,
+    EvaluationResults,
     Greedy,
-    Group,
     LmmsEval,
     Rates,
-    Results,
     Sampled,
     Settings,
+    SuiteGroup,
     SuiteResult,
     Together,
     interval,
 )
-from harness.evals.scored import Scored, scored
-from harness.evals.verdicts import Extractor, majority, metrics
-from harness.scoring import Verdict, by_group, read, totals
+from harness.evals.scored import ScoredItem, scored
+from harness.scoring import ScoredResponse, by_group, read, totals
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
 
@@ -35,7 +35,7 @@ RULES = "rules"  # harness.scoring.read
 LEAST_PARSED, MOST_TRUNCATED = 0.95, 0.05  # beyond these a number is a protocol deviation
 
 
-def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Results:
+def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> EvaluationResults:
     """Score what is stored in `out` and write the files.
 
     Args:
@@ -49,7 +49,7 @@ def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> Resul
     return found
 
 
-def build(out: Path) -> Results:
+def build(out: Path) -> EvaluationResults:
     """The content of results.json.
 
     Raises:
@@ -59,15 +59,15 @@ def build(out: Path) -> Results:
     return _results(out, _scored(out, read), RULES)
 
 
-def _scored(out: Path, extractor: Extractor) -> dict[str, list[Scored]]:
+def _scored(out: Path, extractor: Extractor) -> dict[str, list[ScoredItem]]:
     return {suite.name: scored(out, suite, extractor) for suite in suites_of(folder.settings(out))}
 
 
-def _results(out: Path, rows: Mapping[str, list[Scored]], read_by: str) -> Results:
+def _results(out: Path, rows: Mapping[str, list[ScoredItem]], read_by: str) -> EvaluationResults:
     stored, settings = folder.read(out), folder.settings(out)
     found = {suite.name: _suite(out, suite, settings, rows[suite.name]) for suite in suites_of(settings)}
     seen = out / "contamination.json"
-    return Results(
+    return EvaluationResults(
         evaluation=settings,
         answers_read_by=read_by,
         suites=found,
@@ -93,17 +93,17 @@ def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[
     """
     rows, asked = [], scored(out, suite, parts=(part,))
     for one in asked:
-        if purpose not in one.verdicts:
+        if purpose not in one.judged:
             raise VZeroError(
                 f"lmms-eval never asked for the {purpose} answer to {one.item.id} of {suite.name}; the suite "
                 "is incomplete and not scored."
             )
         if one.item.gold:
-            rows.append(metrics(one.verdicts[purpose]))
+            rows.append(metrics(one.judged[purpose]))
     return len(asked), {name: fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
 
 
-def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[Scored]) -> SuiteResult:
+def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredItem]) -> SuiteResult:
     record = folder.record(out, suite.name)
     greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
     about: dict[str, Any] = {
@@ -146,8 +146,8 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[Scored]) 
     return found.model_copy(update={"deviations": tuple(_deviations(suite, found, settings))})
 
 
-def _greedy(verdicts: Sequence[Verdict], truncated: float) -> Greedy:
-    rates = Rates.of(totals(verdicts))
+def _greedy(judged: Sequence[ScoredResponse], truncated: float) -> Greedy:
+    rates = Rates.of(totals(judged))
     return Greedy(
         **rates.model_dump(),
         truncated=truncated,
@@ -156,9 +156,9 @@ def _greedy(verdicts: Sequence[Verdict], truncated: float) -> Greedy:
     )
 
 
-def _together(rows: Sequence[Scored], name: str) -> Together:
+def _together(rows: Sequence[ScoredItem], name: str) -> Together:
     """Share of the sets `name` whose items are all right, by both lenses."""
-    sets: dict[str, list[Verdict]] = {}
+    sets: dict[str, list[ScoredResponse]] = {}
     for one in rows:
         if one.greedy is not None and one.item.gold and name in one.asked.together:
             sets.setdefault(one.asked.together[name], []).append(one.greedy)
@@ -171,23 +171,23 @@ def _together(rows: Sequence[Scored], name: str) -> Together:
     )
 
 
-def _sampled(rows: Sequence[Scored]) -> Sampled:
+def _sampled(rows: Sequence[ScoredItem]) -> Sampled:
     """Mean, majority and any-of-k accuracies of the sampled answers by both lenses, and how many were read
     and truncated."""
     gold = [one.sampled for one in rows if one.item.gold]
     k = len(gold[0])
-    chosen = [majority(verdicts) for verdicts in gold]
+    chosen = [majority(judged) for judged in gold]
     lenses = {
         lens: {
-            "mean": fmean(fmean(getattr(one, attribute) for one in verdicts) for verdicts in gold),
+            "mean": fmean(fmean(getattr(one, attribute) for one in judged) for judged in gold),
             f"maj@{k}": fmean(one is not None and getattr(one, attribute) for one in chosen),
-            f"pass@{k}": fmean(any(getattr(one, attribute) for one in verdicts) for verdicts in gold),
+            f"pass@{k}": fmean(any(getattr(one, attribute) for one in judged) for judged in gold),
         }
         for lens, attribute in zip(LENSES, ("right", "verified"), strict=True)
     }
     return Sampled(
         k=k,
-        parsed=fmean(bool(one.reading.found) for verdicts in gold for one in verdicts),
+        parsed=fmean(bool(one.reading.found) for judged in gold for one in judged),
         truncated=sum(one.truncated("sampled") for one in rows) / sum(len(one.sampled) for one in rows),
         official=lenses["official"],
         verified=lenses["verified"],
@@ -212,13 +212,13 @@ def _deviations(suite: Suite, found: SuiteResult, settings: Settings) -> Iterato
         yield f"the base is outside its published band: {one.text}"
 
 
-def _group(name: str, found: Mapping[str, SuiteResult]) -> Group | None:
+def _group(name: str, found: Mapping[str, SuiteResult]) -> SuiteGroup | None:
     wanted = catalogue.members(name)
     there = {suite: found[suite].greedy for suite in wanted if suite in found}
     scores = {suite: one for suite, one in there.items() if one is not None and one.n}
     if not scores:
         return None
-    return Group(
+    return SuiteGroup(
         members=tuple(scores),
         missing=tuple(suite for suite in wanted if suite not in scores),
         official=fmean(one.official or 0.0 for one in scores.values()),
@@ -226,7 +226,7 @@ def _group(name: str, found: Mapping[str, SuiteResult]) -> Group | None:
     )
 
 
-def _lines(rows: Mapping[str, list[Scored]]) -> Iterator[dict[str, Any]]:
+def _lines(rows: Mapping[str, list[ScoredItem]]) -> Iterator[dict[str, Any]]:
     """One line per item: what was read from the greedy answer and both verdicts; no question and no answer
     text."""
     for suite, one in ((suite, one) for suite, its_rows in rows.items() for one in its_rows):
@@ -239,5 +239,5 @@ def _lines(rows: Mapping[str, list[Scored]]) -> Iterator[dict[str, Any]]:
             "official": greedy.right if greedy and gold else None,
             "verified": greedy.verified if greedy and gold else None,
             "truncated": bool(one.truncated("greedy")),
-            "sampled": [list(verdict.reading.found) for verdict in one.sampled],
+            "sampled": [list(response.reading.found) for response in one.sampled],
         }

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from harness.evals.results import Contamination, Pair
-from harness.evals.rows import Table
+from harness.evals.rows import OpenPart
 from harness.evals.store import image_sha256
 from harness.evals.write import MAX_PIXELS
 from vzero.errors import InputError
@@ -103,13 +103,13 @@ def report(trained: Prints, evaluated: Prints) -> Contamination:
     )
 
 
-def of_tables(tables: Iterable[Table]) -> Iterator[tuple[str, Image.Image]]:
+def of_parts(parts: Iterable[OpenPart]) -> Iterator[tuple[str, Image.Image]]:
     """Every picture that is asked about, named suite/item."""
-    for table in tables:
-        for index, question in enumerate(table.questions):
-            for column, image in table.pictures(index).items():
-                suffix = f" {column}" if len(table.suite.images) > 1 else ""
-                yield f"{table.suite.name}/{question.item.id}{suffix}", image
+    for part in parts:
+        for index, question in enumerate(part.questions):
+            for column, image in part.pictures(index).items():
+                suffix = f" {column}" if len(part.suite.images) > 1 else ""
+                yield f"{part.suite.name}/{question.item.id}{suffix}", image
 
 
 def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
@@ -143,7 +143,7 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
         )
 
 
-def write(out: Path, tables: Iterable[Table], place: Path) -> None:
+def write(out: Path, parts: Iterable[OpenPart], place: Path) -> None:
     """Compare and write `out`/contamination.json, which the results quote."""
-    found = report(prints(of_training(place)), prints(of_tables(tables)))
+    found = report(prints(of_training(place)), prints(of_parts(parts)))
     artefacts.write_json(out / "contamination.json", found.model_dump(mode="json"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.evals.results import Lenses
-from harness.scoring import Verdict
+from harness.scoring import ScoredResponse
 
 Right = Mapping[str, bool]  # item id -> whether it was answered right, by one lens
 
@@ -75,15 +75,15 @@ EXTRAS: Mapping[str, Callable[[Right, Mapping[str, Mapping[str, str]]], dict[str
 }
 
 
-def scores(suite: str, rows: Sequence[tuple[str, Mapping[str, str], Verdict]]) -> dict[str, Lenses]:
+def scores(suite: str, rows: Sequence[tuple[str, Mapping[str, str], ScoredResponse]]) -> dict[str, Lenses]:
     """The extra scores of `suite` by name; empty for suites without any.
 
     Args:
-        rows: (item id, the sets it belongs to, verdict) of every item with gold.
+        rows: (item id, the sets it belongs to, the scored response) of every item with gold.
     """
     if suite not in EXTRAS:
         return {}
     together = {key: sets for key, sets, _ in rows}
-    official = EXTRAS[suite]({key: verdict.right for key, _, verdict in rows}, together)
-    verified = EXTRAS[suite]({key: verdict.verified for key, _, verdict in rows}, together)
+    official = EXTRAS[suite]({key: scored.right for key, _, scored in rows}, together)
+    verified = EXTRAS[suite]({key: scored.verified for key, _, scored in rows}, together)
     return {name: Lenses(official=official[name], verified=verified[name]) for name in official}

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.evals import layouts, pins, rows, write
 from harness.evals.catalogue import Part, Suite
-from harness.evals.rows import Table
+from harness.evals.rows import OpenPart
 from vzero.errors import FULL_DISK, InputError
 from vzero.runtime import artefacts
 
@@ -53,8 +53,8 @@ def fetch(
         raise InputError(f"{suite.name} is drawn by every evaluation; there is nothing to fetch.")
     path = pins.file(folder, suite)
     if path.exists():
-        tables = rows.open_tables(suite, folder, folder)  # raises where a row is not the pinned one
-        return _done(suite, tables, artefacts.read_json(path), "already there")
+        parts = rows.open_parts(suite, folder, folder)  # raises where a row is not the pinned one
+        return _done(suite, parts, artefacts.read_json(path), "already there")
     if source is not None:
         origin = {"source": "local copy", "revision": None}
         _copy(suite, source, folder, say)
@@ -64,17 +64,17 @@ def fetch(
         for part in suite.parts:
             say(f"{suite.name}: fetching {suite.dataset}{f' ({part.config})' if part.config else ''}")
             _download(suite, part, found, rows.part_folder(folder, suite, part))
-    tables = rows.open_tables(suite, folder, folder)
+    parts = rows.open_parts(suite, folder, folder)
     say(f"{suite.name}: decoding every picture once")
-    for table in tables:
-        for index in range(len(table.questions)):
-            table.pictures(index)
-    pins.write(path, suite, rows.digests(tables), origin)
-    return _done(suite, tables, origin, "fetched")
+    for opened in parts:
+        for index in range(len(opened.questions)):
+            opened.pictures(index)
+    pins.write(path, suite, rows.digests(parts), origin)
+    return _done(suite, parts, origin, "fetched")
 
 
-def _done(suite: Suite, tables: list[Table], origin: Mapping[str, str | None], state: str) -> Fetched:
-    pinned = rows.digests(tables)
+def _done(suite: Suite, parts: list[OpenPart], origin: Mapping[str, str | None], state: str) -> Fetched:
+    pinned = rows.digests(parts)
     return Fetched(
         suite=suite.name,
         state=state,
@@ -82,7 +82,7 @@ def _done(suite: Suite, tables: list[Table], origin: Mapping[str, str | None], s
         revision=origin.get("revision"),
         rows=len(pinned),
         rows_expected=suite.rows,
-        with_gold=sum(bool(question.item.gold) for table in tables for question in table.questions),
+        with_gold=sum(bool(question.item.gold) for part in parts for question in part.questions),
         sha256=artefacts.digest(pinned),
     )
 
@@ -92,9 +92,9 @@ def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) 
     if copy := layouts.find(suite, source):
         write.converted(suite, copy, folder)
         return
-    for table in rows.open_tables(suite, source, folder):
-        with artefacts.atomic_folder(rows.part_folder(folder, suite, table.part)) as staging:
-            shutil.copytree(table.folder, staging, dirs_exist_ok=True)
+    for opened in rows.open_parts(suite, source, folder):
+        with artefacts.atomic_folder(rows.part_folder(folder, suite, opened.part)) as staging:
+            shutil.copytree(opened.folder, staging, dirs_exist_ok=True)
 
 
 def _revision(suite: Suite, wanted: str | None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from harness.evals import fields, prompts, verdicts
+from harness.evals import fields, lenses, prompts
 from harness.evals.catalogue import Suite, suites
 
 Document = Mapping[str, Any]  # a row of the dataset, its pictures decoded
@@ -58,4 +58,4 @@ def process_results(suite: Suite, doc: Document, results: Sequence[str]) -> dict
     item = fields.read(suite, doc, 0).item
     if not item.gold:
         return {}
-    return verdicts.metrics([verdicts.judge(suite, item, text) for text in results])
+    return lenses.metrics([lenses.judge(suite, item, text) for text in results])

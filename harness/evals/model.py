@@ -129,7 +129,7 @@ class StoredModel(EngineModel):
         """See `EngineModel`; what the stores lack is asked for together and kept item by item."""
         requests = [self.request(one) for one in chunk]
         keys = [key_of(self._identity, one, sampling) for one in requests]
-        suites = [self._tasks[one.task_name].table.suite.name for one in chunk]
+        suites = [self._tasks[one.task_name].opened.suite.name for one in chunk]
         found = [self._stores[suite].get(key) for suite, key in zip(suites, keys, strict=True)]
         missing = [place for place, answers in enumerate(found) if answers is None]
         begin = time.monotonic()
@@ -150,14 +150,14 @@ class StoredModel(EngineModel):
     def request(self, instance: Instance) -> Request:
         """See `EngineModel`. Pictures of a drawn suite are shown as they are."""
         task, index = self._tasks[instance.task_name], instance.doc_id
-        table, suite = task.table, task.table.suite
-        shown = table.pictures(index)
+        opened, suite = task.opened, task.opened.suite
+        shown = opened.pictures(index)
         document = {
             name: shown.get(name) if name in suite.images else value
-            for name, value in table.rows[index].items()
+            for name, value in opened.rows[index].items()
         }
         messages, picture = one_picture(instance.args[1](document))
-        item = table.questions[index].item.id
+        item = opened.questions[index].item.id
         seed = derive(self._asking.seed, "evaluate", suite.name, item, task.purpose)
         return Request(messages, picture if suite.drawn else fit(picture, self._asking.limits), seed)
 
@@ -166,8 +166,8 @@ class StoredModel(EngineModel):
         assert request.image is not None
         return Response(
             key=key,
-            suite=task.table.suite.name,
-            id=task.table.questions[instance.doc_id].item.id,
+            suite=task.opened.suite.name,
+            id=task.opened.questions[instance.doc_id].item.id,
             purpose=task.purpose,
             image_sha256=image_sha256(request.image),
             prompt_sha256=prompt_sha256(request.messages),

@@ -41,5 +41,5 @@ def digest(suites: Sequence[Suite], place: Path, scratch: Path) -> str | None:
     if not benchmarks:
         return None
     return artefacts.digest(
-        {suite.name: rows.digests(rows.open_tables(suite, place, scratch)) for suite in benchmarks}
+        {suite.name: rows.digests(rows.open_parts(suite, place, scratch)) for suite in benchmarks}
     )

@@ -168,7 +168,7 @@ class SuiteResult(Frozen):
     published: Published | None = None
 
 
-class Group(Lenses):
+class SuiteGroup(Lenses):
     """The unweighted mean over those suites of a group that were evaluated."""
 
     members: tuple[str, ...]
@@ -193,11 +193,11 @@ class Contamination(Frozen):
     pairs: tuple[Pair, ...]
 
 
-class Results(Frozen):
+class EvaluationResults(Frozen):
     evaluation: Settings
     answers_read_by: str
     suites: dict[str, SuiteResult]
-    groups: dict[str, Group]
+    groups: dict[str, SuiteGroup]
     contamination: Contamination | None = None
     complete: bool
     created: str | None = None
@@ -210,14 +210,14 @@ def interval(share: float | None, n: int) -> tuple[float, float] | None:
     return None if share is None or low is None or high is None else (low, high)
 
 
-def read(path: Path) -> Results:
+def read(path: Path) -> EvaluationResults:
     """The results in a file.
 
     Raises:
         InputError: it is not the results.json of an evaluation.
     """
     try:
-        return Results.model_validate_json(path.read_bytes())
+        return EvaluationResults.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except ValidationError as error:

@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class OpenPart:
     """One part of a suite, opened.
 
     Attributes:
@@ -65,7 +65,7 @@ def part_folder(data: Path, suite: Suite, part: Part) -> Path:
     return data / suite.name / part.config if len(suite.parts) > 1 and part.config else data / suite.name
 
 
-def open_tables(suite: Suite, data: Path, scratch: Path) -> list[Table]:
+def open_parts(suite: Suite, data: Path, scratch: Path) -> list[OpenPart]:
     """All parts of `suite` from a data folder, checked against the folder's pins where it has any.
 
     Args:
@@ -82,7 +82,7 @@ def open_tables(suite: Suite, data: Path, scratch: Path) -> list[Table]:
     elif not any(found) and (copy := layouts.find(suite, data)):
         write.converted(suite, copy, scratch)
         found = [_find(suite, part, scratch) for part in suite.parts]
-    tables = []
+    parts = []
     for part, folder in zip(suite.parts, found, strict=True):
         if folder is None:
             what = f"{suite.name} ({part.config})" if len(suite.parts) > 1 else suite.name
@@ -90,10 +90,10 @@ def open_tables(suite: Suite, data: Path, scratch: Path) -> list[Table]:
                 f"There is no {what} in {data}; fetch it (`vzero-harness fetch --suites {suite.name} "
                 f"--data {data}`){layouts.hint(suite)}."
             )
-        tables.append(_open(suite, part, folder))
+        parts.append(_open(suite, part, folder))
     if not suite.drawn:
-        pins.check(suite, digests(tables), pins.read(pins.file(data, suite)))
-    return tables
+        pins.check(suite, digests(parts), pins.read(pins.file(data, suite)))
+    return parts
 
 
 def absent(suites: Sequence[Suite], data: Path) -> list[str]:
@@ -111,28 +111,28 @@ def items(suite: Suite, data: Path) -> list[Item]:
     """All items of a suite in a data folder, for scoring alone: an authors' copy needs no pictures here.
 
     Raises:
-        InputError: see `open_tables`.
+        InputError: see `open_parts`.
     """
     if layouts.find(suite, data) and not any(_find(suite, part, data) for part in suite.parts):
         return layouts.items(suite.name, data)
     with TemporaryDirectory() as scratch:
         return [
-            question.item for table in open_tables(suite, data, Path(scratch)) for question in table.questions
+            question.item for part in open_parts(suite, data, Path(scratch)) for question in part.questions
         ]
 
 
-def digests(tables: Sequence[Table]) -> dict[str, str]:
+def digests(parts: Sequence[OpenPart]) -> dict[str, str]:
     """Row id -> digest, over all parts.
 
     Raises:
         InputError: an id occurs twice.
     """
     found: dict[str, str] = {}
-    for table in tables:
-        for question, digest in zip(table.questions, table.digests, strict=True):
+    for part in parts:
+        for question, digest in zip(part.questions, part.digests, strict=True):
             if question.item.id in found:
                 raise InputError(
-                    f"{table.suite.name} has several rows called {question.item.id!r}; fetch it again."
+                    f"{part.suite.name} has several rows called {question.item.id!r}; fetch it again."
                 )
             found[question.item.id] = digest
     return found
@@ -176,7 +176,7 @@ def _find(suite: Suite, part: Part, data: Path) -> Path | None:
     return next((place for place in places if (place / "dataset_dict.json").is_file()), None)
 
 
-def _open(suite: Suite, part: Part, folder: Path) -> Table:
+def _open(suite: Suite, part: Part, folder: Path) -> OpenPart:
     import datasets
 
     try:
@@ -201,7 +201,7 @@ def _open(suite: Suite, part: Part, folder: Path) -> Table:
     for index, row in enumerate(rows):
         questions.append(fields.read(suite, row, index))
         found.append(_digest(suite, row))
-    return Table(suite, part, folder, rows, tuple(questions), tuple(found))
+    return OpenPart(suite, part, folder, rows, tuple(questions), tuple(found))
 
 
 def _digest(suite: Suite, row: Row) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evals import build, contamination, folder, judge, pins, rows, runner, store, tasks
+from harness.evals import build, contamination, folder, pins, rows, runner, stock, store, tasks
 from harness.evals.asking import Asking
 from harness.evals.catalogue import Suite
 from harness.evals.folder import AskedItem
-from harness.evals.results import Results, Settings
-from harness.evals.rows import Table
+from harness.evals.results import EvaluationResults, Settings
+from harness.evals.rows import OpenPart
 from harness.evals.tally import Tally
 from harness.evals.tasks import Task
 from vzero.config import EngineConfig
@@ -58,7 +58,7 @@ def plain_name(model: str) -> str:
     return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
 
 
-def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) -> Results:
+def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) -> EvaluationResults:
     """Ask and score. One call of lmms-eval per benchmark, so that one that fails leaves those before it
     whole; drawn suites are small and share one, whose batches they fill together.
 
@@ -71,10 +71,10 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) 
     check(settings, suites)
     with folder.opened(out, settings, fresh):
         runner.prepare(out / "work")
-        tables = {suite.name: _tables(evaluation, suite, out, say) for suite in suites}
+        parts = {suite.name: _parts(evaluation, suite, out, say) for suite in suites}
         if evaluation.trained_on is not None:
             say("looking for training pictures among the suites' pictures")
-            opened = [table for found in tables.values() for table in found]
+            opened = [part for found in parts.values() for part in found]
             contamination.write(out, opened, evaluation.trained_on)
         k = 1 + (settings.sampled.n if settings.sampled else 0)
         tally.total = k * sum(len(folder.items(out, suite.name)) for suite in suites)
@@ -91,7 +91,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) 
                 if engine is None:
                     say(f"opening the checkpoint with the {evaluation.engine.name} engine")
                     engine = _engine(evaluation)
-                _ask(evaluation, {one.name: tables[one.name] for one in missing}, engine, out, tally)
+                _ask(evaluation, {one.name: parts[one.name] for one in missing}, engine, out, tally)
         return build.write(out)
 
 
@@ -113,26 +113,26 @@ def check(settings: Settings, suites: Sequence[Suite]) -> None:
                 "--profile stock runs lmms-eval's task as it is, one answer per item; leave out --samples."
             )
         for suite in suites:
-            judge.check_stock(suite)
+            stock.check_stock(suite)
 
 
-def _tables(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[Table]:
+def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[OpenPart]:
     """What will be asked of a suite, its rows held against what this run saw first."""
     say(f"{suite.name}: reading its rows")
-    settings, tables = evaluation.settings, rows.open_tables(suite, evaluation.data, out / "data")
-    path, found = out / "pins" / f"{suite.name}.json", rows.digests(tables)
+    settings, parts = evaluation.settings, rows.open_parts(suite, evaluation.data, out / "data")
+    path, found = out / "pins" / f"{suite.name}.json", rows.digests(parts)
     pins.check(suite, found, pins.read(path))
     if not path.exists():
         pins.write(path, suite, found, {"source": "as found"})
     limit, dealt = _limit(settings, suite), settings.images == "shuffled"
-    tables = [replace(table, questions=table.questions[:limit], dealt=dealt) for table in tables]
+    parts = [replace(opened, questions=opened.questions[:limit], dealt=dealt) for opened in parts]
     asked = [
-        AskedItem(item=one.item, together=dict(one.together), part=table.part.config)
-        for table in tables
-        for one in table.questions
+        AskedItem(item=one.item, together=dict(one.together), part=opened.part.config)
+        for opened in parts
+        for one in opened.questions
     ]
     folder.write_items(out, suite.name, asked)
-    return tables
+    return parts
 
 
 def _limit(settings: Settings, suite: Suite) -> int | None:
@@ -147,13 +147,13 @@ def _engine(evaluation: Evaluation) -> Engine:
 
 
 def _ask(
-    evaluation: Evaluation, tables: Mapping[str, Sequence[Table]], engine: Engine, out: Path, tally: Tally
+    evaluation: Evaluation, parts: Mapping[str, Sequence[OpenPart]], engine: Engine, out: Path, tally: Tally
 ) -> None:
     """One call of lmms-eval for some suites."""
     from harness.evals.model import StoredModel
 
-    settings, work = evaluation.settings, out / "work" / "-".join(tables)
-    asked = [task for found in tables.values() for task in _write_tasks(settings, found, work)]
+    settings, work = evaluation.settings, out / "work" / "-".join(parts)
+    asked = [task for found in parts.values() for task in _write_tasks(settings, found, work)]
     # What an engine answers depends on which one it is; not on how much it decodes together, where, or how
     # patiently.
     identity = {"checkpoint": settings.checkpoint_sha256, "engine": settings.engine}
@@ -165,28 +165,28 @@ def _ask(
         Asking(settings.pixels, settings.seed, evaluation.engine.batch_sequences, budget, settings.cap),
         identity,
         asked,
-        {suite: store.Store(folder.responses(out, suite)) for suite in tables},
+        {suite: store.Store(folder.responses(out, suite)) for suite in parts},
         tally,
     )
     found = _evaluated(evaluation, model, asked, work, out / "work" / "lmms_eval.log")
-    for suite in tables:
-        own = [task for task in asked if task.table.suite.name == suite]
+    for suite in parts:
+        own = [task for task in asked if task.opened.suite.name == suite]
         said = runner.record(found, own, model, evaluation.checkpoint)
         if settings.profile == "boxed":
             runner.cross_check(out, own, said)
         artefacts.write_json(folder.record(out, suite), said.model_dump(mode="json"))
 
 
-def _write_tasks(settings: Settings, tables: Sequence[Table], work: Path) -> list[Task]:
+def _write_tasks(settings: Settings, parts: Sequence[OpenPart], work: Path) -> list[Task]:
     if settings.profile == "stock":
-        return [tasks.write_stock(table, work) for table in tables]
+        return [tasks.write_stock(opened, work) for opened in parts]
     asked = [
-        tasks.write_boxed(table, "greedy", settings.greedy, settings.prompt_format, work) for table in tables
+        tasks.write_boxed(opened, "greedy", settings.greedy, settings.prompt_format, work) for opened in parts
     ]
     if settings.sampled is not None:
         asked += [
-            tasks.write_boxed(table, "sampled", settings.sampled, settings.prompt_format, work)
-            for table in tables
+            tasks.write_boxed(opened, "sampled", settings.sampled, settings.prompt_format, work)
+            for opened in parts
         ]
     return asked
 
@@ -195,11 +195,11 @@ def _evaluated(
     evaluation: Evaluation, model: Any, asked: Sequence[Task], work: Path, log: Path
 ) -> dict[str, Any]:
     """lmms-eval's results. Whatever breaks in a stock task is a failure of that suite, never a score."""
-    stock, suite = evaluation.settings.profile == "stock", asked[0].table.suite
+    is_stock, suite = evaluation.settings.profile == "stock", asked[0].opened.suite
     try:
         found = runner.simple_evaluate(model, asked, work, log, _limit(evaluation.settings, suite))
-        if stock and suite.judge:
-            judge.check_judge(suite)  # one that died meanwhile was taken for wrong answers
+        if is_stock and suite.judge:
+            stock.check_judge(suite)  # one that died meanwhile was taken for wrong answers
         return found
     except (VZeroError, OSError):
         raise
@@ -208,7 +208,7 @@ def _evaluated(
         cause = error.last_attempt.exception() if hasattr(error, "last_attempt") else error
         if isinstance(cause, VZeroError):
             raise cause from None
-        if not stock:
+        if not is_stock:
             raise
         reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
         raise VZeroError(

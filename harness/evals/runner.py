@@ -117,7 +117,7 @@ def cross_check(out: Path, tasks: Sequence[Task], said: LmmsEval) -> None:
             more than `TOLERANCE`.
     """
     for task in tasks:
-        suite, part = task.table.suite, task.table.part.config
+        suite, part = task.opened.suite, task.opened.part.config
         count, ours = build.means(out, suite, part, task.purpose)
         if said.items[task.name] != count:
             raise VZeroError(

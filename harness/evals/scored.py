@@ -8,37 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.evals import folder, store, verdicts
+from harness.evals import folder, lenses, store
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.folder import AskedItem
+from harness.evals.lenses import Extractor
 from harness.evals.store import Answer, Response
-from harness.evals.verdicts import Extractor
-from harness.scoring import Item, Verdict, read
+from harness.scoring import Item, ScoredResponse, read
 from vzero.errors import VZeroError
 
 Row = dict[str, Any]  # of samples.jsonl
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredItem:
     """One item with what is stored of it: answers and their verdicts by purpose, none where none were
     drawn."""
 
     asked: AskedItem
     responses: Mapping[Purpose, Response]
-    verdicts: Mapping[Purpose, tuple[Verdict, ...]]
+    judged: Mapping[Purpose, tuple[ScoredResponse, ...]]
 
     @property
     def item(self) -> Item:
         return self.asked.item
 
     @property
-    def greedy(self) -> Verdict | None:
-        return next(iter(self.verdicts.get("greedy", ())), None)
+    def greedy(self) -> ScoredResponse | None:
+        return next(iter(self.judged.get("greedy", ())), None)
 
     @property
-    def sampled(self) -> tuple[Verdict, ...]:
-        return self.verdicts.get("sampled", ())
+    def sampled(self) -> tuple[ScoredResponse, ...]:
+        return self.judged.get("sampled", ())
 
     def answers(self, purpose: Purpose) -> list[Answer]:
         return self.responses[purpose]["answers"] if purpose in self.responses else []
@@ -50,7 +50,7 @@ class Scored:
 
 def scored(
     out: Path, suite: Suite, extractor: Extractor = read, parts: Container[str | None] | None = None
-) -> list[Scored]:
+) -> list[ScoredItem]:
     """Every item of a suite (of some of its parts) in the order asked.
 
     Raises:
@@ -73,15 +73,15 @@ def scored(
 
 def _scored(
     suite: Suite, asked: AskedItem, responses: Mapping[Purpose, Response], extractor: Extractor
-) -> Scored:
+) -> ScoredItem:
     judged = {
         purpose: tuple(
-            verdicts.judge(suite, asked.item, one["text"], one["finish_reason"], extractor)
+            lenses.judge(suite, asked.item, one["text"], one["finish_reason"], extractor)
             for one in response["answers"]
         )
         for purpose, response in responses.items()
     }
-    return Scored(asked, responses, judged)
+    return ScoredItem(asked, responses, judged)
 
 
 def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
@@ -96,10 +96,10 @@ def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
         families = [value for name, value in one.item.group if name == suite.table]
         greedy, sampled = (
             [
-                _answer(answer, verdict, suite)
-                for answer, verdict in zip(one.answers(purpose), one.verdicts[purpose], strict=True)
+                _answer(answer, response, suite)
+                for answer, response in zip(one.answers(purpose), one.judged[purpose], strict=True)
             ]
-            if purpose in one.verdicts
+            if purpose in one.judged
             else []
             for purpose in ("greedy", "sampled")
         )
@@ -115,12 +115,12 @@ def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
         }
 
 
-def _answer(stored: Answer, verdict: Verdict, suite: Suite) -> Row:
-    lenses = {} if suite.drawn else {"right": verdict.right, "verified": verdict.verified}
+def _answer(stored: Answer, response: ScoredResponse, suite: Suite) -> Row:
+    rights = {} if suite.drawn else {"right": response.right, "verified": response.verified}
     return {
         "text": stored["text"],
-        "answer": verdicts.named(verdict),
-        **lenses,
+        "answer": lenses.named(response),
+        **rights,
         "finish_reason": stored["finish_reason"],
         "tokens": stored["tokens"],
     }

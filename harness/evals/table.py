@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from harness.evals.results import LENSES, Rates, Results, Sampled, SuiteResult
+from harness.evals.results import LENSES, EvaluationResults, Rates, Sampled, SuiteResult
 from harness.tables import markdown as as_markdown
 from harness.tables import terminal
 from harness.tables.table import Cell, Row, Table, keys, numbers
 from harness.tables.words import percent
 
 
-def show(found: Results, console: Console) -> None:
+def show(found: EvaluationResults, console: Console) -> None:
     """Print everything a reader needs to judge the numbers."""
     for table in _tables(found):
         terminal.show(table, console)
@@ -21,7 +21,7 @@ def show(found: Results, console: Console) -> None:
         terminal.say(line, console)
 
 
-def markdown(found: Results) -> str:
+def markdown(found: EvaluationResults) -> str:
     """results.md."""
     settings = found.evaluation
     title = f"# {as_markdown.plain(settings.model)}: {', '.join(settings.suites)}"
@@ -32,7 +32,7 @@ def markdown(found: Results) -> str:
     )
 
 
-def _sentence(found: Results) -> str:
+def _sentence(found: EvaluationResults) -> str:
     settings = found.evaluation
     return (
         f"Profile {settings.profile}, prompt_format {settings.prompt_format}, engine {settings.engine}, "
@@ -42,7 +42,7 @@ def _sentence(found: Results) -> str:
     )
 
 
-def _tables(found: Results) -> list[Table]:
+def _tables(found: EvaluationResults) -> list[Table]:
     columns = (
         *keys("suite"),
         *numbers("n", "official", "verified", "parsed", "official if parsed", "truncated"),
@@ -99,7 +99,7 @@ def _lenses(official: float | None, verified: float | None) -> tuple[Cell, Cell]
     return Cell.percent(official), Cell.percent(verified)
 
 
-def _remarks(found: Results) -> list[str]:
+def _remarks(found: EvaluationResults) -> list[str]:
     lines = [line for name, suite in found.suites.items() for line in _of_suite(found, name, suite)]
     if seen := found.contamination:
         lines.append(
@@ -113,7 +113,7 @@ def _remarks(found: Results) -> list[str]:
     return lines
 
 
-def _of_suite(found: Results, name: str, suite: SuiteResult) -> Iterator[str]:
+def _of_suite(found: EvaluationResults, name: str, suite: SuiteResult) -> Iterator[str]:
     if suite.deviations:
         yield f"PROTOCOL DEVIATION, {name}: {'; '.join(suite.deviations)}."
     if suite.without_gold:

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from harness.evals.catalogue import Profile, Purpose
-from harness.evals.rows import Table
-from harness.evals.verdicts import METRICS
+from harness.evals.lenses import METRICS
+from harness.evals.rows import OpenPart
 from vzero.config import SamplingConfig
 from vzero.errors import InputError
 from vzero.runtime import artefacts
@@ -39,19 +39,19 @@ class Task:
     """A task that lmms-eval will run: its name, its rows, and for what its answers are."""
 
     name: str
-    table: Table
+    opened: OpenPart
     purpose: Purpose
     profile: Profile
 
 
 def write_boxed(
-    table: Table, purpose: Purpose, sampling: SamplingConfig, prompt_format: str, folder: Path
+    opened: OpenPart, purpose: Purpose, sampling: SamplingConfig, prompt_format: str, folder: Path
 ) -> Task:
     """Our own task over one part: reasoning prompt, every sampling parameter, both lenses."""
-    suite, task = table.suite, _task(table, purpose, "boxed")
+    suite, task = opened.suite, _task(opened, purpose, "boxed")
     about: TaskFile = {
         **_place(task),
-        "test_split": table.part.split,
+        "test_split": opened.part.split,
         "output_type": "generate_until",
         "num_fewshot": 0,
         **{name: _Tag(f"{HOOKS}.{name}") for name in ("doc_to_visual", "doc_to_text", "doc_to_messages")},
@@ -71,19 +71,19 @@ def write_boxed(
     return _written(task, about, folder)
 
 
-def write_stock(table: Table, folder: Path) -> Task:
+def write_stock(opened: OpenPart, folder: Path) -> Task:
     """lmms-eval's own task under another name, changed in nothing but where its rows come from.
 
     Raises:
         InputError: this version of lmms-eval has no such task.
     """
-    original = tasks_folder() / table.part.file
+    original = tasks_folder() / opened.part.file
     if not original.is_file():
         raise InputError(
-            f"The installed lmms-eval has no task file {table.part.file}; install the version that the lock "
+            f"The installed lmms-eval has no task file {opened.part.file}; install the version that the lock "
             "names."
         )
-    task = _task(table, "greedy", "stock")
+    task = _task(opened, "greedy", "stock")
     return _written(task, {"include": str(original), **_place(task)}, folder)
 
 
@@ -95,15 +95,15 @@ def tasks_folder() -> Path:
     return Path(next(iter(found.submodule_search_locations))) / "tasks"
 
 
-def _task(table: Table, purpose: Purpose, profile: Profile) -> Task:
-    part = [table.part.config] if len(table.suite.parts) > 1 and table.part.config else []
-    return Task("_".join(["vzero", profile, table.suite.name, *part, purpose]), table, purpose, profile)
+def _task(opened: OpenPart, purpose: Purpose, profile: Profile) -> Task:
+    part = [opened.part.config] if len(opened.suite.parts) > 1 and opened.part.config else []
+    return Task("_".join(["vzero", profile, opened.suite.name, *part, purpose]), opened, purpose, profile)
 
 
 def _place(task: Task) -> TaskFile:
     return {
         "task": task.name,
-        "dataset_path": str(task.table.folder.resolve()),
+        "dataset_path": str(task.opened.folder.resolve()),
         "dataset_kwargs": {"load_from_disk": True},
     }
 

@@ -5,7 +5,18 @@ Nothing heavy is imported before it is needed, and nothing of `harness` that sta
 """
 
 from harness.scoring.items import DIGITS, LETTERS, Item, Reading
+from harness.scoring.lenses import ScoredResponse, Totals, by_group, judge, totals
 from harness.scoring.reading import read
-from harness.scoring.verdict import Totals, Verdict, by_group, judge, totals
 
-__all__ = ["DIGITS", "LETTERS", "Item", "Reading", "Totals", "Verdict", "by_group", "judge", "read", "totals"]
+__all__ = [
+    "DIGITS",
+    "LETTERS",
+    "Item",
+    "Reading",
+    "ScoredResponse",
+    "Totals",
+    "by_group",
+    "judge",
+    "read",
+    "totals",
+]

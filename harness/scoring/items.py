@@ -23,7 +23,7 @@ class Item:
         gold: alternatives, any of which is right; of a "multi" the set of right labels. Empty: the suite has
             no gold for this row; it is counted apart and never scored.
         kind: "choice" has one label as its answer, "multi" a set of them; the others are free answers.
-        precision: decimals of a "float" to which it is rounded; None: see `verdict`.
+        precision: decimals of a "float" to which it is rounded; None: see `lenses`.
         unit: of a free answer, where the suite states one.
         group: (name, value) pairs for the tables by skill; a name may occur several times.
         rule: whose published scoring the official lens follows; None: there is none here.

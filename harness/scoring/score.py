@@ -8,41 +8,43 @@ from typing import Any
 
 from harness.scoring.files import Answer
 from harness.scoring.items import Item, Reading
+from harness.scoring.lenses import ScoredResponse, Totals, by_group, judge, totals
 from harness.scoring.reading import read
-from harness.scoring.verdict import Totals, Verdict, by_group, judge, totals
 
 Reader = Callable[[Item, str, str | None], Reading]  # item, response, finish_reason
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoredFile:
     """Verdicts on the answered items, in the items' order. `unanswered`: ids of items without an answer;
     never scored."""
 
     name: str
-    verdicts: tuple[Verdict, ...]
+    judged: tuple[ScoredResponse, ...]
     unanswered: tuple[str, ...]
 
     @property
     def total(self) -> Totals:
-        return totals(self.verdicts)
+        return totals(self.judged)
 
     @property
     def expected(self) -> int:
-        return len(self.verdicts) + len(self.unanswered)
+        return len(self.judged) + len(self.unanswered)
 
 
-def score(name: str, items: Sequence[Item], answers: Mapping[str, Answer], reader: Reader = read) -> Score:
+def score(
+    name: str, items: Sequence[Item], answers: Mapping[str, Answer], reader: Reader = read
+) -> ScoredFile:
     """The verdicts on every answer. Items without one are named, not scored."""
-    verdicts = tuple(
+    judged = tuple(
         judge(item, reader(item, answers[item.id].response, answers[item.id].finish_reason))
         for item in items
         if item.id in answers
     )
-    return Score(name, verdicts, tuple(item.id for item in items if item.id not in answers))
+    return ScoredFile(name, judged, tuple(item.id for item in items if item.id not in answers))
 
 
-def as_json(scored: Score) -> dict[str, Any]:
+def as_json(scored: ScoredFile) -> dict[str, Any]:
     """The result; rates are fractions of `n`, the answered items that have gold, and null where n is 0.
 
     Items without gold are listed too, with `"scored": false`; `official_all` and `verified_all` count them as
@@ -55,35 +57,35 @@ def as_json(scored: Score) -> dict[str, Any]:
         "official": found.official,
         "verified": found.verified,
         "parsed": found.parsed,
-        "items": [_item(verdict) for verdict in scored.verdicts],
+        "items": [_item(one) for one in scored.judged],
         "complete": not scored.unanswered,
-        "answered": len(scored.verdicts),
+        "answered": len(scored.judged),
         "expected": scored.expected,
         "unanswered": list(scored.unanswered),
-        "without_gold": [verdict.item.id for verdict in scored.verdicts if not verdict.item.gold],
+        "without_gold": [one.item.id for one in scored.judged if not one.item.gold],
         "official_all": over_all(scored, found.official),
         "verified_all": over_all(scored, found.verified),
         "official_given_parsed": found.official_given_parsed,
         "verified_given_parsed": found.verified_given_parsed,
         "groups": {
             name: {value: asdict(one) for value, one in values.items()}
-            for name, values in by_group(scored.verdicts).items()
+            for name, values in by_group(scored.judged).items()
         },
     }
 
 
-def over_all(scored: Score, rate: float | None) -> float | None:
+def over_all(scored: ScoredFile, rate: float | None) -> float | None:
     """A rate over all answered items, those without gold counted as wrong."""
-    return None if rate is None else rate * scored.total.n / len(scored.verdicts)
+    return None if rate is None else rate * scored.total.n / len(scored.judged)
 
 
-def _item(verdict: Verdict) -> dict[str, Any]:
+def _item(one: ScoredResponse) -> dict[str, Any]:
     return {
-        "id": verdict.item.id,
-        "extracted": list(verdict.reading.found),
-        "official": verdict.official,
-        "verified": verdict.verified,
-        "parsed": bool(verdict.reading.found),
-        "how": verdict.reading.how,
-        "scored": bool(verdict.item.gold),
+        "id": one.item.id,
+        "extracted": list(one.reading.found),
+        "official": one.official,
+        "verified": one.verified,
+        "parsed": bool(one.reading.found),
+        "how": one.reading.how,
+        "scored": bool(one.item.gold),
     }

@@ -471,7 +471,7 @@ def evaluation(folder: Path, model: str, right: Sequence[int]) -> Path:
         n=n, without_gold=0, parsed=0.95, truncated=0.1, **rates, official_interval=(0.1, 0.9)
     )
     whole = evaluations.SuiteResult(**about, answered=n, status="complete", greedy=greedy)
-    found = evaluations.Results(
+    found = evaluations.EvaluationResults(
         evaluation=SETTINGS.model_copy(update={"model": model, "suites": ("mmstar", "mmvp")}),
         answers_read_by="rules",
         suites={

@@ -28,8 +28,8 @@ def row(number: int, gold: str = "A") -> dict:
     return {"item_id": f"i{number}", "family": "count", "question": question, "gold": gold}
 
 
-def table(folder: Path, name: str = "pocket_math", split: str = "test", per_family: int = 2) -> rows.Table:
-    (found,) = rows.open_tables(catalogue.find(name).sized(per_family, split), folder / "none", folder)
+def table(folder: Path, name: str = "pocket_math", split: str = "test", per_family: int = 2) -> rows.OpenPart:
+    (found,) = rows.open_parts(catalogue.find(name).sized(per_family, split), folder / "none", folder)
     return found
 
 
@@ -126,7 +126,7 @@ TASKS = [
     SimpleNamespace(
         name=f"mine_{purpose}",
         purpose=purpose,
-        table=SimpleNamespace(suite=MATH, part=SimpleNamespace(config=None)),
+        opened=SimpleNamespace(suite=MATH, part=SimpleNamespace(config=None)),
     )
     for purpose in ("greedy", "sampled")
 ]

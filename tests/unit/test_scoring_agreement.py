@@ -52,7 +52,7 @@ def test_readings_agree(suite: str, model: str, same: float, same_both: float, o
 
 
 def test_published_extractions_give_the_published_verdicts() -> None:
-    from harness.scoring.verdict import published
+    from harness.scoring.lenses import published
     from vzero.runtime import artefacts
 
     items = {item.id: item for item in load("mathvista", DATA)}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.scoring import DIGITS, LETTERS, Item, Reading, by_group, judge, totals
-from harness.scoring.verdict import normalise, published
+from harness.scoring.lenses import normalise, published
 
 CHOICE = Item(
     "c",

@@ -55,30 +55,30 @@ def logicvista(folder: Path, rows: int = 3) -> Path:
 
 def test_every_suite_is_found_where_fetch_puts_it(saved, tmp_path):
     for name, suite in SUITES.items():
-        tables = rows.open_tables(suite, saved, tmp_path)
+        tables = rows.open_parts(suite, saved, tmp_path)
         assert [len(table.questions) for table in tables] == [
             len(rows) for (one, _), (_, rows) in suite_rows.SPLITS.items() if one == name
         ]
 
 
 def test_a_folder_of_datasets_may_be_given_itself(saved, tmp_path):
-    (table,) = rows.open_tables(SUITES["mmstar"], saved / "mmstar", tmp_path)
+    (table,) = rows.open_parts(SUITES["mmstar"], saved / "mmstar", tmp_path)
     assert table.questions[0].item.gold == ("B",)
     with pytest.raises(InputError, match="no split 'train' of mmvp"):
-        rows.open_tables(SUITES["mmvp"], saved / "mmstar", tmp_path)
+        rows.open_parts(SUITES["mmvp"], saved / "mmstar", tmp_path)
     with pytest.raises(InputError, match="There is no blink"):
-        rows.open_tables(SUITES["blink"], saved / "mmstar", tmp_path)
+        rows.open_parts(SUITES["blink"], saved / "mmstar", tmp_path)
 
 
 def test_a_damaged_folder_is_one_sentence(mmstar, tmp_path):
     next((mmstar / "mmstar" / "val").glob("*.arrow")).write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a `datasets` folder"):
-        rows.open_tables(SUITES["mmstar"], mmstar, tmp_path)
+        rows.open_parts(SUITES["mmstar"], mmstar, tmp_path)
 
 
 def test_the_public_layout_of_logicvista_becomes_rows(tmp_path):
     folder = logicvista(tmp_path / "copy")
-    (table,) = rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+    (table,) = rows.open_parts(SUITES["logicvista"], folder, tmp_path / "scratch")
     assert [question.item.id for question in table.questions] == ["v1_0", "v1_1", "v1_2"]
     assert {question.item.gold for question in table.questions} == {("A", "B")}
     shown = rows.pictures(SUITES["logicvista"], table.rows[1], "v1_1")
@@ -91,7 +91,7 @@ def test_a_broken_picture_is_named_before_anything_is_asked(tmp_path, content):
     path = folder / "images" / "v1_1.png"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=r"picture of item v1_1 of logicvista cannot be"):
-        rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+        rows.open_parts(SUITES["logicvista"], folder, tmp_path / "scratch")
     assert not (tmp_path / "scratch" / "logicvista").exists()
 
 
@@ -103,7 +103,7 @@ def test_a_file_that_is_not_the_benchmarks_is_one_sentence(tmp_path, content):
     folder = logicvista(tmp_path / "copy")
     (folder / "dataset.json").write_text(content)
     with pytest.raises(InputError, match=r"logicvista|LogicVista"):
-        rows.open_tables(SUITES["logicvista"], folder, tmp_path / "scratch")
+        rows.open_parts(SUITES["logicvista"], folder, tmp_path / "scratch")
 
 
 def test_mathvistas_json_with_pictures_becomes_rows(tmp_path):
@@ -115,7 +115,7 @@ def test_mathvistas_json_with_pictures_becomes_rows(tmp_path):
         if key not in ("decoded_image", "query")
     }
     (tmp_path / "copy" / "testmini.json").write_text(json.dumps({"1": row}))
-    (table,) = rows.open_tables(SUITES["mathvista"], tmp_path / "copy", tmp_path / "scratch")
+    (table,) = rows.open_parts(SUITES["mathvista"], tmp_path / "copy", tmp_path / "scratch")
     assert table.questions[0].item.gold == ("B",) and table.part.split == "testmini"
 
 
@@ -144,7 +144,7 @@ def test_a_changed_row_is_refused_and_named(tmp_path):
     with pytest.raises(
         InputError, match=r"Rows of logicvista are not the ones that were pinned: v1_2, v1_4;"
     ):
-        rows.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
+        rows.open_parts(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
     with pytest.raises(InputError, match="v1_2, v1_4"):
         fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)
 
@@ -156,13 +156,13 @@ def test_a_missing_row_is_refused(tmp_path):
     fewer = logicvista(tmp_path / "less", rows=2) / "dataset.json"
     write.converted(SUITES["logicvista"], fewer, tmp_path / "data")
     with pytest.raises(InputError, match="v1_2, v1_3, v1_4 and 1 more"):
-        rows.open_tables(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
+        rows.open_parts(SUITES["logicvista"], tmp_path / "data", tmp_path / "scratch")
 
 
 def test_damaged_pins_are_one_sentence(mmstar, tmp_path):
     pins.file(mmstar, SUITES["mmstar"]).write_text("{}")
     with pytest.raises(InputError, match="not a file of pins"):
-        rows.open_tables(SUITES["mmstar"], mmstar, tmp_path)
+        rows.open_parts(SUITES["mmstar"], mmstar, tmp_path)
 
 
 def test_without_a_hub_fetching_says_so_at_once(tmp_path, monkeypatch):
@@ -185,7 +185,7 @@ def test_rows_that_share_an_id_are_refused(saved, tmp_path):
     table = datasets.load_from_disk(str(saved / "mmstar"))["val"]
     write.save_table(datasets.concatenate_datasets([table, table]), "val", tmp_path / "data" / "mmstar")
     with pytest.raises(InputError, match="several rows called '0'"):
-        rows.open_tables(SUITES["mmstar"], tmp_path / "data", tmp_path)
+        rows.open_parts(SUITES["mmstar"], tmp_path / "data", tmp_path)
 
 
 def test_an_item_without_a_picture_is_named():
@@ -236,7 +236,7 @@ def test_a_judge_that_is_down_or_refuses_is_said_before_anything_is_asked():
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
-    from harness.evals.judge import reachable
+    from harness.evals.stock import reachable
 
     class Judge(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

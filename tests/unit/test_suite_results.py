@@ -163,7 +163,7 @@ def beside(value: float, rows: int = 448) -> tuple[results.Outside, ...]:
 
 
 def test_a_base_outside_its_published_band_is_a_warning() -> None:
-    found = results.Results(
+    found = results.EvaluationResults(
         evaluation=SETTINGS,
         answers_read_by="rules",
         suites={"logicvista": measured(0.30)},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+from harness import scoring
 from harness.evals.catalogue import Suite
-from harness.scoring import Item, Reading, Verdict, read
-from harness.scoring import judge as judged
+from harness.scoring import Item, Reading, ScoredResponse, read
 from vzero.prompts import parse_answer
 from vzero.voting import tally
 
@@ -17,34 +17,34 @@ METRICS = ("official", "verified", "parsed", "majority", "any_correct")
 
 def judge(
     suite: Suite, item: Item, text: str, finish_reason: str | None = None, extractor: Extractor = read
-) -> Verdict:
+) -> ScoredResponse:
     """Both lenses on one answer. `parse_answer` alone reads answers to a drawn suite: it is what counts the
     votes in training."""
     if not suite.drawn:
-        return judged(item, extractor(item, text, finish_reason))
+        return scoring.judge(item, extractor(item, text, finish_reason))
     letter = parse_answer(text)
-    return judged(item, Reading((letter,), "box") if letter else Reading())
+    return scoring.judge(item, Reading((letter,), "box") if letter else Reading())
 
 
-def named(verdict: Verdict) -> str | None:
+def named(one: ScoredResponse) -> str | None:
     """The answer as it votes; None where none could be read."""
-    return ", ".join(verdict.reading.found) or None
+    return ", ".join(one.reading.found) or None
 
 
-def majority(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """A verdict on the most frequent answer: ties go to the answer seen first, unread ones do not vote."""
-    names = [named(one) for one in verdicts]
+def majority(judged: Sequence[ScoredResponse]) -> ScoredResponse | None:
+    """A response with the most frequent answer: ties go to the answer seen first, unread ones do not vote."""
+    names = [named(one) for one in judged]
     chosen = tally(names).answer
-    return None if chosen is None else verdicts[names.index(chosen)]
+    return None if chosen is None else judged[names.index(chosen)]
 
 
-def metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def metrics(judged: Sequence[ScoredResponse]) -> dict[str, float]:
     """One item's `METRICS` over its answers, by the official lens where none is named."""
-    chosen = majority(verdicts)
+    chosen = majority(judged)
     return {
-        "official": fmean(one.right for one in verdicts),
-        "verified": fmean(one.verified for one in verdicts),
-        "parsed": fmean(bool(one.reading.found) for one in verdicts),
+        "official": fmean(one.right for one in judged),
+        "verified": fmean(one.verified for one in judged),
+        "parsed": fmean(bool(one.reading.found) for one in judged),
         "majority": float(chosen is not None and chosen.right),
-        "any_correct": float(any(one.right for one in verdicts)),
+        "any_correct": float(any(one.right for one in judged)),
     }

@@ -23,7 +23,7 @@ _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScoredResponse:
     """One scored response. `official` None: there is no published rule here, or it needs a judge model."""
 
     item: Item
@@ -57,20 +57,20 @@ class Totals:
     verified_given_parsed: float | None
 
 
-def judge(item: Item, reading: Reading) -> Verdict:
+def judge(item: Item, reading: Reading) -> ScoredResponse:
     """Both verdicts on one reading."""
-    return Verdict(
+    return ScoredResponse(
         item, reading, _official(item, reading), bool(item.gold) and _verified(item, reading.found)
     )
 
 
-def totals(verdicts: Sequence[Verdict]) -> Totals:
+def totals(judged: Sequence[ScoredResponse]) -> Totals:
     """Accuracies and the share that could be read."""
-    scored = [one for one in verdicts if one.item.gold]
+    scored = [one for one in judged if one.item.gold]
     parsed = [one for one in scored if one.reading.found]
     return Totals(
         n=len(scored),
-        without_gold=len(verdicts) - len(scored),
+        without_gold=len(judged) - len(scored),
         official=_share(one.official for one in scored),
         verified=_share(one.verified for one in scored),
         parsed=_share(bool(one.reading.found) for one in scored),
@@ -79,13 +79,13 @@ def totals(verdicts: Sequence[Verdict]) -> Totals:
     )
 
 
-def by_group(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Totals]]:
+def by_group(judged: Sequence[ScoredResponse]) -> dict[str, dict[str, Totals]]:
     """Totals by group name and value, in order of first appearance; an item of several skills counts in
     each."""
-    members: dict[str, dict[str, list[Verdict]]] = {}
-    for verdict in verdicts:
-        for name, group in dict.fromkeys(verdict.item.group):
-            members.setdefault(name, {}).setdefault(group, []).append(verdict)
+    members: dict[str, dict[str, list[ScoredResponse]]] = {}
+    for one in judged:
+        for name, group in dict.fromkeys(one.item.group):
+            members.setdefault(name, {}).setdefault(group, []).append(one)
     return {name: {group: totals(rows) for group, rows in groups.items()} for name, groups in members.items()}
 
 
