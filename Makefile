@@ -1,6 +1,6 @@
 # make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
-# make test        set up, run all tests                                         (ARGS="tests/unit -k votes")
+# make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make lint        set up, check style; `make format` mends what can be mended
@@ -39,7 +39,7 @@ reproduce: install
 	@.venv/bin/vzero-harness reproduce $(ARGS)
 
 test: install
-	@.venv/bin/python -m pytest -q $(ARGS)
+	@.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: install
 	@.venv/bin/python -m pytest -q -o python_files='bench_*.py' --benchmark-quiet benchmarks $(ARGS)

@@ -23,7 +23,8 @@ SPECIAL = (
     "<global-img>",
 )
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}:{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}:{% for part in m['content'] %}"
+    "{% if part['type'] == 'image' %}<image>"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )

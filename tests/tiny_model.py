@@ -29,10 +29,13 @@ WORDS = (
     "D",
 )
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}<sys> {% elif m['role'] == 'user' %}<user> {% else %}<go> {% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'system' %}<sys> "
+    "{% elif m['role'] == 'user' %}<user> {% else %}<go> {% endif %}"
     "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for part in m['content'] %}"
-    "{% if part['type'] == 'image' %}<vs><img><ve> {% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endif %}"
-    "{% if m['role'] == 'assistant' %}<eos> {% endif %}{% endfor %}{% if add_generation_prompt %}<go>{% endif %}"
+    "{% if part['type'] == 'image' %}<vs><img><ve> "
+    "{% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endif %}"
+    "{% if m['role'] == 'assistant' %}<eos> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<go>{% endif %}"
 )
 
 

@@ -271,7 +271,8 @@ def test_scoring_loads_nothing_heavy() -> None:
 
     program = (
         "import sys; import harness.scoring.score, harness.scoring.endpoint\n"
-        "print([m for m in ('torch', 'transformers', 'lmms_eval', 'numpy', 'pandas', 'PIL', 'httpx', 'rich') if m in sys.modules])"
+        "heavy = ('torch', 'transformers', 'lmms_eval', 'numpy', 'pandas', 'PIL', 'httpx', 'rich'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert result.stdout.strip() == "[]", result.stderr

@@ -43,9 +43,10 @@ FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2, rule="ma
 LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]",), "list", rule="mathvista")
 
 LONG = (
-    "Let me look. (A) might fit, since its edge is red. A closer look at option A shows a stem, so (A) is not right. "
-    "What about C? C would need a stone. I first thought the answer is (C). However, on reflection it is yellow.\n"
-    * 60
+    "Let me look. (A) might fit, since its edge is red. "
+    "A closer look at option A shows a stem, so (A) is not right. "
+    "What about C? C would need a stone. "
+    "I first thought the answer is (C). However, on reflection it is yellow.\n" * 60
 )
 
 CHOSEN = [
@@ -236,8 +237,14 @@ def test_no_number_is_guessed(response: str) -> None:
 
 
 ITEMS = (FRUITS, NUMBERS, YES_NO, FIGURES, TELL, INTEGER, FLOAT, LIST)
-_WORDS = "A|b|(C)|\\boxed{|}|{|<think>|</think>|<answer>|</answer>|\\frac{1}{0}|1,2|3/0|-|.|\n| |Answer:|the answer is |Question:|\ud800|\x00"
-_MORE_WORDS = "\u200b|答案是|not |than |no |9999999999999999999999999999999999999999999999|1e999|x10^99|<b>|&|$|\\(|\\|ß|İ"
+_WORDS = (
+    "A|b|(C)|\\boxed{|}|{|<think>|</think>|<answer>|</answer>|\\frac{1}{0}|1,2|3/0|-|.|\n| |Answer:"
+    "|the answer is |Question:|\ud800|\x00"
+)
+_MORE_WORDS = (
+    "\u200b|答案是|not |than |no |9999999999999999999999999999999999999999999999"
+    "|1e999|x10^99|<b>|&|$|\\(|\\|ß|İ"
+)
 PIECES = st.sampled_from([*_WORDS.split("|"), *_MORE_WORDS.split("|")])
 
 
@@ -248,7 +255,10 @@ def test_any_text_gives_an_extraction(response: str, item: Item) -> None:
 
 
 def test_questions_that_a_model_numbers_itself_are_not_this_one() -> None:
-    text = "1. Which fruit is on the table?\n\nThe answer is (B).\n\n2. Which fruit is the sweetest of all?\n\nThe answer is (C)."
+    text = (
+        "1. Which fruit is on the table?\n\nThe answer is (B).\n\n"
+        "2. Which fruit is the sweetest of all?\n\nThe answer is (C)."
+    )
     assert read(FRUITS, text).found == ("B",)
 
 

@@ -63,7 +63,8 @@ WRITTEN = [
     (FIGURE, "Among the options A, B, C, and D, the one that fits is C.", "C"),
     (
         FIGURE,
-        "Looking at A: no dot. Looking at B: two dots. Looking at C: one dot, correct. Looking at D: none.\n\nFinal Answer: C",
+        "Looking at A: no dot. Looking at B: two dots. "
+        "Looking at C: one dot, correct. Looking at D: none.\n\nFinal Answer: C",
         "C",
     ),
     (FIGURE, "The final answer is $\\boxed{\\text{C}}$.", "C"),
@@ -71,7 +72,8 @@ WRITTEN = [
     (FIGURE, "I'm sorry, I can't assist with that.", ""),
     (
         FIGURE,
-        "Without the image I can't determine the answer. However, if I had to guess, I would select option B.",
+        "Without the image I can't determine the answer. However, if I had to guess, "
+        "I would select option B.",
         "B",
     ),
     (FIGURE, "A", "A"),

@@ -98,7 +98,8 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(
     forbidden = torch.tensor([i in FORBIDDEN for i in range(len(WORDS))])
     gaps = []
     for one, rollout in zip(several(), engine.generate(several(), sampling), strict=True):
-        text = f"<sys> {one.messages[0].text} <user> {'<vs><img><ve> ' if one.image else ''}{one.messages[1].text} <go>"
+        picture = "<vs><img><ve> " if one.image else ""
+        text = f"<sys> {one.messages[0].text} <user> {picture}{one.messages[1].text} <go>"
         inputs = processor(text=[text], images=[[one.image]] if one.image else None, return_tensors="pt")
         width = inputs["input_ids"].shape[1]
         assert rollout.prompt_tokens == width

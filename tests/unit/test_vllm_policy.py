@@ -41,7 +41,8 @@ def gap(model: torch.nn.Module, processor: object, rollouts: list[Rollout]) -> f
     tokens."""
     found = []
     for one, rollout in zip(several(), rollouts, strict=True):
-        text = f"<sys> {one.messages[0].text} <user> {'<vs><img><ve> ' if one.image else ''}{one.messages[1].text} <go>"
+        picture = "<vs><img><ve> " if one.image else ""
+        text = f"<sys> {one.messages[0].text} <user> {picture}{one.messages[1].text} <go>"
         inputs = processor(text=[text], images=[[one.image]] if one.image else None, return_tensors="pt")
         pictures = {key: inputs[key] for key in ("pixel_values", "image_grid_thw") if key in inputs}
         width = inputs["input_ids"].shape[1]
