@@ -1,63 +1,53 @@
-"""The value that a response states for a question without options: by its final-answer sentence, or by being
-nothing but a value."""
+"""The value that a response states: by its final-answer sentence, or by being nothing but a value."""
 
 from __future__ import annotations
 
 import re
 
-from harness.scoring.choice import asked, stems
-from harness.scoring.cues import (
-    ANNOUNCED,
-    CONCLUSION,
-    CONDITION,
-    CORRECTION,
-    MOST_CUES,
-    NEGATED,
-    REFUSAL,
-    UNDECIDED,
-)
-from harness.scoring.items import Item
+from harness.scoring import cues
+from harness.scoring.choice import restates, stems
+from harness.scoring.items import Item, Reading
 from harness.scoring.text import plain, sentences, without_latex
 from harness.scoring.values import WORDS, decimal_text, numbers, out_of, squeezed, value
 
 _LIST = re.compile(r"\[ ?-?\d[^\[\]\n]{0,400}\]")
-_NO_VALUE = re.compile(
-    r"\bundefined\b|does not exist|no (?:real )?solution|infinite|no integer", re.IGNORECASE
-)
-_COUNTED = re.compile(r"\bhow many ((?:\w{1,12} ){0,2}?\w{4,20})", re.IGNORECASE)
+_NO_VALUE = re.compile(r"(?i)\bundefined\b|does not exist|no (?:real )?solution|infinite|no integer")
+_COUNTED = re.compile(r"(?i)\bhow many ((?:\w{1,12} ){0,2}?\w{4,20})")
 _NONE_LEFT = re.compile(
-    r"\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b|\bthere (?:are|is) no\b", re.I
+    r"(?i)\b(?:no|zero) (?:\w+ ){0,4}(?:left|remain|remaining|objects)\b|\bthere (?:are|is) no\b"
 )
 _OF_TOTAL = re.compile(
-    rf"(?:\d|\b(?:{'|'.join(WORDS)}),?) (?:\w{{1,12}} )?(?:out )?of (?:the |all |which )*$", re.I
+    rf"(?i)(?:\d|\b(?:{'|'.join(WORDS)}),?) (?:\w{{1,12}} )?(?:out )?of (?:the |all |which )*$"
 )
 _VARIABLE = re.compile(r"(?!(?:[kcmdµ]?m|[kKm]?g|in|ft|s|h|st|nd|rd|th)\b)[A-Za-z^(√π]|:\d")
 _OR = re.compile(r"\d[^\d,.]{0,12}\bor\b[^\d]{0,12}\d")
 _VERBS = (
     "is|are|be|was|were|equals?|to|about|approximately|around|by|leaves?|get|has|have|only|total of|costs?|or"
 )
-_BEFORE = re.compile(rf"(?:=|≈|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$", re.IGNORECASE)
+_BEFORE = re.compile(rf"(?i)(?:=|≈|->|:|\b(?:{_VERBS})) ?[(£$€\"' ]{{0,3}}$")
 _FORMULA = re.compile(r"[-+*/\u00d7^=]|\\[a-z]")
 
 
-def state(item: Item, text: str) -> tuple[str | None, str]:
-    """(value, rule) that `text`, free of boxes and tags, states; (None, why) where it states none."""
+def state(item: Item, text: str) -> Reading:
+    """What `text`, free of boxes and tags, states."""
     if item.kind != "text" and (found := answer(item, text)) is not None and "\n" not in text:
-        return found, "whole"
+        return Reading((found,), "whole")
     lines = [line for line in sentences(text) if not line.endswith("?")]
-    for line in reversed(lines[-MOST_CUES:]):
+    for line in reversed(lines[-cues.MOST_CUES :]):
         if cued := _cued(line):
-            if REFUSAL.search(line) or CONDITION.search(line) or NEGATED.match(cued):
-                return None, "refused" if REFUSAL.search(line) else "nothing"
+            if cues.REFUSAL.search(line):
+                return Reading(how="refused")
+            if cues.CONDITION.search(line) or cues.NEGATED.match(cued):
+                return Reading()
             found = _in_phrase(item, cued)
-            return (found, "sentence") if found is not None else (None, "nothing")
-    for line in reversed(lines[-MOST_CUES:]):
+            return Reading() if found is None else Reading((found,), "sentence")
+    for line in reversed(lines[-cues.MOST_CUES :]):
         if _closes(item, line, lines):
-            if REFUSAL.search(line) or _NO_VALUE.search(line) or CONDITION.search(line):
+            if cues.REFUSAL.search(line) or _NO_VALUE.search(line) or cues.CONDITION.search(line):
                 break
             if (found := _in_phrase(item, line)) is not None:
-                return found, "sentence"
-    return None, "refused" if any(map(REFUSAL.search, lines)) else "nothing"
+                return Reading((found,), "sentence")
+    return Reading(how="refused" if any(map(cues.REFUSAL.search, lines)) else "nothing")
 
 
 def answer(item: Item, phrase: str) -> str | None:
@@ -76,8 +66,7 @@ def answer(item: Item, phrase: str) -> str | None:
 
 
 def _as_kind(item: Item, found: str, percent: bool) -> str:
-    """`14.0` is `14` where a whole number is asked for; a share keeps its percent sign, which may mean a
-    fraction."""
+    """`14.0` is the integer `14`; a share keeps its percent sign, which may mean a fraction."""
     whole, _, rest = found.partition(".")
     if item.kind == "integer":
         return found if rest.strip("0") else whole
@@ -86,22 +75,20 @@ def _as_kind(item: Item, found: str, percent: bool) -> str:
 
 def _cued(line: str) -> str | None:
     """What follows the last cue of a sentence: "the answer is", "Answer:", "Wait, it is"."""
-    for match in reversed(list(ANNOUNCED.finditer(line))):
-        if not NEGATED.search(match[0]) and not match[0].lower().startswith(("option", "choice")):
+    for match in reversed(list(cues.ANNOUNCED.finditer(line))):
+        if not cues.NEGATED.search(match[0]) and not match[0].lower().startswith(("option", "choice")):
             return line[match.end() :].strip() or None
-    return line if CORRECTION.match(line) else None
+    return line if cues.CORRECTION.match(line) else None
 
 
 def _closes(item: Item, line: str, lines: list[str]) -> bool:
-    """Whether a sentence concludes, is the only one, ends on what was computed before, or says at least half
-    of what the question asks."""
-    if len(lines) == 1 or CONCLUSION.search(line):
+    """Whether a sentence concludes, is the only one, ends on the value computed before, or restates."""
+    if len(lines) == 1 or cues.CONCLUSION.search(line):
         return True
     found = {one for one, _, _ in numbers(without_latex(line))}
     if line is lines[-1] and len(found) == 1 and found == {value(lines[-2].rpartition("=")[2])}:
         return True
-    own = stems(asked(item.question))
-    return bool(own) and len(own & stems(line)) >= len(own) / 2
+    return restates(item, line)
 
 
 def _in_phrase(item: Item, phrase: str) -> str | None:
@@ -110,13 +97,14 @@ def _in_phrase(item: Item, phrase: str) -> str | None:
         return _in_words(item, phrase)
     if (found := answer(item, phrase.strip(" ."))) is not None or item.kind == "list":
         return found
-    phrase = phrase[found_at.start() :] if (found_at := _last(CONCLUSION, phrase)) else phrase
-    if UNDECIDED.match(phrase.lstrip()):
+    if conclusions := list(cues.CONCLUSION.finditer(phrase)):
+        phrase = phrase[conclusions[-1].start() :]
+    if cues.UNDECIDED.match(phrase.lstrip()):
         return None
     for part in reversed(re.split(r"=|≈|\bis\b|\bare\b", phrase)):  # a formula: "the area is 8-6\pi"
-        if _FORMULA.search(part) and (found := answer(item, part.strip(" .,;"))) is not None:
-            return found
         if _FORMULA.search(part):
+            if (found := answer(item, part.strip(" .,;"))) is not None:
+                return found
             break
     bare = without_latex(phrase)
     outside = re.sub(r"\([^()]*\)", " ", bare)  # "7 years (1927 - 1920)"
@@ -124,14 +112,12 @@ def _in_phrase(item: Item, phrase: str) -> str | None:
     return None if picked is None else _as_kind(item, *picked)
 
 
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return max(pattern.finditer(text), key=lambda found: found.start(), default=None)
-
-
 def _picked(item: Item, sentence: str) -> tuple[str, bool] | None:
-    """(number, whether a percentage) of a sentence: the one that counts what was asked for, or the last that
-    a verb or `=` leads to, or the only one; those that the question gave and those "out of" which it counts
-    come last."""
+    """(number, whether a percentage) of a sentence.
+
+    The one that counts what was asked for, or the last that a verb or `=` leads to, or the only one; numbers
+    that the question gave come last.
+    """
     if (share := out_of(sentence)) and item.kind == "float":
         return share, False
     every = [one for one in numbers(sentence) if _is_number(sentence, one[1], one[2])]
@@ -161,8 +147,8 @@ def _is_number(sentence: str, start: int, end: int) -> bool:
 
 
 def _in_words(item: Item, phrase: str) -> str | None:
-    """What a sentence says in words or as a formula: what follows its last verb, or the sentence itself."""
-    if REFUSAL.search(phrase):
+    """What follows the last verb of a sentence, or the sentence itself."""
+    if cues.REFUSAL.search(phrase):
         return None
     parts = re.split(r"\b(?:is|are|was|were) |: ", phrase)
     return answer(item, parts[-1]) if squeezed(parts[-1]) else None

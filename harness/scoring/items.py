@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Kind = Literal["choice", "multi", "integer", "float", "list", "text"]
@@ -18,10 +19,9 @@ class Item:
 
     Attributes:
         question: the bare question, options included where the suite writes them into it.
-        options: the options' texts, in the order of `labels`; empty where they stand in the image alone.
+        options: texts, in the order of `labels`; empty where they stand in the image alone.
         labels: what an answer may name: letters, for LogicVista also digits; empty for free answers.
-        gold: alternatives, any of which is right; of a "multi" the set of right labels. Empty: the suite has
-            no gold for this row; it is counted apart and never scored.
+        gold: alternatives, any of which is right; of a "multi" the right set. Empty: never scored.
         kind: "choice" has one label as its answer, "multi" a set of them; the others are free answers.
         precision: decimals of a "float" to which it is rounded; None: see `lenses`.
         unit: of a free answer, where the suite states one.
@@ -49,8 +49,12 @@ class Item:
 
     def text_of(self, label: str) -> str:
         """An option's text; empty where it stands in the image alone."""
-        index = self.labels.index(label)
-        return self.options[index] if index < len(self.options) else ""
+        return self.texts.get(label, "")
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Label -> text of every option that has one."""
+        return {label: text for label, text in zip(self.labels, self.options, strict=False) if text}
 
 
 @dataclass(frozen=True)

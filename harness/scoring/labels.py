@@ -1,7 +1,7 @@
 """Which options a phrase names: by label, by the option's own text, or by its value.
 
-The article: a bare "A" or "I", or any lower-case letter, is a label only where something says so: brackets, a
-following `)` `.` `:`, the end of the phrase, a list of labels, or the option's own text.
+A bare "A" or "I", or a lower-case letter, is a label only where something says so: brackets, a following `)`
+`.` `:`, the end of the phrase, a list of labels, or the option's own text.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from harness.scoring.items import Item
 from harness.scoring.text import plain, without_latex
 from harness.scoring.values import numbers, same, squeezed, value
 
-_FILLERS = """the|is|be|clearly|definitely|likely|probably|therefore|indeed|both|only|simply|just|actually
-              |most|correct
-              |right|in|to|by""".replace(" ", "").replace("\n", "")
+_FILLERS = (
+    "the|is|be|clearly|definitely|likely|probably|therefore|indeed|both|only|simply|just|actually|most|correct"
+    "|right|in|to|by"
+)
 _LEAD = re.compile(
-    rf"[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?", re.IGNORECASE
+    rf"(?i)[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?"
 )
 _RUNS_INTO = r"[A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?="  # a word, a number, a formula: no label
 _ONE = re.compile(rf"[\"'\[]?(?:[(\[] ?([A-Za-z1-9]) ?(?:[)\]]|$)|([A-Za-z1-9])(?!{_RUNS_INTO}))[\"'\]]?")
-_JOIN = re.compile(
-    rf" ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()", re.IGNORECASE
-)
+_JOIN = re.compile(rf"(?i) ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()")
 # After a capital letter that a cue led to: the end, a mark, an amount, or how the sentence goes on.
 _GOES_ON = re.compile(
     r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]| (?=[\d€£$])| (?:because|since|as|is|are|from"
     r"|would|will|has|was|which|in)\b| ?(?:,|,? and|,? or|&) ?\(?[A-Ia-i1-9]\b(?!')"
 )
 _RANGE = re.compile(r"\(?([A-I]) ?(?:-|to) ?([A-I])\)?(?![\w'])")
-_NOUN_LABEL = re.compile(rf"\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])", re.IGNORECASE)
-_BRACKETED = re.compile(r"\( ?(?:(?:option|choice) )?([A-Ia-i1-9]) ?\)", re.IGNORECASE)
+_NOUN_LABEL = re.compile(rf"(?i)\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])")
+_BRACKETED = re.compile(r"(?i)\( ?(?:(?:option|choice) )?([A-Ia-i1-9]) ?\)")
 _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+*/√²³-]")
 # Too common to name an option in the midst of a sentence.
 _COMMON = re.compile("yes|no|true|false|none|nothing|same|all|other|neither|both|na|a|an|the|i")
@@ -47,8 +46,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def resolve(item: Item, phrase: str, by_label: bool = True) -> tuple[str, ...]:
-    """The labels that a phrase in the answer's place stands for: several only where they are listed. Without
-    `by_label` only its text or its value names an option."""
+    """The labels that a phrase in the answer's place stands for: several only where they are listed.
+
+    Without `by_label` only its text or its value names an option.
+    """
     bare = without_latex(phrase)
     exact = _with_text(item, bare)
     if len(exact) > 1:  # they differ in signs alone
@@ -57,16 +58,14 @@ def resolve(item: Item, phrase: str, by_label: bool = True) -> tuple[str, ...]:
         return (exact[0],)
     if by_label and (labels := label_set(bare, item)):
         return labels
-    equal = exact or [
-        label for label in item.labels if item.text_of(label) and same(item.text_of(label), phrase)
-    ]
+    equal = exact or [label for label, text in item.texts.items() if same(text, phrase)]
     return tuple(equal) if len({words(item.text_of(label)) for label in equal}) == 1 else ()
 
 
 def _with_text(item: Item, phrase: str) -> list[str]:
     """The labels whose option's text a phrase is, an article aside; else those whose text it misspells."""
     said = _content(phrase)
-    texts = {label: _content(item.text_of(label)) for label in item.labels if item.text_of(label)}
+    texts = {label: _content(text) for label, text in item.texts.items()}
     exact = [label for label, text in texts.items() if said and text == said]
     if exact or not 6 <= len(phrase) <= 60 or any(map(str.isdigit, phrase)):
         return exact
@@ -95,34 +94,40 @@ def label_set(phrase: str, item: Item) -> tuple[str, ...]:
 
 def _rest_of_list(phrase: str, first: tuple[str, int], item: Item) -> tuple[str, ...]:
     found, cursor = [first[0]], first[1]
-    text = words(item.text_of(first[0]))
-    if text and words(phrase[cursor : cursor + 400])[: len(text)] == text:
-        return (first[0],)  # what follows is this option's own text, whatever letters are in it
+    if _own_text_follows(phrase, cursor, item, first[0]):
+        return (first[0],)  # whatever letters are in it
     while (join := _JOIN.match(phrase, cursor)) and (following := _label_at(phrase, join.end(), item)):
         found.append(following[0])
         cursor = following[1]
     return tuple(sorted(set(found)))
 
 
+def _own_text_follows(phrase: str, cursor: int, item: Item, label: str) -> bool:
+    text = words(item.text_of(label))
+    return bool(text) and words(phrase[cursor : cursor + 400])[: len(text)] == text
+
+
 def _label_at(phrase: str, cursor: int, item: Item) -> tuple[str, int] | None:
     """(label, index after) where one stands at `cursor` and is not an ordinary word."""
     match = _ONE.match(phrase, cursor)
-    if match is None or (match[1] or match[2]).upper() not in item.labels:
+    label = (match[1] or match[2]).upper() if match else ""
+    if match is None or label not in item.labels:
         return None
     end = match.end()
-    if match[1] is None:
-        text = words(item.text_of(match[2].upper()))
-        own = bool(text) and words(phrase[end : end + 400])[: len(text)] == text
-        goes_on = _GOES_ON.match(phrase, end)
-        plain_end = goes_on is not None and not goes_on[0][1:2].isalpha()
-        if not (own or (match[2] in "BCDEFGH") or plain_end or (match[2] == "A" and goes_on)):
-            return None
-    return (match[1] or match[2]).upper(), end + (match[1] is None and phrase[end : end + 1] == ")")
+    if match[1]:
+        return label, end
+    goes_on = _GOES_ON.match(phrase, end)
+    plain_end = goes_on is not None and not goes_on[0][1:2].isalpha()
+    clear = match[2] in "BCDEFGH" or plain_end or (match[2] == "A" and goes_on)
+    return (
+        (label, end + (phrase[end : end + 1] == ")"))
+        if clear or _own_text_follows(phrase, end, item, label)
+        else None
+    )
 
 
 def mentions(item: Item, sentence: str) -> list[tuple[int, int, tuple[str, ...]]]:
-    """(start, end, labels) of every option that a sentence names, by label, noun and label, or text, in
-    order."""
+    """(start, end, labels) of every option that a sentence names by label or text, in order."""
     found = []
     for match in _NOUN_LABEL.finditer(sentence):
         rest = sentence[match.end() :]
@@ -140,34 +145,29 @@ def _by_text(item: Item, sentence: str) -> list[tuple[int, int, tuple[str, ...]]
     """The options whose text, or value, stands in a sentence; of texts inside one another the longest."""
     spans = [(match[0].casefold(), match.start(), match.end()) for match in _WORDS.finditer(sentence)]
     said, found = [_singular(one) for one, _, _ in spans], []
-    for label in item.labels[: len(item.options)]:
-        for text in _texts(item.text_of(label)):
+    for label, option in item.texts.items():
+        for text in _texts(option):
             for at in range(len(said) - len(text) + 1):
                 if said[at : at + len(text)] == text:
                     found.append((spans[at][1], spans[at + len(text) - 1][2], (label,)))
-        if number := value(item.text_of(label)):
+        if number := value(option):
             found += [(start, end, (label,)) for one, start, end in numbers(sentence) if one == number]
-    return [
-        one
-        for one in found
-        if not any(
-            two[0] <= one[0] and one[1] <= two[1] and two[1] - two[0] > one[1] - one[0] for two in found
-        )
-    ]
+
+    def inside(one: tuple[int, int, tuple[str, ...]], two: tuple[int, int, tuple[str, ...]]) -> bool:
+        return two[0] <= one[0] and one[1] <= two[1] and one[:2] != two[:2]
+
+    return [one for one in found if not any(inside(one, two) for two in found)]
 
 
 def _texts(option: str) -> list[list[str]]:
-    """An option as its words, and as those before a comma ("Paris" of "Paris, France"); common words are
-    none."""
-    whole, short = (
-        [_singular(word) for word in _content(text)] for text in (option, option.partition(", ")[0])
-    )
-    return [
-        text
-        for text in (whole, short if short != whole and len("".join(short)) > 3 else [])
-        if len(text) > 1
-        or (text and not _COMMON.fullmatch(text[0]) and (len(text[0]) > 1 or not text[0].isalpha()))
-    ]
+    """An option as its words, and as those before a comma ("Paris" of "Paris, France"), unless too common."""
+    whole, short = (list(map(_singular, _content(text))) for text in (option, option.partition(", ")[0]))
+    texts = [whole, short] if short != whole and len("".join(short)) > 3 else [whole]
+    return [text for text in texts if len(text) > 1 or (text and _names(text[0]))]
+
+
+def _names(word: str) -> bool:
+    return not _COMMON.fullmatch(word) and (len(word) > 1 or not word.isalpha())
 
 
 def _singular(word: str) -> str:
@@ -175,8 +175,7 @@ def _singular(word: str) -> str:
 
 
 def lists_options(text: str) -> bool:
-    """Whether several options stand at the beginnings of lines, or three within them, as in a copy of the
-    question."""
+    """Whether two options begin lines, or three stand within lines, as in a copy of the question."""
     lines = {(found[1] or found[2] or found[3]).upper() for found in _LISTED.finditer(text)}
     return len(lines) > 1 or len({found[1].upper() for found in _INLINE.finditer(text)}) > 2
 

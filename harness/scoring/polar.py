@@ -1,5 +1,4 @@
-"""Yes or no without the word: a sentence that restates the question, denies it, or compares the other way
-round."""
+"""Yes or no: the word itself, or a sentence that affirms, denies or reverses what the question asks."""
 
 from __future__ import annotations
 
@@ -18,11 +17,10 @@ _LIGHT = re.compile(
     "|both|all|image|based|s?he|they|her|his|their"
 )
 _JUDGED = re.compile(
-    r"\b(?:is|are|was|statement|would be)[ :]{1,3}(?:therefore |also |indeed |clearly )?"
-    r"(true|false|correct|incorrect)\b",
-    re.IGNORECASE,
+    r"(?i)\b(?:is|are|was|statement|would be)[ :]{1,3}(?:therefore |also |indeed |clearly )?"
+    r"(true|false|correct|incorrect)\b"
 )
-_SAID = re.compile(r"^(?:sure[,!.] |therefore,? |so,? )?(yes|no|true|false)\b", re.IGNORECASE)
+_SAID = re.compile(r"(?i)^(?:sure[,!.] |therefore,? |so,? )?(yes|no|true|false)\b")
 
 
 def is_polar(item: Item) -> bool:
@@ -30,34 +28,32 @@ def is_polar(item: Item) -> bool:
     return _labels(item) is not None
 
 
-def said(sentence: str, item: Item) -> str | None:
-    """The label of the yes or no that `sentence` begins with."""
+def said(item: Item, sentence: str) -> tuple[str] | None:
+    """The label of the yes or no that `sentence` begins with, where these are the options."""
     labels, word = _labels(item), _SAID.match(sentence)
-    return labels[word[1].lower() in _NO] if labels and word and not REFUSAL.search(sentence) else None
+    return (labels[word[1].lower() in _NO],) if labels and word and not REFUSAL.search(sentence) else None
 
 
-def polar(sentence: str, item: Item) -> str | None:
+def meant(item: Item, sentence: str) -> tuple[str] | None:
     """The label of yes or no that `sentence` comes to; None where it is about something else."""
     labels = _labels(item)
     if labels is None or REFUSAL.search(sentence):
         return None
     if judged := _JUDGED.search(sentence):
         denied = NEGATED.search(sentence[max(0, judged.start() - 12) : judged.start()])
-        return labels[(judged[1].lower() in ("false", "incorrect")) != bool(denied)]
+        return (labels[(judged[1].lower() in ("false", "incorrect")) != bool(denied)],)
     asked, told = words(item.question), words(sentence)
     own = {word for word in _own(asked) if not (_MORE.fullmatch(word) or _LESS.fullmatch(word))}
     if not own or len(own & set(told)) < len(own) / 2:
         return None
     if (agrees := _compared(asked, told)) is not None:
-        return labels[not agrees]
-    return labels[bool(NEGATED.search(sentence)) != bool(NEGATED.search(item.question))]
+        return (labels[not agrees],)
+    return (labels[bool(NEGATED.search(sentence)) != bool(NEGATED.search(item.question))],)
 
 
 def _labels(item: Item) -> tuple[str, str] | None:
-    texts = {
-        label: item.text_of(label).strip(" .").casefold() for label in item.labels if item.text_of(label)
-    }
-    yes, no = ([label for label, text in texts.items() if text in side] for side in (_YES, _NO))
+    texts = [(label, text.strip(" .").casefold()) for label, text in item.texts.items()]
+    yes, no = ([label for label, text in texts if text in side] for side in (_YES, _NO))
     return (yes[0], no[0]) if len(yes) == len(no) == 1 and len(texts) <= 3 else None
 
 

@@ -1,5 +1,7 @@
-"""The answer in a response. In this order: the last complete box, an answer tag, a final-answer sentence, a
-reply that is nothing but an answer. What none of these reads is unread, never guessed."""
+"""The answer in a response: the last complete box, else an answer tag, else what the text states.
+
+What none of these reads is unread, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -39,27 +41,23 @@ def read(item: Item, response: str, finish_reason: str | None = None) -> Reading
     if thinking:
         return Reading(how="thinking")
     text = without_echo(own_turn(plain(rest)), item.question)
-    if item.is_choice:
-        return Reading(*choice.state(item, text))
-    value, how = free.state(item, text)
-    return Reading(() if value is None else (value,), how)
+    return choice.state(item, text) if item.is_choice else free.state(item, text)
 
 
 def _answers(item: Item, insides: list[str], how: str) -> tuple[str, ...]:
     """What a run of boxes, or a tag, holds."""
     if not item.is_choice:
         phrase = insides[-1] if item.kind != "list" else ", ".join(insides)
-        value = free.answer(item, phrase)
-        value = free.state(item, plain(phrase))[0] if value is None and how == "tag" else value
-        return () if value is None else (value,)
-    if item.labels == OPTIONS and (
-        letter := parse_answer(f"\\boxed{{{insides[-1]}}}")
-    ):  # as the votes read it
+        if (value := free.answer(item, phrase)) is not None:
+            return (value,)
+        return free.state(item, plain(phrase)).found if how == "tag" else ()
+    letter = parse_answer(f"\\boxed{{{insides[-1]}}}") if item.labels == OPTIONS else None
+    if letter:  # as the votes read it
         return (letter,) if item.kind == "choice" or len(insides) == 1 else _labels(item, insides, True)
     by_label = how == "tag" or item.labels != OPTIONS or item.kind == "multi"
     if labels := _labels(item, insides, by_label):
         return labels
-    return choice.state(item, plain(insides[-1]))[0] if how == "tag" else ()
+    return choice.state(item, plain(insides[-1])).found if how == "tag" else ()
 
 
 def _labels(item: Item, insides: list[str], by_label: bool) -> tuple[str, ...]:
@@ -68,8 +66,10 @@ def _labels(item: Item, insides: list[str], by_label: bool) -> tuple[str, ...]:
 
 
 def _boxes(text: str) -> tuple[list[str], str | None]:
-    """(insides of the last run of boxes with nothing but separators between them, what follows); of nested
-    boxes the innermost of the last. An unclosed last box holds nothing, and nothing follows it."""
+    """(insides of the last run of boxes with nothing but separators between them, what follows).
+
+    Of nested boxes the innermost of the last. An unclosed last box holds nothing, and nothing follows it.
+    """
     starts = [found.span() for found in _BOX.finditer(text)][-_MOST_BOXES:]
     insides: list[str] = []
     limit = after = None
@@ -77,9 +77,7 @@ def _boxes(text: str) -> tuple[list[str], str | None]:
         end = closing_brace(text, begin)
         if end is None and limit is None:
             return [], ""
-        if end is None or (
-            limit is not None and (end > limit or not _BETWEEN.fullmatch(text[end + 1 : limit]))
-        ):
+        if end is None or (limit and (end > limit or not _BETWEEN.fullmatch(text[end + 1 : limit]))):
             break
         insides.append(text[begin:end])
         after = text[end + 1 :] if after is None else after
@@ -94,7 +92,6 @@ def _tag(text: str) -> tuple[list[str], str | None]:
     if start < 0:
         return [], None
     end = lower.find("</answer>", start)
-    inside = text[start + len("<answer>") : end if end >= 0 else len(text)]
-    return [without_latex(inside) if "{" not in inside else inside], text[
-        end + len("</answer>") :
-    ] if end >= 0 else ""
+    end = end if end >= 0 else len(text)
+    inside = text[start + len("<answer>") : end]
+    return [inside if "{" in inside else without_latex(inside)], text[end + len("</answer>") :]

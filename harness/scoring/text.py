@@ -7,17 +7,15 @@ import unicodedata
 
 _THINK_ENDS = ("</think>", "</thinking>", "<|end_of_thought|>", "◁/think▷")
 _THINK_STARTS = ("<think>", "<thinking>", "<|begin_of_thought|>", "◁think▷")
-# A model that goes on after its answer writes the next turn itself; nothing from there on answers this
-# question.
+# A model that goes on after its answer writes the next turn itself; that answers another question.
 _NEXT_TURN = re.compile(
-    r"\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:"
+    r"(?i)\n[ \t]{0,8}(?:#{1,4} {0,2}|\*{2} {0,2})?(?:question|human|user|hint|problem|q)(?: \d{1,3})? {0,2}:"
     r"|\n[ \t]{0,8}(?:[2-9]|1\d)[.)] ?[^\n?]{12,400}\?(?=\n)",  # "2. Which set is a reflection of it?"
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?s>|<(?:eos|bos|pad|unk)>|\[/?INST\]")
 _HTML = re.compile(
-    r"</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>",
-    re.I,
+    r"(?i)</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>"
 )
 _MARKUP = re.compile(r"\*\*|__|`|\\\$")
 _DELIMITER = re.compile(r"\$|\\[()\[\]]")  # of LaTeX in a text
@@ -34,9 +32,7 @@ _SIGNS = {"pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle":
 _SIGN = re.compile(r"\\(pi|times|approx|cdot|angle|neq)(?![a-z])|\\(%)")
 _DEGREE = re.compile(r"\^ ?\{? ?\\circ ?\}?|\\degree|\^°")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[^\x00-\x7f][.!?])(?=\S)|\n+")
-_LEADS_ON = re.compile(
-    r"(?::|\banswer|\b(?:is|are)) ?\n", re.IGNORECASE
-)  # "The answer is:\n(B)", "## Answer\nB"
+_LEADS_ON = re.compile(r"(?i)(?::|\banswer|\b(?:is|are)) ?\n")  # "The answer is:\n(B)", "## Answer\nB"
 _HEAD, _TAIL, _LONGEST_SENTENCE = 10_000, 30_000, 2_000  # characters that are read
 _LEAD_IN = 20  # letters before a repeated question, as of "based on the image,"
 
@@ -79,8 +75,7 @@ def plain(text: str) -> str:
 
 
 def without_latex(text: str) -> str:
-    """Commands as the signs a writer of plain text uses: `\\text{ (B)}\\ 1\\frac{1}{2}` reads ` (B) 1
-    1/2`."""
+    """Commands as the signs of plain text: `\\text{ (B)}\\ 1\\frac{1}{2}` reads ` (B) 1 1/2`."""
     text = _FONT.sub("", _THOUSANDS.sub("", text))
     text = _ROOT.sub(lambda found: f"√{found[1] or found[2]}", text)
     text = _FRACTION.sub(
@@ -115,6 +110,6 @@ def without_echo(text: str, question: str) -> str:
             letters.append(one)
             places.append(index)
     at = "".join(letters).find(asked)
-    return (
-        text if not 0 <= at <= _LEAD_IN else text[places[at + len(asked) - 1] + 1 :].lstrip(" ?.,:;)*/+\n\"'")
-    )
+    if not 0 <= at <= _LEAD_IN:
+        return text
+    return text[places[at + len(asked) - 1] + 1 :].lstrip(" ?.,:;)*/+\n\"'")

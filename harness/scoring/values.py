@@ -27,13 +27,12 @@ WORDS |= {word: 20 + 10 * index for index, word in enumerate(_TENS.split())}
 _WORD = "|".join(sorted(WORDS, key=len, reverse=True))
 _DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40}"
 NUMBER = re.compile(
-    r"(?<![\w.])(?P<whole>-?\d{1,9} )?(?P<above>-?\d{1,12}) ?/ ?(?P<below>\d{1,12})(?![\d/])"  # 1 1/2
+    r"(?i)(?<![\w.])(?P<whole>-?\d{1,9} )?(?P<above>-?\d{1,12}) ?/ ?(?P<below>\d{1,12})(?![\d/])"  # 1 1/2
     rf"|(?P<decimal>-?(?:{_DIGITS}))"
     rf"(?: ?[x\u00d7] ?10\^?(?P<power>-?\d{{1,3}})|e(?P<e>[+-]?\d{{1,3}})\b)?(?!\d)"
-    rf"|\b(?P<word>(?:{_WORD})(?:[- ](?:{_WORD}))?)\b",
-    re.IGNORECASE,
+    rf"|\b(?P<word>(?:{_WORD})(?:[- ](?:{_WORD}))?)\b"
 )
-_OUT_OF = re.compile(rf"\b({_WORD}|\d{{1,6}}) out of (?:the )?({_WORD}|\d{{1,6}})\b", re.IGNORECASE)
+_OUT_OF = re.compile(rf"(?i)\b({_WORD}|\d{{1,6}}) out of (?:the )?({_WORD}|\d{{1,6}})\b")
 _UNIT = r"""(?:(?:sq(?:uare|\.)?|cubic)\ )?(?:[kcmdµn]m|in|ft|yd|mi|[kK]g|mg|[kM]?Hz|[km][LlWJNVA]
     |hrs?|min|rad|mph|°[CFT]?|%|€|£
     |(?<=[\s}])[mgshLlWJNVAK]|(?!(?:or|and|plus|minus|times|over|half|root|thousand|[mbt]r?illion|hundred|dozen|squared
@@ -43,20 +42,17 @@ _UNITS = re.compile(
     r"(?:\ ?\^?\ ?[({]?-?[123][)}]?|[²³])?\)?$",
     re.X,
 )
-_ROUGHLY = re.compile(
-    r"^(?:(?:is|are|approximately|about|around|roughly|exactly|only|equal to|≈|~) ?)+", re.IGNORECASE
-)
+_ROUGHLY = re.compile(r"(?i)^(?:(?:is|are|approximately|about|around|roughly|exactly|only|equal to|≈|~) ?)+")
 _MONEY = re.compile(r"^(-?) ?[$€£¥] ?")
 # What math-verify would read as some number all the same: ratios, lists, sets, plus-minus, inequalities,
 # words.
 _NO_NUMBER = re.compile(
-    r"[:;,<>\[\]|!?&@#\"±∓≤≥∈\u222a]|\\(?:pm|mp|in|cup|cap|le|ge|lt|gt|ne|to|infty|\{)|(?<!\\)\b[a-z]{3,}",
-    re.I,
+    r"(?i)[:;,<>\[\]|!?&@#\"±∓≤≥∈\u222a]|\\(?:pm|mp|in|cup|cap|le|ge|lt|gt|ne|to|infty|\{)|(?<!\\)\b[a-z]{3,}"
 )
 _NAMED_E = re.compile(r"(?<![\\A-Za-z])e(?![a-z])")
 _TOWER = re.compile(r"\^\s*(?:\{[^{}]{0,40}|\w\s*)\^|\^\s*\{?\s*-?\d{5}")  # would be evaluated for ever
 _TEXT = re.compile(r"\\(?:text|mathrm) ?\{[ ~]?([^{}]*)\}")
-_POWER = re.compile(r"[a-z)}]\s*\^\s*\{?\s*-?\d{3}", re.IGNORECASE)  # would be expanded
+_POWER = re.compile(r"(?i)[a-z)}]\s*\^\s*\{?\s*-?\d{3}")  # would be expanded
 _LONGEST, _DEEPEST = 200, 12  # characters, open brackets
 _SECONDS = 60  # ends a hang; a cold parser on a busy machine takes several, and no verdict may hang on that
 _RELATION = re.compile(r"=|≈|\\approx|\\simeq")
