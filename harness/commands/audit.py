@@ -5,26 +5,26 @@ from __future__ import annotations
 from json import dumps
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from harness.commands import options
 from vzero.errors import InputError
 
 Rewards = Annotated[
-    list[str] | None, typer.Option("--reward", help="A reward to audit; may be repeated. Default: all.")
+    list[str] | None, Option("--reward", help="A reward to audit; may be repeated. Default: all.")
 ]
 Arms = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--arm",
         metavar="ARMS",
         help="Audit what arms pay and keep: all, a category, names, or your own files, with commas between.",
     ),
 ]
-Votes = Annotated[int, typer.Option("--votes", min=1, max=100, help="Answers of the Solver per question.")]
+Votes = Annotated[int, Option("--votes", min=1, max=100, help="Answers of the Solver per question.")]
 Draws = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--draws", min=100, max=20_000, help="Simulate so many replies of each player instead of enumerating."
     ),
 ]
@@ -35,7 +35,7 @@ def audit(
     arm: Arms = None,
     votes: Votes = 10,
     draws: Draws = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of a simulation.")] = 0,
+    seed: Annotated[int, Option("--seed", help="Seed of a simulation.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Play scripted Questioners against Solvers of known skill and name what the reward can be exploited for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 from harness.commands.running import Runner
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
 def check(
     run: Annotated[
-        Path | None,
-        typer.Argument(metavar="[RUN]", help="A finished run; default: run the preset smoke now."),
+        Path | None, Argument(metavar="[RUN]", help="A finished run; default: run the preset smoke now.")
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Reference to compare with; default: that of the preset smoke."),
+        Option("--reference", help="Reference to compare with; default: that of the preset smoke."),
     ] = None,
     no_reference: Annotated[
-        bool, typer.Option("--no-reference", help="Compare with nothing; the exact rules alone.")
+        bool, Option("--no-reference", help="Compare with nothing; the exact rules alone.")
     ] = False,
     write_reference: Annotated[
-        Path | None, typer.Option("--write-reference", help="Make this file from the run, if it passes.")
+        Path | None, Option("--write-reference", help="Make this file from the run, if it passes.")
     ] = None,
     out: options.Out = None,
     plain: options.Plain = False,

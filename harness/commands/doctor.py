@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Exit, Option
 
 from harness.commands import options
 from vzero.errors import InputError
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.doctor import Facts, Finding, Needs
+    from harness.tables.table import Tone
     from vzero.config import Preset
 
-_MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
+_TONES: dict[str, Tone] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
 def doctor(
     preset: options.PresetName = "pocket",
-    out: Annotated[Path, typer.Option("--out", help="Where the run would write.")] = Path("runs"),
+    out: Annotated[Path, Option("--out", help="Where the run would write.")] = Path("runs"),
     quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Only what takes no time: no import, no GPU query, no network."),
+        bool, Option("--quick", help="Only what takes no time: no import, no GPU query, no network.")
     ] = False,
     set_: options.Set = None,
     json: options.Json = False,
@@ -49,7 +49,7 @@ def doctor(
         print(dumps({"healthy": not failed, "quick": quick, "checks": checks}, indent=2))
     else:
         _show(findings, options.console(json))
-    raise typer.Exit(1 if failed else 0)
+    raise Exit(1 if failed else 0)
 
 
 def needs(preset: Preset, facts: Facts) -> Needs:
@@ -81,31 +81,29 @@ def needs(preset: Preset, facts: Facts) -> Needs:
 
 
 def _benchmarks(preset: Preset) -> list[Finding]:
-    from harness.doctor.checks import Finding, benchmarks
+    """Whether the benchmarks that a preset is to be measured on are there; nothing where it wants none."""
+    from harness.doctor import Finding
     from harness.evals.catalogue import asked
     from harness.evals.rows import absent
 
     try:
-        suites, place = asked(preset.evaluation), preset.evaluation.data
+        suites, folder = asked(preset.evaluation), preset.evaluation.data
     except InputError as error:
         return [Finding("benchmarks", "fail", "cannot be asked for like this", str(error))]
+    if missing := absent(suites, Path(folder).expanduser()):
+        fetch = f"vzero-harness fetch --suites {','.join(missing)} --data {folder}"
+        fix = f"Fetch them where there is a network: `{fetch}`."
+        return [Finding("benchmarks", "fail", f"no {', '.join(missing)} in {folder}", fix)]
     wanted = sum(not suite.drawn for suite in suites)
-    finding = benchmarks(place, wanted, tuple(absent(suites, Path(place).expanduser())))
-    return [] if finding is None else [finding]
+    return [Finding("benchmarks", "ok", f"{wanted} in {folder}")] if wanted else []
 
 
 def _show(findings: list[Finding], terminal: Console) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from harness.tables.table import Cell, Table, keys, texts
+    from harness.tables.terminal import show
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for finding in findings:
-        mark, style = _MARKS[finding.level]
-        found = Text("".join(c if c.isprintable() else "?" for c in finding.found))
-        if finding.fix:
-            found.append(f"\n{finding.fix}", style="italic")
-        table.add_row(Text(mark, style=style), Text(finding.name), found)
-    terminal.print(table)
+    rows = [(one.name, Cell.of(one.level, tone=_TONES[one.level]), one.found, one.fix) for one in findings]
     fail, warn = (sum(one.level == level for one in findings) for level in ("fail", "warn"))
-    summary = f"\n{fail} to fix, {warn} to know of, {len(findings) - fail - warn} in order"
-    terminal.print(summary, highlight=False)
+    summary = f"{fail} to fix, {warn} to know of, {len(findings) - fail - warn} in order"
+    columns = (*keys("check"), *texts("is", "found", "what to do"))
+    show(Table("This machine", columns, [rows], [summary]), terminal)

@@ -6,10 +6,9 @@ import re
 import sys
 import time
 from contextlib import redirect_stdout
-from enum import StrEnum
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -32,21 +31,6 @@ BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
 SILENCE = 10.0  # seconds between two lines about the same step
 
 
-class Profile(StrEnum):
-    """How questions are put."""
-
-    boxed = "boxed"
-    stock = "stock"
-
-
-class PromptFormat(StrEnum):
-    """What the checkpoint can read."""
-
-    auto = "auto"
-    natural = "natural"
-    pocket = "pocket"
-
-
 Checkpoint = Annotated[
     str | None,
     Argument(metavar="CHECKPOINT", help='A vision-language model: a folder, a hub id, or "pocket".'),
@@ -54,8 +38,8 @@ Checkpoint = Annotated[
 Data = Annotated[
     Path, Option("--data", metavar="PATH", help="Where `fetch` put the suites, or a local copy of one.")
 ]
-HowAsked = Annotated[
-    Profile,
+Profile = Annotated[
+    Literal["boxed", "stock"],
     Option("--profile", help="boxed: one reasoning prompt and budget for all; stock: lmms-eval's own task."),
 ]
 Limit = Annotated[
@@ -75,8 +59,8 @@ Tokens = Annotated[
 ]
 MinPixels = Annotated[int, Option("--min-pixels", min=1, help="Smaller pictures are enlarged.")]
 MaxPixels = Annotated[int, Option("--max-pixels", min=1, help="Larger pictures are shrunk.")]
-Format = Annotated[
-    PromptFormat,
+PromptFormat = Annotated[
+    Literal["auto", "natural", "pocket"],
     Option("--prompt-format", help="auto: pocket for checkpoints of the pocket world, else natural."),
 ]
 TrainedOn = Annotated[
@@ -99,7 +83,7 @@ def evaluate(
     suites: options.Suites = "logicvista",
     data: Data = Path("runs/data"),
     engine: engines.Engine = "transformers",
-    profile: HowAsked = Profile.boxed,
+    profile: Profile = "boxed",
     limit: Limit = None,
     out: Out = None,
     samples: Samples = 0,
@@ -113,7 +97,7 @@ def evaluate(
     server_url: engines.ServerUrl = None,
     gpus: engines.Gpus = None,
     max_model_len: engines.ModelLen = None,
-    prompt_format: Format = PromptFormat.auto,
+    prompt_format: PromptFormat = "auto",
     images: TrainedOn = None,
     rescore: Rescore = None,
     against: Base = None,
@@ -142,10 +126,8 @@ def evaluate(
             from harness.evals.run import Evaluation
             from vzero.runtime.checkpoints import resolve
 
-            opened, place = (
-                engines.config(engine, batch, server_url, gpus, max_model_len),
-                resolve(checkpoint),
-            )
+            opened = engines.config(engine, batch, server_url, gpus, max_model_len)
+            place = resolve(checkpoint)
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
@@ -173,13 +155,13 @@ def _settings(
     from vzero.config import SamplingConfig
 
     k, temperature, top_p, tokens = sampling
-    spoken = prompt_format_of(place) if prompt_format is PromptFormat.auto else prompt_format.value
+    spoken = prompt_format_of(place) if prompt_format == "auto" else prompt_format
     budget = tokens or (POCKET_BUDGET if spoken == "pocket" else BUDGET)
     return Settings(
         model=plain_name(checkpoint),
         suites=tuple(suite.name for suite in choose(suites)),
         checkpoint_sha256=checkpoint_sha256(place),
-        profile=profile.value,
+        profile=profile,
         prompt_format=spoken,
         engine=engine,
         greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=budget),
@@ -248,9 +230,9 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
     gains = None if against is None else _against(against, folder)
     if json:
         shown = found.model_dump(mode="json")
-        print(
-            dumps(shown if gains is None else {**shown, "against": gains.model_dump(mode="json")}, indent=2)
-        )
+        if gains is not None:
+            shown["against"] = gains.model_dump(mode="json")
+        print(dumps(shown, indent=2))
         return
     terminal = options.console(json=False)
     show(found, terminal)

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 
-
-class Role(StrEnum):
-    """Whose checkpoint."""
-
-    solver = "solver"
-    questioner = "questioner"
+Role = Annotated[Literal["solver", "questioner"], Option("--role", help="Whose checkpoint.")]
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, Argument(help="A run directory.")],
     to: Annotated[
-        str,
-        typer.Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub."),
+        str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub.")
     ],
-    role: Annotated[Role, typer.Option("--role", help="Whose checkpoint.")] = Role.solver,
+    role: Role = "solver",
     iteration: Annotated[
-        int | None, typer.Option("--iteration", min=1, help="After which iteration; default: the last.")
+        int | None, Option("--iteration", min=1, help="After which iteration; default: the last.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new hub repository public; default: private.")
+        bool, Option("--public", help="Make a new hub repository public; default: private.")
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -41,7 +34,7 @@ def export(
     """
     from harness.report.export import prepare, to_folder, to_hub
 
-    found = prepare(run, role.value, iteration)
+    found = prepare(run, role, iteration)
     if to.startswith("hub:"):
         place = to_hub(found, to.removeprefix("hub:"), public)
     else:

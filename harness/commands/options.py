@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import BadParameter, Option
 
 from vzero.errors import InputError
 
@@ -21,69 +21,39 @@ if TYPE_CHECKING:
 def path_option(text: str) -> Path:
     """A path that was given: an empty one, as from an unset shell variable, would mean the current folder."""
     if not text.strip():
-        raise typer.BadParameter("is empty; name a folder.")
+        raise BadParameter("is empty; name a folder.")
     return Path(text)
 
 
 _IMAGES = "Unlabeled pictures: a folder, a Parquet file or a hub data set; default: the preset's."
+_OUT = "Run directory; default: runs/<preset>. The same command resumes it."
+_SET = "Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable."
+_SOLVER_URL = "A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
+_SUITE_DATA = "Where `fetch` put the benchmark suites, or a copy; default: evaluation.data of the preset."
 _NODE_RANK = (
     "Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, "
     "JOB_COMPLETION_INDEX or 0."
 )
 PresetName = Annotated[
-    str, typer.Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")
+    str, Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")
 ]
-Images = Annotated[Path | None, typer.Option("--images", parser=path_option, metavar="SOURCE", help=_IMAGES)]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        parser=path_option,
-        metavar="PATH",
-        help="Run directory; default: runs/<preset>. The same command resumes it.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything drawn; default: the preset's.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable.",
-    ),
-]
-SolverUrl = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--solver-url",
-        metavar="URL",
-        help="A server that votes for the frozen Solver, see docs/engines.md; repeat it for several.",
-    ),
-]
+Images = Annotated[Path | None, Option("--images", parser=path_option, metavar="SOURCE", help=_IMAGES)]
+Out = Annotated[Path | None, Option("--out", parser=path_option, metavar="PATH", help=_OUT)]
+Seed = Annotated[int | None, Option("--seed", help="Seed of everything drawn; default: the preset's.")]
+Set = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=_SET)]
+SolverUrl = Annotated[list[str] | None, Option("--solver-url", metavar="URL", help=_SOLVER_URL)]
 Suites = Annotated[
-    str,
-    typer.Option(
-        "--suites", help="Suites or groups (math, logic, vision, pocket, all), with commas between."
-    ),
+    str, Option("--suites", help="Suites or groups (math, logic, vision, pocket, all), with commas between.")
 ]
-SuiteData = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="PATH",
-        help="Where `fetch` put the benchmark suites, or a copy; default: evaluation.data of the preset.",
-    ),
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Delete the run in --out and start anew.")]
+SuiteData = Annotated[Path | None, Option("--data", metavar="PATH", help=_SUITE_DATA)]
+Fresh = Annotated[bool, Option("--fresh", help="Delete the run in --out and start anew.")]
 Plain = Annotated[
-    bool, typer.Option("--plain", help="Lines instead of a live panel; the default outside a terminal.")
+    bool, Option("--plain", help="Lines instead of a live panel; the default outside a terminal.")
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")
-]
-NodeRank = Annotated[int | None, typer.Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
+NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
 Show = Annotated[
-    bool, typer.Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
+    bool, Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
 ]
 
 

@@ -6,7 +6,7 @@ import re
 from json import dumps
 from typing import Annotated
 
-import typer
+from typer import Exit, Option
 
 from harness.commands import options
 from vzero.errors import InputError
@@ -15,24 +15,21 @@ from vzero.errors import InputError
 def plan(
     preset: options.PresetName = "pocket",
     gpus: Annotated[
-        int | None,
-        typer.Option("--gpus", min=0, help="GPUs of a node; default: what the preset asks for."),
+        int | None, Option("--gpus", min=0, help="GPUs of a node; default: what the preset asks for.")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")
+        str | None, Option("--gpu", help="Their kind: a100-40, a100-80 (default), h100, h200.")
     ] = None,
     gpu_memory: Annotated[
-        float | None, typer.Option("--gpu-memory", min=1, help="GB of one, in place of the kind's.")
+        float | None, Option("--gpu-memory", min=1, help="GB of one, in place of the kind's.")
     ] = None,
     picture: Annotated[
-        str | None,
-        typer.Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 640x480."),
+        str | None, Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 640x480.")
     ] = None,
     completion: Annotated[
-        int,
-        typer.Option("--completion", min=1, help="Mean tokens of a completion, where that many are allowed."),
+        int, Option("--completion", min=1, help="Mean tokens of a completion, where that many are allowed.")
     ] = 400,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds you mean to run.")] = 3,
+    seeds: Annotated[int, Option("--seeds", min=1, help="Training seeds you mean to run.")] = 3,
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
@@ -55,7 +52,7 @@ def plan(
         print(dumps(planning.as_json(made), indent=2, allow_nan=False))
     else:
         render.show(made, options.console(json))
-    raise typer.Exit(1 if made.refusals else 0)
+    raise Exit(1 if made.refusals else 0)
 
 
 def _pixels(text: str | None) -> tuple[int, int] | None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, Typer
 
-app = typer.Typer(
+app = Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="The pocket world: a small drawn world and its small model.",
 )
-Out = Annotated[Path, typer.Option("--out", help="Folder of the checkpoint to write.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the data and the weights.")]
+Out = Annotated[Path, Option("--out", help="Folder of the checkpoint to write.")]
+Seed = Annotated[int, Option("--seed", help="Seed of the data and the weights.")]
 Scale = Annotated[
-    float,
-    typer.Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model is weak."),
+    float, Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model is weak.")
 ]
-Processes = Annotated[int, typer.Option("--processes", min=1, help="Processes that pretrain together.")]
+Processes = Annotated[int, Option("--processes", min=1, help="Processes that pretrain together.")]
 
 
 @app.command("build")

@@ -7,11 +7,10 @@ import json as json_format
 import os
 import sys
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 from vzero.errors import InputError
@@ -23,55 +22,34 @@ if TYPE_CHECKING:
 TRACE = "trace.json.gz"
 
 
-class Target(StrEnum):
-    """What is measured."""
-
-    rollout = "rollout"
-    votes = "votes"
-    grpo = "grpo"
-    all = "all"
-
-
-class Against(StrEnum):
-    """The other side."""
-
-    stock = "stock"
-
-
-Measured = Annotated[
-    Target,
-    typer.Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all."),
+Target = Annotated[
+    Literal["rollout", "votes", "grpo", "all"],
+    Argument(help="Question rollouts, votes on them, a GRPO generation batch of both roles, or all."),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out", help="Folder for profile.json, profile.md and profile.html; default: none written."
-    ),
+    Option("--out", help="Folder for profile.json, profile.md and profile.html; default: none written."),
 ]
 Other = Annotated[
-    Against | None,
-    typer.Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process."),
+    Literal["stock"] | None,
+    Option("--against", help="Measure stock transformers and TRL in turn with ours, in this process."),
 ]
-Repetitions = Annotated[
-    int, typer.Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")
-]
+Repetitions = Annotated[int, Option("--repetitions", min=1, help="Timed repetitions; medians are reported.")]
 Prompts = Annotated[
     int | None,
-    typer.Option(
-        "--prompts", min=2, help="Pictures to ask about; default: a generation batch of the preset."
-    ),
+    Option("--prompts", min=2, help="Pictures to ask about; default: a generation batch of the preset."),
 ]
 StockBatch = Annotated[
     int | None,
-    typer.Option("--stock-batch", min=1, help="Sequences that stock decodes together; default: as ours."),
+    Option("--stock-batch", min=1, help="Sequences that stock decodes together; default: as ours."),
 ]
 Trace = Annotated[
-    bool, typer.Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")
+    bool, Option("--trace", help="Write OUT/trace.json.gz too, a flame chart for ui.perfetto.dev.")
 ]
 
 
 def profile(
-    target: Measured,
+    target: Target,
     preset: options.PresetName = "pocket",
     images: options.Images = None,
     out: Out = None,
@@ -106,7 +84,7 @@ def profile(
     from harness.perf.profile.results import Options
 
     asked = Options(
-        target=target.value,
+        target=target,
         stock=against is not None,
         repetitions=repetitions,
         prompts=prompts,

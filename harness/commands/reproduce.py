@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from harness.commands import options
 from harness.commands.running import Runner
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from vzero.config import Preset
 
 _ARMS = "Run a grid: paper, controls, baselines, fixes, all, names or files (docs/extending.md), with commas."
-ArmNames = Annotated[str | None, typer.Option("--arms", metavar="ARMS", help=_ARMS)]
+ArmNames = Annotated[str | None, Option("--arms", metavar="ARMS", help=_ARMS)]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1."),
+    Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1."),
 ]
 
 

@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 
@@ -17,41 +17,33 @@ if TYPE_CHECKING:
 _RATES = ("verified", "read", "verified if read", "official")
 ExtractorUrl = Annotated[
     str | None,
-    typer.Option(
-        "--extractor-url", metavar="URL", help="OpenAI-compatible server that reads the answers, .../v1."
-    ),
+    Option("--extractor-url", metavar="URL", help="OpenAI-compatible server that reads the answers, .../v1."),
 ]
 ExtractorModel = Annotated[
-    str | None, typer.Option("--extractor-model", metavar="NAME", help="Model on that server.")
+    str | None, Option("--extractor-model", metavar="NAME", help="Model on that server.")
 ]
 ExtractorRemote = Annotated[
-    bool, typer.Option("--extractor-remote", help="Allow a server that is not on this machine.")
+    bool, Option("--extractor-remote", help="Allow a server that is not on this machine.")
 ]
 
 
 def score(
-    answers: Annotated[
-        Path, typer.Argument(metavar="ANSWERS", help='JSON lines: {"id": ..., "response": ...}.')
-    ],
+    answers: Annotated[Path, Argument(metavar="ANSWERS", help='JSON lines: {"id": ..., "response": ...}.')],
     items: Annotated[
         Path | None,
-        typer.Option("--items", metavar="ITEMS", help='Questions: {"id": ..., "kind": ..., "answer": ...}.'),
+        Option("--items", metavar="ITEMS", help='Questions: {"id": ..., "kind": ..., "answer": ...}.'),
     ] = None,
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="Suite that was answered, e.g. mathvista.")
-    ] = None,
+    suite: Annotated[str | None, Option("--suite", help="Suite that was answered, e.g. mathvista.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."
-        ),
+        Option("--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."),
     ] = None,
     json: options.Json = False,
     extractor_url: ExtractorUrl = None,
     extractor_model: ExtractorModel = None,
     extractor_out: Annotated[
         Path | None,
-        typer.Option("--extractor-out", help="Keeps each extraction; default: ANSWERS.extractions.jsonl."),
+        Option("--extractor-out", help="Keeps each extraction; default: ANSWERS.extractions.jsonl."),
     ] = None,
     extractor_remote: ExtractorRemote = False,
 ) -> None:
@@ -112,9 +104,5 @@ def _table(scored: ScoredFile, by: str) -> Table:
             f"{total.n:,} of the {n:,} answered rows have a gold answer; with the others counted as wrong: "
             f"verified {100 * every:.1f} %."
         )
-    columns = (
-        *keys(by or "items"),
-        *numbers("n"),
-        *numbers(*_RATES, unit="%"),
-    )
+    columns = (*keys(by or "items"), *numbers("n"), *numbers(*_RATES, unit="%"))
     return Table(scored.name, columns, [[row(*one) for one in groups.items()], [row("all", total)]], notes)

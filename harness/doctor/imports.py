@@ -14,35 +14,37 @@ from importlib import import_module
 from pathlib import Path
 
 MODULES = (
+    "filelock._api",  # lmms-eval's evaluator imports it when it starts; filelock 4.3 has none
     "torch",
     "torchvision",  # the image processors need it; its build must fit torch's
     "transformers",
     "datasets",
     "peft",
     "lmms_eval.evaluator",
-    "filelock._api",  # lmms-eval's evaluator imports it when it starts; filelock 4.3 has none
     "vzero.grpo.train",  # TRL's trainer and all that ours takes from it
 )
-TIMEOUT = 600.0  # seconds; a cold disk takes minutes
+LIMIT = 60.0  # seconds; a first import from a cold disk can take longer
+UNFINISHED = "its import was not finished"
 
 
-def failures() -> tuple[dict[str, str], bool | None]:
-    """Modules that cannot be imported and why, and whether torch sees a GPU (None: no torch)."""
+def failures(limit: float = LIMIT) -> tuple[dict[str, str], bool | None]:
+    """Modules that cannot be imported and why, and whether torch sees a GPU (None: it was not asked).
+
+    A module whose import takes longer than `limit` seconds is UNFINISHED; those after it were not tried.
+    """
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), package_root)))
-    program = subprocess.run(
-        [sys.executable, "-m", __name__],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    lines = [json.loads(line) for line in program.stdout.splitlines() if line.startswith("{")]
+    command, environment = [sys.executable, "-m", __name__], {**os.environ, "PYTHONPATH": path}
+    try:
+        program = subprocess.run(command, capture_output=True, timeout=limit, env=environment, check=False)
+        output, reason = program.stdout, f"its import ended Python with exit code {program.returncode}"
+    except subprocess.TimeoutExpired as error:
+        output, reason = error.stdout or b"", UNFINISHED
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
     tried = [line for line in lines if "module" in line]
     found = {line["module"]: line["error"] for line in tried if line["error"] is not None}
     if len(tried) < len(MODULES):
-        found[MODULES[len(tried)]] = f"its import ended Python with exit code {program.returncode}"
+        found[MODULES[len(tried)]] = reason
     return found, lines[-1].get("cuda") if lines else None
 
 

@@ -268,7 +268,16 @@ def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stag
 
 
 def test_what_the_stages_import_can_be_imported_here() -> None:
-    assert imports.failures() == ({}, torch.cuda.is_available())
+    assert imports.failures(limit=600) == ({}, torch.cuda.is_available())
+
+
+def test_an_import_that_takes_too_long_is_said_and_not_dropped() -> None:
+    found, cuda = imports.failures(limit=0.001)
+    assert (found, cuda) == ({imports.MODULES[0]: imports.UNFINISHED}, None)
+    (finding,) = [one for one in diagnose(replace(LAPTOP, imports=found), POCKET) if one.name == "imports"]
+    assert finding.level == "warn" and "not finished within 60 s" in finding.found
+    broken = found | {"torch": "OSError: no such library"}
+    assert levels(replace(LAPTOP, imports=broken), POCKET) == {"imports": "fail"}
 
 
 def test_the_quick_look_imports_nothing_heavy() -> None:
