@@ -40,4 +40,6 @@ def export(
     else:
         to_folder(found, options.path_option(to))
         place = to
-    print(dumps({"stage": found.stage.name, "to": place}) if json else f"{found.stage.name}: {place}")
+    print(
+        dumps({"stage": found.made.stage.name, "to": place}) if json else f"{found.made.stage.name}: {place}"
+    )

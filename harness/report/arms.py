@@ -13,7 +13,7 @@ from harness.analysis.published_rows import PublishedNumber, PublishedRow
 from harness.analysis.results import AVERAGE, BASE
 from harness.analysis.scores import Score
 from harness.report.findings import metric_label
-from harness.report.held_out import FAULT_LIMIT, TONES
+from harness.report.held_out import FAULT_LIMIT, TONES, places
 from harness.stats import Gain
 from harness.tables.table import Cell, Row, Table, keys, numbers, texts
 from harness.tables.words import MINUS, MISSING, NBSP, counted, interval, p_value, percent, points
@@ -24,14 +24,14 @@ FEW = 6  # losses that are all named at the top of a page
 
 def table(comparison: Comparison) -> Table:
     """Arms and checkpoints by suite."""
-    places = _places(comparison)
+    columns = places(comparison.suites)
     return Table(
         f"Arms by suite, {metric_label(comparison.metric)}",
-        (*keys("arm"), *numbers(*places, "scored", "unparsed", "truncated"), *texts("compute")),
+        (*keys("arm"), *numbers(*columns, "scored", "unparsed", "truncated"), *texts("compute")),
         [
-            [_measured(row, places, comparison.metric) for row in comparison.rows],
+            [_measured(row, columns, comparison.metric) for row in comparison.rows],
             *(
-                [_printed(row, places) for row in comparison.published if row.kind == kind]
+                [_printed(row, columns) for row in comparison.published if row.kind == kind]
                 for kind in PRINTED
             ),
         ],
@@ -39,18 +39,14 @@ def table(comparison: Comparison) -> Table:
     )
 
 
-def _places(comparison: Comparison) -> list[str]:
-    return [*comparison.suites, *([AVERAGE] if len(comparison.suites) > 1 else [])]
-
-
-def _measured(row: ArmRow, places: Sequence[str], metric: str) -> Row:
+def _measured(row: ArmRow, columns: Sequence[str], metric: str) -> Row:
     seeds = counted(len(row.seeds), "seed") if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
     return (
         Cell.of(row.name, seeds),
-        *(_score(row.scores.get(place)) for place in places),
+        *(_score(row.scores.get(place)) for place in columns),
         _scored(row),
         *(_fault(row.fault(name, metric)) for name in ("unparsed", "truncated")),
-        Cell.of(compute(row), tone="bad" if row.compute_note else ""),
+        Cell.of(_compute(row), tone="bad" if row.compute_note else ""),
     )
 
 
@@ -64,9 +60,8 @@ def _score(score: Score | None) -> Cell:
     gain = score.gain
     if gain is None:
         known = score.low is not None and score.high is not None
-        return Cell.percent(
-            score.value, *([f"{percent(score.low)} to {percent(score.high)}"] if known else [])
-        )
+        bounds = [f"{percent(score.low)} to {percent(score.high)}"] if known else []
+        return Cell.percent(score.value, *bounds)
     p = gain.p if gain.p_holm is None else gain.p_holm
     details = (points(gain.gain), interval(gain.low, gain.high), f"p{NBSP}{p_value(p)}")
     return Cell.percent(score.value, *details, tone=TONES[gain.direction])
@@ -80,15 +75,15 @@ def _scored(row: ArmRow) -> Cell:
     return Cell.of(f"{scored:,} of {expected:,}", tone="" if whole else "bad")
 
 
-def compute(row: ArmRow) -> str:
+def _compute(row: ArmRow) -> str:
     """How the row's compute differs from the reference's; a dash for an untrained model."""
     if row.compute:
         return row.compute_note or "equal"
     return MISSING if row.checkpoint == BASE else row.compute_note or MISSING
 
 
-def _printed(row: PublishedRow, places: Sequence[str]) -> Row:
-    cells = (_numbers(row.numbers.get(place, [])) for place in places)
+def _printed(row: PublishedRow, columns: Sequence[str]) -> Row:
+    cells = (_numbers(row.numbers.get(place, [])) for place in columns)
     return (Cell.of(f"{row.kind}: {row.name}", tone="printed"), *cells, *[None] * 4)
 
 

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.analysis.results import FILE, read_results
 from harness.report.card import HUB_ID, card
-from harness.runs.sealed import read_run
+from harness.runs.sealed import SealedStage, read_run
 from vzero import __version__
 from vzero.errors import InputError
 from vzero.runtime import artefacts
-from vzero.selfplay import Stage
 
 CARD, CHECKPOINT = "README.md", "checkpoint"
 
 
 @dataclass(frozen=True)
 class Export:
-    """What is exported: the stage that made the checkpoint, its manifest, and the text of the card."""
+    """What is exported: the sealed stage that made the checkpoint, and the text of the card."""
 
-    stage: Stage
-    manifest: Mapping[str, Any]
-    checkpoint: Path
+    made: SealedStage
     card: str
 
 
@@ -45,7 +40,7 @@ def prepare(run: Path, role: str, iteration: int | None) -> Export:
     made = done[-1]
     results = read_results(run / FILE) if (run / FILE).exists() else None
     text = card(found.preset, role, made.stage, made.manifest, results)
-    return Export(made.stage, made.manifest, made.folder / CHECKPOINT, text)
+    return Export(made, text)
 
 
 def to_folder(export: Export, target: Path) -> None:
@@ -57,14 +52,14 @@ def to_folder(export: Export, target: Path) -> None:
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         raise InputError(f"{target} is there already; choose another folder.")
     prefix = f"{CHECKPOINT}/"
-    files = export.manifest["files"].items()
+    files = export.made.manifest["files"].items()
     sealed = {name.removeprefix(prefix): digest for name, digest in files if name.startswith(prefix)}
     try:
         with artefacts.atomic_folder(target) as staging:
-            shutil.copytree(export.checkpoint, staging, dirs_exist_ok=True)
+            shutil.copytree(export.made.folder / CHECKPOINT, staging, dirs_exist_ok=True)
             if artefacts.folder_hashes(staging) != sealed:
                 raise InputError(
-                    f"The checkpoint of {export.stage.name} is not the one that was sealed; run the same"
+                    f"The checkpoint of {export.made.stage.name} is not the one that was sealed; run the same"
                     " command again to fix it."
                 )
             artefacts.write_text(staging / CARD, export.card)

@@ -23,7 +23,10 @@ def metric_label(name: str) -> str:
 def findings(results: Results) -> list[str]:
     """The most important first: what is missing, each Solver against the base, what kind of gain it is, and
     each Solver against the one before."""
-    said = [incomplete(results)] if results.missing else []
+    said: list[str] = []
+    if results.missing:
+        missing = ", ".join(f"{name} ({why})" for name, why in results.missing.items())
+        said.append(f"This run is incomplete, so this is no final result. Missing: {missing}.")
     trained = list(reversed(results.gains))
     for model in trained:
         said.append(_compared(results, results.gains[model], model, BASE))
@@ -35,12 +38,6 @@ def findings(results: Results) -> list[str]:
         missing = "no Solver has" if BASE in results.models else "the base has not"
         said.append(f"There is no gain to judge yet: {missing} been evaluated.")
     return said
-
-
-def incomplete(results: Results) -> str:
-    """Which stages are missing and why."""
-    missing = ", ".join(f"{name} ({why})" for name, why in results.missing.items())
-    return f"This run is incomplete, so this is no final result. Missing: {missing}."
 
 
 def nature(results: Results, model: str) -> list[str]:

@@ -3,7 +3,7 @@ numbers of samples, and changed answers. A table without rows has nothing to sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from harness.analysis.measures import Count, FamilyScore, SuiteGains
@@ -20,14 +20,9 @@ Levels = Mapping[str, Interval]
 T = TypeVar("T")
 
 
-def expected_models(results: Results) -> list[str]:
-    """All models the run is to measure, measured or not."""
-    return [BASE, *(f"S{t}" for t in range(1, results.iterations + 1))]
-
-
-def places(results: Results) -> list[str]:
+def places(suites: Collection[str]) -> list[str]:
     """The suites, then the average where there are several."""
-    return [*results.suites, *([AVERAGE] if len(results.suites) > 1 else [])]
+    return [*suites, *([AVERAGE] if len(suites) > 1 else [])]
 
 
 def levels(results: Results, place: str, model: str) -> Levels:
@@ -83,11 +78,11 @@ def _not_evaluated(results: Results) -> list[str]:
 
 def accuracy(results: Results) -> Table:
     """Every model by suite and metric, and its paired gain over the base."""
-    models = expected_models(results)
+    models = [BASE, *(f"S{t}" for t in range(1, results.iterations + 1))]  # measured or not
     gains = [results.gains.get(model, {}) for model in models[1:]]
     groups: list[list[Row]] = [
         _by_metric(results, place, [levels(results, place, model) for model in models], gains)
-        for place in places(results)
+        for place in places(results.suites)
     ]
     note = (
         f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals over "
@@ -103,7 +98,7 @@ def elicitation(results: Results) -> Table:
     if probe is None:
         return Table(title, (), [])
     groups, last = [], probe.model
-    for place in places(results):
+    for place in places(results.suites):
         measured = probe.suites.get(place)
         prefilled = probe.average if place == AVERAGE else measured.accuracy if measured else None
         if prefilled and place in probe.elicited:

@@ -3,6 +3,7 @@ from the sealed stages, nothing else."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,24 +73,15 @@ def points_of(rows: Sequence[Row]) -> dict[str, list[Point]]:
 def _cost(stage: SealedStage) -> StageCost:
     facts, rows = stage.manifest["facts"], stage.rows("timings.jsonl")
     timed = {name: [row[name] for row in rows if isinstance(row.get(name), int | float)] for name in PHASES}
-    counts = [
-        value
-        for row in rows
-        for name, value in row.items()
-        if name.endswith("tokens") and isinstance(value, int)
-    ]
+    drawn = (value for row in rows for name, value in row.items() if name.endswith("tokens"))
+    tokens = facts.get("tokens") or sum(value for value in drawn if isinstance(value, int)) or None
     phases = {name: sum(values) for name, values in timed.items() if values}
-    return StageCost(
-        stage.stage.name, facts.get("seconds"), phases, facts.get("tokens") or sum(counts) or None
-    )
+    return StageCost(stage.stage.name, facts.get("seconds"), phases, tokens)
 
 
 def _software(run: Run) -> tuple[str, ...]:
     """The states of the software that made the stages, and how many each of them made."""
-    found: dict[str, int] = {}
-    for one in run.stages.values():
-        said = _state(one.manifest["provenance"])
-        found[said] = found.get(said, 0) + 1
+    found = Counter(_state(one.manifest["provenance"]) for one in run.stages.values())
     return tuple(f"{counted(count, 'stage')} by {said}" for said, count in found.items())
 
 

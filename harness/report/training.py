@@ -3,9 +3,10 @@ without rows has nothing to show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
-from harness.analysis.measures import Rate
+from harness.analysis.measures import CalibrationBin, Rate
 from harness.analysis.results import Results
 from harness.report.held_out import family_cell
 from harness.report.material import StageCost
@@ -72,16 +73,14 @@ def _measure(name: str, value: Rate | float | None) -> Cell:
 
 def calibration(results: Results) -> Table:
     """How often the pseudo-label is right at each confidence."""
-    found = {t: {one.c: one for one in truth.calibration or ()} for t, truth in results.ground_truth.items()}
-    found = {t: bins for t, bins in found.items() if bins}
+    known = {t: one.calibration for t, one in results.ground_truth.items() if one.calibration}
+    found = {t: {one.c: one for one in bins} for t, bins in known.items()}
+
+    def cell(one: CalibrationBin | None) -> Cell | None:
+        return Cell.percent(one.value, f"n {one.n:,}") if one else None
+
     rows: list[Row] = [
-        (
-            Cell.number(c, digits=1),
-            *(
-                Cell.percent(bins[c].value, f"n {bins[c].n:,}") if c in bins else None
-                for bins in found.values()
-            ),
-        )
+        (Cell.number(c, digits=1), *(cell(bins.get(c)) for bins in found.values()))
         for c in sorted({c for bins in found.values() for c in bins})
     ]
     note = "Accuracy of the pseudo-label among well-posed questions at each confidence."
@@ -92,21 +91,15 @@ def calibration(results: Results) -> Table:
 def asked_families(results: Results) -> Table:
     """Which families the Questioner asks about, the most frequent first."""
     found = {t: one.families for t, one in results.ground_truth.items() if one.families}
-    counts = {
-        name: [families.get(name, 0) for families in found.values()]
-        for families in found.values()
-        for name in families
-    }
-    totals = [sum(families.values()) for families in found.values()]
+
+    def cell(families: Mapping[str, int], name: str) -> Cell:
+        count = families.get(name, 0)
+        return Cell.number(count, f"{percent(count / sum(families.values()))}{NBSP}%")
+
+    most = {name: max(one.get(name, 0) for one in found.values()) for name in chain(*found.values())}
     rows: list[Row] = [
-        (
-            family_cell(results, name),
-            *(
-                Cell.number(count, f"{percent(count / total)}{NBSP}%")
-                for count, total in zip(counts[name], totals, strict=True)
-            ),
-        )
-        for name in sorted(counts, key=lambda name: (-max(counts[name]), name))
+        (family_cell(results, name), *(cell(families, name) for families in found.values()))
+        for name in sorted(most, key=lambda name: (-most[name], name))
     ]
     return Table("What the Questioner asks about", (*keys("family"), *_iterations(found)), [rows])
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from harness.analysis.results import read_results
 from harness.cli import app
 from harness.report import finish
-from harness.report.export import prepare, to_folder
+from harness.report.export import CHECKPOINT, prepare, to_folder
 from tests.fixtures import synthetic_run
 from vzero.errors import InputError
 from vzero.runtime import artefacts
@@ -39,9 +39,10 @@ def test_the_folder_holds_the_sealed_bytes_and_a_card(run: Path, tmp_path: Path)
     to_folder(found, tmp_path / "out" / "solver")
     made = {path.name: path.read_bytes() for path in (tmp_path / "out" / "solver").iterdir()}
     assert made.pop("README.md").decode() == found.card
-    assert made == {path.name: path.read_bytes() for path in found.checkpoint.iterdir()} and made
-    assert found.stage.name == "10-train-solver-2"
-    assert prepare(run, "questioner", 1).stage.name == "02-train-questioner-1"
+    sealed = found.made.folder / CHECKPOINT
+    assert made == {path.name: path.read_bytes() for path in sealed.iterdir()} and made
+    assert found.made.stage.name == "10-train-solver-2"
+    assert prepare(run, "questioner", 1).made.stage.name == "02-train-questioner-1"
 
 
 def test_the_card_repeats_the_results(run: Path) -> None:
@@ -86,7 +87,7 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path) -> N
     found = prepare(run, "solver", None)
     with pytest.raises(InputError, match="there already"):
         to_folder(found, tmp_path / "full")
-    next(found.checkpoint.iterdir()).write_bytes(b"other")
+    next((found.made.folder / CHECKPOINT).iterdir()).write_bytes(b"other")
     with pytest.raises(InputError, match="not the one that was sealed"):
         to_folder(found, tmp_path / "new")
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".new*"))
