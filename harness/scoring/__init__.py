@@ -1,8 +1,4 @@
-"""Text, gold and kind of question to a verdict: `read` an answer, `judge` it, sum up `totals`. Pure
-functions.
-
-Nothing heavy is imported before it is needed, and nothing of `harness` that stands above this room.
-"""
+"""Text, gold and kind of question to a verdict: `read` an answer, `judge` it, sum up `totals`."""
 
 from harness.scoring.items import DIGITS, LETTERS, Item, Reading
 from harness.scoring.lenses import ScoredResponse, Totals, by_group, judge, totals

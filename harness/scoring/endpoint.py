@@ -1,9 +1,7 @@
-"""A model behind an OpenAI-compatible server that reads the answers instead of the rules. Optional, checked
-before use, on loopback.
+"""A model behind an OpenAI-compatible server that reads the answers instead of the rules; optional.
 
-Each extraction is kept as a line (item, digest of the question and response, model, reply), synced as it
-comes: the same command again asks only for the rest. A failure is an error, never a verdict. The token, if
-the server wants one, is read from the environment variable VZERO_EXTRACTOR_TOKEN and written nowhere.
+Each extraction is kept as a line, synced as it comes: the same command again asks only for the rest. A
+failure is an error, never a verdict. The token, if the server wants one, is written nowhere.
 """
 
 from __future__ import annotations
@@ -67,12 +65,10 @@ def reader(url: str | None, model: str | None, kept: Path, remote: bool = False)
 
 
 def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
-    """A reader that asks `model` at `url` (the address that ends in /v1), after it has read a known answer
-    rightly.
+    """A reader that asks `model` at `url` (.../v1), after it has read a known answer rightly.
 
     Raises:
-        InputError: no http address, one with a password in it, or not on this machine without `remote`; an
-            unusable file of extractions.
+        InputError: an unusable address, or a remote one without `remote`; an unusable file of extractions.
         ExtractorFailed: the server does not answer, or fails the known case.
     """
     base = _checked(url, remote)
@@ -92,13 +88,12 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
         if not response.strip():
             return Reading(how="empty")
         key = artefacts.digest([item.id, item.question, list(item.options), response])
-        reply = known.get(key)
-        if reply is None:
-            reply = _ask(client, base, model, item, response)
-            _read(item, reply)
+        reply = known[key] if key in known else _ask(client, base, model, item, response)
+        reading = _read(item, reply)  # one that is no extraction is not kept
+        if key not in known:
             known[key] = reply
             artefacts.append_jsonl(kept, {"id": item.id, "key": key, "model": model, "reply": reply})
-        return _read(item, reply)
+        return reading
 
     return ask
 
@@ -125,33 +120,24 @@ def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str)
 
     message = {"role": "user", "content": _prompt(item, response)}
     body = {"model": model, "messages": [message], "temperature": 0, "max_tokens": 64}
+    who, data = f"The extractor at {base}", b""
     try:
         with client.stream("POST", f"{base}/chat/completions", json=body) as stream:
-            data = b""
             for chunk in stream.iter_bytes():
                 data += chunk
                 if len(data) > _LARGEST:
-                    raise ExtractorFailed(
-                        f"The extractor at {base} sent more than {_LARGEST:,} bytes; is it a chat server?"
-                    )
-            status = stream.status_code
+                    raise ExtractorFailed(f"{who} sent more than {_LARGEST:,} bytes; is it a chat server?")
     except httpx.HTTPError as error:
-        raise ExtractorFailed(
-            f"The extractor at {base} does not answer ({type(error).__name__}); start it and run the same "
-            "command again: finished extractions are kept."
-        ) from None
-    if status != 200:
-        raise ExtractorFailed(
-            f"The extractor at {base} answered with status {status}; check the name {model!r} and {TOKEN}."
-        )
+        again = "start it and run the same command again: finished extractions are kept."
+        raise ExtractorFailed(f"{who} does not answer ({type(error).__name__}); {again}") from None
+    if (status := stream.status_code) != 200:
+        raise ExtractorFailed(f"{who} answered with status {status}; check the name {model!r} and {TOKEN}.")
     try:
         content = json.loads(data)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if not isinstance(content, str) or not content.strip():
-        raise ExtractorFailed(
-            f"The extractor at {base} sent no chat completion; is it an OpenAI-compatible server?"
-        )
+        raise ExtractorFailed(f"{who} sent no chat completion; is it an OpenAI-compatible server?")
     return content
 
 
@@ -167,17 +153,13 @@ def _checked(url: str, remote: bool) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        parts, host = None, ""
-    if parts is None or parts.scheme not in ("http", "https") or not host:
-        raise InputError(
-            f"--extractor-url {url!r} is no http address; give one like http://127.0.0.1:8000/v1."
-        )
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise InputError(f"--extractor-url {url!r} is no http address; give e.g. http://127.0.0.1:8000/v1.")
     if parts.username or parts.password or parts.query:
         raise InputError(f"--extractor-url may hold no password or query; put a token into {TOKEN}.")
     if not remote and not _loopback(host):
-        raise InputError(
-            f"The extractor's host {host!r} is not this machine; to use it add --extractor-remote."
-        )
+        raise InputError(f"The extractor's host {host!r} is not this machine; add --extractor-remote.")
     return url.rstrip("/")
 
 
@@ -193,6 +175,4 @@ def _kept(path: Path, model: str) -> dict[str, str]:
         rows = artefacts.read_jsonl(path) if path.exists() else []
         return {row["key"]: row["reply"] for row in rows if row["model"] == model}
     except (ValueError, KeyError, TypeError, OSError):
-        raise InputError(
-            f"{path} does not hold extractions; name another file with --extractor-out."
-        ) from None
+        raise InputError(f"{path} does not hold extractions; name another --extractor-out.") from None

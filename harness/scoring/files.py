@@ -1,5 +1,4 @@
-"""Files of answers and of items made anywhere, one JSON object a line; what is not exactly that is refused by
-line."""
+"""Files of answers and of items made anywhere: JSON lines; anything else is refused by line."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -32,8 +32,7 @@ class ItemRow(BaseModel):
 
     Attributes:
         options: texts; `labels` are letters unless they are given.
-        answer: a label, an option's text, or a value; a list holds alternatives, of a "multi" the right
-            labels.
+        answer: a label, an option's text, or a value; a list holds alternatives, or a "multi"'s labels.
     """
 
     id: str | int
@@ -61,17 +60,16 @@ class ItemRow(BaseModel):
         """As scoring takes it. A gold that is no option is left out: the row is named as one without gold."""
         kind: Kind = "multi" if self.kind == "multi-choice" else self.kind
         options = tuple(self.options)
-        labels = tuple(self.labels) or tuple(chr(ord("A") + index) for index in range(len(options)))
+        labels = tuple(self.labels) or tuple(ascii_uppercase[: len(options)])
         listed = self.answer if isinstance(self.answer, list) else [self.answer]
         gold = tuple(str(one) for one in listed if one is not None and str(one).strip())
         if kind == "list" and len(gold) > 1:
             gold = (f"[{', '.join(gold)}]",)
         elif kind in ("choice", "multi"):
-            parts = (
-                gold[0].split(",") if kind == "multi" and len(gold) == 1 and gold[0] not in options else gold
-            )
-            names = [_label(one, options, labels) for one in parts]
-            gold = () if None in names else tuple(sorted({str(name) for name in names}))
+            if kind == "multi" and len(gold) == 1 and gold[0] not in options:
+                gold = tuple(gold[0].split(","))
+            names = {_label(one, options, labels) for one in gold}
+            gold = () if None in names else tuple(sorted(map(str, names)))
         return Item(
             str(self.id), self.question, options, labels if kind in ("choice", "multi") else (), gold, kind,
             self.precision, self.unit, tolerance=self.tolerance,
@@ -79,7 +77,7 @@ class ItemRow(BaseModel):
 
 
 def _label(answer: str, options: Sequence[str], labels: Sequence[str]) -> str | None:
-    """The label that a gold is, by itself, in brackets, or by the option's text; None: it is no option."""
+    """The label that a gold names, also in brackets or by the option's text; None: it is no option."""
     bare = answer.strip().strip("()[]. ").upper()
     if bare in labels:
         return bare
@@ -95,15 +93,12 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, Answer]:
     """
     known, found = {item.id for item in items}, {}
     for number, name, row in _rows(path, '{"id": ..., "response": ...}'):
+        line = f"Line {number} of {path}"
         if name not in known:
-            raise InputError(
-                f"Line {number} of {path} answers {name[:60]!r}, which the items do not have; check --items."
-            )
+            raise InputError(f"{line} answers {name[:60]!r}, which the items do not have; check --items.")
         response, reason = row.get("response"), row.get("finish_reason")
         if not isinstance(response, str):
-            raise InputError(
-                f'Line {number} of {path} ({name[:60]!r}) has no "response" text; leave the line out.'
-            )
+            raise InputError(f'{line} ({name[:60]!r}) has no "response" text; leave the line out.')
         found[name] = Answer(name, response, reason if isinstance(reason, str) else None)
     return found
 
@@ -128,20 +123,19 @@ def read_items(path: Path) -> list[Item]:
 def _rows(path: Path, form: str) -> list[tuple[int, str, Row]]:
     """(line number, id, object) of every line that is not blank."""
     found: dict[str, tuple[int, str, Row]] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
+    for number, text in enumerate(_lines(path), start=1):
+        if not text.strip():
             continue
+        line = f"Line {number} of {path}"
         try:
-            row = json.loads(line)
+            row = json.loads(text)
         except (ValueError, RecursionError):
-            raise InputError(f"Line {number} of {path} is not JSON; give one {form} a line.") from None
+            raise InputError(f"{line} is not JSON; give one {form} a line.") from None
         name = row.get("id") if isinstance(row, dict) else None
         if isinstance(name, bool) or not isinstance(name, str | int):
-            raise InputError(
-                f'Line {number} of {path} has no "id" that is a text or a number; give one {form} a line.'
-            )
+            raise InputError(f'{line} has no "id" that is a text or a number; give one {form} a line.')
         if str(name) in found:
-            raise InputError(f"Line {number} of {path} names {str(name)[:60]!r} again; keep one line an id.")
+            raise InputError(f"{line} names {str(name)[:60]!r} again; keep one line an id.")
         found[str(name)] = (number, str(name), row)
     if not found:
         raise InputError(f"{path} holds no line; give one {form} a line.")
@@ -154,6 +148,4 @@ def _lines(path: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}); write JSON lines in UTF-8."
-        ) from None
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); write it in UTF-8.") from None

@@ -39,7 +39,7 @@ class ScoredResponse:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over verdicts whose items have gold; rates are fractions, None where they would divide by nothing.
+    """Sums over verdicts whose items have gold; rates are fractions, None where they divide by nothing.
 
     Attributes:
         n: items scored.
@@ -59,9 +59,7 @@ class Totals:
 
 def judge(item: Item, reading: Reading) -> ScoredResponse:
     """Both verdicts on one reading."""
-    return ScoredResponse(
-        item, reading, _official(item, reading), bool(item.gold) and _verified(item, reading.found)
-    )
+    return ScoredResponse(item, reading, _official(item, reading), _verified(item, reading.found))
 
 
 def totals(judged: Sequence[ScoredResponse]) -> Totals:
@@ -80,8 +78,7 @@ def totals(judged: Sequence[ScoredResponse]) -> Totals:
 
 
 def by_group(judged: Sequence[ScoredResponse]) -> dict[str, dict[str, Totals]]:
-    """Totals by group name and value, in order of first appearance; an item of several skills counts in
-    each."""
+    """Totals by group name and value, in order of first appearance; items count in each of theirs."""
     members: dict[str, dict[str, list[ScoredResponse]]] = {}
     for one in judged:
         for name, group in dict.fromkeys(one.item.group):
@@ -95,7 +92,7 @@ def _share(flags: Iterable[bool | None]) -> float | None:
 
 
 def _verified(item: Item, found: tuple[str, ...]) -> bool:
-    if not found:
+    if not found or not item.gold:
         return False
     if item.kind == "multi":
         return set(found) == set(item.gold)
@@ -113,8 +110,7 @@ def _equal(item: Item, found: str, gold: str) -> bool:
 
 
 def _within(item: Item, number: float, gold: str) -> bool:
-    """Equal as the suite has it: within its tolerance, rounded to its precision, or to the gold's own
-    decimals."""
+    """Equal within the suite's tolerance, or rounded to its precision or to the gold's own decimals."""
     if item.tolerance is not None:
         return abs(number - float(gold)) <= item.tolerance + 1e-9
     written = len(gold.partition(".")[2])
@@ -142,8 +138,7 @@ def published(item: Item, extraction: str | None) -> bool:
 
 
 def normalise(item: Item, extraction: str) -> str | None:
-    """MathVista's normalised prediction: an option's text, a number as text, or None where it is no
-    number."""
+    """MathVista's normalised prediction: an option's text, a number as text, or None for no number."""
     if item.is_choice:
         return _nearest(item, extraction.strip())
     try:

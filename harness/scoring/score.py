@@ -16,8 +16,7 @@ Reader = Callable[[Item, str, str | None], Reading]  # item, response, finish_re
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """Verdicts on the answered items, in the items' order. `unanswered`: ids of items without an answer;
-    never scored."""
+    """Verdicts on the answered items, in the items' order, and the ids of the `unanswered` ones."""
 
     name: str
     judged: tuple[ScoredResponse, ...]
@@ -36,19 +35,15 @@ def score(
     name: str, items: Sequence[Item], answers: Mapping[str, Answer], reader: Reader = read
 ) -> ScoredFile:
     """The verdicts on every answer. Items without one are named, not scored."""
-    judged = tuple(
-        judge(item, reader(item, answers[item.id].response, answers[item.id].finish_reason))
-        for item in items
-        if item.id in answers
-    )
+    given = [(item, answers[item.id]) for item in items if item.id in answers]
+    judged = tuple(judge(item, reader(item, one.response, one.finish_reason)) for item, one in given)
     return ScoredFile(name, judged, tuple(item.id for item in items if item.id not in answers))
 
 
 def as_json(scored: ScoredFile) -> dict[str, Any]:
     """The result; rates are fractions of `n`, the answered items that have gold, and null where n is 0.
 
-    Items without gold are listed too, with `"scored": false`; `official_all` and `verified_all` count them as
-    wrong, for comparison with tables that do. Groups: name -> value -> totals.
+    `official_all` and `verified_all` count items without gold as wrong. Groups: name -> value -> totals.
     """
     found = scored.total
     return {

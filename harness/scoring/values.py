@@ -1,7 +1,6 @@
 """What a phrase is worth: the one number it is, and whether two phrases are equal. LaTeX goes to math-verify.
 
-Never credited where one number is asked: an expression with a free variable, a ratio, a set, a pair,
-plus-minus.
+Where one number is asked, an expression with a variable, a ratio, a set, a pair or plus-minus is none.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ _UNITS = re.compile(
 )
 _ROUGHLY = re.compile(r"(?i)^(?:(?:is|are|approximately|about|around|roughly|exactly|only|equal to|≈|~) ?)+")
 _MONEY = re.compile(r"^(-?) ?[$€£¥] ?")
-# What math-verify would read as some number all the same: ratios, lists, sets, plus-minus, inequalities,
-# words.
+# What math-verify would read as some number: ratios, lists, sets, plus-minus, inequalities, words.
 _NO_NUMBER = re.compile(
     r"(?i)[:;,<>\[\]|!?&@#\"±∓≤≥∈\u222a]|\\(?:pm|mp|in|cup|cap|le|ge|lt|gt|ne|to|infty|\{)|(?<!\\)\b[a-z]{3,}"
 )
@@ -60,11 +58,8 @@ _RELATION = re.compile(r"=|≈|\\approx|\\simeq")
 
 def numbers(text: str) -> list[tuple[str, int, int]]:
     """(value in plain notation, start, end) of each number in `text`, which is free of LaTeX."""
-    found = []
-    for match in NUMBER.finditer(text):
-        if (value := _plain(match)) is not None:
-            found.append((value, match.start(), match.end()))
-    return found
+    found = ((_plain(match), *match.span()) for match in NUMBER.finditer(text))
+    return [(value, start, end) for value, start, end in found if value is not None]
 
 
 def out_of(sentence: str) -> str | None:
@@ -199,8 +194,7 @@ def _plain(match: re.Match[str]) -> str | None:
 
 
 def decimal_text(number: str) -> bool:
-    """Whether a number in plain notation ends: one that was computed from a root or from π has twelve
-    decimals."""
+    """Whether a number in plain notation ends: one computed from a root or from π has twelve decimals."""
     return len(number.partition(".")[2]) < 12
 
 
