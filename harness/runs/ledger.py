@@ -1,6 +1,6 @@
 """RUN/ledger.jsonl: what happened in a run, in order, appended and never rewritten.
 
-Only the holder of the run's lock appends. A row that a full disk or a power cut left torn is cut off before
+Only the holder of the run's lock appends. A row that a full disk or a power loss left torn is removed before
 the next one is written, so the file always parses.
 """
 

@@ -125,9 +125,9 @@ def _announced(item: Item, phrase: str) -> Labels | None:
         return OPEN
     said = words(phrase.lstrip(" :\"'"))
     texts = ((label, words(text)) for label, text in item.texts.items())
-    begun = [label for label, own in texts if own and said[: len(own)] == own]  # "the answer is no, since"
-    if begun:
-        return (max(begun, key=lambda label: len(item.text_of(label))),)
+    opened = [label for label, own in texts if own and said[: len(own)] == own]  # "the answer is no, since"
+    if opened:
+        return (max(opened, key=lambda label: len(item.text_of(label))),)
     return None if cues.REFUSAL.search(phrase) else _named(item, phrase)
 
 

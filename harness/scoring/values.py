@@ -112,7 +112,7 @@ def _parsed(latex: str) -> tuple[Any, ...]:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
-    as_written = LatexExtractionConfig(  # no unit is cut off here: 12m is no number
+    as_written = LatexExtractionConfig(  # no unit is removed here: 12m is no number
         normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, nits=True)
     )
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # warns at each call without a timeout
