@@ -3,7 +3,7 @@
 # make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
-# make lint        set up, check style; `make format` mends what can be mended
+# make lint        set up, check style; `make format` fixes style
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
 # make lock-cuda   resolve requirements/cuda.in into the lock of the GPU image
 # make image-test  build the container image and run it, without an engine; as root, once apt-get has buildah, podman, crun, mmdebstrap

@@ -188,15 +188,15 @@ def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Ev
 
 
 def _run(evaluation: Evaluation, out: Path, fresh: bool) -> EvaluationResults:
+    from harness.evals.answer_count import AnswerCount
     from harness.evals.run import run
-    from harness.evals.tally import Tally
     from harness.tables.terminal import say
 
     terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
     terminal.file = sys.stderr  # this very one: while lmms-eval runs, what is printed goes to its log
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
         tell = _teller(terminal, status)
-        tally = Tally(lambda seen, _: tell(f"{seen.suite}: {seen.answers}/{seen.total} answers"))
+        tally = AnswerCount(lambda seen, _: tell(f"{seen.suite}: {seen.answers}/{seen.total} answers"))
         found = run(evaluation, out, fresh, tell, tally)
     say(f"results: {out / 'results.md'}, {out / 'results.json'}", terminal)
     return found

@@ -1,4 +1,4 @@
-"""Is this machine able to do it, and if not, what to do: facts are gathered once, then judged by pure
+"""Is this machine able to do it, and if not, what to do: facts are collected once, then judged by pure
 functions."""
 
 from harness.doctor.checks import Finding, diagnose

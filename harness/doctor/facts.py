@@ -53,7 +53,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Facts:
-    """One machine, seen from inside this process. Sizes are bytes; None where it cannot be told or was not
+    """One machine, seen from inside this process. Sizes are bytes; None where it is not known or was not
     looked at.
 
     Attributes:

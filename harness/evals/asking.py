@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.evals.results import Limits
-from harness.evals.store import Answer
+from harness.evals.store import StoredAnswer
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError, VZeroError
 from vzero.rollout.protocol import Engine, Request
@@ -76,7 +76,7 @@ def cut(text: str, until: str | Sequence[str] | None) -> str:
     return text[: min(ends)] if ends else text
 
 
-def draw(engine: Engine, requests: Sequence[Request], sampling: SamplingConfig) -> list[list[Answer]]:
+def draw(engine: Engine, requests: Sequence[Request], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
     """`sampling.n` answers to each request, in order.
 
     Raises:
@@ -92,7 +92,7 @@ def draw(engine: Engine, requests: Sequence[Request], sampling: SamplingConfig) 
         )
     return [
         [
-            Answer(text=one.text, finish_reason=one.finish_reason, tokens=len(one.token_ids))
+            StoredAnswer(text=one.text, finish_reason=one.finish_reason, tokens=len(one.token_ids))
             for one in rollout.completions
         ]
         for rollout in rollouts

@@ -41,7 +41,7 @@ _MATHVISTA_KINDS = ("integer", "float", "list", "text")
 
 
 @dataclass(frozen=True)
-class Question:
+class SuiteQuestion:
     """What one row asks.
 
     Attributes:
@@ -55,7 +55,7 @@ class Question:
     together: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(suite: Suite, row: Row, index: int) -> Question:
+def read(suite: Suite, row: Row, index: int) -> SuiteQuestion:
     """The question in row `index` (counted over the part) of `suite`.
 
     Raises:
@@ -73,14 +73,14 @@ def read(suite: Suite, row: Row, index: int) -> Question:
         ) from None
 
 
-def pocket(row: Row, index: int) -> Question:
+def pocket(row: Row, index: int) -> SuiteQuestion:
     found = _choice(row["item_id"], row["question"], _letters(4), row["gold"], {"family": row["family"]})
     if not found.item.gold:
         raise ValueError("it has no gold answer")
     return found
 
 
-def mathvista(row: Row, index: int) -> Question:
+def mathvista(row: Row, index: int) -> SuiteQuestion:
     about, answer = row["metadata"], row["answer"]
     group = [("skill", one) for one in about["skills"]]
     group += [(name, about[name]) for name in _MATHVISTA_GROUPS if name in about]
@@ -106,10 +106,10 @@ def mathvista(row: Row, index: int) -> Question:
         rule="mathvista",
     )
     unit = f" (Unit: {item.unit})" if item.unit else ""
-    return Question(item, _with_options(item.question + unit, item))
+    return SuiteQuestion(item, _with_options(item.question + unit, item))
 
 
-def logicvista(row: Row, index: int) -> Question:
+def logicvista(row: Row, index: int) -> SuiteQuestion:
     """Most options stand in the images alone; `options` holds those that the question writes out.
 
     Gold labels are letters A to I and, once, a digit: digits are labels where the question does not offer
@@ -130,10 +130,10 @@ def logicvista(row: Row, index: int) -> Question:
         group=tuple(group),
         rule="logicvista",
     )
-    return Question(item, text)
+    return SuiteQuestion(item, text)
 
 
-def mathverse(row: Row, index: int) -> Question:
+def mathverse(row: Row, index: int) -> SuiteQuestion:
     # In the vision-only version the picture alone holds question and options.
     text = row["question"].strip() or "Answer the question that is written in the picture."
     group = {"version": row["problem_version"], "subject": (row.get("metadata") or {}).get("subject", "?")}
@@ -143,7 +143,7 @@ def mathverse(row: Row, index: int) -> Question:
     return _choice(key, text, listed(row["question_for_eval"]) or _letters(4), gold, group)
 
 
-def mathvision(row: Row, index: int) -> Question:
+def mathvision(row: Row, index: int) -> SuiteQuestion:
     text = _unmarked(row["question"])
     options = dict(zip(LETTERS, row["options"] or (), strict=False))
     group = {name: str(row.get(name, "?")) for name in ("subject", "level")}
@@ -151,13 +151,13 @@ def mathvision(row: Row, index: int) -> Question:
     return replace(found, text=_with_options(text, found.item))
 
 
-def wemath(row: Row, index: int) -> Question:
+def wemath(row: Row, index: int) -> SuiteQuestion:
     text = f"{row['question']}\n{row['option']}"
     group = {"steps": row["key"], "concept": row["knowledge concept"]}
     return _choice(f"{row['ID']}/{row['key']}", text, listed(row["option"]), row["answer"], group)
 
 
-def dynamath(row: Row, index: int) -> Question:
+def dynamath(row: Row, index: int) -> SuiteQuestion:
     text, gold = row["question"], str(row["ground_truth"]).strip()
     key, group = f"{row['id']}/{row.get('question_id', index)}", {"subject": str(row.get("subject", "?"))}
     lettered = len(gold) == 1 and gold.isalpha()
@@ -168,68 +168,68 @@ def dynamath(row: Row, index: int) -> Question:
     return replace(found, together={"worst case": str(row["id"])})
 
 
-def mmstar(row: Row, index: int) -> Question:
+def mmstar(row: Row, index: int) -> SuiteQuestion:
     text, group = row["question"], {name: row[name] for name in ("category", "l2_category")}
     return _choice(str(row["index"]), text, listed(text) or _letters(4), row["answer"], group)
 
 
-def realworldqa(row: Row, index: int) -> Question:
+def realworldqa(row: Row, index: int) -> SuiteQuestion:
     text, gold = _DIRECT.sub("", row["question"].strip()), row["answer"].strip()
     options = listed(text) if len(gold) == 1 and gold.upper() in "ABCDEF" else {}
     return _either(str(index), text, options, gold, {"kind": "options" if options else "free"})
 
 
-def blink(row: Row, index: int) -> Question:
+def blink(row: Row, index: int) -> SuiteQuestion:
     options, gold = _lettered(row["choices"]), row["answer"].strip("()")
     found = _choice(row["idx"], row["prompt"], options, gold, {"task": row["sub_task"]})
     return replace(found, text=_unmarked(row["prompt"]))
 
 
-def cv_bench(row: Row, index: int) -> Question:
+def cv_bench(row: Row, index: int) -> SuiteQuestion:
     options, gold = _lettered(row["choices"]), row["answer"].strip("()")
     group = {name: row[name] for name in ("task", "source")}
     return _choice(str(row["idx"]), row["prompt"], options, gold, group)
 
 
-def mmvp(row: Row, index: int) -> Question:
+def mmvp(row: Row, index: int) -> SuiteQuestion:
     options = {letter.upper(): text.strip() for letter, text in _LOWER_LISTED.findall(row["Options"])}
     number = int(row["Index"])  # from 1: items 1 and 2 are a pair
     gold = row["Correct Answer"].strip().strip("()").upper()
     item = _choice(str(number), row["Question"], options, gold, {"kind": "all"}).item
-    return Question(item, _with_options(item.question, item), {"pair": str((number - 1) // 2)})
+    return SuiteQuestion(item, _with_options(item.question, item), {"pair": str((number - 1) // 2)})
 
 
-def vstar(row: Row, index: int) -> Question:
+def vstar(row: Row, index: int) -> SuiteQuestion:
     text, group = _DIRECT.sub("", row["text"].strip()), {"category": row["category"]}
     return _choice(str(row["question_id"]), text, listed(text) or _letters(4), row["label"], group)
 
 
-def hallusionbench(row: Row, index: int) -> Question:
+def hallusionbench(row: Row, index: int) -> SuiteQuestion:
     where = "_".join(str(row[name]) for name in ("category", "subcategory", "set_id"))
     figure, question = f"{where}_{row['figure_id']}", f"{where}_{row['question_id']}"
     gold = {"1": "A", "0": "B"}[str(row["gt_answer"])]
     group = {name: row[name] for name in ("subcategory", "category")}
     key, options = f"{figure}_{row['question_id']}", {"A": "Yes", "B": "No"}
     item = _choice(key, row["question"], options, gold, group).item
-    return Question(item, _with_options(item.question, item), {"figure": figure, "question": question})
+    return SuiteQuestion(item, _with_options(item.question, item), {"figure": figure, "question": question})
 
 
-def visulogic(row: Row, index: int) -> Question:
+def visulogic(row: Row, index: int) -> SuiteQuestion:
     key, group = str(row.get("id", index)), {"tag": str(row.get("tag", "?"))}
     return _choice(key, row["question"], _letters(4), row["label"], group)
 
 
-def mmmu(row: Row, index: int) -> Question:
+def mmmu(row: Row, index: int) -> SuiteQuestion:
     text, gold = _IMAGE_MARK.sub(r"(image \1)", row["question"]), str(row["answer"])
     options = _lettered(ast.literal_eval(row["options"])) if row["question_type"] == "multiple-choice" else {}
     if not options and gold.startswith("["):
         gold = str(ast.literal_eval(gold)[0])  # several ways to write one answer
     subject = re.sub(r"^[a-z]+_|_\d+$", "", row["id"])
     item = _either(row["id"], text, options, gold, {"subject": subject}).item
-    return Question(item, _with_options(text, item))
+    return SuiteQuestion(item, _with_options(text, item))
 
 
-READERS: dict[str, Callable[[Row, int], Question]] = {
+READERS: dict[str, Callable[[Row, int], SuiteQuestion]] = {
     one.__name__: one
     for one in (
         pocket, mathvista, mathverse, mathvision, logicvista, wemath, dynamath, mmstar, realworldqa, blink,
@@ -238,21 +238,29 @@ READERS: dict[str, Callable[[Row, int], Question]] = {
 }  # fmt: skip
 
 
-def _either(key: str, text: str, options: Mapping[str, str], gold: str, group: Mapping[str, str]) -> Question:
+def _either(
+    key: str, text: str, options: Mapping[str, str], gold: str, group: Mapping[str, str]
+) -> SuiteQuestion:
     return _choice(key, text, options, gold, group) if options else _free(key, text, gold, group)
 
 
-def _choice(key: str, text: str, options: Mapping[str, str], gold: str, group: Mapping[str, str]) -> Question:
+def _choice(
+    key: str, text: str, options: Mapping[str, str], gold: str, group: Mapping[str, str]
+) -> SuiteQuestion:
     """A question with one of `options` as its answer: label -> text, empty where it stands in the picture."""
     label = gold.strip().upper()
     if label and label not in options:
         raise ValueError(f"its answer {gold.strip()!r} is none of {', '.join(options)}")
     texts = tuple(options.values()) if any(options.values()) else ()
     right = (label,) if label else ()
-    return Question(Item(key, text, texts, tuple(options), right, "choice", group=tuple(group.items())), text)
+    return SuiteQuestion(
+        Item(key, text, texts, tuple(options), right, "choice", group=tuple(group.items())), text
+    )
 
 
-def _free(key: str, text: str, gold: str, group: Mapping[str, str], decimals: int | None = None) -> Question:
+def _free(
+    key: str, text: str, gold: str, group: Mapping[str, str], decimals: int | None = None
+) -> SuiteQuestion:
     """A question whose answer is of its gold's kind: whole number, number, words. With `decimals`, numbers
     may differ by one in the last of so many, whole ones too."""
     gold = gold.strip()
@@ -262,7 +270,7 @@ def _free(key: str, text: str, gold: str, group: Mapping[str, str], decimals: in
     tolerance = None if precision is None else 10.0**-precision
     right = (gold,) if gold else ()
     item = Item(key, text, (), (), right, kind, precision, group=tuple(group.items()), tolerance=tolerance)
-    return Question(item, text)
+    return SuiteQuestion(item, text)
 
 
 def _is_number(text: str) -> bool:

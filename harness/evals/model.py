@@ -15,10 +15,10 @@ from typing import Any
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
+from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import SENT, Asking, cut, draw, sampling_of
 from harness.evals.pictures import fit, one_picture
-from harness.evals.store import Answer, Response, Store, image_sha256, key_of, prompt_sha256
-from harness.evals.tally import Tally
+from harness.evals.store import Response, Store, StoredAnswer, image_sha256, key_of, prompt_sha256
 from harness.evals.tasks import Task
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
@@ -44,7 +44,7 @@ class EngineModel(lmms):
         for run in runs:
             sampling = self.sampling(run[0], len(run))
             groups.setdefault(sampling.model_dump_json(), (sampling, []))[1].append(run[0])
-        answers: dict[int, list[Answer]] = {}
+        answers: dict[int, list[StoredAnswer]] = {}
         for sampling, instances in sorted(groups.values(), key=lambda one: one[0].temperature):
             # Batches must not depend on the order in which lmms-eval takes the tasks.
             instances.sort(key=lambda one: (one.task_name, one.doc_id))
@@ -62,7 +62,7 @@ class EngineModel(lmms):
         """How to draw `count` answers to a request."""
         return self._asking.stock(instance.args[2])
 
-    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[Answer]]:
+    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
         """`sampling.n` answers to each request."""
         return draw(self._hidden[0], [self.request(one) for one in chunk], sampling)
 
@@ -99,7 +99,7 @@ class StoredModel(EngineModel):
         identity: Mapping[str, str],
         tasks: Sequence[Task],
         stores: Mapping[str, Store],
-        tally: Tally,
+        tally: AnswerCount,
     ) -> None:
         """`identity` is what, beside request and sampling, determines an answer; `stores` are by suite."""
         super().__init__(engine, asking)
@@ -125,7 +125,7 @@ class StoredModel(EngineModel):
         self.not_sent[name] = {key: kwargs[key] for key in kwargs.keys() - SENT}
         return sampling
 
-    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[Answer]]:
+    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
         """See `EngineModel`; what the stores lack is asked for together and kept item by item."""
         requests = [self.request(one) for one in chunk]
         keys = [key_of(self._identity, one, sampling) for one in requests]
@@ -161,7 +161,9 @@ class StoredModel(EngineModel):
         seed = derive(self._asking.seed, "evaluate", suite.name, item, task.purpose)
         return Request(messages, picture if suite.drawn else fit(picture, self._asking.limits), seed)
 
-    def _response(self, instance: Instance, key: str, request: Request, answers: list[Answer]) -> Response:
+    def _response(
+        self, instance: Instance, key: str, request: Request, answers: list[StoredAnswer]
+    ) -> Response:
         task = self._tasks[instance.task_name]
         assert request.image is not None
         return Response(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.evals.catalogue import Suite
-from harness.evals.fields import Question
+from harness.evals.fields import SuiteQuestion
 from harness.scoring import Item
 from harness.scoring.items import Kind
 from vzero.prompts import solver_messages
@@ -41,7 +41,7 @@ _FORMS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def boxed(prompt_format: str, suite: Suite, question: Question) -> tuple[Message, ...]:
+def boxed(prompt_format: str, suite: Suite, question: SuiteQuestion) -> tuple[Message, ...]:
     """The conversation that asks `question`. The pocket world's vocabulary, and its suites, know the Solver's
     own prompt only.
 

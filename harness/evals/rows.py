@@ -19,7 +19,7 @@ from PIL import Image
 
 from harness.evals import fields, layouts, pins, shuffled, write
 from harness.evals.catalogue import Part, Suite
-from harness.evals.fields import Question
+from harness.evals.fields import SuiteQuestion
 from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
@@ -46,7 +46,7 @@ class OpenPart:
     part: Part
     folder: Path
     rows: datasets.Dataset
-    questions: tuple[Question, ...]
+    questions: tuple[SuiteQuestion, ...]
     digests: tuple[str, ...]
     dealt: bool = False
 

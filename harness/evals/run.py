@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals import build, contamination, folder, pins, rows, runner, stock, store, tasks
+from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import Asking
 from harness.evals.catalogue import Suite
 from harness.evals.folder import AskedItem
 from harness.evals.results import EvaluationResults, Settings
 from harness.evals.rows import OpenPart
-from harness.evals.tally import Tally
 from harness.evals.tasks import Task
 from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
@@ -58,7 +58,7 @@ def plain_name(model: str) -> str:
     return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
 
 
-def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: Tally) -> EvaluationResults:
+def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerCount) -> EvaluationResults:
     """Ask and score. One call of lmms-eval per benchmark, so that one that fails leaves those before it
     whole; drawn suites are small and share one, whose batches they fill together.
 
@@ -147,7 +147,11 @@ def _engine(evaluation: Evaluation) -> Engine:
 
 
 def _ask(
-    evaluation: Evaluation, parts: Mapping[str, Sequence[OpenPart]], engine: Engine, out: Path, tally: Tally
+    evaluation: Evaluation,
+    parts: Mapping[str, Sequence[OpenPart]],
+    engine: Engine,
+    out: Path,
+    tally: AnswerCount,
 ) -> None:
     """One call of lmms-eval for some suites."""
     from harness.evals.model import StoredModel

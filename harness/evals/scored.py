@@ -12,7 +12,7 @@ from harness.evals import folder, lenses, store
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.folder import AskedItem
 from harness.evals.lenses import Extractor
-from harness.evals.store import Answer, Response
+from harness.evals.store import Response, StoredAnswer
 from harness.scoring import Item, ScoredResponse, read
 from vzero.errors import VZeroError
 
@@ -40,7 +40,7 @@ class ScoredItem:
     def sampled(self) -> tuple[ScoredResponse, ...]:
         return self.judged.get("sampled", ())
 
-    def answers(self, purpose: Purpose) -> list[Answer]:
+    def answers(self, purpose: Purpose) -> list[StoredAnswer]:
         return self.responses[purpose]["answers"] if purpose in self.responses else []
 
     def truncated(self, purpose: Purpose) -> int:
@@ -115,7 +115,7 @@ def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
         }
 
 
-def _answer(stored: Answer, response: ScoredResponse, suite: Suite) -> Row:
+def _answer(stored: StoredAnswer, response: ScoredResponse, suite: Suite) -> Row:
     rights = {} if suite.drawn else {"right": response.right, "verified": response.verified}
     return {
         "text": stored["text"],

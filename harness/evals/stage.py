@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 from harness.evals import catalogue, run
+from harness.evals.answer_count import AnswerCount
 from harness.evals.pictures import DEFAULT
 from harness.evals.pinned import digest
 from harness.evals.prefill import PrefilledAnswers, prefills
 from harness.evals.results import Settings
 from harness.evals.scored import sample_rows
-from harness.evals.tally import Tally
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 from vzero.runtime.stage import Facts, StageContext, main
@@ -37,7 +37,7 @@ def evaluate(context: StageContext) -> Facts:
             disagree.
     """
     config, out = context.preset.evaluation, context.work / "evaluation"
-    tally = Tally(lambda seen, rate: _tell(context, seen, rate))
+    tally = AnswerCount(lambda seen, rate: _tell(context, seen, rate))
     tally.tell(tally, None)
     suites = catalogue.asked(config)
     if config.data_sha256 != digest(suites, Path(config.data), context.work / "rows"):
@@ -65,7 +65,7 @@ def evaluate(context: StageContext) -> Facts:
     }
 
 
-def _tell(context: StageContext, tally: Tally, rate: float | None) -> None:
+def _tell(context: StageContext, tally: AnswerCount, rate: float | None) -> None:
     speed = {} if rate is None else {"tokens_per_second": rate}
     context.progress.update(tally.answers, max(1, tally.total), "answers", speed)
 

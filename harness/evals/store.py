@@ -22,7 +22,7 @@ from vzero.rollout.protocol import Message, Request
 from vzero.runtime import artefacts
 
 
-class Answer(TypedDict):
+class StoredAnswer(TypedDict):
     """One completion, as it is stored."""
 
     text: str
@@ -39,7 +39,7 @@ class Response(TypedDict):
     purpose: str
     image_sha256: str
     prompt_sha256: str
-    answers: list[Answer]
+    answers: list[StoredAnswer]
 
 
 def image_sha256(image: Image.Image) -> str:
@@ -78,7 +78,7 @@ class Store:
         self._path = path
         self._answers = {row["key"]: row["answers"] for row in read(path)}
 
-    def get(self, key: str) -> list[Answer] | None:
+    def get(self, key: str) -> list[StoredAnswer] | None:
         """The answers under `key`."""
         return self._answers.get(key)
 
@@ -108,4 +108,4 @@ def read(path: Path) -> list[Response]:
 
 def _whole(row: Any) -> bool:
     answers = row["answers"]
-    return isinstance(row["key"], str) and all(set(one) >= Answer.__required_keys__ for one in answers)
+    return isinstance(row["key"], str) and all(set(one) >= StoredAnswer.__required_keys__ for one in answers)

@@ -23,7 +23,7 @@ from vzero.runtime import artefacts
 
 RECORD = "run.json"  # what a folder is of, and from which settings; written first, deleted last
 LOCK = ".lock"
-PATIENCE = 3.0  # seconds; the stage of a runner that was just killed needs a moment to die and let go
+LOCK_TIMEOUT = 3.0  # seconds; the stage of a runner that was just killed needs a moment to die and let go
 Settings = Mapping[str, Any]
 
 
@@ -136,14 +136,14 @@ def prepare(folder: Path, what: str, record: str, read: Callable[[Path], object]
 
 
 @contextmanager
-def locked(folder: Path, patience: float | None = None) -> Iterator[int]:
+def locked(folder: Path, timeout: float | None = None) -> Iterator[int]:
     """Hold the lock of `folder`, which exists; gives its open descriptor.
 
     Child processes that inherit the descriptor hold the lock too, so that a stage which outlived its runner
     keeps a second run out.
 
     Args:
-        patience: seconds to wait for another holder; default: `PATIENCE`.
+        timeout: seconds to wait for another holder; default: `LOCK_TIMEOUT`.
 
     Raises:
         Busy: another process holds it.
@@ -156,7 +156,7 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[int]:
             raise
         raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from None
     try:
-        _lock(descriptor, folder, time.monotonic() + (PATIENCE if patience is None else patience))
+        _lock(descriptor, folder, time.monotonic() + (LOCK_TIMEOUT if timeout is None else timeout))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor

@@ -32,7 +32,7 @@ from vzero.selfplay import plan
 
 INDEX, SHARED = "grid.json", "stages-shared"
 PAUSE = 5.0  # seconds between two looks at runs that other processes work on
-INDEX_PATIENCE = 60.0  # seconds to wait for another process to write the index, which takes it milliseconds
+INDEX_TIMEOUT = 60.0  # seconds to wait for another process to write the index, which takes it milliseconds
 
 Counts = Mapping[str, int]  # what a run cost: see `harness.analysis.measures.Compute`
 Differences = dict[str, dict[str, int | float | None]]  # name of a count -> value, reference, ratio
@@ -207,7 +207,7 @@ class Grid:
         """Write the state of some runs into the index (with `keep`, only of those that are not in it yet),
         and beside each finished run where its compute differs from that of the finished reference with its
         seed."""
-        with locked(self.folder, INDEX_PATIENCE):
+        with locked(self.folder, INDEX_TIMEOUT):
             entries = dict(self.index().runs)
             for run in runs:
                 if not (keep and run.name in entries):

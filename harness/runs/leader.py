@@ -30,7 +30,7 @@ def leading(run: Path, preset: Preset) -> Iterator[Leader | None]:
     """The leader of a run on several nodes, None on one; the other nodes end when this does.
 
     Raises:
-        InputError: the address of this node cannot be told.
+        InputError: the address of this node cannot be found.
     """
     if preset.launch.nodes == 1:
         yield None

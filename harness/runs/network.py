@@ -21,7 +21,7 @@ def own_address() -> str:
     """By which other nodes reach this one.
 
     Raises:
-        InputError: it cannot be told, since this machine's name leads to loopback or nowhere.
+        InputError: it cannot be found, since this machine's name leads to loopback or nowhere.
     """
     if said := os.environ.get("MASTER_ADDR"):
         return said
@@ -57,7 +57,7 @@ def own_port() -> int:
 
 
 def interface_to(address: str) -> str | None:
-    """The network interface by which `address` is reached from here; None where it cannot be told."""
+    """The network interface by which `address` is reached from here; None where it is not known."""
     if sys.platform != "linux":
         return None
     try:

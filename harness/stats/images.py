@@ -1,4 +1,4 @@
-"""Outcomes gathered by image, and the two ways to an interval of their mean: resampling images, and Student's
+"""Outcomes grouped by image, and the two ways to an interval of their mean: resampling images, and Student's
 t.
 
 Items about the same image are not independent, so images, not items, are the unit. A suite is a pair (sums,

@@ -60,7 +60,7 @@ def whole(run: Path) -> Path:
     return run / "stages" / STAGE
 
 
-def begun(run: Path, preset: Preset) -> Path:
+def started(run: Path, preset: Preset) -> Path:
     with opened(run, preset, "reproduce"):
         return run
 
@@ -68,7 +68,7 @@ def begun(run: Path, preset: Preset) -> Path:
 def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(
     preset: Preset, tmp_path: Path
 ) -> None:
-    calm, killed = begun(tmp_path / "calm", preset), begun(tmp_path / "killed", preset)
+    calm, killed = started(tmp_path / "calm", preset), started(tmp_path / "killed", preset)
     kept = killed / "stages" / STAGE / "work" / "evaluation" / "responses" / "logicvista.jsonl"
     process = stage(killed)
     end = time.monotonic() + 300
@@ -123,6 +123,6 @@ def test_data_that_changed_meanwhile_is_refused(preset: Preset, tmp_path: Path) 
     other = preset.model_copy(
         update={"evaluation": preset.evaluation.model_copy(update={"data_sha256": "0" * 64})}
     )
-    done = stage(begun(tmp_path / "run", other))
+    done = stage(started(tmp_path / "run", other))
     _, err = done.communicate(timeout=600)
     assert done.returncode == 2 and "has changed since this run began" in err and "Traceback" not in err

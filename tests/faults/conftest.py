@@ -96,14 +96,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both trainings of a small run by one process, undisturbed."""
     import torch
 
-    from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, begun, seal_made
+    from tests.faults.trainings import LABELS, QUESTIONER, SMALL, SOLVER, WRITTEN, seal_made, start_run
     from tests.made_once import made_once
     from vzero.runtime.stage import run_stage
     from vzero.stages import PROGRAMS
 
     def train(folder: Path) -> None:
         torch.set_num_threads(1)
-        preset = begun(folder, SMALL)
+        preset = start_run(folder, SMALL)
         run_stage(folder, QUESTIONER, PROGRAMS)
         seal_made(folder, preset, WRITTEN, LABELS)
         run_stage(folder, SOLVER, PROGRAMS)

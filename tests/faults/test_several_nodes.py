@@ -20,10 +20,10 @@ from tests.faults.trainings import (
     WRITTEN,
     Launch,
     assert_equal_trainings,
-    begun,
     checkpointed,
     ranks_of,
     seal_made,
+    start_run,
 )
 from vzero.runtime import artefacts
 from vzero.runtime.stage import stage_folder
@@ -66,7 +66,7 @@ def test_a_node_and_then_the_head_are_killed(
     """The Questioner, a copy of the weights a node. Whichever node is killed, the other ends its part within
     the time said, nothing goes on running, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=ddp"]
-    begun(tmp_path, words)
+    start_run(tmp_path, words)
     head, other = both(launch, tools, tmp_path, QUESTIONER, words)
     tools.wait_for(
         lambda: len(ranks_of(tools, tmp_path)) == 2 or head.poll() is not None, "both nodes to train", 400
@@ -94,7 +94,7 @@ def test_split_weights_of_which_another_node_lost_a_process(
     """The Solver, its weights split over the nodes. kill -9 of the other node's process: node 0 says what
     happened there, node 1 ends with it, and the same commands resume and end where one process does."""
     words = [*NODES, "launch.strategy=fsdp2"]
-    preset = begun(tmp_path, words)
+    preset = start_run(tmp_path, words)
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     head, other = both(launch, tools, tmp_path, SOLVER, words)
     reached = checkpointed(tmp_path, SOLVER)

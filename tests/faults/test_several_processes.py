@@ -16,11 +16,11 @@ from tests.faults.trainings import (
     WRITTEN,
     Launch,
     assert_equal_trainings,
-    begun,
     checkpointed,
     finish,
     lose_one,
     seal_made,
+    start_run,
 )
 from vzero.runtime.stage import stage_folder
 
@@ -30,7 +30,7 @@ def test_copies_whose_runner_was_killed(
 ) -> None:
     """The Questioner, a copy of the weights a process. kill -9 of the runner after a checkpoint: nothing goes
     on running, and the same command resumes and ends where one process does."""
-    begun(tmp_path, [*TWO, "launch.strategy=ddp"])
+    start_run(tmp_path, [*TWO, "launch.strategy=ddp"])
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     reached = checkpointed(tmp_path, QUESTIONER)
     tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint")
@@ -47,7 +47,7 @@ def test_split_weights_that_lost_a_process(
 ) -> None:
     """The Solver, its weights split over the processes. kill -9 of one after a checkpoint: the other ends,
     the reason is told, and the same command resumes and ends where one process does."""
-    preset = begun(tmp_path, [*TWO, "launch.strategy=fsdp2"])
+    preset = start_run(tmp_path, [*TWO, "launch.strategy=fsdp2"])
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     lose_one(launch, tools, tmp_path, SOLVER, seconds=120)
     finish(launch, tmp_path, SOLVER)

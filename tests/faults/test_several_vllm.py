@@ -18,9 +18,9 @@ from tests.faults.trainings import (
     TWO,
     Launch,
     assert_equal_trainings,
-    begun,
     finish,
     lose_one,
+    start_run,
 )
 from vzero.runtime import artefacts
 from vzero.runtime.stage import stage_folder
@@ -38,7 +38,7 @@ def test_each_process_draws_by_an_engine_of_its_own(
     Either ends where one process with one engine does, and every engine drew by the weights of the moment."""
     runs = {name: tmp_path / name for name in ("single", "ddp", "fsdp2")}
     for name, run in runs.items():
-        begun(run, [*VLLM, *(SMALL if name == "single" else TWO), f"launch.strategy={name}"])
+        start_run(run, [*VLLM, *(SMALL if name == "single" else TWO), f"launch.strategy={name}"])
         if name == "fsdp2":
             lose_one(launch, tools, run, QUESTIONER, seconds=600)
         finish(launch, run, QUESTIONER)

@@ -64,7 +64,7 @@ except Exception as error:
 Launch = Callable[..., "subprocess.Popen[str]"]
 
 
-def begun(folder: Path, words: list[str]) -> Preset:
+def start_run(folder: Path, words: list[str]) -> Preset:
     """A run whose images are drawn and whose questions are labelled already."""
     preset = load_preset("smoke", words)
     artefacts.write_json(folder / "run.json", {"preset": preset.model_dump(mode="json")})

@@ -19,7 +19,7 @@ def request(seed: int, text: str = "how many ?") -> Request:
     return Request((Message("user", text),), None, seed)
 
 
-class Patient:
+class Waiting:
     """Answers with the seed of each request, when it is let."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ def texts(rollouts: list[Rollout]) -> list[str]:
 
 
 def test_answers_are_given_in_the_background_and_each_request_is_made_once() -> None:
-    engine = Patient()
+    engine = Waiting()
     ahead = AskedAhead(engine)
     ahead.begin([request(1), request(2)], SAMPLING)
     ahead.begin([], SAMPLING)
@@ -64,7 +64,7 @@ def test_answers_are_given_in_the_background_and_each_request_is_made_once() -> 
 
 
 def test_other_sampling_or_another_text_is_another_request() -> None:
-    engine = Patient()
+    engine = Waiting()
     engine.let.set()
     ahead = AskedAhead(engine)
     ahead.begin([request(1)], SAMPLING)
@@ -75,7 +75,7 @@ def test_other_sampling_or_another_text_is_another_request() -> None:
 
 
 def test_what_fails_in_the_background_fails_where_the_answer_is_wanted() -> None:
-    engine = Patient()
+    engine = Waiting()
     engine.let.set()
     ahead = AskedAhead(engine)
     ahead.begin([request(-1)], SAMPLING)

@@ -233,7 +233,7 @@ def test_a_reader_that_guesses_from_prose_shows_its_damage() -> None:
         row(replace(DUAL, read_answer=guess), "constant letter", mute, 10),
     )
     assert (strict.confidence, strict.reward) == (0.0, 0.0)
-    assert (lax.confidence, lax.reward) == pytest.approx((1.0, 0.5))  # one voice, from nobody
+    assert (lax.confidence, lax.reward) == pytest.approx((1.0, 0.5))  # unanimous, though nobody answered
 
 
 def test_another_filter_is_used() -> None:

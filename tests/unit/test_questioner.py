@@ -81,8 +81,8 @@ def test_rewards_by_hand() -> None:
         ],
         4,
     )
-    # agreement at c = 0.6: min(0.6, 0.4); invalid; cut off; disagreement at c = 1: 0.5; no vote parsed: 0; no
-    # letter: -1
+    # agreement at c = 0.6: min(0.6, 0.4); invalid; truncated; disagreement at c = 1: 0.5; no vote parsed: 0;
+    # no letter: -1
     assert [list(row) for row in scores.rewards] == [
         [pytest.approx(0.4), -1.0, -1.0],
         [pytest.approx(0.5), 0.0, -1.0],

@@ -83,7 +83,7 @@ def test_fresh_does_not_follow_a_link_out_of_the_run(tmp_path: Path) -> None:
 def test_a_second_opening_is_refused_while_the_first_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.runs.folder.PATIENCE", 0.0)
+    monkeypatch.setattr("harness.runs.folder.LOCK_TIMEOUT", 0.0)
     with opened(tmp_path, SMOKE, "reproduce"):
         for fresh in (False, True):
             with pytest.raises(InputError, match="Another run"), opened(tmp_path, SMOKE, "reproduce", fresh):

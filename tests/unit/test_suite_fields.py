@@ -12,7 +12,7 @@ from vzero.errors import InputError
 SUITES = {name: catalogue.suites()[name] for name in catalogue.members("all")}
 
 
-def questions(name: str) -> list[fields.Question]:
+def questions(name: str) -> list[fields.SuiteQuestion]:
     return [
         fields.read(SUITES[name], row, index)
         for (suite, _), (_, rows) in SPLITS.items()

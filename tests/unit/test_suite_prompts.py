@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.evals import catalogue
-from harness.evals.fields import Question
+from harness.evals.fields import SuiteQuestion
 from harness.evals.prompts import boxed
 from harness.scoring.items import Item
 from vzero.errors import InputError
@@ -32,15 +32,15 @@ def item(kind: str, precision: int | None = None) -> Item:
     ],
 )
 def test_the_box_is_described_by_the_kind_of_answer(asked, said):
-    system, user = boxed("natural", SUITE, Question(asked, "How many?\nA. 1 {curly}"))
+    system, user = boxed("natural", SUITE, SuiteQuestion(asked, "How many?\nA. 1 {curly}"))
     assert said in user.text and user.text.endswith("Question:\nHow many?\nA. 1 {curly}")
     assert (system.role, user.role) == ("system", "user")
     assert system == solver_messages("natural", "")[0]  # the Solver's own
 
 
 def test_the_pocket_prompt_format_is_the_solvers_own_and_others_are_refused():
-    asked = Question(item("choice"), "how many red ? A) 1")
+    asked = SuiteQuestion(item("choice"), "how many red ? A) 1")
     assert boxed("pocket", SUITE, asked) == solver_messages("pocket", "how many red ? A) 1")
     assert boxed("natural", DRAWN, asked) == solver_messages("natural", "how many red ? A) 1")
     with pytest.raises(InputError, match="no prompt_format 'latin'"):
-        boxed("latin", SUITE, Question(item("choice"), "?"))
+        boxed("latin", SUITE, SuiteQuestion(item("choice"), "?"))

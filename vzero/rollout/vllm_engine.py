@@ -5,7 +5,7 @@ and one encoded image, the chat template and the image processor of the checkpoi
 drawn, every draw fixed by the request's seed. Draws differ from those of the transformers engine, since the
 generators differ; their distribution does not (results/vllm-cpu).
 
-Prompts go in as token ids with one placeholder an image, which vLLM expands itself: ids that are already
+Prompts go in as token ids with one placeholder per image, which vLLM expands itself: ids that are already
 expanded would be expanded again without a word (huggingface/trl issue 6294).
 """
 

@@ -173,12 +173,12 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _begin(folder: Path, spec: dict[str, Any]) -> None:
     """Leave in `folder` what an attempt from the same spec can be resumed from, and nothing else."""
-    begun = folder / artefacts.WORK / "spec.json"
-    if folder.exists() and not (begun.exists() and artefacts.read_json(begun) == spec):
+    earlier = folder / artefacts.WORK / "spec.json"
+    if folder.exists() and not (earlier.exists() and artefacts.read_json(earlier) == spec):
         shutil.rmtree(folder)
     (folder / artefacts.MANIFEST).unlink(missing_ok=True)
     artefacts.drop_torn_writes(folder)
-    artefacts.write_json(begun, spec)
+    artefacts.write_json(earlier, spec)
 
 
 def _share_of(preset: Preset, here: World) -> Preset:

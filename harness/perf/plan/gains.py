@@ -18,7 +18,7 @@ SEED_SPREAD = 0.01  # standard deviation of a gain over training seeds: assumed
 
 
 @dataclass(frozen=True)
-class Gain:
+class SmallestGain:
     """`smallest` as a fraction, found with 80 % power at 5 %; None where not even all changed items would do
     or `items` is not known."""
 
@@ -27,12 +27,12 @@ class Gain:
     smallest: float | None
 
 
-def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
+def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[SmallestGain]:
     """One row per suite for one trained model, then the average of the known suites for the method over
     `seeds` seeds."""
     counts = {name: _count(name, evaluation) for name in evaluation.suites}
     found = [
-        Gain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
+        SmallestGain(name, count, None if count is None else power.detectable_gain(count, CHANGED))
         for name, count in counts.items()
     ]
     sizes = [count for count in counts.values() if count]
@@ -40,7 +40,7 @@ def resolvable(evaluation: EvaluationConfig, seeds: int) -> list[Gain]:
         variance = sum(CHANGED / count for count in sizes) / len(sizes) ** 2
         error = math.sqrt((variance + SEED_SPREAD**2) / seeds)
         reach = 1 / (power.error_for_exclusion(1.0) or math.nan)
-        found.append(Gain(f"average, {counted(seeds, 'seed')}", sum(sizes), reach * error))
+        found.append(SmallestGain(f"average, {counted(seeds, 'seed')}", sum(sizes), reach * error))
     return found
 
 

@@ -41,7 +41,7 @@ class Plan:
     phases: list[memory.Phase]
     parts: list[work.Part]
     disk: dict[str, float]
-    gains: list[gains.Gain]
+    gains: list[gains.SmallestGain]
     assumed: Assumptions
     refusals: list[str]
     fitting: list[str]

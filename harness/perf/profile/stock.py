@@ -171,7 +171,7 @@ def overridden(ours: type, stock: type) -> list[str]:
 
 @contextmanager
 def replaced(thing: Any, methods: dict[str, Any]) -> Iterator[None]:
-    """Shadow methods of one object; they are its class's again after."""
+    """Replace methods of one object; afterwards they are its class's again after."""
     before = {name: vars(thing)[name] for name in methods if name in vars(thing)}
     vars(thing).update(methods)
     try:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Tally:
+class AnswerCount:
     """Counts answers as batches finish, and says so.
 
     Attributes:
-        tell: called after each batch with this tally; the last batch's tokens per second, where it drew any.
+        tell: called after each batch with this count; the last batch's tokens per second, where it drew any.
         total: answers that the evaluation will have.
         suite: the one just asked.
         kept: answers drawn by an attempt before this one; `drawn` by this one, with their `tokens` and
             `seconds`.
     """
 
-    tell: Callable[[Tally, float | None], None]
+    tell: Callable[[AnswerCount, float | None], None]
     total: int = 0
     suite: str = ""
     kept: int = 0
