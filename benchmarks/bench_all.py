@@ -1,68 +1,59 @@
-"""Every benchmark, by shape. Run by `make bench`; one of them: `make bench ARGS="-k votes"`; quickly:
+"""Every benchmark, by shape. Run by `make bench`; some of them: `make bench ARGS="-k votes"`; quickly:
 `ARGS="--rounds 1"`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks import generation, hostile, scoring, training
+from benchmarks.case import Case
 from benchmarks.conftest import Versus
 from benchmarks.shapes import POCKET, SHAPES, Shape
 
-by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
+Benchmark = tuple[str, str, Callable[[], Case]]  # name, shape, and what builds the case
 
 
-@by_shape
-def test_votes(versus: Versus, shape: Shape) -> None:
-    versus("votes, ten calls", shape.name, lambda: generation.votes(shape))
+def by_shape(name: str, of: Callable[[Shape], Case]) -> list[Benchmark]:
+    return [(name, shape.name, partial(of, shape)) for shape in SHAPES]
 
 
-@by_shape
-def test_batched_votes(versus: Versus, shape: Shape) -> None:
-    versus("votes, one batch", shape.name, lambda: generation.batched_votes(shape))
+BENCHMARKS: list[Benchmark] = [
+    *by_shape("votes, ten calls", generation.votes),
+    *by_shape("votes, one batch", generation.batched_votes),
+    *by_shape("image and prompt reuse", generation.prompt_reuse),
+    *by_shape("decoding loop", generation.decode),
+    ("slots refilled", "pocket", partial(generation.slots, POCKET)),
+    *(
+        (f"draw a token, {filters}", shape.name, partial(generation.draw_step, shape, filters))
+        for shape in SHAPES
+        for filters in ("none", "top-k 40", "top-p 0.9")
+    ),
+    *(
+        (f"token log-probs, {against}", shape.name, partial(scoring.token_logprobs, shape, against))
+        for shape in SHAPES
+        for against in ("log_softmax", "selective_log_softmax")
+    ),
+    *by_shape("shared prompts, packed", scoring.packing),
+    *(
+        (f"reward parsing, {kind}", "any", partial(hostile.parsing, kind))
+        for kind in ("well-formed", "hostile")
+    ),
+]
+NAMES = [f"{name}, {shape}".replace(" ", "-") for name, shape, _ in BENCHMARKS]
 
 
-@by_shape
-def test_prompt_reuse(versus: Versus, shape: Shape) -> None:
-    versus("image and prompt reuse", shape.name, lambda: generation.prompt_reuse(shape))
+@pytest.mark.parametrize(("name", "shape", "build"), BENCHMARKS, ids=NAMES)
+def test_benchmark(versus: Versus, name: str, shape: str, build: Callable[[], Case]) -> None:
+    versus(name, shape, build)
 
 
-@by_shape
-def test_decode(versus: Versus, shape: Shape) -> None:
-    versus("decoding loop", shape.name, lambda: generation.decode(shape))
-
-
-def test_slots(versus: Versus) -> None:
-    versus("slots refilled", "pocket", lambda: generation.slots(POCKET))
-
-
-@pytest.mark.parametrize("filters", ["none", "top-k 40", "top-p 0.9"])
-@by_shape
-def test_draw(versus: Versus, shape: Shape, filters: str) -> None:
-    versus(f"draw a token, {filters}", shape.name, lambda: generation.draw_step(shape, filters))
-
-
-@pytest.mark.parametrize("against", ["log_softmax", "selective_log_softmax"])
-@by_shape
-def test_token_logprobs(versus: Versus, shape: Shape, against: str) -> None:
-    versus(f"token log-probs, {against}", shape.name, lambda: scoring.token_logprobs(shape, against))
-
-
-@by_shape
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.replace(" ", "-"))
 def test_grpo_loss(versus: Versus, shape: Shape, tmp_path: Path) -> None:
     versus("GRPO loss", shape.name, lambda: scoring.grpo_loss(shape, tmp_path))
-
-
-@by_shape
-def test_packing(versus: Versus, shape: Shape) -> None:
-    versus("shared prompts, packed", shape.name, lambda: scoring.packing(shape))
-
-
-@pytest.mark.parametrize("kind", ["well-formed", "hostile"])
-def test_parsing(versus: Versus, kind: str) -> None:
-    versus(f"reward parsing, {kind}", "any", lambda: hostile.parsing(kind))
 
 
 @pytest.mark.parametrize("role", ["questioner", "solver"])

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import results
 from benchmarks.case import Case, Unfit, count
-from harness.perf.profile.clock import now
+from harness.perf.profile.clock import now, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
@@ -23,18 +23,10 @@ Versus = Callable[[str, str, Callable[[], Case]], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `make bench`, given by ARGS."""
-    parser.addoption(
-        "--rounds",
-        type=int,
-        default=LEAST,
-        help="least rounds of each side; fewer than 5 are not written down",
-    )
-    parser.addoption(
-        "--results",
-        type=Path,
-        default=ROOT / "results" / "benchmarks",
-        help="folder of the JSON and the table",
-    )
+    few = f"least rounds of each side; fewer than {LEAST} are not written down"
+    parser.addoption("--rounds", type=int, default=LEAST, help=few)
+    folder = "folder of the JSON and the table"
+    parser.addoption("--results", type=Path, default=ROOT / "results" / "benchmarks", help=folder)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,14 +55,13 @@ def versus(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Versus]:
 def _measure(benchmark: Any, name: str, shape: str, case: Case, least: int) -> dict[str, Any]:
     """Warm up and count, then time. pytest-benchmark times our side; before each of its rounds the stock side
     is timed as its set-up."""
-    start = now()
-    counts = count(case, case.ours)[1], count(case, case.stock)[1]
-    rounds = max(least, min(MOST, int(ENOUGH / (now() - start))))
+    once, counts = timed(lambda: (count(case, case.ours)[1], count(case, case.stock)[1]))
+    rounds = max(least, min(MOST, int(ENOUGH / once)))
     stock: list[tuple[float, float]] = []
     works: list[float] = []
 
     def before() -> None:
-        stock.append(_timed(case.stock))
+        stock.append(timed(case.stock))
 
     def ours() -> None:
         works.append(case.ours())
@@ -84,12 +75,6 @@ def _measure(benchmark: Any, name: str, shape: str, case: Case, least: int) -> d
     if row["difference"] is not None:
         assert row["difference"] <= case.tolerance, "the two sides do not compute the same"
     return row
-
-
-def _timed(side: Callable[[], float]) -> tuple[float, float]:
-    start = now()
-    work = side()
-    return now() - start, work
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:

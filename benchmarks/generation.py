@@ -14,8 +14,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from benchmarks.case import Case, Unfit, drawn_tokens
-from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, subject
+from benchmarks.case import Case, drawn_tokens
+from benchmarks.shapes import POCKET, SEED, Shape, Subject, device, fit_for_cpu, subject
 from benchmarks.workload import ENGINE_BATCH, engine, group_requests, mixed_requests, requests
 from harness.perf.profile.stock import generate_separately
 from vzero.config import SamplingConfig
@@ -25,11 +25,12 @@ from vzero.rollout.sampling import adjust, draw, log_distribution, uniforms
 from vzero.rollout.transformers_engine import TransformersEngine
 
 SLOTS = 32
+WHOLE_LAYER = "every decoded token reads the whole layer"
 
 
 def votes(shape: Shape) -> Case:
     """Ten votes a question: one request with n = 10, against ten calls of `generate` for each question."""
-    _small_enough(shape)
+    fit_for_cpu(shape, WHOLE_LAYER)
     of, asked, sampling = subject(shape), requests(4 if shape == POCKET else 1), _votes(shape)
     one = sampling.model_copy(update={"n": 1})
 
@@ -51,33 +52,39 @@ def votes(shape: Shape) -> Case:
 def batched_votes(shape: Shape) -> Case:
     """Ten votes a question, the stock side decoding all of them in one batch: what sharing pictures and
     prompts alone is worth."""
-    _small_enough(shape)
-    of, asked, sampling = subject(shape), group_requests(16 if shape == POCKET else 2), _votes(shape)
-    sizes = {"votes": sampling.n, "max_new_tokens": sampling.max_new_tokens}
-    return Case(
-        lambda: _ours(of, asked, sampling),
-        lambda: _generate(of, asked, sampling),
+    fit_for_cpu(shape, WHOLE_LAYER)
+    sampling = _votes(shape)
+    return _of_group(
+        shape,
+        sampling,
         f"one request a question, n = {sampling.n}",
         f"one generate call, {sampling.n} copies of each prompt",
-        "completion token",
-        {"questions": len(asked), "pictures": 1, **sizes},
-        [of.model],
     )
 
 
 def prompt_reuse(shape: Shape) -> Case:
     """A group's questions about one picture up to the first token of each vote: pictures encoded and prompts
     read."""
+    n, questions = (10, 16) if shape == POCKET else (5, 2)
+    return _of_group(
+        shape,
+        SamplingConfig(n=n, max_new_tokens=1),
+        "each picture and prompt once",
+        f"generate: each prompt {n} times, each picture {questions * n} times",
+    )
+
+
+def _of_group(shape: Shape, sampling: SamplingConfig, ours_is: str, stock_is: str) -> Case:
+    """A group's questions about one picture in one call of either side."""
     of, asked = subject(shape), group_requests(16 if shape == POCKET else 2)
-    n = 10 if shape == POCKET else 5
-    sampling = SamplingConfig(n=n, max_new_tokens=1)
+    sizes = {"votes": sampling.n, "max_new_tokens": sampling.max_new_tokens}
     return Case(
         lambda: _ours(of, asked, sampling),
         lambda: _generate(of, asked, sampling),
-        "each picture and prompt once",
-        f"generate: each prompt {n} times, each picture {len(asked) * n} times",
+        ours_is,
+        stock_is,
         "completion token",
-        {"questions": len(asked), "pictures": 1, "votes": n, "max_new_tokens": 1},
+        {"questions": len(asked), "pictures": 1, **sizes},
         [of.model],
     )
 
@@ -85,7 +92,7 @@ def prompt_reuse(shape: Shape) -> Case:
 def decode(shape: Shape) -> Case:
     """Different prompts, one completion each, the same batch: nothing to share, so this is the decoding
     loop."""
-    _small_enough(shape)
+    fit_for_cpu(shape, WHOLE_LAYER)
     of, asked = subject(shape), requests(64 if shape == POCKET else 8)
     sampling = SamplingConfig(n=1, max_new_tokens=40 if shape == POCKET else 8)
     return Case(
@@ -175,11 +182,6 @@ def _votes(shape: Shape) -> SamplingConfig:
     """The pocket preset's votes; four tokens of them for a slice."""
     votes_of_preset = load_preset("pocket").solver.votes
     return votes_of_preset if shape == POCKET else votes_of_preset.model_copy(update={"max_new_tokens": 4})
-
-
-def _small_enough(shape: Shape) -> None:
-    if shape == SLICE_7B and device() == "cpu":
-        raise Unfit("needs a GPU: every decoded token reads the whole layer")
 
 
 def _ours(of: Subject, asked: Sequence[Request], sampling: SamplingConfig) -> float:

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import Case, Unfit
-from benchmarks.shapes import POCKET, SEED, SLICE_7B, Shape, Subject, device, head, subject
+from benchmarks.case import Case
+from benchmarks.shapes import POCKET, SEED, Shape, Subject, device, fit_for_cpu, head, subject
 from benchmarks.workload import Answered, answered, generation_batch, lengths
 from vzero.config import GrpoSettings
 from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 
+WIDE = "a head as tall as 3B's and 1.75 times as wide takes a CPU a minute"
 _SHORT, _LONG = 8, 48  # completion tokens of the two sequences that slices are given
 
 
@@ -32,7 +33,7 @@ def token_logprobs(shape: Shape, against: str) -> Case:
     from trl.trainer.utils import add_fused_lm_head, selective_log_softmax
 
     if against != "log_softmax":
-        _no_larger_than_3b(shape)
+        fit_for_cpu(shape, WIDE)
     of = head(shape)
     add_fused_lm_head(of.model)
     tokens = 1024 if shape == POCKET else 32
@@ -64,7 +65,7 @@ def token_logprobs(shape: Shape, against: str) -> Case:
 def grpo_loss(shape: Shape, folder: Path) -> Case:
     """Our trainer's loss with our settings and its gradient, against the same objective written down over
     full logits."""
-    _no_larger_than_3b(shape)
+    fit_for_cpu(shape, WIDE)
     of = head(shape)
     settings = load_preset("pocket").solver.grpo
     batch = generation_batch(of, answered(32) if shape == POCKET else _few(), pictures=shape == POCKET)
@@ -204,11 +205,6 @@ def packing(shape: Shape) -> Case:
         difference=lambda: _apart(lambda: ours() / tokens, lambda: stock() / tokens),
         tolerance=1e-4 if device() == "cpu" else 5e-2,
     )
-
-
-def _no_larger_than_3b(shape: Shape) -> None:
-    if shape == SLICE_7B and device() == "cpu":
-        raise Unfit("needs a GPU: a head as tall as 3B's and 1.75 times as wide takes a CPU a minute")
 
 
 def _few() -> list[Answered]:

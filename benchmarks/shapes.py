@@ -132,6 +132,12 @@ def _processor(patch_size: int) -> Any:
     return processor
 
 
+def fit_for_cpu(shape: Shape, else_why: str) -> None:
+    """Raises Unfit, with the reason, where the largest shape would be measured on a CPU."""
+    if shape == SLICE_7B and device() == "cpu":
+        raise Unfit(f"needs a GPU: {else_why}")
+
+
 def _need(count: int) -> None:
     free = free_memory()
     if free is not None and free < count:

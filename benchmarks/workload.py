@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.shapes import POCKET, SEED, Subject, device, subject
-from vzero.config import SamplingConfig
+from vzero.grpo.train import rollout_sampling
 from vzero.pocket.world import draw
 from vzero.presets import load_preset
 from vzero.prompts import questioner_messages, solver_messages
@@ -86,9 +86,7 @@ def mixed_requests(count: int) -> list[Request]:
 @lru_cache(maxsize=2)
 def answered(count: int) -> tuple[Answered, ...]:
     """`count` questions with the group of answers that the shipped Solver gives in training."""
-    settings = load_preset("pocket").solver.grpo
-    asked = requests(count)
-    sampling = SamplingConfig(n=settings.group_size, max_new_tokens=settings.max_completion_tokens)
+    asked, sampling = requests(count), rollout_sampling(load_preset("pocket").solver.grpo)
     rollouts = engine(subject(POCKET)).generate(asked, sampling)
     return tuple(
         Answered(request, rollout.completions) for request, rollout in zip(asked, rollouts, strict=True)

@@ -17,6 +17,7 @@ from benchmarks import generation, hostile, results, scoring, training, workload
 from benchmarks.case import Case, count, padding_factor
 from benchmarks.shapes import POCKET, subject
 from harness.perf.profile.counts import Counts
+from vzero.config import SamplingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +70,7 @@ def test_finished_rows_leave_the_decoding_loop() -> None:
 def test_refilled_slots_take_fewer_steps_than_batches_that_wait() -> None:
     case = generation.slots(POCKET)
     engine = workload.TransformersEngine(subject(POCKET).model, subject(POCKET).processor, generation.SLOTS)
-    sampling = workload.SamplingConfig(n=1, temperature=2.0, max_new_tokens=case.workload["max_new_tokens"])
+    sampling = SamplingConfig(n=1, temperature=2.0, max_new_tokens=case.workload["max_new_tokens"])
     rollouts = engine.generate(workload.mixed_requests(2 * generation.SLOTS), sampling)
     lengths = [len(one.completions[0].token_ids) for one in rollouts]
     (drawn, ours), (again, stock) = count(case, case.ours), count(case, case.stock)

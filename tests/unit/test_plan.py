@@ -235,7 +235,7 @@ def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it
     machine = choose_machine(1, "h200", None)
     clock = work._Clock(load_preset("qwen2.5-vl-3b-1gpu"), three, machine, Assumptions(), 0)
     seconds = clock.computing(work.Work(1000, 0, 0), backward=True)
-    assert seconds == pytest.approx(8 * three.linear * 1000 / (989e12 * 0.35))
+    assert seconds == pytest.approx(8 * three.flops.text_weights * 1000 / (989e12 * 0.35))
 
 
 def test_the_docs_name_the_assumed_shares() -> None:

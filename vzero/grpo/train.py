@@ -187,7 +187,7 @@ def build_trainer(
         prompts=[job.prompts[i] for i in training_order(len(job.prompts), batches, job.seed_for("order"))],
         per_generation=batches.prompts_per_generation,
         engine=_policy_engine(job, model, processor),
-        sampling=_sampling(settings),
+        sampling=rollout_sampling(settings),
         opener=image_opener(images_kept=batches.prompts_per_generation),
         seed_of=lambda generation, key: job.seed_for("rollout", generation, key),
         sharding=GroupSharding(batches.steps_per_generation, processes.world()),
@@ -233,7 +233,7 @@ def freeze_vision(model: PreTrainedModel) -> None:
     tower.requires_grad_(False)
 
 
-def _sampling(settings: GrpoSettings) -> SamplingConfig:
+def rollout_sampling(settings: GrpoSettings) -> SamplingConfig:
     """The policy's own distribution: no filter, temperature 1, so that rollouts are what the loss
     differentiates."""
     return SamplingConfig(

@@ -25,9 +25,8 @@ class ModelSize:
     """Counts are parameters, `kv` numbers (not bytes) of keys and values a token, all layers.
 
     Attributes:
-        total: tied embeddings once; `vision`: the tower's share; `linear`: weights of the language model's
-            linear layers, which adapters go on; `adapters`: sum over those layers of (inputs + outputs), the
-            weights of adapters of rank 1.
+        total: tied embeddings once; `vision`: the tower's share; `adapters`: weights of adapters of rank
+            1, the sum over the language model's linear layers of (inputs + outputs).
         block: of one decoder layer; `embedding`: of the input embedding.
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
@@ -38,7 +37,6 @@ class ModelSize:
 
     total: int
     vision: int
-    linear: int
     adapters: int
     block: int
     embedding: int
@@ -111,14 +109,12 @@ def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
 
     config, model = _without_storage(tree, name)
     text, vision, tower = config.get_text_config(), config.vision_config, vision_tower(model)
-    linear = language_linears(model)
     width = text.hidden_size // text.num_attention_heads
     kv_width = text.num_key_value_heads * width
     return ModelSize(
         total=_numbers(model),
         vision=_numbers(tower) if tower is not None else 0,
-        linear=sum(one.weight.numel() for one in linear),
-        adapters=sum(one.in_features + one.out_features for one in linear),
+        adapters=sum(one.in_features + one.out_features for one in language_linears(model)),
         block=max(map(_numbers, model.model.language_model.layers)),
         embedding=model.get_input_embeddings().weight.numel(),
         hidden=text.hidden_size,

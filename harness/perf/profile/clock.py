@@ -37,6 +37,13 @@ def now() -> float:
     return time.perf_counter()
 
 
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """Seconds that a call takes, and its result."""
+    start = now()
+    result = call()
+    return now() - start, result
+
+
 @contextmanager
 def stopwatch(add: Callable[[float], None]) -> Iterator[None]:
     """Give `add` the seconds spent inside."""

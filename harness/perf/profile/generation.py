@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.perf.flops import Shape, Work, flops, generation_work, shape_of
 from harness.perf.profile import memory
-from harness.perf.profile.clock import interleave, now
+from harness.perf.profile.clock import interleave, timed
 from harness.perf.profile.counts import Counts, Scope, counting
 from harness.perf.profile.results import OURS, STOCK, Measured, Target
 from harness.perf.profile.stock import generate_separately
@@ -44,36 +45,29 @@ def measure(
     sides: dict[str, Callable[[], list[Rollout]]] = {OURS: generation.ours}
     if stock_batch is not None:
         sides[STOCK] = lambda: generation.stock(stock_batch)
-    model, counted = generation.engine.model, {}
-    shape = shape_of(model)
+    phase, role, model = generation.phase, generation.role, generation.engine.model
+    shape, counted = shape_of(model), {}
     for name, side in sides.items():
-        say(f"{generation.phase}: counting ({name})")
+        say(f"{phase}: counting ({name})")
         side()  # once for what is loaded and allocated once
-        scope = Scope(generation.phase)
+        scope = Scope(phase)
         with memory.peaks(scope) as peaks, counting([(model, shape)], scope) as tally:
             rollouts = side()
-        counted[name] = Drawn(
-            generation.requests, rollouts, tally[generation.phase], peaks.get(generation.phase)
-        )
+        counted[name] = Drawn(generation.requests, rollouts, tally[phase], peaks.get(phase))
     times = interleave(
-        [_timed(side) for side in sides.values()],
+        [partial(_seconds, side) for side in sides.values()],
         repetitions,
-        lambda repetition: say(f"{generation.phase}: repetition {repetition} of {repetitions}"),
+        lambda repetition: say(f"{phase}: repetition {repetition} of {repetitions}"),
     )
     found = [
-        counted[name].measured(generation.phase, generation.phase, generation.role, name, seconds, shape)
+        counted[name].measured(phase, phase, role, name, seconds, shape)
         for name, seconds in zip(sides, times, strict=True)
     ]
     return found, counted[OURS].rollouts
 
 
-def _timed(side: Callable[[], object]) -> Callable[[], float]:
-    def call() -> float:
-        start = now()
-        side()
-        return now() - start
-
-    return call
+def _seconds(side: Callable[[], object]) -> float:
+    return timed(side)[0]
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,8 @@ class Drawn:
             prompt_tokens=sum(rollout.prompt_tokens for rollout in self.rollouts),
             completion_tokens=sum(drawn),
             counts=self.counts,
-            real_positions=self.counts.real
-            + sum(drawn)
-            - len(drawn),  # a completion's last token is not fed back
+            # A completion's last token is not fed back.
+            real_positions=self.counts.real + sum(drawn) - len(drawn),
             pictures=pictures(self.requests),
             flops_needed=flops(shape, self._needed()),
             flops_computed=flops(shape, self.counts.work),

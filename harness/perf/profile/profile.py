@@ -31,7 +31,7 @@ from harness.perf.profile.workload import PictureQuestion, Recorded
 from vzero.arms.objectives import label_reward
 from vzero.config import Preset
 from vzero.grpo.data import Prompt
-from vzero.grpo.train import device_name
+from vzero.grpo.train import device_name, rollout_sampling
 from vzero.images.records import open_image
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.rollout.engines import open_engine
@@ -130,7 +130,7 @@ class _Session:
         ]
         processor = checkpoints.load_processor(self.checkpoint)
         engine = TransformersEngine(model, processor, preset.engine.batch_sequences)
-        sampling = workload.rollout_sampling(preset.questioner.grpo)
+        sampling = rollout_sampling(preset.questioner.grpo)
         one = Generation("rollout", "questioner", engine, requests, sampling, preset.seed)
         if timed:
             measured, rollouts = self._measure(one)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from harness.perf.profile import clock
+from harness.perf.profile.clock import timed
 from harness.perf.profile.results import Machine
 
 SECONDS = 0.6  # for each of the two
@@ -45,9 +45,7 @@ def _best(call: Callable[[], object]) -> float:
     call()
     best, spent = float("inf"), 0.0
     while spent < SECONDS:
-        start = clock.now()
-        call()
-        seconds = clock.now() - start
+        seconds, _ = timed(call)
         best, spent = min(best, seconds), spent + seconds
     return best
 

@@ -164,13 +164,14 @@ def measure(
     """Rows of every phase, the trainer-against-rollout gap, and medians of what is timed within."""
     role, sides = bench.training.role, [OURS, STOCK][: 1 + stock]
     counted: dict[str, tuple[Tally, memory.Peaks]] = {}
-    gaps: list[LogprobGap] = []
+    gap = LogprobGap()
     for side in sides:
         say(f"grpo {role}: counting ({side})")
         # Once for what is allocated once (the optimizer's state) and must not count as anybody's peak.
         bench.run(side == STOCK)
-        with _gap(bench, gaps) if side == OURS else nullcontext():
-            counted[side] = _count(bench, side == STOCK)
+        counted[side] = _count(bench, side == STOCK)
+        if side == OURS:
+            gap = logprob_gap(bench.rollout.rollouts, bench.trainer._batches)
     times = interleave(
         [lambda: bench.run(False), lambda: bench.run(True)][: len(sides)],
         repetitions,
@@ -181,7 +182,7 @@ def measure(
         seconds = {name: [run[name] for run in runs] for name in runs[0]}
         found += _phases(bench, side, *counted[side], seconds)
         parts[side] = {name: statistics.median(seconds[name]) for name in WITHIN}
-    return found, gaps[0], parts
+    return found, gap, parts
 
 
 def _count(bench: Bench, stock: bool) -> tuple[Tally, memory.Peaks]:
@@ -251,20 +252,3 @@ def _trained(
         shape=bench.shape,
         peak_mib=peak,
     )
-
-
-@contextmanager
-def _gap(bench: Bench, found: list[LogprobGap]) -> Iterator[None]:
-    """Compare the log-probabilities that our engine drew with against the trainer's own, while one batch
-    runs."""
-    trainer = bench.trainer
-    prepare = trainer._prepare_inputs
-
-    def watched(batch: Any) -> Any:
-        inputs = prepare(batch)
-        if not found:
-            found.append(logprob_gap(bench.rollout.rollouts, trainer._batches))
-        return inputs
-
-    with replaced(trainer, {"_prepare_inputs": watched}):
-        yield

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.perf.profile.clock import now
 from harness.perf.profile.counts import Scope
-from vzero.config import GrpoSettings, Preset, SamplingConfig
+from vzero.config import Preset, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo.data import image_opener
 from vzero.images import stage
@@ -43,11 +43,6 @@ def pictures(preset: Preset, wanted: int | None, folder: Path) -> list[ImageReco
     if len(records) < 2:
         raise InputError("A profile needs at least two pictures; give --images a folder with more.")
     return records
-
-
-def rollout_sampling(settings: GrpoSettings) -> SamplingConfig:
-    """How a training draws: the policy's own distribution."""
-    return SamplingConfig(n=settings.group_size, max_new_tokens=settings.max_completion_tokens)
 
 
 @dataclass(frozen=True)
