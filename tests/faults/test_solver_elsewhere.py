@@ -84,7 +84,7 @@ def solver(vocabulary: Vocabulary, fails_after: int | None = None) -> fake_serve
             return True
         asked.append(1)
         if fails_after is not None and len(asked) > fails_after:
-            fake_server.send(handler, {"model": body["model"], "choices": []})
+            fake_server.send(handler, {**fake_server.reply(body), "choices": []})
             return True
         value = fake_server.reply(body)
         value["choices"] = [
