@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from vzero.runtime.watchdog import watchdog_command
 
-SETTINGS = Path(__file__).resolve().parent.parent / "launch" / "ddp.yaml"  # of accelerate
+SETTINGS = Path(__file__).resolve().with_name("ddp.yaml")  # of accelerate
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
 def test_accelerate_reads_the_launch_file() -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
-    config = load_config_from_file(str(ROOT / "harness" / "launch" / "ddp.yaml"))
+    config = load_config_from_file(str(ROOT / "harness" / "runs" / "ddp.yaml"))
     assert config.distributed_type.value == "MULTI_GPU"
     assert config.mixed_precision == "bf16"
 
