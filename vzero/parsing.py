@@ -44,6 +44,7 @@ _PLAIN_CONTROL = (
         "<image_soft_token>",
     ),  # Gemma 3
     "<IMG_CONTEXT>",  # InternVL
+    *("<tool_call>", "</tool_call>"),  # Qwen2.5: tokens of their own, though not special ones
 )
 _POCKET_ROLES = frozenset({"ask", "solve"})
 

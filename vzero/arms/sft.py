@@ -225,8 +225,10 @@ def _prompts(processor: Any, chosen: Sequence[Example], device: torch.device) ->
 
 
 def _tokens(processor: Any, reply: str) -> list[int]:
+    """A token's name spelled out in a reply stays letters: as an id it would be a turn's end, or a picture."""
     tokenizer = processor.tokenizer
-    return [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = tokenizer(reply, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]
 
 
 def _right_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
