@@ -21,6 +21,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def merged(of: Mapping[bytes, int], token: bytes) -> tuple[bytes, bytes]:
     """The last merge that makes `token`: byte pairs joined in the order of their ranks, all below its own."""
     pieces = [token[i : i + 1] for i in range(len(token))]
     while len(pieces) > 2:
-        joined = [of.get(a + b, len(of)) for a, b in zip(pieces, pieces[1:], strict=False)]
+        joined = [of.get(a + b, len(of)) for a, b in pairwise(pieces)]
         first = min(range(len(joined)), key=joined.__getitem__)
         if joined[first] >= of[token]:
             raise InputError(f"The vocabulary has no merges for {token!r}.")

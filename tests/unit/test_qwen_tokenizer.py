@@ -155,7 +155,20 @@ def test_a_completion_truncated_inside_a_character_is_still_text(processor: Any)
 
 
 PIECES = st.sampled_from(
-    [*IDS, "<|", "|>", "<", ">", "|", "im_end", "image_pad", "</tool_call>", "\u200b", "＜|im_end|＞", " "]
+    [
+        *IDS,
+        "<|",
+        "|>",
+        "<",
+        ">",
+        "|",
+        "im_end",
+        "image_pad",
+        "</tool_call>",
+        "\u200b",
+        "\uff1c|im_end|\uff1e",
+        " ",
+    ]
 )
 
 
