@@ -225,7 +225,7 @@ def _prompts(processor: Any, chosen: Sequence[Example], device: torch.device) ->
 
 
 def _tokens(processor: Any, reply: str) -> list[int]:
-    """A token's name that a reply spells out stays letters: as an id it would end the turn, or be a picture."""
+    """A token's name spelled out in a reply stays letters: as an id it might end the turn early."""
     tokenizer = processor.tokenizer
     ids = tokenizer(reply, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return [*ids, tokenizer.eos_token_id]
