@@ -198,9 +198,9 @@ def _mean(rows: Sequence[Row], name: str) -> float | None:
 
 def _warnings(preset: Preset, found: Results, held_out: HeldOut) -> list[str]:
     notes = []
-    if preset.evaluation.limit and found.scorings:
+    if preset.evaluation.limit:
         notes.append(
-            f"Only the first {preset.evaluation.limit} rows of each part of a suite were asked "
+            f"At most {preset.evaluation.limit} rows of each suite were asked, an even sample "
             "(evaluation.limit)."
         )
     for suite, models in found.suites.items():

@@ -44,7 +44,7 @@ Profile = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    Option("--limit", min=1, help="Only so many rows of each part of a suite (pocket: of a family)."),
+    Option("--limit", min=1, help="At most so many rows of each suite: an even sample."),
 ]
 Out = Annotated[
     Path | None, Option("--out", help="Default: runs/evaluate-<model>. The same command resumes it.")
@@ -148,7 +148,7 @@ def _settings(
     pixels: tuple[int, int],
 ) -> Settings:
     """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer."""
-    from harness.evals.catalogue import PER_FAMILY, choose
+    from harness.evals.catalogue import choose
     from harness.evals.prompts import prompt_format_of
     from harness.evals.results import Limits, Settings
     from harness.evals.run import checkpoint_sha256, plain_name
@@ -172,7 +172,6 @@ def _settings(
         limit=limit,
         seed=seed,
         cap=tokens is not None,
-        items_per_family=limit or PER_FAMILY,
     )
 
 

@@ -154,7 +154,8 @@ def mathvision(row: Row, index: int) -> SuiteQuestion:
 def wemath(row: Row, index: int) -> SuiteQuestion:
     text = f"{row['question']}\n{row['option']}"
     group = {"steps": row["key"], "concept": row["knowledge concept"]}
-    return _choice(f"{row['ID']}/{row['key']}", text, listed(row["option"]), row["answer"], group)
+    found = _choice(f"{row['ID']}/{row['key']}", text, listed(row["option"]), row["answer"], group)
+    return replace(found, together={"problem": str(row["ID"])})
 
 
 def dynamath(row: Row, index: int) -> SuiteQuestion:

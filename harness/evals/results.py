@@ -31,7 +31,7 @@ class Settings(Frozen):
 
     Attributes:
         model: as the user named it.
-        limit: only so many rows of each part of a suite.
+        limit: at most so many rows of each suite (`sample`).
         sampled: how k answers per item are drawn beside the greedy one; None for none.
         cap: whether `greedy.max_new_tokens` also bounds stock tasks, which have budgets of their own.
         split, items_per_family: of drawn suites.

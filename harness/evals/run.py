@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evals import build, contamination, folder, pins, rows, runner, stock, store, tasks
+from harness.evals import build, contamination, folder, pins, rows, runner, sample, stock, store, tasks
 from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import Asking
 from harness.evals.catalogue import Suite
@@ -124,8 +124,9 @@ def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[Op
     pins.check(suite, found, pins.read(path))
     if not path.exists():
         pins.write(path, suite, found, {"source": "as found"})
-    limit, dealt = _limit(settings, suite), settings.images == "shuffled"
-    parts = [replace(opened, questions=opened.questions[:limit], dealt=dealt) for opened in parts]
+    if settings.limit is not None:
+        parts = sample.limited(parts, settings.limit, out / "data" / "limited")
+    parts = [replace(opened, dealt=settings.images == "shuffled") for opened in parts]
     asked = [
         AskedItem(item=one.item, together=dict(one.together), part=opened.part.config)
         for opened in parts
@@ -133,11 +134,6 @@ def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[Op
     ]
     folder.write_items(out, suite.name, asked)
     return parts
-
-
-def _limit(settings: Settings, suite: Suite) -> int | None:
-    """Of rows; drawn suites have their own, which keeps families balanced: `items_per_family`."""
-    return None if suite.drawn else settings.limit
 
 
 def _engine(evaluation: Evaluation) -> Engine:
@@ -201,7 +197,7 @@ def _evaluated(
     """lmms-eval's results. Whatever breaks in a stock task is a failure of that suite, never a score."""
     is_stock, suite = evaluation.settings.profile == "stock", asked[0].opened.suite
     try:
-        found = runner.simple_evaluate(model, asked, work, log, _limit(evaluation.settings, suite))
+        found = runner.simple_evaluate(model, asked, work, log)
         if is_stock and suite.judge:
             stock.check_judge(suite)  # one that died meanwhile was taken for wrong answers
         return found

@@ -43,11 +43,9 @@ def prepare(work: Path) -> None:
     os.environ["LM_HARNESS_CACHE_PATH"] = str(work / "no-cache")
 
 
-def simple_evaluate(
-    model: StoredModel, tasks: Sequence[Task], folder: Path, log: Path, limit: int | None = None
-) -> dict[str, Any]:
-    """lmms-eval's results for `tasks`, whose files lie in `folder`, each on its first `limit` rows. No cache,
-    no bootstrap, one thread; what it prints goes to `log`."""
+def simple_evaluate(model: StoredModel, tasks: Sequence[Task], folder: Path, log: Path) -> dict[str, Any]:
+    """lmms-eval's results for `tasks`, whose files lie in `folder`. No cache, no bootstrap, one thread; what
+    it prints goes to `log`."""
     from lmms_eval import evaluator
     from lmms_eval.tasks import TaskManager
 
@@ -57,7 +55,6 @@ def simple_evaluate(
         return evaluator.simple_evaluate(
             model=model,
             tasks=[task.name for task in tasks],
-            limit=limit,
             task_manager=manager,
             batch_size=1,
             use_cache=None,

@@ -52,7 +52,6 @@ def save(rows: list[Row], images: Sequence[str], split: str, folder: Path) -> No
     """A `datasets` folder that is whole or absent; pictures in `rows` are encoded bytes."""
     import datasets
 
-    datasets.disable_progress_bars()
     shown = [column for column in images if any(column in row for row in rows)]
     packed = [row | {name: _encoded(row.get(name)) for name in shown} for row in rows]
     table = datasets.Dataset.from_list(packed)
@@ -65,6 +64,7 @@ def save_table(table: datasets.Dataset, split: str, folder: Path) -> None:
     """Save one split as a `DatasetDict`, replacing what was there."""
     import datasets
 
+    datasets.disable_progress_bars()
     with artefacts.atomic_folder(folder) as staging:
         datasets.DatasetDict({split: table}).save_to_disk(str(staging))
 

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats has the same functions and takes seconds to import
 
+from harness.stats.tests import wilson
+
 RESAMPLES = 10_000
 Array = NDArray[np.float64]
 Clustered = tuple[Array, Array]
@@ -88,3 +90,15 @@ def t_interval(
     degrees = freedom(variances)
     half = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance)
     return mean - half, mean + half, float(2 * stdtr(degrees, -abs(mean) / math.sqrt(variance)))
+
+
+def alike_interval(suites: Sequence[Clustered], level: float, least: float) -> tuple[float, float]:
+    """Interval of a mean whose images were all found alike, where neither resampling nor a variance shows
+    any spread: as many images as Wilson's interval allows of 0 in G may be at an end of the range, [least,
+    1]. Without a gain or a loss it is Tango's (1998) score interval, +-z^2 / (G + z^2)."""
+    low = high = 0.0
+    for sums, sizes in suites:
+        mean, share = float(sums.mean(0).sum() / sizes.sum()), wilson(0, len(sizes), level)[1] or 0.0
+        low += (mean - share * (mean - least)) / len(suites)
+        high += (mean + share * (1 - mean)) / len(suites)
+    return low, high

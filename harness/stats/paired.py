@@ -22,6 +22,7 @@ from harness.stats.power import ALPHA, error_factor
 from harness.stats.tests import holm, mcnemar, wilson
 
 LEVEL = 0.95
+NO_WIDTH = 1e-12
 Direction = Literal["positive", "negative", "unclear"]
 
 
@@ -51,7 +52,8 @@ class Gain(Frozen):
     Attributes:
         gain: mean over items of (other - base); the unweighted mean over suites and over seeds.
         low, high: the 95 % interval to show. One seed: percentile bootstrap over images. Several: the wider,
-            on each side, of the bootstrap over seeds and images and of the t interval.
+            on each side, of the bootstrap over seeds and images and of the t interval. Never of width zero:
+            see `images.alike_interval`.
         t_low, t_high: Student's t with the image-clustered standard error and the variance between seeds.
             With few seeds the bootstrap shows only (S - 1) / S of the variance between S seeds; this one pays
             for it with its few degrees of freedom.
@@ -105,11 +107,16 @@ def paired_gain(suites: Sequence[Pairs], seed: int, level: float = LEVEL, resamp
 
 
 def gain_over_seeds(
-    suites: Sequence[Sequence[Pairs]], seed: int, level: float = LEVEL, resamples: int = RESAMPLES
+    suites: Sequence[Sequence[Pairs]],
+    seed: int,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    least: float = -1.0,
 ) -> Gain:
     """The gain over suites and training seeds: ``suites[suite][seed]``, the same items in each seed.
 
-    A suite with a single image has no interval, and neither has a mean that includes it.
+    A suite with a single image has no interval, and neither has a mean that includes it. `least` is the
+    smallest value an item can have.
 
     Raises:
         ValueError: no suites, or the seeds of a suite do not hold the same items.
@@ -122,6 +129,9 @@ def gain_over_seeds(
         low, high = by_images.bootstrap_interval(clustered, seed, level, resamples)
         parts = by_images.variances(clustered)
         t_low, t_high, p = by_images.t_interval(mean, parts, level)
+        alike = by_images.alike_interval(clustered, level, least)
+        low, high = alike if high - low < NO_WIDTH else (low, high)
+        t_low, t_high = alike if t_high - t_low < NO_WIDTH else (t_low, t_high)
         if several:
             low, high = max(min(low, t_low), -1.0), min(max(high, t_high), 1.0)
             degrees = by_images.freedom(parts)
@@ -198,7 +208,8 @@ def mean_interval(
     Raises:
         ValueError: the seeds of a suite do not hold the same items.
     """
-    gain = gain_over_seeds([[_over_zeros(run) for run in seeds] for seeds in suites], seed, level, resamples)
+    runs = [[_over_zeros(run) for run in seeds] for seeds in suites]
+    gain = gain_over_seeds(runs, seed, level, resamples, least=0.0)
     low, high = gain.low, gain.high
     if gain.test == "mcnemar":
         low, high = wilson(round(gain.gain * gain.n), gain.n, level)

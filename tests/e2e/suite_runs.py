@@ -228,6 +228,11 @@ scenario(
 scenario(
     "mixed",
     lambda number, request: "\\boxed{A}",
-    *("pocket", "--suites", "mmvp,pocket_math", *BOTH, "--limit", "1", "--out", run("mixed")),
+    *("pocket", "--suites", "mmvp,pocket_math", *BOTH, "--limit", "7", "--out", run("mixed")),
+)
+scenario(
+    "stock, limited",
+    lambda number, request: "A",
+    *("pocket", "--suites", "mmvp,blink", "--profile", "stock", *BOTH, "--limit", "3", "--out", run("few")),
 )
 (ROOT / "report.json").write_text(json.dumps(report))

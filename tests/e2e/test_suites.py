@@ -191,14 +191,25 @@ def test_pixel_limits_are_kept_and_recorded(ran, report):
 
 
 def test_drawn_suites_and_benchmarks_are_asked_together(ran, report):
-    """One question of each of the seven families, shown as drawn, and one of a benchmark."""
-    assert report["mixed"]["code"] == 0 and report["mixed"]["asked"] == 7 + 1
+    """Under one limit: a question of each of the seven families, shown as drawn, and a benchmark's pair."""
+    assert report["mixed"]["code"] == 0 and report["mixed"]["asked"] == 7 + 2
     assert [42, 42] in report["mixed"]["sizes"] and len(report["mixed"]["sizes"]) == 2
     suites = results(ran, "mixed")["suites"]
-    assert suites["pocket_math"]["rows"] == suites["pocket_math"]["rows_expected"] == 7
-    right = sum(one.gold == "A" for one in items("pocket_math", "test", 1))
-    assert suites["pocket_math"]["greedy"]["official"] == pytest.approx(right / 7)
-    assert suites["mmvp"]["greedy"]["verified"] == 1
+    pocket, asked = suites["pocket_math"], artefacts.read_jsonl(ran / "mixed" / "items" / "pocket_math.jsonl")
+    assert (pocket["rows"], pocket["rows_expected"]) == (7, 525) and "--limit" in pocket["deviations"][0]
+    assert [one["n"] for one in pocket["by"]["family"].values()] == [1] * 7
+    gold = {one.item_id: one.gold for one in items("pocket_math", "test", 75)}
+    right = sum(gold[one["item"]["id"]] == "A" for one in asked)
+    assert pocket["greedy"]["official"] == pytest.approx(right / 7)
+    assert suites["mmvp"]["greedy"]["verified"] == 0.5
+
+
+def test_a_limit_holds_for_lmms_evals_own_tasks(ran, report):
+    assert report["stock, limited"]["code"] == 0, report["stock, limited"]["err"]
+    suites = results(ran, "few")["suites"]
+    assert {name: one["rows"] for name, one in suites.items()} == {"mmvp": 2, "blink": 3}
+    assert sum(suites["blink"]["lmms_eval"]["items"].values()) == 3
+    assert all(one["lmms_eval"]["results"] for one in suites.values())
 
 
 def test_hostile_and_truncated_answers_are_counted(ran, report):

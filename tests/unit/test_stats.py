@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from harness.stats import Pairs, direction, holm, mcnemar, mean_interval, paired_gain, wilson
+from harness.stats import (
+    Pairs,
+    direction,
+    gain_over_seeds,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_gain,
+    wilson,
+)
 
 
 def pairs(base: list[float], other: list[float], images: list[int] | None = None) -> Pairs:
@@ -137,7 +146,7 @@ def test_binary_outcomes_use_mcnemar_and_clusters_do_not():
 
 def test_degenerate_data():
     same = paired_gain([pairs([1, 0, 1], [1, 0, 1])], 0)
-    assert (same.gain, same.low, same.high, same.p, same.direction) == (0, 0, 0, 1.0, "unclear")
+    assert (same.gain, same.p, same.direction) == (0, 1.0, "unclear")
     single = paired_gain([pairs([0, 0], [1, 1], [7, 7])], 0)
     assert (single.low, single.high, single.p, single.direction) == (None, None, None, "unclear")
     constant = paired_gain([pairs([0.0, 0.0, 0.0], [0.5, 0.5, 0.5])], 0)
@@ -146,6 +155,29 @@ def test_degenerate_data():
         paired_gain([pairs([], [])], 0)
     with pytest.raises(ValueError):
         pairs([1], [1, 0], [0])
+
+
+def test_no_interval_has_width_zero():
+    """Nothing gained or lost among n: Tango's score interval, z^2 / (n + z^2) to either side; right or wrong
+    throughout: Wilson's. An image counts once, and an average is no surer than its suites."""
+    z2 = 1.959964**2
+    for n in (2, 20, 500):
+        same = paired_gain([pairs([1] * n, [1] * n)], 0)
+        assert (same.low, same.high) == (same.t_low, same.t_high)
+        assert (-same.low, same.high) == pytest.approx((z2 / (n + z2), z2 / (n + z2)))
+        all_won = paired_gain([pairs([0] * n, [1] * n)], 0)
+        assert all_won.high == 1 and all_won.low == pytest.approx(1 - 2 * z2 / (n + z2))
+    images = paired_gain([pairs([1] * 8, [1] * 8, [0, 0, 1, 1, 2, 2, 3, 3])], 0)
+    assert images.high == pytest.approx(z2 / (4 + z2))
+    both = paired_gain([pairs([1] * 8, [1] * 8), pairs([0] * 24, [0] * 24)], 0)
+    assert both.high == pytest.approx((z2 / (8 + z2) + z2 / (24 + z2)) / 2)
+    seeds = gain_over_seeds([[pairs([0] * 9, [0] * 9)] * 3], 0)
+    assert seeds.high == pytest.approx(z2 / (9 + z2)) and seeds.detectable > 0
+    for value in (0, 1):
+        single, shares = items([value] * 6), items([float(value)] * 6)
+        for suites in ([[single]], [[shares, shares]], [[single], [shares]]):
+            found = mean_interval(suites, 0)
+            assert (found.low, found.high) == pytest.approx(wilson(6 * value, 6), abs=1e-12)
 
 
 def test_direction_needs_both_intervals_and_the_test():

@@ -92,7 +92,7 @@ class EvaluationConfig(Section):
     items_per_family: int = Field(ge=1, description="of the pocket suites")
     data: str = Field("runs/data", description="where benchmark suites lie, as `fetch` writes them")
     data_sha256: str | None = Field(None, description="of their content; a run writes it down when it begins")
-    limit: int | None = Field(None, ge=1, description="only the first rows of each part of a benchmark suite")
+    limit: int | None = Field(None, ge=1, description="of rows of each suite: an even sample")
     greedy: SamplingConfig
     sampled: SamplingConfig
     # Words of the last Solver's answers that the base is made to begin its own with, once more; 0: not done.

@@ -56,6 +56,5 @@ def _count(name: str, evaluation: EvaluationConfig) -> int | None:
     suite = suites().get(name)
     if suite is None:
         return None
-    if suite.drawn:
-        return suite.sized(evaluation.items_per_family, evaluation.split).scored
-    return min(suite.scored, len(suite.parts) * (evaluation.limit or suite.scored))
+    scored = suite.sized(evaluation.items_per_family, evaluation.split).scored
+    return min(scored, evaluation.limit or scored)
