@@ -22,7 +22,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness.evals import fields
 from harness.evals.layouts import items as load
 from harness.scoring import LETTERS, Item, ScoredResponse, judge, read
 from harness.scoring.lenses import published as mathvista_verdict
@@ -138,8 +137,7 @@ def _logicvista(folder: Path, path: Path) -> Run:
 
 def _mathvision(folder: Path, path: Path) -> Run:
     """By verdict of the authors' rule, which compares texts."""
-    questions = artefacts.read_jsonl(folder / "test.jsonl")
-    run, items = Run("mathvision", path.stem), _by_id([fields.mathvision(row, 0).item for row in questions])
+    run, items = Run("mathvision", path.stem), _by_id(load("mathvision", folder))
     for row in artefacts.read_jsonl(path):
         item = items[row["id"]]
         judged = judge(item, read(item, row["response"]))

@@ -35,6 +35,7 @@ def fetch(
     with interruptible():
         from harness.evals.catalogue import choose
         from harness.evals.fetch import fetch as bring
+        from harness.evals.set_aside import SetAside, listed
         from harness.tables.terminal import say
 
         terminal, done = options.console(json), []
@@ -46,5 +47,8 @@ def fetch(
                 f"{found.rows_expected} rows are expected), sha256 {found.sha256[:16]}",
                 terminal,
             )
+            if found.set_aside:
+                aside = [SetAside.model_validate(one) for one in found.set_aside]
+                say(f"{found.suite}: {len(aside)} rows set aside: {listed(aside)}", terminal, "yellow")
         if json:
             print(dumps(done, indent=2))

@@ -54,29 +54,34 @@ def score(
     """
     from harness.evals import rows
     from harness.evals.catalogue import find
+    from harness.evals.set_aside import SetAside, listed
     from harness.scoring import endpoint, files
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
     from harness.tables import terminal
     from vzero.errors import InputError
 
+    aside: list[SetAside] = []
     if items is not None and suite is None and data is None:
         name, by, asked = items.stem, "", files.read_items(items)
     elif items is None and suite is not None and data is not None:
         found = find(suite)
-        name, by, asked = suite, found.table, rows.items(found, data)
+        name, by, (asked, aside) = suite, found.table, rows.items(found, data)
     else:
         raise InputError("Give the questions: --items ITEMS, or --suite NAME with --data DIR.")
-    given = files.read_answers(answers, asked)
+    given = files.read_answers(answers, asked, {one.id for one in aside})
     kept = extractor_out or answers.with_name(f"{answers.name}.extractions.jsonl")
     scored = judge(
         name, asked, given, endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
     )
     console = options.console(json)
     if json:
-        print(dumps(as_json(scored), indent=2, allow_nan=False))
+        about = {**as_json(scored), "set_aside": [one.model_dump() for one in aside]}
+        print(dumps(about, indent=2, allow_nan=False))
     else:
         terminal.show(_table(scored, by), console)
+    if aside:
+        terminal.say(f"{len(aside)} rows of {name} set aside, not scored: {listed(aside)}", console, "yellow")
     if scored.unanswered:
         first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
         answered = f"{len(scored.judged):,} of {scored.expected:,} answered"

@@ -17,6 +17,21 @@ _INJECTED = ["\n\n"]
 SENT = frozenset(SamplingConfig.model_fields) - {"n"}  # lmms-eval calls n "repeats"
 
 
+class Said(str):
+    """The text of an answer that remembers why it ended; lmms-eval strips it and hands it on."""
+
+    finish_reason: str | None
+
+    def __new__(cls, text: str, finish_reason: str | None) -> Said:
+        found = super().__new__(cls, text)
+        found.finish_reason = finish_reason
+        return found
+
+    def strip(self, chars: str | None = None, /) -> Said:
+        """See `str`."""
+        return Said(super().strip(chars), self.finish_reason)
+
+
 @dataclass(frozen=True)
 class Asking:
     """How to ask.

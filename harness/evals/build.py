@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.evals import catalogue, extra, folder, published, table
+from harness.evals import catalogue, extra, folder, pins, published, set_aside, table
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.lenses import Extractor, majority, metrics
 from harness.evals.results import (
@@ -104,7 +104,7 @@ def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[
 
 
 def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredItem]) -> SuiteResult:
-    record = folder.record(out, suite.name)
+    record, seen = folder.record(out, suite.name), pins.read(folder.pins(out, suite.name))
     greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
     about: dict[str, Any] = {
         "title": suite.title,
@@ -113,6 +113,7 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
         "rows": len(rows),
         "answered": len(greedy),
         "without_gold": [one.item.id for one in rows if not one.item.gold],
+        "set_aside": seen.set_aside if seen else (),
         "note": suite.note,
     }
     if not rows or len(greedy) < len(rows) or not record.exists():
@@ -143,7 +144,8 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
         lmms_eval=LmmsEval.model_validate_json(record.read_bytes()),
     )
     found = found.model_copy(update={"published": published.beside(suite, settings, found)})
-    return found.model_copy(update={"deviations": tuple(_deviations(suite, found, settings))})
+    there = seen.total if seen else len(rows)
+    return found.model_copy(update={"deviations": tuple(_deviations(suite, found, settings, there))})
 
 
 def _greedy(judged: Sequence[ScoredResponse], truncated: float) -> Greedy:
@@ -194,11 +196,17 @@ def _sampled(rows: Sequence[ScoredItem]) -> Sampled:
     )
 
 
-def _deviations(suite: Suite, found: SuiteResult, settings: Settings) -> Iterator[str]:
+def _deviations(suite: Suite, found: SuiteResult, settings: Settings, there: int) -> Iterator[str]:
+    """Args: there: rows that the data holds, those set aside included."""
     assert found.greedy is not None and found.published is not None
-    if found.rows != suite.rows:
-        yield f"{found.rows} of {suite.rows} rows" + (" (--limit)" if settings.limit else "")
-    elif found.n != suite.scored:
+    aside = len(found.set_aside)
+    if aside > set_aside.MOST * max(there, aside):
+        yield f"{aside} rows set aside, {100 * aside / max(there, aside):.1f} %"
+    if settings.limit and found.rows < suite.rows:
+        yield f"{found.rows} of {suite.rows} rows (--limit)"
+    elif there != suite.rows:
+        yield f"{there} of {suite.rows} rows"
+    elif found.n is None or not suite.scored - aside <= found.n <= suite.scored:
         yield f"{found.n} rows with gold, {suite.scored} expected"
     if found.greedy.parsed is not None and found.greedy.parsed < LEAST_PARSED:
         yield f"an answer could be read in {100 * found.greedy.parsed:.1f} % of responses"

@@ -45,15 +45,39 @@ class Published(_Strict):
     metric: str = "accuracy"
 
 
+class Local(_Strict):
+    """A suite as its authors publish it: files of rows (JSON, or JSON lines), and pictures beside them.
+
+    Attributes:
+        files: patterns below the folder given; the first that matches is read. One with `*` names the files
+            of several variants, all of which are read.
+        key: column that takes the key of a row, where a file is an object of rows by key.
+        variant: column that takes the name of the folder in which a variant's file lies.
+        renamed: column on the hub -> column of the file, where they differ.
+        picture: column that says where the picture lies, below one of `folders`, seen from the file.
+        only: column -> value of those rows that are the suite's.
+    """
+
+    files: tuple[str, ...]
+    key: str | None = None
+    variant: str | None = None
+    renamed: dict[str, str] = Field(default_factory=dict)
+    picture: str
+    folders: tuple[str, ...] = ("", "images", "..")
+    only: dict[str, str] = Field(default_factory=dict)
+
+
 class Suite(_Strict):
     """A set of questions with gold answers.
 
     Attributes:
+        id: columns whose values, with `id_separator` between them, are the id of a row.
         groups: whose averages it enters.
         dataset: id on the hub.
         scored: rows that have a gold answer.
         fields: the function of `harness.evals.fields` that reads a row.
         images: columns that may hold a picture, in the order they are shown.
+        local: a local copy in the authors' layout, where they publish one.
         archive: a zip file of the dataset's repository that holds the pictures, where the rows only name
             them.
         table: the group of items that the terminal's table is by.
@@ -73,7 +97,10 @@ class Suite(_Strict):
     parts: tuple[Part, ...]
     scored: int
     fields: str
+    id: tuple[str, ...] = ()
+    id_separator: str = "/"
     images: tuple[str, ...]
+    local: Local | None = None
     archive: str | None = None
     table: str
     together: tuple[str, ...] = ()

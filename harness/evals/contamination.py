@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harness.evals.layouts import MAX_PIXELS
 from harness.evals.results import Contamination, Pair
 from harness.evals.rows import OpenPart
 from harness.evals.store import image_sha256
-from harness.evals.write import MAX_PIXELS
 from vzero.errors import InputError
 from vzero.images import decoding, records
 from vzero.images.folder import candidates

@@ -24,7 +24,8 @@ TIMEOUT = 10.0  # seconds for the hub's first answer
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was done with a suite, and what is there now; `sha256` is over all its rows."""
+    """What was done with a suite, and what is there now; `sha256` is over all its rows, `set_aside` holds
+    those that cannot be asked, as `SetAside`."""
 
     suite: str
     state: str
@@ -33,6 +34,7 @@ class Fetched:
     rows: int
     rows_expected: int
     with_gold: int
+    set_aside: list[dict[str, str]]
     sha256: str
 
 
@@ -46,7 +48,7 @@ def fetch(
         revision: of the dataset on the hub; default: the newest, which is then pinned.
 
     Raises:
-        InputError: the hub or the copy cannot be read, a picture is broken, or what is there does not match
+        InputError: the hub or the copy cannot be read, no row can be asked, or what is there does not match
             its pins.
     """
     if suite.drawn:
@@ -55,46 +57,45 @@ def fetch(
     if path.exists():
         parts = rows.open_parts(suite, folder, folder)  # raises where a row is not the pinned one
         return _done(suite, parts, artefacts.read_json(path), "already there")
+    say(f"{suite.name}: every picture is decoded once")
     if source is not None:
         origin = {"source": "local copy", "revision": None}
-        _copy(suite, source, folder, say)
+        parts = _copy(suite, source, folder, say)
     else:
         found = _revision(suite, revision)
         origin = {"source": "hub", "revision": found}
         for part in suite.parts:
             say(f"{suite.name}: fetching {suite.dataset}{f' ({part.config})' if part.config else ''}")
             _download(suite, part, found, rows.part_folder(folder, suite, part))
-    parts = rows.open_parts(suite, folder, folder)
-    say(f"{suite.name}: decoding every picture once")
-    for opened in parts:
-        for index in range(len(opened.questions)):
-            opened.pictures(index)
-    pins.write(path, suite, rows.digests(parts), origin)
+        parts = rows.open_parts(suite, folder, folder)
+    pins.write(path, suite, rows.pins_of(parts), origin)
     return _done(suite, parts, origin, "fetched")
 
 
 def _done(suite: Suite, parts: list[OpenPart], origin: Mapping[str, str | None], state: str) -> Fetched:
-    pinned = rows.digests(parts)
+    pinned = rows.pins_of(parts)
     return Fetched(
         suite=suite.name,
         state=state,
         source=origin["source"],
         revision=origin.get("revision"),
-        rows=len(pinned),
+        rows=len(pinned.rows),
         rows_expected=suite.rows,
         with_gold=sum(bool(question.item.gold) for part in parts for question in part.questions),
-        sha256=artefacts.digest(pinned),
+        set_aside=[one.model_dump() for one in pinned.set_aside],
+        sha256=artefacts.digest(pinned.content),
     )
 
 
-def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) -> None:
+def _copy(suite: Suite, source: Path, folder: Path, say: Callable[[str], None]) -> list[OpenPart]:
     say(f"{suite.name}: reading the copy in {source}")
-    if copy := layouts.find(suite, source):
-        write.converted(suite, copy, folder)
-        return
-    for opened in rows.open_parts(suite, source, folder):
-        with artefacts.atomic_folder(rows.part_folder(folder, suite, opened.part)) as staging:
-            shutil.copytree(opened.folder, staging, dirs_exist_ok=True)
+    parts = rows.open_parts(suite, source, folder)
+    for opened in parts:
+        target = rows.part_folder(folder, suite, opened.part)
+        if opened.folder != target:
+            with artefacts.atomic_folder(target) as staging:
+                shutil.copytree(opened.folder, staging, dirs_exist_ok=True)
+    return parts
 
 
 def _revision(suite: Suite, wanted: str | None) -> str:
@@ -159,11 +160,13 @@ def _from_archive(suite: Suite, revision: str) -> list[dict[str, Any]]:
     with open(get("data.jsonl"), encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream if line.strip()]
     with zipfile.ZipFile(get(suite.archive)) as archive:
-        return [{**row, suite.images[0]: _member(archive, row["image_path"])} for row in rows]
+        return [{**row, suite.images[0]: _member(archive, str(row.get("image_path")))} for row in rows]
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    about = archive.getinfo(name.strip().lstrip("./"))
-    if about.file_size > 8 * write.MAX_PIXELS:
-        raise InputError(f"{name} in the archive is larger than any picture may be.")
-    return archive.read(about)
+def _member(archive: zipfile.ZipFile, name: str) -> bytes | None:
+    """A picture; None where there is none that may be one: its row is then set aside."""
+    try:
+        about = archive.getinfo(name.strip().lstrip("./"))
+    except KeyError:
+        return None
+    return archive.read(about) if about.file_size <= 8 * layouts.MAX_PIXELS else None

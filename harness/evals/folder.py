@@ -58,6 +58,11 @@ def responses(folder: Path, suite: str) -> Path:
     return folder / "responses" / f"{suite}.jsonl"
 
 
+def pins(folder: Path, suite: str) -> Path:
+    """Where a suite's rows are pinned as they were first seen, with those that were set aside."""
+    return folder / "pins" / f"{suite}.json"
+
+
 def record(folder: Path, suite: str) -> Path:
     """Where lmms-eval's own numbers stand; it is there once the whole suite is answered."""
     return folder / "lmms_eval" / f"{suite}.json"

@@ -58,4 +58,6 @@ def process_results(suite: Suite, doc: Document, results: Sequence[str]) -> dict
     item = fields.read(suite, doc, 0).item
     if not item.gold:
         return {}
-    return lenses.metrics([lenses.judge(suite, item, text) for text in results])
+    reasons = [getattr(text, "finish_reason", None) for text in results]  # see `asking.Said`
+    judged = [lenses.judge(suite, item, *one) for one in zip(results, reasons, strict=True)]
+    return lenses.metrics(judged)

@@ -1,121 +1,190 @@
-"""Local copies of benchmarks in their authors' own layouts, read as rows of the hub's dataset.
+"""Local copies of benchmarks in their authors' own layouts (`catalogue.Local`), read as rows of the hub's
+dataset.
 
-LogicVista: the public repository (`dataset.json`, `images/`). MathVista: `testmini.json` with its `images/`.
+A file is an object of rows by key, a list of rows, or one row a line; a byte-order mark is read over. What is
+wrong with a row is said of that row.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.evals import catalogue, fields
-from harness.evals.catalogue import Suite
+from harness.evals.catalogue import Local, Suite
+from harness.evals.fields import SuiteQuestion
+from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
 from harness.scoring import Item
 from vzero.errors import InputError
+from vzero.images import decoding
+from vzero.runtime import artefacts
 
 Row = dict[str, Any]
+MAX_PIXELS = 80e6  # below Pillow's own guard; the largest picture of these suites has 24 million
+
+
+class _Repeated(tuple[tuple[str, Any], ...]):
+    """The members of a JSON object that names one of its keys again."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A file of rows by id, where it may lie below the folder given, and how a row becomes one of the hub's
-    dataset.
+class LocalRow:
+    """A row of an authors' file as the hub has it, what it asks, and its picture's path as stored."""
 
-    Attributes:
-        key: column of the id.
-        columns: the others.
-        picture: of a row, relative to the file's folder.
-    """
+    row: Row
+    question: SuiteQuestion
+    digest: str
+    file: Path
+    local: Local
 
-    file: str
-    places: tuple[str, ...]
-    key: str
-    columns: tuple[str, ...]
-    picture: Callable[[Row], str]
+    def picture(self) -> bytes:
+        """The picture as it is stored, decoded once.
 
-    def row(self, key: str, row: Row) -> Row:
-        """`row` with the hub's columns, as far as it has them."""
-        found = {self.key: key, **{name: row[name] for name in self.columns if name in row}}
-        if self.file == "testmini.json":  # lmms-eval's own task reads the prompt of the authors
-            found["query"] = row.get("query") or row.get("question")
-        return found
-
-
-LAYOUTS: Mapping[str, Layout] = {
-    "logicvista": Layout(
-        "dataset.json",
-        ("", "data", "logicvista", "logicvista/data"),
-        "id",
-        ("question", "answer", "skill", "broad_capability", "capability", "specific_capability"),
-        lambda row: f"images/{row['imagename']}",
-    ),
-    "mathvista": Layout(
-        "testmini.json",
-        ("", "data", "mathvista", "mathvista/data"),
-        "pid",
-        (
-            *("question", "image", "choices", "unit", "precision", "answer"),
-            *("question_type", "answer_type", "metadata"),
-        ),
-        lambda row: row["image"],
-    ),
-}
+        Raises:
+            UnusableRow: there is none, or it cannot be decoded.
+        """
+        named = self.row[self.local.picture]
+        if not isinstance(named, str) or not named.strip():
+            raise UnusableRow("it has no picture")
+        below = PurePosixPath(named)
+        if below.is_absolute() or ".." in below.parts:
+            raise UnusableRow(f"its picture {named} lies outside the copy")
+        places = [self.file.parent / folder / below for folder in self.local.folders]
+        try:
+            path = next((place for place in places if place.exists()), places[0])
+            decoding.check_bytes(path.stat().st_size, MAX_PIXELS)
+            data = path.read_bytes()
+            decoding.decode(data, MAX_PIXELS)
+        except (OSError, ValueError) as error:  # ValueError: no name of a file
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UnusableRow(f"its picture {named}: {reason}") from None
+        except decoding.Unusable as error:
+            raise UnusableRow(f"its picture {named}: {error}") from None
+        return data
 
 
-def find(suite: Suite, data: Path) -> Path | None:
-    """The authors' file of `suite` in `data`; None where there is none."""
-    layout = LAYOUTS.get(suite.name)
-    paths = [data / place / layout.file for place in layout.places] if layout else []
-    return next((path for path in paths if path.is_file()), None)
+def find(suite: Suite, data: Path) -> list[Path]:
+    """The authors' file of `suite` in `data`, or the file of each variant; empty where there is none."""
+    for pattern in suite.local.files if suite.local else ():
+        if found := [path for path in data.glob(pattern) if path.is_file()]:
+            return sorted(
+                found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)]
+            )
+    return []
 
 
 def hint(suite: Suite) -> str:
     """The end of a message: what else may be given."""
-    layout = LAYOUTS.get(suite.name)
-    return f", or give the folder that holds its {layout.file}" if layout else ""
+    return f", or give the folder that holds its {suite.local.files[0]}" if suite.local else ""
 
 
-def read(suite: Suite, path: Path) -> list[tuple[Row, Path, Item]]:
-    """Rows of the authors' file in its order: as the hub has them, where the picture lies, what is asked.
+def read(suite: Suite, files: list[Path]) -> tuple[list[LocalRow], list[SetAside]]:
+    """The rows of the authors' files in their order, and those that cannot be asked; no picture is looked at.
 
     Raises:
-        InputError: the file cannot be read, or a row is not one of the suite's.
+        InputError: a file cannot be read.
     """
-    layout, again = LAYOUTS[suite.name], f"take {suite.title}'s file from its repository again"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} is not JSON; {again}.") from None
-    if (
-        not isinstance(stored, dict)
-        or not stored
-        or not all(isinstance(row, dict) for row in stored.values())
-    ):
-        raise InputError(f"{path} holds no object of rows by id; {again}.")
-    found = []
-    for index, (key, row) in enumerate(stored.items()):
-        made = layout.row(key, row)
-        item = fields.read(suite, made, index).item
-        try:
-            found.append((made, path.parent / layout.picture(row), item))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"Row {key} of {path} names no picture ({error}); {again}.") from None
-    return found
+    found = list(_read(suite, files))
+    rows, aside = [], [one for one in found if isinstance(one, SetAside)]
+    usable = [one for one in found if isinstance(one, LocalRow)]
+    named = [(one.question.item.id, one.digest) for one in usable]
+    for one, reason in zip(usable, repeated(named), strict=True):
+        if reason:
+            aside.append(SetAside(id=one.question.item.id, reason=reason, digest=one.digest))
+        else:
+            rows.append(one)
+    return rows, aside
 
 
 def items(name: str, data: Path) -> list[Item]:
     """The items of a suite from its authors' file in `data`, for scoring alone: no pictures are needed.
 
     Raises:
-        InputError: there is no such file, or see `read`.
+        InputError: there is no such file, or none of its rows can be used.
     """
     suite = catalogue.find(name)
-    path = find(suite, data)
-    if path is None:
+    files = find(suite, data)
+    if not files:
         raise InputError(f"There is no {name} in {data}{hint(suite)}.")
-    return [item for _, _, item in read(suite, path)]
+    rows, aside = read(suite, files)
+    if not rows:
+        raise nothing_left(name, files[0], aside)
+    return [one.question.item for one in rows]
+
+
+def _read(suite: Suite, files: list[Path]) -> Iterator[LocalRow | SetAside]:
+    assert suite.local is not None
+    local = suite.local
+    for file in files:
+        variant = {local.variant: file.parent.name} if local.variant and len(files) > 1 else {}
+        for index, (key, stored) in enumerate(_rows(file, suite)):
+            given = {**variant, **({local.key: key} if local.key and key else {})}
+            plain, fault = _plain(stored)
+            renamed = {name: plain.get(theirs) for name, theirs in local.renamed.items()}
+            row = {suite.id[0]: None, **renamed, **plain, **given}
+            digest = artefacts.digest([key, stored])
+            if not fault and any(row.get(name) != value for name, value in local.only.items()):
+                continue
+            try:
+                if fault:
+                    raise UnusableRow(fault)
+                question = fields.read(suite, row, index)
+            except UnusableRow as error:
+                yield SetAside(id=fields.name(suite, row, index), reason=str(error), digest=digest)
+            else:
+                yield LocalRow(row, question, digest, file, local)
+
+
+def _plain(stored: object) -> tuple[Row, str | None]:
+    """A row as an object, as far as it is one, and what is wrong with it."""
+    fault, row = None, dict(stored) if isinstance(stored, dict | _Repeated) else {}
+    twice = [name for name, value in stored if row[name] != value] if isinstance(stored, _Repeated) else []
+    if not isinstance(stored, dict | _Repeated):
+        fault = "it is no JSON object"
+    elif twice:
+        fault = f"its {twice[0]} stands there twice and differs"
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        fault = "it holds bytes that are not UTF-8"
+    return row, fault
+
+
+def _rows(path: Path, suite: Suite) -> Iterator[tuple[str | None, object]]:
+    """(key, row) of everything in a file; the key is None where rows have none."""
+    try:
+        data = path.read_bytes()
+        text = data.decode(json.detect_encoding(data), "surrogateescape")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeError:
+        raise InputError(f"{path} is no text; take {suite.title}'s file from its repository again.") from None
+    if path.suffix == ".jsonl":
+        yield from ((None, _parsed(line)) for line in text.split("\n") if line.strip())
+        return
+    stored = _parsed(text)
+    if isinstance(stored, list):
+        yield from ((None, row) for row in stored)
+    elif isinstance(stored, dict | _Repeated) and stored:
+        yield from stored.items() if isinstance(stored, dict) else stored
+    else:
+        raise InputError(
+            f"{path} is no JSON that holds rows; take {suite.title}'s file from its repository again."
+        )
+
+
+def _parsed(text: str) -> object:
+    """The value of a JSON text; the text itself where it is none."""
+    try:
+        return json.loads(text, object_pairs_hook=_members)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _members(pairs: list[tuple[str, Any]]) -> Row | _Repeated:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(pairs)

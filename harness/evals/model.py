@@ -16,7 +16,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 
 from harness.evals.answer_count import AnswerCount
-from harness.evals.asking import SENT, Asking, cut, draw, sampling_of
+from harness.evals.asking import SENT, Asking, Said, cut, draw, sampling_of
 from harness.evals.pictures import fit, one_picture
 from harness.evals.store import Response, Store, StoredAnswer, image_sha256, key_of, prompt_sha256
 from harness.evals.tasks import Task
@@ -52,7 +52,8 @@ class EngineModel(lmms):
                 answers |= zip(map(id, chunk), self.answer(chunk, sampling), strict=True)
         return [
             GenerationResult(
-                cut(one["text"], run[0].args[2].get("until")), TokenCounts(output_tokens=one["tokens"])
+                Said(cut(one["text"], run[0].args[2].get("until")), one["finish_reason"]),
+                TokenCounts(output_tokens=one["tokens"]),
             )
             for run in runs
             for one in answers[id(run[0])]

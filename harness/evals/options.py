@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
+from harness.evals.columns import HALF_WIDTH
 from harness.scoring import LETTERS
 
-_MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])[).:]")
+_LOWER = re.compile(r"\(([a-d])\)\s*(.*?)(?=\s*\([a-d]\)|\s*$)", re.DOTALL)
+_MARK = re.compile(r"(?<![A-Za-z0-9])\(?([A-H])[).:\u3001]")
 
 
 def listed(text: str) -> dict[str, str]:
     """Options listed in a text as "A. …", "A: …" or "(A) …": the last list that runs on from A; fewer than
-    two are none."""
-    marks = list(_MARK.finditer(text))
+    two are none. Full-width letters and stops are as good."""
+    marks = list(_MARK.finditer(text.translate(HALF_WIDTH)))
     for start in reversed([i for i, mark in enumerate(marks) if mark[1] == "A"]):
         run = [marks[start]]
         for mark in marks[start + 1 :]:
@@ -21,9 +23,15 @@ def listed(text: str) -> dict[str, str]:
         if len(run) > 1:
             ends = [mark.start() for mark in run[1:]] + [len(text)]
             return {
-                mark[1]: text[mark.end() : end].strip(" \n;,") for mark, end in zip(run, ends, strict=True)
+                mark[1]: text[mark.end() : end].strip(" \n;,\uff1b\uff0c")
+                for mark, end in zip(run, ends, strict=True)
             }
     return {}
+
+
+def lower_listed(text: str) -> dict[str, str]:
+    """Options listed as "(a) … (b) …", by upper-case labels."""
+    return {letter.upper(): shown.strip() for letter, shown in _LOWER.findall(text)}
 
 
 def written_out(question: str) -> tuple[str, ...]:

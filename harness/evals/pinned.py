@@ -35,11 +35,11 @@ def pinned(preset: Preset, scratch: Path) -> Preset:
 
 
 def digest(suites: Sequence[Suite], place: Path, scratch: Path) -> str | None:
-    """Hex SHA-256 over every row of the benchmarks among `suites`, pictures included, by suite and id; None
-    where there are none."""
+    """Hex SHA-256 over every row of the benchmarks among `suites`, pictures included, and over what is set
+    aside, by suite and id; None where there are none."""
     benchmarks = [suite for suite in suites if not suite.drawn]
     if not benchmarks:
         return None
     return artefacts.digest(
-        {suite.name: rows.digests(rows.open_parts(suite, place, scratch)) for suite in benchmarks}
+        {suite.name: rows.pins_of(rows.open_parts(suite, place, scratch)).content for suite in benchmarks}
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from harness.evals.catalogue import PER_FAMILY, Profile
+from harness.evals.set_aside import SetAside
 from harness.scoring import Totals
 from harness.stats import Frozen, wilson
 from vzero.config import SamplingConfig
@@ -145,7 +146,8 @@ class Published(Frozen):
 
 
 class SuiteResult(Frozen):
-    """One suite; what follows `deviations` is there of complete ones only."""
+    """One suite; what follows `deviations` is there of complete ones only. Rows that were `set_aside` are in
+    no other number."""
 
     title: str
     rule: str
@@ -153,6 +155,7 @@ class SuiteResult(Frozen):
     rows: int
     answered: int
     without_gold: tuple[str, ...]
+    set_aside: tuple[SetAside, ...] = ()
     note: str | None
     status: Literal["complete", "incomplete"]
     deviations: tuple[str, ...]

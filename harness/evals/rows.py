@@ -3,23 +3,28 @@
 A part of a suite is a `datasets` folder (`DatasetDict.save_to_disk`) with the columns of the dataset on the
 hub. `write` makes one from other layouts and for drawn suites, `fetch` from the hub. Pictures are kept as
 encoded bytes and decoded under the limits of `vzero.images` when they are shown.
+
+A row that cannot be asked is set aside by name: what is opened, asked and scored is a folder without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from harness.evals import fields, layouts, pins, shuffled, write
 from harness.evals.catalogue import Part, Suite
+from harness.evals.columns import Row
 from harness.evals.fields import SuiteQuestion
+from harness.evals.pins import Pins
+from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
 from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
@@ -27,7 +32,7 @@ from vzero.images import decoding
 if TYPE_CHECKING:
     import datasets
 
-Row = Mapping[str, Any]
+Found = tuple[str, SuiteQuestion | SetAside]  # digest of a row, and what it is
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class OpenPart:
     Attributes:
         folder: what lmms-eval loads.
         rows: the split, its image columns undecoded.
-        questions: one per row, or of the first rows only.
+        questions: one per row.
         digests: one per row, of all columns and the pictures' bytes.
+        set_aside: rows of the part that are not among these.
         dealt: whether each question is shown with the pictures of another row.
     """
 
@@ -48,16 +54,17 @@ class OpenPart:
     rows: datasets.Dataset
     questions: tuple[SuiteQuestion, ...]
     digests: tuple[str, ...]
+    set_aside: tuple[SetAside, ...] = ()
     dealt: bool = False
 
     def pictures(self, index: int) -> dict[str, Image.Image]:
         """The decoded pictures shown with a question by column, RGB, in order.
 
         Raises:
-            InputError: one cannot be decoded, or there is none.
+            UnusableRow: one cannot be decoded, or there is none.
         """
         shown = shuffled.deal(len(self.rows), self.suite.name)[index] if self.dealt else index
-        return pictures(self.suite, self.rows[shown], self.questions[index].item.id)
+        return pictures(self.suite, self.rows[shown])
 
 
 def part_folder(data: Path, suite: Suite, part: Part) -> Path:
@@ -65,24 +72,51 @@ def part_folder(data: Path, suite: Suite, part: Part) -> Path:
     return data / suite.name / part.config if len(suite.parts) > 1 and part.config else data / suite.name
 
 
-def open_parts(suite: Suite, data: Path, scratch: Path) -> list[OpenPart]:
-    """All parts of `suite` from a data folder, checked against the folder's pins where it has any.
+def open_parts(suite: Suite, data: Path, scratch: Path, seen: Pins | None = None) -> list[OpenPart]:
+    """The parts of `suite` in a data folder, checked against the folder's pins where it has any. A part
+    without rows to ask is left out; what was set aside of it stands with another one.
 
     Args:
         data: what `fetch` filled, a folder saved by `datasets`, or a local copy that `layouts` knows.
-        scratch: where a drawn suite, or a local copy of another layout, is written to.
+        scratch: where a drawn suite, a local copy of another layout, or what is left of a part some of whose
+            rows were set aside, is written to.
+        seen: what an earlier opening found, whose pictures need no second look.
 
     Raises:
-        InputError: the suite is not there, a row is not what it should be, or not the one that was pinned.
+        InputError: the suite is not there, none of its rows can be asked, or one is not as it was pinned.
     """
-    found = [_find(suite, part, data) for part in suite.parts]
+    pinned = None if suite.drawn else pins.read(pins.file(data, suite))
+    folders, converted = _folders(suite, data, scratch)
+    aside = list(converted or ())
+    # Of what was drawn or converted just now every picture is known to be good.
+    looked_at = None if suite.drawn or converted is not None else _looked_at(pinned, seen)
+    tables = [_table(suite, part, folder) for part, folder in zip(suite.parts, folders, strict=True)]
+    found = [[_read(suite, *one, looked_at) for one in enumerate(table)] for table in tables]
+    parts = []
+    for part, folder, table, read in zip(suite.parts, folders, tables, _unrepeated(found), strict=True):
+        opened = OpenPart(suite, part, folder, table, (), ())
+        parts.append(_usable(opened, read, part_folder(scratch, suite, part)))
+    if pinned:  # what `fetch` set aside is not in its folder any more
+        still = [one for part in parts for one in part.set_aside]
+        aside += [one for one in pinned.set_aside if one not in still]
+    aside += [one for part in parts if not part.questions for one in part.set_aside]
+    parts = [part for part in parts if part.questions]
+    if not parts:
+        raise nothing_left(suite.name, data, aside)
+    parts[0] = replace(parts[0], set_aside=(*aside, *parts[0].set_aside))
+    pins.check(suite, pins_of(parts), pinned)
+    return parts
+
+
+def _folders(suite: Suite, data: Path, scratch: Path) -> tuple[list[Path], list[SetAside] | None]:
+    """The folder of each part. It is written now where the suite is drawn, or lies there in its authors'
+    layout: then with what was set aside meanwhile."""
     if suite.drawn:
         write.drawn(suite, scratch)
-        found = [scratch / suite.name]
-    elif not any(found) and (copy := layouts.find(suite, data)):
-        write.converted(suite, copy, scratch)
-        found = [_find(suite, part, scratch) for part in suite.parts]
-    parts = []
+        return [scratch / suite.name], None
+    found = [_find(suite, part, data) for part in suite.parts]
+    if not any(found) and (files := layouts.find(suite, data)):
+        return [scratch / suite.name], write.converted(suite, files, scratch)
     for part, folder in zip(suite.parts, found, strict=True):
         if folder is None:
             what = f"{suite.name} ({part.config})" if len(suite.parts) > 1 else suite.name
@@ -90,10 +124,61 @@ def open_parts(suite: Suite, data: Path, scratch: Path) -> list[OpenPart]:
                 f"There is no {what} in {data}; fetch it (`vzero-harness fetch --suites {suite.name} "
                 f"--data {data}`){layouts.hint(suite)}."
             )
-        parts.append(_open(suite, part, folder))
-    if not suite.drawn:
-        pins.check(suite, digests(parts), pins.read(pins.file(data, suite)))
-    return parts
+    return [folder for folder in found if folder], None
+
+
+def _looked_at(*openings: Pins | None) -> dict[str, str | None]:
+    """Digest of a row -> why it was set aside, None of one that was not."""
+    known = [one for one in openings if one]
+    aside = {one.digest: one.reason for opening in known for one in opening.set_aside if one.digest}
+    return {**aside, **{digest: None for opening in known for digest in opening.rows.values()}}
+
+
+def _read(suite: Suite, index: int, row: Row, looked_at: Mapping[str, str | None] | None) -> Found:
+    digest = ""
+    try:
+        digest = _digest(suite, row)
+        if looked_at and (reason := looked_at.get(digest)):
+            raise UnusableRow(reason)
+        question = fields.read(suite, row, index)
+        if looked_at is not None and digest not in looked_at:
+            pictures(suite, row)
+        return digest, question
+    except UnusableRow as error:
+        return digest, SetAside(id=fields.name(suite, row, index), reason=str(error), digest=digest)
+
+
+def _unrepeated(parts: Sequence[Sequence[Found]]) -> Iterator[list[Found]]:
+    """The same with rows set aside that share their id with others of the suite."""
+    named = [
+        (one.item.id, digest) for part in parts for digest, one in part if isinstance(one, SuiteQuestion)
+    ]
+    reasons = iter(zip(named, repeated(named), strict=True))
+    for part in parts:
+        found: list[Found] = []
+        for digest, one in part:
+            if isinstance(one, SuiteQuestion):
+                (key, _), reason = next(reasons)
+                one = SetAside(id=key, reason=reason, digest=digest) if reason else one
+            found.append((digest, one))
+        yield found
+
+
+def _usable(opened: OpenPart, found: Sequence[Found], folder: Path) -> OpenPart:
+    """A part with the questions found in its rows: where some are set aside, a copy in `folder` without
+    them."""
+    keep = [index for index, (_, one) in enumerate(found) if isinstance(one, SuiteQuestion)]
+    opened = replace(
+        opened,
+        questions=tuple(one for _, one in found if isinstance(one, SuiteQuestion)),
+        digests=tuple(found[index][0] for index in keep),
+        set_aside=tuple(one for _, one in found if isinstance(one, SetAside)),
+    )
+    if len(keep) in (0, len(found)):
+        return opened
+    rows = opened.rows.select(keep)
+    write.save_table(rows, opened.part.split, folder, opened.suite.images)
+    return replace(opened, rows=rows, folder=folder)
 
 
 def absent(suites: Sequence[Suite], data: Path) -> list[str]:
@@ -103,60 +188,53 @@ def absent(suites: Sequence[Suite], data: Path) -> list[str]:
         for suite in suites
         if not suite.drawn
         and any(_find(suite, part, data) is None for part in suite.parts)
-        and layouts.find(suite, data) is None
+        and not layouts.find(suite, data)
     ]
 
 
-def items(suite: Suite, data: Path) -> list[Item]:
-    """All items of a suite in a data folder, for scoring alone: an authors' copy needs no pictures here.
+def items(suite: Suite, data: Path) -> tuple[list[Item], list[SetAside]]:
+    """All items of a suite in a data folder, for scoring alone, and the rows that are none: an authors' copy
+    needs no pictures here.
 
     Raises:
         InputError: see `open_parts`.
     """
-    if layouts.find(suite, data) and not any(_find(suite, part, data) for part in suite.parts):
-        return layouts.items(suite.name, data)
+    if not any(_find(suite, part, data) for part in suite.parts) and (files := layouts.find(suite, data)):
+        rows, aside = layouts.read(suite, files)
+        if not rows:
+            raise nothing_left(suite.name, data, aside)
+        return [row.question.item for row in rows], aside
     with TemporaryDirectory() as scratch:
-        return [
-            question.item for part in open_parts(suite, data, Path(scratch)) for question in part.questions
-        ]
+        parts = open_parts(suite, data, Path(scratch))
+    questions = [question.item for part in parts for question in part.questions]
+    return questions, list(pins_of(parts).set_aside)
 
 
-def digests(parts: Sequence[OpenPart]) -> dict[str, str]:
-    """Row id -> digest, over all parts.
-
-    Raises:
-        InputError: an id occurs twice.
-    """
-    found: dict[str, str] = {}
-    for part in parts:
-        for question, digest in zip(part.questions, part.digests, strict=True):
-            if question.item.id in found:
-                raise InputError(
-                    f"{part.suite.name} has several rows called {question.item.id!r}; fetch it again."
-                )
-            found[question.item.id] = digest
-    return found
+def pins_of(parts: Sequence[OpenPart]) -> Pins:
+    """What was found of a suite."""
+    rows = {
+        question.item.id: digest
+        for part in parts
+        for question, digest in zip(part.questions, part.digests, strict=True)
+    }
+    return Pins(rows, tuple(one for part in parts for one in part.set_aside))
 
 
-def pictures(suite: Suite, row: Row, item: str) -> dict[str, Image.Image]:
+def pictures(suite: Suite, row: Row) -> dict[str, Image.Image]:
     """The decoded pictures of a row by column, RGB, in the order they are shown.
 
     Raises:
-        InputError: one cannot be decoded, or there is none.
+        UnusableRow: one cannot be decoded, or there is none.
     """
     found = {}
     for column in suite.images:
-        stored = row.get(column)
-        if stored is None:
-            continue
-        try:
-            found[column] = decoding.decode(_bytes(stored), write.MAX_PIXELS)
-        except decoding.Unusable as error:
-            raise InputError(
-                f"The picture of item {item} of {suite.name} cannot be used: {error}; get the data again."
-            ) from None
+        if (stored := row.get(column)) is not None:
+            try:
+                found[column] = decoding.decode(_bytes(stored), layouts.MAX_PIXELS)
+            except decoding.Unusable as error:
+                raise UnusableRow(f"its picture: {error}") from None
     if not found:
-        raise InputError(f"Item {item} of {suite.name} has no picture; get the data again.")
+        raise UnusableRow("it has no picture")
     return found
 
 
@@ -166,7 +244,7 @@ def _bytes(stored: Row) -> bytes:
     try:
         return Path(stored["path"]).read_bytes()
     except OSError as error:
-        raise decoding.Unusable(f"{stored['path']}: {error.strerror}") from None
+        raise UnusableRow(f"its picture {stored['path']}: {error.strerror}") from None
 
 
 def _find(suite: Suite, part: Part, data: Path) -> Path | None:
@@ -176,7 +254,7 @@ def _find(suite: Suite, part: Part, data: Path) -> Path | None:
     return next((place for place in places if (place / "dataset_dict.json").is_file()), None)
 
 
-def _open(suite: Suite, part: Part, folder: Path) -> OpenPart:
+def _table(suite: Suite, part: Part, folder: Path) -> datasets.Dataset:
     import datasets
 
     try:
@@ -197,11 +275,7 @@ def _open(suite: Suite, part: Part, folder: Path) -> OpenPart:
             rows = rows.cast_column(column, datasets.Image(decode=False))
     if len(rows) == 0:
         raise InputError(f"{folder} holds no rows of {suite.name}; fetch it again.")
-    questions, found = [], []
-    for index, row in enumerate(rows):
-        questions.append(fields.read(suite, row, index))
-        found.append(_digest(suite, row))
-    return OpenPart(suite, part, folder, rows, tuple(questions), tuple(found))
+    return rows
 
 
 def _digest(suite: Suite, row: Row) -> str:

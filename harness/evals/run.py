@@ -119,10 +119,12 @@ def check(settings: Settings, suites: Sequence[Suite]) -> None:
 def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[OpenPart]:
     """What will be asked of a suite, its rows held against what this run saw first."""
     say(f"{suite.name}: reading its rows")
-    settings, parts = evaluation.settings, rows.open_parts(suite, evaluation.data, out / "data")
-    path, found = out / "pins" / f"{suite.name}.json", rows.digests(parts)
-    pins.check(suite, found, pins.read(path))
-    if not path.exists():
+    settings, path = evaluation.settings, folder.pins(out, suite.name)
+    seen = pins.read(path)
+    parts = rows.open_parts(suite, evaluation.data, out / "data", seen)
+    found = rows.pins_of(parts)
+    pins.check(suite, found, seen)
+    if seen is None:
         pins.write(path, suite, found, {"source": "as found"})
     if settings.limit is not None:
         parts = sample.limited(parts, settings.limit, out / "data" / "limited")

@@ -67,13 +67,8 @@ def _together(questions: dict[Place, SuiteQuestion]) -> list[list[Place]]:
 
 
 def _part(opened: OpenPart, rows: Sequence[int], folder: Path) -> OpenPart:
-    import datasets
-
     chosen = opened.rows.select(rows)
-    table = chosen
-    for column in set(opened.suite.images) & set(chosen.column_names):
-        table = table.cast_column(column, datasets.Image())
-    write.save_table(table, opened.part.split, folder)
+    write.save_table(chosen, opened.part.split, folder, opened.suite.images)
     return replace(
         opened,
         folder=folder,

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.evals import layouts
 from harness.evals.catalogue import Suite
 from harness.evals.layouts import Row
-from vzero.errors import InputError
-from vzero.images import decoding
+from harness.evals.set_aside import SetAside, UnusableRow, nothing_left
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
     import datasets
 
-MAX_PIXELS = 80e6  # below Pillow's own guard; the largest picture of these suites has 24 million
 
-
-def converted(suite: Suite, path: Path, folder: Path) -> None:
-    """Write `folder`/<suite> anew from the authors' file at `path`; every picture is decoded once, so that a
-    broken one is found now.
+def converted(suite: Suite, files: list[Path], folder: Path) -> list[SetAside]:
+    """Write `folder`/<suite> anew from the authors' files: the rows that can be asked, whose pictures were
+    decoded once. Returns the others.
 
     Raises:
-        InputError: a row or a picture is not what it should be; it is named.
+        InputError: a file cannot be read, or holds no row that can be asked.
     """
-    column = suite.images[0]
-    rows = [
-        row | {column: _picture(suite, item.id, picture)} for row, picture, item in layouts.read(suite, path)
-    ]
+    rows: list[Row] = []
+    usable, aside = layouts.read(suite, files)
+    for one in usable:
+        try:
+            rows.append({**one.row, suite.images[0]: one.picture()})
+        except UnusableRow as error:
+            aside.append(SetAside(id=one.question.item.id, reason=str(error), digest=one.digest))
+    if not rows:
+        raise nothing_left(suite.name, files[0], aside)
     save(rows, suite.images, suite.parts[0].split, folder / suite.name)
+    return aside
 
 
 def drawn(suite: Suite, folder: Path) -> None:
@@ -53,18 +57,25 @@ def save(rows: list[Row], images: Sequence[str], split: str, folder: Path) -> No
     import datasets
 
     shown = [column for column in images if any(column in row for row in rows)]
-    packed = [row | {name: _encoded(row.get(name)) for name in shown} for row in rows]
-    table = datasets.Dataset.from_list(packed)
-    for name in shown:
-        table = table.cast_column(name, datasets.Image())
-    save_table(table, split, folder)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {
+        name: [_encoded(row.get(name)) for row in rows]
+        if name in shown
+        else uniform([row.get(name) for row in rows])
+        for name in names
+    }
+    table = datasets.Dataset.from_dict(columns)
+    save_table(table, split, folder, shown)
 
 
-def save_table(table: datasets.Dataset, split: str, folder: Path) -> None:
-    """Save one split as a `DatasetDict`, replacing what was there."""
+def save_table(table: datasets.Dataset, split: str, folder: Path, images: Sequence[str] = ()) -> None:
+    """Save one split as a `DatasetDict`, replacing what was there; `images` are columns of encoded
+    pictures."""
     import datasets
 
     datasets.disable_progress_bars()
+    for name in set(images) & set(table.column_names):
+        table = table.cast_column(name, datasets.Image())
     with artefacts.atomic_folder(folder) as staging:
         datasets.DatasetDict({split: table}).save_to_disk(str(staging))
 
@@ -73,13 +84,25 @@ def _encoded(data: bytes | None) -> Row | None:
     return None if data is None else {"bytes": data, "path": None}
 
 
-def _picture(suite: Suite, key: str, path: Path) -> bytes:
-    about = f"The picture of item {key} of {suite.name} cannot be"
+def uniform(values: list[Any]) -> list[Any]:
+    """A column whose values have one type, as Arrow demands: as they are, else made texts where they
+    differ."""
+    import pyarrow
+
+    there = [value for value in values if value is not None]
     try:
-        data = path.read_bytes()
-        decoding.decode(data, MAX_PIXELS)
-    except OSError as error:
-        raise InputError(f"{about} read: {path}: {error.strerror}.") from None
-    except decoding.Unusable as error:
-        raise InputError(f"{about} used: {path}: {error}.") from None
-    return data
+        pyarrow.array(values)
+        return values
+    except (pyarrow.ArrowException, OverflowError):
+        if all(isinstance(value, list) for value in there):
+            return [None if value is None else [*map(_text, value)] for value in values]
+        if not all(isinstance(value, dict) for value in there):
+            return [None if value is None else _text(value) for value in values]
+    names = dict.fromkeys(name for value in there for name in value)
+    columns = [uniform([value and value.get(name) for value in values]) for name in names]
+    members = zip(*columns, strict=True)
+    return [value and dict(zip(names, own, strict=True)) for value, own in zip(values, members, strict=True)]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -84,8 +84,8 @@ def _label(answer: str, options: Sequence[str], labels: Sequence[str]) -> str | 
     return next((label for label, text in zip(labels, options, strict=False) if text == answer), None)
 
 
-def read_answers(path: Path, items: Sequence[Item]) -> dict[str, Answer]:
-    """Answer by item id, in the order of the file.
+def read_answers(path: Path, items: Sequence[Item], unscored: Container[str] = ()) -> dict[str, Answer]:
+    """Answer by item id, in the order of the file; answers to the ids `unscored` are left out.
 
     Raises:
         InputError: an unreadable or empty file, a malformed line, a line without a response, an id that the
@@ -95,6 +95,8 @@ def read_answers(path: Path, items: Sequence[Item]) -> dict[str, Answer]:
     for number, name, row in _rows(path, '{"id": ..., "response": ...}'):
         line = f"Line {number} of {path}"
         if name not in known:
+            if name in unscored:
+                continue
             raise InputError(f"{line} answers {name[:60]!r}, which the items do not have; check --items.")
         response, reason = row.get("response"), row.get("finish_reason")
         if not isinstance(response, str):

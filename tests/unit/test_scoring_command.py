@@ -218,13 +218,13 @@ def test_wrong_use_is_refused(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "is not JSON"),
-        ("[]", "no object of rows"),
-        ("{}", "no object of rows"),
-        ('{"a": 1}', "no object of rows"),
+        ("", "no JSON that holds rows"),
+        ("[]", "No row of logicvista"),
+        ("{}", "no JSON that holds rows"),
+        ('{"a": 1}', "a because it is no JSON object"),
         ('{"v1_0": {"question": "?"}}', "has no field 'answer'"),
-        ('{"v1_0": {"question": "?", "answer": 3, "skill": [], "imagename": "x"}}', "another shape"),
-        ('{"v1_0": {"question": null, "answer": "A", "skill": [], "imagename": "x"}}', "another shape"),
+        ('{"v1_0": {"question": "?", "answer": 3.5, "skill": [], "imagename": "x"}}', "'3.5' is none of"),
+        ('{"v1_0": {"question": null, "answer": "A", "skill": [], "imagename": "x"}}', "question is missing"),
     ],
 )
 def test_wrong_data_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
