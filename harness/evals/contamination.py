@@ -22,7 +22,7 @@ from harness.evals.rows import OpenPart
 from harness.evals.store import image_sha256
 from vzero.errors import InputError
 from vzero.images import decoding, records
-from vzero.images.folder import candidates
+from vzero.images.folder import pictures
 from vzero.runtime import artefacts
 
 RADIUS = 10  # bits of 64
@@ -129,13 +129,11 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
             "was trained on."
         )
     empty = True
-    for path in candidates(place):
-        if path.suffix.lower() not in decoding.SUFFIXES:
-            continue
+    for path, read in pictures(place, MAX_PIXELS):
         try:
-            yield path.relative_to(place).as_posix(), decoding.decode(path.read_bytes(), MAX_PIXELS)
+            yield Path(path).relative_to(place.absolute()).as_posix(), decoding.decode(read(), MAX_PIXELS)
             empty = False
-        except (decoding.Unusable, OSError):
+        except decoding.Unusable:
             continue  # training skips it too
     if empty:
         raise InputError(

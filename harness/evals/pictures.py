@@ -11,6 +11,8 @@ from PIL import Image
 
 from harness.evals.results import Limits
 from vzero.errors import VZeroError
+from vzero.images.decoding import MAX_ASPECT
+from vzero.images.modes import to_rgb
 from vzero.rollout.protocol import Message
 from vzero.runtime import artefacts
 
@@ -21,14 +23,16 @@ DEFAULT = Limits(least=3136, most=12_845_056)
 
 
 def fit(image: Image.Image, limits: Limits) -> Image.Image:
-    """The picture, scaled (sides in proportion, bicubic) only as far as the limits demand."""
+    """The picture, scaled (sides in proportion, bicubic) only as far as the limits demand. Where rounding
+    would make it too narrow for a model's processor, its long side is shortened to what that takes."""
     area = image.width * image.height
     if limits.least <= area <= limits.most:
         return image
     shrink = area > limits.most
     scale = math.sqrt((limits.most if shrink else limits.least) / area)
     rounded = math.floor if shrink else math.ceil
-    size = (max(1, rounded(image.width * scale)), max(1, rounded(image.height * scale)))
+    width, height = (max(1, rounded(side * scale)) for side in image.size)
+    size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
@@ -82,7 +86,7 @@ def one_picture(chat: Sequence[Mapping[str, Any]]) -> tuple[tuple[Message, ...],
                 or any(message.role == "user" for message in messages)
             ):
                 raise VZeroError("An evaluation prompt may hold pictures in its first user turn only.")
-            pictures.append(part["url"])
+            pictures.append(to_rgb(part["url"]))
             if words:  # in the midst of a text
                 words.append(f"(image {len(pictures)})")
         if turn["role"] == "user" and total > 1:

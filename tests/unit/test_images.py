@@ -9,6 +9,7 @@ import json
 import os
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,12 @@ def picture(
     form: str = "PNG",
     mode: str = "RGB",
 ) -> bytes:
-    stream = io.BytesIO()
-    Image.new(mode, size, color).save(stream, form)
+    """All of `color`, but for the last pixel."""
+    stream, image = io.BytesIO(), Image.new(mode, size, color)
+    if min(size) > 1:
+        last = tuple(255 - c for c in color) if isinstance(color, tuple) else 1 if color == 0 else color // 2
+        image.putpixel((size[0] - 1, size[1] - 1), last)
+    image.save(stream, form)
     return stream.getvalue()
 
 
@@ -151,21 +156,77 @@ def test_pillows_bomb_guard_stands_even_when_our_limit_is_generous(tmp_path: Pat
     assert "bomb" in skipped(tmp_path)["a.png"]
 
 
-def test_pictures_without_a_telling_name_are_found_and_other_files_are_not_reported(
-    tmp_path: Path, folder: Path
+def test_every_file_is_used_or_named_whatever_its_name_says(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A picture is known by its content. The terminal gets one line; all names are in `skipped.json`."""
     (folder / "0001").write_bytes(picture())
-    (folder / "labels.json").write_text("{}")
-    (folder / "README.txt").write_text("words")
+    (folder / "photo.png").write_bytes(picture((9, 9, 9), form="JPEG"))
+    others = {
+        "labels.json": b"{}",
+        "README.txt": b"Pictures of words",
+        ".DS_Store": b"\0\0\0\1Bud1",
+        "logo.svg": b"<svg/>",
+        "film.mp4": b"\0\0\0\x20ftypisom" + bytes(50),
+        "layers.psd": b"8BPS\0\1",
+        "all.zip": b"PK\3\4",
+        "scan.jp2": picture((1, 2, 3), form="JPEG2000"),
+        "scan.jpg": picture((1, 2, 3), form="JPEG2000"),
+    }
+    for name, data in others.items():
+        (folder / name).write_bytes(data)
+    assert stage.run(context(tmp_path, folder)) == {"images": 2, "skipped": len(others)}
+    assert {record.path.name for record in load_records(tmp_path / "stage")} == {"0001", "photo.png"}
+    reasons = skipped(tmp_path)
+    assert set(reasons) == set(others)
+    assert "JPEG 2000" in reasons["scan.jp2"] and "JPEG 2000" in reasons["scan.jpg"]
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{len(others)} not in a format that is read (.DS_Store, README.txt, " in line
+
+
+def test_a_picture_of_one_colour_is_named(tmp_path: Path, folder: Path) -> None:
+    for name, mode, color in (("blank", "RGB", "white"), ("clear", "RGBA", (9, 9, 9, 0)), ("deep", "F", 0.5)):
+        Image.new(mode, (20, 20), color).save(folder / f"{name}.tif")
+    (folder / "good.png").write_bytes(picture())
     stage.run(context(tmp_path, folder))
-    assert [record.path.name for record in load_records(tmp_path / "stage")] == ["0001"]
-    assert skipped(tmp_path) == {}
+    assert set(skipped(tmp_path).values()) == {"of one colour"} and len(skipped(tmp_path)) == 3
+    assert decoding.decode((folder / "blank.tif").read_bytes(), 1e6).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_at_most_count_are_used(tmp_path: Path, folder: Path) -> None:
     for index in range(5):
         (folder / f"{index}.png").write_bytes(picture((index, 0, 0)))
     assert stage.run(context(tmp_path, folder, count=3)) == {"images": 3, "skipped": 0}
+    written = json.loads((tmp_path / "stage" / "skipped.json").read_text())
+    assert Path(written["stopped_after"]).name == "2.png"
+
+
+def test_what_is_too_narrow_once_it_is_shrunk_makes_room_for_the_next(tmp_path: Path, folder: Path) -> None:
+    """10,000 x 60 is 167 to 1; shrunk to 1,000 pixels it would be 408 x 2."""
+    (folder / "a.png").write_bytes(picture(size=(10_000, 60)))
+    (folder / "b.png").write_bytes(picture())
+    stage.run(context(tmp_path, folder, count=1, shrink_megapixels=0.001))
+    assert [record.path.name for record in load_records(tmp_path / "stage")] == ["b.png"]
+    assert "408 x 2" in skipped(tmp_path)["a.png"]
+
+
+def test_a_picture_is_recorded_and_opened_upright(tmp_path: Path, folder: Path) -> None:
+    """Stored lying, 400 x 300, with EXIF's "turn to the right"; the digest stays that of the bytes."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    lying = Image.new("RGB", (400, 300))
+    lying.paste((255, 0, 0), (0, 0, 200, 300))
+    lying.save(folder / "a.png", exif=exif)
+    stage.run(context(tmp_path, folder, shrink_megapixels=0.03))
+    [record] = load_records(tmp_path / "stage")
+    assert (record.width, record.height, record.seen) == (300, 400, (150, 200))
+    assert record.sha256 == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+    image = open_image(record)
+    assert image.size == (150, 200) and not image.info
+    assert image.getpixel((75, 20)) == (255, 0, 0) and image.getpixel((75, 180)) == (0, 0, 0)
+    begun_before = replace(record, width=400, height=300)
+    with pytest.raises(InputError, match="--fresh"):
+        open_image(begun_before)
 
 
 def test_nothing_usable_is_one_sentence(tmp_path: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ class ImageRecord:
         image_id: unique in the run.
         path: absolute.
         sha256: of the file's bytes.
-        width, height: in pixels, as stored.
+        width, height: in pixels, upright.
         seen: the width and height it is shrunk to whenever it is opened; None where it is small enough.
     """
 
@@ -49,7 +49,7 @@ def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
 
 
 def open_image(record: ImageRecord) -> Image.Image:
-    """The picture as RGB, in the size of `record.seen` or else as it is stored.
+    """The picture as RGB, upright, in the size of `record.seen` or else its own.
 
     Raises:
         InputError: the file is gone, or is not the one the images stage saw.
@@ -68,6 +68,8 @@ def open_image(record: ImageRecord) -> Image.Image:
         )
     try:
         image = decode(data, max_pixels=record.width * record.height)
+        if image.size != (record.width, record.height):
+            raise Unusable("this run began before pictures were turned as EXIF says, start anew with --fresh")
         return image if record.seen is None else image.resize(record.seen, Image.Resampling.LANCZOS)
     except Unusable as error:
         raise InputError(f"Cannot decode the picture {shown(record.path)}: {error}.") from None

@@ -1,20 +1,22 @@
 """The stage that chooses a run's unlabeled images, out of the pocket world, a folder, or tables.
 
-File names say nothing to the method, and metadata (EXIF, captions, ratings) is never read, so no label can
-leak in. Every picture is decoded once here; one that is broken, truncated, too large or a copy of an earlier
-one is skipped and named in `skipped.json`. Later stages open pictures by `records.open_image`, which refuses
-bytes that are no longer the ones this stage saw.
+File names say nothing to the method, and of metadata only EXIF's orientation is read (no captions, no
+ratings), so no label can leak in. Every file is looked at once here; one that is no picture, broken, too
+large, too narrow, of one colour or a copy of an earlier one is skipped and named in `skipped.json`. Later
+stages open pictures by `records.open_image`, which refuses bytes that are no longer the ones this stage saw.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from vzero.errors import InputError
 from vzero.images import folder, tables
-from vzero.images.decoding import shown
+from vzero.images.decoding import formats, shown
 from vzero.images.records import seen_size
-from vzero.images.usable import usable
+from vzero.images.usable import Chosen, summary, usable
 from vzero.pocket.images import write
 from vzero.runtime import artefacts
 from vzero.runtime.stage import StageContext
@@ -28,22 +30,30 @@ def run(context: StageContext) -> dict[str, Any]:
         InputError: the source cannot be read, or holds no usable picture.
     """
     config, hint = context.preset.images, ""
-    skipped: list[dict[str, str]] = []
     if config.source == "pocket":
-        rows = write(context.folder, context.preset.seed, config.count)
-        context.progress.update(len(rows), config.count, "images")
+        chosen = Chosen(write(context.folder, context.preset.seed, config.count))
+        context.progress.update(len(chosen.rows), config.count, "images")
     elif tables.is_table(config.source):
-        rows, skipped = usable(tables.pictures(config), config, context.progress, context.folder)
+        chosen = usable(tables.pictures(config), config, context.progress, context.folder)
         hint = "name the column by images.column"
     else:
-        rows, skipped = usable(folder.pictures(config), config, context.progress, None)
-        hint = "give --images a folder with JPEG, PNG, WebP, BMP, GIF or TIFF files"
+        found = folder.pictures(Path(config.source), config.max_megapixels * 1e6)
+        chosen = usable(found, config, context.progress, None)
+        hint = f"give --images a folder with pictures ({', '.join(formats())})"
+    rows, skipped = chosen.rows, chosen.skipped
     if not rows:
-        raise InputError(f"No usable picture in {shown(config.source)} ({len(skipped)} skipped); {hint}.")
+        why = f": {summary(skipped)}" if skipped else ""
+        raise InputError(
+            f"No usable picture in {shown(config.source)} ({len(skipped)} skipped){why}; {hint}."
+        )
     if config.shrink_megapixels is not None:
         rows = [_shrunk(row, config.shrink_megapixels * 1e6) for row in rows]
     artefacts.write_jsonl(context.folder / "images.jsonl", rows)
-    artefacts.write_json(context.folder / "skipped.json", {"skipped": skipped})
+    report = {"skipped": skipped, "notes": chosen.notes, "stopped_after": chosen.stopped_after}
+    artefacts.write_json(context.folder / "skipped.json", report)
+    for what, files in (("skipped", skipped), ("used all the same", chosen.notes)):
+        if files:
+            print(f"images {what}: {summary(files)}; all by name in skipped.json", file=sys.stderr)
     return {"images": len(rows), "skipped": len(skipped)}
 
 

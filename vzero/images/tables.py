@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
-from vzero.images.decoding import SUFFIXES as PICTURES
-from vzero.images.decoding import Unusable, check_bytes, shown
+from vzero.images.decoding import Unusable, check_bytes, shown, suffixes
 from vzero.images.usable import Candidate
 from vzero.runtime import hub
 
@@ -30,7 +29,8 @@ def is_table(source: str) -> bool:
     """Whether `source` names a table file, a folder of them without pictures, or a hub id that is no path."""
     path = Path(source)
     if path.is_dir():
-        return bool(_files(path)) and not any(file.suffix.lower() in PICTURES for file in path.rglob("*"))
+        named = suffixes()
+        return bool(_files(path)) and not any(file.suffix.lower() in named for file in path.rglob("*"))
     return path.suffix in SUFFIXES or (not path.exists() and hub.is_id(source))
 
 
