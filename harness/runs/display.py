@@ -165,10 +165,10 @@ def describe(position: Position) -> str:
 
 
 def summary(facts: Mapping[str, object]) -> str:
-    """The numbers among a stage's facts: "images 96, skipped 3"."""
+    """The numbers among a stage's facts, and its note: "images 96, skipped 3; 3 broken (...)"."""
     numbers = [
         f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
         for key, value in facts.items()
         if isinstance(value, int | float) and not key.endswith("seconds")
     ]
-    return ", ".join(numbers[:6])
+    return "; ".join([", ".join(numbers[:6]), *([str(facts["note"])] if "note" in facts else [])])

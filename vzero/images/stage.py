@@ -8,7 +8,6 @@ stages open pictures by `records.open_image`, which refuses bytes that are no lo
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def run(context: StageContext) -> dict[str, Any]:
     else:
         found = folder.pictures(Path(config.source), config.max_megapixels * 1e6)
         chosen = usable(found, config, context.progress, None)
-        hint = f"give --images a folder with pictures ({', '.join(formats())})"
+        hint = f"give --images a folder with pictures ({', '.join(formats()).replace('HEIF', 'HEIC')})"
     rows, skipped = chosen.rows, chosen.skipped
     if not rows:
         why = f": {summary(skipped)}" if skipped else ""
@@ -51,10 +50,11 @@ def run(context: StageContext) -> dict[str, Any]:
     artefacts.write_jsonl(context.folder / "images.jsonl", rows)
     report = {"skipped": skipped, "notes": chosen.notes, "stopped_after": chosen.stopped_after}
     artefacts.write_json(context.folder / "skipped.json", report)
-    for what, files in (("skipped", skipped), ("used all the same", chosen.notes)):
-        if files:
-            print(f"images {what}: {summary(files)}; all by name in skipped.json", file=sys.stderr)
-    return {"images": len(rows), "skipped": len(skipped)}
+    facts: dict[str, Any] = {"images": len(rows), "skipped": len(skipped)}
+    named = (("", skipped), ("used all the same: ", chosen.notes))
+    if said := [what + summary(files) for what, files in named if files]:
+        facts["note"] = "; ".join([*said, "all by name in skipped.json"])
+    return facts
 
 
 def _shrunk(row: dict[str, Any], pixels: float) -> dict[str, Any]:
