@@ -294,6 +294,9 @@ def test_wrong_pixels_of_a_png_are_refused_and_turned_ones_without_metadata_stay
     info.add_text("k", "x" * 3_000_000, zip=True)
     turned = encoded(scene(), "PNG", exif=exif, pnginfo=info)
     assert (pixels(turned) == np.rot90(scene(), -1)).all()
+    whole = encoded(scene(), "PNG")
+    around = whole[:-16] + b"abcd" + whole[-12:]  # the last IDAT's own checksum, before IEND
+    assert (pixels(around) == scene()).all()
     damaged = bytearray(encoded(noise(0, (50, 50, 3)), "PNG"))
     damaged[len(damaged) // 2] ^= 0xFF
     with pytest.raises(Unusable, match="broken"):

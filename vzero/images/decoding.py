@@ -97,7 +97,7 @@ def decode(data: bytes, max_pixels: float, note: Callable[[str], None] = lambda 
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise Unusable("too large for Pillow's decompression-bomb guard") from None
         except Image.UnidentifiedImageError:
-            raise Unusable("broken: not a picture in a known format") from None
+            raise Unusable("broken: damaged, or a variant that Pillow cannot read") from None
         except (Unusable, MemoryError):
             raise
         except Exception as error:  # decoders of hostile bytes raise nearly anything

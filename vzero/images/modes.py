@@ -50,8 +50,11 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 def _on_ground(image: Image.Image) -> Image.Image:
     """An RGBA picture on white, or on dark grey where white would hide it."""
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
     shown = _composite(image, (255, 255, 255))
-    drawn = image.getchannel("A").point([255 * (alpha >= _CONTRAST) for alpha in range(256)])
+    drawn = alpha.point([255 * (level >= _CONTRAST) for level in range(256)])
     counts = reduce(ImageChops.darker, shown.split()).histogram(drawn)
     hidden = sum(counts[: 256 - _CONTRAST]) < _LOST * sum(counts)
     return _composite(image, _DARK) if hidden else shown
