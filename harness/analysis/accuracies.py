@@ -18,7 +18,7 @@ from harness.analysis.items import (
 )
 from harness.analysis.measures import Count, Measured, SuiteGains
 from harness.runs.sealed import Row, Run, SealedStage
-from harness.stats import Interval, holm_corrected, mean_interval, paired_gain
+from harness.stats import Interval, mean_interval, paired_gain
 from vzero.runtime.seeding import derive
 
 AVERAGE, BASE = "average", "base"
@@ -108,8 +108,7 @@ class HeldOut:
         return mean_interval([[self.values(suite, model, metric)] for suite in suites], seed)
 
     def gains(self, base: str, model: str) -> SuiteGains:
-        """Paired gains of `model` over `base` by suite, with Holm's correction over the suites, and of their
-        average."""
+        """Paired gains of `model` over `base` by suite, and of their average; not yet corrected."""
         found: SuiteGains = {}
         for metric in self.metrics:
             pairs = {
@@ -118,9 +117,8 @@ class HeldOut:
                 if (one := pair(self.values(suite, base, metric), self.values(suite, model, metric)))
             }
             seeds = {place: gain_seed(self.seed, base, model, metric, place) for place in (*pairs, AVERAGE)}
-            by_suite = {suite: paired_gain([one], seeds[suite]) for suite, one in pairs.items()}
-            for suite, gain in holm_corrected(by_suite).items():
-                found.setdefault(suite, {})[metric] = gain
+            for suite, one in pairs.items():
+                found.setdefault(suite, {})[metric] = paired_gain([one], seeds[suite])
             if len(pairs) == len(self.suites):
                 found.setdefault(AVERAGE, {})[metric] = paired_gain(list(pairs.values()), seeds[AVERAGE])
         return found

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
-from harness.analysis import alarms, curves, format_gain, ground_truth, verdicts
+from harness.analysis import alarms, curves, format_gain, ground_truth, significance, verdicts
 from harness.analysis.accuracies import BASE, HeldOut, consecutive, model_name, read_rows, rows_by_suite
 from harness.analysis.checkpoints import checkpoints
 from harness.analysis.compute import compute
@@ -43,11 +43,17 @@ def build(run: Run) -> Results:
     """All results of `run`."""
     held_out = HeldOut.of(run, read_rows(run))
     found = _measured(run, held_out)
-    loaded = Loaded("this run", found.arm, found, Path())
-    judged = verdicts.verdicts(checkpoints([loaded]), list(found.suites), found.metrics[0])
     warned = [*_warnings(run.preset, found, held_out), *_published_warnings(run, found)]
-    found = found.model_copy(update={"warnings": warned, "claims": judged})
-    return Results.model_validate(rounded(found.model_dump()))
+    return judged(found.model_copy(update={"warnings": warned}))
+
+
+def judged(found: Results) -> Results:
+    """What was measured with what is said of it: directions of the gains and verdicts on the claims."""
+    # Rounded first, so that who judges a stored results.json anew starts from the same numbers.
+    found = significance.corrected(Results.model_validate(rounded(found.model_dump())))
+    loaded = Loaded("this run", found.arm, found, Path())
+    claims = verdicts.verdicts(checkpoints([loaded]), list(found.suites), found.metrics[0])
+    return Results.model_validate(rounded(found.model_copy(update={"claims": claims}).model_dump()))
 
 
 def _measured(run: Run, held_out: HeldOut) -> Results:
@@ -67,6 +73,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         split=preset.evaluation.split,
         model=_plain_name(preset.model),
         samples=held_out.samples,
+        evidence=preset.evidence,
         complete=not run.missing,
         missing=dict(run.missing),
         models=models,

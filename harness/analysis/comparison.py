@@ -17,9 +17,10 @@ from harness.analysis.checkpoints import Checkpoint, checkpoints
 from harness.analysis.load import Loaded
 from harness.analysis.published_rows import PublishedRow
 from harness.analysis.scores import Score, fault_shares, score
+from harness.analysis.significance import without_direction
 from harness.analysis.verdicts import verdicts
 from harness.claims.verdict import ClaimVerdict
-from harness.stats import Frozen, holm_corrected
+from harness.stats import Frozen, bh_corrected
 from vzero.errors import InputError
 
 
@@ -30,6 +31,7 @@ class ArmRow(Frozen):
         scores: by suite, and "average" where there are several; None where it was not measured there.
         faults: shares of answers over all suites and seeds ("unparsed_greedy", "truncated_sampled", ...);
             None where unknown.
+        evidence: whether its runs are meant to say anything; if not, no gain has a direction.
         compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
             they do not.
     """
@@ -39,6 +41,7 @@ class ArmRow(Frozen):
     checkpoint: str
     model: str
     seeds: list[int]
+    evidence: bool = True
     scores: dict[str, Score | None]
     faults: dict[str, float | None]
     compute: dict[str, float]
@@ -58,6 +61,7 @@ class RunSummary(Frozen):
     preset: str
     model: str
     split: str
+    evidence: bool = True
     complete: bool
     missing: dict[str, str]
     warnings: list[str]
@@ -101,11 +105,12 @@ def compare(
             "None of these runs has a finished suite; finish them with the commands that began them."
         )
     computes = compute_notes.beside(found, over)
+    rows = [_row(one, over, suites, chosen, *spent) for one, spent in zip(found, computes, strict=True)]
     return Comparison(
         metric=chosen,
         against=over.name if over else BASE,
         suites=suites,
-        rows=[_row(one, over, suites, chosen, *spent) for one, spent in zip(found, computes, strict=True)],
+        rows=_corrected(rows),
         published=published_rows.rows(list(dict.fromkeys(one.model for one in found)), suites),
         claims=verdicts(found, suites, chosen),
         runs=[_summary(run) for run in (*runs, *beside)],
@@ -148,11 +153,6 @@ def _row(
     compute_note: str | None,
 ) -> ArmRow:
     scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
-    gains = holm_corrected({suite: one.gain for suite, one in scores.items() if one and one.gain})
-    scores = {
-        suite: one.model_copy(update={"gain": gains[suite]}) if one and suite in gains else one
-        for suite, one in scores.items()
-    }
     if len(suites) > 1 and all(scores.values()):
         scores[AVERAGE] = score(checkpoint, over, suites, metric)
     return ArmRow(
@@ -161,11 +161,33 @@ def _row(
         checkpoint=checkpoint.checkpoint,
         model=checkpoint.model,
         seeds=[run.seed for run in checkpoint.runs],
+        evidence=all(run.results.evidence for run in checkpoint.runs),
         scores=scores,
         faults=fault_shares(checkpoint, suites),
         compute=compute,
         compute_note=compute_note,
     )
+
+
+def _corrected(rows: Sequence[ArmRow]) -> list[ArmRow]:
+    """The rows, p-values corrected over every gain of the table together."""
+    shown = {
+        (i, place): one.gain
+        for i, row in enumerate(rows)
+        for place, one in row.scores.items()
+        if row.evidence and one and one.gain
+    }
+    gains = bh_corrected(shown)
+
+    def corrected(i: int, place: str, one: Score | None) -> Score | None:
+        if one is None or one.gain is None:
+            return one
+        return one.model_copy(update={"gain": gains.get((i, place)) or without_direction(one.gain)})
+
+    return [
+        row.model_copy(update={"scores": {k: corrected(i, k, v) for k, v in row.scores.items()}})
+        for i, row in enumerate(rows)
+    ]
 
 
 def _summary(run: Loaded) -> RunSummary:

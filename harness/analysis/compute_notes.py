@@ -1,17 +1,20 @@
-"""Equal compute is a rule: where an arm took other images, rollouts or steps than the yardstick, the
-difference stands in its row."""
+"""Equal compute is a rule: where an arm took other images, questions, votes, rollouts, steps or tokens than
+the yardstick, the difference stands in its row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from harness.analysis.accuracies import BASE
 from harness.analysis.checkpoints import Checkpoint
 from harness.analysis.load import Loaded
+from harness.tables.words import ratio
 from vzero.arms import REFERENCE
 
 TOLERANCE = 0.005
+LOOSER = {"votes": 0.02, "tokens drawn": 0.05}  # these hang on what models write: equal plans differ a little
 Spent = dict[str, float]  # "images", "questioner steps", ... -> count
 
 
@@ -20,55 +23,84 @@ def beside(found: Sequence[Checkpoint], over: Checkpoint | None) -> list[tuple[S
     where it does not.
 
     The yardstick is the reference where it was trained, else V-Zero, else the first trained arm, at the same
-    checkpoint.
+    checkpoint of the same preset.
     """
-    spent = [{} if one.checkpoint == BASE else _spent(one) for one in found]
     arms = [one.arm for one in found if one.checkpoint != BASE]
     yardstick = REFERENCE if REFERENCE in arms else arms[0] if arms else BASE
     if over is not None and over.checkpoint != BASE:
         yardstick = over.arm
-    known = {one.checkpoint: own for one, own in zip(found, spent, strict=True) if one.arm == yardstick}
-    return [
-        (
-            own,
-            None
-            if one.checkpoint == BASE or one.arm == yardstick
-            else difference(own, known.get(one.checkpoint, {}), yardstick),
-        )
-        for one, own in zip(found, spent, strict=True)
+    known = {(_preset(one), one.checkpoint): one for one in found if one.arm == yardstick}
+    return [(_spent(one), _note(one, known.get((_preset(one), one.checkpoint)), yardstick)) for one in found]
+
+
+def _note(own: Checkpoint, other: Checkpoint | None, yardstick: str) -> str | None:
+    if own.checkpoint == BASE or own.arm == yardstick:
+        return None
+    if other is None:
+        return f"{yardstick} of preset {_preset(own)} is not here"
+    return _apart(own, other, yardstick)
+
+
+def between(own: Checkpoint, other: Checkpoint) -> str | None:
+    """How the compute of two trained checkpoints differs; None where it does not, or one is untrained."""
+    if BASE in (own.checkpoint, other.checkpoint):
+        return None
+    return _apart(own, other, other.name)
+
+
+def _apart(own: Checkpoint, other: Checkpoint, name: str) -> str | None:
+    """On the seeds that both have, as their gains are: other seeds keep other numbers of questions."""
+    seeds = {run.seed for run in own.runs} & {run.seed for run in other.runs}
+    sides = [
+        replace(one, runs=tuple(run for run in one.runs if not seeds or run.seed in seeds))
+        for one in (own, other)
     ]
+    return difference(*map(_spent, sides), name)
+
+
+def _preset(checkpoint: Checkpoint) -> str:
+    return checkpoint.runs[0].results.preset
 
 
 def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) -> str | None:
-    """ "optimizer steps 40 (v-zero: 80)" for every measure known of both that differs by more than half a
-    percent; None where none does."""
+    """ "2.19x the solver steps, no votes (beside v-zero)" for every measure known of both that differs by
+    more than half a percent (`LOOSER`: more); None where none does."""
     if not own or not other:
         return f"not recorded for both this arm and {name}"
     parts = [
-        f"{key} {own[key]:,.0f} ({name}: {other[key]:,.0f})"
+        _ratio(key, own[key], other[key])
         for key in other
-        if key in own and abs(own[key] - other[key]) > TOLERANCE * max(abs(other[key]), 1)
+        if key in own and abs(own[key] - other[key]) > LOOSER.get(key, TOLERANCE) * max(abs(other[key]), 1)
     ]
-    return "; ".join(parts) or None
+    return f"{', '.join(parts)} (beside {name})" if parts else None
+
+
+def _ratio(what: str, own: float, other: float) -> str:
+    if not own:
+        return f"no {what}"
+    return f"{ratio(own / other)} the {what}" if other else f"{own:,.0f} {what} for none"
 
 
 def _spent(checkpoint: Checkpoint) -> Spent:
+    if checkpoint.checkpoint == BASE:
+        return {}
     found = [_of_run(run, checkpoint.checkpoint) for run in checkpoint.runs]
     keys = dict.fromkeys(key for one in found for key in one)
     return {key: fmean(one.get(key, 0.0) for one in found) for key in keys}
 
 
 def _of_run(run: Loaded, checkpoint: str) -> Spent:
-    """Images and optimizer steps up to `checkpoint`; at the run's last one also its rollouts."""
+    """Images and optimizer steps up to `checkpoint`; at the run's last one all that was counted."""
     results = run.results
     iteration = int(checkpoint[1:]) if checkpoint[1:].isdigit() else 1
     found: Spent = {"images": float(results.images.used)} if results.images else {}
     for role in ("questioner", "solver") if results.training else ():
         stages = [one for name, one in results.training.items() if f"-{role}-" in name]
         found[f"{role} steps"] = float(sum(one.steps for one in stages if one.iteration <= iteration))
-    if results.compute and checkpoint == results.models[-1]:
-        rollouts, steps = results.compute.rollouts, results.compute.steps
-        found |= {"images": results.compute.images}
-        found |= {"questioner rollouts": rollouts.questioner, "solver rollouts": rollouts.solver}
-        found |= {"questioner steps": steps.questioner, "solver steps": steps.solver}
+    if (spent := results.compute) and checkpoint == results.models[-1]:
+        found |= {"images": spent.images, "questions": spent.written}
+        found |= {"questioner rollouts": spent.rollouts.questioner, "solver rollouts": spent.rollouts.solver}
+        found |= {"questioner steps": spent.steps.questioner, "solver steps": spent.steps.solver}
+        found |= {"votes": sum(spent.votes.model_dump().values()), "imitated replies": spent.imitated}
+        found |= {"tokens drawn": spent.tokens}
     return found

@@ -47,6 +47,7 @@ class Results(Frozen):
     Attributes:
         arm: which method trained it; "v-zero" is the method itself.
         split: of the held-out questions, "dev" or "test". samples: sampled answers per question.
+        evidence: whether its preset is meant to say anything about the method; if not, nothing is judged.
         missing: unfinished stages and why. expected: scored items that each whole suite has.
         gains, gains_over_previous: by model; over the base, and over the Solver before.
         headroom: by suite, what voting adds to the base's greedy accuracy: gains up to it need no learning.
@@ -63,6 +64,7 @@ class Results(Frozen):
     split: str
     model: str
     samples: int
+    evidence: bool = True
     complete: bool = True
     missing: dict[str, str] = Field(default_factory=dict)
     models: list[str]

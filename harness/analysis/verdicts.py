@@ -5,26 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis import compute_notes
 from harness.analysis.accuracies import AVERAGE, BASE
 from harness.analysis.checkpoints import Checkpoint
 from harness.analysis.evaluations import CHECKPOINT
 from harness.analysis.published_rows import canonical
 from harness.analysis.scores import fault_shares, score
 from harness.claims import published
-from harness.claims.judge import judge
+from harness.claims.judge import judge_all
 from harness.claims.published import Claim, OrderClaim
-from harness.claims.verdict import Claimed, ClaimVerdict, Measurement
+from harness.claims.verdict import Claimed, ClaimVerdict, Judgement, Measurement
 from harness.stats import Gain
-from vzero.arms import REFERENCE
+from vzero.arms import ARMS, REFERENCE
 
 POCKET = "pocket"
-POCKET_CAVEAT = "measured in the pocket world of drawings with a model of under a million parameters"
+TOY = "the pocket world"
 UNKNOWN_AVERAGE = (
     "it is about the average of all sets of the paper's table, and which those are is not known here"
 )
 # The claims' names of a method -> the arms that are that method, and the checkpoint where the claim names
 # one.
-ARMS: dict[str, tuple[tuple[str, ...], str | None]] = {
+METHODS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "vzero": ((REFERENCE,), None),
     "vzero-iteration-1": ((REFERENCE,), "S1"),
     "vzero-iteration-2": ((REFERENCE,), "S2"),
@@ -33,19 +34,23 @@ ARMS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "mm-upt": (("mm-upt", "majority-voting"), None),
 }
 
+Difference = tuple[str | None, Measurement | None]  # (why it is not run, the measurement)
+
 
 def verdicts(found: Sequence[Checkpoint], suites: Sequence[str], metric: str) -> list[ClaimVerdict]:
-    """One entry per claim, in the order of the file."""
-    return [_entry(claim, found, suites, metric) for claim in published.claims()]
+    """One entry per claim, in the order of the file; none where no run is evidence (`Results.evidence`)."""
+    evidence = [one for one in found if all(run.results.evidence for run in one.runs)]
+    if found and not evidence:
+        return []
+    claims = published.claims()
+    differences = [_measure(claim, evidence, suites, metric) for claim in claims]
+    judged = judge_all([(claim, one, why) for claim, (why, one) in zip(claims, differences, strict=True)])
+    return [_entry(*one) for one in zip(claims, differences, judged, strict=True)]
 
 
-def _entry(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], metric: str) -> ClaimVerdict:
-    reason, measured = _measure(claim, found, suites, metric)
-    judged = judge(claim, measured, reason)
-    if measured is not None and POCKET in {one.model for one in found}:
-        judged = judged.model_copy(update={"caveats": (POCKET_CAVEAT, *judged.caveats)})
+def _entry(claim: Claim, difference: Difference, judged: Judgement) -> ClaimVerdict:
     source = next(one for one in published.load().sources if one.id == claim.source)
-    claimed = None
+    claimed, measured = None, difference[1]
     if not isinstance(claim, OrderClaim):
         claimed = Claimed(value=claim.value / 100, tolerance=claim.tolerance / 100)
     return ClaimVerdict(
@@ -55,9 +60,6 @@ def _entry(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], met
         claimed=claimed,
         measured=measured.stored if measured else None,
     )
-
-
-Difference = tuple[str | None, Measurement | None]  # (why it is not run, the measurement)
 
 
 def _measure(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], metric: str) -> Difference:
@@ -92,10 +94,15 @@ def _world(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _find(found: Sequence[Checkpoint], method: str) -> Checkpoint | None:
-    """The last checkpoint of the method's arm, or the one it names."""
-    names, checkpoint = ARMS.get(method, ((method,), None))
-    named = [one for one in found if one.arm in names and checkpoint in (None, one.checkpoint)]
-    return named[-1] if named else None
+    """The last checkpoint of the method's arm, or the one it names; of the arm's matched form where that was
+    run: it takes as many Solver steps as V-Zero."""
+    names, checkpoint = METHODS.get(method, ((method,), None))
+    matched = [arm.name for arm in ARMS.values() if arm.matched_form_of in names]
+    for wanted in (matched, names):
+        named = [one for one in found if one.arm in wanted and checkpoint in (None, one.checkpoint)]
+        if named:
+            return named[-1]
+    return None
 
 
 def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], metric: str) -> Difference:
@@ -114,20 +121,28 @@ def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], me
     unparsed, truncated = (
         max(one[f"{fault}_{kind}"] or 0.0 for one in shares) for fault in ("unparsed", "truncated")
     )
+    unequal = compute_notes.between(better, worse)
     incomplete = [run.name for one in (own, other) for run in one.runs if run.results.missing]
     return None, Measurement(
         gain=sign * gain.gain,
         low=low,
         high=high,
+        basis=f"{better.name} over {worse.name}",
         n=found.n,
         expected=found.expected,
         by_seed=tuple(sign * one for one in gain.by_seed),
         parse_rate=1 - unparsed,
         truncation_rate=truncated,
         partial=f"{', '.join(dict.fromkeys(incomplete))} not finished" if incomplete else None,
+        toy=TOY if _toy(better, places) else None,
+        unequal=unequal,
         freedom=gain.freedom,
         of_several=metric if metric.startswith(("maj@", "pass@")) else None,
     )
+
+
+def _toy(checkpoint: Checkpoint, places: Sequence[str]) -> bool:
+    return checkpoint.model == POCKET or all(place.startswith("pocket_") for place in places)
 
 
 def _outer(gain: Gain) -> tuple[float | None, float | None]:

@@ -2,10 +2,14 @@
 (`harness.claims.published`).
 
 Gains are judged against a band fixed before the run, claimed gain +- tolerance:
-REPRODUCED       the difference is shown to lie inside the band (two one-sided tests at 5 %)
-CONTRADICTED     its 95 % interval lies wholly outside the band
-INCONCLUSIVE     neither; with the number of items or seeds that would settle it
-Orders (A above B): REPRODUCED when the interval of A - B lies above zero, CONTRADICTED when below.
+holds   the difference is shown to lie inside the band (two one-sided tests at 5 %)
+fails   its 95 % interval lies wholly outside the band
+open    neither; with the number of items or seeds that would settle it
+Orders (A above B): holds when the interval of A - B lies above zero, fails when below. What holds or fails
+must do so after Holm's correction over all claims measured together (`judge_all`).
+
+REPRODUCED, CONTRADICTED, INCONCLUSIVE  a claim that holds, fails, is open, on what it is about
+TOY              measured in a toy world: holds, fails or open there, which settles nothing about large models
 NOT RUN          nothing was measured
 PROTOCOL DEVIATION  something was measured, but not what the claim is about; the reasons, and the verdict of
                     the numbers alone, stay beside it
@@ -14,31 +18,58 @@ PROTOCOL DEVIATION  something was measured, but not what the claim is about; the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import variance
 
 from harness.claims.schema import Claim, GainClaim, OrderClaim
-from harness.claims.verdict import Judgement, Measurement, Settle, Verdict
-from harness.stats import power
+from harness.claims.verdict import OF_OUTCOME, Judgement, Measurement, Outcome, Settle, Verdict
+from harness.stats import holm, power
 
 MIN_PARSED = 0.95
 MAX_TRUNCATED = 0.05
 STATED = ("harness", "judge", "decoding")  # fields of a protocol, compared where the claim states them
 
 
+Asked = tuple[Claim, Measurement | None, str | None]  # the claim, what was measured, why nothing was
+
+
+def judge_all(asked: Sequence[Asked]) -> list[Judgement]:
+    """The verdicts on several claims together: what holds or fails by itself and not after Holm's correction
+    over all that were measured is open."""
+    found = [judge(*one) for one in asked]
+    p_holm = holm({claim.id: one.p for (claim, _, _), one in zip(asked, found, strict=True)})
+    tests = sum(p is not None for p in p_holm.values())
+    corrected = []
+    for (claim, measured, _), one in zip(asked, found, strict=True):
+        p = p_holm[claim.id]
+        if p is not None and p >= power.ALPHA and one.outcome in (Outcome.HOLDS, Outcome.FAILS) and measured:
+            caveat = f"it {one.outcome.value} by itself, not after Holm's correction over {tests} claims"
+            one = _judgement(claim, measured, Outcome.OPEN, one.p, (caveat,))
+        corrected.append(one.model_copy(update={"p_holm": p}))
+    return corrected
+
+
 def judge(claim: Claim, measured: Measurement | None, reason: str | None = None) -> Judgement:
-    """The verdict on `claim`. The caller chooses the measurement of its model, suite and metric; None, with
-    the reason, is NOT RUN."""
+    """The verdict on one claim by itself. The caller chooses the measurement of its model, suite and metric;
+    None, with the reason, is NOT RUN."""
     if measured is None:
-        return Judgement(verdict=Verdict.NOT_RUN, numbers_alone=Verdict.NOT_RUN, reason=reason)
-    alone, p = _compare(claim, measured)
+        return Judgement(verdict=Verdict.NOT_RUN, reason=reason)
+    return _judgement(claim, measured, *_compare(claim, measured))
+
+
+def _judgement(
+    claim: Claim, measured: Measurement, outcome: Outcome, p: float | None, caveats: tuple[str, ...] = ()
+) -> Judgement:
     deviations = deviations_of(claim, measured)
+    verdict = Verdict.TOY if measured.toy else OF_OUTCOME[outcome]
     return Judgement(
-        verdict=Verdict.PROTOCOL_DEVIATION if deviations else alone,
-        numbers_alone=alone,
+        verdict=Verdict.PROTOCOL_DEVIATION if deviations else verdict,
+        outcome=outcome,
         deviations=deviations,
-        caveats=_caveats(claim, measured),
-        tost_p=p,
-        settle=settle(claim, measured) if alone is Verdict.INCONCLUSIVE else (),
+        caveats=(*caveats, *_caveats(claim, measured)),
+        toy=measured.toy,
+        p=p,
+        settle=settle(claim, measured) if outcome is Outcome.OPEN else (),
     )
 
 
@@ -47,20 +78,23 @@ def band(claim: GainClaim) -> tuple[float, float]:
     return (claim.value - claim.tolerance) / 100, (claim.value + claim.tolerance) / 100
 
 
-def _compare(claim: Claim, measured: Measurement) -> tuple[Verdict, float | None]:
-    """(what the numbers say, p-value of the equivalence test)."""
-    error = measured.error
+def _compare(claim: Claim, measured: Measurement) -> tuple[Outcome, float | None]:
+    """(what the numbers say, p-value of the nearest outcome)."""
+    error, freedom = measured.error, measured.freedom or math.inf
     if error is None or measured.low is None or measured.high is None:
-        return Verdict.INCONCLUSIVE, None
+        return Outcome.OPEN, None
     if isinstance(claim, OrderClaim):
-        if measured.low > 0:
-            return Verdict.REPRODUCED, None
-        return (Verdict.CONTRADICTED if measured.high < 0 else Verdict.INCONCLUSIVE), None
+        p = power.difference_p(measured.gain, error, freedom)
+        nearest = Outcome.HOLDS if measured.low > 0 else Outcome.FAILS if measured.high < 0 else Outcome.OPEN
+        return (nearest if p < power.ALPHA else Outcome.OPEN), p
     low, high = band(claim)
-    p = power.tost_p(measured.gain, error, low, high, measured.freedom or math.inf)
-    if p < power.ALPHA:
-        return Verdict.REPRODUCED, p
-    return (Verdict.CONTRADICTED if measured.high < low or measured.low > high else Verdict.INCONCLUSIVE), p
+    inside = power.tost_p(measured.gain, error, low, high, freedom)
+    if inside < power.ALPHA:
+        return Outcome.HOLDS, inside
+    outside = power.difference_p(max(low - measured.gain, measured.gain - high, 0.0), error, freedom)
+    apart = measured.high < low or measured.low > high
+    fails = apart and outside < power.ALPHA
+    return (Outcome.FAILS if fails else Outcome.OPEN), min(inside, outside)
 
 
 def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
@@ -88,7 +122,7 @@ def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
 
 
 def _caveats(claim: Claim, measured: Measurement) -> tuple[str, ...]:
-    found = []
+    found = [f"unequal compute: {measured.unequal}"] if measured.unequal else []
     if measured.low is None:
         found.append("no interval: the items do not give one")
     if len(measured.by_seed) < 2:
@@ -107,20 +141,20 @@ def settle(claim: Claim, measured: Measurement) -> tuple[Settle, ...]:
     claimed one is."""
     if not measured.error or measured.n == 0:
         return ()
-    targets: list[tuple[str, Verdict, float | None]] = []
+    targets: list[tuple[str, Outcome, float | None]] = []
     if isinstance(claim, OrderClaim):
-        verdict = Verdict.REPRODUCED if measured.gain > 0 else Verdict.CONTRADICTED
-        targets.append(("the measured difference", verdict, power.error_for_exclusion(abs(measured.gain))))
+        outcome = Outcome.HOLDS if measured.gain > 0 else Outcome.FAILS
+        targets.append(("the measured difference", outcome, power.error_for_exclusion(abs(measured.gain))))
     else:
         low, high = band(claim)
         inside = power.error_for_equivalence(measured.gain, low, high)
         outside = power.error_for_exclusion(max(low - measured.gain, measured.gain - high))
-        verdict = Verdict.REPRODUCED if inside else Verdict.CONTRADICTED
-        targets.append(("the measured gain", verdict, inside or outside))
+        outcome = Outcome.HOLDS if inside else Outcome.FAILS
+        targets.append(("the measured gain", outcome, inside or outside))
         targets.append(
             (
                 "the claimed gain",
-                Verdict.REPRODUCED,
+                Outcome.HOLDS,
                 power.error_for_equivalence(claim.value / 100, low, high),
             )
         )

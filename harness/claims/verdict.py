@@ -14,14 +14,30 @@ from harness.stats import Frozen, power
 LEVEL = 0.95
 
 
+class Outcome(StrEnum):
+    """What the numbers say of a statement, whatever they were measured on."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    OPEN = "open"
+
+
 class Verdict(StrEnum):
-    """What can be said of a claim."""
+    """What can be said of a claim. TOY: it was measured, but not on what the claim is about."""
 
     REPRODUCED = "REPRODUCED"
     CONTRADICTED = "CONTRADICTED"
     INCONCLUSIVE = "INCONCLUSIVE"
+    TOY = "TOY"
     NOT_RUN = "NOT RUN"
     PROTOCOL_DEVIATION = "PROTOCOL DEVIATION"
+
+
+OF_OUTCOME = {
+    Outcome.HOLDS: Verdict.REPRODUCED,
+    Outcome.FAILS: Verdict.CONTRADICTED,
+    Outcome.OPEN: Verdict.INCONCLUSIVE,
+}
 
 
 class MeasuredGain(Frozen):
@@ -33,6 +49,7 @@ class MeasuredGain(Frozen):
         low, high: 95 % interval, over seeds too where there are several; None where the data gave none.
         n: items scored in both arms; `expected`: items the suite has for this claim.
         by_seed: the gain of each training seed.
+        basis: the two checkpoints whose difference it is.
     """
 
     gain: float
@@ -41,6 +58,7 @@ class MeasuredGain(Frozen):
     n: int
     expected: int
     by_seed: tuple[float, ...] = ()
+    basis: str | None = None
 
 
 class Measurement(MeasuredGain):
@@ -50,6 +68,8 @@ class Measurement(MeasuredGain):
         parse_rate, truncation_rate: shares of answers that could be read and that ran into the token limit;
             the worse of the two arms.
         partial: why it is not the whole suite, where it was limited or shortened on purpose.
+        toy: the small world it was measured in; None for the models and suites that papers write of.
+        unequal: how the compute of both sides differs; None where it does not.
         of_several: the measure, where it is of several answers to a question and not of one.
         freedom: degrees of freedom behind the interval; None (unknown) counts as infinitely many, which makes
             REPRODUCED harder, never easier.
@@ -60,6 +80,8 @@ class Measurement(MeasuredGain):
     parse_rate: float = Field(ge=0, le=1)
     truncation_rate: float = Field(ge=0, le=1)
     partial: str | None = None
+    toy: str | None = None
+    unequal: str | None = None
     of_several: str | None = None
     freedom: float | None = None
     protocol: dict[str, str] = Field(default_factory=dict)
@@ -92,14 +114,14 @@ class Settle(Frozen):
 
     Attributes:
         supposing: which difference is taken for the true one.
-        to: the verdict that this would lead to.
+        to: the outcome that this would lead to.
         items: items in all, seeds unchanged; None where no number of items is enough.
         seeds: seeds in all, items unchanged; None where no number is enough, or with fewer than two seeds
             (their spread is unknown).
     """
 
     supposing: str
-    to: Verdict
+    to: Outcome
     items: int | None
     seeds: int | None
 
@@ -118,22 +140,32 @@ class Judgement(Frozen):
     """The verdict on one claim.
 
     Attributes:
-        verdict: the one to print; PROTOCOL DEVIATION whenever there are `deviations`.
-        numbers_alone: the verdict of the numbers alone.
+        verdict: the one to print; PROTOCOL DEVIATION where there are `deviations`, else TOY in a toy world.
+        outcome: what the numbers alone say; None where it is NOT RUN.
         reason: why it is NOT RUN.
         deviations: why the measurement is not of what was claimed.
         caveats: what the numbers leave out although they are of the right thing.
-        tost_p: p-value of the equivalence test; None for claims of order and without an interval.
+        toy: the world it was measured in, for the verdict TOY.
+        p: of the outcome that is nearest: of "outside the band" (TOST) or "on its edge" for a gain, of "no
+            difference" for an order. p_holm: the same, corrected over all claims measured together.
         settle: for an inconclusive claim; empty where nothing is known about it.
     """
 
     verdict: Verdict
-    numbers_alone: Verdict
+    outcome: Outcome | None = None
     reason: str | None = None
     deviations: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
-    tost_p: float | None = None
+    toy: str | None = None
+    p: float | None = None
+    p_holm: float | None = None
     settle: tuple[Settle, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The verdict; of a toy world with what the numbers say there."""
+        toy = f": {self.outcome.value} there" if self.verdict is Verdict.TOY and self.outcome else ""
+        return self.verdict.value + toy
 
     @property
     def sentence(self) -> str:
@@ -141,8 +173,10 @@ class Judgement(Frozen):
         words = self.verdict.value
         if self.reason:
             words += f": {self.reason}"
-        if self.deviations:
-            words += f": {'; '.join(self.deviations)}; the numbers alone: {self.numbers_alone.value}"
+        if self.verdict is Verdict.TOY and self.outcome:
+            words += f": {self.outcome.value} in {self.toy}"
+        if self.deviations and self.outcome:
+            words += f": {'; '.join(self.deviations)}; the numbers alone: {self.outcome.value}"
         if self.caveats:
             words += f" ({'; '.join(self.caveats)})"
         return " ".join([f"{words}.", *(one.sentence for one in self.settle)])

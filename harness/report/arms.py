@@ -62,7 +62,7 @@ def _score(score: Score | None) -> Cell:
         known = score.low is not None and score.high is not None
         bounds = [f"{percent(score.low)} to {percent(score.high)}"] if known else []
         return Cell.percent(score.value, *bounds)
-    p = gain.p if gain.p_holm is None else gain.p_holm
+    p = gain.p if gain.p_corrected is None else gain.p_corrected
     details = (points(gain.gain), interval(gain.low, gain.high), f"p{NBSP}{p_value(p)}")
     return Cell.percent(score.value, *details, tone=TONES[gain.direction])
 
@@ -98,9 +98,14 @@ def notes(comparison: Comparison) -> list[str]:
     """How to read the table."""
     over = "each run's own base" if comparison.against == BASE else comparison.against
     said = [
-        f"Accuracy in{NBSP}%, then the paired gain over {over} in points, its 95{NBSP}% interval and p (Holm "
-        "over the suites; the average uncorrected). Over several seeds, intervals cover seeds and images."
+        f"Accuracy in{NBSP}%, then the paired gain over {over} in points, its 95{NBSP}% interval and p, "
+        "corrected over all gains of this table (Benjamini-Hochberg). Intervals over seeds and images need "
+        "three seeds; with one seed they cover images alone."
     ]
+    if toys := list(dict.fromkeys(run.preset for run in comparison.runs if not run.evidence)):
+        said.append(
+            f"Preset {', '.join(toys)} is too small to say anything about a method: nothing of it is judged."
+        )
     if comparison.published:
         said.append("Published and third-party rows are numbers as printed; they were not measured here.")
     return said + [

@@ -85,5 +85,5 @@ def _findings(stage: Stage, role: str, results: Results | None) -> str:
         for metric, gain in found.items()
     ]
     measures = (*numbers("base", "this", unit="%"), *numbers("gain, points", "95 % interval"))
-    note = f"On the {results.split} split, paired by question with the base, p corrected over suites (Holm)."
+    note = f"On the {results.split} split, paired by question; p corrected over the run's gains."
     return render(Table(title, (*texts("suite", "metric"), *measures, *texts("finding")), [rows], [note]))

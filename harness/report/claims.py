@@ -11,6 +11,7 @@ from harness.tables.words import counted, interval, points
 TONES: dict[Verdict, Tone] = {
     Verdict.REPRODUCED: "good",
     Verdict.CONTRADICTED: "bad",
+    Verdict.TOY: "",
     Verdict.PROTOCOL_DEVIATION: "warn",
     Verdict.INCONCLUSIVE: "",
     Verdict.NOT_RUN: "dim",
@@ -18,7 +19,7 @@ TONES: dict[Verdict, Tone] = {
 
 
 def ordered(claims: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
-    """By verdict: reproduced, contradicted, not measured as claimed, inconclusive, not run."""
+    """By verdict: reproduced, contradicted, toy, not measured as claimed, inconclusive, not run."""
     return sorted(claims, key=lambda one: list(TONES).index(one.verdict))
 
 
@@ -28,7 +29,7 @@ def table(claims: Sequence[ClaimVerdict]) -> Table:
         (
             one.statement,
             Cell.of(f"{one.source}, {one.table}", one.certainty),
-            Cell.of(one.verdict.value, tone=TONES[one.verdict]),
+            Cell.of(one.label, tone=TONES[one.verdict]),
             f"{measured(one)}; {one.sentence}" if one.measured else one.reason or "",
         )
         for one in ordered(claims)
@@ -49,4 +50,6 @@ def on_card(claim: ClaimVerdict) -> str:
         return claim.reason or ""
     claimed = f"; claimed {points(claim.claimed.value)}" if claim.claimed else ""
     seeds = counted(len(found.by_seed) or 1, "seed")
-    return f"{measured(claim)}{claimed} \u00b7 {found.n:,} of {found.expected:,} questions \u00b7 {seeds}"
+    basis = f"{found.basis} \u00b7 " if found.basis else ""
+    sizes = f"{found.n:,} of {found.expected:,} questions \u00b7 {seeds}"
+    return f"{basis}{measured(claim)}{claimed} \u00b7 {sizes}"

@@ -8,6 +8,11 @@ from harness.stats import Gain
 from harness.tables.words import NBSP, counted, interval, percent, points
 from vzero.arms import REFERENCE
 
+NO_EVIDENCE = (
+    "The preset {preset} shows that the program runs. It is too small to say anything about the method, so "
+    "nothing here is judged."
+)
+
 
 def run_name(results: Results) -> list[str]:
     """Which run this is, part by part: its preset, its arm where that is not V-Zero itself, its seed."""
@@ -28,6 +33,8 @@ def findings(results: Results) -> list[str]:
         missing = ", ".join(f"{name} ({why})" for name, why in results.missing.items())
         said.append(f"This run is incomplete, so this is no final result. Missing: {missing}.")
     trained = list(reversed(results.gains))
+    if not results.evidence:
+        return [*said, NO_EVIDENCE.format(preset=results.preset)]
     for model in trained:
         said.append(_compared(results, results.gains[model], model, BASE))
         if model == trained[0]:

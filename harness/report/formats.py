@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHEET = (
     *("kind", "row", "arm", "checkpoint", "model", "seeds", "suite", "metric", "value", "low", "high", "n"),
-    *("expected", "gain", "gain_low", "gain_high", "p", "p_holm", "direction", "detectable"),
+    *("expected", "gain", "gain_low", "gain_high", "p", "p_corrected", "direction", "detectable"),
     *("unparsed", "truncated", "compute", "source"),
 )
 

@@ -121,7 +121,7 @@ def tests(results: Results) -> Table:
     ]
     columns = (
         *keys("comparison", "suite", "measure"),
-        *numbers("gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (Holm)"),
+        *numbers("gain", f"bootstrap 95{NBSP}%", f"t 95{NBSP}%", "p", "p (corrected)"),
         *texts("test"),
         *numbers("items"),
     )
@@ -134,8 +134,8 @@ def tests(results: Results) -> Table:
         for name, suites in compared
     ]
     note = (
-        "Holm's correction over the suites of one comparison and measure. A gain is significant only if both "
-        "intervals exclude 0 and p is at most .05 (on a suite the corrected p, on the average p)."
+        "p is corrected over all gains of this report (Benjamini-Hochberg). A gain is significant only if "
+        "both intervals exclude 0 and the corrected p is at most .05."
     )
     return Table("Paired tests", columns, groups, [note])
 
@@ -146,7 +146,7 @@ def _test(gain: Gain) -> Row:
         interval(gain.low, gain.high),
         interval(gain.t_low, gain.t_high),
         p_value(gain.p),
-        p_value(gain.p_holm),
+        p_value(gain.p_corrected),
         gain.test,
         gain.n,
     )

@@ -2,7 +2,7 @@
 
     paired   two models on the same items, over one or several training seeds: the gain; the mean of one model
     images   clustering by image: bootstrap and Student's t
-    tests    McNemar, Wilson, Holm
+    tests    McNemar, Wilson, Holm, Benjamini-Hochberg
 
 Equivalence, sizes and powers are in `harness.stats.power`.
 """
@@ -13,13 +13,14 @@ from harness.stats.paired import (
     Gain,
     Interval,
     Pairs,
+    bh_corrected,
     direction,
     gain_over_seeds,
     holm_corrected,
     mean_interval,
     paired_gain,
 )
-from harness.stats.tests import holm, mcnemar, wilson
+from harness.stats.tests import benjamini_hochberg, holm, mcnemar, wilson
 
 __all__ = [
     "RESAMPLES",
@@ -27,6 +28,8 @@ __all__ = [
     "Gain",
     "Interval",
     "Pairs",
+    "benjamini_hochberg",
+    "bh_corrected",
     "bootstrap_interval",
     "by_image",
     "direction",

@@ -8,7 +8,7 @@ Everything is a pure function of its arguments; the bootstrap takes a seed. Outc
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,11 @@ from scipy.special import ndtri
 from harness.stats import images as by_images
 from harness.stats.images import RESAMPLES, Clustered, by_image
 from harness.stats.power import ALPHA, error_factor
-from harness.stats.tests import holm, mcnemar, wilson
+from harness.stats.tests import Name, benjamini_hochberg, holm, mcnemar, wilson
 
 LEVEL = 0.95
 NO_WIDTH = 1e-12
+FEWEST_SEEDS = 3  # two seeds have one degree of freedom: an interval of t would be 12.7 errors wide
 Direction = Literal["positive", "negative", "unclear"]
 
 
@@ -57,9 +58,10 @@ class Gain(Frozen):
         t_low, t_high: Student's t with the image-clustered standard error and the variance between seeds.
             With few seeds the bootstrap shows only (S - 1) / S of the variance between S seeds; this one pays
             for it with its few degrees of freedom.
-        p: two-sided p-value of "no difference" by `test`; `p_holm` the same, corrected over suites.
+        p: two-sided p-value of "no difference" by `test`; `p_corrected` the same, corrected over all gains
+            that are shown together.
         direction: "positive" or "negative" only where both intervals leave out zero on the same side and p
-            (p_holm, where there is one) is at most .05.
+            (p_corrected, where there is one) is at most .05.
         test: "mcnemar" (exact; one seed, 0/1 outcomes, one item per image), "clustered-t" or "t over seeds
             and images".
         n, images: paired items, and distinct images among them.
@@ -75,7 +77,7 @@ class Gain(Frozen):
     t_low: float | None
     t_high: float | None
     p: float | None
-    p_holm: float | None = None
+    p_corrected: float | None = None
     direction: Direction
     test: str
     n: int
@@ -115,8 +117,8 @@ def gain_over_seeds(
 ) -> Gain:
     """The gain over suites and training seeds: ``suites[suite][seed]``, the same items in each seed.
 
-    A suite with a single image has no interval, and neither has a mean that includes it. `least` is the
-    smallest value an item can have.
+    No interval has a suite with a single image, a mean that includes it, or a mean over two seeds. `least` is
+    the smallest value an item can have.
 
     Raises:
         ValueError: no suites, or the seeds of a suite do not hold the same items.
@@ -125,7 +127,7 @@ def gain_over_seeds(
     gains = by_images.mean_by_seed(clustered)
     mean, several = float(gains.mean()), len(gains) > 1
     low = high = t_low = t_high = p = degrees = None
-    if all(len(sizes) > 1 for _, sizes in clustered):
+    if all(len(sizes) > 1 for _, sizes in clustered) and (not several or len(gains) >= FEWEST_SEEDS):
         low, high = by_images.bootstrap_interval(clustered, seed, level, resamples)
         parts = by_images.variances(clustered)
         t_low, t_high, p = by_images.t_interval(mean, parts, level)
@@ -178,15 +180,29 @@ def direction(bounds: Sequence[float | None], p: float | None) -> Direction:
     return "positive" if min(known) > 0 else "negative" if max(known) < 0 else "unclear"
 
 
-def holm_corrected(gains: Mapping[str, Gain]) -> dict[str, Gain]:
-    """The gains of several suites with `p_holm`, which then decides the direction."""
-    corrected = holm({suite: gain.p for suite, gain in gains.items()})
+def holm_corrected(gains: Mapping[Name, Gain]) -> dict[Name, Gain]:
+    """Gains with `p_corrected` by Holm, which then decides the direction."""
+    return _corrected(gains, holm)
+
+
+def bh_corrected(gains: Mapping[Name, Gain]) -> dict[Name, Gain]:
+    """Gains with `p_corrected` by Benjamini and Hochberg, which then decides the direction."""
+    return _corrected(gains, benjamini_hochberg)
+
+
+def _corrected(
+    gains: Mapping[Name, Gain], adjust: Callable[[Mapping[Name, float | None]], dict[Name, float | None]]
+) -> dict[Name, Gain]:
+    corrected = adjust({name: gain.p for name, gain in gains.items()})
     return {
-        suite: gain.model_copy(
-            update={"p_holm": p, "direction": gain.direction if p is not None and p <= ALPHA else "unclear"}
+        name: gain.model_copy(
+            update={
+                "p_corrected": p,
+                "direction": gain.direction if p is not None and p <= ALPHA else "unclear",
+            }
         )
-        for suite, gain in gains.items()
-        for p in (corrected[suite],)
+        for name, gain in gains.items()
+        for p in (corrected[name],)
     }
 
 

@@ -29,10 +29,18 @@ def tost_p(value: float, error: float, low: float, high: float, freedom: float =
         raise ValueError("equivalence needs error >= 0 and low < high")
     if error == 0:
         return 0.0 if low < value < high else 1.0
-    below, above = (low - value) / error, (value - high) / error
-    if math.isinf(freedom):
-        return float(max(ndtr(below), ndtr(above)))
-    return float(max(stdtr(freedom, below), stdtr(freedom, above)))
+    return max(_tail((low - value) / error, freedom), _tail((value - high) / error, freedom))
+
+
+def difference_p(value: float, error: float, freedom: float = math.inf) -> float:
+    """Two-sided p-value of "the true difference is zero" by Student's t. Without any spread it is 0 or 1."""
+    if error == 0:
+        return 1.0 if value == 0 else 0.0
+    return 2 * _tail(-abs(value) / error, freedom)
+
+
+def _tail(t: float, freedom: float) -> float:
+    return float(ndtr(t) if math.isinf(freedom) else stdtr(freedom, t))
 
 
 def tost_power(true: float, error: float, low: float, high: float, alpha: float = ALPHA) -> float:

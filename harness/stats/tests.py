@@ -1,4 +1,4 @@
-"""Exact tests and intervals of counts, and the correction for several suites.
+"""Exact tests and intervals of counts, and corrections for several tests.
 
 Closed forms on `scipy.special`: the libraries' own versions (scipy.stats, statsmodels) are the tests' oracles
 and take a second or more to import, which a command that prints a table cannot spend.
@@ -7,9 +7,12 @@ and take a second or more to import, which a command that prints a table cannot 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from scipy.special import bdtr, ndtri
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -31,13 +34,26 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float | None, f
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
-def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+def holm(p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
     """Holm's (1979) adjusted p-values by name; a missing p-value stays missing and does not count as a
     test."""
-    known = sorted((p, name) for name, p in p_values.items() if p is not None)
-    adjusted: dict[str, float | None] = dict.fromkeys(p_values)
+    known = sorted(((p, name) for name, p in p_values.items() if p is not None), key=lambda one: one[0])
+    adjusted: dict[Name, float | None] = dict.fromkeys(p_values)
     largest = 0.0
     for rank, (p, name) in enumerate(known):
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[name] = largest
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
+    """Adjusted p-values by name (Benjamini and Hochberg 1995): of what is then called significant, at most
+    one in twenty is expected to be luck, and where nothing is true, all of it is at most one time in twenty.
+    A missing p-value stays missing and does not count as a test."""
+    known = sorted(((p, name) for name, p in p_values.items() if p is not None), key=lambda one: -one[0])
+    adjusted: dict[Name, float | None] = dict.fromkeys(p_values)
+    least = 1.0
+    for rank, (p, name) in zip(range(len(known), 0, -1), known, strict=True):
+        least = min(least, p * len(known) / rank)
+        adjusted[name] = least
     return adjusted

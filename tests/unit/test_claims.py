@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.claims.judge import band, judge
+from harness.claims.judge import band, judge, judge_all
 from harness.claims.published import GainClaim, OrderClaim
 from harness.claims.schema import Protocol
-from harness.claims.verdict import Measurement, Settle, Verdict
+from harness.claims.verdict import OF_OUTCOME, Measurement, Outcome, Settle, Verdict
 
 COMMON = {
     "model": None,
@@ -55,23 +55,24 @@ def test_the_band_is_in_fractions() -> None:
 )
 def test_gains_by_hand(gain: float, half: float, verdict: Verdict) -> None:
     found = judge(CLAIM, measured(gain, half))
-    assert found.verdict is found.numbers_alone is verdict
+    assert found.verdict is verdict and OF_OUTCOME[found.outcome] is verdict
     assert bool(found.settle) == (verdict is Verdict.INCONCLUSIVE)
-    assert found.tost_p is not None and (found.tost_p < 0.05) == (verdict is Verdict.REPRODUCED)
+    assert found.p is not None and (found.p < 0.05) == (verdict is not Verdict.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize(
     ("gain", "half", "verdict"),
     [
         (0.010, 0.009, Verdict.REPRODUCED),
-        (0.010, 0.010, Verdict.INCONCLUSIVE),
+        (0.010, 0.0101, Verdict.INCONCLUSIVE),
         (-0.010, 0.009, Verdict.CONTRADICTED),
         (0.0, 0.001, Verdict.INCONCLUSIVE),
     ],
 )
 def test_orders_by_hand(gain: float, half: float, verdict: Verdict) -> None:
     found = judge(ORDER, measured(gain, half))
-    assert found.verdict is verdict and found.tost_p is None
+    assert found.verdict is verdict and (found.p < 0.05) == (verdict is not Verdict.INCONCLUSIVE)
+    assert found.p == pytest.approx(2 * scipy_stats.norm.sf(abs(gain) / (half / 1.959964)), abs=1e-6)
 
 
 def test_the_longer_side_of_a_lopsided_interval_counts() -> None:
@@ -108,10 +109,10 @@ def test_no_spread_at_all() -> None:
 )
 def test_deviations_come_first_and_keep_what_the_numbers_say(changes: dict[str, object], reason: str) -> None:
     found = judge(CLAIM, measured(0.02, 0.005, **changes))
-    assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.numbers_alone is Verdict.REPRODUCED
+    assert found.verdict is Verdict.PROTOCOL_DEVIATION and found.outcome is Outcome.HOLDS
     assert len(found.deviations) == 1 and reason in found.deviations[0]
     assert found.sentence.startswith("PROTOCOL DEVIATION: ")
-    assert "the numbers alone: REPRODUCED" in found.sentence
+    assert "the numbers alone: holds" in found.sentence
 
 
 def test_the_limits_themselves_are_no_deviation() -> None:
@@ -145,11 +146,11 @@ def test_seeds_that_are_few_or_disagree_are_said() -> None:
 def test_what_would_settle_an_order_by_hand() -> None:
     # Error .01 / 1.96; .005 away from zero needs .005 / 2.8016: (2.8016 / .9800)^2 = 8.1728 times the items.
     found = judge(ORDER, measured(0.005, 0.01, by_seed=()))
-    needed = Settle(supposing="the measured difference", to=Verdict.REPRODUCED, items=8173, seeds=None)
+    needed = Settle(supposing="the measured difference", to=Outcome.HOLDS, items=8173, seeds=None)
     assert found.settle == (needed,)
     reversed_ = judge(ORDER, measured(-0.005, 0.01, by_seed=()))
-    assert reversed_.settle == (needed.model_copy(update={"to": Verdict.CONTRADICTED}),)
-    assert "8,173 items would settle it (REPRODUCED, 80 % power)" in found.sentence
+    assert reversed_.settle == (needed.model_copy(update={"to": Outcome.FAILS}),)
+    assert "8,173 items would settle it (holds, 80 % power)" in found.sentence
 
 
 def test_what_would_settle_a_gain_by_hand() -> None:
@@ -158,8 +159,8 @@ def test_what_would_settle_a_gain_by_hand() -> None:
     # .0034172: 8.9174 times the items.
     found = judge(CLAIM, measured(0.0, 0.02, by_seed=()))
     assert [(one.to, one.items) for one in found.settle] == [
-        (Verdict.CONTRADICTED, 8173),
-        (Verdict.REPRODUCED, 8918),
+        (Outcome.FAILS, 8173),
+        (Outcome.HOLDS, 8918),
     ]
     assert (
         judge(CLAIM, measured(0.04, 0.02, by_seed=())).settle == found.settle
@@ -200,7 +201,7 @@ def test_votes_are_not_the_single_answers_a_claim_is_about() -> None:
 def test_a_gain_on_the_very_edge_is_settled_by_no_size() -> None:
     [at_measured, at_claimed] = judge(CLAIM, measured(0.01, 0.004)).settle
     assert at_measured.items is None or at_measured.items > 10**9
-    assert at_claimed.to is Verdict.REPRODUCED
+    assert at_claimed.to is Outcome.HOLDS
 
 
 @pytest.mark.parametrize(
@@ -246,3 +247,44 @@ def test_the_promised_sizes_settle_four_times_in_five() -> None:
     assert 0.77 <= share(0.02, Verdict.REPRODUCED, n=items) <= 0.83
     items = math.ceil(0.1 / (0.01 / 2.8016) ** 2)  # if there is no gain
     assert 0.77 <= share(0.0, Verdict.CONTRADICTED, n=items) <= 0.83
+
+
+TOY = "the pocket world"
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "outcome"), [(0.01, 0.009, "holds"), (-0.01, 0.009, "fails"), (0.0, 0.009, "open")]
+)
+def test_a_toy_world_settles_nothing(gain: float, half: float, outcome: str) -> None:
+    found = judge(ORDER, measured(gain, half, toy=TOY))
+    assert (found.verdict, found.outcome) == (Verdict.TOY, outcome)
+    assert found.label == f"TOY: {outcome} there"
+    assert found.sentence.startswith(f"TOY: {outcome} in the pocket world")
+    for word in ("REPRODUCED", "CONTRADICTED", "INCONCLUSIVE"):
+        assert word not in found.model_dump_json() + found.sentence
+    partial = judge(ORDER, measured(gain, half, toy=TOY, partial="--limit 5"))
+    assert partial.verdict is Verdict.PROTOCOL_DEVIATION
+    assert not any(word in partial.sentence for word in ("REPRODUCED", "CONTRADICTED"))
+
+
+def test_unequal_compute_is_on_the_card() -> None:
+    found = judge(ORDER, measured(0.01, 0.009, unequal="solver steps 72 (w: 37)"))
+    assert found.caveats[0] == "unequal compute: solver steps 72 (w: 37)"
+
+
+def test_claims_judged_together_are_corrected() -> None:
+    """Three orders, by hand: z = 2.2 (p = .0278) alone is significant, as the least of three it is not:
+    3 * .0278 > .05; z = 4 (p = .00006) still is."""
+    claims = [ORDER.model_copy(update={"id": f"o{i}"}) for i in range(3)]
+    one = 0.01 / 1.959964
+    weak, strong, none = (measured(z * one, 0.01) for z in (2.2, 4.0, 0.5))
+    assert judge(claims[0], weak).outcome is Outcome.HOLDS
+    alone = judge_all([(claims[0], weak, None)])
+    assert alone[0].outcome is Outcome.HOLDS and alone[0].p_holm == pytest.approx(0.0278, abs=1e-4)
+    together = judge_all([(claims[0], weak, None), (claims[1], none, None), (claims[2], none, None)])
+    assert together[0].outcome is Outcome.OPEN and together[0].verdict is Verdict.INCONCLUSIVE
+    assert together[0].p_holm == pytest.approx(3 * 0.0278, abs=1e-3) and together[0].settle
+    assert together[0].caveats[0] == "it holds by itself, not after Holm's correction over 3 claims"
+    kept = judge_all([(claims[0], strong, None), (claims[1], none, None), (claims[2], None, "not here")])
+    assert kept[0].outcome is Outcome.HOLDS and kept[2].p_holm is None
+    assert kept[0].p_holm == pytest.approx(2 * kept[0].p)

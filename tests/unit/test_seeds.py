@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.stats import Pairs, bootstrap_interval, by_image, direction, gain_over_seeds
+from harness.stats.images import t_interval, variances
 
 
 def gains_of(table: list[list[float]], images: list[int] | None = None) -> list[Pairs]:
@@ -32,15 +33,16 @@ def test_two_levels_by_hand():
         fmean(table[seed][image] for seed in seeds for image in images) for seeds in draws for images in draws
     )
     assert values == [0.0] + [0.5] * 4 + [0.75] * 4 + [1.0] * 7
-    found = gain_over_seeds([gains_of(table)], seed=3, level=0.7, resamples=40_000)
-    assert found.gain == 0.75
+    assert gain_over_seeds([gains_of(table)], seed=3).gain == 0.75
     assert (
         bootstrap([gains_of(table)], 3, 0.7, 40_000) == (values[math.ceil(0.15 * 16) - 1], 1.0) == (0.5, 1.0)
     )
     # t: seeds' gains .5 and 1, variance of their mean 1/16 with 1 degree of freedom; image means 1 and .5,
     # the same sum 1/8, Welch-Satterthwaite: (1/8)^2 / (2 (1/16)^2) = 2 degrees of freedom
     two = 0.7 * math.sqrt(2 / (1 - 0.7**2))  # the quantile of t with 2 degrees of freedom, in closed form
-    assert found.t_high - 0.75 == pytest.approx(two * math.sqrt(1 / 8)) == pytest.approx(0.75 - found.t_low)
+    clustered = by_image(np.array(table), [0, 1])
+    low, high, _ = t_interval(0.75, variances([clustered]), 0.7)
+    assert high - 0.75 == pytest.approx(two * math.sqrt(1 / 8)) == pytest.approx(0.75 - low)
 
 
 def test_both_levels_widen_the_interval():

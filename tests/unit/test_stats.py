@@ -175,7 +175,7 @@ def test_no_interval_has_width_zero():
     assert seeds.high == pytest.approx(z2 / (9 + z2)) and seeds.detectable > 0
     for value in (0, 1):
         single, shares = items([value] * 6), items([float(value)] * 6)
-        for suites in ([[single]], [[shares, shares]], [[single], [shares]]):
+        for suites in ([[single]], [[shares] * 3], [[single], [shares]]):
             found = mean_interval(suites, 0)
             assert (found.low, found.high) == pytest.approx(wilson(6 * value, 6), abs=1e-12)
 

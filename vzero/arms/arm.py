@@ -21,6 +21,8 @@ class Arm:
         source: paper or code, or "ours".
         changes: dotted settings by which it differs from V-Zero.
         step_matched: whether its Solver is held to V-Zero's number of training questions.
+        matched_form_of: the arm that it is at V-Zero's number of steps; claims about that one are judged by
+            this one.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Arm:
     source: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     step_matched: bool = False
+    matched_form_of: str | None = None
 
 
 def shipped() -> tuple[Arm, ...]:

@@ -107,6 +107,7 @@ class Preset(Section):
     prompt_format: Literal["pocket", "natural"] = "pocket"
     iterations: int = Field(2, ge=1)
     seed: int = 0
+    evidence: bool = Field(True, description="false: too small to say anything; nothing of it is judged")
     arm: str = Field("v-zero", description="what the switches below amount to: a name in vzero.arms")
     # At most so many questions train the Solver in each iteration; a grid of arms takes them from v-zero.
     step_matched: tuple[int, ...] | None = None
