@@ -51,11 +51,11 @@ def between(own: Checkpoint, other: Checkpoint) -> str | None:
 def _apart(own: Checkpoint, other: Checkpoint, name: str) -> str | None:
     """On the seeds that both have, as their gains are: other seeds keep other numbers of questions."""
     seeds = {run.seed for run in own.runs} & {run.seed for run in other.runs}
-    sides = [
-        replace(one, runs=tuple(run for run in one.runs if not seeds or run.seed in seeds))
+    ours, theirs = (
+        _spent(replace(one, runs=tuple(run for run in one.runs if not seeds or run.seed in seeds)))
         for one in (own, other)
-    ]
-    return difference(*map(_spent, sides), name)
+    )
+    return difference(ours, theirs, name)
 
 
 def _preset(checkpoint: Checkpoint) -> str:
