@@ -65,7 +65,7 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
     Args:
         folder: see `resolve`.
         dtype: of the weights in memory; float32 by default, whatever the file holds.
-        device: where the weights go.
+        device: where the weights go, straight from the file.
 
     Raises:
         InputError: the folder does not hold a vision-language model in safetensors.
@@ -75,11 +75,14 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
+    from vzero.runtime import windows
+
     _checked(Path(folder), str(folder))
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             str(folder),
             dtype=dtype or torch.float32,
+            device_map={"": device} if torch.device(device).type != "cpu" else None,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -95,7 +98,8 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
             f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint"
             " again."
         )
-    return model.to(device).eval()
+    windows.group(model)
+    return model.eval()
 
 
 def vision_tower(model: Any) -> torch.nn.Module | None:
