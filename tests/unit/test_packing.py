@@ -9,7 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.nn.attention import flex_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
@@ -18,10 +21,10 @@ from tests.unit.test_grpo_training import SETTINGS, job_for
 from tests.unit.test_grpo_training import base as base
 from tests.unit.test_grpo_training import prompts as prompts
 from vzero.errors import RolloutError
-from vzero.grpo import log_probs
+from vzero.grpo import attention, log_probs
 from vzero.grpo.data import Prompt
 from vzero.grpo.micro_batches import Assembly, MicroBatch, by_length
-from vzero.grpo.packing import pack
+from vzero.grpo.packing import block_mask, pack
 from vzero.grpo.train import train
 from vzero.images.records import open_image
 from vzero.rollout import template
@@ -140,10 +143,19 @@ def one_at_a_time(model, batch: MicroBatch, rows: list[tuple]) -> tuple[torch.Te
     return values, entropies
 
 
+@pytest.fixture(params=["dense", "blocks"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed rows as a CPU reads them, and as a GPU does: FlexAttention, of which PyTorch has the mathematics
+    on a CPU too, backward included, but refuses it to users."""
+    if request.param == "blocks":
+        monkeypatch.setattr(attention, "reads_blocks", lambda device: True)
+        monkeypatch.setattr(flex_attention, "_validate_device", lambda *states: None)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("groups", [[3, 3], [1, 4, 2], [2]])
 def test_values_and_gradients_are_those_of_single_sequences(
-    float64: None, groups: list[int], checkpointing: bool
+    float64: None, kernel: None, groups: list[int], checkpointing: bool
 ) -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(sum(groups))
@@ -167,6 +179,49 @@ def test_values_and_gradients_are_those_of_single_sequences(
     for (name, mine), (_, theirs) in zip(packed.named_parameters(), plain.named_parameters(), strict=True):
         scale = float(theirs.grad.abs().max())
         assert scale > 0 and float((mine.grad - theirs.grad).abs().max()) <= 1e-12 * max(scale, 1), name
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 200), st.lists(st.integers(1, 200), max_size=3)), min_size=1, max_size=3
+    )
+)
+@settings(deadline=None, max_examples=10)
+def test_block_masks_are_those_of_the_whole_matrix(groups: list[tuple[int, list[int]]]) -> None:
+    """What a token sees, token by token; and the blocks that PyTorch finds in the whole matrix."""
+    lengths = [one for _, completions in groups for one in completions] or [1]
+    group = [i for i, (_, completions) in enumerate(groups) for _ in completions] or [0]
+    prompts = [prompt for prompt, _ in groups]
+    mask = block_mask(*map(torch.tensor, (prompts, lengths, group)))
+    starts = [sum([*prompts, *lengths][:i]) for i in range(len(prompts) + len(lengths) + 1)]
+    seen = torch.zeros(starts[-1], starts[-1], dtype=torch.bool)
+    for run in range(len(prompts) + len(lengths)):
+        prompt = run if run < len(prompts) else group[run - len(prompts)]
+        for keys in {run, prompt}:
+            seen[starts[run] : starts[run + 1], starts[keys] : starts[keys + 1]] = True
+    places, none = torch.arange(starts[-1]), torch.tensor(0)
+    assert torch.equal(mask.mask_mod(none, none, places[:, None], places), seen.tril())
+    whole = flex_attention.create_block_mask(mask.mask_mod, 1, 1, *mask.seq_lengths, device="cpu")
+    assert torch.equal(mask.to_dense() > 0, whole.to_dense() > 0)
+    for name in ("kv_num_blocks", "full_kv_num_blocks", "q_num_blocks", "full_q_num_blocks"):
+        assert torch.equal(getattr(mask, name), getattr(whole, name)), name
+
+
+def test_queries_and_keys_are_read_in_the_type_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast rotations leave float32 queries and keys, values are bfloat16."""
+    model = tiny_model.model(tiny_model.vocabulary(144))
+    batch, _ = batch_of(torch.Generator().manual_seed(1), [2, 2])
+    batch = replace(batch, prompts={**batch.prompts, "pixel_values": batch.prompts["pixel_values"].float()})
+    add_exact_head(model)
+    log_probs.prepare(model)
+    read = []
+    gather = attention._gather
+    monkeypatch.setattr(
+        attention, "_gather", lambda states, places: read.append(states.dtype) or gather(states, places)
+    )
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        log_probs.completion_log_probs(model, batch)
+    assert read and set(read) == {torch.bfloat16}
 
 
 def test_the_padded_forward_gives_the_same(float64: None) -> None:

@@ -1,15 +1,20 @@
 """Attention over a packed row (see packing.py), as an attention implementation of Hugging Face's.
 
-Two dense calls of PyTorch's own attention: prompts among themselves, and sequences over their prompt and
-themselves. Padding exists only inside these calls. Anything but a packed row is attended to as `sdpa` does.
+On a GPU one call of FlexAttention (arXiv 2412.05496), which reads only what is seen. Elsewhere two dense
+calls of PyTorch's own attention: prompts among themselves, and sequences over their prompt and themselves,
+with padding inside. Anything but a packed row is attended to as `sdpa` does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -24,18 +29,22 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | Layout | None,
+    attention_mask: Tensor | Layout | BlockMask | None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface; `options` are its own (dropout, scaling ...), handed on.
 
     Args:
         query, key, value: (1, heads, tokens, head size) of a packed row, or whatever `sdpa` takes.
-        attention_mask: the layout of the row; a tensor or None where the batch is not packed.
+        attention_mask: how the row is laid out; a tensor or None where the batch is not packed.
 
     Returns:
         (1, tokens, heads, head size).
     """
+    # Rotations leave float32 behind under autocast, twice what any kernel needs to read.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if isinstance(attention_mask, BlockMask):
+        return _flex(query, key, value, attention_mask, options["scaling"]), None
     if not isinstance(attention_mask, Layout):
         attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options
@@ -52,6 +61,26 @@ def attend(
     of_sequences = sdpa_attention_forward(module, own[0], *visible, layout.visible, **options)[0]
     padded = torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)])
     return padded.index_select(0, layout.order)[None], None
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float) -> Tensor:
+    """One call over the row, filled up to the length of its mask."""
+    tokens = query.shape[2]
+    filled = (pad(one, (0, 0, 0, mask.seq_lengths[0] - tokens)) for one in (query, key, value))
+    found = _kernel(query.device.type)(*filled, block_mask=mask, scale=scaling, enable_gqa=True)
+    return found[:, :, :tokens].transpose(1, 2)
+
+
+@cache
+def _kernel(device: str) -> Callable[..., Tensor]:
+    """Compiled for a GPU. Elsewhere as PyTorch computes it without a compiler, over the whole matrix: for
+    tests."""
+    return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
+
+
+def reads_blocks(device: torch.device) -> bool:
+    """Whether packed rows on `device` are read by FlexAttention, which has no backward pass on a CPU."""
+    return device.type == "cuda"
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:

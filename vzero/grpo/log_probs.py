@@ -53,7 +53,8 @@ def _packed_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | Non
     positions = rotary_positions(
         unwrap(model), rows, [None] * len(rows) if grids is None else list(grids.cpu())
     )
-    packed = pack(ids, mask, batch.completion_ids, batch.completion_mask, batch.prompt_of, positions)
+    blocks = attention.reads_blocks(ids.device)
+    packed = pack(ids, mask, batch.completion_ids, batch.completion_mask, batch.prompt_of, positions, blocks)
     output = model(
         input_ids=packed.input_ids,
         attention_mask={"full_attention": packed.layout},  # Hugging Face hands it to each layer as it is

@@ -10,9 +10,10 @@ is particular to each sequence,
 
 so that each position of the second part predicts one completion token. Linear layers, which do nearly all the
 work, see only these tokens; attention (see attention.py) lets a sequence see its prompt and itself. This is
-what shared-prefix training computes (Prefix Grouper, arXiv 2506.05433), by gathers and two dense attention
-calls instead of a kernel of its own. Exact: every sequence sees the same tokens at the same rotary positions
-as it would alone, and gradients of shared tokens add up.
+what shared-prefix training computes (Prefix Grouper, arXiv 2506.05433), by two dense attention calls between
+gathers (`Layout`), or on a GPU by FlexAttention, which skips blocks that nobody sees (`block_mask`). Exact:
+every sequence sees the same tokens at the same rotary positions as it would alone, and gradients of shared
+tokens add up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+BLOCK = 128  # positions; FlexAttention's own
+ROW = 512  # FlexAttention is given rows of a multiple of this, so that few lengths are compiled
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,13 @@ class Packed:
         input_ids: (1, tokens) int64.
         position_ids: (3, 1, tokens) int64, rotary positions in time, height and width.
         targets: (1, tokens) int64, the token that each position predicts; -100 in prompts.
-        layout: how attention reads it.
+        layout: how attention reads it: FlexAttention by a block mask, PyTorch's by a layout.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     targets: Tensor
-    layout: Layout
+    layout: Layout | BlockMask
 
 
 def pack(
@@ -69,6 +74,7 @@ def pack(
     completion_mask: Tensor,
     group: Tensor,
     positions: list[Tensor],
+    blocks: bool = False,
 ) -> Packed:
     """Pack the sequences of a micro-batch.
 
@@ -78,6 +84,7 @@ def pack(
         group: (sequences,) int64, the prompt of each sequence.
         positions: for each prompt, (3, its tokens) int64 rotary positions; its last token is text, which the
             completion continues.
+        blocks: whether FlexAttention reads the row.
     """
     prefix_mask = prompt_mask.bool()
     prefix_mask[:, -1] = False  # the last prompt token is the first that each of its sequences reads
@@ -91,7 +98,7 @@ def pack(
         torch.cat([prefix_ids, shifted[scored]])[None],
         torch.cat([prefix_positions, own_positions[:, scored]], dim=1)[:, None],
         torch.cat([torch.full_like(prefix_ids, -100), completion_ids[scored]])[None],
-        _layout(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
+        (block_mask if blocks else _layout)(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
     )
 
 
@@ -113,3 +120,33 @@ def _places(lengths: Tensor, start: int) -> tuple[Tensor, Tensor]:
     real = steps < lengths[:, None]
     first = start + lengths.cumsum(0) - lengths
     return torch.where(real, first[:, None] + steps, 0), real
+
+
+def block_mask(prompt_lengths: Tensor, lengths: Tensor, group: Tensor) -> BlockMask:
+    """Who may see whom, for FlexAttention: a token sees its own run (prompt or sequence) and its prompt up to
+    itself. Never as a whole matrix: blocks are compared by the runs in them."""
+    device, prompts = group.device, len(prompt_lengths)
+    rest = -(prompt_lengths.sum() + lengths.sum()) % ROW
+    run_lengths = torch.cat([prompt_lengths, lengths, rest[None]])  # what fills the row is a run too
+    numbers = torch.arange(len(run_lengths), device=device)
+    prompt_of_run = torch.cat([numbers[:prompts], group, numbers[-1:]])
+    run = numbers.repeat_interleave(run_lengths)
+    prompt = prompt_of_run[run]
+
+    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & ((run[key] == run[query]) | (run[key] == prompt[query]))
+
+    keys = (run.view(-1, BLOCK, 1) == numbers).float()  # (blocks, BLOCK, runs)
+    queries = torch.maximum(keys, (prompt.view(-1, BLOCK, 1) == numbers).float())
+    some = (queries.amax(1) @ keys.amax(1).T > 0).tril()
+    all_of = (queries.amin(1) @ keys.amin(1).T > 0).tril(-1)  # every query sees the one run of the keys
+    parts = [_ordered(one) for one in (some & ~all_of, all_of)]
+    return BlockMask.from_kv_blocks(
+        *parts[0], *parts[1], BLOCK_SIZE=BLOCK, mask_mod=visible, seq_lengths=(len(run), len(run))
+    )
+
+
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row of (blocks, blocks) bool how many are true and, first, which; under batch and head."""
+    count, index = blocks.sum(1), blocks.int().argsort(dim=1, descending=True, stable=True)
+    return count.int()[None, None], index.int()[None, None]

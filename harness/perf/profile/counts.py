@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 
 from harness.perf.flops import Shape, Work
 from vzero.runtime.checkpoints import vision_tower
@@ -130,8 +131,11 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
 
 
 def _packed_pairs(layout: Any) -> int:
-    """Pairs that attention over a packed row computes (see vzero.grpo.attention): its two dense calls,
-    padding included."""
+    """Pairs that attention over a packed row computes (see vzero.grpo.attention): blocks of which something
+    is seen, or two dense calls, padding included."""
+    if isinstance(layout, BlockMask):
+        blocks = layout.kv_num_blocks.sum() + layout.full_kv_num_blocks.sum()
+        return int(blocks) * layout.BLOCK_SIZE[0] * layout.BLOCK_SIZE[1]
     groups, prompt = layout.prompts.shape
     sequences, own = layout.sequences.shape
     return groups * prompt**2 + sequences * own * (prompt + own)
