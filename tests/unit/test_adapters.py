@@ -20,7 +20,8 @@ from tests.unit.test_packing import add_exact_head, batch_of, one_at_a_time
 from tests.unit.test_packing import float64 as float64
 from vzero.config import LoraConfig
 from vzero.errors import InputError
-from vzero.grpo import adapters, log_probs
+from vzero.grpo import adapters, log_probs, states
+from vzero.grpo import train as stage
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.micro_batches import MicroBatch
@@ -188,9 +189,8 @@ def test_killed_training_ends_in_the_same_bits(
     with pytest.raises(Killed):
         train(replace(job, reward=dies))
     saved = list((tmp_path / "work" / "trainer").glob("checkpoint-*/*.safetensors"))
-    assert [path.name for path in saved] == [
-        "adapter_model.safetensors"
-    ]  # what is frozen is not written again and again
+    names = {name for path in saved for name in load_file(path)}
+    assert names and all("lora_" in name for name in names)  # what is frozen is not written again and again
     train(job)
     whole = undisturbed[0]
     assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
@@ -201,17 +201,49 @@ def test_killed_training_ends_in_the_same_bits(
 
 def test_adapters_come_back_whole_or_not_at_all(tmp_path: Path) -> None:
     model, other = adapted_model(True), adapted_model(False)
-    model.save_pretrained(tmp_path)
-    adapters.load(other, tmp_path)
+    states.save(model, torch.optim.AdamW(model.parameters()), tmp_path)
+    states.load_weights(other, tmp_path)
     assert all(
         torch.equal(one, dict(other.named_parameters())[name]) for name, one in model.named_parameters()
     )
-    saved = load_file(tmp_path / adapters.FILE)
-    save_file(
-        {name: one for i, (name, one) in enumerate(sorted(saved.items())) if i}, tmp_path / adapters.FILE
-    )
-    with pytest.raises(InputError, match="other adapters"):
-        adapters.load(other, tmp_path)
+    file = tmp_path / "weight-0-of-1.safetensors"
+    saved = load_file(file)
+    save_file({name: one for i, (name, one) in enumerate(sorted(saved.items())) if i}, file)
+    with pytest.raises(InputError, match="other weights"):
+        states.load_weights(other, tmp_path)
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_frozen_tower_is_never_differentiated(
+    base: Path,
+    prompts: list[Prompt],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lora: LoraConfig | None,
+) -> None:
+    """Under gradient checkpointing its output would be made to require gradients. Training is the same to the
+    bit with and without checkpointing."""
+    stock, build, needed = stage.trl_config, stage.build_trainer, []
+
+    def config(*args, **options):
+        made = stock(*args, **options)
+        made.gradient_checkpointing = True
+        return made
+
+    def watched(*args, **options) -> GroupTrainer:
+        made = build(*args, **options)
+        tower = unwrap(made.model).model.visual
+        tower.register_forward_hook(lambda _, __, out: needed.append(out.pooler_output.requires_grad))
+        return made
+
+    once = SETTINGS.model_copy(update={"max_generations": 1, "learning_rate": 0.03})
+    for name in ("plain", "checkpointed"):
+        train(replace(job_for(tmp_path / name, base, prompts), lora=lora, settings=once))
+        monkeypatch.setattr(stage, "trl_config", config)
+        monkeypatch.setattr(stage, "build_trainer", watched)
+    assert needed and not any(needed)
+    plain, checkpointed = weights(tmp_path / "plain"), weights(tmp_path / "checkpointed")
+    assert all(torch.equal(one, checkpointed[name]) for name, one in plain.items())
 
 
 def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Path) -> None:

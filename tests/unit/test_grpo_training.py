@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests import tiny_model
-from vzero.config import EngineConfig, GrpoSettings
+from vzero.config import EngineConfig, GrpoSettings, LaunchConfig
 from vzero.errors import RolloutError, VZeroError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
@@ -36,9 +36,9 @@ SETTINGS = GrpoSettings(
     learning_rate=1e-3,
     kl_coefficient=0.1,
     max_completion_tokens=5,
-    checkpoint_every=1,
     freeze_vision=True,
 )
+EVERY_GENERATION = LaunchConfig(checkpoint_minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def job_for(folder: Path, base: Path, prompts: list[Prompt]) -> Job:
         folder,
         folder / "work",
         Progress(folder / "work" / "progress.jsonl"),
+        launch=EVERY_GENERATION,
     )
 
 
@@ -278,20 +279,67 @@ def test_killed_training_ends_in_the_same_bits(
     ).read_bytes()
 
 
-def test_finished_training_is_only_saved_again(
+def test_checkpoints_are_written_by_the_clock_and_not_at_the_end(
+    undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
+) -> None:
+    """Minutes apart: none in a short training. Always: one after the first generation, none at the end."""
+    left = [path.name for path in (undisturbed / "work" / "trainer").glob("checkpoint-*")]
+    assert left == ["checkpoint-2"]
+    minutes = LaunchConfig(checkpoint_minutes=30)
+    train(replace(job_for(tmp_path, base, prompts), launch=minutes))
+    assert not list((tmp_path / "work").glob("trainer/checkpoint-*"))
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_pickled_of_it(undisturbed: Path, base: Path) -> None:
+    folder = undisturbed / "work" / "trainer" / "checkpoint-2"
+    files = {path.name.split("-")[0]: load_file(path) for path in folder.glob("*.safetensors")}
+    assert files.keys() == {"weight", "step", "exp_avg", "exp_avg_sq"}
+    frozen = load_file(base / "model.safetensors")
+    whole = sum(one.numel() for name, one in frozen.items() if "visual" not in name)
+    assert all(sum(one.numel() for one in files[kind].values()) == whole for kind in files if kind != "step")
+    assert not any("visual" in name for one in files.values() for name in one)
+    assert {path.name for path in folder.iterdir() if path.suffix not in (".safetensors", ".json")} == {
+        "rng_state.pth"
+    }
+
+
+def test_a_training_killed_before_it_was_sealed_repeats_its_last_generation(
     undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(undisturbed, folder)
     shutil.rmtree(folder / "checkpoint")
+    seen = []
 
-    def never(groups: Sequence[Group], generation: int) -> Scores:
-        raise AssertionError("all steps were done")
+    def watched(groups: Sequence[Group], generation: int) -> Scores:
+        seen.append(generation)
+        return even_tokens(groups, generation)
 
-    train(replace(job_for(folder, base, prompts), reward=never))
+    train(replace(job_for(folder, base, prompts), reward=watched))
+    assert seen == [1]
     assert weights(folder).keys() == weights(undisturbed).keys()
     assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(folder).items())
     assert (folder / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+
+
+def test_moments_in_the_hosts_memory_change_nothing(
+    undisturbed: Path, base: Path, prompts: list[Prompt], tmp_path: Path
+) -> None:
+    """The same bits, killed and resumed in between."""
+
+    def dies(groups: Sequence[Group], generation: int) -> Scores:
+        if generation == 1:
+            raise Killed
+        return even_tokens(groups, generation)
+
+    launch = LaunchConfig(optimizer_states="host", checkpoint_minutes=0)
+    job = replace(job_for(tmp_path, base, prompts), launch=launch)
+    with pytest.raises(Killed):
+        train(replace(job, reward=dies))
+    train(job)
+    assert (tmp_path / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
+    assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(tmp_path).items())
 
 
 def test_groups_are_told_ahead_and_change_nothing(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention import flex_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from trl.trainer.utils import add_fused_lm_head
 
 from tests import tiny_model
 from tests.unit.test_grpo_training import SETTINGS, job_for
@@ -222,6 +223,26 @@ def test_queries_and_keys_are_read_in_the_type_of_values(monkeypatch: pytest.Mon
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         log_probs.completion_log_probs(model, batch)
     assert read and set(read) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_reference_of_half_the_size_says_the_same_under_autocast(packs: bool) -> None:
+    """To the bit: what is kept rounded is what autocast rounds each time."""
+    names, scores, sizes = tiny_model.vocabulary(144), [], []
+    batch, _ = batch_of(torch.Generator().manual_seed(1), [2, 2] if packs else [1] * 4)
+    kinds = {} if packs else {"mm_token_type_ids": (batch.prompts["input_ids"] == IMAGE).int()}
+    pixels = batch.prompts["pixel_values"].float()
+    batch = replace(batch, prompts={**batch.prompts, "pixel_values": pixels, **kinds})
+    for model in (tiny_model.model(names), checkpoints.rounded_as_autocast(tiny_model.model(names))):
+        add_fused_lm_head(model)
+        assert not packs or log_probs.prepare(model)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            scores.append(log_probs.completion_log_probs(model, batch)[0])
+        sizes.append({name: one.nbytes for name, one in model.named_parameters()})
+    assert torch.equal(*scores) and scores[0].abs().max() > 1
+    whole, half = sizes
+    layers = [name for name in whole if "_proj.weight" in name or "qkv.weight" in name]
+    assert layers and all(half[name] * 2 == whole[name] for name in layers)
 
 
 def test_the_padded_forward_gives_the_same(float64: None) -> None:

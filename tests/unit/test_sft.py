@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def context(place: Path, out: Path, lora: dict[str, float] | None = None, **more: Any) -> StageContext:
     settings = {
         "prompts_per_generation": 1, "prompts_per_step": 1, "group_size": 2, "micro_batch": 2, "epochs": 2,
-        "checkpoint_every": 1, "learning_rate": 1e-3, "max_generations": None, "freeze_vision": False, **more,
+        "learning_rate": 1e-3, "max_generations": None, "freeze_vision": False, **more,
     }  # fmt: skip
     changes = {f"solver.grpo.{key}": value for key, value in settings.items()}
     preset = changed(load_preset("smoke"), {"solver.objective": "sft", "lora": lora, **changes})

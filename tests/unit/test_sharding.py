@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import distributed
 from torch.distributed.tensor import DTensor
 
 from tests import tiny_model
-from vzero.grpo import sharding
+from vzero.grpo import sharding, states
 from vzero.rollout.protocol import Message, Request
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import checkpoints
@@ -81,15 +81,43 @@ def test_rollouts_training_and_files_of_split_weights_are_those_of_whole_ones(
     assert (tmp_path / "plain" / "config.json").read_text() == (
         tmp_path / "parts" / "config.json"
     ).read_text()
-    # A third model goes on from what was saved, as the second does.
-    torch.save(sharding.optimizer_state_dict(parts, optimizers[1]), tmp_path / "optimizer")
-    saved = torch.load(tmp_path / "optimizer", weights_only=True)
-    again = checkpoints.load_model(base)
-    sharding.split(again)
-    sharding.load_model_state_dict(again, checkpoints.load_model(tmp_path / "parts").state_dict())
+    # A third model, of which no whole weights ever were, goes on from what was saved, as the second does.
+    states.save(parts, optimizers[1], tmp_path)
+    again = sharding.load(base, torch.float32, "cpu")
+    assert all(isinstance(one, DTensor) for one in again.parameters())
+    untouched = sharding.model_state_dict(again)
+    assert all(torch.equal(value, untouched[name]) for name, value in named(base).items())
     resumed = torch.optim.AdamW(again.parameters(), lr=1e-2)
-    sharding.load_optimizer_state_dict(again, resumed, saved)
+    states.load_weights(again, tmp_path)
+    states.load_moments(again, resumed, tmp_path)
     stepped(parts, optimizers[1])
     stepped(again, resumed)
     expected, found = sharding.model_state_dict(parts), sharding.model_state_dict(again)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def named(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of a checkpoint by the model's own names, a tied one once."""
+    return dict(checkpoints.load_model(folder).named_parameters())
+
+
+def test_rows_of_any_number_of_processes_are_read(base: Path, tmp_path: Path) -> None:
+    """Three wrote, the last of them little where a weight has few rows; one reads. What each of any number
+    would read of a whole file is together that file."""
+    one, other = checkpoints.load_model(base), checkpoints.load_model(base)
+    for rank in range(3):
+        rows = {name: states._own_rows(value.detach(), 3, rank) for name, value in one.named_parameters()}
+        save_file(
+            {name: value.clone() for name, value in rows.items()},
+            tmp_path / f"weight-{rank}-of-3.safetensors",
+        )
+    with torch.no_grad():
+        for value in other.parameters():
+            value.zero_()
+    states.load_weights(other, tmp_path)
+    assert all(
+        torch.equal(value, dict(one.named_parameters())[name]) for name, value in other.named_parameters()
+    )
+    for size in (1, 2, 3, 5, 9):
+        whole = torch.arange(12.0).view(4, 3)
+        assert torch.equal(torch.cat([states._own_rows(whole, size, rank) for rank in range(size)]), whole)

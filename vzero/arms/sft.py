@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vzero.errors import VZeroError
-from vzero.grpo import adapters
+from vzero.grpo import adapters, resume, states
 from vzero.grpo.data import training_order
 from vzero.grpo.settings import Batches, plan_batches
-from vzero.grpo.train import freeze_vision, full_disk_as_oserror
+from vzero.grpo.train import freeze_vision, full_disk_as_oserror, spare_frozen_parts
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message
@@ -34,7 +33,7 @@ from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 
-STEP, OPTIMIZER = "step.json", "optimizer.safetensors"
+STEP = "step.json"
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,15 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
 def _prepare(ctx: StageContext, resumed: Path | None) -> TrainState:
     """The Solver and its optimizer, as they were at `resumed` or as the stage found them."""
     settings, device = ctx.preset.solver.grpo, "cuda" if torch.cuda.is_available() else "cpu"
-    model = _model(ctx, resumed, device)
+    model = _model(ctx, device)
+    spare_frozen_parts(model)
     if device == "cuda":
         model.gradient_checkpointing_enable()
     groups = _parameter_groups(model, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device == "cuda")
     if resumed is not None:
-        _load_optimizer(optimizer, resumed / OPTIMIZER)
+        states.load_weights(model, resumed)
+        states.load_moments(model, optimizer, resumed)
     return TrainState(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
 
 
@@ -136,23 +137,16 @@ def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[
     ]
 
 
-def _model(ctx: StageContext, resumed: Path | None, device: str) -> Any:
+def _model(ctx: StageContext, device: str) -> Any:
     """The weights that are trained get gradients, and no others."""
     preset = ctx.preset
     if preset.lora is None:
-        model = checkpoints.load_model(
-            ctx.inputs["solver"] if resumed is None else resumed / "checkpoint", torch.float32, device
-        )
+        model = checkpoints.load_model(ctx.inputs["solver"], torch.float32, device)
         if preset.solver.grpo.freeze_vision:
             freeze_vision(model)
         return model
     seed = derive(preset.seed, "solver", ctx.stage.iteration, "adapters")
-    model = adapters.wrap(adapters.load_frozen(ctx.inputs["solver"], device), preset.lora, seed)
-    # Else checkpointed blocks, whose inputs have no gradient, would give their adapters none.
-    model.enable_input_require_grads()
-    if resumed is not None:
-        adapters.load(model, resumed / "checkpoint")
-    return model
+    return adapters.wrap(adapters.load_frozen(ctx.inputs["solver"], device), preset.lora, seed)
 
 
 def _train(
@@ -162,7 +156,7 @@ def _train(
     settings, metrics = ctx.preset.solver.grpo, ctx.folder / "metrics.jsonl"
     kept = artefacts.read_jsonl(metrics) if metrics.exists() else []
     artefacts.write_jsonl(metrics, [row for row in kept if row["step"] <= start])
-    every = settings.checkpoint_every * batches.steps_per_generation
+    timer = resume.Timer(ctx.preset.launch.checkpoint_minutes)
     for step in range(start, batches.steps):
         chosen = order[step * batches.prompts_per_step : (step + 1) * batches.prompts_per_step]
         loss = _gradient(state.model, state.processor, chosen, settings.micro_batch)
@@ -178,7 +172,8 @@ def _train(
         row = {"step": step + 1, "generation": generation, "loss": loss, "grad_norm": norm}
         artefacts.append_jsonl(metrics, row)
         ctx.progress.update(step + 1, batches.steps, "steps", {"loss": loss})
-        if (step + 1) % every == 0:
+        rest = (step + 1) % batches.steps_per_generation
+        if rest == 0 and step + 1 < batches.steps and timer.due():
             _save(ctx.work / "sft", step + 1, state)
 
 
@@ -240,17 +235,6 @@ def _right_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> 
 
 def _save(folder: Path, step: int, state: TrainState) -> None:
     """A point to resume from, in place of the older one."""
-    moments = state.optimizer.state_dict()["state"]
-    flat = {f"{i}.{name}": value for i, values in moments.items() for name, value in values.items()}
     with full_disk_as_oserror(folder), artefacts.atomic_folder(folder) as staging:
-        checkpoints.save(state.model, state.processor, staging / "checkpoint")
-        save_file(flat, staging / OPTIMIZER)
+        states.save(state.model, state.optimizer, staging)
         artefacts.write_json(staging / STEP, {"step": step})
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in load_file(path).items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

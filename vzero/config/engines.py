@@ -76,6 +76,11 @@ class LaunchConfig(Section):
     nodes: int = Field(1, ge=1)
     processes: int = Field(1, ge=1, description="of a node without GPUs; they share engine.threads")
     strategy: Literal["single", "ddp", "fsdp2"] = "single"
+    # Of AdamW: two float32 numbers a trained weight. In the host's memory they visit the GPU one by one.
+    optimizer_states: Literal["device", "host"] = "device"
+    checkpoint_minutes: float = Field(
+        30.0, ge=0, description="between points that a killed training resumes from"
+    )
     join_seconds: float = Field(600.0, gt=0, description="several nodes: until all have come")
     node_seconds: float = Field(120.0, ge=5, description="several nodes: silence until one counts as gone")
 
@@ -91,6 +96,8 @@ class LaunchConfig(Section):
             raise ValueError(
                 f'strategy "{self.strategy}" needs at least two GPUs, or processes = 2 on the CPU'
             )
+        if self.strategy == "fsdp2" and self.optimizer_states == "host":
+            raise ValueError('optimizer_states = "host" needs whole weights: strategy "single" or "ddp"')
         return self
 
     @property

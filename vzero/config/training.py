@@ -46,7 +46,6 @@ class GrpoSettings(Section):
     epochs: int = Field(1, ge=1)
     max_generations: int | None = Field(None, ge=1, description="stop after so many; None: whole epochs")
     freeze_vision: bool = False
-    checkpoint_every: int = Field(4, ge=1, description="generation batches between checkpoints")
 
     @model_validator(mode="after")
     def _batches_divide(self) -> GrpoSettings:

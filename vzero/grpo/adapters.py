@@ -2,7 +2,7 @@
 B zero at first.
 
 The reference of the KL term is the same model with its adapters switched off, so nothing is held twice. PEFT
-computes and saves the adapters; what a stage leaves behind is a whole checkpoint with the adapters added in,
+computes the adapters; what a stage leaves behind is a whole checkpoint with the adapters added in,
 which any engine loads and later stages start from.
 """
 
@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftConfig
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vzero.config import LoraConfig
@@ -25,7 +24,6 @@ from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime import checkpoints
 
 NAME = "default"  # PEFT's for the only adapter
-FILE = "adapter_model.safetensors"
 
 
 def peft_config(model: Any, lora: LoraConfig) -> PeftConfig:
@@ -68,18 +66,6 @@ def wrap(model: torch.nn.Module, lora: LoraConfig, seed: int) -> PeftModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed % 2**32)
         return get_peft_model(model, peft_config(model, lora))
-
-
-def load(model: PeftModel, folder: Path) -> None:
-    """Give `model` the adapters saved in `folder`, every one of them.
-
-    Raises:
-        InputError: the file lacks weights, or has others.
-    """
-    saved, wanted = load_file(folder / FILE), get_peft_model_state_dict(model)
-    if {name: one.shape for name, one in saved.items()} != {name: one.shape for name, one in wanted.items()}:
-        raise InputError(f"{folder} holds other adapters than this training has; start the stage anew.")
-    set_peft_model_state_dict(model, saved)
 
 
 def _adapted(model: torch.nn.Module) -> dict[str, LoraLayer]:

@@ -67,15 +67,16 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: f
     """One call over the row, filled up to the length of its mask."""
     tokens = query.shape[2]
     filled = (pad(one, (0, 0, 0, mask.seq_lengths[0] - tokens)) for one in (query, key, value))
-    found = _kernel(query.device.type)(*filled, block_mask=mask, scale=scaling, enable_gqa=True)
+    found: Tensor = _kernel(query.device.type)(*filled, block_mask=mask, scale=scaling, enable_gqa=True)
     return found[:, :, :tokens].transpose(1, 2)
 
 
 @cache
-def _kernel(device: str) -> Callable[..., Tensor]:
+def _kernel(device: str) -> Callable[..., Any]:
     """Compiled for a GPU. Elsewhere as PyTorch computes it without a compiler, over the whole matrix: for
     tests."""
-    return torch.compile(flex_attention, dynamic=True) if device == "cuda" else flex_attention
+    kernel: Callable[..., Any] = flex_attention
+    return torch.compile(kernel, dynamic=True) if device == "cuda" else kernel
 
 
 def reads_blocks(device: torch.device) -> bool:

@@ -114,7 +114,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         delta=settings.dual_clip,
         disable_dropout=True,  # or old and new log-probabilities would come from two functions
         # optimizer
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if cuda else "adamw_torch",
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",
         weight_decay=settings.weight_decay,
@@ -131,9 +131,7 @@ def trl_config(settings: GrpoSettings, batches: Batches, output: Path, seed: int
         gradient_checkpointing=cuda,
         seed=seed,
         data_seed=seed,
-        # checkpoints: on generation boundaries only, since TRL does not save the rollouts of a generation
-        save_steps=settings.checkpoint_every * batches.steps_per_generation,
-        save_total_limit=2,
+        save_strategy="no",  # resume.py says when
         # reports: `recorder.py` writes them
         logging_steps=1,
         logging_nan_inf_filter=False,

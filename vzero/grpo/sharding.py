@@ -1,14 +1,16 @@
 """One copy of a model split over all processes: FSDP2, torch's `fully_shard` on each layer and on the rest.
 
 Not by accelerate's plugin, which shards on accelerators only: so the very code that runs on GPUs runs on the
-CPU, in tests. Weights stay float32; on GPUs layers compute in bfloat16. States that are written are full
-ones, in the first process.
+CPU, in tests. Weights stay float32; on GPUs layers compute in bfloat16. No process ever holds a whole copy,
+unless Hugging Face's engine draws from it (`unsharded`); the checkpoint of a stage is put together for the
+process that writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +19,22 @@ from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from vzero.runtime import checkpoints
+
 _FULL = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
+def load(checkpoint: Path, dtype: torch.dtype, device: str) -> Any:
+    """The model of a checkpoint, split: each process reads its own rows of each weight and no others. All
+    processes must call it."""
+    return checkpoints.load_model(checkpoint, dtype, device, distribute=split)
+
+
 def split(model: Any) -> None:
-    """Split `model`, full in every process, in place. All processes must call it, and every forward of it."""
+    """Split `model`, full in every process or without weights, in place. All processes must call it, and
+    every forward of it."""
     policy = MixedPrecisionPolicy()
-    if next(model.parameters()).is_cuda:
+    if torch.cuda.is_available():
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     layers = frozenset(model._no_split_modules or ())
     for module in [one for one in model.modules() if type(one).__name__ in layers]:
@@ -74,25 +85,3 @@ def model_state_dict(model: Any) -> dict[str, Any]:
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - names
     full = states.get_model_state_dict(model, options=_FULL)
     return {name: value for name, value in full.items() if name not in tied}
-
-
-def load_model_state_dict(model: Any, weights: Mapping[str, Any]) -> None:
-    """Take full weights, which every process has.
-
-    Raises:
-        RuntimeError: other names than the model's.
-    """
-    options = states.StateDictOptions(full_state_dict=True)
-    states.set_model_state_dict(model, dict(weights), options=options)
-
-
-def optimizer_state_dict(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state, as `model_state_dict`."""
-    return states.get_optimizer_state_dict(model, optimizer, options=_FULL)
-
-
-def load_optimizer_state_dict(model: Any, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take an optimizer's full state, which every process has."""
-    # Not strict: a weight that never had a gradient has no state and begins anew.
-    options = states.StateDictOptions(full_state_dict=True, strict=False)
-    states.set_optimizer_state_dict(model, optimizer, dict(state), options=options)

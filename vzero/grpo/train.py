@@ -16,7 +16,14 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from transformers.utils import logging
 
-from vzero.config import EngineConfig, GrpoSettings, LoraConfig, RolloutsConfig, SamplingConfig
+from vzero.config import (
+    EngineConfig,
+    GrpoSettings,
+    LaunchConfig,
+    LoraConfig,
+    RolloutsConfig,
+    SamplingConfig,
+)
 from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order
@@ -44,7 +51,7 @@ class Job:
         folder: receives `checkpoint/`, `metrics.jsonl`, `rollouts.jsonl`, `timings.jsonl`.
         work: scratch with the checkpoints to resume from.
         ahead: told of each group while the others of its generation batch are still being drawn.
-        strategy: how several processes hold the weights, "ddp" or "fsdp2".
+        launch: how several processes hold the weights, where the optimizer's states lie, how often to save.
         lora: adapters to train in place of the weights.
         rollouts: who draws from the policy.
     """
@@ -61,7 +68,7 @@ class Job:
     work: Path
     progress: Progress
     ahead: Ahead | None = None
-    strategy: str = "ddp"
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     lora: LoraConfig | None = None
     rollouts: RolloutsConfig = field(default_factory=RolloutsConfig)
 
@@ -89,7 +96,7 @@ class Job:
             ctx.work,
             ctx.progress,
             ahead,
-            preset.launch.strategy,
+            preset.launch,
             preset.lora,
             preset.rollouts,
         )
@@ -111,10 +118,7 @@ def train(job: Job) -> dict[str, Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = plan_batches(job.settings, len(job.prompts), processes.world().size)
-    if job.lora is None:
-        model = checkpoints.load_model(job.checkpoint, dtype=torch.float32, device=device_name())
-    else:
-        model = adapters.load_frozen(job.checkpoint, device_name())
+    model = _policy(job)
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
     recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
@@ -134,6 +138,30 @@ def train(job: Job) -> dict[str, Any]:
         "generations": batches.generations,
         "steps": batches.steps,
     }
+
+
+def _policy(job: Job) -> Any:
+    """The model that is trained, or that gets adapters, on its device; of several processes that split it,
+    each has its part."""
+    if job.lora is not None:
+        return adapters.load_frozen(job.checkpoint, device_name())
+    load = sharding.load if job.launch.strategy == "fsdp2" else checkpoints.load_model
+    return load(job.checkpoint, torch.float32, device_name())
+
+
+def _reference(job: Job) -> Any:
+    """The frozen reference of the KL term; None where there is none, or it is the model without adapters.
+
+    Where the policy computes in bfloat16, the reference keeps its weights so: its numbers are the same to the
+    bit, in half the memory.
+    """
+    if job.lora is not None or not job.settings.kl_coefficient:
+        return None
+    device = device_name()
+    if job.launch.strategy == "fsdp2":
+        return sharding.load(job.checkpoint, torch.bfloat16 if device == "cuda" else torch.float32, device)
+    reference = checkpoints.load_model(job.checkpoint, torch.float32, device)
+    return checkpoints.rounded_as_autocast(reference) if device == "cuda" else reference
 
 
 def _save(job: Job, model: PreTrainedModel) -> None:
@@ -183,6 +211,7 @@ def build_trainer(
     settings = job.settings
     if settings.freeze_vision:
         freeze_vision(model)
+    spare_frozen_parts(model)
     rollout = PolicyRollout(
         prompts=[job.prompts[i] for i in training_order(len(job.prompts), batches, job.seed_for("order"))],
         per_generation=batches.prompts_per_generation,
@@ -201,9 +230,13 @@ def build_trainer(
         trl_config(settings, batches, _scratch(job), job.seed_for("trainer"), torch.cuda.is_available()),
         processor,
         Parts(rollout, job.reward, recorder, phases, cap),
-        callbacks=[recorder, resume.MarkWhole()],
-        strategy=job.strategy,
+        callbacks=[
+            recorder,
+            resume.Checkpoints(job.launch.checkpoint_minutes, batches.steps_per_generation),
+        ],
+        launch=job.launch,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),
+        reference=_reference(job),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -231,6 +264,15 @@ def freeze_vision(model: PreTrainedModel) -> None:
             "set freeze_vision=false."
         )
     tower.requires_grad_(False)
+
+
+def spare_frozen_parts(model: PreTrainedModel) -> None:
+    """Let gradient checkpointing compute again what has gradients, and nothing else.
+
+    Hugging Face makes the inputs of every part require gradients, which the older kind of checkpointing needs
+    and the one used here does not: a frozen vision tower would be differentiated for nothing.
+    """
+    model.enable_input_require_grads = lambda: None
 
 
 def rollout_sampling(settings: GrpoSettings) -> SamplingConfig:

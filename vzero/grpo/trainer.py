@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig as PeftConfig
-from peft import PeftModel
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import GRPOConfig
+from trl.trainer.utils import add_fused_lm_head
 
-from vzero.grpo import adapters, log_probs, sharding
+from vzero.config import LaunchConfig
+from vzero.grpo import log_probs, sharding, states
 from vzero.grpo.groups import Reward
 from vzero.grpo.micro_batches import Assembly, MicroBatch
 from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.step import GrpoStep
-from vzero.runtime import checkpoints
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,15 @@ class GroupTrainer(GrpoStep):
         processor: ProcessorMixin,
         parts: Parts,
         callbacks: list[TrainerCallback],
-        strategy: str = "ddp",
+        launch: LaunchConfig,
         adapter: PeftConfig | None = None,
+        reference: PreTrainedModel | None = None,
     ) -> None:
-        """`strategy` is how several processes hold the weights: "ddp" or "fsdp2" (see sharding.py)."""
+        """`reference` is that of the KL term; with adapters it is the model without them, and None here."""
         from datasets import Dataset
 
         prompts = len(parts.rollout.prompts)
+        kl, config.beta = config.beta, 0.0  # or TRL would load a reference of its own, whole and in float32
         super().__init__(
             model=model,
             reward_funcs=_never_called,
@@ -65,11 +65,15 @@ class GroupTrainer(GrpoStep):
             callbacks=callbacks,
             peft_config=adapter,
         )
+        self.beta = config.beta = kl
+        self.ref_model = reference
+        if reference is not None:
+            add_fused_lm_head(reference)
         self.rollout, self.reward = parts.rollout, parts.reward
         self.recorder, self.phases = parts.recorder, parts.phases
         self.importance_cap = parts.importance_cap
         self._batches: list[MicroBatch] = []  # of the current generation batch
-        models = [self.model, *([] if self.ref_model is None else [self.ref_model])]
+        models = [self.model, *([] if reference is None else [reference])]
         packs = [log_probs.prepare(one) for one in models]
         steps = config.steps_per_generation // config.gradient_accumulation_steps
         self.assembly = Assembly(
@@ -80,9 +84,12 @@ class GroupTrainer(GrpoStep):
             shares_prompts=all(packs),
             sorts=self.loss_type == "dapo",
         )
-        if strategy == "fsdp2":
-            for one in models:
-                sharding.split(one)
+        if launch.optimizer_states == "host":
+            _, options = self.get_optimizer_cls_and_kwargs(config, self.model)
+            self.optimizer_cls_and_kwargs = (states.HostAdamW, options)
+        if launch.strategy == "fsdp2":
+            if not sharding.is_split(self.model):  # its adapters are new
+                sharding.split(self.model)
             # Split already: accelerate would wrap it into a copy in each process.
             self.accelerator.prepare_model = lambda model, *_, **__: model
 
@@ -96,49 +103,23 @@ class GroupTrainer(GrpoStep):
         batch: MicroBatch = self._batches[place]
         return batch
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: `_save_optimizer_and_scheduler` writes what a checkpoint needs."""
+        Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        states.save(self.model, self.optimizer.optimizer, Path(output_dir))  # the learning rate is constant
+
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: PreTrainedModel | None = None
     ) -> None:
-        """Restore every weight that is trained, or raise.
-
-        By hand: Transformers 5 saves Qwen2.5-VL under its old parameter names, and the trainer's resume
-        matches names as they are and ignores those it does not know. It would go on from the *initial*
-        weights without a word. Here weights come back the way any checkpoint is loaded.
-        """
-        if isinstance(self.model, PeftModel):
-            adapters.load(self.model, Path(resume_from_checkpoint))
-            return
-        saved = checkpoints.load_model(Path(resume_from_checkpoint), dtype=self.model.dtype).state_dict()
-        if sharding.is_split(self.model):
-            sharding.load_model_state_dict(self.model, saved)
-        else:
-            (model or self.model).load_state_dict(saved, strict=True)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """An ordinary folder with the full weights, however they are held."""
-        if not sharding.is_split(self.model):
-            super().save_model(output_dir, _internal_call)
-            return
-        weights = sharding.model_state_dict(self.model)  # all processes must ask, one writes
-        if self.args.should_save:
-            self._save(output_dir, state_dict=weights)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not sharding.is_split(self.model):
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        state = sharding.optimizer_state_dict(self.model, self.optimizer.optimizer)
-        if self.args.should_save:
-            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+        """Restore every weight that is trained, or raise. Hugging Face's own ignores names that it does not
+        know, and would go on from the initial weights without a word."""
+        states.load_weights(self.model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not sharding.is_split(self.model):
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
-        sharding.load_optimizer_state_dict(self.model, self.optimizer.optimizer, state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+        if checkpoint is not None:
+            states.load_moments(self.model, self.optimizer.optimizer, Path(checkpoint))
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """The norm of split gradients is split too; the log needs its value."""

@@ -5,7 +5,8 @@ Pickled weights can run code when loaded, and so can code shipped inside a check
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,19 @@ def _checked(folder: Path, model: str) -> Path:
     return folder
 
 
-def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
+def load_model(
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    distribute: Callable[[Any], None] | None = None,
+) -> Any:
     """The vision-language model of a checkpoint, in evaluation mode, with every weight from the file.
 
     Args:
         folder: see `resolve`.
         dtype: of the weights in memory; float32 by default, whatever the file holds.
         device: where the weights go, straight from the file.
+        distribute: splits the model in place before any weight is read, so that each process reads its part.
 
     Raises:
         InputError: the folder does not hold a vision-language model in safetensors.
@@ -79,15 +86,16 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
 
     _checked(Path(folder), str(folder))
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            str(folder),
-            dtype=dtype or torch.float32,
-            device_map={"": device} if torch.device(device).type != "cpu" else None,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _distributed(distribute):
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                str(folder),
+                dtype=dtype or torch.float32,
+                device_map={"": device} if torch.device(device).type != "cpu" else None,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
@@ -100,6 +108,43 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: str | tor
         )
     windows.group(model)
     return model.eval()
+
+
+@contextmanager
+def _distributed(distribute: Callable[[Any], None] | None) -> Iterator[None]:
+    """Hugging Face's own place for splitting a model, which has no weights yet there, is `distribute` inside.
+
+    By its public argument it would split what it has a plan for, which Qwen2.5-VL is not.
+    """
+    from transformers.distributed.mixin import DistributedMixin
+
+    stock = DistributedMixin.__dict__["maybe_distribute_model"]
+
+    def split(model: Any, *_: Any) -> Any:
+        if distribute is not None:
+            distribute(model)
+        return model
+
+    DistributedMixin.maybe_distribute_model = staticmethod(split)
+    try:
+        yield
+    finally:
+        DistributedMixin.maybe_distribute_model = stock
+
+
+def rounded_as_autocast(model: Any) -> Any:
+    """`model` with the weights that autocast would round to bfloat16 in each forward kept so, in place.
+
+    They are those of linear and convolution layers. Norms, embeddings and the head, whose weights may be the
+    embeddings', stay as they are: log-probabilities under autocast are the same to the bit.
+    """
+    import torch
+
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv3d | torch.nn.Conv2d) and module is not head:
+            module.to(torch.bfloat16)
+    return model
 
 
 def vision_tower(model: Any) -> torch.nn.Module | None:
