@@ -3,6 +3,7 @@ padded path beside it."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.nn.attention import flex_attention
 from torch.nn.utils.rnn import pad_sequence
+from transformers import Qwen2VLImageProcessor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from trl.trainer.utils import add_fused_lm_head
 
@@ -324,6 +326,30 @@ def test_a_prompt_stands_once_in_each_micro_batch(base: Path, prompts: list[Prom
         assembly(base, 3).micro_batches(
             prompts[:2], [drawn(lengths[0] + 1, 1, 2, 3), rollouts[1]], advantages, tokens
         )
+
+
+def test_a_generation_processes_each_picture_once_and_off_the_training_thread(
+    base: Path, prompts: list[Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of three in micro-batches of two: a picture is drawn for and stands in two micro-batches."""
+    stock, processed = Qwen2VLImageProcessor.preprocess, []
+
+    def counted(self, images, *args, **options):
+        processed.append((threading.current_thread() is threading.main_thread(), len(images)))
+        return stock(self, images, *args, **options)
+
+    monkeypatch.setattr(Qwen2VLImageProcessor, "preprocess", counted)
+    settings = SETTINGS.model_copy(update={"max_generations": 1, "micro_batch": 2})
+    train(replace(job_for(tmp_path, base, prompts), settings=settings))
+    assert processed == [(False, 1)] * settings.prompts_per_generation
+
+
+def test_pixels_wait_on_the_cpu() -> None:
+    batch, _ = batch_of(torch.Generator().manual_seed(1), [2])
+    moved = batch.to(torch.device("meta"))
+    devices = {name: one.device.type for name, one in moved.prompts.items()}
+    assert devices.pop("pixel_values") == "cpu" and set(devices.values()) == {"meta"}
+    assert {one.device.type for one in moved.on_device().values()} == {"meta"}
 
 
 def test_groups_are_sorted_by_length_within_their_step() -> None:

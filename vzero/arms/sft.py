@@ -23,8 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 from vzero.errors import VZeroError
 from vzero.grpo import adapters, resume, states
 from vzero.grpo.data import training_order
+from vzero.grpo.frozen import freeze_vision, spare_frozen_parts
 from vzero.grpo.settings import Batches, plan_batches
-from vzero.grpo.train import freeze_vision, full_disk_as_oserror, spare_frozen_parts
+from vzero.grpo.train import full_disk_as_oserror
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message

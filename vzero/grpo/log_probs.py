@@ -47,7 +47,7 @@ def completion_log_probs(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor 
 
 
 def _packed_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
-    prompts = batch.prompts
+    prompts = batch.on_device()
     ids, mask, grids = prompts["input_ids"], prompts["attention_mask"], prompts.get("image_grid_thw")
     rows = [one[real].tolist() for one, real in zip(ids, mask.bool(), strict=True)]
     positions = rotary_positions(
@@ -75,7 +75,7 @@ def _packed_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | Non
 
 
 def _padded_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
-    inputs, completions = dict(batch.prompts), batch.completion_ids
+    inputs, completions = batch.on_device(), batch.completion_ids
     width, nothing = completions.shape[1], torch.zeros_like(completions)
     ids = torch.cat([inputs.pop("input_ids"), completions], dim=1)
     mask = torch.cat([inputs.pop("attention_mask"), batch.completion_mask], dim=1)

@@ -13,8 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
 from vzero.images.records import ImageRecord
-from vzero.rollout import template
+from vzero.rollout import encoding, template
+from vzero.rollout.pictures import Pictures, together
 from vzero.rollout.protocol import Rollout
+
+PIXELS = "pixel_values"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class MicroBatch:
 
     Attributes:
         prompts: what the model's processor makes of them: `input_ids` and `attention_mask` (prompts, prompt
-            time) int64, padded on the left, and their pictures.
+            time) int64, padded on the left, and their pictures, whose `pixel_values` stay on the CPU.
         prompt_of: (sequences,) int64, the row of `prompts` that each sequence continues.
         completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
         advantages: (sequences,) float32.
@@ -43,9 +46,16 @@ class MicroBatch:
     ref_log_probs: Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same on `device`."""
+        """The same on `device`, but for the pixels of all micro-batches, which would be gigabytes there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, prompts={name: one.to(device) for name, one in self.prompts.items()}, **moved)
+        prompts = {name: one if name == PIXELS else one.to(device) for name, one in self.prompts.items()}
+        return replace(self, prompts=prompts, **moved)
+
+    def on_device(self) -> dict[str, Tensor]:
+        """`prompts` on the device of the others, for one forward pass."""
+        return {
+            name: one.to(self.completion_ids.device, non_blocking=True) for name, one in self.prompts.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Assembly:
     Attributes:
         processor: the model's.
         opener: image of a prompt.
+        pictures: processed while completions were drawn; for models that read packed rows.
         count, steps: micro-batches and optimizer steps of a generation batch, in this process.
         shares_prompts: whether the model reads packed rows, where the sequences of a group share one prompt;
             else each sequence brings its own.
@@ -68,6 +79,7 @@ class Assembly:
     steps: int
     shares_prompts: bool
     sorts: bool
+    pictures: Pictures | None = None
 
     def micro_batches(
         self, prompts: Sequence[Prompt], rollouts: Sequence[Rollout], advantages: Tensor, tokens: Tensor
@@ -102,6 +114,8 @@ class Assembly:
                 _padded([c.logprobs for c in drawn], 0.0) if all(c.logprobs for c in drawn) else None,
             )
             batches.append(batch.to(advantages.device))
+        if self.pictures is not None:
+            self.pictures.forget()
         return batches
 
     def _prompts(
@@ -112,8 +126,7 @@ class Assembly:
         rows = list(dict.fromkeys(groups)) if self.shares_prompts else list(groups)
         prompt_of = [rows.index(g) for g in groups] if self.shares_prompts else list(range(len(rows)))
         texts = [template.render(self.processor, prompts[g].messages, with_image=True) for g in rows]
-        images = [self.opener(prompts[g].image) for g in rows]
-        encoded = template.processed(self.processor, texts, images)
+        encoded = self._encoded(texts, [self.opener(prompts[g].image) for g in rows])
         for group, length in zip(rows, encoded["attention_mask"].sum(dim=1).tolist(), strict=True):
             if rollouts[group].prompt_tokens != length:
                 raise RolloutError(
@@ -121,6 +134,17 @@ class Assembly:
                     f" the trainer {length}; they must use the same chat template and image processor."
                 )
         return encoded, prompt_of
+
+    def _encoded(self, texts: Sequence[str], images: Sequence[Any]) -> dict[str, Tensor]:
+        if self.pictures is None or not self.shares_prompts:
+            return template.processed(self.processor, texts, images)
+        patches = [self.pictures(image) for image in images]
+        found = [
+            encoding.expanded_ids(self.processor, text, one.grid)
+            for text, one in zip(texts, patches, strict=True)
+        ]
+        ids, mask = encoding.left_pad(found, self.processor.tokenizer.pad_token_id)
+        return {"input_ids": ids, "attention_mask": mask, **together(patches)}
 
 
 def by_length(rollouts: Sequence[Rollout], steps: int) -> list[int]:

@@ -14,6 +14,7 @@ from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Ahead, Group
 from vzero.grpo.recorder import Phases
 from vzero.images.records import ImageRecord
+from vzero.rollout.pictures import Pictures
 from vzero.rollout.protocol import Request, Rollout
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy
@@ -31,6 +32,7 @@ class PolicyRollout:
         opener: image of a prompt.
         seed_of: (generation index, prompt key) -> seed of that request.
         sharding: which of a generation's prompts this process draws for.
+        pictures: begun with each generation batch, where the trainer takes them from there.
         ahead: told of each group as its last completion ends.
     """
 
@@ -42,6 +44,7 @@ class PolicyRollout:
     seed_of: Callable[[int, str], int]
     sharding: GroupSharding
     phases: Phases
+    pictures: Pictures | None = None
     ahead: Ahead | None = None
 
     def __call__(self, generation: int, model: Any) -> tuple[list[Prompt], list[Rollout]]:
@@ -52,8 +55,12 @@ class PolicyRollout:
         """
         start = generation * self.per_generation
         chosen = self.sharding.shard(self.prompts[start : start + self.per_generation])
+        images = [self.opener(one.image) for one in chosen]
+        if self.pictures is not None:
+            self.pictures.begin(images)
         requests = [
-            Request(one.messages, self.opener(one.image), self.seed_of(generation, one.key)) for one in chosen
+            Request(one.messages, image, self.seed_of(generation, one.key))
+            for one, image in zip(chosen, images, strict=True)
         ]
         # A model split over processes is put together to draw; vLLM has been handed the weights.
         split = isinstance(self.engine, TransformersEngine)

@@ -24,15 +24,17 @@ from vzero.config import (
     RolloutsConfig,
     SamplingConfig,
 )
-from vzero.errors import InputError
 from vzero.grpo import adapters, resume, sharding
 from vzero.grpo.data import Prompt, image_opener, training_order
+from vzero.grpo.frozen import freeze_vision, spare_frozen_parts
 from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Ahead, Reward
 from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupTrainer, Parts
+from vzero.rollout.encoding import SHARED_IMAGE_MODELS
+from vzero.rollout.pictures import Pictures
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy, open_policy
 from vzero.runtime import checkpoints, processes
@@ -212,15 +214,18 @@ def build_trainer(
     if settings.freeze_vision:
         freeze_vision(model)
     spare_frozen_parts(model)
+    shared = model.config.model_type in SHARED_IMAGE_MODELS
+    pictures = Pictures(processor, job.engine.threads) if shared else None
     rollout = PolicyRollout(
         prompts=[job.prompts[i] for i in training_order(len(job.prompts), batches, job.seed_for("order"))],
         per_generation=batches.prompts_per_generation,
-        engine=_policy_engine(job, model, processor),
+        engine=_policy_engine(job, model, processor, pictures),
         sampling=rollout_sampling(settings),
         opener=image_opener(images_kept=batches.prompts_per_generation),
         seed_of=lambda generation, key: job.seed_for("rollout", generation, key),
         sharding=GroupSharding(batches.steps_per_generation, processes.world()),
         phases=phases,
+        pictures=pictures,
         ahead=job.ahead,
     )
     weighs = settings.importance_correction == "token_truncate"
@@ -243,36 +248,12 @@ def build_trainer(
 
 
 def _policy_engine(
-    job: Job, model: PreTrainedModel, processor: ProcessorMixin
+    job: Job, model: PreTrainedModel, processor: ProcessorMixin, pictures: Pictures | None
 ) -> TransformersEngine | VllmPolicy:
     if job.rollouts.engine == "transformers":
-        return TransformersEngine(model, processor, job.engine.batch_sequences)
+        return TransformersEngine(model, processor, job.engine.batch_sequences, pictures)
     config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
     return open_policy(config, job.checkpoint, lambda: sharding.full_tensors(adapters.whole_weights(model)))
-
-
-def freeze_vision(model: PreTrainedModel) -> None:
-    """No gradient for the part of `model` that sees.
-
-    Raises:
-        InputError: it is not where it is in the models known.
-    """
-    tower = checkpoints.vision_tower(model)
-    if tower is None:
-        raise InputError(
-            f"freeze_vision does not know where {type(model).__name__} keeps its vision tower; "
-            "set freeze_vision=false."
-        )
-    tower.requires_grad_(False)
-
-
-def spare_frozen_parts(model: PreTrainedModel) -> None:
-    """Let gradient checkpointing compute again what has gradients, and nothing else.
-
-    Hugging Face makes the inputs of every part require gradients, which the older kind of checkpointing needs
-    and the one used here does not: a frozen vision tower would be differentiated for nothing.
-    """
-    model.enable_input_require_grads = lambda: None
 
 
 def rollout_sampling(settings: GrpoSettings) -> SamplingConfig:

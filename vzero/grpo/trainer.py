@@ -83,6 +83,7 @@ class GroupTrainer(GrpoStep):
             steps=steps,
             shares_prompts=all(packs),
             sorts=self.loss_type == "dapo",
+            pictures=parts.rollout.pictures,
         )
         if launch.optimizer_states == "host":
             _, options = self.get_optimizer_cls_and_kwargs(config, self.model)

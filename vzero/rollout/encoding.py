@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
 
 from vzero.errors import RolloutError
+from vzero.rollout.pictures import Pictures, together
 from vzero.rollout.protocol import Message, Request
 from vzero.rollout.template import processed, render, token_ids
 
@@ -123,18 +124,29 @@ def _refuse_stray_tokens(processor: Any, text: str, images: int, index: int) -> 
             )
 
 
-def encode(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
-    """Choose the way that fits the model's architecture. Call and use without gradients."""
+def encode(
+    model: Any, processor: Any, work: Work, max_new_tokens: int, pictures: Pictures | None = None
+) -> Encoded:
+    """Choose the way that fits the model's architecture. Call and use without gradients.
+
+    Args:
+        pictures: where others process pictures too; of no use to architectures that process whole prompts.
+    """
     if model.config.model_type in SHARED_IMAGE_MODELS:
-        return shared_images(model, processor, work, max_new_tokens)
+        return shared_images(model, processor, work, max_new_tokens, pictures)
     return whole_prompts(model, processor, work, max_new_tokens)
 
 
-def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
+def shared_images(
+    model: Any, processor: Any, work: Work, max_new_tokens: int, pictures: Pictures | None = None
+) -> Encoded:
     """Prompts of a Qwen2-VL-like model; see `encode`."""
-    features, grids = _image_features(model, processor, work.images)
+    features, grids = _image_features(model, processor, work.images, pictures)
     image_id = model.config.image_token_id
-    ids_of = [_expanded_ids(processor, prompt, grids) for prompt in work.prompts]
+    grid_of = [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts]
+    ids_of = [
+        expanded_ids(processor, prompt.text, grid) for prompt, grid in zip(work.prompts, grid_of, strict=True)
+    ]
     _check_lengths(model, [len(ids) for ids in ids_of], max_new_tokens)
     for prompt, ids in zip(work.prompts, ids_of, strict=True):
         wanted = 0 if prompt.image is None else len(features[prompt.image])
@@ -143,11 +155,10 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
                 f"A prompt has {ids.count(image_id)} image tokens for {wanted} image features; the processor "
                 "does not belong to this model."
             )
-    grid_of = [None if prompt.image is None else grids[prompt.image] for prompt in work.prompts]
     positions = rotary_positions(model, ids_of, grid_of)
 
     def prefill(numbers: Sequence[int]) -> Prefilled:
-        ids, mask = _left_pad([ids_of[i] for i in numbers], processor.tokenizer.pad_token_id)
+        ids, mask = left_pad([ids_of[i] for i in numbers], processor.tokenizer.pad_token_id)
         ids, mask = ids.to(model.device), mask.to(model.device)
         places = torch.zeros(3, *ids.shape, dtype=torch.int64)
         for row, i in enumerate(numbers):
@@ -162,11 +173,11 @@ def shared_images(model: Any, processor: Any, work: Work, max_new_tokens: int) -
     return Encoded([len(ids) for ids in ids_of], prefill)
 
 
-def _expanded_ids(processor: Any, prompt: RenderedPrompt, grids: Tensor) -> list[int]:
-    """Token ids with the image token once for each of the image's features, as the processor writes it."""
-    text = prompt.text
-    if prompt.image is not None:
-        features = int(grids[prompt.image].prod()) // processor.image_processor.merge_size**2
+def expanded_ids(processor: Any, text: str, grid: Tensor | None) -> list[int]:
+    """Token ids with the image token once for each feature of the image of this (3,) grid, as the processor
+    writes it."""
+    if grid is not None:
+        features = int(grid.prod()) // processor.image_processor.merge_size**2
         text = text.replace(processor.image_token, processor.image_token * features)
     return token_ids(processor, text)
 
@@ -205,12 +216,17 @@ def _read(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positio
     return Prefilled(output.logits[:, -1], output.past_key_values, ids, mask, positions[..., -1:] + 1)
 
 
-def _image_features(model: Any, processor: Any, images: Sequence[Image.Image]) -> tuple[list[Tensor], Tensor]:
+def _image_features(
+    model: Any, processor: Any, images: Sequence[Image.Image], pictures: Pictures | None
+) -> tuple[list[Tensor], Tensor]:
     """Features (tokens, hidden) of every image and the patch grids (images, 3) as time, height, width."""
     features: list[Tensor] = []
     grids = [torch.zeros(0, 3, dtype=torch.int64)]
     for group in _by_area(images):
-        batch = processor.image_processor(images=group, return_tensors="pt")
+        if pictures is None:
+            batch = processor.image_processor(images=group, return_tensors="pt")
+        else:
+            batch = together([pictures(image) for image in group])
         grids.append(batch["image_grid_thw"])
         pixels = batch["pixel_values"].to(model.device)
         features += model.get_image_features(pixels, grids[-1].to(model.device)).pooler_output
@@ -252,7 +268,8 @@ def rotary_positions(
     return found
 
 
-def _left_pad(rows: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor]:
+def left_pad(rows: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor]:
+    """(rows, longest row) token ids and mask, both int64."""
     ids = [torch.tensor(row) for row in rows]
     mask = [torch.ones_like(row) for row in ids]
     return pad_sequence(ids, True, pad or 0, "left"), pad_sequence(mask, True, 0, "left")

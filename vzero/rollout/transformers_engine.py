@@ -18,6 +18,7 @@ from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import encoding
 from vzero.rollout.decoding import Drawn, Rules, Unit, decode
+from vzero.rollout.pictures import Pictures
 from vzero.rollout.protocol import Completion, Finished, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vocabulary import vocabulary_of
@@ -31,11 +32,14 @@ class TransformersEngine(StreamingEngine):
         eos, forbidden: token ids; see `Vocabulary`.
     """
 
-    def __init__(self, model: Any, processor: Any, batch_sequences: int) -> None:
-        """Wrap `model` without copying it; at most `batch_sequences` completions decode together."""
+    def __init__(
+        self, model: Any, processor: Any, batch_sequences: int, pictures: Pictures | None = None
+    ) -> None:
+        """Wrap `model` without copying it; at most `batch_sequences` completions decode together. `pictures`
+        are processed by this processor for others too."""
         self.model = unwrap(model)
         self.processor = processor
-        self._batch_sequences = batch_sequences
+        self._batch_sequences, self._pictures = batch_sequences, pictures
         self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
 
@@ -57,7 +61,7 @@ class TransformersEngine(StreamingEngine):
         self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
     ) -> list[Rollout]:
         work = encoding.collect(self.processor, requests)
-        encoded = encoding.encode(self.model, self.processor, work, sampling.max_new_tokens)
+        encoded = encoding.encode(self.model, self.processor, work, sampling.max_new_tokens, self._pictures)
         parts = self._parts(requests, work, encoded.sizes, sampling.n)
         completions: list[dict[int, Completion]] = [{} for _ in requests]
         rollouts: dict[int, Rollout] = {}

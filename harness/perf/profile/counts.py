@@ -134,8 +134,9 @@ def _packed_pairs(layout: Any) -> int:
     """Pairs that attention over a packed row computes (see vzero.grpo.attention): blocks of which something
     is seen, or two dense calls, padding included."""
     if isinstance(layout, BlockMask):
-        blocks = layout.kv_num_blocks.sum() + layout.full_kv_num_blocks.sum()
-        return int(blocks) * layout.BLOCK_SIZE[0] * layout.BLOCK_SIZE[1]
+        kept = (layout.kv_num_blocks, layout.full_kv_num_blocks)
+        blocks = sum(int(one.sum()) for one in kept if one is not None)
+        return blocks * layout.BLOCK_SIZE[0] * layout.BLOCK_SIZE[1]
     groups, prompt = layout.prompts.shape
     sequences, own = layout.sequences.shape
     return groups * prompt**2 + sequences * own * (prompt + own)
