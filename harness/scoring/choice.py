@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from harness.scoring import cues, polar
 from harness.scoring.items import Item, Reading
-from harness.scoring.labels import label_set, listed_label, lists_options, mentions, resolve, words
+from harness.scoring.labels import alone, label_set, listed_label, lists_options, mentions, words
 from harness.scoring.text import sentences, without_latex
 
 Labels = tuple[str, ...]
@@ -32,7 +32,7 @@ def state(item: Item, text: str) -> Reading:
     text = _NUMBERING.sub("", without_latex(text))
     if labels := chosen(item, _whole(item, text)):
         return Reading(labels, "whole")
-    lines = [line for line in sentences(text) if not line.endswith("?")]
+    lines = statements(text)
     last = [line for line in lines if not lists_options(line)][-cues.MOST_CUES :]
     options = [_option(item, line) for line in last]
     if len({*options} - {OPEN}) > 1:  # a list of options chooses none
@@ -53,6 +53,11 @@ def state(item: Item, text: str) -> Reading:
     return Reading(how="refused" if refused else "nothing")
 
 
+def statements(text: str) -> list[str]:
+    """The sentences that may state an answer: no questions, and nobody else's answer."""
+    return [one for one in sentences(text) if not one.endswith("?") and not cues.HEARSAY.search(one)]
+
+
 def chosen(item: Item, labels: Labels) -> Labels:
     """Sorted, once each; none where a question with one answer gets several, but for `(D) A and C`."""
     found = tuple(sorted(set(labels)))
@@ -70,7 +75,7 @@ def _only(labels: Iterable[str]) -> Labels:
 def _whole(item: Item, text: str) -> Labels:
     """Of a reply that is a label, a list of labels or an option's text, and nothing else."""
     if len(text) <= _WHOLE and "\n" not in text:
-        return resolve(item, text)
+        return alone(item, text)
     return OPEN if lists_options(text) or len(text) > 400 else _option(item, text)
 
 
@@ -90,7 +95,7 @@ def _stated(item: Item, line: str) -> Labels | None:
     labels = _cued(item, line)
     if labels is None:
         labels = _option(item, line) or None
-    return OPEN if labels and _conditional(item, line) else labels
+    return OPEN if labels and conditional(item, line) else labels
 
 
 def _cued(item: Item, line: str) -> Labels | None:
@@ -170,12 +175,14 @@ def _concluded(item: Item, line: str) -> Labels | None:
     labels = _named(item, stating)
     if not labels and concludes and not item.options and (single := _SINGLE.findall(stating)):
         labels = tuple(one for one in single if one in item.labels)
-    return OPEN if labels and (_conditional(item, line) or cues.UNDECIDED.search(line)) else labels
+    return OPEN if labels and (conditional(item, line) or cues.UNDECIDED.search(line)) else labels
 
 
-def _conditional(item: Item, line: str) -> bool:
+def conditional(item: Item, line: str) -> bool:
     """Whether a sentence answers on a condition that the question does not make itself."""
-    return bool(cues.CONDITION.search(line)) and not cues.CONDITION.search(item.question)
+    asked = stems(item.question) if cues.CONDITION.search(item.question) else set()
+    conditions = (stems(found["what"]) for found in cues.CONDITION.finditer(line))
+    return any(2 * len(own & asked) <= len(own) for own in conditions)
 
 
 def restates(item: Item, line: str) -> bool:
@@ -200,14 +207,18 @@ def _leading(item: Item, text: str, lines: list[str]) -> Labels:
     if not lines or lists_options(text) or cues.REFUSAL.search(text[:400]):
         return OPEN
     first = lines[0].strip(" *#>")
-    if labels := _option(item, first) or (resolve(item, first) if len(first) <= 12 else OPEN):
+    if labels := _option(item, first) or (alone(item, first) if len(first) <= 12 else OPEN):
         return labels
     if (label := listed_label(first)) and label in item.labels:
         return (label,)
-    if first[1:2] == " " and first[0] in item.labels and re.match(r". (?:is|because|since|as)\b", first):
+    if (
+        first[1:2] == " "
+        and first[0] in item.labels
+        and re.match(r". (?:is (?!\w+\.?$)|because|since|as)\b", first)
+    ):
         return (first[0],)
     found = mentions(item, cues.CONTRAST.sub(" ", first)) if len(lines) == 1 else []
-    if len(found) == 1 and _AT_END.search(first[: found[0][0]]) and not _conditional(item, first):
+    if len(found) == 1 and _AT_END.search(first[: found[0][0]]) and not conditional(item, first):
         ends = not words(first[found[0][1] :].strip(" .)\"'"))
         return found[0][2] if ends and not _denied(first, *found[0][:2]) else OPEN
     return OPEN

@@ -51,8 +51,15 @@ CORRECTION = _cue(
     r"""(?:(?:no|oh|hmm)[,.]?\ )?(?:wait|actually|correction|sorry|i\ mean
     |on\ (?:second\ thought|reflection))\b"""
 )
+# "Some would say that the answer is A", "It is a mistake to think that the answer is A"
+HEARSAY = _cue(
+    r"""(?:\b(?:some|many|most|others|people|students|one|you|they)\b[^,.;]{0,30}
+        \b(?:say|think|argue|believe|guess|claim|assume|expect|tempted)\b
+    |\bmistake\b|\bnot\ (?:the\ case|true|correct|clear|sure|certain)\b|\bwhether\b)[^,.;]{0,24}
+    \b(?:answer|option|choice|solution)\b"""
+)
 NEGATED = _cue(
-    r"""\b(?:not|never|neither|nor|incorrect|wrong|false|eliminated?|rule[sd]?\ out|except)\b
+    r"""\b(?:(?:can)?not|never|neither|nor|incorrect|wrong|false|eliminated?|rule[sd]?\ out|except)\b
     |n't\b|不|错|排除"""
 )
 # What is set against the answer: "whereas Box A is too large", "than point B", "unlike the third image"
@@ -62,8 +69,8 @@ CONTRAST = _cue(
     |^[^,]{0,80},\ (?:on\ the\ other\ hand|however|by\ contrast|in\ contrast|meanwhile),.{0,400}"""
 )
 CONDITION = _cue(
-    r"""\b(?:if(?!\ (?:(?:i|we|you|one)\ (?:had|have|must|were|need)|forced|necessary)\b)|unless|otherwise
-        |depending\ on|provided\ that|assuming|in\ case)\b|如果|若"""
+    r"""(?:\b(?:if(?!\ (?:(?:i|we|you|one)\ (?:had|have|must|were|need)|forced|necessary)\b)|unless|otherwise
+        |depending\ on|provided\ that|assuming|in\ case)\b|如果|若)(?P<what>[^,;.]{0,120})"""
 )
 UNDECIDED = _cue(r"\b(?:either|between)\b|或")
 REFUSAL = _cue(

@@ -21,15 +21,18 @@ _FILLERS = (
 _LEAD = re.compile(
     rf"(?i)[\s\"'*#>:=~,./-]{{0,40}}(?:(?:{_FILLERS})\b:? ?){{0,4}}(?:(?:{NOUNS}|number)s?\b:? ?)?"
 )
+_FILLING = re.compile(rf"(?:{_FILLERS}|{NOUNS}|and|or|it|number)s?")
 _RUNS_INTO = r"[A-Za-z0-9_%°]|\.\d|,\d|[-/+*^=(]\w|'[a-z]| ?="  # a word, a number, a formula: no label
 _ONE = re.compile(rf"[\"'\[]?(?:[(\[] ?([A-Za-z1-9]) ?(?:[)\]]|$)|([A-Za-z1-9])(?!{_RUNS_INTO}))[\"'\]]?")
 _JOIN = re.compile(rf"(?i) ?(?:,? ?(?:and|or|&|,|/|\+|;) ?|\n|和|、|与)(?:both |(?:{NOUNS})s? )?|[ \n](?=\()")
+_OR = re.compile(r"(?i)\bor\b")
 # After a capital letter that a cue led to: the end, a mark, an amount, or how the sentence goes on.
 _GOES_ON = re.compile(
     r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]| (?=[\d€£$])| (?:because|since|as|is|are|from"
     r"|would|will|has|was|which|in)\b| ?(?:,|,? and|,? or|&) ?\(?[A-Ia-i1-9]\b(?!')"
 )
 _RANGE = re.compile(r"\(?([A-I]) ?(?:-|to) ?([A-I])\)?(?![\w'])")
+_RUN = re.compile(r"[A-I]{2,9}")
 _NOUN_LABEL = re.compile(rf"(?i)\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])")
 _BRACKETED = re.compile(r"(?i)\( ?(?:(?:option|choice) )?([A-Ia-i1-9]) ?\)")
 _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+*/√²³-]")
@@ -62,6 +65,19 @@ def resolve(item: Item, phrase: str, by_label: bool = True) -> tuple[str, ...]:
     return tuple(equal) if len({words(item.text_of(label)) for label in equal}) == 1 else ()
 
 
+def alone(item: Item, text: str) -> tuple[str, ...]:
+    """The labels that a reply is, where nothing but filling words stands beside them and the options' texts:
+    neither "B is wrong" nor "B?"."""
+    labels = resolve(item, text)
+    if labels == resolve(item, text, by_label=False):
+        return labels
+    own = {word for label in labels for word in words(item.text_of(label))} | {"".join(labels).lower()}
+    rest = [
+        word for word in words(text) if len(word) > 1 and word not in own and not _FILLING.fullmatch(word)
+    ]
+    return () if "?" in text or (rest and not _LISTED.match(text)) else labels
+
+
 def _with_text(item: Item, phrase: str) -> list[str]:
     """The labels whose option's text a phrase is, an article aside; else those whose text it misspells."""
     said = _content(phrase)
@@ -81,6 +97,9 @@ def _content(text: str) -> tuple[str, ...]:
 
 def label_set(phrase: str, item: Item) -> tuple[str, ...]:
     """The labels that a phrase begins with, e.g. `(B) no`, `Option C.`, `A and C`, `A-D`; empty: none."""
+    if item.kind == "multi" and (run := _RUN.fullmatch(phrase.strip(" ."))):
+        found = tuple(run[0])  # "AC"
+        return found if found == tuple(sorted({*found} & {*item.labels})) else ()
     if item.kind == "multi" and (spread := _RANGE.match(phrase.strip(" ."))):
         begin, end = (item.labels.index(side) if side in item.labels else -1 for side in spread.groups())
         return item.labels[begin : end + 1] if 0 <= begin < end else ()
@@ -97,6 +116,8 @@ def _rest_of_list(phrase: str, first: tuple[str, int], item: Item) -> tuple[str,
     if _own_text_follows(phrase, cursor, item, first[0]):
         return (first[0],)  # whatever letters are in it
     while (join := _JOIN.match(phrase, cursor)) and (following := _label_at(phrase, join.end(), item)):
+        if item.kind == "multi" and _OR.search(join[0]):
+            return ()
         found.append(following[0])
         cursor = following[1]
     return tuple(sorted(set(found)))

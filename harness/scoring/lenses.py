@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.scoring.free import after_verb
 from harness.scoring.items import Item, Reading
 from harness.scoring.values import close, same, value
 
@@ -104,9 +105,12 @@ def _verified(item: Item, found: tuple[str, ...]) -> bool:
 def _equal(item: Item, found: str, gold: str) -> bool:
     ours, theirs = value(found), value(gold)
     if item.kind not in ("integer", "float") or ours is None or theirs is None:
-        return same(found, gold)
-    readings = [float(ours), float(ours) / 100] if found.endswith("%") else [float(ours)]
-    return any(_within(item, one, theirs) for one in readings)
+        return same(found, gold) or (item.kind == "text" and same(found, after_verb(gold)))
+    if not found.endswith("%"):
+        return _within(item, float(ours), theirs)
+    # A percent sign stands aside, as a unit does, but not where the gold is a fraction of 1.
+    aside = abs(float(theirs)) > 1 or re.search("%|percent", item.question)
+    return _within(item, float(ours) / 100, theirs) or (bool(aside) and _within(item, float(ours), theirs))
 
 
 def _within(item: Item, number: float, gold: str) -> bool:

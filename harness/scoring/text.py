@@ -18,6 +18,7 @@ _HTML = re.compile(
     r"(?i)</?(?:b|i|u|em|strong|p|br|span|div|center|code|sub|sup|font|img|image|h[1-6])(?: [^<>]{0,200})?/?>"
 )
 _MARKUP = re.compile(r"\*\*|__|`|\\\$")
+_MINUS = re.compile(r"(?i)(?<![\w)}] )\b(?:minus|negative) (?=\d)|(?<=\b(?:is|be) )(?:minus|negative) (?=\d)")
 _DELIMITER = re.compile(r"\$|\\[()\[\]]")  # of LaTeX in a text
 _FONT = re.compile(
     r"\\(?:text|math)(?:rm|bf|it|sf|tt|normal)?\b ?"
@@ -31,7 +32,7 @@ _FRACTION = re.compile(r"\\[dt]?frac ?(?:\{ ?(-?[\w.√π]{1,12}) ?\}|(\d)) ?(?:
 _SIGNS = {"pi": "π", "times": "\u00d7", "approx": "≈", "cdot": "·", "angle": "∠", "neq": "≠", "%": "%"}
 _SIGN = re.compile(r"\\(pi|times|approx|cdot|angle|neq)(?![a-z])|\\(%)")
 _DEGREE = re.compile(r"\^ ?\{? ?\\circ ?\}?|\\degree|\^°")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[^\x00-\x7f][.!?])(?=\S)|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.[A-Z]\.)\s+|(?<=[^\x00-\x7f][.!?])(?=\S)|\n+")
 _LEADS_ON = re.compile(r"(?i)(?::|\banswer|\b(?:is|are)) ?\n")  # "The answer is:\n(B)", "## Answer\nB"
 _HEAD, _TAIL, _LONGEST_SENTENCE = 10_000, 30_000, 2_000  # characters that are read
 _LEAD_IN = 20  # letters before a repeated question, as of "based on the image,"
@@ -44,7 +45,7 @@ for _marks, _plain in (
     ("\u2018\u2019\u2032", "'"),
     ("\u201c\u201d\u2033", '"'),
     ("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
-    ("\u00a0\u3000", " "),
+    ("\u00a0\u2009\u202f\u3000", " "),
     (map(chr, (*range(1, 9), *range(14, 32), *range(127, 160))), " "),  # controls
     (map(chr, (0, *range(0x200B, 0x2010), 0x2060, 0xFEFF, 0xFFFD, *range(0xD800, 0xE000))), None),
 ):
@@ -71,6 +72,7 @@ def plain(text: str) -> str:
     """Full-width forms, quotes, dashes, control characters, markup and spaces made ordinary; LaTeX stays."""
     text = _HTML.sub(" ", _SPECIAL.sub(" ", text.translate(_FOLDED)))
     text = re.sub(r"[ \t\r\f\v]+", " ", _DELIMITER.sub(" ", _MARKUP.sub("", text)))
+    text = _MINUS.sub("-", text)
     return re.sub(r" ?\n[ \n]*", "\n", text).strip()
 
 

@@ -41,18 +41,38 @@ _UNITS = re.compile(
     r"(?:\ ?\^?\ ?[({]?-?[123][)}]?|[²³])?\)?$",
     re.X,
 )
+# Of units that a careless answer mixes up: by kind, in the first one.
+_SIZES: dict[str, dict[str, float]] = {
+    "length": {"m": 1, "met(?:er|re)": 1, "km": 1e3, "kilomet(?:er|re)": 1e3, "cm": 0.01, "mm": 1e-3,
+               "centimet(?:er|re)": 0.01, "millimet(?:er|re)": 1e-3, "ft|f[oe]et|foot": 0.3048,
+               "in|inch(?:es)?": 0.0254, "yd|yard": 0.9144, "mi|mile": 1609.344},
+    "mass": {"g|gram": 1, "kg|kilogram": 1e3, "mg|milligram": 1e-3},
+    "time": {"s|sec|second": 1, "min|minute": 60, "h|hr|hour": 3600, "day": 86400, "week": 604800},
+}  # fmt: skip
+_SIZED = [
+    (re.compile(rf"(?:^|(?<=[\d\s)}}])) ?(?:{names})s?$"), kind, float(size))
+    for kind, units in _SIZES.items()
+    for names, size in units.items()
+]
 _ROUGHLY = re.compile(r"(?i)^(?:(?:is|are|approximately|about|around|roughly|exactly|only|equal to|≈|~) ?)+")
 _MONEY = re.compile(r"^(-?) ?[$€£¥] ?")
 # What math-verify would read as some number: ratios, lists, sets, plus-minus, inequalities, words.
 _NO_NUMBER = re.compile(
-    r"(?i)[:;,<>\[\]|!?&@#\"±∓≤≥∈\u222a]|\\(?:pm|mp|in|cup|cap|le|ge|lt|gt|ne|to|infty|\{)|(?<!\\)\b[a-z]{3,}"
+    r"(?i)\d \d|[_:;,<>\[\]|!?&@#\"±∓≤≥∈\u222a]|\\(?:pm|mp|in|cup|cap|le|ge|lt|gt|ne|to|infty|\{)"
+    r"|(?<!\\)\b[a-z]{3,}"
 )
 _NAMED_E = re.compile(r"(?<![\\A-Za-z])e(?![a-z])")
 _TOWER = re.compile(r"\^\s*(?:\{[^{}]{0,40}|\w\s*)\^|\^\s*\{?\s*-?\d{5}")  # would be evaluated for ever
 _TEXT = re.compile(r"\\(?:text|mathrm) ?\{[ ~]?([^{}]*)\}")
+# Words would be products of their letters, and "listen" the same as "silent".
+_FUNCTION = re.compile(r"(?<![\\A-Za-z])(?=(?:(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|exp|max|min)(?![a-z]))")
+_NO_FORMULA = re.compile(r"[:;,]|\\pm|±|(?<![\\A-Za-z])[A-Za-z]{3,}|^[A-Za-z ]+$")
 _POWER = re.compile(r"(?i)[a-z)}]\s*\^\s*\{?\s*-?\d{3}")  # would be expanded
 _LONGEST, _DEEPEST = 200, 12  # characters, open brackets
 _SECONDS = 60  # ends a hang; a cold parser on a busy machine takes several, and no verdict may hang on that
+_SPACED = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")  # thousands
+_SPACED_NUMBER = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_NAME = 4  # words before `=`, as of "Area of the square ="
 _RELATION = re.compile(r"=|≈|\\approx|\\simeq")
 
 
@@ -60,6 +80,11 @@ def numbers(text: str) -> list[tuple[str, int, int]]:
     """(value in plain notation, start, end) of each number in `text`, which is free of LaTeX."""
     found = ((_plain(match), *match.span()) for match in NUMBER.finditer(text))
     return [(value, start, end) for value, start, end in found if value is not None]
+
+
+def trimmed(phrase: str, also: str = "") -> str:
+    """Without spaces and signs around it; a leading point belongs to `.5`."""
+    return phrase.strip(" $" + also).rstrip(" .$" + also)
 
 
 def out_of(sentence: str) -> str | None:
@@ -79,27 +104,47 @@ def value(phrase: str) -> str | None:
     """
     if "±" in phrase or "\\pm" in phrase or "\\mp" in phrase:
         return None
-    parts = [part for part in _RELATION.split(plain(phrase.strip(" $."))) if part.strip()]
+    parts = [part for part in _RELATION.split(plain(trimmed(phrase))) if part.strip()]
+    if any(len(part.split()) > _NAME for part in parts[:-1]):
+        return None  # a sentence with a formula in it
     tried = parts[-1:] + (parts[:1] if parts and re.fullmatch(r" ?[A-Za-z] ?", parts[-1]) else [])  # `5 = s`
     return next((found for part in tried if (found := _value(part)) is not None), None)
 
 
+def rescaled(number: str, written: str, wanted: str) -> str | None:
+    """A number `written` in one unit, in the one `wanted`: 12 of "cm" is .12 of "m". None where the one is a
+    length and the other a time; as it is where a unit is not known here."""
+    units = [_unit(text) for text in (written, wanted)]
+    if units[0] == units[1] or None in units:
+        return number
+    (kind, size), (other, of) = ((one[0], one[1]) for one in units if one)
+    return decimal(Fraction(number) * Fraction(str(size)) / Fraction(str(of))) if kind == other else None
+
+
+def _unit(text: str) -> tuple[str, float] | None:
+    bare = without_latex(text).rstrip(" .)$")
+    return next(((kind, size) for pattern, kind, size in _SIZED if pattern.search(bare)), None)
+
+
 def _value(part: str) -> str | None:
-    bare = _MONEY.sub(r"\1", _ROUGHLY.sub("", without_latex(part).strip(" .$'\"")))
-    bare = _UNITS.sub("", bare).strip(" .") if not bare.endswith(tuple("0123456789")) else bare
+    bare = _MONEY.sub(r"\1", _ROUGHLY.sub("", trimmed(without_latex(part), "'\"")))
+    bare = trimmed(_UNITS.sub("", bare)) if not bare.endswith(tuple("0123456789")) else bare
+    bare = _SPACED.sub("", bare) if _SPACED_NUMBER.fullmatch(bare) else bare
     if match := NUMBER.fullmatch(bare):
         return _plain(match)
-    bare = _UNITS.sub("", _TEXT.sub(r" \1", part).strip(" ."))
+    bare = _UNITS.sub("", _TEXT.sub(r" \1", trimmed(part.replace("°", "^\\circ"))))
     expression = evaluate(bare) if any(map(str.isdigit, bare)) or "π" in bare or "\\pi" in bare else None
     return None if expression is None else _number(expression)
 
 
 def evaluate(latex: str) -> Any:
     """The sympy expression of a formula of numbers, or None."""
-    text = latex.strip(" .$").replace("°", "^\\circ").replace("√", "\\sqrt ").replace("π", "\\pi ")
+    text = trimmed(latex).replace("√", "\\sqrt ").replace("π", "\\pi ")
     if _NO_NUMBER.search(text) or _NAMED_E.search(text):
         return None
     text = re.sub(r"\\sqrt (\d+(?:\.\d+)?)", r"\\sqrt{\1}", text)
+    if re.search(r"\\(?:sin|cos|tan)", text):  # of degrees, which the parser leaves out
+        text = re.sub(r"(\d+(?:\.\d+)?) ?\^ ?\{? ?\\circ ?\}?", r"{(\1\\pi/180)}", text)
     return next(iter(_parsed(text)), None)
 
 
@@ -147,17 +192,20 @@ def same(one: str, other: str) -> bool:
         return True
     numbers_of = value(one), value(other)
     if None not in numbers_of:
-        return close(str(numbers_of[0]), str(numbers_of[1]))
+        scaled = rescaled(str(numbers_of[0]), one, other)
+        return scaled is not None and close(scaled, str(numbers_of[1]))
     if any(numbers_of) or "" in (first, second):
         return False
     if first[0] in "([" and (first[0], first[-1]) == (second[0], second[-1]):
         parts = first[1:-1].split(","), second[1:-1].split(",")
         return len(parts[0]) == len(parts[1]) > 1 and all(map(same, *parts))
-    return not any(re.search(r"[:;,]|\\pm|±", side) for side in (one, other)) and _verified(one, other)
+    return _verified(*(_FUNCTION.sub(r"\\", plain(side)) for side in (one, other)))
 
 
 def _verified(one: str, other: str) -> bool:
-    gold, answer = (_parsed(plain(side)) for side in (one, other))
+    if any(map(_NO_FORMULA.search, (one, other))):
+        return False
+    gold, answer = _parsed(one), _parsed(other)
     if not gold or not answer:
         return False
     from math_verify import verify
@@ -168,10 +216,12 @@ def _verified(one: str, other: str) -> bool:
         return False
 
 
-def close(one: str, other: str, tolerance: float = 1e-9) -> bool:
-    """Whether two plain numbers differ by at most `tolerance` of the second one's size."""
+def close(one: str, other: str) -> bool:
+    """Whether two plain numbers are equal: whole ones in every digit, others to nine."""
     first, second = float(one), float(other)
-    return first == second or abs(first - second) <= tolerance * max(1.0, abs(second))
+    if first.is_integer() and second.is_integer():
+        return Fraction(one) == Fraction(other)
+    return abs(first - second) <= 1e-9 * max(1.0, abs(second))
 
 
 def squeezed(text: str) -> str:
