@@ -2,7 +2,7 @@
 
 File names say nothing to the method, and of metadata only EXIF's orientation is read (no captions, no
 ratings), so no label can leak in. Every file is looked at once here; one that is no picture, broken, too
-large, too narrow, of one colour or a copy of an earlier one is skipped and named in `skipped.json`. Later
+large, too narrow or a copy of an earlier one is skipped and named in `skipped.json`. Later
 stages open pictures by `records.open_image`, which refuses bytes that are no longer the ones this stage saw.
 """
 

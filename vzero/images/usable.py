@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vzero.config import ImagesConfig
 from vzero.images.decoding import Unusable, check_shape, decode, sha256, shown
 from vzero.images.records import seen_size
@@ -54,12 +52,15 @@ def usable(
         try:
             data = read()
             image, digest = decode(data, config.max_megapixels * 1e6, noted.append), sha256(data)
-            _check(image, config.shrink_megapixels)
+            if config.shrink_megapixels is not None:
+                check_shape(*seen_size(*image.size, config.shrink_megapixels * 1e6))
             if digest in first:
                 raise Unusable(f"a copy: same content as {first[digest]}")
         except Unusable as error:
             chosen.skipped.append({"path": place, "reason": str(error)})
             continue
+        if image.getcolors(1):
+            noted.append("of one colour")
         chosen.notes += [{"path": place, "reason": one} for one in noted]
         first[digest], image_id, path = place, digest[:16], place
         if copy_to is not None:  # not synced one by one: a killed stage copies all again before it is sealed
@@ -85,15 +86,3 @@ def summary(files: Iterable[Mapping[str, str]]) -> str:
         f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)})"
         for kind, names in sorted(kinds.items(), key=lambda one: -len(one[1]))
     )
-
-
-def _check(image: Image.Image, shrink_megapixels: float | None) -> None:
-    """Refuse what no question can be asked about, and what is too narrow once it is shrunk.
-
-    Raises:
-        Unusable: it is of one colour, or `check_shape`.
-    """
-    if image.getcolors(1):
-        raise Unusable("of one colour")
-    if shrink_megapixels is not None:
-        check_shape(*seen_size(*image.size, shrink_megapixels * 1e6))
