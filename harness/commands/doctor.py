@@ -83,8 +83,9 @@ def needs(preset: Preset, facts: Facts) -> Needs:
 def _benchmarks(preset: Preset) -> list[Finding]:
     """Whether the benchmarks that a preset is to be measured on are there; nothing where it wants none."""
     from harness.doctor import Finding
+    from harness.evals.at_hand import absent, known_set_aside
     from harness.evals.catalogue import asked
-    from harness.evals.rows import absent
+    from harness.evals.set_aside import listed
 
     try:
         suites, folder = asked(preset.evaluation), preset.evaluation.data
@@ -94,8 +95,15 @@ def _benchmarks(preset: Preset) -> list[Finding]:
         fetch = f"vzero-harness fetch --suites {','.join(missing)} --data {folder}"
         fix = f"Fetch them where there is a network: `{fetch}`."
         return [Finding("benchmarks", "fail", f"no {', '.join(missing)} in {folder}", fix)]
-    wanted = sum(not suite.drawn for suite in suites)
-    return [Finding("benchmarks", "ok", f"{wanted} in {folder}")] if wanted else []
+    wanted = [suite for suite in suites if not suite.drawn]
+    try:
+        known = [(suite.name, known_set_aside(suite, Path(folder).expanduser())) for suite in wanted]
+    except InputError as error:
+        return [Finding("benchmarks", "fail", f"{len(wanted)} in {folder}", str(error))]
+    aside = ". ".join(f"{name}: {len(rows)} rows set aside: {listed(rows)}" for name, rows in known if rows)
+    if aside:
+        return [Finding("benchmarks", "warn", f"{len(wanted)} in {folder}", f"{aside}.")]
+    return [Finding("benchmarks", "ok", f"{len(wanted)} in {folder}")] if wanted else []
 
 
 def _show(findings: list[Finding], terminal: Console) -> None:

@@ -52,7 +52,7 @@ def score(
 
     Example: vzero-harness score answers.jsonl --items items.jsonl
     """
-    from harness.evals import rows
+    from harness.evals import at_hand
     from harness.evals.catalogue import find
     from harness.evals.set_aside import SetAside, listed
     from harness.scoring import endpoint, files
@@ -66,7 +66,7 @@ def score(
         name, by, asked = items.stem, "", files.read_items(items)
     elif items is None and suite is not None and data is not None:
         found = find(suite)
-        name, by, (asked, aside) = suite, found.table, rows.items(found, data)
+        name, by, (asked, aside) = suite, found.table, at_hand.items(found, data)
     else:
         raise InputError("Give the questions: --items ITEMS, or --suite NAME with --data DIR.")
     given = files.read_answers(answers, asked, {one.id for one in aside})

@@ -26,6 +26,11 @@ def text(row: Row, name: str) -> str:
     return value
 
 
+def group(value: object) -> str:
+    """What a row is counted under in a table."""
+    return " ".join(str(value).split()) if value not in (None, "") else "?"
+
+
 def several(row: Row, name: str) -> list[str]:
     """Texts in a list; none where it is absent."""
     values = row.get(name) or []

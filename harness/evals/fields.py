@@ -27,8 +27,6 @@ _IMAGE_MARK = re.compile(r"<image ?(\d*)>")
 # "Select from A, B and C", "(A-D)", "A to F", "(A) True (B) False": the question itself says that its labels
 # are letters.
 _OFFERS_LETTERS = re.compile(r"\bA ?(?:-|to|,) ?[B-I]\b|\bA\)|\(A\)")
-# What plain access raises on rows of another shape.
-_OTHER_SHAPE = (TypeError, ValueError, AttributeError, IndexError)
 _MATHVISTA_GROUPS = ("task", "category", "context", "grade", "source", "language")
 _MATHVISTA_KINDS = ("integer", "float", "list", "text")
 
@@ -58,14 +56,14 @@ def read(suite: Suite, row: Row, index: int) -> SuiteQuestion:
         found = READERS[suite.fields](row, columns.key(row, suite.id, suite.id_separator, index))
     except KeyError as error:
         raise UnusableRow(f"it has no field {error}") from None
-    except _OTHER_SHAPE as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:  # it has another shape
         raise UnusableRow(error) from None
     item = found.item
     wrong = [gold for gold in item.gold if not is_number(gold)]
     if item.kind in ("integer", "float") and wrong:
         raise UnusableRow(f"its answer {wrong[0][:40]!r} is no number")
-    named = tuple((name, "?" if value in (None, "") else str(value)) for name, value in item.group)
-    return replace(found, item=replace(item, group=named))
+    group = tuple((name, columns.group(value)) for name, value in item.group)
+    return replace(found, item=replace(item, group=group))
 
 
 def name(suite: Suite, row: Row, index: int) -> str:

@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -25,7 +24,6 @@ from harness.evals.columns import Row
 from harness.evals.fields import SuiteQuestion
 from harness.evals.pins import Pins
 from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
-from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
 
@@ -88,10 +86,10 @@ def open_parts(suite: Suite, data: Path, scratch: Path, seen: Pins | None = None
     pinned = None if suite.drawn else pins.read(pins.file(data, suite))
     folders, converted = _folders(suite, data, scratch)
     aside = list(converted or ())
-    # Of what was drawn or converted just now every picture is known to be good.
-    looked_at = None if suite.drawn or converted is not None else _looked_at(pinned, seen)
+    known = _known(pinned, seen)
+    shown = bool(suite.drawn) or converted is not None  # its pictures were drawn, or decoded, just now
     tables = [_table(suite, part, folder) for part, folder in zip(suite.parts, folders, strict=True)]
-    found = [[_read(suite, *one, looked_at) for one in enumerate(table)] for table in tables]
+    found = [[_read(suite, *one, known, shown) for one in enumerate(table)] for table in tables]
     parts = []
     for part, folder, table, read in zip(suite.parts, folders, tables, _unrepeated(found), strict=True):
         opened = OpenPart(suite, part, folder, table, (), ())
@@ -114,9 +112,9 @@ def _folders(suite: Suite, data: Path, scratch: Path) -> tuple[list[Path], list[
     if suite.drawn:
         write.drawn(suite, scratch)
         return [scratch / suite.name], None
-    found = [_find(suite, part, data) for part in suite.parts]
-    if not any(found) and (files := layouts.find(suite, data)):
+    if files := authors_files(suite, data):
         return [scratch / suite.name], write.converted(suite, files, scratch)
+    found = [find(suite, part, data) for part in suite.parts]
     for part, folder in zip(suite.parts, found, strict=True):
         if folder is None:
             what = f"{suite.name} ({part.config})" if len(suite.parts) > 1 else suite.name
@@ -127,21 +125,21 @@ def _folders(suite: Suite, data: Path, scratch: Path) -> tuple[list[Path], list[
     return [folder for folder in found if folder], None
 
 
-def _looked_at(*openings: Pins | None) -> dict[str, str | None]:
+def _known(*openings: Pins | None) -> dict[str, str | None]:
     """Digest of a row -> why it was set aside, None of one that was not."""
-    known = [one for one in openings if one]
-    aside = {one.digest: one.reason for opening in known for one in opening.set_aside if one.digest}
-    return {**aside, **{digest: None for opening in known for digest in opening.rows.values()}}
+    given = [one for one in openings if one]
+    aside = {one.digest: one.reason for opening in given for one in opening.set_aside if one.digest}
+    return {**aside, **{digest: None for opening in given for digest in opening.rows.values()}}
 
 
-def _read(suite: Suite, index: int, row: Row, looked_at: Mapping[str, str | None] | None) -> Found:
+def _read(suite: Suite, index: int, row: Row, known: Mapping[str, str | None], shown: bool) -> Found:
     digest = ""
     try:
         digest = _digest(suite, row)
-        if looked_at and (reason := looked_at.get(digest)):
+        if reason := known.get(digest):
             raise UnusableRow(reason)
         question = fields.read(suite, row, index)
-        if looked_at is not None and digest not in looked_at:
+        if not shown and digest not in known:
             pictures(suite, row)
         return digest, question
     except UnusableRow as error:
@@ -181,35 +179,6 @@ def _usable(opened: OpenPart, found: Sequence[Found], folder: Path) -> OpenPart:
     return replace(opened, rows=rows, folder=folder)
 
 
-def absent(suites: Sequence[Suite], data: Path) -> list[str]:
-    """Names of those of `suites` that a data folder does not seem to hold; nothing is read."""
-    return [
-        suite.name
-        for suite in suites
-        if not suite.drawn
-        and any(_find(suite, part, data) is None for part in suite.parts)
-        and not layouts.find(suite, data)
-    ]
-
-
-def items(suite: Suite, data: Path) -> tuple[list[Item], list[SetAside]]:
-    """All items of a suite in a data folder, for scoring alone, and the rows that are none: an authors' copy
-    needs no pictures here.
-
-    Raises:
-        InputError: see `open_parts`.
-    """
-    if not any(_find(suite, part, data) for part in suite.parts) and (files := layouts.find(suite, data)):
-        rows, aside = layouts.read(suite, files)
-        if not rows:
-            raise nothing_left(suite.name, data, aside)
-        return [row.question.item for row in rows], aside
-    with TemporaryDirectory() as scratch:
-        parts = open_parts(suite, data, Path(scratch))
-    questions = [question.item for part in parts for question in part.questions]
-    return questions, list(pins_of(parts).set_aside)
-
-
 def pins_of(parts: Sequence[OpenPart]) -> Pins:
     """What was found of a suite."""
     rows = {
@@ -247,7 +216,13 @@ def _bytes(stored: Row) -> bytes:
         raise UnusableRow(f"its picture {stored['path']}: {error.strerror}") from None
 
 
-def _find(suite: Suite, part: Part, data: Path) -> Path | None:
+def authors_files(suite: Suite, data: Path) -> list[Path]:
+    """The authors' files, unless a `datasets` folder lies there too; none of a drawn suite."""
+    return [] if any(find(suite, part, data) for part in suite.parts) else layouts.find(suite, data)
+
+
+def find(suite: Suite, part: Part, data: Path) -> Path | None:
+    """The `datasets` folder of a part in a data folder, or the data folder itself."""
     places = [part_folder(data, suite, part)]
     if len(suite.parts) == 1:
         places.append(data)

@@ -59,7 +59,7 @@ def repeated(rows: Sequence[tuple[str, str]]) -> list[str | None]:
     seen: set[str] = set()
     reasons: list[str | None] = []
     for key, _ in rows:
-        again = "the same row stands there before" if key in seen else None
+        again = "it repeats an earlier row" if key in seen else None
         reasons.append("other rows have its id" if len(digests[key]) > 1 else again)
         seen.add(key)
     return reasons

@@ -235,4 +235,14 @@ scenario(
     lambda number, request: "A",
     *("pocket", "--suites", "mmvp,blink", "--profile", "stock", *BOTH, "--limit", "3", "--out", run("few")),
 )
+clone = ROOT / "clone"
+DAMAGED = (
+    *("pocket", "--suites", "mathvision_testmini", "--prompt-format", "natural", "--batch", "1"),
+    *("--data", str(clone), "--out", run("damaged")),
+)
+scenario("damaged", at(3, fail, "\\boxed{{B}}"), *DAMAGED)
+scenario("damaged, resumed", at(99, fail, "\\boxed{{B}}"), *DAMAGED)
+(clone / "images" / "15.png").write_bytes((clone / "images" / "14.png").read_bytes())
+scenario("damaged, repaired", fail, *DAMAGED)
+
 (ROOT / "report.json").write_text(json.dumps(report))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.evals import catalogue
-from tests.fixtures import suite_rows
+from tests.fixtures import clones, suite_rows
 from vzero.pocket.suites import items
 from vzero.runtime import artefacts
 
@@ -33,6 +33,9 @@ def ran(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("suites")
     suite_rows.write(folder / "data")
     (folder / "gold.json").write_text(json.dumps(suite_rows.GOLD))
+    clone = clones.write(folder / "clone", clones.spoilt())
+    (clone / "images" / "13.png").write_bytes(b"\x89PNG")
+    (clone / "images" / "15.png").unlink()
     done = python(str(ROOT / "tests" / "e2e" / "suite_runs.py"), str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -277,3 +280,20 @@ cli.app(sys.argv[1:])
     rows = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")
     assert rows[0] == first[0] and [row["id"] for row in rows] == ["v1_0", "v1_1", "v1_2"]
     assert results(tmp_path, "run")["complete"]
+
+
+def test_damaged_rows_of_a_clone_are_set_aside_and_the_others_answered(ran, report):
+    assert report["damaged"]["code"] == 1 and report["damaged, resumed"]["code"] == 0
+    assert (report["damaged"]["asked"], report["damaged, resumed"]["asked"]) == (3, 5)
+    suite = results(ran, "damaged")["suites"]["mathvision_testmini"]
+    assert sorted(one["id"] for one in suite["set_aside"]) == ["12", "13", "15", "16", "17", "17"]
+    assert (suite["rows"], suite["answered"], suite["n"], suite["status"]) == (8, 8, 8, "complete")
+    lines = artefacts.read_jsonl(ran / "damaged" / "items.scored.jsonl")
+    assert [line["id"] for line in lines] == ["10", "11", "14", "16", "18", "19", "20", "21"]
+    assert suite["greedy"]["verified"] == 5 / 8  # the choices, whose answer is B
+    assert any(one.startswith("6 rows set aside, 50.0 %") for one in suite["deviations"])
+    out = " ".join(report["damaged, resumed"]["out"].split())
+    assert "6 rows set aside and in no number: 12 (" in out and "PROTOCOL DEVIATION" in out
+    assert "6 rows set aside" in (ran / "damaged" / "results.md").read_text()
+    repaired = report["damaged, repaired"]
+    assert (repaired["code"], repaired["asked"]) == (2, 0) and "pinned: 15" in repaired["err"]

@@ -87,7 +87,7 @@ def test_a_folder_of_datasets_takes_the_same_route(tmp_path):
     part = opened(data, tmp_path / "scratch")
     assert ids(part) == loaded(part) == ["10", "14", "15"]
     assert sorted((one.id, one.reason.split(":")[0]) for one in part.set_aside) == [
-        ("10", "the same row stands there before"),
+        ("10", "it repeats an earlier row"),
         ("11", "its picture"),
         ("12", "its answer 'Z' is none of A, B, C"),
         ("13", "other rows have its id"),
@@ -145,7 +145,7 @@ def test_of_equal_rows_the_first_stays_and_of_others_none():
     assert repeated([("a", "1"), ("b", "2"), ("a", "1"), ("c", "3"), ("c", "4")]) == [
         None,
         None,
-        "the same row stands there before",
+        "it repeats an earlier row",
         "other rows have its id",
         "other rows have its id",
     ]
