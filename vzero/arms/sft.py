@@ -28,8 +28,8 @@ from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import full_disk_as_oserror
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
+from vzero.rollout import template
 from vzero.rollout.protocol import Message
-from vzero.rollout.template import conversation
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -181,7 +181,7 @@ def _train(
 def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch: int) -> float:
     """Add the gradient of one optimizer step; its loss in nats, the mean over the replies' tokens."""
     pairs = [(example, reply) for example in chosen for reply in example.replies]
-    encoded = [_tokens(processor, reply) for _, reply in pairs]
+    encoded = _tokens(processor, [reply for _, reply in pairs])
     count, total, cuda = sum(map(len, encoded)), 0.0, model.device.type == "cuda"
     for begin in range(0, len(pairs), micro_batch):
         part = slice(begin, begin + micro_batch)
@@ -211,7 +211,9 @@ def _prompts(processor: Any, chosen: Sequence[Example], device: torch.device) ->
     """What the model takes, prompts padded on the left as `checkpoints.load_processor` sets it."""
     texts = [
         processor.apply_chat_template(
-            conversation(example.messages, with_image=True), tokenize=False, add_generation_prompt=True
+            template.conversation(example.messages, with_image=True),
+            tokenize=False,
+            add_generation_prompt=True,
         )
         for example in chosen
     ]
@@ -220,11 +222,13 @@ def _prompts(processor: Any, chosen: Sequence[Example], device: torch.device) ->
     return dict(processor(text=texts, images=images, padding=True, return_tensors="pt").to(device))
 
 
-def _tokens(processor: Any, reply: str) -> list[int]:
-    """A token's name spelled out in a reply stays letters: as an id it might end the turn early."""
-    tokenizer = processor.tokenizer
-    ids = tokenizer(reply, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+def _tokens(processor: Any, replies: Sequence[str]) -> list[list[int]]:
+    """Ids of each reply with its end of turn. A token's name spelled out in a reply stays letters: as an id
+    it might end the turn early."""
+    tokenizer, end = processor.tokenizer, template.end_of_turn(processor)
+    ends = [tokenizer.eos_token_id if end is None else end]
+    ids = tokenizer(list(replies), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [[*one, *ends] for one in ids]
 
 
 def _right_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
@@ -43,6 +44,26 @@ def conversation(messages: Sequence[Message], with_image: bool) -> list[dict[str
             with_image = False
         turns.append({"role": message.role, "content": parts})
     return turns
+
+
+def end_of_turn(processor: Any) -> int | None:
+    """Id of the token that the chat template writes behind an answer: what a model trained with it ends its
+    turns by. None where it writes text alone."""
+    marker = "ANSWER"
+    turns = (Message("user", "Q"), Message("assistant", marker), Message("user", "Q"))
+    added = processor.tokenizer.added_tokens_decoder.items()
+    for asked in (turns[:2], turns):  # some end a turn by the head of the next one
+        try:
+            text = processor.apply_chat_template(conversation(asked, with_image=False), tokenize=False)
+        except (TemplateError, TypeError, ValueError):  # it knows no turns of the assistant's
+            continue
+        behind = text.partition(marker)[2].lstrip()
+        written = {i: one.content for i, one in added if one.content.strip() and one.content in behind}
+        if written:
+            first = min(written, key=lambda i: (behind.find(written[i]), -len(written[i])))
+            if len(asked) == 2 or behind.startswith(written[first]):
+                return first
+    return None
 
 
 def processed(processor: Any, texts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from vzero.config import SamplingConfig
 from vzero.errors import InputError, RolloutError
+from vzero.rollout import template
 from vzero.rollout.protocol import Completion
 from vzero.runtime.checkpoints import load_processor
 from vzero.runtime.seeding import derive
@@ -26,16 +27,18 @@ class Vocabulary:
 
     Attributes:
         processor: the checkpoint's, with its tokenizer and chat template.
-        eos: ids that end a turn, by the generation config and the tokenizer.
+        eos: ids that end a turn, by the generation config, the tokenizer and the chat template.
         forbidden: ids that are never drawn, because text holding them breaks the next prompt: vision and
             padding tokens, every special token that does not end a turn, and ids unknown to the tokenizer.
         positions: tokens that prompt and completion may have together; None where the model does not say.
+        repaired: a sentence where only the chat template names an end of turn.
     """
 
     processor: Any
     eos: frozenset[int]
     forbidden: frozenset[int]
     positions: int | None
+    repaired: str | None = None
 
     def completion(
         self, token_ids: Sequence[int], logprobs: Sequence[float], finish_reason: str | None
@@ -83,11 +86,13 @@ class Vocabulary:
 
 
 def vocabulary_of(config: Any, generation_config: Any, processor: Any) -> Vocabulary:
-    """The vocabulary that a model's two configs and its processor declare."""
+    """The vocabulary that a model's two configs and its processor declare.
+
+    Raises:
+        InputError: none of them names an end of turn.
+    """
     tokenizer, text = processor.tokenizer, config.get_text_config()
-    configured = getattr(generation_config, "eos_token_id", None)
-    several = configured if isinstance(configured, (list, tuple)) else [configured]
-    eos = frozenset(int(one) for one in (*several, tokenizer.eos_token_id) if one is not None)
+    eos, repaired = _ends(generation_config, processor, text.vocab_size)
     kinds = ("image", "video", "vision_start", "vision_end")
     named = [getattr(config, f"{kind}_token_id", None) for kind in kinds]
     named += [getattr(one, f"{kind}_token_id", None) for one in (text, tokenizer) for kind in ("bos", "pad")]
@@ -95,7 +100,32 @@ def vocabulary_of(config: Any, generation_config: Any, processor: Any) -> Vocabu
     unknown = range(len(tokenizer), text.vocab_size)
     structural = {int(one) for one in named if one is not None}
     forbidden = frozenset(structural.union(tokenizer.all_special_ids, special, unknown) - eos)
-    return Vocabulary(processor, eos, forbidden, getattr(text, "max_position_embeddings", None))
+    return Vocabulary(processor, eos, forbidden, getattr(text, "max_position_embeddings", None), repaired)
+
+
+def _ends(generation_config: Any, processor: Any, size: int) -> tuple[frozenset[int], str | None]:
+    """The ids below `size` that end a turn, and a sentence where the chat template alone knows of one.
+
+    A merged or converted checkpoint often has no generation_config.json, or names the end of a document in
+    it: every answer would then run to the token limit.
+    """
+    configured = getattr(generation_config, "eos_token_id", None)
+    several = configured if isinstance(configured, (list, tuple)) else [configured]
+    named = (*several, processor.tokenizer.eos_token_id)
+    eos = frozenset(int(one) for one in named if one is not None and 0 <= int(one) < size)
+    end = template.end_of_turn(processor)
+    if end is not None and end < size and end not in eos:
+        token = processor.tokenizer.convert_ids_to_tokens(end)
+        return eos | {end}, (
+            f"The checkpoint's chat template ends an answer with {token}, which neither its "
+            "generation_config.json nor its tokenizer names as an end: answers end there too."
+        )
+    if not eos:
+        raise InputError(
+            "The checkpoint has no end of turn: generation_config.json, tokenizer and chat template name none,"
+            " every answer would run to its limit; copy generation_config.json from the model it came from."
+        )
+    return eos, None
 
 
 def read_vocabulary(checkpoint: Path) -> Vocabulary:

@@ -1,0 +1,129 @@
+"""Which token ends a turn: as a checkpoint's files name it, or as its chat template writes it, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny_idefics3, tiny_model
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.errors import InputError
+from vzero.rollout import Message, Request
+from vzero.rollout.engines import open_engine
+from vzero.rollout.template import end_of_turn
+from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
+
+PAD, EOS, USER = (tiny_model.SPECIAL.index(word) for word in ("<pad>", "<eos>", "<user>"))
+Edit = Callable[[dict[str, Any]], object]
+NO_END = tiny_model.TEMPLATE.replace("<eos> ", "")
+WORDS_ALONE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'][0]['text'] }}\n{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return tiny_model.build(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "changed"))
+
+
+def edit(folder: Path, name: str, change: Edit) -> None:
+    found = json.loads((folder / name).read_text())
+    change(found)
+    (folder / name).write_text(json.dumps(found))
+
+
+def ends(folder: Path, configured: Any, tokenizer: str | None, template: str = tiny_model.TEMPLATE) -> None:
+    """Write what each place of a checkpoint says; None: nothing, the generation config's file included."""
+    (folder / "generation_config.json").unlink()
+    if configured is not None:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": configured}))
+    edit(folder, "config.json", lambda found: found["text_config"].update(eos_token_id=configured))
+    edit(folder, "tokenizer_config.json", lambda found: found.pop("eos_token"))
+    if tokenizer is not None:
+        edit(folder, "tokenizer_config.json", lambda found: found.update(eos_token=tokenizer))
+    (folder / "chat_template.jinja").write_text(template)
+
+
+@pytest.mark.parametrize(
+    ("configured", "tokenizer", "wanted", "repaired"),
+    [
+        (EOS, "<eos>", {EOS}, False),
+        ([EOS, PAD], "<eos>", {EOS, PAD}, False),
+        ([EOS, PAD], None, {EOS, PAD}, False),
+        (None, "<eos>", {EOS}, False),
+        (None, None, {EOS}, True),
+        (None, "<pad>", {EOS, PAD}, True),
+        (PAD, "<pad>", {EOS, PAD}, True),
+        ([PAD], None, {EOS, PAD}, True),
+        (10_000, None, {EOS}, True),  # of a model with a larger vocabulary
+    ],
+)
+def test_the_chat_templates_end_always_ends_a_turn(
+    folder: Path, configured: Any, tokenizer: str | None, wanted: set[int], repaired: bool
+) -> None:
+    ends(folder, configured, tokenizer)
+    found = read_vocabulary(folder)
+    assert found.eos == wanted and not found.eos & found.forbidden
+    assert (found.repaired is not None) == repaired
+    if found.repaired:
+        assert "<eos>" in found.repaired and "generation_config.json" in found.repaired
+
+
+def test_a_checkpoint_that_names_no_end_anywhere_is_refused(folder: Path) -> None:
+    ends(folder, None, None, WORDS_ALONE)
+    with pytest.raises(InputError, match=r"no end of turn.*copy generation_config\.json"):
+        read_vocabulary(folder)
+    with pytest.raises(InputError, match="no end of turn"):
+        open_engine(EngineConfig(batch_sequences=8), folder)
+
+
+def test_without_an_end_in_the_template_the_files_are_believed(folder: Path) -> None:
+    ends(folder, PAD, None, WORDS_ALONE)
+    found = read_vocabulary(folder)
+    assert found.eos == {PAD} and found.repaired is None
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        (NO_END, USER),  # a turn is over where the next one begins
+        (NO_END + "{% if not add_generation_prompt %}<pad>{% endif %}", PAD),  # an end of everything
+        ("{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}<user>", None),
+        ("{% for m in messages %}{{ m['content'] + '<eos>' }}{% endfor %}", None),  # fails on parts
+    ],
+)
+def test_what_a_template_writes_behind_an_answer(folder: Path, template: str, wanted: int | None) -> None:
+    processor = read_vocabulary(folder).processor
+    processor.chat_template = template
+    assert end_of_turn(processor) == wanted
+
+
+def test_an_engine_stops_at_the_repaired_end(folder: Path) -> None:
+    """The token was forbidden before: such a model could not end a turn at all."""
+    ends(folder, PAD, "<pad>")
+    engine = open_engine(EngineConfig(batch_sequences=64, threads=1), folder)
+    request = Request((Message("user", "how many ?"),), tiny_model.picture(0), 1)
+    hot = SamplingConfig(n=200, temperature=50.0, max_new_tokens=10)
+    drawn = engine.generate([request], hot)[0].completions
+    assert {one.token_ids[-1] for one in drawn if one.finish_reason == "stop"} == {EOS, PAD}
+
+
+def test_another_family(tmp_path: Path) -> None:
+    processor = tiny_idefics3.processor(["how many", "two of them"])
+    model = tiny_idefics3.model(processor.tokenizer)
+    end = processor.tokenizer.convert_tokens_to_ids("<end_of_utterance>")
+    model.generation_config.eos_token_id = None
+    model.config.text_config.eos_token_id = None
+    processor.tokenizer.eos_token = None
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    found: Vocabulary = read_vocabulary(tmp_path)
+    assert found.eos == {end} and "<end_of_utterance>" in str(found.repaired)
