@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from harness.commands import (
     audit,
     check,
+    diff,
     doctor,
     evaluate,
     export,
@@ -126,6 +127,7 @@ for command in (
     profile.profile,
     audit.audit,
     table.table,
+    diff.diff,
     check.check,
     export.export,
     plan.plan,

@@ -4,28 +4,33 @@ a gain is one of format alone."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from harness.analysis import differences, sides
+from harness.analysis.differences import Difference
 from harness.analysis.format_gain import Compared, compared
-from harness.evals import build, folder, pins
+from harness.analysis.sides import EvaluationSide
+from harness.evals import build, folder
 from harness.evals.catalogue import Suite
+from harness.evals.results import Settings
 from harness.evals.scored import sample_rows
 from harness.stats import Frozen, holm_corrected
 from harness.tables.words import interval, percent, points
 from vzero.errors import InputError
-from vzero.presets import differences
 from vzero.runtime.seeding import derive
 
 STREAMS = {"read": "both"}  # names of random streams here
-OTHERWISE = frozenset({"model", "checkpoint_sha256"})  # all else must be equal
 
 
 class Against(Frozen):
-    """Gains of the model `other` over `base`; p-values are corrected over suites (Holm)."""
+    """Gains of the model `other` over `base`; p-values are corrected over suites (Holm). `notes`: what
+    differs beside the models and changes nothing of what was asked, or is not known."""
 
     base: str
     other: str
     suites: dict[str, Compared]
+    notes: tuple[str, ...] = ()
 
     def sentences(self) -> Iterator[str]:
         """What a reader is told, a line per suite."""
@@ -40,6 +45,17 @@ class Against(Frozen):
                 parts.append(f"where both could be read {points(both.gain)} (n = {both.n})")
             mark = "FORMAT GAIN, " if suite.format_gain else ""
             yield f"{mark}{name}, {self.other} over {self.base}: {', '.join(parts)}."
+        yield from (f"Beside the models, {note}" for note in self.notes)
+
+
+def check(base: Path, settings: Settings) -> None:
+    """Refuse a base that was asked with other settings than those that are about to be used.
+
+    Raises:
+        InputError: it was, or there is no evaluation.
+    """
+    one = sides.of_folder(base)
+    _alike(one, replace(one, settings=settings), f"{base} was and this evaluation would be")
 
 
 def compare(base: Path, other: Path) -> Against:
@@ -49,14 +65,9 @@ def compare(base: Path, other: Path) -> Against:
         InputError: they were asked under different conditions, other rows among them, or have no complete
             suite in common.
     """
-    one, two = folder.settings(base), folder.settings(other)
-    changed = set(differences(one.model_dump(mode="json"), two.model_dump(mode="json"))) - OTHERWISE
-    if changed:
-        raise InputError(
-            f"{base} and {other} were not asked alike ({', '.join(sorted(changed))}); evaluate both with the "
-            "same settings."
-        )
-    suites = {suite.name: _suite(base, other, suite, two.seed) for suite in build.suites_of(two)}
+    one, two = sides.of_folder(base), sides.of_folder(other)
+    apart, asked = _alike(one, two, f"{base} and {other} were"), two.settings
+    suites = {suite.name: _suite(base, other, suite, asked.seed) for suite in build.suites_of(asked)}
     found = {name: suite for name, suite in suites.items() if suite is not None}
     if not found:
         raise InputError(f"{base} and {other} have no complete suite in common; run both to their end.")
@@ -66,18 +77,25 @@ def compare(base: Path, other: Path) -> Against:
         name: suite.model_copy(update={"official": official[name], "verified": verified[name]})
         for name, suite in found.items()
     }
-    return Against(base=one.model, other=two.model, suites=corrected)
+    kept = [each for each in apart if each.what not in differences.COMPARED]
+    notes = [f"{each.sentence('the base', 'the other')}." for each in kept]
+    return Against(base=one.settings.model, other=asked.model, suites=corrected, notes=notes)
+
+
+def _alike(one: EvaluationSide, two: EvaluationSide, about: str) -> list[Difference]:
+    """Differences that change nothing of what is asked."""
+    found = differences.compare(one, two)
+    if refused := [each.sentence("the first", "the second") for each in found if each.matters]:
+        raise InputError(
+            f"{about} not asked alike: {'; '.join(refused)}. Evaluate both with the same settings."
+        )
+    return found
 
 
 def _suite(base: Path, other: Path, suite: Suite, seed: int) -> Compared | None:
     """None where either is not complete, or no row has gold."""
     if not all(folder.record(place, suite.name).exists() for place in (base, other)):
         return None
-    pinned = [pins.read(place / "pins" / f"{suite.name}.json") for place in (base, other)]
-    if pinned[0] != pinned[1]:
-        raise InputError(
-            f"{base} and {other} were asked different rows of {suite.name}; evaluate both on the same data."
-        )
     pairs = list(zip(*(sample_rows(place, suite) for place in (base, other)), strict=True))
     if not pairs:
         return None

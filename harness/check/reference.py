@@ -111,17 +111,10 @@ def findings(run: Run, results: Results, reference: Reference) -> list[Finding]:
 
 
 def other_settings(ours: Settings, reference: Settings) -> list[str]:
-    """Settings that differ from the reference's, the model and the seed aside. One that came after the
-    reference was at its default then, whatever that was called."""
-    from vzero.presets import differences
+    """Settings that differ from the reference's, the model and the seed aside."""
+    from vzero.presets import content_differences
 
-    changed = [key for key in differences(reference, ours) if key not in ("model", "seed")]
-    return [key for key in changed if _has(reference, key)]
-
-
-def _has(tree: JsonValue | Settings, dotted: str) -> bool:
-    head, _, rest = dotted.partition(".")
-    return isinstance(tree, Mapping) and head in tree and (not rest or _has(tree[head], rest))
+    return [key for key in content_differences(reference, ours) if key not in ("model", "seed")]
 
 
 def _accuracies(results: Results, reference: Reference) -> dict[str, tuple[float, str]]:

@@ -131,6 +131,8 @@ def evaluate(
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
+            if against is not None:
+                _check(against, settings)
             found = _run(Evaluation(settings, place, data, opened, images), folder, fresh)
         _report(found, folder, against, json)
 
@@ -237,6 +239,12 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
     show(found, terminal)
     for line in gains.sentences() if gains else ():
         say(line, terminal)
+
+
+def _check(base: Path, settings: Settings) -> None:
+    from harness.analysis.against import check
+
+    check(base, settings)
 
 
 def _against(base: Path, folder: Path) -> Against:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.evals import catalogue, extra, folder, pins, published, set_aside, table
+from harness.evals import catalogue, extra, folder, pins, protocol, published, set_aside, table
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.lenses import Extractor, majority, metrics
 from harness.evals.results import (
@@ -17,7 +17,6 @@ from harness.evals.results import (
     Contamination,
     EvaluationResults,
     Greedy,
-    LmmsEval,
     Rates,
     Sampled,
     Settings,
@@ -26,7 +25,7 @@ from harness.evals.results import (
     Together,
     interval,
 )
-from harness.evals.scored import ScoredItem, scored
+from harness.evals.scored import ScoredItem, asked_rows, scored
 from harness.scoring import ScoredResponse, by_group, read, totals
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
@@ -69,6 +68,7 @@ def _results(out: Path, rows: Mapping[str, list[ScoredItem]], read_by: str) -> E
     seen = out / "contamination.json"
     return EvaluationResults(
         evaluation=settings,
+        protocol=protocol.read(out),
         answers_read_by=read_by,
         suites=found,
         groups={name: group for name in catalogue.GROUPS if (group := _group(name, found))},
@@ -104,7 +104,7 @@ def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[
 
 
 def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredItem]) -> SuiteResult:
-    record, seen = folder.record(out, suite.name), pins.read(folder.pins(out, suite.name))
+    said, seen = folder.lmms_eval(out, suite.name), pins.read(folder.pins(out, suite.name))
     greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
     about: dict[str, Any] = {
         "title": suite.title,
@@ -115,8 +115,9 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
         "without_gold": [one.item.id for one in rows if not one.item.gold],
         "set_aside": seen.set_aside if seen else (),
         "note": suite.note,
+        "asked": asked_rows(out, suite, {one.item.id: one.responses for one in rows}, said),
     }
-    if not rows or len(greedy) < len(rows) or not record.exists():
+    if not rows or len(greedy) < len(rows) or said is None:
         answered = f"{len(greedy)} of {len(rows) or suite.rows} items answered; not scored"
         return SuiteResult(**about, status="incomplete", deviations=(answered,))
     found = SuiteResult(
@@ -141,7 +142,7 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
             ],
         ),
         sampled=_sampled(rows) if settings.sampled else None,
-        lmms_eval=LmmsEval.model_validate_json(record.read_bytes()),
+        lmms_eval=said,
     )
     found = found.model_copy(update={"published": published.beside(suite, settings, found)})
     there = seen.total if seen else len(rows)

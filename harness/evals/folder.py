@@ -1,8 +1,9 @@
 """The folder of an evaluation.
 
-run.json (settings, where from), items/<suite>.jsonl (what is asked and its gold), pins/<suite>.json (digests
-of the rows), responses/<suite>.jsonl, lmms_eval/<suite>.json (its own numbers), contamination.json where
-asked for, results.json, results.md, items.scored.jsonl. `work/` and `data/` can be made again.
+run.json (settings, where from), protocol.json (what checkpoint and machine add to them), items/<suite>.jsonl
+(what is asked and its gold), pins/<suite>.json (digests of the rows), responses/<suite>.jsonl,
+lmms_eval/<suite>.json (its own numbers), contamination.json where asked for, results.json, results.md,
+items.scored.jsonl. `work/` and `data/` can be made again.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from harness.evals.results import Settings
+from pydantic import ValidationError
+
+from harness.evals.results import LmmsEval, Settings
 from harness.runs import folder as folders
 from harness.runs.folder import FolderKind, OpenFolder
 from harness.scoring import Item
 from harness.stats import Frozen
+from vzero.errors import InputError
 from vzero.runtime import artefacts
 
 CONTENT = (
     *("results.json", "results.md", "items.scored.jsonl", "contamination.json", "extractions.jsonl"),
-    *("against.json", "responses", "lmms_eval", "items", "pins", "data", "work"),
+    *("against.json", "protocol.json", "responses", "lmms_eval", "items", "pins", "data", "work"),
 )
 EVALUATION = FolderKind("the folder of an evaluation", "an evaluation", "evaluation", CONTENT)
 
@@ -49,8 +53,16 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def settings(folder: Path) -> Settings:
-    """What an evaluation was made with."""
-    return Settings.model_validate(read(folder)["evaluation"])
+    """What an evaluation was made with.
+
+    Raises:
+        InputError: `folder` is not one, or of a version that this one does not read.
+    """
+    try:
+        return Settings.model_validate(read(folder)["evaluation"])
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(f"{folder / folders.RECORD} has settings that cannot be read ({where}).") from None
 
 
 def responses(folder: Path, suite: str) -> Path:
@@ -66,6 +78,12 @@ def pins(folder: Path, suite: str) -> Path:
 def record(folder: Path, suite: str) -> Path:
     """Where lmms-eval's own numbers stand; it is there once the whole suite is answered."""
     return folder / "lmms_eval" / f"{suite}.json"
+
+
+def lmms_eval(folder: Path, suite: str) -> LmmsEval | None:
+    """What stands there."""
+    path = record(folder, suite)
+    return LmmsEval.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
 def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:

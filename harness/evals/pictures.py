@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -14,7 +13,6 @@ from vzero.errors import VZeroError
 from vzero.images.decoding import MAX_ASPECT
 from vzero.images.modes import to_rgb
 from vzero.rollout.protocol import Message
-from vzero.runtime import artefacts
 
 GAP = 16  # white pixels between pictures put side by side
 
@@ -34,20 +32,6 @@ def fit(image: Image.Image, limits: Limits) -> Image.Image:
     width, height = (max(1, rounded(side * scale)) for side in image.size)
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return image.resize(size, Image.Resampling.BICUBIC)
-
-
-def processor_limits(checkpoint: Path) -> Any:
-    """The pixel limits of the checkpoint's own image processor, as its file states them; None where none is
-    stated."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        try:
-            stored = artefacts.read_json(checkpoint / name)
-        except (OSError, ValueError):
-            continue
-        stored = stored.get("image_processor", stored)
-        pixels = {key: stored[key] for key in ("min_pixels", "max_pixels") if key in stored}
-        return stored.get("size") or pixels or None
-    return None
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -10,12 +10,12 @@ from loguru import logger
 
 from harness.evals.asking import Asking
 from harness.evals.model import EngineModel
-from harness.evals.pictures import DEFAULT, processor_limits
+from harness.evals.pictures import DEFAULT
 from harness.evals.results import Limits
 from vzero.config import EngineConfig
 from vzero.errors import InputError
 from vzero.rollout.engines import open_engine
-from vzero.runtime.checkpoints import resolve
+from vzero.runtime.checkpoints import load_image_processor, resolve
 
 BUDGET = 2048  # new tokens where a task names none
 _THEIRS = frozenset({"batch_size", "max_batch_size", "device"})  # put in by lmms-eval itself
@@ -51,7 +51,7 @@ class VZero(EngineModel):
         super().__init__(
             open_engine(config, folder), Asking(limits, int(seed), config.batch_sequences, budget, cap)
         )
-        logger.info(f"pixels: {limits}, the processor's own: {processor_limits(folder)}")
+        logger.info(f"pixels: {limits}, the processor's own: {load_image_processor(folder).size}")
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """See `EngineModel`.

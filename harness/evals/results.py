@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from harness.evals.catalogue import PER_FAMILY, Profile
 from harness.evals.set_aside import SetAside
@@ -58,6 +58,39 @@ class Settings(Frozen):
     prefills: str | None = None
 
 
+class Protocol(Frozen):
+    """What the checkpoint's own files and the machine add to the settings. Digests are SHA-256.
+
+    Attributes:
+        dtype: that the model computes in; None where servers elsewhere compute.
+        context: tokens that prompt and answer may have together; None where the model does not say.
+        stop_tokens: what ends an answer. never_drawn: digest of the ids that no answer holds.
+        chat_template, tokens: of two fixed conversations, rendered and as ids.
+        image_processor: what is done to a picture, as transformers applies it.
+        repaired: a sentence where an end of turn had to be taken from the chat template.
+    """
+
+    device: str
+    dtype: str | None
+    context: int | None
+    stop_tokens: tuple[str, ...]
+    never_drawn: str
+    chat_template: str
+    tokens: str
+    image_processor: dict[str, JsonValue]
+    repaired: str | None = None
+
+
+class AskedRows(Frozen):
+    """Digests of a suite's items, in order: ids and content of the rows; of those that are all answered also
+    the conversations and the pixels that were shown, and the sampling that was sent."""
+
+    rows: str
+    prompts: str | None = None
+    pictures: str | None = None
+    sampling: str | None = None
+
+
 class Lenses(Frozen):
     """One number by each lens; official is the verified one where a suite has no published rule."""
 
@@ -107,9 +140,9 @@ class Sampled(Frozen):
     verified: dict[str, float]
 
 
-class LmmsEval(Frozen):
+class LmmsEval(Frozen, extra="ignore"):
     """What lmms-eval said and did, by task: its own numbers, the parameters sent, what else it handed over,
-    and the pixel limits of ours and of the checkpoint's processor."""
+    and the pixel limits. Once it held the processor's as well (now `Protocol`)."""
 
     version: str
     results: dict[str, dict[str, float]]
@@ -117,7 +150,6 @@ class LmmsEval(Frozen):
     sent: dict[str, SamplingConfig]
     not_sent: dict[str, dict[str, Any]]
     pixels: Limits
-    processor_pixels: Any
 
 
 class Figure(Frozen):
@@ -159,6 +191,7 @@ class SuiteResult(Frozen):
     note: str | None
     status: Literal["complete", "incomplete"]
     deviations: tuple[str, ...]
+    asked: AskedRows | None = None
     n: int | None = None
     greedy: Greedy | None = None
     extracted_by: dict[str, int] = Field(default_factory=dict)
@@ -198,6 +231,7 @@ class Contamination(Frozen):
 
 class EvaluationResults(Frozen):
     evaluation: Settings
+    protocol: Protocol | None = None
     answers_read_by: str
     suites: dict[str, SuiteResult]
     groups: dict[str, SuiteGroup]
@@ -224,7 +258,7 @@ def read(path: Path) -> EvaluationResults:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the whole file"
         raise InputError(
             f"{path} is not the results of an evaluation ({where}: {error.errors()[0]['msg']}); make it anew "
             "with `vzero-harness evaluate --rescore`."

@@ -8,7 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evals import build, contamination, folder, pins, rows, runner, sample, stock, store, tasks
+from harness.evals import (
+    build,
+    contamination,
+    folder,
+    pins,
+    protocol,
+    rows,
+    runner,
+    sample,
+    stock,
+    store,
+    tasks,
+)
 from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import Asking
 from harness.evals.catalogue import Suite
@@ -90,6 +102,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
             if missing:
                 if engine is None:
                     say(f"opening the checkpoint with the {evaluation.engine.name} engine")
+                    protocol.record(out, protocol.measured(evaluation.engine, evaluation.checkpoint))
                     engine = _engine(evaluation)
                 _ask(evaluation, {one.name: parts[one.name] for one in missing}, engine, out, tally)
         return build.write(out)
@@ -173,7 +186,7 @@ def _ask(
     found = _evaluated(evaluation, model, asked, work, out / "work" / "lmms_eval.log")
     for suite in parts:
         own = [task for task in asked if task.opened.suite.name == suite]
-        said = runner.record(found, own, model, evaluation.checkpoint)
+        said = runner.record(found, own, model)
         if settings.profile == "boxed":
             runner.cross_check(out, own, said)
         artefacts.write_json(folder.record(out, suite), said.model_dump(mode="json"))

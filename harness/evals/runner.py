@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.evals import build
-from harness.evals.pictures import processor_limits
 from harness.evals.results import LmmsEval
 from harness.evals.tasks import FILTERS, Task
 from vzero.errors import InputError, VZeroError
@@ -84,7 +83,7 @@ def _logging_to(path: Path) -> Iterator[None]:
             logger.remove(sink)
 
 
-def record(found: Mapping[str, Any], tasks: Sequence[Task], model: StoredModel, checkpoint: Path) -> LmmsEval:
+def record(found: Mapping[str, Any], tasks: Sequence[Task], model: StoredModel) -> LmmsEval:
     """What lmms-eval says of `tasks`, as far as another run would repeat it: its numbers, not its dates,
     paths, commits and object names."""
     names = [task.name for task in tasks]
@@ -102,7 +101,6 @@ def record(found: Mapping[str, Any], tasks: Sequence[Task], model: StoredModel, 
         sent={name: model.sent[name] for name in names},
         not_sent={name: json.loads(json.dumps(model.not_sent[name], default=str)) for name in names},
         pixels=model.limits,
-        processor_pixels=processor_limits(checkpoint),
     )
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.evals import folder, lenses, store
+from harness.evals import folder, lenses, pins, store
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.folder import AskedItem
 from harness.evals.lenses import Extractor
+from harness.evals.results import AskedRows, LmmsEval
 from harness.evals.store import Response, StoredAnswer
 from harness.scoring import Item, ScoredResponse, read
 from vzero.errors import VZeroError
+from vzero.runtime import artefacts
 
 Row = dict[str, Any]  # of samples.jsonl
 
@@ -51,24 +53,51 @@ class ScoredItem:
 def scored(
     out: Path, suite: Suite, extractor: Extractor = read, parts: Container[str | None] | None = None
 ) -> list[ScoredItem]:
-    """Every item of a suite (of some of its parts) in the order asked.
+    """Every item of a suite (of some of its parts) in the order asked. Raises as `stored`."""
+    responses = stored(out, suite)
+    return [
+        _scored(suite, one, responses.get(one.item.id, {}), extractor)
+        for one in folder.items(out, suite.name)
+        if parts is None or one.part in parts
+    ]
+
+
+def stored(out: Path, suite: Suite) -> dict[str, dict[Purpose, Response]]:
+    """What is stored by item and purpose.
 
     Raises:
-        VZeroError: stored responses contradict each other.
+        VZeroError: responses contradict each other.
     """
-    stored: dict[str, dict[Purpose, Response]] = {}
+    found: dict[str, dict[Purpose, Response]] = {}
     for row in store.read(folder.responses(out, suite.name)):
         purpose: Purpose = "greedy" if row["purpose"] == "greedy" else "sampled"
-        if stored.setdefault(row["id"], {}).setdefault(purpose, row)["key"] != row["key"]:
+        if found.setdefault(row["id"], {}).setdefault(purpose, row)["key"] != row["key"]:
             raise VZeroError(
                 f"Item {row['id']} of {suite.name} was answered under two different conditions in {out}; "
                 "evaluate anew with --fresh."
             )
-    return [
-        _scored(suite, one, stored.get(one.item.id, {}), extractor)
-        for one in folder.items(out, suite.name)
-        if parts is None or one.part in parts
-    ]
+    return found
+
+
+def asked_rows(
+    out: Path, suite: Suite, responses: Mapping[str, Mapping[Purpose, Response]], sent: LmmsEval | None
+) -> AskedRows | None:
+    """What was asked of a suite, by digests; None where it was not opened. `sent` is there of complete
+    ones."""
+    ids = [one.item.id for one in folder.items(out, suite.name)]
+    if not ids:
+        return None
+    seen = pins.read(folder.pins(out, suite.name))
+    rows = artefacts.digest([[one, seen.rows.get(one) if seen else None] for one in ids])
+    greedy = [responses.get(one, {}).get("greedy") for one in ids]
+    if sent is None or None in greedy:
+        return AskedRows(rows=rows)
+    return AskedRows(
+        rows=rows,
+        prompts=artefacts.digest([one and one["prompt_sha256"] for one in greedy]),
+        pictures=artefacts.digest([one and one["image_sha256"] for one in greedy]),
+        sampling=artefacts.digest({task: one.model_dump() for task, one in sent.sent.items()}),
+    )
 
 
 def _scored(

@@ -102,6 +102,8 @@ def _lenses(official: float | None, verified: float | None) -> tuple[Cell, Cell]
 
 def _remarks(found: EvaluationResults) -> list[str]:
     lines = [line for name, suite in found.suites.items() for line in _of_suite(found, name, suite)]
+    if found.protocol is not None and found.protocol.repaired:
+        lines.append(found.protocol.repaired)
     if seen := found.contamination:
         lines.append(
             f"{seen.evaluation_pictures_seen} of {seen.evaluation_pictures} evaluation pictures have a "

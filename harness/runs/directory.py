@@ -4,16 +4,15 @@ refused."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from harness.runs import folder as folders
 from harness.runs import ledger
-from harness.runs.folder import RECORD, FolderKind, OpenFolder, Settings
+from harness.runs.folder import RECORD, FolderKind, OpenFolder
 from vzero.config import Preset
-from vzero.presets import content_differences, differences
+from vzero.presets import content_differences, current, differences
+from vzero.prompts import questioner_messages, solver_messages
 from vzero.runtime import artefacts
 
 RESULTS = "results.json"
@@ -33,11 +32,12 @@ def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> I
         InputError: not a run directory, another config, another run working in it, or not writable.
     """
     wanted = preset.model_dump(mode="json")
-    with folders.opened(folder, RUN, wanted, fresh, _changed) as found:
+    with folders.opened(folder, RUN, wanted, fresh, content_differences) as found:
         record = RUN.read(folder)
-        if differences(
-            _current(record["preset"]), wanted
-        ):  # where servers are, and the like: stages read it here
+        if found.created:
+            record["prompts"] = _prompts(preset.prompt_format)
+        # Where servers are, and the like, may have changed: stages read it here.
+        if found.created or differences(current(record["preset"]), wanted):
             artefacts.write_json(folder / RECORD, {**record, "preset": wanted})
         ledger.append(
             folder, {"event": "run-started" if found.created else "run-resumed", "command": command}
@@ -45,12 +45,9 @@ def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> I
         yield found
 
 
-def _changed(stored: Settings, wanted: Settings) -> list[str]:
-    return content_differences(_current(stored), wanted)
-
-
-def _current(stored: Settings) -> Settings:
-    """A stored preset with the settings that came into the program since, at their defaults."""
-    with suppress(ValidationError):
-        return Preset.model_validate(stored).model_dump(mode="json")
-    return stored
+def _prompts(prompt_format: str) -> dict[str, str]:
+    """Digests of what both roles are asked, so that a change of the words shows between runs."""
+    asked = {"questioner": questioner_messages(prompt_format), "solver": solver_messages(prompt_format, "")}
+    return {
+        role: artefacts.digest([[one.role, one.text] for one in messages]) for role, messages in asked.items()
+    }

@@ -184,7 +184,7 @@ def recorded(found: dict) -> LmmsEval:
     model = SimpleNamespace(
         sent=sent, not_sent={task.name: {"until": ["\n\n"]} for task in TASKS}, limits=DEFAULT
     )
-    return runner.record(found, TASKS, model, Path("nowhere"))
+    return runner.record(found, TASKS, model)
 
 
 def test_the_record_keeps_numbers_and_nothing_of_the_moment():

@@ -79,7 +79,7 @@ def test_the_chat_templates_end_always_ends_a_turn(
 
 def test_a_checkpoint_that_names_no_end_anywhere_is_refused(folder: Path) -> None:
     ends(folder, None, None, WORDS_ALONE)
-    with pytest.raises(InputError, match=r"no end of turn.*copy generation_config\.json"):
+    with pytest.raises(InputError, match=r"no end of turn.*generation_config\.json"):
         read_vocabulary(folder)
     with pytest.raises(InputError, match="no end of turn"):
         open_engine(EngineConfig(batch_sequences=8), folder)

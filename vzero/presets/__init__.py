@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,20 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
     return found
 
 
-def content_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """As `differences`, without the settings that do not determine what a run computes."""
+def content_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """As `differences`, without the settings that do not determine what a run computes; see `current`."""
     ignored = set(_NO_CONTENT)
-    if not one.get("evaluation", {}).get("data_sha256"):  # a run that only trained so far: not yet pinned
+    if not stored.get("evaluation", {}).get("data_sha256"):  # a run that only trained so far: not yet pinned
         ignored.add("evaluation.data_sha256")
-    return [key for key in differences(one, other) if key not in ignored]
+    return [key for key in differences(current(stored), wanted) if key not in ignored]
+
+
+def current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored preset with the settings that came into the program since, at their defaults; as it is where
+    this version does not know it."""
+    with suppress(ValidationError):
+        return Preset.model_validate(stored).model_dump(mode="json")
+    return stored
 
 
 def _preset_text(name: str) -> str:

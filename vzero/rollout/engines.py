@@ -40,8 +40,8 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
 
         return open_local(config, checkpoint)
     from vzero.rollout.transformers_engine import TransformersEngine
-    from vzero.runtime.checkpoints import load_model, load_processor
+    from vzero.runtime.checkpoints import inference_dtype, load_model, load_processor
 
-    on_gpu = torch.cuda.is_available()
-    model = load_model(checkpoint, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model(checkpoint, getattr(torch, inference_dtype()), device)
     return TransformersEngine(model, load_processor(checkpoint), config.batch_sequences)

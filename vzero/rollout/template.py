@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from PIL import Image
-from torch import Tensor
 
 from vzero.errors import RolloutError
 from vzero.rollout.protocol import Message
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def render(processor: Any, messages: Sequence[Message], with_image: bool, prefill: str = "") -> str:
@@ -62,7 +64,7 @@ def end_of_turn(processor: Any) -> int | None:
         if written:
             first = min(written, key=lambda i: (behind.find(written[i]), -len(written[i])))
             if len(asked) == 2 or behind.startswith(written[first]):
-                return first
+                return int(first)
     return None
 
 

@@ -23,6 +23,7 @@ from vzero.rollout.protocol import Finished, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import processes
+from vzero.runtime.checkpoints import inference_dtype
 
 _STEP_TOKENS = 8192  # at least, of all prompts that are read in one step on the CPU
 CPU_CACHE_GIB = "1"  # keys and values of all sequences that decode together, without a GPU
@@ -142,7 +143,7 @@ def engine_arguments(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, 
 
     on_gpu = torch.cuda.is_available()
     arguments = {
-        "dtype": "bfloat16" if on_gpu else "float32",
+        "dtype": inference_dtype(),
         "seed": 0,
         "load_format": "safetensors",
         "generation_config": "vllm",  # a checkpoint's own sampling defaults must not mix with the preset's

@@ -122,8 +122,8 @@ def _ends(generation_config: Any, processor: Any, size: int) -> tuple[frozenset[
         )
     if not eos:
         raise InputError(
-            "The checkpoint has no end of turn: generation_config.json, tokenizer and chat template name none,"
-            " every answer would run to its limit; copy generation_config.json from the model it came from."
+            "The checkpoint has no end of turn, and every answer would run to its limit: its chat template, "
+            "tokenizer and generation_config.json name none; copy that file from the model it came from."
         )
     return eos, None
 

@@ -5,6 +5,7 @@ Pickled weights can run code when loaded, and so can code shipped inside a check
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,41 @@ def load_processor(folder: Path) -> Any:
         raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def image_settings(image_processor: Any) -> dict[str, Any]:
+    """What an image processor does to a picture, as transformers has read its files: of Qwen's, `max_pixels`
+    wins over `size`; processor_config.json wins over preprocessor_config.json."""
+    read = json.loads(json.dumps(image_processor.to_dict(), default=str))
+    return {
+        key: value
+        for key, value in read.items()
+        if value is not None and not key.startswith("_") and key != "processor_class"
+    }
+
+
+def load_image_processor(folder: Path) -> Any:
+    """The image processor alone; no tokenizer is read.
+
+    Raises:
+        InputError: there is none that can be loaded.
+    """
+    compat.install()
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder} has no image processor that can be loaded: {_first_line(error)}."
+        ) from error
+
+
+def inference_dtype() -> str:
+    """What frozen models compute in here, by torch's name."""
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() else "float32"
 
 
 def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:

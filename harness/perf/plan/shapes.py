@@ -90,18 +90,13 @@ def _shipped() -> dict[str, Tree]:
 
 
 def _image_size(folder: Path) -> dict[str, int]:
-    """Of a picture in pixels, from either of the two files that processors have been saved as."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if not (folder / name).is_file():
-            continue
-        tree = json.loads((folder / name).read_text(encoding="utf-8"))
-        tree = tree.get("image_processor") or tree
-        size = tree.get("size")
-        if size is None and "min_pixels" in tree:
-            size = {"shortest_edge": tree["min_pixels"], "longest_edge": tree["max_pixels"]}
-        if size is not None and {"shortest_edge", "longest_edge"} <= size.keys():
-            return size
-    raise ValueError("no image size")
+    """Least and most pixels of a picture, as transformers applies them."""
+    from vzero.runtime.checkpoints import load_image_processor
+
+    size = load_image_processor(folder).size
+    if not (size.shortest_edge and size.longest_edge):
+        raise ValueError("no image size")
+    return {"shortest_edge": size.shortest_edge, "longest_edge": size.longest_edge}
 
 
 def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
