@@ -241,13 +241,14 @@ def _starved(iterations: Mapping[int, GroundTruth], least: int) -> list[str]:
 
 def _published_warnings(run: Run, found: Results) -> list[str]:
     base = [one for one in run.of_kind("evaluate") if model_name(one) == BASE]
-    stored = [one.json("evaluation.json") for one in base if one.has("evaluation.json")]
-    outside = [
-        note
-        for one in stored
-        for note in format_gain.outside_published(EvaluationResults.model_validate(one))
+    stored = [
+        EvaluationResults.model_validate(one.json("evaluation.json"))
+        for one in base
+        if one.has("evaluation.json")
     ]
-    return format_gain.warnings(found.scorings) + outside
+    repaired = [one.protocol.repaired for one in stored if one.protocol and one.protocol.repaired]
+    outside = [note for one in stored for note in format_gain.outside_published(one)]
+    return repaired + format_gain.warnings(found.scorings) + outside
 
 
 def rounded(value: object) -> object:

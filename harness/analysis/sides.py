@@ -40,7 +40,7 @@ class _Provenance(BaseModel):
     def made(self) -> Made:
         machine = " ".join(one for one in (self.system, self.machine) if one)
         git = self.git and f"{self.git.commit[:7]}{'+' if self.git.dirty else ''}"
-        about = {"machine": machine, "device": self.device, "Python": self.python, "this program": git}
+        about = {"machine": machine, "Python": self.python, "this program": git}
         return {name: one for name, one in {**about, **self.packages}.items() if one}
 
 
@@ -153,6 +153,7 @@ def _of_run(path: Path, record: _Record) -> RunSide:
         for one in sorted(path.glob(f"stages/*/{artefacts.MANIFEST}"))
     }
     content = {f"prompts of the {role}": digest for role, digest in record.prompts.items()}
+    makers = [one.provenance for one in stages.values()] or [record.provenance]
     return RunSide(
         path,
         record.preset or {},
@@ -162,7 +163,7 @@ def _of_run(path: Path, record: _Record) -> RunSide:
             for name in stages
             if (stage_folder(path, name) / STAGE).is_file()
         },
-        together([one.provenance.made() for one in stages.values()] or [record.provenance.made()]),
+        together([{**one.made(), **({"device": one.device} if one.device else {})} for one in makers]),
     )
 
 

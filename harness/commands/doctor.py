@@ -42,7 +42,7 @@ def doctor(
 
     wanted = load_preset(preset, set_ or [])
     facts = gather(quick, wanted.model, out)
-    findings = [*diagnose(facts, needs(wanted, facts)), *_benchmarks(wanted)]
+    findings = [*diagnose(facts, needs(wanted, facts)), *_end_of_turn(wanted, facts), *_benchmarks(wanted)]
     failed = any(finding.level == "fail" for finding in findings)
     if json:
         checks = [asdict(one) for one in findings]
@@ -78,6 +78,23 @@ def needs(preset: Preset, facts: Facts) -> Needs:
         disk=max(least.disk, written),
         download=int(made.disk[BASE]),
     )
+
+
+def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
+    """Whether the model's answers end; nothing of one that is not on disk, or not to be looked at."""
+    if facts.quick or not facts.model_on_disk:
+        return []
+    from harness.doctor import Finding
+    from vzero.rollout.vocabulary import read_vocabulary
+    from vzero.runtime.checkpoints import resolve
+
+    try:
+        repaired = read_vocabulary(resolve(preset.model)).repaired
+    except InputError as error:
+        return [Finding("end of turn", "fail", "answers cannot be drawn", str(error))]
+    if repaired:
+        return [Finding("end of turn", "warn", repaired, "Name it in generation_config.json (eos_token_id).")]
+    return [Finding("end of turn", "ok", "the checkpoint's files and its chat template agree")]
 
 
 def _benchmarks(preset: Preset) -> list[Finding]:

@@ -27,8 +27,6 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
     Raises:
         InputError: a checkpoint without processor, chat template or end of turn.
     """
-    import torch
-
     from vzero.rollout import template
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import image_settings, inference_dtype
@@ -37,10 +35,9 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
     processor = vocabulary.processor
     texts = [_rendered(processor, one) for one in _CONVERSATIONS]
     names = zip(sorted(vocabulary.eos), _tokens(processor, sorted(vocabulary.eos)), strict=True)
-    elsewhere, gpu = bool(engine.urls), torch.cuda.is_available()
     return Protocol(
-        device="servers" if elsewhere else torch.cuda.get_device_name() if gpu else "cpu",
-        dtype=None if elsewhere else inference_dtype(),
+        device="servers" if engine.urls else artefacts.device(),
+        dtype=None if engine.urls else inference_dtype(),
         context=engine.max_model_len or vocabulary.positions,
         stop_tokens=tuple(f"{token} ({i})" for i, token in names),
         never_drawn=artefacts.digest(sorted(vocabulary.forbidden)),

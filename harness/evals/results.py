@@ -70,7 +70,7 @@ class Protocol(Frozen):
         repaired: a sentence where an end of turn had to be taken from the chat template.
     """
 
-    device: str
+    device: str | None
     dtype: str | None
     context: int | None
     stop_tokens: tuple[str, ...]

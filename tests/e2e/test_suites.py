@@ -188,9 +188,10 @@ def test_pixel_limits_are_kept_and_recorded(ran, report):
     assert report["limits"]["code"] == 0 and report["limits"]["asked"] == 2
     ((width, height),) = report["limits"]["sizes"]
     assert 900 < width * height <= 1000 and width / height == pytest.approx(64 / 48, rel=0.05)
-    said = results(ran, "limits")["suites"]["logicvista"]["lmms_eval"]
-    assert said["pixels"] == {"least": 100, "most": 1000}
-    assert said["processor_pixels"] == {"longest_edge": 1764, "shortest_edge": 196}
+    said = results(ran, "limits")
+    assert said["suites"]["logicvista"]["lmms_eval"]["pixels"] == {"least": 100, "most": 1000}
+    assert said["protocol"]["image_processor"]["size"] == {"longest_edge": 1764, "shortest_edge": 196}
+    assert said["protocol"]["stop_tokens"] == ["<|im_end|> (3)"]
 
 
 def test_drawn_suites_and_benchmarks_are_asked_together(ran, report):

@@ -8,8 +8,6 @@ import pytest
 
 from harness.analysis import against
 from tests.fixtures.evaluations import answer, boxed, item, run_folder
-from vzero.errors import InputError
-from vzero.runtime import artefacts
 
 
 def two_runs(tmp_path: Path, base: list[str], other: list[str]) -> against.Compared:
@@ -36,14 +34,3 @@ def test_a_gain_among_answers_that_could_be_read_before_is_not(tmp_path):
     assert gain.both_parsed.gain == pytest.approx(20 / 36) and not gain.format_gain
     loss = two_runs(tmp_path / "loss", ["A"] * 20, ["-"] * 20)
     assert loss.verified.gain == -1 and loss.both_parsed is None and not loss.format_gain
-
-
-def test_only_evaluations_asked_alike_are_compared(tmp_path):
-    two_runs(tmp_path, ["A", "A"], ["A", "B"])
-    stored = artefacts.read_json(tmp_path / "base" / "run.json")
-    artefacts.write_json(
-        tmp_path / "base" / "run.json",
-        {**stored, "evaluation": {**stored["evaluation"], "prompt_format": "pocket"}},
-    )
-    with pytest.raises(InputError, match=r"not asked alike \(prompt_format\)"):
-        against.compare(tmp_path / "base", tmp_path / "other")

@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -163,9 +164,18 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
+        "device": device(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "git": _git_state(),
     }
+
+
+def device() -> str | None:
+    """Name of the GPU that torch computes on here, or "cpu"; None where torch was not needed."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
 def _version(package: str) -> str | None:
