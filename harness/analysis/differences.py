@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
-from json import dumps
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -22,6 +21,7 @@ from vzero.runtime import artefacts
 
 COMPARED = frozenset({"model", "checkpoint_sha256"})  # of evaluations: what is compared, not how
 ROWS = frozenset({"limit", "items_per_family", "split"})  # choose rows, which are compared themselves
+HARDWARE = frozenset({"machine", "device"})
 LABELS = frozenset({"name", "arm"})  # of presets
 PLACES = {"model": "base checkpoint", "images.source": "images"}  # of presets: what lies there is compared
 PINNED = "evaluation.data_sha256"  # of a run that has not begun to measure: not yet there
@@ -73,7 +73,11 @@ def shown(value: JsonValue) -> str:
     """A value for people: a digest by its beginning."""
     if isinstance(value, str):
         return value[:8] if len(value) == 64 and value.isalnum() else value
-    return "none" if value is None else dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return "none" if value is None else str(value).lower()
 
 
 def compare(a: Side, b: Side) -> list[Difference]:
@@ -185,7 +189,7 @@ def _of_protocols(a: Protocol | None, b: Protocol | None, engines: set[str]) -> 
             yield _unknown(key, one, other)
             continue
         unused = key == "context" and engines == {"transformers"}
-        why = "hardware" if key == "device" else "only vLLM keeps to it" if unused else _why(key)
+        why = "hardware" if key in HARDWARE else "only vLLM keeps to it" if unused else _why(key)
         matters = key not in NOTED and not unused
         yield Difference(what=key, a=one, b=other, matters=matters, why=why)
 
@@ -226,7 +230,7 @@ def _of_makers(a: Made, b: Made) -> Iterator[Difference]:
         return
     for name in dict.fromkeys((*a, *b)):
         if a.get(name) != b.get(name):
-            why = "hardware" if name in ("machine", "device") else "a version"
+            why = "hardware" if name in HARDWARE else "a version"
             yield Difference(what=name, a=a.get(name), b=b.get(name), matters=False, why=why)
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from tests import tiny_idefics3, tiny_model
+from tests.qwen import qwen_folder
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.rollout import Message, Request
 from vzero.rollout.engines import open_engine
 from vzero.rollout.template import end_of_turn
-from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
+from vzero.rollout.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
+from vzero.runtime.checkpoints import load_processor
 
 PAD, EOS, USER = (tiny_model.SPECIAL.index(word) for word in ("<pad>", "<eos>", "<user>"))
 Edit = Callable[[dict[str, Any]], object]
@@ -114,6 +116,26 @@ def test_an_engine_stops_at_the_repaired_end(folder: Path) -> None:
     hot = SamplingConfig(n=200, temperature=50.0, max_new_tokens=10)
     drawn = engine.generate([request], hot)[0].completions
     assert {one.token_ids[-1] for one in drawn if one.finish_reason == "stop"} == {EOS, PAD}
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory) -> Any:
+    return load_processor(qwen_folder(tmp_path_factory))
+
+
+@pytest.mark.parametrize("configured", [None, 151643, [151643], [151645, 151643]])
+@pytest.mark.parametrize("named", ["<|im_end|>", "<|endoftext|>", None])
+def test_qwens_own_tokenizer_and_template(qwen: Any, configured: Any, named: str | None) -> None:
+    """What is left of Qwen2.5-VL where a merge lost generation_config.json, or came from a base model."""
+    from transformers import AutoConfig, GenerationConfig
+
+    qwen.tokenizer.eos_token = named
+    config = AutoConfig.for_model("qwen2_5_vl", text_config={"vocab_size": 151_936})
+    found = vocabulary_of(config, GenerationConfig(eos_token_id=configured), qwen)
+    known = {None: set(), "<|im_end|>": {151645}, "<|endoftext|>": {151643}}[named]
+    known |= set(configured) if isinstance(configured, list) else {configured} - {None}
+    assert found.eos == known | {151645}
+    assert bool(found.repaired) == (151645 not in known) and "<|im_end|>" in (found.repaired or "<|im_end|>")
 
 
 def test_another_family(tmp_path: Path) -> None:
