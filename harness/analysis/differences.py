@@ -41,7 +41,7 @@ _WHY = {
     # of the protocol
     "dtype": "another arithmetic",
     "context": "another budget of tokens",
-    "stop_tokens": "answers end elsewhere",
+    "stop_tokens": "answers end elsewhere; give both the same generation_config.json",
     "never_drawn": "other tokens can be drawn",
     "chat_template": "the same words become another prompt",
     "tokens": "the same prompt becomes other tokens",
