@@ -13,7 +13,7 @@ from harness.analysis.format_gain import Compared, compared
 from harness.analysis.sides import EvaluationSide
 from harness.evals import build, folder
 from harness.evals.catalogue import Suite
-from harness.evals.results import Settings
+from harness.evals.results import Protocol, Settings
 from harness.evals.scored import sample_rows
 from harness.stats import Frozen, holm_corrected
 from harness.tables.words import interval, percent, points
@@ -48,14 +48,15 @@ class Against(Frozen):
         yield from (f"Beside the models, {note}" for note in self.notes)
 
 
-def check(base: Path, settings: Settings) -> None:
-    """Refuse a base that was asked with other settings than those that are about to be used.
+def check(base: Path, settings: Settings, protocol: Protocol) -> None:
+    """Refuse a base that was asked otherwise than an evaluation that is about to begin.
 
     Raises:
         InputError: it was, or there is no evaluation.
     """
     one = sides.of_folder(base)
-    _alike(one, replace(one, settings=settings), f"{base} was and this evaluation would be")
+    two = replace(one, settings=settings, protocol=protocol)
+    _alike(one, two, f"{base} was not asked as this evaluation would be")
 
 
 def compare(base: Path, other: Path) -> Against:
@@ -66,7 +67,7 @@ def compare(base: Path, other: Path) -> Against:
             suite in common.
     """
     one, two = sides.of_folder(base), sides.of_folder(other)
-    apart, asked = _alike(one, two, f"{base} and {other} were"), two.settings
+    apart, asked = _alike(one, two, f"{base} and {other} were not asked alike"), two.settings
     suites = {suite.name: _suite(base, other, suite, asked.seed) for suite in build.suites_of(asked)}
     found = {name: suite for name, suite in suites.items() if suite is not None}
     if not found:
@@ -86,9 +87,7 @@ def _alike(one: EvaluationSide, two: EvaluationSide, about: str) -> list[Differe
     """Differences that change nothing of what is asked."""
     found = differences.compare(one, two)
     if refused := [each.sentence("the first", "the second") for each in found if each.matters]:
-        raise InputError(
-            f"{about} not asked alike: {'; '.join(refused)}. Evaluate both with the same settings."
-        )
+        raise InputError(f"{about}: {'; '.join(refused)}. Evaluate both with the same settings.")
     return found
 
 

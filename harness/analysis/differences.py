@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from harness.analysis.sides import EvaluationSide, Made, RunSide, Side
-from harness.evals.protocol import NOTED
 from harness.evals.results import AskedRows, Protocol, Settings
 from harness.stats import Frozen
 from vzero.errors import InputError
@@ -46,7 +45,6 @@ _WHY = {
     "chat_template": "the same words become another prompt",
     "tokens": "the same prompt becomes other tokens",
     "image_processor": "the model sees pictures otherwise",
-    "repaired": "a remark on the stop tokens",
     # of presets
     "evaluation": "other measurement",
     "rollouts": "the engine draws otherwise",
@@ -184,13 +182,16 @@ def _of_protocols(a: Protocol | None, b: Protocol | None, engines: set[str]) -> 
     if a is None or b is None:
         yield _unknown("protocol", a, b)  # dtype, stop tokens, chat template, image processor
         return
-    for key, one, other in _pairs(a.model_dump(mode="json"), b.model_dump(mode="json")):
+    # The remark on the stop tokens, and what follows from them.
+    follows = {"repaired", *(["never_drawn"] if a.stop_tokens != b.stop_tokens else [])}
+    ours, theirs = (each.model_dump(mode="json", exclude=follows) for each in (a, b))
+    for key, one, other in _pairs(ours, theirs):
         if key in ("dtype", "context") and None in (one, other):  # of servers elsewhere, or not stated
             yield _unknown(key, one, other)
             continue
         unused = key == "context" and engines == {"transformers"}
         why = "hardware" if key in HARDWARE else "only vLLM keeps to it" if unused else _why(key)
-        matters = key not in NOTED and not unused
+        matters = key not in HARDWARE and not unused
         yield Difference(what=key, a=one, b=other, matters=matters, why=why)
 
 

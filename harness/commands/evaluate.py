@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.analysis.against import Against
     from harness.evals.results import EvaluationResults, Settings
     from harness.evals.run import Evaluation
+    from vzero.config import EngineConfig
 
 BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
 SILENCE = 10.0  # seconds between two lines about the same step
@@ -132,7 +133,7 @@ def evaluate(
             how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
             if against is not None:
-                _check(against, settings)
+                _check(against, settings, opened, place)
             found = _run(Evaluation(settings, place, data, opened, images), folder, fresh)
         _report(found, folder, against, json)
 
@@ -241,10 +242,11 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
         say(line, terminal)
 
 
-def _check(base: Path, settings: Settings) -> None:
+def _check(base: Path, settings: Settings, engine: EngineConfig, checkpoint: Path) -> None:
     from harness.analysis.against import check
+    from harness.evals.protocol import measured
 
-    check(base, settings)
+    check(base, settings, measured(engine, checkpoint))
 
 
 def _against(base: Path, folder: Path) -> Against:

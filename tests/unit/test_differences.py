@@ -87,11 +87,11 @@ def test_settings_of_an_evaluation(pair, setting: str, value: Any, matters: bool
     if matters:
         with pytest.raises(InputError, match=f"not asked alike: .*{setting}"):
             against.compare(*pair)
-        with pytest.raises(InputError, match=f"would be not asked alike: .*{setting}"):
-            against.check(pair[0], folder.settings(pair[1]))
+        with pytest.raises(InputError, match=f"not asked as this evaluation would be: .*{setting}"):
+            against.check(pair[0], folder.settings(pair[1]), PROTOCOL)
     else:
         assert against.compare(*pair).suites["logicvista"].verified.gain == 0
-        against.check(pair[0], folder.settings(pair[1]))
+        against.check(pair[0], folder.settings(pair[1]), PROTOCOL)
 
 
 def test_a_seed_matters_where_anything_is_drawn(pair) -> None:
@@ -122,6 +122,14 @@ def test_what_checkpoint_and_machine_add(pair, field: str, value: Any, matters: 
     if matters:
         with pytest.raises(InputError, match=field):
             against.compare(*pair)
+        with pytest.raises(InputError, match=field):
+            against.check(pair[0], folder.settings(pair[0]), PROTOCOL.model_copy(update={field: value}))
+
+
+def test_what_follows_from_other_stop_tokens_is_not_said_again(pair) -> None:
+    other = {"stop_tokens": ["<pad> (0)"], "never_drawn": "f" * 64, "repaired": "A sentence."}
+    edit(pair[1] / "protocol.json", lambda stored: stored.update(other))
+    assert found(*pair) == {"stop_tokens": True}
 
 
 def test_vllm_keeps_to_its_context(pair) -> None:
