@@ -123,7 +123,11 @@ def test_what_checkpoint_and_machine_add(pair, field: str, value: Any, matters: 
         with pytest.raises(InputError, match=field):
             against.compare(*pair)
         with pytest.raises(InputError, match=field):
-            against.check(pair[0], folder.settings(pair[0]), PROTOCOL.model_copy(update={field: value}))
+            against.check(
+                pair[0],
+                folder.settings(pair[0]),
+                Protocol.model_validate({**PROTOCOL.model_dump(), field: value}),
+            )
 
 
 def test_what_follows_from_other_stop_tokens_is_not_said_again(pair) -> None:
