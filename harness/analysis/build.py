@@ -30,6 +30,7 @@ from harness.analysis.measures import (
 from harness.analysis.results import Results
 from harness.evals.catalogue import asked
 from harness.evals.results import EvaluationResults
+from harness.evals.set_aside import told, too_many
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms import REFERENCE
 from vzero.config import Preset
@@ -247,8 +248,18 @@ def _published_warnings(run: Run, found: Results) -> list[str]:
         if one.has("evaluation.json")
     ]
     repaired = [one.protocol.repaired for one in stored if one.protocol and one.protocol.repaired]
-    outside = [note for one in stored for note in format_gain.outside_published(one)]
-    return repaired + format_gain.warnings(found.scorings) + outside
+    notes = [note for one in stored for note in (*format_gain.outside_published(one), *_set_aside(one))]
+    return repaired + format_gain.warnings(found.scorings) + notes
+
+
+def _set_aside(evaluation: EvaluationResults) -> list[str]:
+    """A sentence for each suite some of whose rows could not be asked."""
+    return [
+        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), found.rows) else ''}"
+        f"{suite}: {told(found.set_aside)}."
+        for suite, found in evaluation.suites.items()
+        if found.set_aside
+    ]
 
 
 def rounded(value: object) -> object:

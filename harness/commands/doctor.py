@@ -102,7 +102,7 @@ def _benchmarks(preset: Preset) -> list[Finding]:
     from harness.doctor import Finding
     from harness.evals.at_hand import absent, known_set_aside
     from harness.evals.catalogue import asked
-    from harness.evals.set_aside import listed
+    from harness.evals.set_aside import told
 
     try:
         suites, folder = asked(preset.evaluation), preset.evaluation.data
@@ -117,7 +117,7 @@ def _benchmarks(preset: Preset) -> list[Finding]:
         known = [(suite.name, known_set_aside(suite, Path(folder).expanduser())) for suite in wanted]
     except InputError as error:
         return [Finding("benchmarks", "fail", f"{len(wanted)} in {folder}", str(error))]
-    aside = ". ".join(f"{name}: {len(rows)} rows set aside: {listed(rows)}" for name, rows in known if rows)
+    aside = ". ".join(f"{name}: {told(rows)}" for name, rows in known if rows)
     if aside:
         return [Finding("benchmarks", "warn", f"{len(wanted)} in {folder}", f"{aside}.")]
     return [Finding("benchmarks", "ok", f"{len(wanted)} in {folder}")] if wanted else []

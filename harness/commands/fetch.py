@@ -35,7 +35,7 @@ def fetch(
     with interruptible():
         from harness.evals.catalogue import choose
         from harness.evals.fetch import fetch as bring
-        from harness.evals.set_aside import SetAside, listed
+        from harness.evals.set_aside import SetAside, told
         from harness.tables.terminal import say
 
         terminal, done = options.console(json), []
@@ -49,6 +49,6 @@ def fetch(
             )
             if found.set_aside:
                 aside = [SetAside.model_validate(one) for one in found.set_aside]
-                say(f"{found.suite}: {len(aside)} rows set aside: {listed(aside)}", terminal, "yellow")
+                say(f"{found.suite}: {told(aside)}", terminal, "yellow")
         if json:
             print(dumps(done, indent=2))

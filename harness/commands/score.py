@@ -54,7 +54,7 @@ def score(
     """
     from harness.evals import at_hand
     from harness.evals.catalogue import find
-    from harness.evals.set_aside import SetAside, listed
+    from harness.evals.set_aside import SetAside, told
     from harness.scoring import endpoint, files
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
@@ -81,7 +81,7 @@ def score(
     else:
         terminal.show(_table(scored, by), console)
     if aside:
-        terminal.say(f"{len(aside)} rows of {name} set aside, not scored: {listed(aside)}", console, "yellow")
+        terminal.say(f"{name}: {told(aside)}", console, "yellow")
     if scored.unanswered:
         first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
         answered = f"{len(scored.judged):,} of {scored.expected:,} answered"

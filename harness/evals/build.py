@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.evals import catalogue, extra, folder, pins, protocol, published, set_aside, table
+from harness.evals import catalogue, extra, folder, pins, protocol, published, table
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.lenses import Extractor, majority, metrics
 from harness.evals.results import (
@@ -26,6 +26,7 @@ from harness.evals.results import (
     interval,
 )
 from harness.evals.scored import ScoredItem, asked_rows, scored
+from harness.evals.set_aside import counted, too_many
 from harness.scoring import ScoredResponse, by_group, read, totals
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
@@ -201,8 +202,8 @@ def _deviations(suite: Suite, found: SuiteResult, settings: Settings, there: int
     """Args: there: rows that the data holds, those set aside included."""
     assert found.greedy is not None and found.published is not None
     aside = len(found.set_aside)
-    if aside > set_aside.MOST * max(there, aside):
-        yield f"{aside} rows set aside, {100 * aside / max(there, aside):.1f} %"
+    if too_many(aside, there - aside):
+        yield f"{counted(found.set_aside)}, {100 * aside / max(there, aside):.1f} %"
     if settings.limit and found.rows < suite.rows:
         yield f"{found.rows} of {suite.rows} rows (--limit)"
     elif there != suite.rows:

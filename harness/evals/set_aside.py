@@ -24,16 +24,26 @@ class SetAside(Frozen):
     digest: str = ""
 
 
+def too_many(aside: int, rest: int) -> bool:
+    """Whether a suite with so many rows set aside, and so many others, is another suite."""
+    return aside > MOST * (aside + rest)
+
+
 def nothing_left(suite: str, place: object, aside: Sequence[SetAside]) -> InputError:
     """Of a suite none of whose rows can be asked."""
     why = f": {len(aside)} set aside, {aside[0].id} because {aside[0].reason}" if aside else ""
     return InputError(f"No row of {suite} in {place} can be asked{why}; get the data again.")
 
 
-def listed(aside: Sequence[SetAside], shown: int = 3) -> str:
-    """The first of some rows with their reasons, and how many more there are."""
+def counted(aside: Sequence[SetAside]) -> str:
+    """How many rows are set aside."""
+    return f"{len(aside):,} row{'' if len(aside) == 1 else 's'} set aside"
+
+
+def told(aside: Sequence[SetAside], shown: int = 3) -> str:
+    """How many rows are set aside, and the first of them with their reasons."""
     more = f"; {len(aside) - shown:,} more" if len(aside) > shown else ""
-    return "; ".join(f"{one.id} ({one.reason})" for one in aside[:shown]) + more
+    return f"{counted(aside)}: " + "; ".join(f"{one.id} ({one.reason})" for one in aside[:shown]) + more
 
 
 def printable(text: str) -> str:

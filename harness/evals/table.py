@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from harness.evals.results import LENSES, EvaluationResults, Rates, Sampled, SuiteResult
-from harness.evals.set_aside import listed
+from harness.evals.set_aside import told
 from harness.tables import markdown as as_markdown
 from harness.tables import terminal
 from harness.tables.table import Cell, Row, Table, keys, numbers
@@ -120,7 +120,7 @@ def _of_suite(found: EvaluationResults, name: str, suite: SuiteResult) -> Iterat
     if suite.deviations:
         yield f"PROTOCOL DEVIATION, {name}: {'; '.join(suite.deviations)}."
     if suite.set_aside:
-        yield f"{name}: {len(suite.set_aside)} rows set aside and in no number: {listed(suite.set_aside)}."
+        yield f"{name}, in no number: {told(suite.set_aside)}."
     if suite.without_gold:
         yield f"{name}: {', '.join(suite.without_gold)} without gold, asked and not scored."
     for what, one in suite.together.items():

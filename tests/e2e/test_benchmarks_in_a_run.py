@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.build import build
+from harness.evals import write
 from harness.evals.pinned import pinned
 from harness.runs.directory import opened
 from harness.runs.sealed import read_run
@@ -32,6 +33,9 @@ SUITES = ("logicvista", "mathvista", "mmstar")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     folder = tmp_path_factory.mktemp("benchmarks")
     suite_rows.write(folder / "data")
+    split, rows = suite_rows.SPLITS["mathvista", None]
+    spoilt = [*rows, {**rows[0], "pid": "9", "answer": "blue"}]  # none of its choices
+    write.save(spoilt, ("decoded_image",), split, folder / "data" / "mathvista")
     changes = [
         f"evaluation.suites={list(SUITES)}",
         f"evaluation.data={folder / 'data'}",
@@ -106,6 +110,10 @@ def _speaks_as_the_rest_does(run: Path, rows: list[dict]) -> None:
     assert all(len(row["sampled"]) == 3 for row in rows)
     summary = artefacts.read_json(run / "stages" / STAGE / "evaluation.json")
     found = build(read_run(run))
+    assert [one["id"] for one in summary["suites"]["mathvista"]["set_aside"]] == ["9"]
+    assert any(
+        one.startswith("PROTOCOL DEVIATION: mathvista: 1 row set aside: 9 (") for one in found.warnings
+    )
     for name in SUITES:
         accuracy, theirs = found.suites[name]["base"].accuracy, summary["suites"][name]
         assert accuracy["greedy"].n == theirs["n"] == len(golds[name])

@@ -294,7 +294,7 @@ def test_damaged_rows_of_a_clone_are_set_aside_and_the_others_answered(ran, repo
     assert suite["greedy"]["verified"] == 5 / 8  # the choices, whose answer is B
     assert any(one.startswith("6 rows set aside, 50.0 %") for one in suite["deviations"])
     out = " ".join(report["damaged, resumed"]["out"].split())
-    assert "6 rows set aside and in no number: 12 (" in out and "PROTOCOL DEVIATION" in out
+    assert "in no number: 6 rows set aside: 12 (" in out and "PROTOCOL DEVIATION" in out
     assert "6 rows set aside" in (ran / "damaged" / "results.md").read_text()
     repaired = report["damaged, repaired"]
     assert (repaired["code"], repaired["asked"]) == (2, 0) and "pinned: 15" in repaired["err"]

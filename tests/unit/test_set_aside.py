@@ -170,7 +170,7 @@ def test_what_is_set_aside_is_in_no_number_and_told(tmp_path, gone, deviates):
     assert any(f"{gone} rows set aside" in one for one in suite.deviations) == deviates
     assert not any("of 448 rows" in one for one in suite.deviations)
     page = table.markdown(found)
-    assert f"logicvista: {gone} rows set aside" in page and "x0 (its answer is a list)" in page
+    assert f"logicvista, in no number: {gone} rows set aside" in page and "x0 (its answer is a list)" in page
     stored = artefacts.read_json(place / "results.json")["suites"]["logicvista"]["set_aside"]
     assert stored[0] == {"id": "x0", "reason": "its answer is a list", "digest": ""}
     assert "x0" not in (place / "items.scored.jsonl").read_text()
