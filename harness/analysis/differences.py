@@ -206,7 +206,7 @@ def _of_runs(a: RunSide, b: RunSide) -> Iterator[Difference]:
         if key in LABELS:
             matters, why = False, "a name"
         elif key not in content:
-            matters, why = False, "where or how patiently, not what"
+            matters, why = False, "where and how, not what"
         elif place in a.content and a.content[place] == b.content.get(place):
             matters, why = False, "what lies there is the same"
         else:

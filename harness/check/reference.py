@@ -111,10 +111,13 @@ def findings(run: Run, results: Results, reference: Reference) -> list[Finding]:
 
 
 def other_settings(ours: Settings, reference: Settings) -> list[str]:
-    """Settings that differ from the reference's, the model and the seed aside."""
-    from vzero.presets import content_differences
+    """Settings that differ from the reference's, the model and the seed aside, and those that came after
+    it."""
+    from vzero.presets import content_differences, flatten
 
-    return [key for key in content_differences(reference, ours) if key not in ("model", "seed")]
+    known = flatten(reference)
+    changed = [key for key in content_differences(reference, ours) if key not in ("model", "seed")]
+    return [key for key in changed if any(f"{one}.".startswith(f"{key}.") for one in known)]
 
 
 def _accuracies(results: Results, reference: Reference) -> dict[str, tuple[float, str]]:

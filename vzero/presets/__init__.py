@@ -21,7 +21,8 @@ RENAMED = {
 }
 # Settings that may change between a run's attempts: they say how and where, not what (EngineConfig.content).
 _NO_CONTENT = frozenset(
-    {"rollouts.gpu_memory", "launch.join_seconds", "launch.node_seconds", "evaluation.data"}
+    {"rollouts.gpu_memory", "launch.join_seconds", "launch.node_seconds", "launch.checkpoint_minutes"}
+    | {"evaluation.data", "evidence"}
     | {f"engine.{name}" for name in OPERATIONAL}
 )
 
