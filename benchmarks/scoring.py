@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
     phases = Phases()
     recorder = Recorder(folder, Progress(folder / "progress.jsonl"), phases, 1)
     undrawn: Any = SimpleNamespace(prompts=range(prompts), opener=None)
-    parts = Parts(undrawn, undrawn, recorder, phases)
+    parts = Parts(undrawn, undrawn, recorder, phases, math.inf)
     trainer = GroupTrainer(of.model, config, of.processor, parts, callbacks=[])
     trainer.beta = settings.kl_coefficient
     trainer.current_gradient_accumulation_steps = 1

@@ -57,7 +57,7 @@ def send(handler: BaseHTTPRequestHandler, value: Any, status: int = 200) -> None
 
 
 def handler_for(
-    model: str, token: str, fault: Fault | None, seen: list[dict[str, Any]]
+    model: str, token: str, fault: Fault | None, seen: list[dict[str, Any]], context: int | None = None
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -71,7 +71,7 @@ def handler_for(
             elif self.headers.get("Authorization") != f"Bearer {token}":
                 send(self, {"error": "who are you"}, 401)
             else:
-                send(self, {"data": [{"id": model}]})
+                send(self, {"data": [{"id": model, **({"max_model_len": context} if context else {})}]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -94,11 +94,15 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(
-    model: str = "m", token: str = "t", fault: Fault | None = None, port: int = 0
+    model: str = "m",
+    token: str = "t",
+    fault: Fault | None = None,
+    port: int = 0,
+    context: int | None = None,
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server in a thread: its address and the bodies it was sent."""
     seen: list[dict[str, Any]] = []
-    server = Server(("127.0.0.1", port), handler_for(model, token, fault, seen))
+    server = Server(("127.0.0.1", port), handler_for(model, token, fault, seen, context))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

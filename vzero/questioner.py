@@ -27,12 +27,14 @@ from vzero.prompts import (
 )
 from vzero.rollout import bulk
 from vzero.rollout.ahead import AskedAhead
-from vzero.rollout.protocol import Engine, Request, Rollout
+from vzero.rollout.protocol import Answer, Engine, Request, Rollout
+from vzero.rollout.streaming import answers
 from vzero.runtime import artefacts, processes
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 
 T = TypeVar("T")
+TOO_LONG = bulk.Reply("", "context", 0)  # of an image that leaves a question no room
 Drawn = tuple[Prompt, int, Question | None]  # a completion: its prompt, its place in the group, what it asks
 
 
@@ -46,7 +48,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     """Train the Questioner against the frozen Solver; writes `checkpoint/` and the trainer's logs."""
     import torch
 
-    from vzero.grpo.data import image_opener
+    from vzero.grpo.data import fitting_prompts, image_opener
     from vzero.grpo.settings import plan_batches
     from vzero.grpo.train import Job, train
     from vzero.rollout.engines import open_engine, open_solver
@@ -61,7 +63,8 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     if base is not None:
         intuition = engine if base == ctx.inputs["solver"] else open_engine(preset.engine, base)
     messages = questioner_messages(preset.prompt_format)
-    prompts = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
+    every = [Prompt(record.image_id, messages, record) for record in load_records(ctx.inputs["images"])]
+    prompts, too_long = fitting_prompts(ctx, "questioner", every)
     here = processes.world()
     reward = VoteReward(
         engine=engine,
@@ -73,7 +76,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         spec=RewardSpec(reward_of(preset.questioner), preset.questioner.votes_see == "image", intuition),
         sharding=GroupSharding(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
     )
-    return train(Job.of_stage(ctx, "questioner", prompts, reward, ahead=reward.begin))
+    return {**train(Job.of_stage(ctx, "questioner", prompts, reward, ahead=reward.begin)), **too_long}
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class RewardSpec:
 class VoteReward:
     """The Questioner's reward, asking the Solver behind `engine`.
 
-    It raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward.
+    It raises what the engine raises: a Solver that cannot be asked ends the stage and is never a reward. A
+    question that exceeds the Solver's context is invalid.
 
     Attributes:
         engine: the frozen Solver's; asked one request per valid question.
@@ -123,14 +127,19 @@ class VoteReward:
         """See `vzero.grpo.groups.Reward`."""
         drawn = self._drawn(groups)
         requests = self._requests(drawn, generation)
-        rollouts = self.engine.generate(self._shown(requests), self.votes) if requests else []
+        voted = answers(self.engine, self._shown(requests), self.votes)
+        too_long = len(requests) - sum(isinstance(one, Rollout) for one in voted)
+        drawn, requests, rollouts = _without_too_long(drawn, requests, voted)
         greedy = self._greedy(requests)
         shard = _scored(drawn, rollouts, greedy)
         batch = self.sharding.all_gather(shard)
         rewards = self.sharding.shard(self.spec.reward.score(batch))
+        metrics = _metrics([one for one in batch if one is not None], len(batch), self.keep)
+        if too_long := sum(processes.all_gather_object(too_long)):
+            metrics["too_long"] = too_long
         return Scores(
             _by_group(rewards, groups),
-            _metrics([one for one in batch if one is not None], len(batch), self.keep),
+            metrics,
             sum(len(one.token_ids) for rollout in (*rollouts, *greedy) for one in rollout.completions),
             _by_group([_reward_inputs(one) for one in shard], groups),
         )
@@ -169,6 +178,21 @@ class VoteReward:
             return []
         greedy = SamplingConfig(n=1, temperature=0.0, max_new_tokens=self.votes.max_new_tokens)
         return self.spec.intuition.generate(requests, greedy)
+
+
+def _without_too_long(
+    drawn: Sequence[Drawn], requests: Sequence[Request], voted: Sequence[Answer]
+) -> tuple[list[Drawn], list[Request], list[Rollout]]:
+    """Questions that were too long to be voted on made invalid; the requests and votes of the others.
+    `requests` and `voted` are those of the valid ones."""
+    answered = iter(voted)
+    fits = [
+        one if one[2] is None or isinstance(next(answered), Rollout) else (one[0], one[1], None)
+        for one in drawn
+    ]
+    pairs = zip(requests, voted, strict=True)
+    asked = [(request, answer) for request, answer in pairs if isinstance(answer, Rollout)]
+    return fits, [request for request, _ in asked], [rollout for _, rollout in asked]
 
 
 def _scored(
@@ -239,20 +263,20 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
         places,
         request,
         preset.questioner.write.model_copy(update={"n": 1}),
-        chunk=preset.engine.batch_sequences,
         log=ctx.work / "written.jsonl",
         progress=ctx.progress,
         unit="questions",
     )
     rows = [
-        _row(iteration, record.image_id, reply, preset.prompt_format, index)
-        for (record, index), (reply,) in zip(places, replies, strict=True)
+        _row(iteration, record.image_id, given[0] if given else TOO_LONG, preset.prompt_format, index)
+        for (record, index), given in zip(places, replies, strict=True)
     ]
     artefacts.write_jsonl(ctx.folder / "questions.jsonl", rows)
     return {
         "questions": len(rows),
         "valid": sum(row["valid"] for row in rows),
         "truncated": sum(row["finish_reason"] == "length" for row in rows),
+        **bulk.too_long(replies),
         "tokens": sum(row["tokens"] for row in rows),
     }
 

@@ -12,6 +12,7 @@ from vzero.arms.own_reward import solver_reward
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
 from vzero.images.records import load_records
 from vzero.prompts import solver_messages
+from vzero.rollout import bulk
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -28,6 +29,8 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     read, count = defects.reader(preset.defects), defects.counter(preset.defects)
     labels, votes = [], []
     for question, given in zip(questions, replies, strict=True):
+        if not given:  # dropped, and counted below
+            continue
         answers = [read(reply.text) for reply in given]
         tally = count(answers)
         labels.append(
@@ -54,10 +57,11 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
     artefacts.write_jsonl(ctx.folder / "labels.jsonl", labels)
     return {
         "written": len(written),
-        "valid": len(labels),
+        "valid": len(questions),
         "kept": sum(label["kept"] for label in labels),
         "mean_confidence": sum(label["confidence"] for label in labels) / len(labels) if labels else None,
         "tokens": tokens_of(replies),
+        **bulk.too_long(replies),
     }
 
 
@@ -66,7 +70,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     import torch
 
     from vzero.arms import sft
-    from vzero.grpo.data import Prompt
+    from vzero.grpo.data import Prompt, fitting_prompts
     from vzero.grpo.train import Job, train
 
     preset, config = ctx.preset, ctx.preset.solver
@@ -84,4 +88,5 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     else:
         votes = {row["question_id"]: row.get("votes", ()) for row in kept}
         reward = solver_reward(config.reward_source, votes)
-    return train(Job.of_stage(ctx, "solver", prompts, reward))
+    prompts, too_long = fitting_prompts(ctx, "solver", prompts)
+    return {**train(Job.of_stage(ctx, "solver", prompts, reward)), **too_long}

@@ -130,7 +130,7 @@ def evaluate(
             opened = engines.config(engine, batch, server_url, gpus, max_model_len)
             place = resolve(checkpoint)
             sampling = (samples, temperature, top_p, max_new_tokens)
-            how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels))
+            how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels), max_model_len)
             settings = _settings(checkpoint, place, suites, sampling, *how)
             if against is not None:
                 _check(against, settings, opened, place)
@@ -149,6 +149,7 @@ def _settings(
     limit: int | None,
     seed: int,
     pixels: tuple[int, int],
+    max_model_len: int | None,
 ) -> Settings:
     """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer."""
     from harness.evals.catalogue import choose
@@ -175,6 +176,7 @@ def _settings(
         limit=limit,
         seed=seed,
         cap=tokens is not None,
+        max_model_len=max_model_len,
     )
 
 

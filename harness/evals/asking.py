@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from harness.evals.results import Limits
 from harness.evals.store import StoredAnswer
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError, VZeroError
-from vzero.rollout.protocol import Engine, Request
+from vzero.rollout.protocol import Answer, ContextOverflow, Engine, Request
 
 # lmms-eval puts this `until` into every task; it would end the reasoning at its first blank line.
 _INJECTED = ["\n\n"]
@@ -39,19 +40,13 @@ class Asking:
     Attributes:
         limits: of the pixels shown.
         seed: of sampled answers; an item's own seed follows from it, whichever the checkpoint.
-        batch_sequences: sequences that the engine decodes together.
         budget: new tokens where a stock task names none, and their upper bound where `cap`.
     """
 
     limits: Limits
     seed: int
-    batch_sequences: int
     budget: int
     cap: bool
-
-    def requests_together(self, sampling: SamplingConfig) -> int:
-        """As many as fill the engine's batch."""
-        return max(1, self.batch_sequences // sampling.n)
 
     def stock(self, kwargs: Mapping[str, Any]) -> SamplingConfig:
         """A stock task's generation arguments as ours: greedy unless it asks to sample; its own budget, or
@@ -91,24 +86,45 @@ def cut(text: str, until: str | Sequence[str] | None) -> str:
     return text[: min(ends)] if ends else text
 
 
-def draw(engine: Engine, requests: Sequence[Request], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
-    """`sampling.n` answers to each request, in order.
+def draw(
+    engine: Engine,
+    requests: Iterable[Request],
+    sampling: SamplingConfig,
+    finished: Callable[[int, list[StoredAnswer]], None],
+) -> dict[int, ContextOverflow]:
+    """`sampling.n` answers to each request; `finished` is told of them as they end, by the request's number.
+
+    Returns:
+        Those that are too long, by number.
 
     Raises:
         RolloutError: the engine gave others.
     """
-    if not requests:
-        return []
-    rollouts = engine.generate(requests, sampling)
-    if len(rollouts) != len(requests) or any(len(one.completions) != sampling.n for one in rollouts):
-        raise RolloutError(
-            f"The engine owed {sampling.n} answers to each of {len(requests)} requests and gave others; "
-            "nothing was scored."
-        )
-    return [
-        [
-            StoredAnswer(text=one.text, finish_reason=one.finish_reason, tokens=len(one.token_ids))
-            for one in rollout.completions
-        ]
-        for rollout in rollouts
-    ]
+    asked, told = count(), set[int]()
+    too_long: dict[int, ContextOverflow] = {}
+
+    def take(i: int, answer: Answer) -> None:
+        told.add(i)
+        if isinstance(answer, ContextOverflow):
+            too_long[i] = answer
+        elif len(answer.completions) != sampling.n:
+            raise _owed(sampling)
+        else:
+            finished(
+                i,
+                [
+                    StoredAnswer(text=one.text, finish_reason=one.finish_reason, tokens=len(one.token_ids))
+                    for one in answer.completions
+                ],
+            )
+
+    engine.stream((one for one, _ in zip(requests, asked, strict=False)), sampling, take)
+    if len(told) != next(asked):
+        raise _owed(sampling)
+    return too_long
+
+
+def _owed(sampling: SamplingConfig) -> RolloutError:
+    return RolloutError(
+        f"The engine owed {sampling.n} answers to each request and gave others; nothing was scored."
+    )

@@ -7,7 +7,6 @@ once. A request that cannot be answered raises: nothing of its suite is scored t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -18,6 +17,7 @@ from lmms_eval.api.model import lmms
 from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import SENT, Asking, Said, cut, draw, sampling_of
 from harness.evals.pictures import fit, one_picture
+from harness.evals.set_aside import TooLong
 from harness.evals.store import Response, Store, StoredAnswer, image_sha256, key_of, prompt_sha256
 from harness.evals.tasks import Task
 from vzero.config import SamplingConfig
@@ -48,8 +48,7 @@ class EngineModel(lmms):
         for sampling, instances in sorted(groups.values(), key=lambda one: one[0].temperature):
             # Batches must not depend on the order in which lmms-eval takes the tasks.
             instances.sort(key=lambda one: (one.task_name, one.doc_id))
-            for chunk in _chunks(instances, self._asking.requests_together(sampling)):
-                answers |= zip(map(id, chunk), self.answer(chunk, sampling), strict=True)
+            answers |= zip(map(id, instances), self.answer(instances, sampling), strict=True)
         return [
             GenerationResult(
                 Said(cut(one["text"], run[0].args[2].get("until")), one["finish_reason"]),
@@ -63,9 +62,13 @@ class EngineModel(lmms):
         """How to draw `count` answers to a request."""
         return self._asking.stock(instance.args[2])
 
-    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
+    def answer(self, instances: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
         """`sampling.n` answers to each request."""
-        return draw(self._hidden[0], [self.request(one) for one in chunk], sampling)
+        found: dict[int, list[StoredAnswer]] = {}
+        too_long = draw(self._hidden[0], map(self.request, instances), sampling, found.__setitem__)
+        for error in too_long.values():
+            raise error
+        return [found[i] for i in range(len(instances))]
 
     def request(self, instance: Instance) -> Request:
         """What the engine is asked."""
@@ -126,27 +129,38 @@ class StoredModel(EngineModel):
         self.not_sent[name] = {key: kwargs[key] for key in kwargs.keys() - SENT}
         return sampling
 
-    def answer(self, chunk: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
-        """See `EngineModel`; what the stores lack is asked for together and kept item by item."""
-        requests = [self.request(one) for one in chunk]
-        keys = [key_of(self._identity, one, sampling) for one in requests]
-        suites = [self._tasks[one.task_name].opened.suite.name for one in chunk]
-        found = [self._stores[suite].get(key) for suite, key in zip(suites, keys, strict=True)]
-        missing = [place for place, answers in enumerate(found) if answers is None]
-        begin = time.monotonic()
-        drawn = draw(self._hidden[0], [requests[place] for place in missing], sampling)
-        seconds = time.monotonic() - begin
-        new: dict[str, list[Response]] = {}
-        for place, answers in zip(missing, drawn, strict=True):
-            found[place] = answers
-            response = self._response(chunk[place], keys[place], requests[place], answers)
-            new.setdefault(suites[place], []).append(response)
-        for suite, responses in new.items():
-            self._stores[suite].put(responses)
-        tokens = sum(one["tokens"] for answers in drawn for one in answers)
-        kept = (len(chunk) - len(missing)) * sampling.n
-        self._tally.add(suites[0], kept, len(missing) * sampling.n, tokens, seconds)
-        return [answers for answers in found if answers is not None]
+    def answer(self, instances: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
+        """See `EngineModel`; what the stores lack is asked for and kept item by item.
+
+        Raises:
+            TooLong: some items exceed the context; all others are answered.
+        """
+        found: dict[int, list[StoredAnswer]] = {}
+        asked: list[tuple[int, Response]] = []  # place, what will be stored
+
+        def missing() -> Iterator[Request]:
+            for place, instance in enumerate(instances):
+                request = self.request(instance)
+                response = self._response(instance, key_of(self._identity, request, sampling), request)
+                kept = self._stores[response["suite"]].get(response["key"])
+                if kept is None:
+                    asked.append((place, response))
+                    yield request
+                else:
+                    found[place] = kept
+                    self._tally.add(response["suite"], sampling.n)
+
+        def finished(number: int, answers: list[StoredAnswer]) -> None:
+            place, response = asked[number]
+            found[place], suite = answers, response["suite"]
+            said = self._tally.add(suite, 0, sampling.n, sum(one["tokens"] for one in answers))
+            self._stores[suite].put([{**response, "answers": answers}], sync=said)
+
+        with self._tally.drawing():
+            too_long = draw(self._hidden[0], missing(), sampling, finished)
+        if too_long:
+            raise TooLong([(asked[i][1]["suite"], asked[i][1]["id"], str(e)) for i, e in too_long.items()])
+        return [found[place] for place in range(len(instances))]
 
     def request(self, instance: Instance) -> Request:
         """See `EngineModel`. Pictures of a drawn suite are shown as they are."""
@@ -162,9 +176,8 @@ class StoredModel(EngineModel):
         seed = derive(self._asking.seed, "evaluate", suite.name, item, task.purpose)
         return Request(messages, picture if suite.drawn else fit(picture, self._asking.limits), seed)
 
-    def _response(
-        self, instance: Instance, key: str, request: Request, answers: list[StoredAnswer]
-    ) -> Response:
+    def _response(self, instance: Instance, key: str, request: Request) -> Response:
+        """What is stored, its answers yet to come."""
         task = self._tasks[instance.task_name]
         assert request.image is not None
         return Response(
@@ -174,10 +187,5 @@ class StoredModel(EngineModel):
             purpose=task.purpose,
             image_sha256=image_sha256(request.image),
             prompt_sha256=prompt_sha256(request.messages),
-            answers=answers,
+            answers=[],
         )
-
-
-def _chunks(instances: Sequence[Instance], size: int) -> Iterator[Sequence[Instance]]:
-    for start in range(0, len(instances), size):
-        yield instances[start : start + size]

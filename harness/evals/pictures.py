@@ -18,6 +18,9 @@ GAP = 16  # white pixels between pictures put side by side
 
 
 DEFAULT = Limits(least=3136, most=12_845_056)
+_SIDE = 28  # pixels of a token, of Qwen2.5-VL; families after it have larger ones
+_LONGEST_SHAPE = 200  # side by side: its processor takes no longer picture
+_TEXT_TOKENS = 2048  # of a question with its options and instructions
 
 
 def fit(image: Image.Image, limits: Limits) -> Image.Image:
@@ -32,6 +35,14 @@ def fit(image: Image.Image, limits: Limits) -> Image.Image:
     width, height = (max(1, rounded(side * scale)) for side in image.size)
     size = (min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width))
     return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def context(limits: Limits, new_tokens: int) -> int:
+    """Tokens that an evaluation's longest prompt and answer have together: the largest picture, each side
+    rounded up to whole tokens, the question and the answer."""
+    short, long = math.sqrt(limits.most / _LONGEST_SHAPE), math.sqrt(limits.most * _LONGEST_SHAPE)
+    picture = (short / _SIDE + 0.5) * (long / _SIDE + 0.5)
+    return math.ceil(picture) + _TEXT_TOKENS + new_tokens
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -36,6 +36,13 @@ class Pins:
         return {**self.rows, **({"set aside": aside} if aside else {})}
 
 
+def without(pins: Pins, reasons: Mapping[str, str]) -> Pins:
+    """The same with some rows set aside, by id."""
+    aside = [SetAside(id=key, reason=reason, digest=pins.rows[key]) for key, reason in reasons.items()]
+    rest = {key: digest for key, digest in pins.rows.items() if key not in reasons}
+    return Pins(rest, (*pins.set_aside, *aside))
+
+
 def file(data: Path, suite: Suite) -> Path:
     """Where the pins of a suite live in a data folder."""
     return data / f"{suite.name}.pins.json"

@@ -48,9 +48,7 @@ class VZero(EngineModel):
         folder, limits = resolve(str(pretrained)), Limits(least=int(min_pixels), most=int(max_pixels))
         config = EngineConfig(name=engine, batch_sequences=int(batch_sequences), threads=int(threads))
         budget, cap = int(max_new_tokens or BUDGET), max_new_tokens is not None
-        super().__init__(
-            open_engine(config, folder), Asking(limits, int(seed), config.batch_sequences, budget, cap)
-        )
+        super().__init__(open_engine(config, folder), Asking(limits, int(seed), budget, cap))
         logger.info(f"pixels: {limits}, the processor's own: {load_image_processor(folder).size}")
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:

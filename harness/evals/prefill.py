@@ -9,7 +9,7 @@ images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.prompts import has_control_tokens
-from vzero.rollout.protocol import Completion, Engine, Request, Rollout
+from vzero.rollout.protocol import Answer, Completion, ContextOverflow, Engine, Finished, Request, Rollout
+from vzero.rollout.streaming import StreamingEngine
 from vzero.runtime.seeding import derive
 
 BOX = "\\boxed"
@@ -51,7 +52,7 @@ def prefills(
 
 
 @dataclass(frozen=True)
-class PrefilledAnswers:
+class PrefilledAnswers(StreamingEngine):
     """An engine whose answers to a request are prefilled; it gives back each answer whole, the prefill
     included.
 
@@ -63,37 +64,46 @@ class PrefilledAnswers:
     engine: Engine
     prefills: Mapping[int, tuple[str, ...]]
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """See `Engine.generate`. Every answer is a request of its own, since its prompt is.
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`. Every answer is a request of its own, since its prompt is.
 
         Raises:
             VZeroError: an answer without a prefill.
         """
-        asked: list[Request] = []
-        for request in requests:
-            words = self.prefills.get(request.seed, ())
-            if len(words) != sampling.n:
-                raise VZeroError(
-                    f"{len(words)} prefills for {sampling.n} answers; the trained Solver answered other "
-                    "questions."
-                )
-            # "begun" is the label that the seeds of all committed probes were derived with.
-            asked += [
-                replace(request, seed=derive(request.seed, "begun", i), prefill=one)
-                for i, one in enumerate(words)
-            ]
-        drawn = iter(self.engine.generate(asked, sampling.model_copy(update={"n": 1})))
-        ends = iter(asked)
-        return [
-            self._joined(list(islice(ends, sampling.n)), list(islice(drawn, sampling.n))) for _ in requests
-        ]
+        asked: list[str] = []  # the prefill of each
+        drawn: dict[int, Answer] = {}
 
-    def _joined(self, asked: Sequence[Request], drawn: Sequence[Rollout]) -> Rollout:
-        whole = tuple(
-            _whole(request.prefill, rollout.completions[0])
-            for request, rollout in zip(asked, drawn, strict=True)
-        )
-        return Rollout(drawn[0].prompt_tokens, whole)
+        def each() -> Iterator[Request]:
+            for request in requests:
+                words = self.prefills.get(request.seed, ())
+                if len(words) != sampling.n:
+                    raise VZeroError(
+                        f"{len(words)} prefills for {sampling.n} answers; the trained Solver answered other "
+                        "questions."
+                    )
+                # "begun" is the label that the seeds of all committed probes were derived with.
+                for i, one in enumerate(words):
+                    asked.append(one)
+                    yield replace(request, seed=derive(request.seed, "begun", i), prefill=one)
+
+        def told(number: int, answer: Answer) -> None:
+            drawn[number] = answer
+            i = number // sampling.n
+            own = range(i * sampling.n, (i + 1) * sampling.n)
+            if all(one in drawn for one in own):
+                finished(i, _joined([(asked[one], drawn.pop(one)) for one in own]))
+
+        self.engine.stream(each(), sampling.model_copy(update={"n": 1}), told)
+
+
+def _joined(parts: Sequence[tuple[str, Answer]]) -> Answer:
+    """The answers to one request, each with its prefill."""
+    for _, answer in parts:
+        if isinstance(answer, ContextOverflow):
+            return answer
+    rollouts = [(prefill, answer) for prefill, answer in parts if isinstance(answer, Rollout)]
+    whole = tuple(_whole(prefill, one.completions[0]) for prefill, one in rollouts)
+    return Rollout(rollouts[0][1].prompt_tokens, whole)
 
 
 def _whole(prefill: str, rest: Completion) -> Completion:

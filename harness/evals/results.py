@@ -38,6 +38,7 @@ class Settings(Frozen):
         split, items_per_family: of drawn suites.
         images: "shuffled" shows each question the pictures of another one.
         prefills: digest of the words that answers were made to begin with.
+        max_model_len: tokens of prompt and answer together, where vLLM was told.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Settings(Frozen):
     items_per_family: int = PER_FAMILY
     images: Literal["own", "shuffled"] = "own"
     prefills: str | None = None
+    max_model_len: int | None = None
 
 
 class Protocol(Frozen):

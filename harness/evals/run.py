@@ -27,6 +27,7 @@ from harness.evals.catalogue import Suite
 from harness.evals.folder import AskedItem
 from harness.evals.results import EvaluationResults, Settings
 from harness.evals.rows import OpenPart
+from harness.evals.set_aside import TooLong
 from harness.evals.tasks import Task
 from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
@@ -104,7 +105,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
                     say(f"opening the checkpoint with the {evaluation.engine.name} engine")
                     protocol.record(out, protocol.measured(evaluation.engine, evaluation.checkpoint))
                     engine = _engine(evaluation)
-                _ask(evaluation, {one.name: parts[one.name] for one in missing}, engine, out, tally)
+                _ask_what_fits(evaluation, {one.name: parts[one.name] for one in missing}, engine, out, tally)
         return build.write(out)
 
 
@@ -157,6 +158,29 @@ def _engine(evaluation: Evaluation) -> Engine:
     return evaluation.wrap(open_solver(evaluation.engine, evaluation.checkpoint))
 
 
+def _ask_what_fits(
+    evaluation: Evaluation,
+    parts: Mapping[str, Sequence[OpenPart]],
+    engine: Engine,
+    out: Path,
+    tally: AnswerCount,
+) -> None:
+    """As `_ask`; items that turn out too long are set aside, and the suite is asked without them: what was
+    answered stays so."""
+    while True:
+        counted = tally.kept, tally.drawn
+        try:
+            return _ask(evaluation, parts, engine, out, tally)
+        except TooLong as error:
+            for name in {suite for suite, _, _ in error.items}:
+                suite, path = parts[name][0].suite, folder.pins(out, name)
+                reasons = {key: reason for of, key, reason in error.items if of == name}
+                rest = pins.without(rows.pins_of(parts[name]), reasons)
+                pins.write(path, suite, rest, {"source": "as found"})
+                parts = {**parts, name: _parts(evaluation, suite, out, lambda text: None)}
+            tally.kept, tally.drawn = counted  # all of it is counted again
+
+
 def _ask(
     evaluation: Evaluation,
     parts: Mapping[str, Sequence[OpenPart]],
@@ -177,7 +201,7 @@ def _ask(
     budget = settings.greedy.max_new_tokens
     model = StoredModel(
         engine,
-        Asking(settings.pixels, settings.seed, evaluation.engine.batch_sequences, budget, settings.cap),
+        Asking(settings.pixels, settings.seed, budget, settings.cap),
         identity,
         asked,
         {suite: store.Store(folder.responses(out, suite)) for suite in parts},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.stats import Frozen
-from vzero.errors import InputError
+from vzero.errors import InputError, VZeroError
 
 MOST = 0.005  # share of a suite's rows above which its numbers are a protocol deviation
 _LONGEST = 160  # characters of a reason: what is wrong with a row may quote the row
@@ -56,6 +56,18 @@ class UnusableRow(InputError):
 
     def __init__(self, reason: object) -> None:
         super().__init__(" ".join(printable(str(reason)).split())[:_LONGEST])
+
+
+class TooLong(VZeroError):
+    """Items whose picture, question and answer exceed the model's context, found when they were asked.
+
+    Attributes:
+        items: suite, id and reason of each.
+    """
+
+    def __init__(self, items: Sequence[tuple[str, str, str]]) -> None:
+        self.items = tuple(items)
+        super().__init__(f"{items[0][1]} of {items[0][0]}: {items[0][2]}")
 
 
 def repeated(rows: Sequence[tuple[str, str]]) -> list[str | None]:

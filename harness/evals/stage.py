@@ -13,13 +13,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.evals import catalogue, run
+from harness.evals import catalogue, pictures, run
 from harness.evals.answer_count import AnswerCount
 from harness.evals.pictures import DEFAULT
 from harness.evals.pinned import digest
 from harness.evals.prefill import PrefilledAnswers, prefills
 from harness.evals.results import Settings
 from harness.evals.scored import sample_rows
+from vzero.config import EngineConfig, Preset
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 from vzero.runtime.stage import Facts, StageContext, main
@@ -73,7 +74,7 @@ def _tell(context: StageContext, tally: AnswerCount, rate: float | None) -> None
 def _evaluation(context: StageContext) -> run.Evaluation:
     preset, config, checkpoint = context.preset, context.preset.evaluation, context.inputs["model"]
     words = _prefills(context)
-    source = context.stage.inputs["model"]
+    source, engine = context.stage.inputs["model"], evaluation_engine(preset)
     settings = Settings(
         # Published figures are the base's.
         model=run.plain_name(preset.model) if source == BASE else source,
@@ -81,7 +82,7 @@ def _evaluation(context: StageContext) -> run.Evaluation:
         suites=config.suites,
         profile="boxed",
         prompt_format=preset.prompt_format,
-        engine=preset.engine.name,
+        engine=engine.name,
         greedy=config.greedy,
         sampled=config.sampled,
         pixels=DEFAULT,
@@ -92,14 +93,25 @@ def _evaluation(context: StageContext) -> run.Evaluation:
         items_per_family=config.items_per_family,
         images=config.images,
         prefills=artefacts.digest(sorted(words.items())) if words is not None else None,
+        max_model_len=engine.max_model_len,
     )
     return run.Evaluation(
         settings,
         checkpoint,
         Path(config.data),
-        preset.engine.model_copy(update={"urls": ()}),  # those serve the frozen Solver
+        engine,
         wrap=lambda engine: engine if words is None else PrefilledAnswers(engine, words),
     )
+
+
+def evaluation_engine(preset: Preset) -> EngineConfig:
+    """A preset's engine, here and with a context for the largest pictures of suites: those of training are
+    smaller, and `engine.max_model_len` is for them."""
+    wanted, own = preset.evaluation, preset.engine.max_model_len
+    longest = max(wanted.greedy.max_new_tokens, wanted.sampled.max_new_tokens)
+    larger = None if own is None else max(own, pictures.context(DEFAULT, longest))
+    # Servers elsewhere serve the frozen Solver.
+    return preset.engine.model_copy(update={"urls": (), "max_model_len": larger})
 
 
 def _prefills(context: StageContext) -> dict[int, tuple[str, ...]] | None:

@@ -1,5 +1,4 @@
-"""Answers of a checkpoint, kept as they are drawn: one synced line per item, found again by what determines
-them.
+"""Answers of a checkpoint, kept as they are drawn: one line per item, found again by what determines them.
 
 The key covers the checkpoint's content, the engine, the conversation, the pixels shown, the sampling
 parameters and the seed. So a killed evaluation goes on at the next item, scoring needs no model, and no
@@ -82,10 +81,10 @@ class Store:
         """The answers under `key`."""
         return self._answers.get(key)
 
-    def put(self, responses: Iterable[Response]) -> None:
-        """Keep answers, on the disk before this returns."""
+    def put(self, responses: Iterable[Response], sync: bool = True) -> None:
+        """Keep answers; see `artefacts.append_jsonl` for `sync`."""
         rows = list(responses)
-        artefacts.append_jsonl(self._path, *rows)
+        artefacts.append_jsonl(self._path, *rows, sync=sync)
         self._answers.update({row["key"]: row["answers"] for row in rows})
 
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from harness import cli
@@ -23,27 +23,27 @@ from harness.evals import catalogue
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import engines
-from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.protocol import Completion, Finished, Request, Rollout, overflow
 from vzero.runtime.checkpoints import POCKET
 
 ROOT = Path(sys.argv[1])
 DATA = ROOT / "data"
 GOLD: dict[str, list[str]] = json.loads((ROOT / "gold.json").read_text())
 Speaker = Callable[
-    [int, Request], str
+    [int, Request], str | None
 ]  # (how many requests were answered before, the request) -> what is said
 report: dict[str, dict[str, object]] = {}
 
 
 class Scripted:
-    """An engine that says what `speaker` says; `asked` holds every request."""
+    """An engine that says what `speaker` says, a request at a time; `asked` holds every one. What it has no
+    words for exceeds its context."""
 
     def __init__(self, speaker: Speaker, finish: str = "stop") -> None:
         self.speaker, self.finish, self.asked = speaker, finish, []
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        rollouts = []
-        for request in requests:
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        for number, request in enumerate(requests):
             said = []
             for index in range(sampling.n):
                 text = (
@@ -51,10 +51,9 @@ class Scripted:
                     if sampling.n == 1
                     else f"\\boxed{{{'AAB'[index % 3]}}}"
                 )
-                said.append(Completion(text, (1, 2, 3), (0.0,) * 3, self.finish))
+                said.append(Completion(text or "", (1, 2, 3), (0.0,) * 3, self.finish))
             self.asked.append(request)
-            rollouts.append(Rollout(10, tuple(said)))
-        return rollouts
+            finished(number, overflow(16_400, 2048, 6144) if text is None else Rollout(10, tuple(said)))
 
 
 def scenario(name: str, speaker: Speaker, *words: str, finish: str = "stop") -> Scripted:
@@ -244,5 +243,10 @@ scenario("damaged", at(3, fail, "\\boxed{{B}}"), *DAMAGED)
 scenario("damaged, resumed", at(99, fail, "\\boxed{{B}}"), *DAMAGED)
 (clone / "images" / "15.png").write_bytes((clone / "images" / "14.png").read_bytes())
 scenario("damaged, repaired", fail, *DAMAGED)
-
+scenario(
+    "too long",
+    lambda number, request: None if "Which two?" in request.messages[-1].text else "\\boxed{C}",
+    *(*LOGIC, "--samples", "2", "--out", run("too-long")),
+)
+scenario("too long, again", at(0, fail), *LOGIC, "--samples", "2", "--out", run("too-long"))
 (ROOT / "report.json").write_text(json.dumps(report))

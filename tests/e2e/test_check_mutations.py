@@ -24,6 +24,7 @@ from harness.analysis.build import build
 from harness.check import check, reference
 from harness.check.reference import Reference
 from harness.runs.sealed import read_run
+from tests.stub_engine import StubEngine
 from vzero import rewards, solver, voting
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
@@ -218,7 +219,7 @@ def test_a_blind_solver_is_caught(
 
     opened = engines.open_engine
 
-    class Blind:
+    class Blind(StubEngine):
         """Shows the Solver a grey picture of the same size: the prompts look as they should."""
 
         def __init__(self, *arguments: Any) -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
 FAMILIES = sum(map(len, SUITES.values()))
 OUTPUTS = ("samples.jsonl", "evaluation.json")
-# The real stage around the real engine, whose call number argv[3] fails by argv[4].
+# The real stage around the real engine, of which answer number argv[3] is lost, by argv[4].
 FAULTY = """
 import os, signal, sys
 from harness.evals.stage import evaluate
@@ -36,13 +36,15 @@ opened, calls = engines.open_engine, []
 class Faulty:
     def __init__(self, engine):
         self.engine = engine
-    def generate(self, requests, sampling):
-        calls.append(len(requests))
-        if len(calls) == int(sys.argv[3]):
-            if sys.argv[4] == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RolloutError("The engine lost its server.")
-        return self.engine.generate(requests, sampling)
+    def stream(self, requests, sampling, finished):
+        def told(i, answer):
+            calls.append(i)
+            if len(calls) == int(sys.argv[3]):
+                if sys.argv[4] == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise RolloutError("The engine lost its server.")
+            finished(i, answer)
+        self.engine.stream(requests, sampling, told)
 engines.open_engine = lambda config, checkpoint: Faulty(opened(config, checkpoint))
 sys.exit(main({"evaluate": evaluate}, sys.argv[1:3]))
 """
@@ -202,8 +204,7 @@ def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(eva
     assert resumed.returncode == 0, resumed.stderr
     for name in OUTPUTS:
         assert (folder / name).read_bytes() == (evaluated / name).read_bytes(), name
-    # The first attempt finished the greedy chunk and one of three sampled items, the second one more of
-    # those.
+    # The first attempt kept two greedy answers, the second one more.
     facts = artefacts.sealed(folder)["facts"]
-    assert facts["kept_answers"] == FAMILIES + 30 + 30
+    assert facts["kept_answers"] == 2 + 1
     assert facts["answers"] == 11 * FAMILIES

@@ -242,8 +242,21 @@ def test_published_figures_stand_beside_a_known_base(ran, report):
     assert beside["outside"] == []  # three rows are not compared with a whole benchmark
 
 
+def test_an_item_that_exceeds_the_context_is_set_aside_by_name_and_the_others_count(ran, report):
+    """Greedy and sampled; what was answered beside it is not asked again, neither in the same attempt nor in
+    the next."""
+    told = report["too long"]
+    assert told["code"] == 0 and told["asked"] == 3 + 2, told["err"]
+    found = results(ran, "too-long")["suites"]["logicvista"]
+    (aside,) = found["set_aside"]
+    assert aside["id"] == "v1_1" and "16400 tokens and 2048 new ones exceed the context" in aside["reason"]
+    assert (found["status"], found["rows"], found["answered"], found["n"]) == ("complete", 2, 2, 1)
+    again = report["too long, again"]
+    assert (again["code"], again["asked"]) == (0, 0)
+
+
 def test_a_killed_evaluation_goes_on_at_the_next_item(ran, tmp_path):
-    """SIGKILL in the real engine's second call; the real command line then asks for the rest."""
+    """SIGKILL at the real engine's second answer; the real command line then asks for the rest."""
     program = """
 import os, signal, sys
 from harness import cli
@@ -252,11 +265,13 @@ opened, calls = engines.open_engine, []
 class Killed:
     def __init__(self, engine):
         self.engine = engine
-    def generate(self, requests, sampling):
-        calls.append(1)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.engine.generate(requests, sampling)
+    def stream(self, requests, sampling, finished):
+        def told(i, answer):
+            calls.append(1)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            finished(i, answer)
+        self.engine.stream(requests, sampling, told)
 engines.open_engine = lambda config, checkpoint: Killed(opened(config, checkpoint))
 cli.app(sys.argv[1:])
 """

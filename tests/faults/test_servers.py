@@ -22,7 +22,7 @@ import pytest
 from tests import fake_server, tiny_model
 from vzero.config import SamplingConfig
 from vzero.errors import InterruptedRun
-from vzero.rollout import Message, Request, server
+from vzero.rollout import Message, Request, endpoints, server
 from vzero.rollout.client import RetryPolicy, ServedEngine
 from vzero.rollout.server import Launch, LocalServer, start_all, stop_all
 from vzero.rollout.vocabulary import Vocabulary
@@ -113,9 +113,9 @@ def test_a_server_that_dies_or_freezes_is_started_again(
     together: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "HEALTH_TIMEOUT", 0.5)
+    monkeypatch.setattr(endpoints, "HEALTH_TIMEOUT", 0.5)
     monkeypatch.setattr(server, "GRACE", 0.5)
-    engine = ServedEngine(servers[:1], vocabulary, RetryPolicy(1, 3, 0.01, concurrency=together))
+    engine = ServedEngine(servers[:1], vocabulary, RetryPolicy(1, 3, 0.01, sequences=8 * together))
     before = engine.generate(requests(), VOTES)
     (pid,) = [
         pid

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.stub_engine import StubEngine
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import Completion, Message, Request, Rollout
@@ -19,7 +20,7 @@ def request(seed: int, text: str = "how many ?") -> Request:
     return Request((Message("user", text),), None, seed)
 
 
-class Waiting:
+class Waiting(StubEngine):
     """Answers with the seed of each request, when it is let."""
 
     def __init__(self) -> None:

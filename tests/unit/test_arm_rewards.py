@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.stub_engine import StubEngine
 from vzero import rewards
 from vzero.arms import defects, objectives
 from vzero.arms.questioner_rewards import REWARDS, ScoredQuestion
@@ -191,7 +192,7 @@ def test_the_random_reward_knows_nothing_and_is_repeatable() -> None:
     assert reward(others, 0).rewards == drawn
 
 
-class Answering:
+class Answering(StubEngine):
     """An engine that gives each request the same texts, and remembers what it was asked."""
 
     def __init__(self, *texts: str) -> None:

@@ -20,6 +20,7 @@ from harness.audit.outcomes import Outcomes
 from harness.audit.players import UNREADABLE, Player, Solver
 from harness.audit.report import as_json
 from harness.cli import app
+from tests.stub_engine import StubEngine
 from vzero.arms import chosen
 from vzero.arms.defects import DEFECTS
 from vzero.config import SamplingConfig
@@ -159,7 +160,7 @@ def test_what_cannot_be_enumerated_is_simulated() -> None:
     assert found.draws and found.reward == pytest.approx(0.25, abs=0.03)
 
 
-class Scripted:
+class Scripted(StubEngine):
     """A Solver that gives every question the same replies."""
 
     def __init__(self, texts: Sequence[str]) -> None:

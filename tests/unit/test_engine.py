@@ -4,6 +4,7 @@ sequences."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ import transformers
 from tests import tiny_model
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import Message, Request, encoding, kv_cache, template
+from vzero.rollout import ContextOverflow, Message, Request, encoding, kv_cache, template
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.rollout.transformers_engine import TransformersEngine
 
@@ -278,6 +279,63 @@ def test_free_slots_are_filled_while_others_decode(model, processor, room: int, 
         for i in range(0, len(found), 4)
     )
     assert len(alive) < 0.8 * in_turn  # four requests of three fill twelve slots
+
+
+def test_a_stream_is_read_as_slots_get_free(model, processor) -> None:
+    """Requests without end: the answers of one whole call, in fewer steps than calls of an engine-full each,
+    and no request made before the slots and one engine-full ahead have room for it."""
+    requests = [replace(one, seed=10 * i + j) for i in range(6) for j, one in enumerate(several())]
+    sampling = SamplingConfig(n=3, top_p=0.9, max_new_tokens=60)
+    expected = TransformersEngine(model, processor, 512).generate(requests, sampling)
+    engine, together = TransformersEngine(model, processor, 12), 4
+    read, told, ahead, steps = [], {}, [], []
+
+    def source() -> Iterator[Request]:
+        for one in requests:
+            read.append(one)
+            ahead.append(len(read) - len(told))
+            yield one
+
+    def counted(calls: Callable[[], object]) -> int:
+        steps.clear()
+        hook = model.model.language_model.register_forward_pre_hook(
+            lambda _, args, kwargs: steps.append(kwargs["inputs_embeds"].shape[1] == 1), with_kwargs=True
+        )
+        try:
+            calls()
+        finally:
+            hook.remove()
+        return sum(steps)
+
+    streamed = counted(lambda: engine.stream(source(), sampling, told.__setitem__))
+    chunks = [requests[i : i + together] for i in range(0, len(requests), together)]
+    chunked = counted(lambda: [engine.generate(chunk, sampling) for chunk in chunks])
+    ids = [[c.token_ids for c in told[i].completions] for i in range(len(requests))]
+    assert ids == [[c.token_ids for c in one.completions] for one in expected]
+    assert list(told) != sorted(told) and max(ahead) <= 12 + together + 1
+    assert streamed < 0.7 * chunked
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_request_that_is_too_long_hinders_no_other(model, processor, shared: bool, monkeypatch) -> None:
+    """Exactly the context fits, a token more does not; counted by the model's own inputs."""
+    if not shared:
+        monkeypatch.setattr(encoding, "SHARED_IMAGE_MODELS", frozenset())
+    requests = [request(1), request(2, 150), request(3, 9, 1)]
+    tokens = [inputs_of(processor, one)["input_ids"].shape[1] for one in requests]
+    engine = TransformersEngine(model, processor, 8)
+    for room in (256 - tokens[1], 257 - tokens[1]):
+        told = {}
+        sampling = SamplingConfig(n=2, max_new_tokens=room)
+        engine.stream(iter(requests), sampling, told.__setitem__)
+        assert [isinstance(told[i], ContextOverflow) for i in range(3)] == [
+            False,
+            tokens[1] + room > 256,
+            False,
+        ]
+        alone = engine.generate(requests[:1], sampling)[0]
+        assert [c.token_ids for c in told[0].completions] == [c.token_ids for c in alone.completions]
+    assert f"A prompt of {tokens[1]} tokens and {room} new ones" in str(told[1])
 
 
 def test_long_completions_outgrow_the_room_first_given(model, processor, monkeypatch) -> None:

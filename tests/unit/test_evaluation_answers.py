@@ -10,25 +10,28 @@ from PIL import Image
 from harness.evals.asking import Asking, cut, draw, sampling_of
 from harness.evals.pictures import DEFAULT, one_picture
 from harness.evals.store import image_sha256, prompt_sha256
+from tests.stub_engine import StubEngine
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError, VZeroError
-from vzero.rollout.protocol import Completion, Message, Request, Rollout
+from vzero.rollout.protocol import Completion, ContextOverflow, Message, Request, Rollout, overflow
 
 SAMPLING = SamplingConfig(n=2, temperature=1.0, max_new_tokens=8)
 GIVEN = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "repetition_penalty": 1.1, "max_new_tokens": 8}
 
 
-class CountingEngine:
+class CountingEngine(StubEngine):
     """Answers with the question's text, the seed and the completion's index."""
 
-    def __init__(self, owed: int = 0, lost: int = 0) -> None:
+    def __init__(self, owed: int = 0, lost: int = 0, too_long: int = -1) -> None:
         self.calls: list[int] = []
-        self.owed, self.lost = owed, lost
+        self.owed, self.lost, self.too_long = owed, lost, too_long
 
     def generate(self, requests, sampling):
         self.calls.append(len(requests))
         return [
-            Rollout(
+            overflow(9, 1, 8)
+            if one.seed == self.too_long
+            else Rollout(
                 1,
                 tuple(
                     Completion(
@@ -45,28 +48,35 @@ def request(text: str = "how many ?", seed: int = 1) -> Request:
     return Request((Message("system", "solve"), Message("user", text)), Image.new("RGB", (4, 4)), seed)
 
 
-def test_answers_are_taken_whole_and_in_order():
-    engine = CountingEngine()
-    drawn = draw(engine, [request(), request("which ?", 2)], SAMPLING)
+def drawn_by(engine, requests):
+    drawn = {}
+    draw(engine, requests, SAMPLING, drawn.__setitem__)
+    return drawn
+
+
+def test_answers_are_taken_whole_and_by_number():
+    drawn = drawn_by(CountingEngine(), iter([request(), request("which ?", 2)]))
     assert drawn[1][1] == {"text": "which ? 2 1 \ud800", "finish_reason": "length", "tokens": 3}
-    assert [len(answers) for answers in drawn] == [2, 2] and engine.calls == [2]
-    assert draw(engine, [], SAMPLING) == [] and engine.calls == [2]
+    assert [len(drawn[i]) for i in range(2)] == [2, 2]
+    assert drawn_by(CountingEngine(), []) == {}
+
+
+def test_a_request_that_is_too_long_is_told_and_the_others_are_answered():
+    drawn = {}
+    requests = [request(seed=i) for i in range(3)]
+    too_long = draw(CountingEngine(too_long=1), requests, SAMPLING, drawn.__setitem__)
+    assert sorted(drawn) == [0, 2] and list(too_long) == [1]
+    assert isinstance(too_long[1], ContextOverflow) and too_long[1].exit_code == 1
 
 
 @pytest.mark.parametrize("engine", [CountingEngine(owed=1), CountingEngine(lost=1)])
 def test_an_engine_that_owes_answers_is_an_error(engine):
     with pytest.raises(RolloutError, match="nothing was scored"):
-        draw(engine, [request()], SAMPLING)
+        drawn_by(engine, [request()])
 
 
-def asking(batch: int = 10, budget: int = 100, cap: bool = False) -> Asking:
-    return Asking(DEFAULT, 0, batch, budget, cap)
-
-
-def test_a_batch_fills_the_engine_and_holds_at_least_one_request():
-    assert asking().requests_together(SAMPLING) == 5
-    assert asking().requests_together(SAMPLING.model_copy(update={"n": 3})) == 3
-    assert asking(batch=1).requests_together(SAMPLING) == 1
+def asking(budget: int = 100, cap: bool = False) -> Asking:
+    return Asking(DEFAULT, 0, budget, cap)
 
 
 def test_every_sampling_parameter_arrives_and_until_does_not():

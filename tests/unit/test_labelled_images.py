@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stub_engine import StubEngine
 from vzero.arms import labelled_images
 from vzero.errors import InputError
 from vzero.images.records import load_records
@@ -32,7 +33,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-class RightTimes:
+class RightTimes(StubEngine):
     """Right in a set number of its ten answers, counted through the images: 0, 1, ..., 10, 0, ..."""
 
     def __init__(self, golds: list[str]) -> None:

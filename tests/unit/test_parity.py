@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tests import tiny_model
 from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
+from vzero.errors import RolloutError
 from vzero.grpo import parity
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
@@ -19,8 +22,9 @@ from vzero.grpo.train import Job, train
 from vzero.images.records import ImageRecord
 from vzero.prompts import solver_messages
 from vzero.rollout import Request, Rollout
+from vzero.rollout.protocol import Finished
 from vzero.rollout.transformers_engine import TransformersEngine
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 
 
@@ -56,6 +60,7 @@ def ones(groups: Sequence[Group], generation: int) -> Scores:
 
 
 def gaps(folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str]) -> tuple[list[float], str]:
+    """Of a training in `folder`, and what it said."""
     tiny_model.picture(0).save(folder / "0.png")
     record = ImageRecord("i", folder / "0.png", artefacts.sha256_file(folder / "0.png"), 42, 42)
     prompts = [
@@ -79,8 +84,6 @@ def gaps(folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights with next to no mass on tokens that are never drawn, as a trained model has."""
-    from vzero.runtime import checkpoints
-
     words = tiny_model.vocabulary()
     made = tiny_model.model(words, spread=0.05)
     with torch.no_grad():
@@ -98,28 +101,76 @@ def test_rollouts_of_another_distribution_are_seen_and_our_own_are_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = TransformersEngine.generate
+    drawing = TransformersEngine.stream
     floor = -torch.log(torch.tensor(1 - 9 / 144)).item()  # of next to uniform draws from 135 of 144 tokens
 
     def shifted(
-        self: TransformersEngine, requests: Sequence[Request], sampling: SamplingConfig
-    ) -> list[Rollout]:
-        drawn = whole(self, requests, sampling)
-        return [
-            replace(
-                one,
-                completions=tuple(
-                    replace(c, logprobs=tuple(v - 0.7 for v in c.logprobs)) for c in one.completions
-                ),
-            )
-            for one in drawn
-        ]
+        self: TransformersEngine, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished
+    ) -> None:
+        def told(i: int, one: Rollout) -> None:
+            drawn = [replace(c, logprobs=tuple(v - 0.25 for v in c.logprobs)) for c in one.completions]
+            finished(i, replace(one, completions=tuple(drawn)))
+
+        drawing(self, requests, sampling, told)
 
     for name in ("own", "other"):
         (tmp_path / name).mkdir()
     own, _ = gaps(tmp_path / "own", base, steps, capsys)
     assert len(own) == steps and all(gap == pytest.approx(floor, abs=0.01) for gap in own)
-    monkeypatch.setattr(TransformersEngine, "generate", shifted)
+    monkeypatch.setattr(TransformersEngine, "stream", shifted)
     other, said = gaps(tmp_path / "other", base, steps, capsys)
-    assert all(gap == pytest.approx(0.7 - floor, abs=0.01) for gap in other)
+    assert all(gap == pytest.approx(0.25 - floor, abs=0.01) for gap in other)
     assert "do not come from the policy" in said
+
+
+@pytest.mark.parametrize("broken", ["other weights", "no number"])
+def test_an_engine_that_draws_from_other_weights_ends_the_stage_before_a_weight_is_changed(
+    base: Path,
+    tmp_path: Path,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The trainer's model is the checkpoint; the one that draws is a copy with noise, or says NaN."""
+    from vzero.grpo import train as training
+    from vzero.grpo.trainer import GroupTrainer
+
+    stepped, trained, init = [], [], GroupTrainer.__init__
+    noisy = checkpoints.load_model(base)
+    with torch.no_grad():
+        for weight in noisy.parameters():
+            weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    drawing = TransformersEngine.stream
+
+    def nan(self: Any, requests: Any, sampling: Any, finished: Finished) -> None:
+        def told(i: int, one: Rollout) -> None:
+            drawn = [replace(c, logprobs=(float("nan"),) * len(c.logprobs)) for c in one.completions]
+            finished(i, replace(one, completions=tuple(drawn)))
+
+        drawing(self, requests, sampling, told)
+
+    if broken == "no number":
+        monkeypatch.setattr(TransformersEngine, "stream", nan)
+    else:
+        monkeypatch.setattr(
+            training,
+            "_policy_engine",
+            lambda job, model, processor: TransformersEngine(noisy, processor, 16),
+        )
+
+    def watched(self: GroupTrainer, model: Any, *arguments: Any, **named: Any) -> None:
+        init(self, model, *arguments, **named)
+        trained.append(self.model)
+        self.add_callback(Steps())
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            stepped.append(1)
+
+    monkeypatch.setattr(GroupTrainer, "__init__", watched)
+    with pytest.raises(RolloutError, match="no weight was changed") as error:
+        gaps(tmp_path, base, 2, capsys)
+    assert error.value.exit_code == 1 and not stepped and not (tmp_path / "checkpoint").exists()
+    before = checkpoints.load_model(base).state_dict()
+    (model,) = trained
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

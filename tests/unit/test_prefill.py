@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.evals.prefill import PrefilledAnswers, prefills
 from harness.evals.prefill import prefill as first_words
+from tests.stub_engine import StubEngine
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.pocket import suites
@@ -118,7 +119,7 @@ def test_every_engine_reads_the_open_turn_as_the_template_writes_it(processor, a
     assert plain["add_generation_prompt"] and not plain["continue_final_message"]
 
 
-class Echo:
+class Echo(StubEngine):
     """Answers with the seed of each request."""
 
     def __init__(self) -> None:

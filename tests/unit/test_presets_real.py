@@ -8,11 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from harness.doctor import capabilities
+from harness.evals.pictures import DEFAULT, context, fit
+from harness.evals.results import Limits
+from harness.evals.stage import evaluation_engine
 from harness.runs import supervise
 from vzero.errors import InputError
-from vzero.presets import load_preset, preset_names
+from vzero.presets import content_differences, load_preset, preset_names
+from vzero.runtime import stage
 from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +202,77 @@ def test_a_preset_that_cannot_run_is_refused_before_anything_is_written(tmp_path
     assert answer.stderr.startswith("error: The preset qwen2.5-vl-7b-2nodes cannot be run")
     assert len(answer.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_stage_without_training_has_every_gpu_of_a_node_whole(name: str) -> None:
+    preset = load_preset(name)
+    alone, gpus = preset.bulk_engine(), preset.launch.gpus + preset.launch.solver_gpus
+    assert (alone.batch_sequences, alone.gpu_memory) == (512, 0.9)
+    if gpus == 1:
+        assert (alone.name, alone.servers, alone.gpus) == ("vllm", 1, ())
+        assert preset.placed_engine().gpu_memory < 0.5  # beside a trainer
+    else:
+        assert (alone.name, alone.servers, alone.gpus) == ("server", gpus, tuple(range(gpus)))
+        assert preset.placed_engine().servers < gpus
+    mine = load_preset(name, ["engine.bulk_sequences=7", "engine.bulk_gpu_memory=0.5"])
+    assert (mine.bulk_engine().batch_sequences, mine.bulk_engine().gpu_memory) == (7, 0.5)
+    # Where and how much at a time is no content: finished stages stay finished.
+    assert [one.config for one in plan(mine)] == [one.config for one in plan(preset)]
+    assert content_differences(preset.model_dump(mode="json"), mine.model_dump(mode="json")) == []
+
+
+def test_without_gpus_or_by_transformers_a_stage_has_the_engine_of_the_preset() -> None:
+    for name, changes in (("pocket", []), ("smoke", ["engine.name=vllm"])):
+        preset = load_preset(name, changes)
+        assert preset.bulk_engine() == preset.engine
+    slow = load_preset("qwen2.5-vl-3b-1gpu", ["engine.name=transformers"])
+    assert slow.bulk_engine() == slow.engine
+
+
+@pytest.mark.parametrize("kind", ["train-questioner", "label", "write-questions", "evaluate"])
+def test_a_stage_is_given_the_engine_for_its_kind(kind: str) -> None:
+    preset = load_preset("qwen2.5-vl-7b")
+    of_kind = next(one for one in plan(preset) if one.kind == kind)
+    engine = stage._share_of(preset, of_kind, stage.World()).engine
+    assert engine.gpus == ((4, 5, 6, 7) if kind.startswith("train-") else tuple(range(8)))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_no_picture_of_a_suite_exceeds_the_evaluations_context(name: str) -> None:
+    """The processor's own arithmetic over pictures of all shapes it takes, as large as they are shown; what a
+    training's pictures are limited to would not do."""
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    preset = load_preset(name)
+    engine = evaluation_engine(preset)
+    room = engine.max_model_len - max(
+        preset.evaluation.greedy.max_new_tokens, preset.evaluation.sampled.max_new_tokens
+    )
+    most = 0
+    for area in (DEFAULT.least, 500_000, 3_000_000, DEFAULT.most):
+        for ratio in (1, 1.0001, 4 / 3, 16 / 9, 3, 7.7, 30, 99, 199):
+            sides = (max(1, int((area * ratio) ** 0.5)), max(1, int((area / ratio) ** 0.5)))
+            shown = fit(Image.new("1", sides), DEFAULT)
+            for width, height in (shown.size, shown.size[::-1]):
+                if max(width, height) / min(width, height) > 200:
+                    continue
+                limits = {"min_pixels": 3136, "max_pixels": 12_845_056}
+                high, wide = smart_resize(height, width, 28, **limits)
+                most = max(most, high * wide // 28**2)
+    assert most > 16_000 and most + 2048 <= room  # with the question
+    assert preset.engine.max_model_len < most
+    assert 20_480 <= engine.max_model_len <= 22_000 and engine.urls == ()
+
+
+@given(st.integers(3136, 12_845_056), st.floats(1, 200), st.sampled_from([1_003_520, 5_000_000, 12_845_056]))
+def test_the_context_holds_whatever_is_shown(area: int, ratio: float, most: int) -> None:
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    limits = Limits(least=3136, most=most)
+    area = min(area, most)
+    width, height = max(1, int((area * ratio) ** 0.5)), max(1, int((area / ratio) ** 0.5))
+    if max(width, height) > 200 * min(width, height):
+        return
+    high, wide = smart_resize(height, width, 28, min_pixels=3136, max_pixels=12_845_056)
+    assert high * wide // 28**2 + 2048 + 17 <= context(limits, 17)

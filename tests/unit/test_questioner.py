@@ -3,6 +3,7 @@ resume."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny_model
+from tests.stub_engine import StubEngine
 from vzero import questioner, selfplay
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
@@ -34,7 +36,7 @@ def completion(text: str, finish: str = "stop") -> Completion:
     return Completion(text, (1, 2), (-0.1, -0.2), finish)
 
 
-class Scripted:
+class Scripted(StubEngine):
     """An engine that answers request i of each call with the next list of texts, and remembers what it was
     asked."""
 
@@ -138,7 +140,7 @@ def test_control_tokens_make_a_question_invalid() -> None:
 
 
 def test_a_failing_solver_is_never_a_reward() -> None:
-    class Dead:
+    class Dead(StubEngine):
         def generate(self, requests, sampling):
             raise RolloutError("gone")
 
@@ -151,7 +153,7 @@ def test_fewer_answers_than_questions_is_an_error() -> None:
         def generate(self, requests, sampling):
             return super().generate(requests, sampling)[:-1]
 
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(RolloutError, match="owed 2 answers and gave 1"):
         reward_of(Short(votes("A" * 10), votes("A" * 10)))(
             [group("i0", completion(GOOD.format("A")), completion(GOOD.format("B")))], 0
         )
@@ -189,7 +191,7 @@ def context(tmp_path: Path) -> StageContext:
     )
 
 
-def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_resumes_at_the_image(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = questioner.run_writing(context)
     whole = (context.folder / "questions.jsonl").read_text()
     rows = artefacts.read_jsonl(context.folder / "questions.jsonl")
@@ -200,18 +202,19 @@ def test_writing_resumes_at_the_chunk(context: StageContext, monkeypatch: pytest
         and facts["tokens"] == sum(row["tokens"] for row in rows)
     )
     assert all(row["text"] is None and not row["valid"] and row["raw"] for row in rows)
-    assert [row["done"] for row in artefacts.read_jsonl(context.progress.path)] == [3, 5]
+    assert artefacts.read_jsonl(context.progress.path)[-1]["done"] == 5
 
     log = context.work / "written.jsonl"
-    first = log.read_text().splitlines()[0]
-    log.write_text(first + '\n{"replies": [[{"te')  # killed while writing the second chunk
+    kept = log.read_text().splitlines()[:2]
+    log.write_text("\n".join(kept) + '\n{"item": 1, "replies": [{"te')  # killed while writing the third
     opened: list[str] = []
     real = questioner.open_image
     monkeypatch.setattr(
         questioner, "open_image", lambda record: opened.append(record.image_id) or real(record)
     )
     questioner.run_writing(context)
-    assert opened == ["i3", "i4"]
+    done = {json.loads(line)["item"] for line in kept}
+    assert opened == [f"i{i}" for i in range(5) if i not in done]
     assert (context.folder / "questions.jsonl").read_text() == whole
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_model
+from tests.stub_engine import StubEngine
 from vzero.arms import answerability, selection
 from vzero.arms.answerability import rotate_options
 from vzero.config import SamplingConfig
@@ -183,7 +184,7 @@ def test_four_turns_are_none(stem: str, options: list[str]) -> None:
     assert turned == text
 
 
-class Seeing:
+class Seeing(StubEngine):
     """Votes for the option whose text is `value`, wherever it stands; for A where it is not offered (a bias
     of places)."""
 

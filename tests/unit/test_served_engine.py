@@ -6,8 +6,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from tests import fake_server, tiny_model
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, InterruptedRun, RolloutError
 from vzero.presets import content_differences, load_preset
-from vzero.rollout import Message, Request, serve, server
-from vzero.rollout.client import Endpoint, RemoteServer, RetryPolicy, ServedEngine, home_of
+from vzero.rollout import ContextOverflow, Message, Request, serve, server
+from vzero.rollout.client import RetryPolicy, ServedEngine
+from vzero.rollout.endpoints import Endpoint, RemoteServer
 from vzero.rollout.server import elsewhere, model_name
 from vzero.rollout.vocabulary import Vocabulary
 from vzero.runtime.seeding import derive
@@ -112,7 +115,93 @@ def test_the_image_alone_chooses_the_server(vocabulary: Vocabulary) -> None:
     ]
     assert len(seen_one) + len(seen_other) == 32 and all(pictures)
     assert not pictures[0] & pictures[1]
-    assert all(home_of(url, 2) == 0 for url in pictures[0])
+
+
+def test_servers_are_kept_full_though_one_picture_would_go_to_one_of_them(vocabulary: Vocabulary) -> None:
+    """All questions are about one picture. Each server takes two requests at a time; when both are full the
+    next is not read, and whichever gets free takes it."""
+    busy, most, read, held = [0, 0], [0, 0], [], threading.Semaphore(0)
+
+    def of(number: int) -> fake_server.Fault:
+        def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+            busy[number] += 1
+            most[number] = max(most[number], busy[number])
+            assert held.acquire(timeout=30)
+            busy[number] -= 1
+            return False
+
+        return fault
+
+    def source() -> Iterator[Request]:
+        for i in range(12):
+            read.append(i)
+            yield request(0, i)
+
+    told: dict[int, Any] = {}
+    with fake_server.serving(fault=of(0)) as (one, seen_one), fake_server.serving(fault=of(1)) as (two, seen):
+        calm = RetryPolicy(60, 0, 0.01, sequences=16)  # of ten each, and a quarter more: two requests
+        asking = engine(vocabulary, one, two, retry=calm)
+        thread = threading.Thread(target=asking.stream, args=(source(), VOTES, told.__setitem__))
+        thread.start()
+        deadline = time.monotonic() + 30
+        while sum(busy) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert busy == [2, 2] and len(read) <= 5 and not told
+        for _ in range(12):
+            held.release()
+        thread.join(30)
+        alone = ServedEngine([RemoteServer(Endpoint(one, "m", "t"))], vocabulary, CALM)
+        for _ in range(12):
+            held.release()
+        expected = alone.generate([request(0, i) for i in range(12)], VOTES)
+    assert [told[i] for i in range(12)] == expected and most == [2, 2] and len(seen) >= 2 and seen_one
+
+
+OVERFLOWS = {
+    "before pictures are counted": "This model's maximum context length is 6144 tokens. However, you "
+    "requested 4096 output tokens and your prompt contains at least 2200 input tokens.",
+    "after": "The decoder prompt (length 16400) is longer than the maximum model length of 6144. Make sure "
+    "that `max_model_len` is no smaller than the number of text tokens plus multimodal tokens.",
+}
+
+
+@pytest.mark.parametrize("said", OVERFLOWS.values(), ids=OVERFLOWS)
+def test_a_request_that_exceeds_the_servers_context_is_told_and_never_repeated(
+    vocabulary: Vocabulary, said: str
+) -> None:
+    poison = derive(3, "vllm")
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        if body["seed"] == poison:
+            fake_server.send(handler, {"error": {"message": said, "code": 400}}, 400)
+        return body["seed"] == poison
+
+    told: dict[int, Any] = {}
+    with fake_server.serving(fault=fault) as (url, seen):
+        engine(vocabulary, url).stream(iter([request(0, i) for i in range(6)]), VOTES, told.__setitem__)
+        with pytest.raises(ContextOverflow) as error:
+            engine(vocabulary, url).generate([request(0, 3)], VOTES)
+    assert [isinstance(told[i], ContextOverflow) for i in range(6)] == [i == 3 for i in range(6)]
+    assert len(seen) == 7 and error.value.exit_code == 1
+
+
+def test_an_answer_cut_short_by_the_servers_context_is_an_overflow(vocabulary: Vocabulary) -> None:
+    """vLLM takes a prompt that fits and ends its completion where the context ends; how long that is, its
+    list of models says. The tiny prompt has 13 tokens, an answer may have 40."""
+
+    def cut(reply: dict[str, Any]) -> None:
+        for one in reply["choices"]:
+            one.update(finish_reason="length", token_ids=one["token_ids"][:2])
+
+    for context, overflows in ((52, True), (53, False)):
+        with fake_server.serving(fault=_changed(cut), context=context) as (url, seen):
+            found = ServedEngine(
+                [RemoteServer(Endpoint(url, "m", "t"))], replace(vocabulary, positions=None), CALM
+            )
+            found.learn_context()
+            with pytest.raises(ContextOverflow if overflows else InterruptedRun):
+                found.generate([request(0, 1)], VOTES)
+            assert len(seen) == (1 if overflows else 2)
 
 
 def _status(code: int) -> fake_server.Fault:
@@ -336,7 +425,7 @@ def test_requests_that_wait_are_not_sent_to_a_server_that_is_being_brought_back(
 
     with fake_server.serving(fault=fault) as (url, _):
         server = Restarting(url)
-        rollouts = ServedEngine([server], vocabulary, RetryPolicy(60, 1, 0.01, concurrency=1)).generate(
+        rollouts = ServedEngine([server], vocabulary, RetryPolicy(60, 1, 0.01, sequences=1)).generate(
             [request(0, i) for i in range(8)], VOTES
         )
     assert len(rollouts) == 8 and len(asked) == 9 and server.recoveries == 1

@@ -3,7 +3,7 @@ model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
 from vzero.rollout import engines
-from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.protocol import Completion, Finished, Request, Rollout, overflow
 from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
@@ -80,23 +80,18 @@ def question(image: int, valid: bool = True) -> dict:
 
 
 class Voters:
-    """Answers each request with the ten votes scripted for its picture; "-" is a reply without a box."""
+    """Answers each request, as it comes, with the ten votes scripted for its picture; "-" is a reply without
+    a box. A picture without a script is the end of it."""
 
     def __init__(self, *script: str) -> None:
         self.script, self.asked = list(script), []
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        self.asked.append([(request.messages[-1].text, request.seed, sampling) for request in requests])
-        return [
-            Rollout(
-                5,
-                tuple(
-                    Completion(f"\\boxed{{ {one} }}" if one != "-" else "hm", (4, 5, 6), (0.0,) * 3, "stop")
-                    for one in self.script.pop(0)
-                ),
-            )
-            for _ in requests
-        ]
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        for i, request in enumerate(requests):
+            self.asked.append((request.messages[-1].text, request.seed, sampling))
+            votes = [f"\\boxed{{ {one} }}" if one != "-" else "hm" for one in self.script.pop(0)]
+            drawn = tuple(Completion(one, (4, 5, 6), (0.0,) * 3, "stop") for one in votes)
+            finished(i, Rollout(5, drawn) if drawn else overflow(300, 40, 256))
 
 
 def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,15 +127,15 @@ def test_labels_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "tokens": 3,
     }
     assert facts == {"written": 3, "valid": 2, "kept": 1, "mean_confidence": pytest.approx(0.6), "tokens": 60}
-    [asked] = voters.asked  # twenty sequences together: two questions a chunk
-    assert asked[0][0] == TEXT and asked[0][1] != asked[1][1] and asked[0][2].n == 10
+    asked = voters.asked
+    assert len(asked) == 2 and asked[0][0] == TEXT and asked[0][1] != asked[1][1] and asked[0][2].n == 10
 
 
-def test_labelling_resumes_at_the_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labelling_resumes_at_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_for(tmp_path, "label", [question(0), question(1), question(2)], [])
     monkeypatch.setattr(
         engines, "open_engine", lambda config, checkpoint: Voters("A" * 10, "B" * 10)
-    )  # dies in the second chunk
+    )  # dies at the third question
     with pytest.raises(IndexError):
         solver.run_labelling(context)
     rest = Voters("C" * 10)
@@ -148,6 +143,19 @@ def test_labelling_resumes_at_the_chunk(tmp_path: Path, monkeypatch: pytest.Monk
     solver.run_labelling(context)
     assert [row["answer"] for row in artefacts.read_jsonl(context.folder / "labels.jsonl")] == ["A", "B", "C"]
     assert len(rest.asked) == 1
+
+
+def test_a_question_that_is_too_long_is_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_for(tmp_path, "label", [question(0), question(1), question(2)], [])
+    monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: Voters("A" * 10, "", "CCCBBA----"))
+    facts = solver.run_labelling(context)
+    assert (facts["valid"], facts["too_long"], facts["kept"]) == (3, 1, 1)
+    labels = artefacts.read_jsonl(context.folder / "labels.jsonl")
+    assert [row["question_id"] for row in labels] == ["1-i0", "1-i2"]
+    monkeypatch.setattr(engines, "open_engine", lambda config, checkpoint: Voters())
+    assert solver.run_labelling(context) == facts  # by a resumed attempt it is not asked again
 
 
 def test_no_valid_question_labels_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

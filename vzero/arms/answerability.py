@@ -15,6 +15,7 @@ from vzero import voting
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
 from vzero.parsing import OPTION_MARKS, OPTIONS
 from vzero.prompts import parse_answer
+from vzero.rollout import bulk
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -61,6 +62,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "checked": len(polls),
         "answerable": sum(row["answerable"] for row in rows),
         "tokens": tokens_of(replies),
+        **bulk.too_long(replies),
     }
 
 

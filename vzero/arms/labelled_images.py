@@ -14,6 +14,7 @@ from typing import Any
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
 from vzero.errors import InputError
 from vzero.prompts import parse_answer
+from vzero.rollout import bulk
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
@@ -36,6 +37,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     replies = solver_votes(ctx, polls, "graded.jsonl", "images")
     graded = []
     for image_id, given in zip(ids, replies, strict=True):
+        if not given:  # dropped, and counted below
+            continue
         question, gold = annotated[image_id]
         right = sum(parse_answer(reply.text) == gold for reply in given) / len(given)
         graded.append(
@@ -56,7 +59,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     kept = [{**row, "path": f"../{source.name}/{row['path']}"} for row in rows if row["image_id"] in chosen]
     artefacts.write_jsonl(ctx.folder / "images.jsonl", kept)
     artefacts.write_jsonl(ctx.folder / "graded.jsonl", graded)
-    return {"graded": len(graded), "chosen": len(kept), "tokens": tokens_of(replies)}
+    return {
+        "graded": len(graded),
+        "chosen": len(kept),
+        "tokens": tokens_of(replies),
+        **bulk.too_long(replies),
+    }
 
 
 def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:

@@ -24,7 +24,8 @@ class Poll:
 def solver_votes(
     ctx: StageContext, polls: Sequence[Poll], log: str, unit: str = "questions"
 ) -> list[tuple[bulk.Reply, ...]]:
-    """The `solver.votes.n` replies to each poll; a killed stage resumes from the scratch file named `log`.
+    """The `solver.votes.n` replies to each poll, none to one that exceeds the Solver's context; a killed
+    stage resumes from the scratch file named `log`.
 
     Raises:
         RolloutError: the Solver cannot be asked.
@@ -47,7 +48,6 @@ def solver_votes(
         polls,
         request,
         votes,
-        chunk=max(1, preset.engine.batch_sequences // votes.n),
         log=ctx.work / log,
         progress=ctx.progress,
         unit=unit,

@@ -11,7 +11,8 @@ from vzero.config.training import Section
 
 # Settings of EngineConfig that say where and how patiently an engine is asked, not what it answers.
 OPERATIONAL = frozenset(
-    {"gpu_memory", "servers", "gpus", "urls", "request_seconds", "retries", "start_seconds"}
+    {"gpu_memory", "bulk_gpu_memory", "bulk_sequences", "servers", "gpus", "urls"}
+    | {"request_seconds", "retries", "start_seconds"}
 )
 
 
@@ -23,6 +24,9 @@ class EngineConfig(Section):
     threads: int = Field(2, ge=1, description="CPU threads of a stage")
     max_model_len: int | None = Field(None, ge=1, description="vLLM: prompt and completion together")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory")
+    # On GPUs, of stages during which nothing trains and which have every card whole (Preset.bulk_engine).
+    bulk_sequences: int = Field(512, ge=1, description="vLLM: as batch_sequences, while nothing trains")
+    bulk_gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: as gpu_memory, while nothing trains")
     servers: int = Field(1, ge=1, description="servers a stage starts on loopback, one per GPU")
     gpus: tuple[int, ...] = Field((), description="GPU of each, among the visible ones; none named: in order")
     urls: tuple[str, ...] = Field((), description="servers that run elsewhere; then none is started")
@@ -63,6 +67,9 @@ class RolloutsConfig(Section):
 
     engine: Literal["transformers", "vllm"] = "transformers"
     gpu_memory: float = Field(0.3, gt=0, le=1, description="vLLM: share of a GPU's memory while it draws")
+    max_logprob_gap: float = Field(
+        0.25, gt=0, description="nats a token from the trainer's that end a stage at its first generation"
+    )
 
 
 class LaunchConfig(Section):

@@ -144,3 +144,14 @@ class Preset(Section):
             return self.engine
         gpus = tuple(range(launch.gpus, launch.gpus + launch.solver_gpus))
         return self.engine.model_copy(update={"servers": len(gpus), "gpus": gpus})
+
+    def bulk_engine(self) -> EngineConfig:
+        """The engine of a stage during which nothing trains (writing, voting, evaluating): vLLM with each GPU
+        of a node for itself, a server on every one where there are several."""
+        placed, launch = self.placed_engine(), self.launch
+        if not launch.gpus or placed.name == "transformers":
+            return placed
+        gpus = tuple(sorted({*range(launch.gpus), *placed.gpus}))
+        several = {"name": "server", "servers": len(gpus), "gpus": gpus} if len(gpus) > 1 else {}
+        whole = {"batch_sequences": placed.bulk_sequences, "gpu_memory": placed.bulk_gpu_memory}
+        return placed.model_copy(update={**whole, **several})

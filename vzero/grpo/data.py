@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,8 +11,11 @@ from PIL import Image
 
 from vzero.grpo.settings import Batches
 from vzero.images.records import ImageRecord, open_image
+from vzero.rollout import lengths
 from vzero.rollout.protocol import Message
+from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime.seeding import derive
+from vzero.runtime.stage import Facts, StageContext
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,19 @@ class Prompt:
     messages: tuple[Message, ...]
     image: ImageRecord
     label: str | None = None
+
+
+def fitting_prompts(ctx: StageContext, role: str, prompts: Sequence[Prompt]) -> tuple[list[Prompt], Facts]:
+    """The prompts of a role's training that leave a completion room in the policy's context, and how many do
+    not, where any."""
+    preset, vocabulary = ctx.preset, read_vocabulary(ctx.inputs[role])
+    asked = [(one.messages, one.image.seen or (one.image.width, one.image.height)) for one in prompts]
+    context = lengths.policy_context(preset.rollouts, preset.engine, vocabulary.positions)
+    longest = getattr(preset, role).grpo.max_completion_tokens
+    fits = lengths.fitting(vocabulary, asked, longest, context)
+    count = fits.count(False)
+    kept = [one for one, fit in zip(prompts, fits, strict=True) if fit]
+    return kept, {"too_long": count} if count else {}
 
 
 def training_order(count: int, batches: Batches, seed: int) -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vzero.errors import RolloutError
 from vzero.grpo.micro_batches import MicroBatch
 
 ALARM = 0.05  # nats; float32 on both sides gives 1e-5 (results/vllm-cpu)
@@ -40,4 +41,18 @@ def warn_above_alarm(gap: float, step: int) -> None:
             "policy that is trained, see docs/engines.md.",
             file=sys.stderr,
             flush=True,
+        )
+
+
+def refuse_above(gap: float, bound: float) -> None:
+    """What is wrong with an engine when it first draws stays wrong, and no weight has been changed by it yet.
+
+    Raises:
+        RolloutError: the gap exceeds the bound, or is no number.
+    """
+    if not gap <= bound:  # NaN too
+        raise RolloutError(
+            f"The rollout engine's log-probabilities differ from the trainer's by {gap:.3f} nats a token at "
+            f"its first generation (rollouts.max_logprob_gap = {bound:g}): it does not draw from the policy, "
+            "and no weight was changed; see docs/engines.md, or start anew with rollouts.engine=transformers."
         )

@@ -15,7 +15,8 @@ from vzero.grpo.groups import Ahead, Group
 from vzero.grpo.recorder import Phases
 from vzero.images.records import ImageRecord
 from vzero.rollout.pictures import Pictures
-from vzero.rollout.protocol import Request, Rollout
+from vzero.rollout.protocol import Answer, Request, Rollout
+from vzero.rollout.streaming import whole
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_policy import VllmPolicy
 
@@ -69,11 +70,13 @@ class PolicyRollout:
             return chosen, self._draw(chosen, requests, generation)
 
     def _draw(self, chosen: Sequence[Prompt], requests: Sequence[Request], generation: int) -> list[Rollout]:
-        ahead = self.ahead
+        ahead, rollouts = self.ahead, dict[int, Rollout]()
         if ahead is None:
             return self.engine.generate(requests, self.sampling)
-        return self.engine.stream(
-            requests,
-            self.sampling,
-            lambda i, rollout: ahead([Group(chosen[i], rollout.completions)], generation),
-        )
+
+        def finished(i: int, answer: Answer) -> None:
+            rollouts[i] = whole(answer)
+            ahead([Group(chosen[i], rollouts[i].completions)], generation)
+
+        self.engine.stream(requests, self.sampling, finished)
+        return [rollouts[i] for i in range(len(requests))]

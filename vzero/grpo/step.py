@@ -60,6 +60,8 @@ class GrpoStep(GRPOTrainer):
     recorder: Recorder
     phases: Phases
     importance_cap: float | None
+    max_logprob_gap: float
+    trusts_engine = False  # from its first generation on
 
     def experience(self, generation: int) -> list[MicroBatch]:
         """Everything before the gradient: the micro-batches of generation batch `generation`, counted from 0.
@@ -144,13 +146,21 @@ class GrpoStep(GRPOTrainer):
 
     def _watch_parity(self, batches: list[MicroBatch]) -> None:
         """Log how far the engine that drew is from the policy. Where the loss needs no old log-probabilities,
-        the first micro-batch is scored for this."""
+        the first micro-batch is scored for this.
+
+        Raises:
+            RolloutError: too far, the first time.
+        """
         if batches[0].engine_log_probs is None:
             return
         scored = [batch for batch in batches if batch.old_log_probs is not None]
         probe = scored or [replace(batches[0], old_log_probs=self.log_probs(self.model, batches[0])[0])]
         gap = torch.tensor([parity.mean_gap(probe)], device=self.accelerator.device)
-        value = float(self.accelerator.gather(gap).mean())
+        gaps = self.accelerator.gather(gap)
+        value = float(gaps.mean())
+        if not self.trusts_engine:
+            parity.refuse_above(float(gaps.max()), self.max_logprob_gap)
+            self.trusts_engine = True
         self._metrics["train"][parity.METRIC].append(value)
         if self.accelerator.is_main_process:
             parity.warn_above_alarm(value, self.state.global_step)

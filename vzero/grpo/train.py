@@ -234,7 +234,7 @@ def build_trainer(
         model,
         trl_config(settings, batches, _scratch(job), job.seed_for("trainer"), torch.cuda.is_available()),
         processor,
-        Parts(rollout, job.reward, recorder, phases, cap),
+        Parts(rollout, job.reward, recorder, phases, job.rollouts.max_logprob_gap, cap),
         callbacks=[
             recorder,
             resume.Checkpoints(job.launch.checkpoint_minutes, batches.steps_per_generation),

@@ -26,12 +26,14 @@ from vzero.grpo.step import GrpoStep
 
 @dataclass(frozen=True)
 class Parts:
-    """What a step is made of; `importance_cap` is None where rollouts are not weighed."""
+    """What a step is made of; `importance_cap` is None where rollouts are not weighed, `max_logprob_gap` what
+    the engine may be off at first."""
 
     rollout: PolicyRollout
     reward: Reward
     recorder: Recorder
     phases: Phases
+    max_logprob_gap: float
     importance_cap: float | None = None
 
 
@@ -71,7 +73,7 @@ class GroupTrainer(GrpoStep):
             add_fused_lm_head(reference)
         self.rollout, self.reward = parts.rollout, parts.reward
         self.recorder, self.phases = parts.recorder, parts.phases
-        self.importance_cap = parts.importance_cap
+        self.importance_cap, self.max_logprob_gap = parts.importance_cap, parts.max_logprob_gap
         self._batches: list[MicroBatch] = []  # of the current generation batch
         models = [self.model, *([] if reference is None else [reference])]
         packs = [log_probs.prepare(one) for one in models]

@@ -21,8 +21,8 @@ RENAMED = {
 }
 # Settings that may change between a run's attempts: they say how and where, not what (EngineConfig.content).
 _NO_CONTENT = frozenset(
-    {"rollouts.gpu_memory", "launch.join_seconds", "launch.node_seconds", "launch.checkpoint_minutes"}
-    | {"evaluation.data", "evidence"}
+    {"rollouts.gpu_memory", "rollouts.max_logprob_gap", "evaluation.data", "evidence"}
+    | {"launch.join_seconds", "launch.node_seconds", "launch.checkpoint_minutes"}
     | {f"engine.{name}" for name in OPERATIONAL}
 )
 

@@ -8,16 +8,17 @@ its votes and not their sum. Every request carries its own seed, so when it is a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from vzero.config import SamplingConfig
-from vzero.rollout.protocol import Engine, Message, Request, Rollout
+from vzero.rollout.protocol import Answer, Engine, Finished, Message, Request
+from vzero.rollout.streaming import StreamingEngine, answers
 
 _Key = tuple[tuple[Message, ...], int, bool, SamplingConfig]
 
 
-class AskedAhead:
+class AskedAhead(StreamingEngine):
     """Implements `Engine` around another, whose requests may be made before their answers are wanted.
 
     The other is asked by one call at a time; what is asked ahead while it answers is put to it together in
@@ -28,7 +29,7 @@ class AskedAhead:
         self._engine = engine
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="votes")
         self._waiting: deque[tuple[Request, SamplingConfig]] = deque()
-        self._known: dict[_Key, Rollout] = {}
+        self._known: dict[_Key, Answer] = {}
         self._calls: list[Future[None]] = []
 
     def begin(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
@@ -37,9 +38,8 @@ class AskedAhead:
             self._waiting.extend((request, sampling) for request in requests)
             self._calls.append(self._pool.submit(self._answer_waiting))
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """The answers to `requests`, asked ahead or not; see `Engine.generate`. What was asked ahead and is
-        not wanted is dropped.
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`; all is told at the end. What was asked ahead and is not wanted is dropped.
 
         Raises:
             RolloutError: also for a request that was asked ahead.
@@ -48,18 +48,19 @@ class AskedAhead:
         for call in calls:
             call.result()
         known, self._known = self._known, {}
-        missing = [request for request in requests if _key(request, sampling) not in known]
-        known |= self._ask(missing, sampling)
-        return [known[_key(request, sampling)] for request in requests]
+        wanted = list(requests)
+        known |= self._ask([one for one in wanted if _key(one, sampling) not in known], sampling)
+        for i, request in enumerate(wanted):
+            finished(i, known[_key(request, sampling)])
 
     def _answer_waiting(self) -> None:
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         for sampling in dict.fromkeys(sampling for _, sampling in waiting):
             self._known |= self._ask([request for request, of in waiting if of == sampling], sampling)
 
-    def _ask(self, requests: Sequence[Request], sampling: SamplingConfig) -> dict[_Key, Rollout]:
-        answers = self._engine.generate(requests, sampling) if requests else []
-        return {_key(request, sampling): one for request, one in zip(requests, answers, strict=True)}
+    def _ask(self, requests: Sequence[Request], sampling: SamplingConfig) -> dict[_Key, Answer]:
+        found = answers(self._engine, requests, sampling)
+        return {_key(request, sampling): one for request, one in zip(requests, found, strict=True)}
 
 
 def _key(request: Request, sampling: SamplingConfig) -> _Key:

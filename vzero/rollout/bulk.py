@@ -1,8 +1,7 @@
-"""Ask an engine about many things, a chunk at a time, so that a killed stage continues at the chunk it was
-in.
+"""Ask an engine about many things; each reply is logged as it ends, so that a killed stage loses what was
+being drawn and nothing else.
 
-Chunks are cut by position, so a resumed stage makes the same batches, and draws the same, as an undisturbed
-one.
+A reply depends on its request's seed alone, so it is the same whatever is asked beside it and whenever.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vzero.config import SamplingConfig
-from vzero.rollout.protocol import Engine, Request
+from vzero.rollout.protocol import Answer, Engine, Request, Rollout
 from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 
@@ -36,33 +35,55 @@ def ask(
     request: Callable[[T], Request],
     sampling: SamplingConfig,
     *,
-    chunk: int,
     log: Path,
     progress: Progress,
     unit: str,
 ) -> list[tuple[Reply, ...]]:
-    """The `sampling.n` replies to each item, in order.
+    """The `sampling.n` replies to each item, in order; none to an item that exceeds the model's context.
 
     Args:
-        request: the request for an item; called only for chunks not yet in `log`, so images are opened when
+        request: the request for an item; called when the engine gets to it, so that images are opened when
             needed.
-        chunk: items asked together.
-        log: scratch file, one row a finished chunk; what a killed attempt left in it is used.
+        log: scratch file, one row a finished item; what a killed attempt left in it is used.
         unit: what an item is called in `progress`, in the plural.
     """
     rows = artefacts.read_jsonl(log) if log.exists() else []
-    artefacts.write_jsonl(log, rows)  # without the torn row that a kill may have left
-    replies = [tuple(Reply(**reply) for reply in item) for row in rows for item in row["replies"]]
-    while len(replies) < len(items):
-        start = time.perf_counter()
-        requests = [request(item) for item in items[len(replies) : len(replies) + chunk]]
-        fresh = [
-            tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in rollout.completions)
-            for rollout in engine.generate(requests, sampling)
-        ]
-        artefacts.append_jsonl(log, {"replies": [[vars(reply) for reply in item] for item in fresh]})
-        replies += fresh
-        tokens = sum(reply.tokens for item in fresh for reply in item)
-        speed = {"tokens_per_second": tokens / (time.perf_counter() - start)}
-        progress.update(len(replies), len(items), unit, speed)
-    return replies
+    replies = {row["item"]: tuple(Reply(**reply) for reply in row["replies"]) for row in rows}
+    missing = [i for i in range(len(items)) if i not in replies]
+    speed = Speed()
+
+    def finished(number: int, answer: Answer) -> None:
+        i = missing[number]
+        drawn = answer.completions if isinstance(answer, Rollout) else ()
+        replies[i] = tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in drawn)
+        rate = speed.add(sum(reply.tokens for reply in replies[i]), last=len(replies) == len(items))
+        row = {"item": i, "replies": [vars(reply) for reply in replies[i]]}
+        artefacts.append_jsonl(log, row, sync=rate is not None)
+        if rate is not None:
+            progress.update(len(replies), len(items), unit, {"tokens_per_second": rate})
+
+    engine.stream((request(items[i]) for i in missing), sampling, finished)
+    return [replies[i] for i in range(len(items))]
+
+
+def too_long(replies: Sequence[Sequence[Reply]]) -> dict[str, int]:
+    """How many items exceeded the context, as a stage's fact; nothing to say where none did."""
+    count = sum(not given for given in replies)
+    return {"too_long": count} if count else {}
+
+
+class Speed:
+    """Tokens a second, said about once a second."""
+
+    def __init__(self) -> None:
+        self._since, self._tokens = time.monotonic(), 0
+
+    def add(self, tokens: int, last: bool = False) -> float | None:
+        """Count some; the speed since it was last said, None where that is less than a second ago and these
+        are not the last."""
+        self._tokens += tokens
+        seconds = time.monotonic() - self._since
+        if seconds < 1 and not last:
+            return None
+        rate, self._tokens, self._since = self._tokens / max(seconds, 1e-9), 0, time.monotonic()
+        return rate

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import template
-from vzero.rollout.protocol import Completion, Request, Rollout
+from vzero.rollout.protocol import Completion, Request, Rollout, overflow
 from vzero.rollout.vocabulary import Vocabulary
 
 
@@ -101,6 +101,7 @@ def rollout_of(reply: Reply, model: str, sampling: SamplingConfig, vocabulary: V
 
     Raises:
         BadReply: it is not of `model`, not of n completions, or a completion is not whole.
+        ContextOverflow: with its completion the prompt exceeds the context; a server may then truncate it.
     """
     if reply.model != model:
         raise BadReply(f"a reply from the model {printable(reply.model)} where {model} was asked")
@@ -110,8 +111,11 @@ def rollout_of(reply: Reply, model: str, sampling: SamplingConfig, vocabulary: V
         raise BadReply(f"a reply of {len(choices)} completions where {n} were asked")
     if reply.usage.prompt_tokens != len(reply.prompt_token_ids):
         raise BadReply("a reply whose prompt ids and token count disagree")
+    prompt_tokens, context = reply.usage.prompt_tokens, vocabulary.positions
+    if context is not None and prompt_tokens + sampling.max_new_tokens > context:
+        raise overflow(prompt_tokens, sampling.max_new_tokens, context)
     completions = [_completion(choice, sampling, vocabulary) for choice in choices]
-    return Rollout(reply.usage.prompt_tokens, tuple(completions * (sampling.n // n)))
+    return Rollout(prompt_tokens, tuple(completions * (sampling.n // n)))
 
 
 def _completion(choice: _Choice, sampling: SamplingConfig, vocabulary: Vocabulary) -> Completion:

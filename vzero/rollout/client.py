@@ -1,7 +1,8 @@
 """Rollouts by a model behind one or several OpenAI-compatible servers (vLLM's own): the client.
 
-One request a question, with all its n completions; the server is chosen by the hash of the image, so that a
-server which has encoded an image once meets its other questions too. A reply that cannot be believed (see
+One request a question, with all its n completions. Requests are read as the servers get free, and each goes
+to the server chosen by the hash of its image, which then meets the image's other questions too, or, if that
+one is full, to any that is not: no server waits while there is work. A reply that cannot be believed (see
 chat.py), a refused connection or an attempt that takes too long is a failed attempt. Failed attempts are
 repeated a bounded number of times, on the next server where there is one; then the stage ends as interrupted
 (exit 75). There is no path from a failed attempt to a vote.
@@ -10,68 +11,28 @@ repeated a bounded number of times, on the next server where there is one; then 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import httpx
 
 from vzero.config import SamplingConfig
-from vzero.errors import InterruptedRun, RolloutError, VZeroError
-from vzero.rollout import encoding, template
-from vzero.rollout.chat import BadReply, data_url, printable, read_reply, request_body, rollout_of
-from vzero.rollout.protocol import Message, Request, Rollout
+from vzero.errors import FULL_DISK, InterruptedRun, RolloutError, VZeroError
+from vzero.rollout import template
+from vzero.rollout.chat import BadReply, printable, read_reply, request_body, rollout_of
+from vzero.rollout.endpoints import Endpoint, Server, context_of
+from vzero.rollout.outgoing import Pictures, Prepared
+from vzero.rollout.protocol import Answer, ContextOverflow, Finished, Message, Request, Rollout
+from vzero.rollout.streaming import StreamingEngine
+from vzero.rollout.vllm_engine import open_requests, says_overflow
 from vzero.rollout.vocabulary import Vocabulary
 
-CHAT, MODELS = "/v1/chat/completions", "/v1/models"
+CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _REFUSED = frozenset({400, 413, 422})  # the request itself is refused: asking again cannot help
 _BYTES_A_TOKEN = 64  # of JSON, generously: id and text of one drawn token
 _BYTES_BESIDE = 4_000_000  # prompt ids and everything else in a reply
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a model is served: base address without `/v1`, the id it must answer by, and the bearer token
-    (never shown)."""
-
-    url: str
-    model: str
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of every request."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-
-class Server(Protocol):
-    """A served model, as the client sees it."""
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it is now; a restart may change it."""
-        ...
-
-    def recover(self) -> None:
-        """Called after a failed attempt, from a thread of its own; starts the server again where that is ours
-        to do.
-
-        Raises:
-            InterruptedRun: it cannot be started again.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class RemoteServer:
-    """A server that somebody else runs: all one can do is ask again."""
-
-    endpoint: Endpoint
-
-    def recover(self) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +43,39 @@ class RetryPolicy:
         attempt_seconds: from the first byte of an attempt to the last of its reply.
         retries: attempts after the first.
         pause_seconds: between the first two attempts; it doubles from one to the next.
-        concurrency: requests open at one server.
+        sequences: completions that a server decodes together; it has a few more open.
     """
 
     attempt_seconds: float
     retries: int
     pause_seconds: float = 1.0
-    concurrency: int = 64
+    sequences: int = 512
 
 
 Reader = Callable[[bytes, str], Rollout]  # (body of a reply, model that was asked); raises BadReply
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What one `stream` asks for, and who is told."""
+
+    sampling: SamplingConfig
+    read: Reader
+    finished: Finished
+
+
+Body = Callable[[], Coroutine[Any, Any, dict[str, Any]]]  # made when it is sent: with a picture it is large
+
+
 @dataclass
 class _Slot:
-    """One server during one `generate`: how many requests it takes, and how often it was recovered."""
+    """One server during one `stream`: how many requests it takes, how many it was handed, and how often it
+    was recovered."""
 
     server: Server
     gate: asyncio.Semaphore
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    open: int = 0
     recoveries: int = 0
 
     async def recover(self, seen: int) -> None:
@@ -111,35 +86,26 @@ class _Slot:
                 self.recoveries += 1
 
 
-class ServedEngine:
+class ServedEngine(StreamingEngine):
     """Implements `Engine` for servers of one model."""
 
     def __init__(self, servers: Sequence[Server], vocabulary: Vocabulary, retry: RetryPolicy) -> None:
         """Nothing is asked yet; see `check`."""
         self._servers, self._vocabulary, self._retry = tuple(servers), vocabulary, retry
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """Answer every request, in order; see `Engine.generate`.
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`.
 
         Raises:
             RolloutError: a server refuses a request as such.
             InterruptedRun: a request was not answered in all its attempts.
         """
-        if not requests:
-            return []
-        work = encoding.collect(self._vocabulary.processor, requests)
-        pictures = [data_url(image) for image in work.images]
-        bodies, homes = [], []
-        for request, number in zip(requests, work.of_request, strict=True):
-            image = work.prompts[number].image
-            url = None if image is None else pictures[image]
-            bodies.append(request_body(request, url, sampling, self._vocabulary))
-            homes.append(home_of(url or work.prompts[number].text, len(self._servers)))
 
         def read(data: bytes, model: str) -> Rollout:
             return rollout_of(read_reply(data), model, sampling, self._vocabulary)
 
-        return self._run(self._servers, bodies, homes, read)
+        prepared = (Prepared.of(self._vocabulary.processor, one) for one in requests)
+        self._run(self._servers, prepared, _Call(sampling, read, finished))
 
     def check(self) -> None:
         """Ask every server for one token, and compare the prompt that it read with the checkpoint's own, id
@@ -154,7 +120,6 @@ class ServedEngine:
         )
         text = template.render(self._vocabulary.processor, request.messages, with_image=False)
         wanted = template.token_ids(self._vocabulary.processor, text)
-        body = request_body(request, None, greedy, self._vocabulary)
 
         def read(data: bytes, model: str) -> Rollout:
             reply = read_reply(data)
@@ -167,42 +132,71 @@ class ServedEngine:
             return rollout
 
         for server in self._servers:
-            self._run([server], [body], [0], read)
+            prepared = Prepared.of(self._vocabulary.processor, request)
+            self._run([server], iter([prepared]), _Call(greedy, read, lambda i, answer: None))
+        self.learn_context()
 
-    def _run(
-        self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader
-    ) -> list[Rollout]:
+    def learn_context(self) -> None:
+        """From here on know what exceeds the servers' context, where they say how long it is."""
+        contexts = [self._vocabulary.positions, *(context_of(one.endpoint) for one in self._servers)]
+        known = [one for one in contexts if one is not None]
+        self._vocabulary = replace(self._vocabulary, positions=min(known, default=None))
+
+    def _run(self, servers: Sequence[Server], requests: Iterator[Prepared], call: _Call) -> None:
+        completions = 1 if call.sampling.temperature == 0 else call.sampling.n
+        most = open_requests(self._retry.sequences, completions)
+        slots = [_Slot(server, asyncio.Semaphore(most)) for server in servers]
         try:
-            return asyncio.run(self._ask_all(servers, bodies, homes, read))
+            asyncio.run(self._ask_all(slots, most, requests, call))
         except BaseExceptionGroup as group:  # of the task group; the first is as good as any
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
-            if isinstance(first, VZeroError):
+            if isinstance(first, VZeroError) or (isinstance(first, OSError) and first.errno in FULL_DISK):
                 raise first from None
             reason = f"{type(first).__name__}: {printable(str(first))}"
             raise RolloutError(f"The servers could not be asked: {reason}.") from first
 
     async def _ask_all(
-        self, servers: Sequence[Server], bodies: Sequence[dict[str, Any]], homes: Sequence[int], read: Reader
-    ) -> list[Rollout]:
-        most = self._retry.concurrency
-        slots = [_Slot(server, asyncio.Semaphore(most)) for server in servers]
+        self, slots: Sequence[_Slot], most: int, requests: Iterator[Prepared], call: _Call
+    ) -> None:
+        """Hand every request to a server that has fewer than `most` of them, as soon as there is one."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=most * len(slots))
+        room, pictures = asyncio.Event(), Pictures()
+
+        async def answered(http: httpx.AsyncClient, number: int, home: int, request: Prepared) -> None:
+            async def body() -> dict[str, Any]:
+                url = None if request.picture is None else await pictures.url(request)
+                return request_body(request.request, url, call.sampling, self._vocabulary)
+
+            try:
+                answer: Answer = await self._ask(http, slots, home, body, call.read)
+            except ContextOverflow as error:
+                answer = error
+            slots[home].open -= 1
+            room.set()
+            call.finished(number, answer)
+
         # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was
         # sent.
         async with (
             httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http,
             asyncio.TaskGroup() as group,
         ):
-            tasks = [
-                group.create_task(self._ask(http, slots, home, body, read))
-                for body, home in zip(bodies, homes, strict=True)
-            ]
-        return [task.result() for task in tasks]
+            number = 0
+            while (request := await asyncio.to_thread(next, requests, None)) is not None:
+                while min(slot.open for slot in slots) >= most:
+                    room.clear()
+                    await room.wait()
+                home = home_of(request.digest, len(slots))
+                if slots[home].open >= most:
+                    home = min(range(len(slots)), key=lambda i: slots[i].open)
+                slots[home].open += 1
+                group.create_task(answered(http, number, home, request))
+                number += 1
 
     async def _ask(
-        self, http: httpx.AsyncClient, slots: Sequence[_Slot], home: int, body: dict[str, Any], read: Reader
+        self, http: httpx.AsyncClient, slots: Sequence[_Slot], home: int, body: Body, read: Reader
     ) -> Rollout:
         retry, reason = self._retry, ""
         for attempt in range(retry.retries + 1):
@@ -211,8 +205,9 @@ class ServedEngine:
                 async with slot.gate:
                     async with slot.lock:  # not while it is being recovered
                         seen, endpoint = slot.recoveries, slot.server.endpoint
+                    sent = await body()
                     async with asyncio.timeout(retry.attempt_seconds):
-                        return read(await _post(http, endpoint, body), endpoint.model)
+                        return read(await _post(http, endpoint, sent), endpoint.model)
             except TimeoutError:
                 reason = f"no whole reply within {retry.attempt_seconds:g} s"
             except httpx.HTTPError as error:
@@ -245,13 +240,15 @@ async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any
             "environment variable VZERO_SOLVER_TOKEN, then run the same command again."
         )
     if status in _REFUSED:
+        if says_overflow(bytes(data[:10_000]).decode("utf-8", "replace")):
+            raise ContextOverflow(f"The server {endpoint.url} refuses a request: {printable(data)}.")
         raise RolloutError(f"The server {endpoint.url} refuses a request (HTTP {status}): {printable(data)}.")
     if status != 200:
         raise BadReply(f"HTTP {status}: {printable(data)}")
     return bytes(data)
 
 
-def home_of(content: str, servers: int) -> int:
-    """The server that questions about an image (given as its data URL) are sent to first: the same for the
-    same picture, everywhere."""
-    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") % servers
+def home_of(digest: bytes, servers: int) -> int:
+    """The server that questions about an image (given by its hash) are sent to first: the same for the same
+    picture, everywhere."""
+    return int.from_bytes(digest[:8], "big") % servers

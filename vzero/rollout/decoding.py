@@ -1,5 +1,5 @@
 """Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next
-requests move in.
+requests move in; they are read when there is room for them, so a stream without end keeps the slots full.
 
 Rows that joined at different times stand side by side: the cache is aligned at its right end, and what is to
 the left of a row's prompt is masked. Nothing waits for the longest completion, and a draw depends on its row
@@ -8,10 +8,8 @@ alone, so who its neighbours are changes nothing.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,31 +18,12 @@ from torch import Tensor
 from transformers import Cache
 
 from vzero.config import SamplingConfig
-from vzero.rollout.encoding import Prefill, Prefilled
+from vzero.rollout.encoding import Prefilled
 from vzero.rollout.kv_cache import fan_out, join, joinable, without
 from vzero.rollout.sampling import draw, uniforms
+from vzero.rollout.units import Block, Drawing, Drawn, Unit, Waiting
 
 _FREE = 0.25  # share of the slots that is free before new rows move in: moving in copies the cache
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Completions of one request that are drawn together, `count` from index `first`; `prompt` is its number
-    among the distinct prompts."""
-
-    prompt: int
-    seed: int
-    first: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One finished completion before its tokens are made text; `stopped` if it ended by itself."""
-
-    token_ids: list[int]
-    logprobs: list[float]
-    stopped: bool
 
 
 @dataclass(frozen=True)
@@ -69,7 +48,7 @@ class _Slots:
         step: (rows,) int64, tokens drawn.
         numbers: (rows, max_new_tokens) float64 uniforms.
         seen: (rows, vocabulary) bool, or None where no repetition penalty asks for it.
-        place: (rows,) int64, each row's number among all.
+        place: (rows,) int64, where each row's draws are kept.
     """
 
     cache: Cache
@@ -126,86 +105,64 @@ class _Slots:
 
 
 class _Found:
-    """What was drawn, by row number.
+    """What the rows have drawn so far.
 
     Attributes:
-        tokens, logprobs: (rows, max_new_tokens) int64 and float32.
-        lengths: (rows,) int64.
-        stopped: (rows,) bool, ended by itself.
+        tokens, logprobs: (slots, max_new_tokens) int64 and float32, by a row's place.
+        free: places that no row has.
     """
 
-    def __init__(self, rows: int, limit: int, device: torch.device) -> None:
-        self.tokens = torch.zeros(rows, limit, dtype=torch.int64, device=device)
-        self.logprobs = torch.zeros(rows, limit, device=device)
-        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.stopped = torch.zeros(rows, dtype=torch.bool, device=device)
+    def __init__(self, slots: int, limit: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(slots, limit, dtype=torch.int64, device=device)
+        self.logprobs = torch.zeros(slots, limit, device=device)
+        self.free = list(range(slots))
+        self._owner: dict[int, tuple[Drawing, int]] = {}
+
+    def enter(self, unit: Drawing) -> list[int]:
+        """Places for a unit's completions."""
+        taken = [self.free.pop() for _ in range(unit.left)]
+        self._owner |= {place: (unit, index) for index, place in enumerate(taken)}
+        return taken
 
     def record(self, slots: _Slots, token: Tensor, logprob: Tensor, ends: Tensor) -> Tensor:
-        """Write a step down; which rows it finished, (rows,) bool."""
+        """Write a step down, and tell of units it finished; which rows it finished, (rows,) bool."""
         self.tokens[slots.place, slots.step], self.logprobs[slots.place, slots.step] = token, logprob
         ended = ends[token]
         done = ended | (slots.step == self.tokens.shape[1] - 1)
-        gone = slots.place[done]
-        self.lengths[gone], self.stopped[gone] = slots.step[done] + 1, ended[done]
+        places = slots.place[done].tolist()
+        if places:
+            lengths = (slots.step[done] + 1).tolist()
+            tokens, logprobs = (one[places, : max(lengths)].tolist() for one in (self.tokens, self.logprobs))
+            rows = zip(places, tokens, logprobs, lengths, ended[done].tolist(), strict=True)
+            for place, ids, values, length, stopped in rows:
+                unit, index = self._owner.pop(place)
+                unit.end(index, Drawn(ids[:length], values[:length], stopped))
+            self.free += places
         return done
 
-    def rows(self, first: int, count: int) -> list[Drawn]:
-        """Some rows in order."""
-        columns = (self.tokens, self.logprobs, self.lengths, self.stopped)
-        rows = zip(*(one[first : first + count].tolist() for one in columns), strict=True)
-        return [Drawn(ids[:length], values[:length], end) for ids, values, length, end in rows]
 
-
-# number of the unit, its completions, tokens of its prompt
-UnitFinished = Callable[[int, Sequence[Drawn], int], None]
-
-
-def decode(
-    model: Any,
-    units: Sequence[Unit],
-    prefill: Prefill,
-    rules: Rules,
-    slots: int,
-    finished: UnitFinished,
-) -> None:
-    """Draw every completion of `units`.
+def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int) -> None:
+    """Draw every completion of every unit, at most `slots` together.
 
     Args:
         model: Hugging Face's, in evaluation mode and without gradients.
-        units: in the order they move in; none with more completions than `slots`.
-        prefill: reads prompts of the given numbers.
-        slots: completions that decode together at most.
-        finished: told of each unit when its last completion has ended.
+        blocks: taken when there is room.
     """
-    starts = [0, *accumulate(unit.count for unit in units)]
-    unit_of = [i for i, unit in enumerate(units) for _ in range(unit.count)]
-    left = [unit.count for unit in units]
-    limit, total = rules.sampling.max_new_tokens, len(unit_of)
-    found = _Found(total, limit, rules.ends.device)
-    waiting, rows = deque(units), None
-    sizes: list[int] = []
-
-    def read_next(free: int) -> tuple[_Slots, Tensor]:
-        fresh, source, prompts = _read(_next(waiting, free), prefill, rules, starts[len(sizes)])
-        sizes.extend(prompts)
-        return fresh, source
-
-    while rows is not None or waiting:
+    waiting, rows = Waiting(blocks), None
+    found = _Found(slots, rules.sampling.max_new_tokens, rules.ends.device)
+    while rows is not None or waiting.first() is not None:
         if rows is None:
-            capacity = min(slots, total - starts[len(sizes)])
-            rows, source = read_next(slots)
-            fan_out(rows.cache, source, limit, capacity)
+            capacity = waiting.rows(slots)
+            rows, source = _read(waiting, slots, rules, found)
+            fan_out(rows.cache, source, rules.sampling.max_new_tokens, capacity)
         free = slots - len(rows.place)
-        if waiting and free >= max(_FREE * slots, waiting[0].count) and joinable(rows.cache):
-            rows.join(*read_next(free))
+        if free >= _FREE * slots and joinable(rows.cache):
+            unit = waiting.first()
+            if unit is not None and unit.count <= free:
+                rows.join(*_read(waiting, free, rules, found))
         numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
         token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
         done = found.record(rows, token, logprob, rules.ends)
-        for place in rows.place[done].tolist():
-            i = unit_of[place]
-            left[i] -= 1
-            if not left[i]:
-                finished(i, found.rows(starts[i], units[i].count), sizes[i])
         keep = without(done)
         if len(keep) == 0:
             rows = None
@@ -216,29 +173,24 @@ def decode(
         rows.advance(model, token)
 
 
-def _next(waiting: deque[Unit], free: int) -> list[Unit]:
-    """As many of the waiting as there is room for, at least one."""
-    moving = [waiting.popleft()]
-    free -= moving[0].count
-    while waiting and waiting[0].count <= free:
-        moving.append(waiting.popleft())
-        free -= moving[-1].count
-    return moving
-
-
-def _read(
-    units: Sequence[Unit], prefill: Prefill, rules: Rules, first: int
-) -> tuple[_Slots, Tensor, list[int]]:
-    """Read each distinct prompt of `units` once.
+def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Slots, Tensor]:
+    """Read each distinct prompt of the units that move in once.
 
     Returns:
-        Rows numbered from `first`, with the cache of the prompts; for each row its prompt there, (rows,)
-        int64; each unit's prompt tokens.
+        Their rows, with the cache of the prompts; for each row its prompt there, (rows,) int64.
     """
+    block = waiting.block
+    assert block is not None
+    first, units = waiting.take(free)
     prompts = list(dict.fromkeys(unit.prompt for unit in units))
-    prefilled = prefill(prompts)
+    prefilled = block.prefill(prompts)
     number = {prompt: i for i, prompt in enumerate(prompts)}
     device, sizes = prefilled.logits.device, prefilled.attention_mask.sum(dim=1).tolist()
+    places = [
+        place
+        for i, unit in enumerate(units, first)
+        for place in found.enter(Drawing(i, sizes[number[unit.prompt]], unit.count, block.finished))
+    ]
     source = torch.tensor([number[unit.prompt] for unit in units for _ in range(unit.count)], device=device)
     rows = _Slots(
         cache=prefilled.cache,
@@ -249,9 +201,9 @@ def _read(
         step=torch.zeros(len(source), dtype=torch.int64, device=device),
         numbers=_numbers(units, rules.sampling).to(device),
         seen=_seen(prefilled)[source] if rules.sampling.repetition_penalty != 1 else None,
-        place=first + torch.arange(len(source), device=device),
+        place=torch.tensor(places, device=device),
     )
-    return rows, source, [sizes[number[unit.prompt]] for unit in units]
+    return rows, source
 
 
 def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:

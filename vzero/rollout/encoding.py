@@ -70,8 +70,9 @@ Prefill = Callable[[Sequence[int]], Prefilled]  # reads the prompts of the given
 
 @dataclass(frozen=True)
 class Encoded:
-    """Prompts that can be read; `sizes` orders them by length."""
+    """Prompts that can be read: their `tokens`, and `sizes` that order them by length."""
 
+    tokens: list[int]
     sizes: list[int]
     prefill: Prefill
 
@@ -124,22 +125,18 @@ def _refuse_stray_tokens(processor: Any, text: str, images: int, index: int) -> 
             )
 
 
-def encode(
-    model: Any, processor: Any, work: Work, max_new_tokens: int, pictures: Pictures | None = None
-) -> Encoded:
+def encode(model: Any, processor: Any, work: Work, pictures: Pictures | None = None) -> Encoded:
     """Choose the way that fits the model's architecture. Call and use without gradients.
 
     Args:
         pictures: where others process pictures too; of no use to architectures that process whole prompts.
     """
     if model.config.model_type in SHARED_IMAGE_MODELS:
-        return shared_images(model, processor, work, max_new_tokens, pictures)
-    return whole_prompts(model, processor, work, max_new_tokens)
+        return shared_images(model, processor, work, pictures)
+    return whole_prompts(model, processor, work)
 
 
-def shared_images(
-    model: Any, processor: Any, work: Work, max_new_tokens: int, pictures: Pictures | None = None
-) -> Encoded:
+def shared_images(model: Any, processor: Any, work: Work, pictures: Pictures | None = None) -> Encoded:
     """Prompts of a Qwen2-VL-like model; see `encode`."""
     features, grids = _image_features(model, processor, work.images, pictures)
     image_id = model.config.image_token_id
@@ -147,7 +144,6 @@ def shared_images(
     ids_of = [
         expanded_ids(processor, prompt.text, grid) for prompt, grid in zip(work.prompts, grid_of, strict=True)
     ]
-    _check_lengths(model, [len(ids) for ids in ids_of], max_new_tokens)
     for prompt, ids in zip(work.prompts, ids_of, strict=True):
         wanted = 0 if prompt.image is None else len(features[prompt.image])
         if ids.count(image_id) != wanted:
@@ -170,7 +166,8 @@ def shared_images(
             embeddings = embeddings.masked_scatter(is_image, torch.cat(seen).to(embeddings))
         return _read(model, {"inputs_embeds": embeddings}, ids, mask, places.to(model.device))
 
-    return Encoded([len(ids) for ids in ids_of], prefill)
+    tokens = [len(ids) for ids in ids_of]
+    return Encoded(tokens, tokens, prefill)
 
 
 def expanded_ids(processor: Any, text: str, grid: Tensor | None) -> list[int]:
@@ -182,25 +179,26 @@ def expanded_ids(processor: Any, text: str, grid: Tensor | None) -> list[int]:
     return token_ids(processor, text)
 
 
-def whole_prompts(model: Any, processor: Any, work: Work, max_new_tokens: int) -> Encoded:
+def whole_prompts(model: Any, processor: Any, work: Work) -> Encoded:
     """Prompts of any vision-language model that Hugging Face's `generate` can decode; see `encode`."""
 
-    def prefill(numbers: Sequence[int]) -> Prefilled:
+    def batch(numbers: Sequence[int]) -> dict[str, Tensor]:
         chosen = [work.prompts[i] for i in numbers]
         images = [work.images[prompt.image] for prompt in chosen if prompt.image is not None]
-        batch = processed(processor, [prompt.text for prompt in chosen], images)
-        inputs = {name: value.to(model.device) for name, value in batch.items()}
+        return processed(processor, [prompt.text for prompt in chosen], images)
+
+    def prefill(numbers: Sequence[int]) -> Prefilled:
+        inputs = {name: value.to(model.device) for name, value in batch(numbers).items()}
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
-        _check_lengths(model, mask.sum(dim=1).tolist(), max_new_tokens)
         # `generate` finds positions by this method, which architectures with positions of their own override.
         places = model._prepare_position_ids_for_generation(ids, {**inputs, "attention_mask": mask})
         return _read(model, {"input_ids": ids, **inputs}, ids, mask, places)
 
     # Prompts with and without an image never share a batch: processors disagree on how to take the mixture.
     longest = max(len(prompt.text) for prompt in work.prompts) + 1
-    return Encoded(
-        [len(prompt.text) + longest * (prompt.image is not None) for prompt in work.prompts], prefill
-    )
+    sizes = [len(prompt.text) + longest * (prompt.image is not None) for prompt in work.prompts]
+    # Only the processor knows how many tokens its pictures are, and it has to see them for that.
+    return Encoded([batch([i])["input_ids"].shape[1] for i in range(len(sizes))], sizes, prefill)
 
 
 def _read(model: Any, inputs: dict[str, Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Prefilled:
@@ -273,13 +271,3 @@ def left_pad(rows: Sequence[list[int]], pad: int | None) -> tuple[Tensor, Tensor
     ids = [torch.tensor(row) for row in rows]
     mask = [torch.ones_like(row) for row in ids]
     return pad_sequence(ids, True, pad or 0, "left"), pad_sequence(mask, True, 0, "left")
-
-
-def _check_lengths(model: Any, lengths: Sequence[int], max_new_tokens: int) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(lengths)
-    if limit is not None and longest + max_new_tokens > limit:
-        raise RolloutError(
-            f"A prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's {limit} "
-            "positions; use smaller images, a shorter question or a lower max_new_tokens."
-        )

@@ -8,13 +8,14 @@ floating point).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from PIL import Image
 
 from vzero.config import SamplingConfig
+from vzero.errors import RolloutError
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,21 @@ class Rollout:
         return sum(len(one.token_ids) for one in self.completions)
 
 
-Finished = Callable[[int, Rollout], None]  # number of the request, its answer
+class ContextOverflow(RolloutError):
+    """One request whose prompt and completion exceed the context. Asking again cannot help, and the others
+    are answered: in bulk the item is set aside by name, in training the question is dropped and counted."""
+
+
+def overflow(prompt_tokens: int, max_new_tokens: int, context: int) -> ContextOverflow:
+    """The error of a request that is known to be too long."""
+    return ContextOverflow(
+        f"A prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the context of {context}; "
+        "use smaller images, a shorter question, a lower max_new_tokens or a larger engine.max_model_len."
+    )
+
+
+Answer = Rollout | ContextOverflow
+Finished = Callable[[int, Answer], None]  # number of the request, its answer
 
 
 class Engine(Protocol):
@@ -84,5 +99,17 @@ class Engine(Protocol):
 
         Raises:
             RolloutError: if any request cannot be answered. There are no partial results.
+        """
+        ...
+
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """Answer every request, `finished` being told of each, by its number, as it ends.
+
+        An iterator is read as the engine gets free, perhaps from another thread, so that work without end
+        keeps it full and few pictures are in memory. A sequence is at hand as a whole: equal pictures and
+        prompts in it are computed once.
+
+        Raises:
+            RolloutError: the engine failed; what it was told before stays answered.
         """
         ...

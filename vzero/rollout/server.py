@@ -25,11 +25,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun
-from vzero.rollout.client import MODELS, Endpoint, RemoteServer, RetryPolicy, ServedEngine, Server
+from vzero.rollout.client import RetryPolicy, ServedEngine
+from vzero.rollout.endpoints import Endpoint, RemoteServer, Server, healthy, serves
 from vzero.rollout.vllm_engine import ENVIRONMENT, engine_arguments
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts, processes
@@ -39,7 +38,6 @@ LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
 GRACE = 10.0  # seconds between asking a server to end and ending it
 RESTARTS = 3  # of one server by one engine
-HEALTH_TIMEOUT = 10.0  # seconds within which a live server says that it is healthy
 _POLL_SECONDS = 0.2  # between two looks at a server that is starting
 
 
@@ -141,30 +139,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _get(endpoint: Endpoint, path: str) -> httpx.Response | None:
-    """The server's answer within a few seconds; None where there is none."""
-    url = endpoint.url + path
-    try:
-        return httpx.get(url, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False)
-    except httpx.HTTPError:
-        return None
-
-
-def healthy(endpoint: Endpoint) -> bool:
-    """Whether the server says that it is."""
-    response = _get(endpoint, "/health")
-    return response is not None and response.status_code == 200
-
-
-def serves(endpoint: Endpoint) -> bool:
-    """Whether the server is healthy and lists the model."""
-    response = _get(endpoint, MODELS) if healthy(endpoint) else None
-    try:
-        return response is not None and any(one["id"] == endpoint.model for one in response.json()["data"])
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 def start_all(servers: Sequence[LocalServer]) -> None:
     """Start all, then wait for all; none is left running if one fails."""
     try:
@@ -238,7 +212,8 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
 
 
 def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabulary) -> ServedEngine:
-    engine = ServedEngine(servers, vocabulary, RetryPolicy(config.request_seconds, config.retries))
+    retry = RetryPolicy(config.request_seconds, config.retries, sequences=config.batch_sequences)
+    engine = ServedEngine(servers, vocabulary, retry)
     engine.check()
     return engine
 

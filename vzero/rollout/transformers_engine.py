@@ -1,14 +1,16 @@
 """Rollouts by a Hugging Face vision-language model in this process.
 
-One call encodes each distinct image once and computes each distinct prompt once; the prompt's keys and values
-are then repeated for all of its completions (see decoding.py). The model may be one that is being trained:
+Requests are taken an engine-full at a time (a sequence whole). Each distinct image of these is encoded once
+and each distinct prompt computed once; the prompt's keys and values are then repeated for all of its
+completions (see decoding.py). The model may be one that is being trained:
 nothing is kept between calls, and its modules are left in the mode they were in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -17,10 +19,11 @@ from torch import Tensor
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import encoding
-from vzero.rollout.decoding import Drawn, Rules, Unit, decode
+from vzero.rollout.decoding import Rules, decode
 from vzero.rollout.pictures import Pictures
-from vzero.rollout.protocol import Completion, Finished, Request, Rollout
+from vzero.rollout.protocol import Completion, Finished, Request, Rollout, overflow
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
+from vzero.rollout.units import Block, Drawn, Unit
 from vzero.rollout.vocabulary import vocabulary_of
 
 
@@ -43,28 +46,54 @@ class TransformersEngine(StreamingEngine):
         self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
 
-    def stream(
-        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
-    ) -> list[Rollout]:
-        """See `StreamingEngine.stream`."""
-        if not requests:
-            return []
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`."""
+        size = self.model.config.get_text_config().vocab_size
+        forbidden, ends = (_flags(ids, size).to(self.model.device) for ids in (self.forbidden, self.eos))
         with as_rollout_error("The model could not be asked"), _inference(self.model):
             try:
-                return self._answers(requests, sampling, finished)
+                blocks = self._blocks(requests, sampling, finished)
+                decode(self.model, blocks, Rules(sampling, forbidden, ends), self._batch_sequences)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise RolloutError(
                     f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences."
                 ) from error
 
-    def _answers(
-        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
-    ) -> list[Rollout]:
+    def _blocks(
+        self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished
+    ) -> Iterator[Block]:
+        """The requests, those that are too long told of and left out."""
+        engine_full = max(1, self._batch_sequences // sampling.n)
+        together = len(requests) if isinstance(requests, Sequence) else engine_full
+        start, waiting = 0, iter(requests)
+        while taken := list(islice(waiting, together)):
+            following = next(waiting, None)
+            if following is not None:
+                waiting = chain([following], waiting)
+            block = self._block(taken, start, sampling, finished, last=following is None)
+            if block.units:
+                yield block
+            start += len(taken)
+
+    def _block(
+        self,
+        requests: Sequence[Request],
+        start: int,
+        sampling: SamplingConfig,
+        finished: Finished,
+        last: bool,
+    ) -> Block:
+        """`requests`, which count from `start`, encoded together."""
         work = encoding.collect(self.processor, requests)
-        encoded = encoding.encode(self.model, self.processor, work, sampling.max_new_tokens, self._pictures)
-        parts = self._parts(requests, work, encoded.sizes, sampling.n)
+        encoded = encoding.encode(self.model, self.processor, work, self._pictures)
+        context, fits = self._vocabulary.positions, []
+        for i, prompt in enumerate(work.of_request):
+            if context is None or encoded.tokens[prompt] + sampling.max_new_tokens <= context:
+                fits.append(i)
+            else:
+                finished(start + i, overflow(encoded.tokens[prompt], sampling.max_new_tokens, context))
+        parts = self._parts(requests, fits, work, encoded.sizes, sampling.n)
         completions: list[dict[int, Completion]] = [{} for _ in requests]
-        rollouts: dict[int, Rollout] = {}
 
         def part_finished(number: int, drawn: Sequence[Drawn], prompt_tokens: int) -> None:
             i, unit = parts[number]
@@ -72,23 +101,24 @@ class TransformersEngine(StreamingEngine):
                 end = "stop" if one.stopped else "length"
                 completions[i][index] = self._vocabulary.completion(one.token_ids, one.logprobs, end)
             if len(completions[i]) == sampling.n:
-                rollouts[i] = Rollout(prompt_tokens, tuple(completions[i][j] for j in range(sampling.n)))
-                finished(i, rollouts[i])
+                whole = tuple(completions[i][j] for j in range(sampling.n))
+                completions[i] = {}
+                finished(start + i, Rollout(prompt_tokens, whole))
 
-        size = self.model.config.get_text_config().vocab_size
-        forbidden, ends = (_flags(ids, size).to(self.model.device) for ids in (self.forbidden, self.eos))
-        units = [unit for _, unit in parts]
-        rules = Rules(sampling, forbidden, ends)
-        decode(self.model, units, encoded.prefill, rules, self._batch_sequences, part_finished)
-        return [rollouts[i] for i in range(len(requests))]
+        return Block([unit for _, unit in parts], encoded.prefill, part_finished, last)
 
     def _parts(
-        self, requests: Sequence[Request], work: encoding.Work, sizes: Sequence[int], n: int
+        self,
+        requests: Sequence[Request],
+        fits: Sequence[int],
+        work: encoding.Work,
+        sizes: Sequence[int],
+        n: int,
     ) -> list[tuple[int, Unit]]:
-        """Requests by length of the prompt, so that padding is short; one that is too large for the slots is
-        cut."""
+        """Requests that fit, by length of the prompt, so that padding is short; one that is too large for the
+        slots is cut."""
         most, prompt = self._batch_sequences, work.of_request
-        order = sorted(range(len(requests)), key=lambda i: (sizes[prompt[i]], prompt[i]))
+        order = sorted(fits, key=lambda i: (sizes[prompt[i]], prompt[i]))
         return [
             (i, Unit(prompt[i], requests[i].seed, first, min(most, n - first)))
             for i in order

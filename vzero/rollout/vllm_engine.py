@@ -11,15 +11,16 @@ expanded would be expanded again without a word (huggingface/trl issue 6294).
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError
 from vzero.rollout import encoding, template
-from vzero.rollout.protocol import Finished, Request, Rollout
+from vzero.rollout.protocol import Answer, ContextOverflow, Finished, Request, Rollout, overflow
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import processes
@@ -45,55 +46,52 @@ class VllmEngine(StreamingEngine):
         self._llm = llm
         self._vocabulary = vocabulary
 
-    def stream(
-        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
-    ) -> list[Rollout]:
-        """See `StreamingEngine.stream`."""
-        if not requests:
-            return []
-        with as_rollout_error("vLLM could not answer"):
-            work = encoding.collect(self._vocabulary.processor, requests)
-            prompts = self._prompts(work)
-            wanted = [sampling_params(sampling, self._vocabulary, request.seed) for request in requests]
-            names = self._llm.enqueue([prompts[i] for i in work.of_request], wanted, use_tqdm=False)
-            return self._answers(names, sampling, finished)
-
-    def _answers(self, names: Sequence[str], sampling: SamplingConfig, finished: Finished) -> list[Rollout]:
-        """The rollouts of requests that wait in vLLM under `names`, to which it adds "-" and random letters
-        within itself."""
-        engine = self._llm.llm_engine
-        rollouts: dict[int, Rollout] = {}
-        numbers = {name.partition("-")[0]: i for i, name in enumerate(names)}
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`. vLLM has so many requests that a few always wait for a slot."""
+        engine, waiting = self._llm.llm_engine, enumerate(requests)
+        slots = engine.vllm_config.scheduler_config.max_num_seqs
+        together = open_requests(slots, 1 if sampling.temperature == 0 else sampling.n)
+        numbers: dict[str, int] = {}  # of the requests in vLLM
         try:
-            while engine.has_unfinished_requests():
-                for answer in engine.step():
-                    if answer.finished:
-                        i = numbers[answer.request_id]
-                        rollouts[i] = self._rollout(answer, sampling)
-                        finished(i, rollouts[i])
-        except BaseException:
-            engine.abort_request(list(names), internal=True)  # the next call must not meet what is left
-            raise
-        return [rollouts[i] for i in range(len(names))]
+            with as_rollout_error("vLLM could not answer"):
+                while True:
+                    while len(numbers) < together and (following := next(waiting, None)):
+                        self._enqueue(*following, sampling, numbers, finished)
+                    if not numbers:
+                        return
+                    for answer in engine.step():
+                        # vLLM adds "-" and random letters to a name within itself.
+                        if answer.finished:
+                            i = numbers.pop(answer.request_id.partition("-")[0])
+                            finished(i, self._answer(answer, sampling))
+        finally:
+            if numbers:  # the next call must not meet what is left
+                engine.abort_request(list(numbers), internal=True)
 
-    def _prompts(self, work: encoding.Work) -> list[dict[str, Any]]:
-        """vLLM's form of each distinct prompt, its image named by its number so that it is hashed once."""
-        prompts: list[dict[str, Any]] = []
-        for prompt in work.prompts:
-            ids = template.token_ids(self._vocabulary.processor, prompt.text)
-            prompts.append({"prompt_token_ids": ids})
-            if prompt.image is not None:
-                prompts[-1]["multi_modal_data"] = {"image": work.images[prompt.image]}
-        return prompts
+    def _enqueue(
+        self, i: int, request: Request, sampling: SamplingConfig, numbers: dict[str, int], finished: Finished
+    ) -> None:
+        """Hand request `i` over, its name into `numbers`."""
+        work = encoding.collect(self._vocabulary.processor, [request])
+        prompt: dict[str, Any] = {
+            "prompt_token_ids": template.token_ids(self._vocabulary.processor, work.prompts[0].text)
+        }
+        if work.images:
+            prompt["multi_modal_data"] = {"image": work.images[0]}
+        wanted = sampling_params(sampling, self._vocabulary, request.seed)
+        try:
+            (name,) = self._llm.enqueue([prompt], [wanted], use_tqdm=False)
+        except ValueError as error:
+            if not says_overflow(str(error)):
+                raise
+            finished(i, ContextOverflow(f"{str(error).rstrip('.')}."))
+            return
+        numbers[name.partition("-")[0]] = i
 
-    def _rollout(self, answer: Any, sampling: SamplingConfig) -> Rollout:
+    def _answer(self, answer: Any, sampling: SamplingConfig) -> Answer:
         context, prompt_tokens = self._llm.llm_engine.model_config.max_model_len, len(answer.prompt_token_ids)
         if prompt_tokens + sampling.max_new_tokens > context:  # vLLM itself would cut the completion short
-            raise RolloutError(
-                f"A prompt of {prompt_tokens} tokens and {sampling.max_new_tokens} new ones exceed vLLM's "
-                f"context of {context}; use smaller images, a shorter question, a lower max_new_tokens or a "
-                "larger engine.max_model_len."
-            )
+            return overflow(prompt_tokens, sampling.max_new_tokens, context)
         completions = [
             self._vocabulary.completion(one.token_ids, _logprobs(one, sampling), one.finish_reason)
             for one in sorted(answer.outputs, key=lambda one: one.index)
@@ -103,6 +101,20 @@ class VllmEngine(StreamingEngine):
         if len(completions) != sampling.n:
             raise RolloutError(f"vLLM gave {len(completions)} completions where {sampling.n} were asked.")
         return Rollout(prompt_tokens, tuple(completions))
+
+
+def open_requests(slots: int, completions: int) -> int:
+    """Requests of so many completions each that a server with `slots` is given at a time: a quarter more than
+    it decodes together, so that none of its slots waits for the next request to arrive."""
+    return max(1, math.ceil(1.25 * slots / completions))
+
+
+def says_overflow(message: str) -> bool:
+    """Whether vLLM refuses a request because it exceeds the context (0.31: before and after its pictures are
+    counted)."""
+    return any(
+        part in message for part in ("maximum context length is", "longer than the maximum model length")
+    )
 
 
 def sampling_params(sampling: SamplingConfig, vocabulary: Vocabulary, seed: int) -> Any:
@@ -142,7 +154,7 @@ def engine_arguments(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, 
     import torch
 
     on_gpu = torch.cuda.is_available()
-    arguments = {
+    arguments: dict[str, Any] = {
         "dtype": inference_dtype(),
         "seed": 0,
         "load_format": "safetensors",
@@ -152,12 +164,12 @@ def engine_arguments(config: EngineConfig, vocabulary: Vocabulary) -> dict[str, 
         "limit_mm_per_prompt": {"image": 1, "video": 0},
         "disable_log_stats": True,
     }
-    if config.max_model_len:
-        arguments["max_model_len"] = config.max_model_len
+    if config.max_model_len:  # vLLM refuses to go beyond the positions of the model
+        arguments["max_model_len"] = min(config.max_model_len, vocabulary.positions or config.max_model_len)
     if not on_gpu:
         # Reading a prompt in pieces kills vLLM there: after each piece it turns the request's generator back
         # by an offset, which only CUDA generators have. One step must then have room for the longest prompt.
-        longest = config.max_model_len or vocabulary.positions or 0
+        longest = arguments.get("max_model_len") or vocabulary.positions or 0
         arguments["enforce_eager"] = True
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(longest, _STEP_TOKENS, config.batch_sequences)

@@ -8,7 +8,7 @@ between calls, its memory left to the trainer; on the CPU there is nothing to be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,17 @@ from torch import Tensor
 
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout.protocol import Finished, Request, Rollout
+from vzero.rollout.protocol import Finished, Request
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vllm_engine import VllmEngine, start
 from vzero.rollout.vocabulary import read_vocabulary
 
+# Level 1: vLLM keeps a copy of its weights in the host's memory and discards keys and values. Level 2
+# discards the weights, and with them whatever else was made while the model was loaded and is no buffer of
+# it: in 0.31's model runner for CUDA the rotary positions of a picture model (RopeState.positions), by which
+# CUDA graphs look up slots that are empty. Reloaded weights do not bring it back (vllm-project/vllm 29341,
+# NVIDIA-NeMo/RL 2631).
+SLEEP = 1
 Weights = Callable[[], Iterable[tuple[str, Tensor]]]  # the policy's as they are now, named as in a checkpoint
 
 
@@ -31,19 +37,14 @@ class VllmPolicy(StreamingEngine):
     def __init__(self, llm: Any, engine: VllmEngine, weights: Weights, sleeps: bool) -> None:
         self._llm, self._engine, self._weights, self._sleeps = llm, engine, weights, sleeps
         if sleeps:
-            llm.sleep(level=2)
+            llm.sleep(level=SLEEP)
 
-    def stream(
-        self, requests: Sequence[Request], sampling: SamplingConfig, finished: Finished
-    ) -> list[Rollout]:
-        """Answer by the policy as it is now; see `StreamingEngine.stream`."""
-        if not requests:
-            return []
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """Answer by the policy as it is now; see `Engine.stream`."""
         self._take_weights()
-        rollouts = self._engine.stream(requests, sampling, finished)
+        self._engine.stream(requests, sampling, finished)
         if self._sleeps:
-            self._llm.sleep(level=2)  # weights are not kept: the next call brings others
-        return rollouts
+            self._llm.sleep(level=SLEEP)
 
     def _take_weights(self) -> None:
         """Raises:

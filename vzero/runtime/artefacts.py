@@ -115,8 +115,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
+def append_jsonl(path: Path, *rows: Mapping[str, Any], sync: bool = True) -> None:
     """Append rows, synced once. A torn last line, left by a writer that was killed, is removed first.
+
+    Args:
+        sync: False leaves it to a later call to have these rows survive a loss of power; they survive the end
+            of this process, however it ends.
 
     Raises:
         OSError: the rows could not be written whole. (A bare `os.write` keeps silent on a disk that takes
@@ -130,7 +134,8 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any]) -> None:
                 stream.truncate(path.read_bytes().rfind(b"\n") + 1)
         stream.write(_json_lines(rows).encode())
         stream.flush()
-        os.fsync(stream.fileno())
+        if sync:
+            os.fsync(stream.fileno())
 
 
 def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -149,7 +149,7 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     processes.wait()
     inputs = {role: input_folder(run, preset, role, source) for role, source in stage.inputs.items()}
     progress = Progress(folder / artefacts.WORK / "progress.jsonl")
-    context = StageContext(stage, _share_of(preset, here), folder, inputs, progress)
+    context = StageContext(stage, _share_of(preset, stage, here), folder, inputs, progress)
     start = time.monotonic()
     facts = programs[stage.kind](context)
     if here.first:
@@ -181,10 +181,12 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
     artefacts.write_json(earlier, spec)
 
 
-def _share_of(preset: Preset, here: World) -> Preset:
-    """`preset` with servers on their GPUs, and with this process's share of the stage's CPU threads."""
+def _share_of(preset: Preset, stage: Stage, here: World) -> Preset:
+    """`preset` with the engine that the stage has beside its training or alone, and with this process's share
+    of the stage's CPU threads."""
     threads = max(1, preset.engine.threads // here.local_size)
-    engine = preset.placed_engine().model_copy(update={"threads": threads})
+    placed = preset.placed_engine() if stage.kind.startswith("train-") else preset.bulk_engine()
+    engine = placed.model_copy(update={"threads": threads})
     return preset.model_copy(update={"engine": engine})
 
 

@@ -3,7 +3,7 @@ folder that is thrown away."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from vzero.images import stage
 from vzero.images.records import ImageRecord, load_records
 from vzero.parsing import Question
 from vzero.questioner import VoteReward, read_question
-from vzero.rollout.protocol import Engine, Request, Rollout
+from vzero.rollout.protocol import Engine, Finished, Request, Rollout
+from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime.progress import Progress
 from vzero.runtime.seeding import derive
@@ -83,7 +84,7 @@ def vote_reward(preset: Preset, engine: Engine, pictures: int) -> VoteReward:
 
 
 @dataclass
-class Recorded:
+class Recorded(StreamingEngine):
     """An engine that keeps what it last answered, with `replay` answers that again instead of asking, and
     tells phases apart."""
 
@@ -95,11 +96,13 @@ class Recorded:
     rollouts: Sequence[Rollout] = ()
     seconds: float = 0.0
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """See `Engine.generate`."""
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        """See `Engine.stream`."""
         if not self.replay:
             start = now()
             with self.scope.inside(self.phase):
-                self.requests, self.rollouts = list(requests), self.engine.generate(requests, sampling)
+                self.requests = list(requests)
+                self.rollouts = self.engine.generate(self.requests, sampling)
             self.seconds += now() - start
-        return list(self.rollouts)
+        for i, rollout in enumerate(self.rollouts):
+            finished(i, rollout)

@@ -1,0 +1,97 @@
+"""What moves into the slots: units of completions, block after block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vzero.rollout.encoding import Prefill
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Completions of one request that are drawn together, `count` from index `first`; `prompt` is its number
+    among the distinct prompts of its block."""
+
+    prompt: int
+    seed: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished completion before its tokens are made text; `stopped` if it ended by itself."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    stopped: bool
+
+
+# number of the unit in its block, its completions, tokens of its prompt
+UnitFinished = Callable[[int, Sequence[Drawn], int], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Units whose prompts were encoded together, at least one, in the order they move in; none has more
+    completions than there are slots.
+
+    Attributes:
+        prefill: reads prompts of the given numbers.
+        finished: told of each unit when its last completion has ended.
+        last: no other block follows.
+    """
+
+    units: Sequence[Unit]
+    prefill: Prefill
+    finished: UnitFinished
+    last: bool
+
+
+@dataclass
+class Drawing:
+    """A unit in the slots, of which `left` completions have not ended."""
+
+    number: int
+    prompt_tokens: int
+    left: int
+    finished: UnitFinished
+    drawn: dict[int, Drawn] = field(default_factory=dict)
+
+    def end(self, index: int, drawn: Drawn) -> None:
+        """Keep a completion that has ended; the last one tells."""
+        self.drawn[index], self.left = drawn, self.left - 1
+        if not self.left:
+            self.finished(self.number, [self.drawn[i] for i in range(len(self.drawn))], self.prompt_tokens)
+
+
+class Waiting:
+    """The units that have not moved in. A block is taken, and so encoded, when those before it have."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        """The first block is taken at once."""
+        self._blocks, self.block, self._next = blocks, next(blocks, None), 0
+
+    def first(self) -> Unit | None:
+        """The next to move in."""
+        if self.block is not None and self._next == len(self.block.units):
+            self.block, self._next = (None if self.block.last else next(self._blocks, None)), 0
+        return None if self.block is None else self.block.units[self._next]
+
+    def rows(self, slots: int) -> int:
+        """How many rows there can ever be together, from here on."""
+        if self.block is None or not self.block.last:
+            return slots
+        return min(slots, sum(unit.count for unit in self.block.units[self._next :]))
+
+    def take(self, free: int) -> tuple[int, list[Unit]]:
+        """As many of the block as there is room for, at least one, and the number of the first."""
+        assert self.block is not None
+        start, end = self._next, self._next + 1
+        free -= self.block.units[start].count
+        while end < len(self.block.units) and self.block.units[end].count <= free:
+            free -= self.block.units[end].count
+            end += 1
+        self._next = end
+        return start, list(self.block.units[start:end])
