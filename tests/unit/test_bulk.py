@@ -94,7 +94,7 @@ from pathlib import Path
 tests = sys.modules["tests"] = types.ModuleType("tests")
 tests.__path__ = [{tests!r}]
 from tests.unit import test_bulk
-test_bulk.ask(test_bulk.tiny(), 60, Path({folder!r}))
+test_bulk.ask(test_bulk.tiny(), 30, Path({folder!r}))
 """
 
 
@@ -104,8 +104,8 @@ def test_a_stage_killed_in_the_midst_loses_what_was_being_drawn_alone(tmp_path: 
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     for folder in (calm, killed):
         folder.mkdir()
-    expected = ask(tiny(), 60, calm)
-    log, moment = killed / "log.jsonl", 20
+    expected = ask(tiny(), 30, calm)
+    log, moment = killed / "log.jsonl", 8
     program = PROGRAM.format(tests=str(ROOT / "tests"), folder=str(killed))
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     deadline = time.monotonic() + 300
@@ -115,7 +115,7 @@ def test_a_stage_killed_in_the_midst_loses_what_was_being_drawn_alone(tmp_path: 
         time.sleep(0.002)
     assert process.wait() == -signal.SIGKILL
     before = log.read_bytes().count(b"\n")
-    assert moment <= before < 60
+    assert moment <= before < 30
     made: list[int] = []
-    assert ask(tiny(), 60, killed, made) == expected
-    assert len(made) == 60 - before
+    assert ask(tiny(), 30, killed, made) == expected
+    assert len(made) == 30 - before

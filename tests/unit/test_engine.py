@@ -284,7 +284,7 @@ def test_free_slots_are_filled_while_others_decode(model, processor, room: int, 
 def test_a_stream_is_read_as_slots_get_free(model, processor) -> None:
     """Requests without end: the answers of one whole call, in fewer steps than calls of an engine-full each,
     and no request made before the slots and one engine-full ahead have room for it."""
-    requests = [replace(one, seed=10 * i + j) for i in range(6) for j, one in enumerate(several())]
+    requests = [replace(one, seed=10 * i + j) for i in range(4) for j, one in enumerate(several())]
     sampling = SamplingConfig(n=3, top_p=0.9, max_new_tokens=60)
     expected = TransformersEngine(model, processor, 512).generate(requests, sampling)
     engine, together = TransformersEngine(model, processor, 12), 4

@@ -155,7 +155,7 @@ def test_an_engine_that_draws_from_other_weights_ends_the_stage_before_a_weight_
         monkeypatch.setattr(
             training,
             "_policy_engine",
-            lambda job, model, processor: TransformersEngine(noisy, processor, 16),
+            lambda job, model, processor, _: TransformersEngine(noisy, processor, 16),
         )
 
     def watched(self: GroupTrainer, model: Any, *arguments: Any, **named: Any) -> None:
