@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.evals.layouts import items as load
 from harness.scoring import LETTERS, Item, ScoredResponse, judge, read
-from harness.scoring.lenses import published as mathvista_verdict
 from harness.tables import markdown
 from harness.tables.table import Cell, Table, keys, numbers
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
 Row = Mapping[str, object]
+_BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 KINDS = {
     "we read none": "the response states no answer by our rules: a refusal, a list of options, other prose",
     "they read none": "the authors read no answer, or one that the question does not have",
@@ -116,8 +117,43 @@ def _mathvista(folder: Path, path: Path) -> Run:
         theirs_read = bool(row["extraction"]) and right == mathvista_verdict(item, row["extraction"])
         further = "\nQuestion:" in row["response"] or "\n\nHint:" in row["response"]
         kind = "next question" if further and judged.reading.found else ""
-        run.add(row["pid"], judged, judged.right == right, theirs_read, right, kind)
+        ours = ", ".join(judged.reading.found) or None
+        run.add(row["pid"], judged, mathvista_verdict(item, ours) == right, theirs_read, right, kind)
     return run
+
+
+def mathvista_verdict(item: Item, extraction: str | None) -> bool:
+    """MathVista's verdict on what was read (evaluation/calculate_score.py, as the published verdicts were
+    made: an integer must be written as one, where today's script truncates `14.6`)."""
+    if extraction is None:
+        return False
+    prediction = normalise(item, extraction)
+    gold = [item.text_of(label) for label in item.gold] if item.is_choice else item.gold[:1]
+    return prediction in gold
+
+
+def normalise(item: Item, extraction: str) -> str | None:
+    """MathVista's normalised prediction: an option's text, a number as text, or None for no number."""
+    if item.is_choice:
+        return _nearest(item, extraction.strip())
+    try:
+        if item.kind == "integer":
+            return str(int(extraction))
+        if item.kind == "float":
+            return str(round(float(extraction.removesuffix("%")), item.precision or 0))
+    except (ValueError, OverflowError):
+        return None
+    return extraction
+
+
+def _nearest(item: Item, extraction: str) -> str:
+    letter = _BRACKETED.search(extraction)
+    name = letter.group(1).upper() if letter else extraction
+    if name in item.labels:
+        return item.text_of(name)
+    from Levenshtein import distance
+
+    return min(item.options, key=lambda option: distance(name, option))
 
 
 def _logicvista(folder: Path, path: Path) -> Run:

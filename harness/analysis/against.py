@@ -1,5 +1,5 @@
-"""An evaluation held against one of its base that was asked alike: paired gains by both scorings, and whether
-a gain is one of format alone."""
+"""An evaluation held against one of its base that was asked alike: paired gains of the suites' headlines,
+official and verified, and whether a gain is one of format alone."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Against(Frozen):
             parts = [
                 f"{lens} {points(gain.gain)} points ({interval(gain.low, gain.high)}; {gain.direction})"
                 for lens, gain in (("official", suite.official), ("verified", suite.verified))
+                if gain is not None
             ]
             before, after = suite.parsed
             parts.append(f"read {percent(before)} -> {percent(after)} %")
@@ -72,10 +73,10 @@ def compare(base: Path, other: Path) -> Against:
     found = {name: suite for name, suite in suites.items() if suite is not None}
     if not found:
         raise InputError(f"{base} and {other} have no complete suite in common; run both to their end.")
-    official = holm_corrected({name: suite.official for name, suite in found.items()})
+    official = holm_corrected({name: suite.official for name, suite in found.items() if suite.official})
     verified = holm_corrected({name: suite.verified for name, suite in found.items()})
     corrected = {
-        name: suite.model_copy(update={"official": official[name], "verified": verified[name]})
+        name: suite.model_copy(update={"official": official.get(name), "verified": verified[name]})
         for name, suite in found.items()
     }
     kept = [each for each in apart if each.what not in differences.COMPARED]
@@ -98,4 +99,4 @@ def _suite(base: Path, other: Path, suite: Suite, seed: int) -> Compared | None:
     pairs = list(zip(*(sample_rows(place, suite) for place in (base, other)), strict=True))
     if not pairs:
         return None
-    return compared(pairs, lambda lens: derive(seed, "against", suite.name, STREAMS.get(lens, lens)))
+    return compared(suite, pairs, lambda lens: derive(seed, "against", suite.name, STREAMS.get(lens, lens)))

@@ -1,8 +1,8 @@
 """An evaluation of a checkpoint that was not trained here, in the shape of a run's results: `vzero-harness
 evaluate` writes its own.
 
-"greedy" is then accuracy by the suite's official scoring, item by item from items.scored.jsonl; a suite that
-is not complete has no number.
+"greedy" is then the verified share of items, from items.scored.jsonl; a suite that is not complete has no
+number.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def as_results(path: Path) -> Results:
 def _measured(suite: results.SuiteResult) -> Measured | None:
     """None of an incomplete suite."""
     one = suite.greedy
-    if one is None or one.official is None or one.parsed is None:
+    if one is None or one.verified is None or one.parsed is None:
         return None
-    low, high = one.official_interval or (None, None)
+    low, high = one.verified_interval or (None, None)
     return Measured(
-        accuracy={"greedy": Interval(value=one.official, low=low, high=high, n=one.n)},
+        accuracy={"greedy": Interval(value=one.verified, low=low, high=high, n=one.n)},
         unparsed_greedy=Count(value=round((1 - one.parsed) * one.n), n=one.n),
         truncated_greedy=Count(value=round(one.truncated * suite.rows), n=suite.rows),
     )
@@ -72,8 +72,8 @@ def _outcomes(folder: Path, suites: list[str]) -> Outcomes:
         raise InputError(f"{folder} is not an evaluation with its {ITEMS}; evaluate that checkpoint anew.")
     found: Outcomes = {}
     for row in artefacts.read_jsonl(path) if suites else []:
-        if row["suite"] in suites and row["official"] is not None:
-            right = bool(row["official"])
+        if row["suite"] in suites and row["verified"] is not None:
+            right = bool(row["verified"])
             outcome = Outcome(row["id"], right, right, int(right))
             found.setdefault(row["suite"], {}).setdefault(CHECKPOINT, {})[row["id"]] = outcome
     return found

@@ -71,10 +71,12 @@ class Elicitation(Frozen):
 
 
 class Scorings(Frozen):
-    """A model's greedy answers to a benchmark: shares right by the suite's official and by the verified
-    scoring, read, and truncated; gains over the base. `format_gain`: the gain is one of format alone."""
+    """A model's greedy answers to a benchmark: the suite's headline by its published rule (None: it could not
+    be computed) and by verified verdicts; shares read and truncated; gains of the headline over the base, by
+    its own statistic. `format_gain`: the verified gain is one of format alone."""
 
-    official: float
+    headline: str
+    official: float | None
     verified: float
     parsed: float
     truncated: float

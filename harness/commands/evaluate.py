@@ -182,13 +182,14 @@ def _settings(
 
 def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> EvaluationResults:
     from harness.evals import build, folder
+    from harness.evals.official_job import Judge
     from harness.runs.folder import locked
     from harness.scoring.endpoint import reader
 
     folder.read(run)
     with locked(run):
         extractor = reader(url, model, run / "extractions.jsonl", remote)
-        return build.write(run, extractor, model or build.RULES)
+        return build.write(run, extractor, model or build.RULES, Judge.named(url, model, remote))
 
 
 def _run(evaluation: Evaluation, out: Path, fresh: bool) -> EvaluationResults:

@@ -11,6 +11,9 @@ from typer import Argument, Option
 from harness.commands import options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.evals.set_aside import SetAside
     from harness.scoring.score import ScoredFile
     from harness.tables.table import Table
 
@@ -52,9 +55,9 @@ def score(
 
     Example: vzero-harness score answers.jsonl --items items.jsonl
     """
-    from harness.evals import at_hand
+    from harness.evals import at_hand, official
     from harness.evals.catalogue import find
-    from harness.evals.set_aside import SetAside, told
+    from harness.evals.official_job import Judge
     from harness.scoring import endpoint, files
     from harness.scoring.score import as_json
     from harness.scoring.score import score as judge
@@ -66,7 +69,8 @@ def score(
         name, by, asked = items.stem, "", files.read_items(items)
     elif items is None and suite is not None and data is not None:
         found = find(suite)
-        name, by, (asked, aside) = suite, found.table, at_hand.items(found, data)
+        questions, aside = at_hand.questions(found, data)
+        name, by, asked = suite, found.table, [one.item for one in questions]
     else:
         raise InputError("Give the questions: --items ITEMS, or --suite NAME with --data DIR.")
     given = files.read_answers(answers, asked, {one.id for one in aside})
@@ -74,21 +78,31 @@ def score(
     scored = judge(
         name, asked, given, endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
     )
+    missing = None
+    if suite is not None:
+        asker = Judge.named(extractor_url, extractor_model, extractor_remote)
+        scored, missing = official.added(scored, found, questions, given, asker)
     console = options.console(json)
     if json:
         about = {**as_json(scored), "set_aside": [one.model_dump() for one in aside]}
         print(dumps(about, indent=2, allow_nan=False))
     else:
-        terminal.show(_table(scored, by), console)
+        terminal.show(_table(scored, by, missing), console)
+    for line in _incomplete(scored, aside):
+        terminal.say(line, console, "yellow")
+
+
+def _incomplete(scored: ScoredFile, aside: Sequence[SetAside]) -> Iterator[str]:
+    from harness.evals.set_aside import told
+
     if aside:
-        terminal.say(f"{name}: {told(aside)}", console, "yellow")
+        yield f"{scored.name}: {told(aside)}"
     if scored.unanswered:
         first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
-        answered = f"{len(scored.judged):,} of {scored.expected:,} answered"
-        terminal.say(f"incomplete: {answered}; not scored: {first}", console, "yellow")
+        yield f"incomplete: {len(scored.judged):,} of {scored.expected:,} answered; not scored: {first}"
 
 
-def _table(scored: ScoredFile, by: str) -> Table:
+def _table(scored: ScoredFile, by: str, missing: str | None) -> Table:
     """Overall and by the suite's own groups; what cannot be scored; what the columns mean."""
     from harness.scoring.lenses import Totals, by_group
     from harness.scoring.score import over_all
@@ -101,7 +115,7 @@ def _table(scored: ScoredFile, by: str) -> Table:
     total, groups = scored.total, by_group(scored.judged).get(by, {})
     notes = [
         "Verified: an answer that cannot be read is wrong, label sets and values must be equal. "
-        "Official: the suite's published rule, where it needs no judge model."
+        "Official: the suite's published rule" + (f"; none here: {missing}." if missing else ".")
     ]
     if total.without_gold:
         n, every = len(scored.judged), over_all(scored, total.verified) or 0

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 from harness.evals import layouts, pins, rows
 from harness.evals.catalogue import Suite
+from harness.evals.fields import SuiteQuestion
 from harness.evals.set_aside import SetAside, nothing_left
-from harness.scoring import Item
 
 
 def absent(suites: Sequence[Suite], data: Path) -> list[str]:
@@ -35,9 +35,9 @@ def known_set_aside(suite: Suite, data: Path) -> list[SetAside]:
     return list(pinned.set_aside) if pinned else []
 
 
-def items(suite: Suite, data: Path) -> tuple[list[Item], list[SetAside]]:
-    """All items of a suite in a data folder, for scoring alone, and the rows that are none: an authors' copy
-    needs no pictures here.
+def questions(suite: Suite, data: Path) -> tuple[list[SuiteQuestion], list[SetAside]]:
+    """All questions of a suite in a data folder, for scoring alone, and the rows that are none: an authors'
+    copy needs no pictures here.
 
     Raises:
         InputError: see `rows.open_parts`.
@@ -46,8 +46,8 @@ def items(suite: Suite, data: Path) -> tuple[list[Item], list[SetAside]]:
         found, aside = layouts.read(suite, files)
         if not found:
             raise nothing_left(suite.name, data, aside)
-        return [row.question.item for row in found], aside
+        return [row.question for row in found], aside
     with TemporaryDirectory() as scratch:
         parts = rows.open_parts(suite, data, Path(scratch))
-    questions = [question.item for part in parts for question in part.questions]
-    return questions, list(rows.pins_of(parts).set_aside)
+    whole = [question for part in parts for question in part.questions]
+    return whole, list(rows.pins_of(parts).set_aside)

@@ -8,21 +8,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.evals import catalogue, extra, folder, pins, protocol, published, table
+from harness.evals import catalogue, folder, headline, official, pins, protocol, published, table
 from harness.evals.catalogue import Purpose, Suite
+from harness.evals.headline import Judged
 from harness.evals.lenses import Extractor, majority, metrics
+from harness.evals.official_job import Judge, Outcome
 from harness.evals.results import (
     FILE,
-    LENSES,
     Contamination,
     EvaluationResults,
     Greedy,
+    HeadlineResult,
     Rates,
     Sampled,
     Settings,
     SuiteGroup,
     SuiteResult,
-    Together,
     interval,
 )
 from harness.evals.scored import ScoredItem, asked_rows, scored
@@ -30,17 +31,25 @@ from harness.evals.set_aside import counted, too_many
 from harness.scoring import ScoredResponse, by_group, read, totals
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
+from vzero.runtime.seeding import derive
 
 RULES = "rules"  # harness.scoring.read
 LEAST_PARSED, MOST_TRUNCATED = 0.95, 0.05  # beyond these a number is a protocol deviation
 
 
-def write(out: Path, extractor: Extractor = read, read_by: str = RULES) -> EvaluationResults:
+def write(
+    out: Path, extractor: Extractor = read, read_by: str = RULES, judge: Judge | None = None
+) -> EvaluationResults:
     """Score what is stored in `out` and write the files.
 
     Args:
         extractor: reads the answers; `read_by` is its name.
+        judge: what published rules ask where they ask a model.
+
+    Raises:
+        VZeroError: the judge failed.
     """
+    official.update(out, suites_of(folder.settings(out)), judge)
     rows = _scored(out, extractor)
     found = _results(out, rows, read_by)
     artefacts.write_jsonl(out / "items.scored.jsonl", _lines(rows))
@@ -107,6 +116,7 @@ def means(out: Path, suite: Suite, part: str | None, purpose: Purpose) -> tuple[
 def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredItem]) -> SuiteResult:
     said, seen = folder.lmms_eval(out, suite.name), pins.read(folder.pins(out, suite.name))
     greedy = [one.greedy for one in rows if one.greedy and (one.sampled or settings.sampled is None)]
+    published_rule = official.read(out, suite.name)
     about: dict[str, Any] = {
         "title": suite.title,
         "rule": suite.rule,
@@ -133,15 +143,8 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
             for name, values in by_group(greedy).items()
         },
         table=suite.table,
-        together={name: _together(rows, name) for name in suite.together},
-        extra=extra.scores(
-            suite.name,
-            [
-                (one.item.id, one.asked.together, one.greedy)
-                for one in rows
-                if one.greedy is not None and one.item.gold
-            ],
-        ),
+        headlines=_headlines(suite, rows, published_rule),
+        official_set_aside=published_rule.set_aside,
         sampled=_sampled(rows) if settings.sampled else None,
         lmms_eval=said,
     )
@@ -155,46 +158,52 @@ def _greedy(judged: Sequence[ScoredResponse], truncated: float) -> Greedy:
     return Greedy(
         **rates.model_dump(),
         truncated=truncated,
-        official_interval=interval(rates.official, rates.n),
         verified_interval=interval(rates.verified, rates.n),
     )
 
 
-def _together(rows: Sequence[ScoredItem], name: str) -> Together:
-    """Share of the sets `name` whose items are all right, by both lenses."""
-    sets: dict[str, list[ScoredResponse]] = {}
-    for one in rows:
-        if one.greedy is not None and one.item.gold and name in one.asked.together:
-            sets.setdefault(one.asked.together[name], []).append(one.greedy)
-    if not sets:
-        return Together(n=0, official=None, verified=None)
-    return Together(
-        n=len(sets),
-        official=fmean(all(one.right for one in group) for group in sets.values()),
-        verified=fmean(all(one.verified for one in group) for group in sets.values()),
-    )
+def _headlines(
+    suite: Suite, rows: Sequence[ScoredItem], published_rule: Outcome
+) -> dict[str, HeadlineResult]:
+    judged = [
+        Judged(
+            one.item.id,
+            one.responses["greedy"]["image_sha256"],
+            dict(one.item.group),
+            one.asked.together,
+            one.greedy.verified,
+        )
+        for one in rows
+        if one.greedy is not None and one.item.gold
+    ]
+    theirs, found = official.headlines(suite, published_rule), {}
+    for one in suite.headlines:
+        ours = headline.mean(headline.strata(one, judged), derive(0, "headline", suite.name, one.name))
+        bounds = (ours.low, ours.high) if ours and ours.low is not None and ours.high is not None else None
+        found[one.name] = HeadlineResult(
+            official=theirs.get(one.name),
+            official_missing=official.missing(suite, published_rule, one.name),
+            verified=ours and ours.value,
+            n=ours.n if ours else 0,
+            verified_interval=bounds,
+        )
+    return found
 
 
 def _sampled(rows: Sequence[ScoredItem]) -> Sampled:
-    """Mean, majority and any-of-k accuracies of the sampled answers by both lenses, and how many were read
-    and truncated."""
+    """Mean, majority and any-of-k accuracies of the sampled answers, and how many were read and truncated."""
     gold = [one.sampled for one in rows if one.item.gold]
     k = len(gold[0])
     chosen = [majority(judged) for judged in gold]
-    lenses = {
-        lens: {
-            "mean": fmean(fmean(getattr(one, attribute) for one in judged) for judged in gold),
-            f"maj@{k}": fmean(one is not None and getattr(one, attribute) for one in chosen),
-            f"pass@{k}": fmean(any(getattr(one, attribute) for one in judged) for judged in gold),
-        }
-        for lens, attribute in zip(LENSES, ("right", "verified"), strict=True)
-    }
     return Sampled(
         k=k,
         parsed=fmean(bool(one.reading.found) for judged in gold for one in judged),
         truncated=sum(one.truncated("sampled") for one in rows) / sum(len(one.sampled) for one in rows),
-        official=lenses["official"],
-        verified=lenses["verified"],
+        verified={
+            "mean": fmean(fmean(one.verified for one in judged) for judged in gold),
+            f"maj@{k}": fmean(one is not None and one.verified for one in chosen),
+            f"pass@{k}": fmean(any(one.verified for one in judged) for judged in gold),
+        },
     )
 
 
@@ -224,14 +233,15 @@ def _deviations(suite: Suite, found: SuiteResult, settings: Settings, there: int
 
 def _group(name: str, found: Mapping[str, SuiteResult]) -> SuiteGroup | None:
     wanted = catalogue.members(name)
-    there = {suite: found[suite].greedy for suite in wanted if suite in found}
-    scores = {suite: one for suite, one in there.items() if one is not None and one.n}
+    there = {suite: found[suite].headline for suite in wanted if suite in found}
+    scores = {suite: one[1] for suite, one in there.items() if one is not None and one[1].n}
     if not scores:
         return None
+    theirs = [one.official for one in scores.values() if one.official is not None]
     return SuiteGroup(
         members=tuple(scores),
         missing=tuple(suite for suite in wanted if suite not in scores),
-        official=fmean(one.official or 0.0 for one in scores.values()),
+        official=fmean(theirs) if len(theirs) == len(scores) else None,
         verified=fmean(one.verified or 0.0 for one in scores.values()),
     )
 
@@ -246,7 +256,7 @@ def _lines(rows: Mapping[str, list[ScoredItem]]) -> Iterator[dict[str, Any]]:
             "id": one.item.id,
             "extracted": list(greedy.reading.found) if greedy else None,
             "how": greedy.reading.how if greedy else None,
-            "official": greedy.right if greedy and gold else None,
+            "official": greedy.official if greedy else None,
             "verified": greedy.verified if greedy and gold else None,
             "truncated": bool(one.truncated("greedy")),
             "sampled": [list(response.reading.found) for response in one.sampled],

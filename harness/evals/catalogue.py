@@ -15,7 +15,7 @@ from vzero.errors import InputError
 Profile = Literal["boxed", "stock"]
 Purpose = Literal["greedy", "sampled"]  # what answers are for
 PER_FAMILY = 75  # drawn questions where nobody says how many; as in the preset `pocket`
-GROUPS = ("math", "logic", "vision", "pocket")
+GROUPS = ("math", "logic", "vision", "cv_bench", "pocket")
 
 
 class _Strict(BaseModel):
@@ -67,6 +67,24 @@ class Local(_Strict):
     only: dict[str, str] = Field(default_factory=dict)
 
 
+class Headline(_Strict):
+    """A number that a suite's authors publish.
+
+    Attributes:
+        metrics: of lmms-eval's task, whose aggregates it is the mean of; none for drawn suites.
+        over: a group of items: the number is the unweighted mean over its values.
+        sets: what is counted: "item", or a set of `Suite.together`, right where all of its items are.
+            Several: the mean over them.
+        score: a rule of `harness.evals.headline` that counts in another way.
+    """
+
+    name: str = "accuracy"
+    metrics: tuple[str, ...] = ()
+    over: str | None = None
+    sets: tuple[str, ...] = ("item",)
+    score: Literal["strict", "loose"] | None = None
+
+
 class Suite(_Strict):
     """A set of questions with gold answers.
 
@@ -82,10 +100,14 @@ class Suite(_Strict):
             them.
         table: the group of items that the terminal's table is by.
         together: names of sets of items that count as right only if all of theirs are.
+        headlines: the first is the suite's number in tables of several suites.
+        verdict: the metric of lmms-eval's task whose value over one row is that row's verdict; None: none is.
+        percent: lmms-eval writes the headlines in percent.
+        whole: they mean something of all rows alone.
         judge: lmms-eval's own scoring asks a judge model.
         stock: why lmms-eval's own task cannot be run on local data; None where it can.
         needs: Python modules that lmms-eval's own task imports and its package does not bring.
-        rule: where our scoring rule comes from.
+        rule: the suite's published rule and where it comes from.
         drawn: questions that `vzero.pocket.suites` draws of each family, 0 for a benchmark. A drawn suite is
             asked in the Solver's own prompt, its pictures as they are, and read by the Solver's own parser.
     """
@@ -104,6 +126,10 @@ class Suite(_Strict):
     archive: str | None = None
     table: str
     together: tuple[str, ...] = ()
+    headlines: tuple[Headline, ...] = (Headline(),)
+    verdict: str | None = None
+    percent: bool = False
+    whole: bool = False
     published: Published = Published()
     judge: bool = False
     stock: str | None = None

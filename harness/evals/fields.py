@@ -39,11 +39,13 @@ class SuiteQuestion:
         item: for scoring.
         text: the question as shown, its options included.
         together: set name -> which of these sets the item belongs to (see `Suite.together`).
+        row: the row itself without its pictures.
     """
 
     item: Item
     text: str
     together: Mapping[str, str] = field(default_factory=dict)
+    row: Row = field(default_factory=dict)
 
 
 def read(suite: Suite, row: Row, index: int) -> SuiteQuestion:
@@ -63,7 +65,8 @@ def read(suite: Suite, row: Row, index: int) -> SuiteQuestion:
     if item.kind in ("integer", "float") and wrong:
         raise UnusableRow(f"its answer {wrong[0][:40]!r} is no number")
     group = tuple((name, columns.group(value)) for name, value in item.group)
-    return replace(found, item=replace(item, group=group))
+    plain = {column: row[column] for column in row if column not in suite.images}
+    return replace(found, item=replace(item, group=group), row=plain)
 
 
 def name(suite: Suite, row: Row, index: int) -> str:
@@ -104,7 +107,6 @@ def mathvista(row: Row, key: str) -> SuiteQuestion:
         precision=None if row["precision"] is None else int(row["precision"]),
         unit=columns.text(row, "unit") if row["unit"] else None,
         group=tuple(group),
-        rule="mathvista",
     )
     unit = f" (Unit: {item.unit})" if item.unit else ""
     return SuiteQuestion(item, _with_options(item.question + unit, item))
@@ -131,7 +133,6 @@ def logicvista(row: Row, key: str) -> SuiteQuestion:
         gold=columns.labels(gold, dict.fromkeys(labels, ""))[0] if gold else (),
         kind="multi",
         group=tuple(group),
-        rule="logicvista",
     )
     return SuiteQuestion(item, text)
 

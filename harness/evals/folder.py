@@ -2,40 +2,57 @@
 
 run.json (settings, where from), protocol.json (what checkpoint and machine add to them), items/<suite>.jsonl
 (what is asked and its gold), pins/<suite>.json (digests of the rows), responses/<suite>.jsonl,
-lmms_eval/<suite>.json (its own numbers), contamination.json where asked for, results.json, results.md,
-items.scored.jsonl. `work/` and `data/` can be made again.
+lmms_eval/<suite>.json (its own numbers), official/<suite>.json (verdicts of the published rule),
+contamination.json where asked for, results.json, results.md, items.scored.jsonl. `work/`, `data/` and
+`official/` can be made again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from harness.evals.fields import SuiteQuestion
 from harness.evals.results import LmmsEval, Settings
 from harness.runs import folder as folders
 from harness.runs.folder import FolderKind, OpenFolder
 from harness.scoring import Item
-from harness.stats import Frozen
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
 CONTENT = (
     *("results.json", "results.md", "items.scored.jsonl", "contamination.json", "extractions.jsonl"),
-    *("against.json", "protocol.json", "responses", "lmms_eval", "items", "pins", "data", "work"),
+    *("against.json", "protocol.json", "responses", "lmms_eval", "official", "items", "pins", "data", "work"),
 )
 EVALUATION = FolderKind("the folder of an evaluation", "an evaluation", "evaluation", CONTENT)
 
 
-class AskedItem(Frozen):
-    """A line of items/<suite>.jsonl; `part` is its part's config."""
+class AskedItem(BaseModel):
+    """A line of items/<suite>.jsonl; `part` is its part's config, `row` the dataset's without pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     item: Item
     together: dict[str, str]
     part: str | None
+    row: dict[str, JsonValue] = {}
+
+    @classmethod
+    def of(cls, question: SuiteQuestion, part: str | None) -> AskedItem:
+        """NaN becomes null, and a whole float an integer: the hub stores MathVista's `precision` as a float,
+        with which lmms-eval cannot round."""
+
+        def number(text: str) -> float:
+            return int(value) if (value := float(text)).is_integer() else value
+
+        plain = json.dumps(dict(question.row), default=str)
+        row = json.loads(plain, parse_constant=lambda _: None, parse_float=number)
+        return cls(item=question.item, together=dict(question.together), part=part, row=row)
 
 
 def opened(folder: Path, settings: Settings, fresh: bool) -> AbstractContextManager[OpenFolder]:

@@ -12,14 +12,14 @@ from vzero.prompts import parse_answer
 from vzero.voting import tally
 
 Extractor = Callable[[Item, str, str | None], Reading]
-METRICS = ("official", "verified", "parsed", "majority", "any_correct")
+METRICS = ("verified", "parsed", "majority", "any_correct")
 
 
 def judge(
     suite: Suite, item: Item, text: str, finish_reason: str | None = None, extractor: Extractor = read
 ) -> ScoredResponse:
-    """Both lenses on one answer. `parse_answer` alone reads answers to a drawn suite: it is what counts the
-    votes in training."""
+    """The verified lens on one answer. `parse_answer` alone reads answers to a drawn suite: it is what counts
+    the votes in training."""
     if not suite.drawn:
         return scoring.judge(item, extractor(item, text, finish_reason))
     letter = parse_answer(text)
@@ -39,12 +39,11 @@ def majority(judged: Sequence[ScoredResponse]) -> ScoredResponse | None:
 
 
 def metrics(judged: Sequence[ScoredResponse]) -> dict[str, float]:
-    """One item's `METRICS` over its answers, by the official lens where none is named."""
+    """One item's `METRICS` over its answers; official verdicts are made later, of greedy answers alone."""
     chosen = majority(judged)
     return {
-        "official": fmean(one.right for one in judged),
         "verified": fmean(one.verified for one in judged),
         "parsed": fmean(bool(one.reading.found) for one in judged),
-        "majority": float(chosen is not None and chosen.right),
-        "any_correct": float(any(one.right for one in judged)),
+        "majority": float(chosen is not None and chosen.verified),
+        "any_correct": float(any(one.verified for one in judged)),
     }

@@ -13,9 +13,9 @@ Row = Mapping[str, Any]
 
 
 def is_right(row: Row, answer: Row) -> bool:
-    """Whether one of the row's answers is right: by the verdict stored with it (benchmarks), else if it is
-    the gold one."""
-    return bool(answer["right"]) if "right" in answer else answer["answer"] == row["gold"]
+    """Whether one of the row's answers is right: by the verified verdict stored with it (benchmarks), else if
+    it is the gold one."""
+    return bool(answer["verified"]) if "verified" in answer else answer["answer"] == row["gold"]
 
 
 def greedy_correct(row: Row) -> bool:

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from harness.claims import published
 from harness.evals.catalogue import Suite
-from harness.evals.results import Figure, Outside, Published, Settings, SuiteResult, interval
+from harness.evals.results import (
+    Figure,
+    Greedy,
+    HeadlineResult,
+    Outside,
+    Published,
+    Settings,
+    SuiteResult,
+)
 
 
 def known_model(name: str) -> str | None:
@@ -18,7 +26,7 @@ def known_model(name: str) -> str | None:
 def beside(suite: Suite, settings: Settings, found: SuiteResult) -> Published:
     """Figures of the base in percent, their span, and where ours lies outside.
 
-    `outside` is not empty where the 95 % interval of our official accuracy has no number in common with the
+    `outside` is not empty where the 95 % interval of our verified number has no number in common with the
     span of the published ones; a suite limited to some rows is not compared.
     """
     model, metric = known_model(settings.model), suite.published.metric
@@ -43,13 +51,11 @@ def beside(suite: Suite, settings: Settings, found: SuiteResult) -> Published:
 
 
 def _measured(metric: str, found: SuiteResult) -> tuple[float, float, float] | None:
-    """(low, value, high) in percent of our number for a published metric; None where we have none with an
-    interval."""
-    assert found.greedy is not None
-    value, bounds = found.greedy.official, found.greedy.official_interval
-    if metric == "worst-case accuracy":
-        one = found.together["worst case"]
-        value, bounds = one.official, interval(one.official, one.n)
-    elif metric != "accuracy":
+    """(low, value, high) in percent of our verified number for a published metric; None: there is none."""
+    one: Greedy | HeadlineResult | None = found.headlines.get(metric)
+    if metric == "accuracy":
+        one = found.greedy
+    if one is None or one.verified is None or one.verified_interval is None:
         return None
-    return None if value is None or bounds is None else (100 * bounds[0], 100 * value, 100 * bounds[1])
+    low, high = one.verified_interval
+    return 100 * low, 100 * one.verified, 100 * high

@@ -16,7 +16,6 @@ from vzero.config import SamplingConfig
 from vzero.errors import InputError
 
 FILE = "results.json"
-LENSES: tuple[Literal["official", "verified"], ...] = ("official", "verified")
 
 
 class Limits(Frozen):
@@ -94,7 +93,7 @@ class AskedRows(Frozen):
 
 
 class Lenses(Frozen):
-    """One number by each lens; official is the verified one where a suite has no published rule."""
+    """One number by each lens; official None: the suite's published rule could not be computed."""
 
     official: float | None
     verified: float | None
@@ -111,34 +110,31 @@ class Rates(Lenses):
 
     @classmethod
     def of(cls, totals: Totals) -> Rates:
-        found = asdict(totals)
-        for end in ("", "_given_parsed"):
-            if found[f"official{end}"] is None:
-                found[f"official{end}"] = found[f"verified{end}"]
-        return cls(**found)
+        return cls(**asdict(totals))
 
 
 class Greedy(Rates):
-    """Of the greedy answers; intervals are 95 % (Wilson)."""
+    """Of the greedy answers: shares of items; the interval is 95 % (Wilson)."""
 
     truncated: float
-    official_interval: tuple[float, float] | None = None
     verified_interval: tuple[float, float] | None = None
 
 
-class Together(Lenses):
-    """Share of n sets whose items are all right."""
+class HeadlineResult(Lenses):
+    """A number that the suite's authors publish: by lmms-eval's own code (else why not), and the same
+    statistic of the verified verdicts over its n units, with its 95 % interval."""
 
+    official_missing: str | None
     n: int
+    verified_interval: tuple[float, float] | None
 
 
 class Sampled(Frozen):
-    """Of k sampled answers per item: by each lens "mean", "maj@k" and "pass@k"."""
+    """Of k sampled answers per item: "mean", "maj@k" and "pass@k", verified; published rules are of one."""
 
     k: int
     parsed: float
     truncated: float
-    official: dict[str, float]
     verified: dict[str, float]
 
 
@@ -181,7 +177,12 @@ class Published(Frozen):
 
 class SuiteResult(Frozen):
     """One suite; what follows `deviations` is there of complete ones only. Rows that were `set_aside` are in
-    no other number."""
+    no other number.
+
+    Attributes:
+        headlines: by name, the suite's first one first.
+        official_set_aside: item id -> why its answer has no official verdict.
+    """
 
     title: str
     rule: str
@@ -199,15 +200,21 @@ class SuiteResult(Frozen):
     extracted_by: dict[str, int] = Field(default_factory=dict)
     by: dict[str, dict[str, Rates]] = Field(default_factory=dict)
     table: str = ""
-    together: dict[str, Together] = Field(default_factory=dict)
-    extra: dict[str, Lenses] = Field(default_factory=dict)
+    headlines: dict[str, HeadlineResult] = Field(default_factory=dict)
+    official_set_aside: dict[str, str] = Field(default_factory=dict)
     sampled: Sampled | None = None
     lmms_eval: LmmsEval | None = None
     published: Published | None = None
 
+    @property
+    def headline(self) -> tuple[str, HeadlineResult] | None:
+        """The first headline and its name."""
+        return next(iter(self.headlines.items()), None)
+
 
 class SuiteGroup(Lenses):
-    """The unweighted mean over those suites of a group that were evaluated."""
+    """The unweighted mean of the headlines over those suites of a group that were evaluated; official None
+    where some have none."""
 
     members: tuple[str, ...]
     missing: tuple[str, ...]

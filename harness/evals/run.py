@@ -143,11 +143,7 @@ def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[Op
     if settings.limit is not None:
         parts = sample.limited(parts, settings.limit, out / "data" / "limited")
     parts = [replace(opened, dealt=settings.images == "shuffled") for opened in parts]
-    asked = [
-        AskedItem(item=one.item, together=dict(one.together), part=opened.part.config)
-        for opened in parts
-        for one in opened.questions
-    ]
+    asked = [AskedItem.of(one, opened.part.config) for opened in parts for one in opened.questions]
     folder.write_items(out, suite.name, asked)
     return parts
 

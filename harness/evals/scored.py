@@ -4,11 +4,11 @@ benchmark's pictures."""
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evals import folder, lenses, pins, store
+from harness.evals import folder, lenses, official, pins, store
 from harness.evals.catalogue import Purpose, Suite
 from harness.evals.folder import AskedItem
 from harness.evals.lenses import Extractor
@@ -53,10 +53,11 @@ class ScoredItem:
 def scored(
     out: Path, suite: Suite, extractor: Extractor = read, parts: Container[str | None] | None = None
 ) -> list[ScoredItem]:
-    """Every item of a suite (of some of its parts) in the order asked. Raises as `stored`."""
-    responses = stored(out, suite)
+    """Every item of a suite (of some of its parts) in the order asked; greedy answers have the official
+    verdicts that are stored. Raises as `stored`."""
+    responses, verdicts = stored(out, suite), official.read(out, suite.name).verdicts
     return [
-        _scored(suite, one, responses.get(one.item.id, {}), extractor)
+        _scored(suite, one, responses.get(one.item.id, {}), extractor, verdicts.get(one.item.id))
         for one in folder.items(out, suite.name)
         if parts is None or one.part in parts
     ]
@@ -101,7 +102,11 @@ def asked_rows(
 
 
 def _scored(
-    suite: Suite, asked: AskedItem, responses: Mapping[Purpose, Response], extractor: Extractor
+    suite: Suite,
+    asked: AskedItem,
+    responses: Mapping[Purpose, Response],
+    extractor: Extractor,
+    verdict: bool | None,
 ) -> ScoredItem:
     judged = {
         purpose: tuple(
@@ -110,14 +115,16 @@ def _scored(
         )
         for purpose, response in responses.items()
     }
+    if "greedy" in judged:
+        judged["greedy"] = tuple(replace(one, official=verdict) for one in judged["greedy"])
     return ScoredItem(asked, responses, judged)
 
 
 def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
     """samples.jsonl: a row per item with gold and a greedy answer, in the order asked.
 
-    `right` is the official verdict, `verified` the other one. Drawn suites have neither: there an answer is
-    right where it is the gold letter.
+    Answers to benchmarks have their `verified` verdict, greedy ones the `official` one too, null where there
+    is none. Drawn suites have neither: there an answer is right where it is the gold letter.
     """
     for one in scored(out, suite):
         if not one.item.gold or one.greedy is None:
@@ -138,6 +145,8 @@ def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
             "family": families[0] if families else "all",
             "image_sha256": one.responses["greedy"]["image_sha256"],
             "prompt_sha256": one.responses["greedy"]["prompt_sha256"],
+            "group": dict(one.item.group),
+            "together": one.asked.together,
             "gold": ", ".join(one.item.gold),
             "greedy": greedy[0],
             "sampled": sampled,
@@ -145,11 +154,11 @@ def sample_rows(out: Path, suite: Suite) -> Iterator[Row]:
 
 
 def _answer(stored: StoredAnswer, response: ScoredResponse, suite: Suite) -> Row:
-    rights = {} if suite.drawn else {"right": response.right, "verified": response.verified}
+    verdicts = {} if suite.drawn else {"verified": response.verified, "official": response.official}
     return {
         "text": stored["text"],
         "answer": lenses.named(response),
-        **rights,
+        **verdicts,
         "finish_reason": stored["finish_reason"],
         "tokens": stored["tokens"],
     }

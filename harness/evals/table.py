@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from harness.evals.results import LENSES, EvaluationResults, Rates, Sampled, SuiteResult
+from harness.evals.official import NEEDS_JUDGE
+from harness.evals.results import EvaluationResults, HeadlineResult, Rates, SuiteResult
 from harness.evals.set_aside import told
 from harness.tables import markdown as as_markdown
 from harness.tables import terminal
@@ -44,29 +45,31 @@ def _sentence(found: EvaluationResults) -> str:
 
 
 def _tables(found: EvaluationResults) -> list[Table]:
-    columns = (
-        *keys("suite"),
-        *numbers("n", "official", "verified", "parsed", "official if parsed", "truncated"),
-    )
+    columns = (*keys("suite"), *numbers("n", "official", "verified", "read", "verified if read", "truncated"))
     averages = [
         (
             Cell.of(f"average {name}"),
             Cell.of(f"{len(one.members)} suites"),
-            *_lenses(one.official, one.verified),
+            *map(Cell.percent, (one.official, one.verified)),
         )
         for name, one in found.groups.items()
         if len(one.members) > 1
     ]
     empty = (Cell(""),) * 3
     main = Table(
-        "Accuracy of the greedy answers, %",
+        "Headlines of the greedy answers, %",
         columns,
         [[_row(name, suite) for name, suite in found.suites.items()], [(*row, *empty) for row in averages]],
+        [
+            "Official: the suite's published rule, by lmms-eval's code. Verified: the same number by our "
+            "reading; an answer that cannot be read is wrong. Read: answers that can be. Shares of items, "
+            "where the suite names no other number."
+        ],
     )
     groups = [
         Table(
-            f"{suite.title} by {suite.table}, %",
-            (*keys(suite.table), *numbers("n", "official", "verified", "parsed")),
+            f"{suite.title} by {suite.table}, % of items",
+            (*keys(suite.table), *numbers("n", "official", "verified", "read")),
             [[(Cell.of(value), *_rates(one)) for value, one in suite.by[suite.table].items()]],
         )
         for suite in found.suites.values()
@@ -77,27 +80,28 @@ def _tables(found: EvaluationResults) -> list[Table]:
 
 def _row(name: str, suite: SuiteResult) -> Row:
     one = suite.greedy
-    if one is None:
+    if one is None or suite.headline is None:
         answered = f"{suite.answered} of {suite.rows or suite.rows_expected}"
         return (Cell.of(name), Cell.of(answered), Cell.of("incomplete"), *(Cell.missing() for _ in range(4)))
-    low, high = one.official_interval or (None, None)
+    what, shown = suite.headline
+    bounds = shown.verified_interval
     return (
-        Cell.of(name),
-        Cell.number(one.n),
-        Cell.percent(one.official, f"{percent(low)} to {percent(high)}"),
-        Cell.percent(one.verified),
+        Cell.of(name if what == "accuracy" else f"{name}, {what}"),
+        Cell.number(shown.n),
+        _official(shown),
+        Cell.percent(shown.verified, " to ".join(map(percent, bounds)) if bounds else ""),
         Cell.percent(one.parsed),
-        Cell.percent(one.official_given_parsed),
+        Cell.percent(one.verified_given_parsed),
         Cell.percent(one.truncated),
     )
 
 
+def _official(shown: HeadlineResult) -> Cell:
+    return Cell.of(NEEDS_JUDGE) if shown.official_missing == NEEDS_JUDGE else Cell.percent(shown.official)
+
+
 def _rates(one: Rates) -> Row:
-    return (Cell.number(one.n), *_lenses(one.official, one.verified), Cell.percent(one.parsed))
-
-
-def _lenses(official: float | None, verified: float | None) -> tuple[Cell, Cell]:
-    return Cell.percent(official), Cell.percent(verified)
+    return (Cell.number(one.n), *map(Cell.percent, (one.official, one.verified, one.parsed)))
 
 
 def _remarks(found: EvaluationResults) -> list[str]:
@@ -123,13 +127,18 @@ def _of_suite(found: EvaluationResults, name: str, suite: SuiteResult) -> Iterat
         yield f"{name}, in no number: {told(suite.set_aside)}."
     if suite.without_gold:
         yield f"{name}: {', '.join(suite.without_gold)} without gold, asked and not scored."
-    for what, one in suite.together.items():
-        official, verified = percent(one.official), percent(one.verified)
-        yield f"{name}, all of a {what} right: official {official}, verified {verified} % (n = {one.n})."
-    for what, score in suite.extra.items():
-        yield f"{name}, {what}: official {percent(score.official)}, verified {percent(score.verified)} %."
+    if suite.headline and suite.headline[1].official_missing not in (None, NEEDS_JUDGE):
+        yield f"{name}, no official {suite.headline[0]}: {suite.headline[1].official_missing}."
+    if suite.official_set_aside:
+        reasons = ", ".join(f"{key} ({why})" for key, why in list(suite.official_set_aside.items())[:3])
+        yield f"{name}: {len(suite.official_set_aside)} answers have no official verdict: {reasons}."
+    for what, other in list(suite.headlines.items())[1:]:
+        yield f"{name}, {what}: {_both(other.official, other.verified)} (n = {other.n})."
+    if (one := suite.greedy) and suite.headline and suite.headline[1].verified != one.verified:
+        yield f"{name}, share of items: {_both(one.official, one.verified)} (n = {one.n})."
     if suite.sampled:
-        yield f"{name}, {suite.sampled.k} samples: {_sampled(suite.sampled)}, %."
+        shares = ", ".join(f"{what} {percent(value)}" for what, value in suite.sampled.verified.items())
+        yield f"{name}, {suite.sampled.k} samples, verified: {shares} %."
     if suite.published and suite.published.span:
         low, high = suite.published.span
         yield (
@@ -142,8 +151,5 @@ def _of_suite(found: EvaluationResults, name: str, suite: SuiteResult) -> Iterat
         yield f"{name}, lmms-eval's own numbers: {said}."
 
 
-def _sampled(sampled: Sampled) -> str:
-    return "; ".join(
-        f"{lens} " + ", ".join(f"{name} {percent(value)}" for name, value in getattr(sampled, lens).items())
-        for lens in LENSES
-    )
+def _both(official: float | None, verified: float | None) -> str:
+    return f"official {percent(official)}, verified {percent(verified)} %"

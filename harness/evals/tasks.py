@@ -19,7 +19,7 @@ from vzero.runtime import artefacts
 
 TaskFile = dict[str, Any]  # what lmms-eval reads
 HOOKS = "harness.evals.hooks"
-# The filter's name is part of the metric's name in lmms-eval's results: "official,none".
+# The filter's name is part of the metric's name in lmms-eval's results: "verified,none".
 FILTERS: dict[Purpose, str] = {"greedy": "none", "sampled": "all"}
 
 
@@ -47,7 +47,7 @@ class Task:
 def write_boxed(
     opened: OpenPart, purpose: Purpose, sampling: SamplingConfig, prompt_format: str, folder: Path
 ) -> Task:
-    """Our own task over one part: reasoning prompt, every sampling parameter, both lenses."""
+    """Our own task over one part: reasoning prompt, every sampling parameter, the verified lens."""
     suite, task = opened.suite, _task(opened, purpose, "boxed")
     about: TaskFile = {
         **_place(task),

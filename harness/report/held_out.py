@@ -175,7 +175,7 @@ def _count(count: Count | None) -> Cell:
 
 
 def scorings(results: Results) -> Table:
-    """Benchmarks by both scorings."""
+    """Benchmarks by their own headlines."""
     groups = _nested(
         results.scorings,
         lambda one: (
@@ -183,13 +183,16 @@ def scorings(results: Results) -> Table:
             *map(gain_cell, (one.gain_official, one.gain_verified)),
         ),
     )
-    headings = numbers("official", "verified", "parsed", "truncated", unit="%")
+    headings = numbers("official", "verified", "read", "truncated", unit="%")
     columns = (*keys("suite", "model"), *headings, *numbers("gain, official", "gain, verified"))
+    names = {suite: one.headline for suite, models in results.scorings.items() for one in models.values()}
+    stated = ", ".join(f"{suite} {name}" for suite, name in names.items())
     note = (
-        "Official: the suite's published scoring, which the other tables show. Verified: an answer that "
-        "cannot be read is wrong."
+        f"Headlines of the suites' authors: {stated}. Official: by their published rules, empty where one "
+        "needs a judge. Verified: an answer that cannot be read is wrong. The other tables show the verified "
+        "share of items, of every suite alike."
     )
-    return Table("Benchmarks by both scorings, greedy answers", columns, groups, [note])
+    return Table("Benchmarks by their own headlines, greedy answers", columns, groups, [note])
 
 
 def families(results: Results) -> Table:

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 
 Kind = Literal["choice", "multi", "integer", "float", "list", "text"]
-Rule = Literal["mathvista", "logicvista"]
 
 LETTERS = tuple("ABCDEFGHI")
 DIGITS = tuple("123456789")
@@ -26,7 +25,6 @@ class Item:
         precision: decimals of a "float" to which it is rounded; None: see `lenses`.
         unit: of a free answer, where the suite states one.
         group: (name, value) pairs for the tables by skill; a name may occur several times.
-        rule: whose published scoring the official lens follows; None: there is none here.
         tolerance: largest difference of a right number from the gold, where the suite states one.
     """
 
@@ -39,7 +37,6 @@ class Item:
     precision: int | None = None
     unit: str | None = None
     group: tuple[tuple[str, str], ...] = ()
-    rule: Rule | None = None
     tolerance: float | None = None
 
     @property

@@ -1,13 +1,7 @@
-"""Two verdicts on one reading, and their sums.
+"""The verified verdict on a reading, and sums of verdicts.
 
-*verified*: what could not be read is wrong; label sets, numbers and formulas must be equal. *official*: the
-suite's published rule, from its own sources, where it can be computed without the judge model that it is made
-for:
-- "mathvista" (github.com/lupantech/MathVista, evaluation/calculate_score.py): an answer that names no option
-  becomes the nearest one by Levenshtein distance, the first on ties; an integer must be written as one (so
-  the published verdicts were made; today's script truncates `14.6`), a float is rounded to the item's
-  precision, a list is compared as text.
-- "logicvista" (github.com/Yijia-Xiao/LogicVista, eval/extract_accuracy.py): the sets of labels are equal.
+*verified*: what could not be read is wrong; label sets, numbers and formulas must be equal. *official*, by
+the suite's published rule, is made elsewhere (`harness.evals.official`) and only summed up here.
 """
 
 from __future__ import annotations
@@ -20,22 +14,15 @@ from harness.scoring.free import after_verb
 from harness.scoring.items import Item, Reading
 from harness.scoring.values import close, same, value
 
-_BRACKETED = re.compile(r"\(([a-zA-Z])\)")
-
 
 @dataclass(frozen=True)
 class ScoredResponse:
-    """One scored response. `official` None: there is no published rule here, or it needs a judge model."""
+    """One scored response. `official` None: no verdict by the suite's published rule."""
 
     item: Item
     reading: Reading
-    official: bool | None
     verified: bool
-
-    @property
-    def right(self) -> bool:
-        """The official verdict where there is one, else the verified one."""
-        return self.verified if self.official is None else self.official
+    official: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class Totals:
     Attributes:
         n: items scored.
         without_gold: items answered that have no gold; in no rate.
-        official, verified, parsed: shares of n; official None: some verdicts have none.
+        verified, parsed: shares of n. official: of those with a verdict, None where none has.
         official_given_parsed, verified_given_parsed: accuracy among the answers that could be read.
     """
 
@@ -59,8 +46,8 @@ class Totals:
 
 
 def judge(item: Item, reading: Reading) -> ScoredResponse:
-    """Both verdicts on one reading."""
-    return ScoredResponse(item, reading, _official(item, reading), _verified(item, reading.found))
+    """The verified verdict on one reading."""
+    return ScoredResponse(item, reading, _verified(item, reading.found))
 
 
 def totals(judged: Sequence[ScoredResponse]) -> Totals:
@@ -88,8 +75,8 @@ def by_group(judged: Sequence[ScoredResponse]) -> dict[str, dict[str, Totals]]:
 
 
 def _share(flags: Iterable[bool | None]) -> float | None:
-    values = list(flags)
-    return sum(map(bool, values)) / len(values) if values and None not in values else None
+    values = [one for one in flags if one is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _verified(item: Item, found: tuple[str, ...]) -> bool:
@@ -122,44 +109,3 @@ def _within(item: Item, number: float, gold: str) -> bool:
     if item.kind == "integer" or decimals is None:
         return close(str(number), gold)
     return round(number, decimals) == round(float(gold), decimals)
-
-
-def _official(item: Item, reading: Reading) -> bool | None:
-    if item.rule == "logicvista":
-        return bool(item.gold) and set(reading.found) == set(item.gold)
-    if item.rule != "mathvista" or not reading.found:
-        return None  # the published pipeline asks GPT-4 what such a response answers
-    return bool(item.gold) and published(item, ", ".join(reading.found))
-
-
-def published(item: Item, extraction: str | None) -> bool:
-    """The MathVista verdict on an extraction made elsewhere, given as the text the extractor wrote."""
-    if extraction is None:
-        return False
-    prediction = normalise(item, extraction)
-    gold = [item.text_of(label) for label in item.gold] if item.is_choice else item.gold[:1]
-    return prediction in gold
-
-
-def normalise(item: Item, extraction: str) -> str | None:
-    """MathVista's normalised prediction: an option's text, a number as text, or None for no number."""
-    if item.is_choice:
-        return _nearest(item, extraction.strip())
-    try:
-        if item.kind == "integer":
-            return str(int(extraction))
-        if item.kind == "float":
-            return str(round(float(extraction.removesuffix("%")), item.precision or 0))
-    except (ValueError, OverflowError):
-        return None
-    return extraction
-
-
-def _nearest(item: Item, extraction: str) -> str:
-    letter = _BRACKETED.search(extraction)
-    name = letter.group(1).upper() if letter else extraction
-    if name in item.labels:
-        return item.text_of(name)
-    from Levenshtein import distance
-
-    return min(item.options, key=lambda option: distance(name, option))

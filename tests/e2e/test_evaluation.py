@@ -164,9 +164,9 @@ def test_lmms_eval_scored_all_ten_answers(evaluated):
         right = Counter(item_id for item_id, text in texts if parse_answer(text) == golds[item_id])
         reported = said[suite]["lmms_eval"]["results"]
         of_sampled = reported[f"vzero_boxed_{suite}_sampled"]
-        assert of_sampled["official,all"] == pytest.approx(right.total() / len(texts), abs=1e-12)
+        assert of_sampled["verified,all"] == pytest.approx(right.total() / len(texts), abs=1e-12)
         assert of_sampled["any_correct,all"] == pytest.approx(len(right) / len(golds), abs=1e-12)
-        assert set(reported[f"vzero_boxed_{suite}_greedy"]) >= {"official,none", "parsed,none"}
+        assert set(reported[f"vzero_boxed_{suite}_greedy"]) >= {"verified,none", "parsed,none"}
 
 
 def test_all_that_was_sent_is_recorded_and_nothing_of_the_place(evaluated):

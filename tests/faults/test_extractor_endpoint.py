@@ -19,7 +19,7 @@ from harness.scoring.items import LETTERS, Item
 from vzero.errors import InputError
 
 ITEM = Item("v1_0", "Which one?", ("left", "right"), LETTERS[:2], ("B",), "choice")
-COUNT = Item("7", "How many?", (), (), ("4",), "integer", rule="mathvista")
+COUNT = Item("7", "How many?", (), (), ("4",), "integer")
 Reply = Callable[
     [int, dict[str, Any]], tuple[int, bytes]
 ]  # (number of the request, its body) -> status, body

@@ -149,7 +149,7 @@ def test_the_doctor_names_the_benchmarks_that_are_missing(rows: Path) -> None:
 def answer(letter: str | None, right: bool, strict: bool | None = None) -> dict[str, Any]:
     return {
         "answer": letter,
-        "right": right,
+        "official": right,
         "verified": right if strict is None else strict,
         "finish_reason": "stop",
         "text": "",
@@ -175,24 +175,19 @@ def held_out(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> HeldOut:
     return HeldOut(rows, items.outcomes_of(rows), (suite,), len(one[0]["sampled"]), 0)
 
 
-def test_stored_verdicts_decide_and_not_the_letters() -> None:
-    """A nearest-option gift is right without an answer; an answer may be right under another name than the
-    gold one's."""
+def test_stored_verified_verdicts_decide_and_not_the_letters() -> None:
+    """A nearest-option gift is official alone; an answer may be right under another name than the gold's."""
     one = row(
-        "1",
-        answer(None, True, False),
-        answer("1.0", True),
-        answer("1.0", True),
-        answer(None, True, False),
-        answer("B", False),
+        "1", answer("1.0", False, True), answer("1.0", True), answer("1.0", True), answer("B", True, False)
     )
-    assert metrics.greedy_correct(one) and metrics.right_samples(one) == 3
+    assert metrics.greedy_correct(one) and metrics.right_samples(one) == 2
     assert metrics.majority_correct(one)
+    assert not metrics.greedy_correct(row("4", answer(None, True, False)))
     measured = held_out({"base": {"mmstar": [one]}}).measured("mmstar", "base")
-    assert measured.unparsed_greedy.value == 1 and measured.unparsed_sampled.value == 1
+    assert measured.unparsed_greedy.value == 0 and measured.unparsed_sampled.value == 0
     found = items.outcomes_of({"base": {"mmstar": [one]}})
     block = items.encode(found, ["mmstar"])["mmstar"].outcomes["base"]
-    assert (block.greedy, block.majority, block.right) == ("1", "1", "3")
+    assert (block.greedy, block.majority, block.right) == ("1", "1", "2")
     lost = row(
         "2", answer("B", False), answer(None, True, False), answer("B", False), answer(None, True, False)
     )

@@ -467,11 +467,12 @@ def test_verdicts_of_nothing_are_all_not_run() -> None:
 def evaluation(folder: Path, model: str, right: Sequence[int]) -> Path:
     """An evaluation's folder as `evaluate` writes it, as far as a table reads it."""
     n, share = len(right), float(np.mean(right))
-    rates = dict.fromkeys(("official", "verified", "official_given_parsed", "verified_given_parsed"), share)
+    rates = dict.fromkeys(("verified", "verified_given_parsed"), share)
+    rates |= dict.fromkeys(("official", "official_given_parsed"))
     about = {"title": "", "rule": "", "note": None, "without_gold": (), "deviations": ()}
     about |= {"rows": n, "rows_expected": n}
     greedy = evaluations.Greedy(
-        n=n, without_gold=0, parsed=0.95, truncated=0.1, **rates, official_interval=(0.1, 0.9)
+        n=n, without_gold=0, parsed=0.95, truncated=0.1, **rates, verified_interval=(0.1, 0.9)
     )
     whole = evaluations.SuiteResult(**about, answered=n, status="complete", greedy=greedy)
     found = evaluations.EvaluationResults(
@@ -487,7 +488,7 @@ def evaluation(folder: Path, model: str, right: Sequence[int]) -> Path:
     artefacts.write_json(folder / "results.json", found.model_dump(mode="json"))
     artefacts.write_jsonl(
         folder / "items.scored.jsonl",
-        [{"suite": "mmstar", "id": str(i), "official": float(v)} for i, v in enumerate(right)],
+        [{"suite": "mmstar", "id": str(i), "verified": bool(v)} for i, v in enumerate(right)],
     )
     return folder
 

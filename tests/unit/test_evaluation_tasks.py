@@ -109,15 +109,14 @@ def test_the_image_comes_before_the_question():
 def test_scores_of_answers_by_hand():
     def scores(*texts: str) -> dict[str, float]:
         found = hooks.process_pocket_math(row(1, "B"), list(texts))
-        assert found["official"] == found["verified"]
-        return {name: found[name] for name in ("official", "majority", "any_correct", "parsed")}
+        return {name: found[name] for name in ("verified", "majority", "any_correct", "parsed")}
 
-    right, none = dict.fromkeys(("official", "majority", "any_correct", "parsed"), 1.0), {}
+    right, none = dict.fromkeys(("verified", "majority", "any_correct", "parsed"), 1.0), {}
     none = dict.fromkeys(right, 0.0)
     assert scores("<think> \\boxed{ A } </think> \\boxed{ B }") == right
     assert scores("the answer is B") == none  # only a box counts, as in training
     found = scores(r"\boxed{B}", r"\boxed{C}", "B", r"\boxed{B}", r"\boxed{E}")
-    assert found == {"official": 0.4, "majority": 1.0, "any_correct": 1.0, "parsed": 0.6}
+    assert found == {"verified": 0.4, "majority": 1.0, "any_correct": 1.0, "parsed": 0.6}
     assert scores("", "B") == none
 
 
@@ -157,13 +156,13 @@ def put(place: Path, item: str, purpose: str, texts: list[str]) -> None:
 
 def said() -> dict:
     """What lmms-eval would return for them, with the things that change from run to run."""
-    greedy = {"official": 1 / 3, "verified": 1 / 3, "parsed": 2 / 3, "majority": 1 / 3, "any_correct": 1 / 3}
-    sampled = {"official": 0.5, "verified": 0.5, "parsed": 1.0, "majority": 2 / 3, "any_correct": 2 / 3}
+    greedy = {"verified": 1 / 3, "parsed": 2 / 3, "majority": 1 / 3, "any_correct": 1 / 3}
+    sampled = {"verified": 0.5, "parsed": 1.0, "majority": 2 / 3, "any_correct": 2 / 3}
     return {
         "results": {
             "mine_greedy": {
                 "alias": "x",
-                "official_stderr,none": "N/A",
+                "verified_stderr,none": "N/A",
                 **{f"{key},none": value for key, value in greedy.items()},
             },
             "mine_sampled": {f"{key},all": value for key, value in sampled.items()},
@@ -198,7 +197,7 @@ def test_numbers_that_agree_pass(stored):
 
 
 @pytest.mark.parametrize("task", ["mine_greedy", "mine_sampled"])
-@pytest.mark.parametrize("metric", ["official", "verified", "parsed", "majority", "any_correct"])
+@pytest.mark.parametrize("metric", ["verified", "parsed", "majority", "any_correct"])
 @pytest.mark.parametrize("change", [1e-8, float("nan"), None])
 def test_any_number_that_differs_fails_loudly(stored, task, metric, change):
     changed = said()

@@ -52,10 +52,12 @@ def test_readings_agree(suite: str, model: str, same: float, same_both: float, o
 
 
 def test_published_extractions_give_the_published_verdicts() -> None:
-    from harness.scoring.lenses import published
     from vzero.runtime import artefacts
 
     items = {item.id: item for item in load("mathvista", DATA)}
     rows = artefacts.read_jsonl(DATA / "mathvista" / "published" / "mathvista_chatgpt.jsonl")
-    same = [published(items[row["pid"]], row["extraction"]) == bool(row["true_false"]) for row in rows]
+    same = [
+        agreement.mathvista_verdict(items[row["pid"]], row["extraction"]) == bool(row["true_false"])
+        for row in rows
+    ]
     assert sum(same) / len(same) >= 0.997

@@ -96,20 +96,20 @@ def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: P
     assert (found["suite"], found["n"], found["official"], found["verified"], found["parsed"]) == (
         "logicvista",
         3,
-        2 / 3,
+        0.0,
         2 / 3,
         2 / 3,
     )
     assert [
         {key: item[key] for key in ("id", "extracted", "official", "verified")} for item in found["items"]
     ] == [
-        {"id": "v1_0", "extracted": ["C"], "official": True, "verified": True},
-        {"id": "v1_1", "extracted": ["A", "C"], "official": True, "verified": True},
-        {"id": "v1_2", "extracted": ["A"], "official": False, "verified": False},
+        {"id": "v1_0", "extracted": ["C"], "official": False, "verified": True},  # reads tags and boxes alone
+        {"id": "v1_1", "extracted": ["A", "C"], "official": False, "verified": True},
+        {"id": "v1_2", "extracted": ["A"], "official": None, "verified": False},
         {"id": "v1_3", "extracted": [], "official": False, "verified": False},
     ]
     assert (found["complete"], found["expected"], found["without_gold"]) == (True, 4, ["v1_2"])
-    assert found["official_all"] == pytest.approx(2 / 4)
+    assert found["verified_all"] == pytest.approx(2 / 4)
     assert found["groups"]["skill"]["spatial"]["n"] == 2
 
 
@@ -125,7 +125,7 @@ def test_free_answers_are_one_value_and_ids_may_be_numbers(
     assert (
         code == 0
         and items["1"]["extracted"] == ["1.23"]
-        and items["1"]["official"]
+        and items["1"]["official"] is None  # asks a judge
         and items["1"]["verified"]
     )
 
@@ -139,7 +139,7 @@ def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Pa
     assert "incomplete: 1 of 4 answered" in err
     assert (found["n"], found["official"], found["complete"], found["unanswered"]) == (
         1,
-        1.0,
+        0.0,
         False,
         ["v1_1", "v1_2", "v1_3"],
     )
@@ -245,7 +245,7 @@ def test_hostile_responses_are_scored_and_can_be_written(data: Path, tmp_path: P
     rows = [{"id": one["id"], "response": text} for one, text in zip(LOGIC, hostile, strict=True)]
     items = load("logicvista", data)
     found = score("logicvista", items, read_answers(answers(tmp_path / "r.jsonl", rows), items))
-    assert json.loads(json.dumps(as_json(found)))["official"] == 0.0
+    assert json.loads(json.dumps(as_json(found)))["verified"] == 0.0
 
 
 @pytest.mark.parametrize(

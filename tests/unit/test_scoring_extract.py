@@ -16,7 +16,6 @@ FRUITS = Item(
     tuple("ABCD"),
     ("B",),
     "choice",
-    rule="mathvista",
 )
 NUMBERS = Item(
     "n",
@@ -25,7 +24,6 @@ NUMBERS = Item(
     tuple("ABCD"),
     ("B",),
     "choice",
-    rule="mathvista",
 )
 YES_NO = Item(
     "y",
@@ -34,13 +32,12 @@ YES_NO = Item(
     tuple("AB"),
     ("A",),
     "choice",
-    rule="mathvista",
 )
 FIGURES = Item("l", "Which figures belong to the green category?", (), LETTERS + DIGITS, ("A", "C"), "multi")
 TELL = Item("t", "Which is heavier?", ("A", "B", "Impossible to tell"), LETTERS, ("C",), "multi")
-INTEGER = Item("i", "How many of the 7 objects are left?", (), (), ("4",), "integer", rule="mathvista")
-FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2, rule="mathvista")
-LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]",), "list", rule="mathvista")
+INTEGER = Item("i", "How many of the 7 objects are left?", (), (), ("4",), "integer")
+FLOAT = Item("d", "What is the length?", (), (), ("1.25",), "float", 2)
+LIST = Item("s", "Between which two years was the peak?", (), (), ("[2007, 2008]",), "list")
 
 LONG = (
     "Let me look. (A) might fit, since its edge is red. "

@@ -33,10 +33,9 @@ ANGLE = Item(
     LETTERS[:4],
     ("C",),
     "choice",
-    rule="mathvista",
 )
 CITIES = ("Paris, France", "London", "New York", "none of the above")
-CITY = Item("city", "Which city is larger?", CITIES, LETTERS[:4], ("C",), "choice", rule="mathvista")
+CITY = Item("city", "Which city is larger?", CITIES, LETTERS[:4], ("C",), "choice")
 YEARS = Item(
     "years",
     "What is the age gap between the two people? (Unit: years)",
@@ -44,7 +43,6 @@ YEARS = Item(
     (),
     ("7",),
     "integer",
-    rule="mathvista",
 )
 
 WRITTEN = [

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from harness.analysis.format_gain import outside_published
-from harness.evals import build, catalogue, contamination, extra, folder, published, results, table
+from harness.evals import build, catalogue, contamination, folder, published, results, table
 from harness.evals.prompts import prompt_format_of
 from harness.evals.store import Store, key_of
 from tests.fixtures.evaluations import GREEDY, SETTINGS, answer, boxed, item, response, run_folder
@@ -145,11 +145,10 @@ def test_only_an_evaluations_folder_can_be_scored_again(tmp_path):
 
 
 def measured(value: float, n: int = 447, rows: int = 448) -> results.SuiteResult:
-    rates = dict.fromkeys(("verified", "parsed", "official_given_parsed", "verified_given_parsed"), value)
+    rates = dict.fromkeys(("verified", "parsed", "verified_given_parsed"), value)
+    none = dict.fromkeys(("official", "official_given_parsed"))
     interval = results.interval(value, n)
-    greedy = results.Greedy(
-        n=n, without_gold=1, official=value, **rates, truncated=0, official_interval=interval
-    )
+    greedy = results.Greedy(n=n, without_gold=1, **rates, **none, truncated=0, verified_interval=interval)
     about = {"title": "", "rule": "", "note": None, "without_gold": (), "deviations": ()}
     found = results.SuiteResult(
         **about, rows_expected=448, rows=rows, answered=rows, status="complete", greedy=greedy
@@ -185,27 +184,6 @@ def test_a_base_outside_its_published_band_is_a_deviation():
     assert beside(0.50) and not beside(0.30, rows=20)
     assert published.known_model("org/qwen2.5-vl-7B-instruct") == "qwen2.5-vl-7b-instruct"
     assert published.known_model("pocket") is None
-
-
-def test_the_extra_scores_by_hand():
-    """We-Math: mastered; generalizes badly (half); lucky with one wrong step; lucky with both wrong; wrong.
-    Problem 1 is asked twice."""
-    flags = {"1/2": "TTT", "1/3": "TTTF", "2/2": "FTT", "3/2": "FFT", "4/2": "TFF"}
-    right = {}
-    for name, letters in flags.items():
-        problem, steps = name.split("/")
-        for place, letter in enumerate(letters):
-            step = "multi" if place == int(steps) else place + 1
-            right[f"{problem}/{steps}steps_{step}"] = letter == "T"
-    assert extra.wemath(right, {}) == {"strict score": 1.5 / 5, "loose score": 2.5 / 5}
-    together = {
-        "a": {"figure": "1", "question": "x"},
-        "b": {"figure": "1", "question": "y"},
-        "c": {"figure": "2", "question": "x"},
-    }
-    average = extra.hallusionbench({"a": True, "b": False, "c": True}, together)
-    assert average == {"average of three accuracies": pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)}
-    assert extra.scores("mmstar", []) == {}
 
 
 def saved(image: Image.Image, kind: str, **options) -> Image.Image:
