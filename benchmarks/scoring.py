@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.case import Case
 from benchmarks.shapes import POCKET, SEED, Shape, Subject, device, fit_for_cpu, head, subject
 from benchmarks.workload import Answered, answered, generation_batch, lengths
-from vzero.config import GrpoSettings
+from vzero.config import GrpoSettings, LaunchConfig
 from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 
@@ -117,16 +117,13 @@ def loss_trainer(of: Subject, settings: GrpoSettings, sequences: int, folder: Pa
         "group_size": group,
         "micro_batch": sequences,
     }
-    fitted = settings.model_copy(
-        update={**sizes, "kl_coefficient": 0.0}
-    )  # else TRL loads a reference model by its path
+    fitted = settings.model_copy(update=sizes)
     config = trl_config(fitted, plan_batches(fitted, prompts), folder, SEED, cuda=device() == "cuda")
     phases = Phases()
     recorder = Recorder(folder, Progress(folder / "progress.jsonl"), phases, 1)
-    undrawn: Any = SimpleNamespace(prompts=range(prompts), opener=None)
+    undrawn: Any = SimpleNamespace(prompts=range(prompts), opener=None, pictures=None)
     parts = Parts(undrawn, undrawn, recorder, phases, math.inf)
-    trainer = GroupTrainer(of.model, config, of.processor, parts, callbacks=[])
-    trainer.beta = settings.kl_coefficient
+    trainer = GroupTrainer(of.model, config, of.processor, parts, [], LaunchConfig())
     trainer.current_gradient_accumulation_steps = 1
     of.model.train()
     return trainer

@@ -26,8 +26,8 @@ from harness.perf.profile.workload import Recorded, vote_reward
 from vzero.arms.objectives import label_reward
 from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.grpo.data import Prompt, image_opener
+from vzero.grpo.frozen import freeze_vision
 from vzero.grpo.settings import plan_batches, trl_config
-from vzero.grpo.train import freeze_vision
 from vzero.images.records import load_records
 from vzero.pocket.images import write
 from vzero.presets import load_preset

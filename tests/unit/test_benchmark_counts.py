@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import generation, hostile, results, scoring, training, workload
+from benchmarks import generation, hostile, large_models, results, scoring, training, workload
 from benchmarks.case import Case, count, padding_factor
 from benchmarks.shapes import POCKET, subject
 from harness.perf.profile.counts import Counts
@@ -193,3 +193,11 @@ def test_plain_pytest_collects_no_benchmark() -> None:
     assert "bench_all.py" in names and not [
         name for name in names if name.startswith("test_") or name.endswith("_test.py")
     ]
+
+
+def test_large_models_cost_less_before_the_first_matrix_product(tmp_path: Path) -> None:
+    tower, mask = large_models.attention_of_the_tower(), large_models.mask_of_a_micro_batch()
+    assert (tower["before"], tower["after"]) == (28 * 88 + 4, 28 * 4 + 4)
+    assert mask["after"] < mask["before"] / 50
+    opened = large_models.loading(tmp_path)
+    assert opened["after"] < opened["before"] / 2
