@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -133,7 +134,8 @@ def _drawn_for_trl(prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
     """TRL's `rollout_func`: the one generation batch, by our engine."""
     n = trainer.num_generations
     prompt_ids = trainer._tokenize_prompts(prompts[::n])[0]
-    _, rollouts = trainer.rollout(0, trainer.model)
+    # Our pictures are processed for our micro-batches, which are not made here.
+    _, rollouts = replace(trainer.rollout, pictures=None)(0, trainer.model)
     return {
         "prompt_ids": [ids for ids in prompt_ids for _ in range(n)],
         "completion_ids": [list(one.token_ids) for rollout in rollouts for one in rollout.completions],
