@@ -7,6 +7,7 @@ Skipped where vLLM is not installed (`make vllm` adds it).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from scipy.stats import chisquare
 from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import Engine, Message, Request, Rollout
+from vzero.rollout import ContextOverflow, Engine, Message, Request, Rollout
 from vzero.rollout.engines import open_engine
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.runtime import checkpoints
@@ -134,8 +135,9 @@ def test_each_request_is_told_as_it_ends_while_others_go_on(engine: Engine) -> N
         told[i] = rollout
         left.append(engine._llm.llm_engine.get_num_unfinished_requests())
 
-    rollouts = engine.stream(several(), sampling, finished)
-    assert [told[i] for i in range(len(told))] == rollouts == engine.generate(several(), sampling)
+    engine.stream(iter(several()), sampling, finished)
+    rollouts = [told[i] for i in range(len(told))]
+    assert rollouts == engine.generate(several(), sampling)
     assert left[0] > 0 == left[-1] and list(told) != sorted(told), "these draws end at different tokens"
 
     def fails(i: int, rollout: Rollout) -> None:
@@ -212,10 +214,8 @@ def test_what_cannot_be_answered_is_a_rollout_error(engine: Engine) -> None:
     assert engine.generate([], SamplingConfig(max_new_tokens=2)) == []
     with pytest.raises(RolloutError, match="control tokens"):
         engine.generate([request(1), request(2, "how <img>")], SamplingConfig(max_new_tokens=2))
-    with pytest.raises(RolloutError, match="max_model_len"):
+    with pytest.raises(ContextOverflow, match="max_model_len"):
         engine.generate([request(1)], SamplingConfig(max_new_tokens=250))
-    with pytest.raises(RolloutError, match="vLLM could not answer"):
-        engine.generate([request(1, "red " * 300)], SamplingConfig(max_new_tokens=2))
 
 
 @pytest.fixture(scope="module")
@@ -239,5 +239,18 @@ def test_two_real_servers_answer_as_the_engine_in_process(served: Engine, engine
         SamplingConfig(temperature=0.0, max_new_tokens=10),
     ):
         assert plain(served.generate(requests, sampling)) == plain(engine.generate(requests, sampling))
-    with pytest.raises(RolloutError, match="HTTP 400"):
+    with pytest.raises(ContextOverflow):
         served.generate([request(1, "red " * 300)], SamplingConfig(max_new_tokens=2))
+
+
+@pytest.mark.parametrize("which", ["engine", "served"])
+def test_one_request_that_is_too_long_hinders_no_other(which: str, request: pytest.FixtureRequest) -> None:
+    """By the text alone, by the text with its picture, and by the answer alone."""
+    asked, sampling, told = several(), SamplingConfig(n=2, max_new_tokens=8), {}
+    long = ["red " * 300, "red " * 244, "red " * 236]
+    for place, text in zip((1, 3, 4), long, strict=True):
+        asked.insert(place, replace(asked[0], messages=(*asked[0].messages[:-1], Message("user", text))))
+    engine = request.getfixturevalue(which)
+    engine.stream(iter(asked), sampling, told.__setitem__)
+    assert [i for i in range(len(asked)) if isinstance(told[i], ContextOverflow)] == [1, 3, 4]
+    assert [told[0], told[2]] == engine.generate(several()[:2], sampling)

@@ -51,7 +51,7 @@ class VllmEngine(StreamingEngine):
         engine, waiting = self._llm.llm_engine, enumerate(requests)
         slots = engine.vllm_config.scheduler_config.max_num_seqs
         together = open_requests(slots, 1 if sampling.temperature == 0 else sampling.n)
-        numbers: dict[str, int] = {}  # of the requests in vLLM
+        numbers: dict[str, tuple[int, str]] = {}  # of the requests in vLLM, and their whole names
         try:
             with as_rollout_error("vLLM could not answer"):
                 while True:
@@ -62,14 +62,19 @@ class VllmEngine(StreamingEngine):
                     for answer in engine.step():
                         # vLLM adds "-" and random letters to a name within itself.
                         if answer.finished:
-                            i = numbers.pop(answer.request_id.partition("-")[0])
+                            i, _ = numbers.pop(answer.request_id.partition("-")[0])
                             finished(i, self._answer(answer, sampling))
         finally:
             if numbers:  # the next call must not meet what is left
-                engine.abort_request(list(numbers), internal=True)
+                engine.abort_request([name for _, name in numbers.values()], internal=True)
 
     def _enqueue(
-        self, i: int, request: Request, sampling: SamplingConfig, numbers: dict[str, int], finished: Finished
+        self,
+        i: int,
+        request: Request,
+        sampling: SamplingConfig,
+        numbers: dict[str, tuple[int, str]],
+        finished: Finished,
     ) -> None:
         """Hand request `i` over, its name into `numbers`."""
         work = encoding.collect(self._vocabulary.processor, [request])
@@ -86,7 +91,7 @@ class VllmEngine(StreamingEngine):
                 raise
             finished(i, ContextOverflow(f"{str(error).rstrip('.')}."))
             return
-        numbers[name.partition("-")[0]] = i
+        numbers[name.partition("-")[0]] = i, name
 
     def _answer(self, answer: Any, sampling: SamplingConfig) -> Answer:
         context, prompt_tokens = self._llm.llm_engine.model_config.max_model_len, len(answer.prompt_token_ids)
