@@ -86,7 +86,7 @@ class VllmEngine(StreamingEngine):
         wanted = sampling_params(sampling, self._vocabulary, request.seed)
         try:
             (name,) = self._llm.enqueue([prompt], [wanted], use_tqdm=False)
-        except ValueError as error:
+        except Exception as error:  # vLLM's own type of it has changed between versions
             if not says_overflow(str(error)):
                 raise
             finished(i, ContextOverflow(f"{str(error).rstrip('.')}."))
