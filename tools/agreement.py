@@ -27,16 +27,24 @@ from harness.evals.layouts import items as load
 from harness.scoring import LETTERS, Item, ScoredResponse, judge, read
 from harness.tables import markdown
 from harness.tables.table import Cell, Table, keys, numbers
+from harness.tables.words import points
+from tools import made_answers
+from tools.made_answers import Tried
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
 Row = Mapping[str, object]
 _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 KINDS = {
-    "we read none": "the response states no answer by our rules: a refusal, a list of options, other prose",
+    "empty": "there is no response",
+    "refusal": "it says that there is no telling; the published pipeline takes an option all the same",
+    "nothing stated": "it states no answer by our rules: a list of options, an argument, other prose",
     "they read none": "the authors read no answer, or one that the question does not have",
+    "every option": "the authors' GPT-4 named all options, of a reply that repeats the question",
     "another answer": "both read an answer, and not the same",
-    "a label with its text": "the authors' rule compares `(D) 5/3` or `20 cm` with the gold as a text",
+    "label and text": "the authors' rule compares `(D) 5/3` with `D`, letter for letter",
+    "text of the option": "it does not know the right option by its text or value",
+    "form of a number": "it does not know `20 cm`, `x = 20` or an equal formula for 20",
     "next question": "the model went on with a question of its own; the authors read the answer to that one",
 }
 
@@ -80,12 +88,12 @@ class Run:
             self.published += theirs_right
             self.ours += judged.verified
         if not agrees:
-            self.differing[key] = kind or _kind(ours_read, theirs_read)
+            self.differing[key] = kind or _kind(judged, theirs_read)
 
 
-def _kind(ours_read: bool, theirs_read: bool) -> str:
-    if not ours_read:
-        return "we read none"
+def _kind(judged: ScoredResponse, theirs_read: bool) -> str:
+    if not judged.reading.found:
+        return {"empty": "empty", "refused": "refusal"}.get(judged.reading.how, "nothing stated")
     return "another answer" if theirs_read else "they read none"
 
 
@@ -167,7 +175,9 @@ def _logicvista(folder: Path, path: Path) -> Run:
         theirs = {str(label).upper() for label in ast.literal_eval(row["extracted"])}
         theirs = theirs if theirs <= set(item.labels) else set()
         judged = judge(item, read(item, row["raw"] or ""))
-        run.add(row["id"], judged, set(judged.reading.found) == theirs, bool(theirs), row["match"] == "1", "")
+        kind = "every option" if len(theirs) > 2 and len(theirs) >= len(item.options) else ""
+        agrees = set(judged.reading.found) == theirs
+        run.add(row["id"], judged, agrees, bool(theirs), row["match"] == "1", kind)
     return run
 
 
@@ -177,16 +187,18 @@ def _mathvision(folder: Path, path: Path) -> Run:
     for row in artefacts.read_jsonl(path):
         item = items[row["id"]]
         judged = judge(item, read(item, row["response"]))
-        kind = "a label with its text" if judged.verified and not row["correct"] else ""
-        run.add(
-            row["id"],
-            judged,
-            judged.verified == row["correct"],
-            bool(row["model_answer"]),
-            row["correct"],
-            kind,
-        )
+        kind = _denied(item, row["model_answer"]) if judged.verified and not row["correct"] else ""
+        agrees = judged.verified == row["correct"]
+        run.add(row["id"], judged, agrees, bool(row["model_answer"]), row["correct"], kind)
     return run
+
+
+def _denied(item: Item, answer: str) -> str:
+    """Why the authors' rule calls a right answer wrong."""
+    if not item.is_choice:
+        return "form of a number"
+    labelled = re.match(rf"\W{{0,4}}{item.gold[0]}\b", answer, re.IGNORECASE)
+    return "label and text" if labelled else "text of the option"
 
 
 def _blink(folder: Path, path: Path) -> Run:
@@ -213,7 +225,7 @@ def _by_id(items: Sequence[Item]) -> dict[str, Item]:
     return {item.id: item for item in items}
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run], made: Sequence[Tried]) -> str:
     """The tables as Markdown."""
     kinds = Table(
         "Rows that differ, by kind",
@@ -227,6 +239,7 @@ def page(runs: Sequence[Run]) -> str:
         *numbers("read", "same", unit="%"),
         *numbers("both read"),
         *numbers("of these same", "published accuracy", "verified accuracy", unit="%"),
+        *numbers("difference, points"),
     )
     readings = Table(
         "The same reading, or verdict",
@@ -235,7 +248,19 @@ def page(runs: Sequence[Run]) -> str:
         ["MathVista and MathVision: the same verdict. BLINK and LogicVista: the same labels."],
     )
     head = "# Agreement with published readings\n\nBy `tools/agreement.py DATA --out results/extractors`.\n"
-    return "\n".join([head, markdown.render(readings), markdown.render(kinds)])
+    return "\n".join([head, *map(markdown.render, (readings, kinds, _made(made)))])
+
+
+def _made(made: Sequence[Tried]) -> Table:
+    """The gold given back, and wrong answers made from it."""
+    columns = (*keys("suite"), *numbers("items", "golds given back", "right", "wrong answers", "credited"))
+    rows = []
+    for gold, wrong in zip(made[::2], made[1::2], strict=True):
+        counts = (gold.items, gold.n, gold.n - len(gold.differing), wrong.n, len(wrong.differing))
+        rows.append((Cell.of(gold.suite), *map(Cell.number, counts)))
+    notes = [f"Not right: {one.suite} {name}." for one in made[::2] for name in one.differing]
+    notes += [f"Credited: {one.suite} {name}." for one in made[1::2] for name in one.differing]
+    return Table("Answers made from the rows (`tools/made_answers.py`)", columns, [rows], notes)
 
 
 def _readings(suite: str, runs: Sequence[Run]) -> Iterator[tuple[Cell, ...]]:
@@ -254,6 +279,7 @@ def _readings(suite: str, runs: Sequence[Run]) -> Iterator[tuple[Cell, ...]]:
                 Cell.percent(run.same / run.n),
                 Cell.number(run.both),
                 *map(Cell.percent, shares),
+                Cell.of(points(shares[2] - shares[1])),
             )
 
 
@@ -273,9 +299,16 @@ def main() -> None:
     )
     given = parser.parse_args()
     runs = measure(given.data)
-    record = {"kinds": KINDS, "runs": [asdict(run) for run in runs], "provenance": artefacts.provenance()}
+    suites = made_answers.suites(given.data).items()
+    made = [made_answers.tried(name, items, gold) for name, items in suites for gold in (True, False)]
+    record = {
+        "kinds": KINDS,
+        "runs": [asdict(run) for run in runs],
+        "made": [asdict(one) for one in made],
+        "provenance": artefacts.provenance(),
+    }
     artefacts.write_json(given.out / "agreement.json", record)
-    artefacts.write_text(given.out / "agreement.md", page(runs))
+    artefacts.write_text(given.out / "agreement.md", page(runs, made))
     print(given.out / "agreement.md")
 
 

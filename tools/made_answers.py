@@ -7,42 +7,26 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from harness.evals import fields
 from harness.evals.layouts import items as load
-from harness.scoring import LETTERS, Item
+from harness.scoring import LETTERS, Item, judge, read
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 
+LOCAL = ("dynamath", "logicvista", "mathverse", "mathvision", "mathvista")  # in their authors' layouts
 Made = tuple[str, str]  # (form, response)
-Row = dict[str, Any]
 
 
 def suites(data: Path) -> dict[str, list[Item]]:
     """The items with gold of every suite in `data`."""
-    found = {name: read(data) for name, read in _READ.items()}
+    found = {"blink": _blink(data), "hallusionbench": _hallusionbench(data)}
+    found |= {name: load(name, data) for name in LOCAL}
     return {name: [item for item in items if item.gold] for name, items in found.items()}
-
-
-def _dynamath(data: Path) -> list[Item]:
-    rows = _json(data / "dynamath" / "dataset.json")
-    return [
-        fields.dynamath(row | {"id": key, "ground_truth": row["answer"]}, 0).item for key, row in rows.items()
-    ]
-
-
-def _mathverse(data: Path) -> list[Item]:
-    found = []
-    for row in _json(data / "mathverse" / "testmini_text_only.json"):
-        try:
-            found.append(fields.mathverse(row | {"question_for_eval": row["question"]}, 0).item)
-        except ValueError:  # its gold is none of its options
-            continue
-    return found
 
 
 def _blink(data: Path) -> list[Item]:
@@ -60,23 +44,9 @@ def _blink(data: Path) -> list[Item]:
     ]
 
 
-_READ: Mapping[str, Callable[[Path], list[Item]]] = {
-    "blink": _blink,
-    "dynamath": _dynamath,
-    "hallusionbench": lambda data: [
-        fields.hallusionbench(row, 0).item for row in _json(data / "hallusionbench" / "HallusionBench.json")
-    ],
-    "logicvista": lambda data: load("logicvista", data),
-    "mathverse": _mathverse,
-    "mathvision": lambda data: [
-        fields.mathvision(row, 0).item for row in artefacts.read_jsonl(data / "mathvision" / "test.jsonl")
-    ],
-    "mathvista": lambda data: load("mathvista", data),
-}
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _hallusionbench(data: Path) -> list[Item]:
+    rows = json.loads((data / "hallusionbench" / "HallusionBench.json").read_text(encoding="utf-8"))
+    return [fields.hallusionbench(row, str(number)).item for number, row in enumerate(rows)]
 
 
 def is_numeric(item: Item) -> bool:
@@ -201,3 +171,26 @@ def _wrong_texts(item: Item) -> Iterator[Made]:
     yield "unfinished thought", f"<think>So it must be {gold}. The answer is {gold}, but let me"
     yield "empty box", f"Maybe {gold}. \\boxed{{}}"
     yield "two", f"The answer is {gold} or 0.1234."
+
+
+@dataclass
+class Tried:
+    """Made answers to one suite. `differing` names "id: form" of golds that were not right, or of wrong
+    answers that were."""
+
+    suite: str
+    made: str
+    items: int
+    n: int = 0
+    differing: list[str] = field(default_factory=list)
+
+
+def tried(suite: str, items: Sequence[Item], gold: bool) -> Tried:
+    """The gold given back to every item, or the wrong answers made from it."""
+    found = Tried(suite, "gold" if gold else "wrong", len(items))
+    for item in items:
+        for form, response in echoes(item) if gold else wrong(item):
+            found.n += 1
+            if judge(item, read(item, response)).verified != gold:
+                found.differing.append(f"{item.id}: {form}")
+    return found

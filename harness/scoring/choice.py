@@ -20,7 +20,9 @@ _NUMBERING = re.compile(r"(?m)^\d{1,2}[.)] ?(?=[^\s\d])")
 _FOREIGN = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)|([B-HJ])(?:[.:]|$))")
 _SUBJECT = re.compile(r"(?i)\b(?:option|choice) \(?([A-I])\)?,?$")  # "answer to this, option C, is"
 _AT_END = re.compile(r"(?i)(?:\b(?:is|are|be|was|it's|equals?|equal to)|=)(?: an?| the)? $|[(\"']$")
+_JOINED = re.compile(r"(?i)(\w{1,20}),? (?:and|or|and/or) (?:the )?$")
 _SINGLE = re.compile(r"(?<![\w'])([B-HJ])(?![\w'^=])")
+_SELECT = re.compile(r"(?i)\b(?:select|choose|pick)\b[^.?!]{0,60}[.?!]?\s*$")  # "Select from A, B and C."
 _STOP = re.compile(
     "the|a|an|of|in|to|is|are|it|its|would|will|be|also|and|or|that|this|there|for|on|at|by|with|do|does"
     "|they|which|what|who|one|can|you|tell|have|has|how|many|much|find|following|most|given|from|as"
@@ -142,6 +144,11 @@ def _named(item: Item, line: str) -> Labels | None:
     found = [one for one in mentions(item, bare) if not _denied(line, one[0], one[1])]
     if not found:
         return None
+    for start, _, named in found if item.kind == "choice" else ():
+        joined = _JOINED.search(bare[max(0, start - 40) : start])  # "the second and third image"
+        word = joined[1].casefold() if joined else ""
+        if word not in words(item.text_of(named[0])) and any(word in words(text) for text in item.options):
+            return OPEN
     labels = {label for _, _, named in found for label in named}
     if len(labels) > 1 and item.kind == "choice" and not cues.UNDECIDED.search(bare):
         subject = [one for one in found if one[0] <= found[0][1] + 12 and one[0] < _LEADING + found[0][1]]
@@ -173,6 +180,10 @@ def _concluded(item: Item, line: str) -> Labels | None:
         return (ending[1],)
     stating = line[concludes.start() :] if concludes else line
     labels = _named(item, stating)
+    if labels and len(labels) > 2 and not concludes:  # a description of them
+        return OPEN
+    if not labels and concludes and item.options and restates(item, line):  # it concludes something else
+        return OPEN
     if not labels and concludes and not item.options and (single := _SINGLE.findall(stating)):
         labels = tuple(one for one in single if one in item.labels)
     return OPEN if labels and (conditional(item, line) or cues.UNDECIDED.search(line)) else labels
@@ -193,7 +204,8 @@ def restates(item: Item, line: str) -> bool:
 
 def _asked(question: str) -> str:
     """The part of a question that asks: of its last sentence what follows "which" or "what"."""
-    last = [part for part in re.split(r"[.?!]", question.partition("(A)")[0]) if len(part.split()) > 1]
+    asked = _SELECT.sub("", question.partition("(A)")[0])
+    last = [part for part in re.split(r"[.?!]", asked) if len(part.split()) > 1]
     return re.split(r"\b(?:which|what|who|whose)\b", last[-1], flags=re.IGNORECASE)[-1] if last else question
 
 

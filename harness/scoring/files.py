@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from harness.scoring.items import Item, Kind
+from harness.scoring.values import value
 from vzero.errors import InputError
 
 Row = Mapping[str, Any]
@@ -31,7 +33,7 @@ class ItemRow(BaseModel):
     """A line of a file of items: any benchmark of one's own.
 
     Attributes:
-        options: texts; `labels` are letters unless they are given.
+        options: texts, or texts by label; `labels` are letters unless they are given.
         answer: a label, an option's text, or a value; a list holds alternatives, or a "multi"'s labels.
     """
 
@@ -45,31 +47,46 @@ class ItemRow(BaseModel):
     unit: str | None = None
     tolerance: float | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_label(cls, row: object) -> object:
+        if isinstance(row, dict) and isinstance(row.get("options"), dict):
+            return {**row, "options": [*row["options"].values()], "labels": [*row["options"]]}
+        return row
+
     @field_validator("options", "labels", mode="before")
     @classmethod
-    def _none_is_empty(cls, value: object) -> object:
-        return [] if value is None else value
+    def _texts(cls, value: object) -> object:
+        listed = [] if value is None else value
+        return [str(one) for one in listed] if isinstance(listed, list) else listed
 
     @model_validator(mode="after")
     def _has_labels(self) -> ItemRow:
+        if any(not re.fullmatch("[A-Za-z1-9]", label) for label in self.labels):
+            raise ValueError("labels are one letter or digit each")
+        if self.labels and len(self.options) > len(self.labels):
+            raise ValueError("there are more options than labels")
         if self.kind in ("choice", "multi", "multi-choice") and not self.options and not self.labels:
             raise ValueError("a choice needs options or labels")
         return self
 
     def item(self) -> Item:
-        """As scoring takes it. A gold that is no option is left out: the row is named as one without gold."""
+        """As scoring takes it. A gold that is no option, or no number where one is asked, is left out: the
+        row is named as one without gold."""
         kind: Kind = "multi" if self.kind == "multi-choice" else self.kind
         options = tuple(self.options)
-        labels = tuple(self.labels) or tuple(ascii_uppercase[: len(options)])
+        labels = tuple(map(str.upper, self.labels)) or tuple(ascii_uppercase[: len(options)])
         listed = self.answer if isinstance(self.answer, list) else [self.answer]
         gold = tuple(str(one) for one in listed if one is not None and str(one).strip())
         if kind == "list" and len(gold) > 1:
             gold = (f"[{', '.join(gold)}]",)
         elif kind in ("choice", "multi"):
             if kind == "multi" and len(gold) == 1 and gold[0] not in options:
-                gold = tuple(gold[0].split(","))
+                gold = tuple(gold[0] if gold[0].isalpha() else gold[0].split(","))  # "AC", "A, C"
             names = {_label(one, options, labels) for one in gold}
             gold = () if None in names else tuple(sorted(map(str, names)))
+        elif kind in ("integer", "float"):
+            gold = tuple(one for one in gold if value(one) is not None)
         return Item(
             str(self.id), self.question, options, labels if kind in ("choice", "multi") else (), gold, kind,
             self.precision, self.unit, tolerance=self.tolerance,
@@ -118,7 +135,8 @@ def read_items(path: Path) -> list[Item]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"][:1])) or "the line"
-            raise InputError(f"Line {number} of {path} is no item ({where}: {first['msg'][:120]}).") from None
+            why = first["msg"].removeprefix("Value error, ")[:120]
+            raise InputError(f"Line {number} of {path} is no item ({where}: {why}).") from None
     return found
 
 

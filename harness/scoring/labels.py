@@ -32,6 +32,7 @@ _GOES_ON = re.compile(
     r"|would|will|has|was|which|in)\b| ?(?:,|,? and|,? or|&) ?\(?[A-Ia-i1-9]\b(?!')"
 )
 _RANGE = re.compile(r"\(?([A-I]) ?(?:-|to) ?([A-I])\)?(?![\w'])")
+_ALSO = re.compile(r"[ ,;]*(?:or|and) ")
 _RUN = re.compile(r"[A-I]{2,9}")
 _NOUN_LABEL = re.compile(rf"(?i)\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])")
 _BRACKETED = re.compile(r"(?i)\( ?(?:(?:option|choice) )?([A-Ia-i1-9]) ?\)")
@@ -39,7 +40,7 @@ _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+*/√²³-]")
 # Too common to name an option in the midst of a sentence.
 _COMMON = re.compile("yes|no|true|false|none|nothing|same|all|other|neither|both|na|a|an|the|i")
 _INLINE = re.compile(r"\( ?([A-Ia-i]) ?\)(?= ?[^\s,(.;)])")
-_LISTED = re.compile(r"(?:^|\n)[\"'>*# -]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:]) ?")
+_LISTED = re.compile(r"(?:^|\n)[^\w(\n]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:]) ?")
 
 
 @lru_cache(maxsize=4096)
@@ -113,8 +114,12 @@ def label_set(phrase: str, item: Item) -> tuple[str, ...]:
 
 def _rest_of_list(phrase: str, first: tuple[str, int], item: Item) -> tuple[str, ...]:
     found, cursor = [first[0]], first[1]
-    if _own_text_follows(phrase, cursor, item, first[0]):
-        return (first[0],)  # whatever letters are in it
+    if _own_text_follows(phrase, cursor, item, first[0]):  # whatever letters are in it
+        text = item.text_of(first[0]).strip(" .")
+        at = phrase.casefold().find(text.casefold(), cursor)
+        cursor = at + len(text) if 0 <= at <= cursor + 2 else len(phrase)
+        if not _ALSO.match(phrase, cursor):
+            return (first[0],)
     while (join := _JOIN.match(phrase, cursor)) and (following := _label_at(phrase, join.end(), item)):
         if item.kind == "multi" and _OR.search(join[0]):
             return ()

@@ -276,3 +276,46 @@ def test_scoring_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def lines(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_items_of_ones_own_may_be_written_in_several_ways(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    items = lines(
+        tmp_path / "items.jsonl",
+        {"id": 1, "kind": "choice", "options": {"a": "pear", "b": "plum"}, "answer": "plum"},
+        {"id": 2, "kind": "multi", "options": [10, 20, 30], "answer": "AC"},
+        {"id": 3, "kind": "choice", "options": [f"tree {n}" for n in range(12)], "answer": "K"},
+        {"id": 4, "kind": "integer", "answer": "none"},
+        {"id": 5, "kind": "choice", "options": ["x", "y"], "answer": "Z"},
+    )
+    said = ("The answer is (b).", "\\boxed{A, C}", "The answer is (K).", "7", "A")
+    given = lines(tmp_path / "a.jsonl", *({"id": n, "response": one} for n, one in enumerate(said, 1)))
+    code, out, err = run(capsys, "score", str(given), "--items", str(items), "--json")
+    found = json.loads(out)
+    assert code == 0 and found["n"] == 3 and found["verified"] == 1
+    assert found["without_gold"] == ["4", "5"] and "not scored: 4, 5" in err
+
+
+def test_nothing_to_score_by_is_wrong_input_but_readings_are_a_result(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    items = lines(tmp_path / "items.jsonl", {"id": 1, "kind": "integer"})
+    given = lines(tmp_path / "a.jsonl", {"id": 1, "response": "\\boxed{3}"})
+    code, out, err = run(capsys, "score", str(given), "--items", str(items))
+    assert code == 2 and out == "" and "gold answer" in err
+    code, out, err = run(capsys, "score", str(given), "--items", str(items), "--json")
+    assert code == 0 and json.loads(out)["items"][0]["extracted"] == ["3"] and "gold answer" in err
+
+
+def test_labels_are_one_letter_or_digit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    items = lines(
+        tmp_path / "items.jsonl", {"id": 1, "kind": "choice", "labels": ["yes", "no"], "answer": "no"}
+    )
+    code, _, err = run(capsys, "score", str(items), "--items", str(items))
+    assert code == 2 and "one letter or digit" in err and "Value error" not in err

@@ -28,8 +28,8 @@ SECOND, BOTH = choice("choice", "B"), choice("multi", "A", "C")
 WRONG = [
     *[(COUNT, f"\\boxed{{{one}}}") for one in ("30_8", "30 40", "30x", "30:1", "30^2", "\\pm 30")],
     *[(COUNT, f"\\boxed{{{one}}}") for one in ("[30, 40]", "\\{30\\}", "30 \\text{ thousand}", "30e2")],
-    *[(COUNT, f"The answer is {one}.") for one in ("at least 30", "more than 30", "30 squared", "40, not 30")],
-    *[(COUNT, f"The answer is {one}.") for one in ("30 or 40", "minus 30", "30 over 7", "30 thousand")],
+    *[(COUNT, f"The answer is {one}.") for one in ("at least 30", "more than 30", "40, not 30")],
+    *[(COUNT, f"The answer is {one}.") for one in ("30 or 40", "30 squared", "30 over 7")],
     (COUNT, "Some people would say that the answer is 30."),
     (COUNT, "It is not the case that the answer is 30."),
     (COUNT, "I wonder whether the answer is 30."),
@@ -48,10 +48,10 @@ WRONG = [
     (free("text", "3x^2"), "\\boxed{3x}"),
     (free("text", "[1,2)"), "\\boxed{[1,2]}"),
     (free("text", "\\sin x"), "\\cos x"),
-    *[(SECOND, one) for one in ("B is wrong", "B? Not sure", "The answer cannot be B.")],
-    *[(SECOND, one) for one in ("Not B", "\\boxed{40x}", "A common mistake is to think that the answer is B.")],
+    *[(SECOND, one) for one in ("B is wrong", "B? Not sure", "It cannot be B.")],
+    *[(SECOND, one) for one in ("Not B", "\\boxed{40x}", "It is a mistake to think the answer is B.")],
     (SECOND, "The answer is (A), whereas (B) is too large."),
-    *[(BOTH, one) for one in ("A or C", "A and C are wrong", "CA B", "A, but not C")],
+    *[(BOTH, one) for one in ("A or C", "A and C are wrong", "A, but not C")],
 ]  # fmt: skip
 RIGHT = [
     (COUNT, "\\boxed{30.0}"),
