@@ -248,19 +248,7 @@ def page(runs: Sequence[Run], made: Sequence[Tried]) -> str:
         ["MathVista and MathVision: the same verdict. BLINK and LogicVista: the same labels."],
     )
     head = "# Agreement with published readings\n\nBy `tools/agreement.py DATA --out results/extractors`.\n"
-    return "\n".join([head, *map(markdown.render, (readings, kinds, _made(made)))])
-
-
-def _made(made: Sequence[Tried]) -> Table:
-    """The gold given back, and wrong answers made from it."""
-    columns = (*keys("suite"), *numbers("items", "golds given back", "right", "wrong answers", "credited"))
-    rows = []
-    for gold, wrong in zip(made[::2], made[1::2], strict=True):
-        counts = (gold.items, gold.n, gold.n - len(gold.differing), wrong.n, len(wrong.differing))
-        rows.append((Cell.of(gold.suite), *map(Cell.number, counts)))
-    notes = [f"Not right: {one.suite} {name}." for one in made[::2] for name in one.differing]
-    notes += [f"Credited: {one.suite} {name}." for one in made[1::2] for name in one.differing]
-    return Table("Answers made from the rows (`tools/made_answers.py`)", columns, [rows], notes)
+    return "\n".join([head, *map(markdown.render, (readings, kinds, made_answers.table(made)))])
 
 
 def _readings(suite: str, runs: Sequence[Run]) -> Iterator[tuple[Cell, ...]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.evals import fields
 from harness.evals.layouts import items as load
 from harness.scoring import LETTERS, Item, judge, read
+from harness.tables.table import Cell, Table, keys, numbers
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 
@@ -194,3 +195,15 @@ def tried(suite: str, items: Sequence[Item], gold: bool) -> Tried:
             if judge(item, read(item, response)).verified != gold:
                 found.differing.append(f"{item.id}: {form}")
     return found
+
+
+def table(made: Sequence[Tried]) -> Table:
+    """The gold given back, and wrong answers made from it."""
+    columns = (*keys("suite"), *numbers("items", "golds given back", "right", "wrong answers", "credited"))
+    rows = []
+    for gold, wrong in zip(made[::2], made[1::2], strict=True):
+        counts = (gold.items, gold.n, gold.n - len(gold.differing), wrong.n, len(wrong.differing))
+        rows.append((Cell.of(gold.suite), *map(Cell.number, counts)))
+    notes = [f"Not right: {one.suite} {name}." for one in made[::2] for name in one.differing]
+    notes += [f"Credited: {one.suite} {name}." for one in made[1::2] for name in one.differing]
+    return Table("Answers made from the rows (`tools/made_answers.py`)", columns, [rows], notes)

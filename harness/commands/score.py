@@ -29,6 +29,14 @@ ExtractorRemote = Annotated[
     bool, Option("--extractor-remote", help="Allow a server that is not on this machine.")
 ]
 
+ExtractorOut = Annotated[
+    Path | None, Option("--extractor-out", help="Keeps each extraction; default: ANSWERS.extractions.jsonl.")
+]
+Data = Annotated[
+    Path | None,
+    Option("--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."),
+]
+
 
 def score(
     answers: Annotated[Path, Argument(metavar="ANSWERS", help='JSON lines: {"id": ..., "response": ...}.')],
@@ -37,21 +45,18 @@ def score(
         Option("--items", metavar="ITEMS", help='Questions: {"id": ..., "kind": ..., "answer": ...}.'),
     ] = None,
     suite: Annotated[str | None, Option("--suite", help="Suite that was answered, e.g. mathvista.")] = None,
-    data: Annotated[
-        Path | None,
-        Option("--data", parser=options.path_option, metavar="DIR", help="Local copy of the suite's data."),
-    ] = None,
+    data: Data = None,
     json: options.Json = False,
     extractor_url: ExtractorUrl = None,
     extractor_model: ExtractorModel = None,
-    extractor_out: Annotated[
-        Path | None,
-        Option("--extractor-out", help="Keeps each extraction; default: ANSWERS.extractions.jsonl."),
-    ] = None,
+    extractor_out: ExtractorOut = None,
     extractor_remote: ExtractorRemote = False,
 ) -> None:
     """Score a file of answers: verified by our rules, and by the suite's published ones where they can be
     computed.
+
+    A line of ITEMS: id, kind (choice, multi, integer, float, list, text), answer; where there are any also
+    question, options, labels, precision, tolerance, unit.
 
     Example: vzero-harness score answers.jsonl --items items.jsonl
     """
@@ -75,31 +80,40 @@ def score(
         raise InputError("Give the questions: --items ITEMS, or --suite NAME with --data DIR.")
     given = files.read_answers(answers, asked, {one.id for one in aside})
     kept = extractor_out or answers.with_name(f"{answers.name}.extractions.jsonl")
-    scored = judge(
-        name, asked, given, endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
-    )
+    reader = endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
+    scored = judge(name, asked, given, reader)
     missing = None
     if suite is not None:
         asker = Judge.named(extractor_url, extractor_model, extractor_remote)
         scored, missing = official.added(scored, found, questions, given, asker)
+    if not json and not scored.total.n:  # with --json the readings are a result
+        raise InputError(f'No answered row of {name} has a gold answer; give each row an "answer".')
     console = options.console(json)
     if json:
         about = {**as_json(scored), "set_aside": [one.model_dump() for one in aside]}
         print(dumps(about, indent=2, allow_nan=False))
     else:
         terminal.show(_table(scored, by, missing), console)
-    for line in _incomplete(scored, aside):
+    for line in _incomplete(scored, aside, suite is None):
         terminal.say(line, console, "yellow")
 
 
-def _incomplete(scored: ScoredFile, aside: Sequence[SetAside]) -> Iterator[str]:
+def _incomplete(scored: ScoredFile, aside: Sequence[SetAside], own: bool) -> Iterator[str]:
     from harness.evals.set_aside import told
+    from harness.tables.words import counted
 
     if aside:
         yield f"{scored.name}: {told(aside)}"
+    if own and (ungolded := [one.item.id for one in scored.judged if not one.item.gold]):
+        rows = counted(len(ungolded), "answered row")
+        yield f"{rows} without a gold answer of the row's kind, not scored: {_some(ungolded)}"
     if scored.unanswered:
-        first = ", ".join(scored.unanswered[:3]) + (", ..." if len(scored.unanswered) > 3 else "")
-        yield f"incomplete: {len(scored.judged):,} of {scored.expected:,} answered; not scored: {first}"
+        answered = f"{len(scored.judged):,} of {scored.expected:,} answered"
+        yield f"incomplete: {answered}; not scored: {_some(scored.unanswered)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _table(scored: ScoredFile, by: str, missing: str | None) -> Table:
