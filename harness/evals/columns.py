@@ -60,6 +60,14 @@ def gold(row: Row, name: str) -> str:
     return found
 
 
+def whole(row: Row, name: str) -> int | None:
+    """A whole number; None where there is none."""
+    value = row[name]
+    if value is None or (isinstance(value, int | float) and value == value // 1 and not math.isinf(value)):
+        return None if value is None else int(value)
+    raise ValueError(f"its {name} is {value!r:.40}, not a whole number")
+
+
 def options(row: Row, name: str) -> dict[str, str]:
     """Label -> text of options in a list; none where it is empty or absent."""
     values = row[name]
@@ -116,5 +124,5 @@ def _label(stated: str) -> str:
 
 
 def _kind(value: object) -> str:
-    kinds = {type(None): "missing", list: "a list", dict: "an object", bool: "true or false"}
+    kinds = {type(None): "missing", str: "a text", list: "a list", dict: "an object", bool: "true or false"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

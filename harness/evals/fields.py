@@ -104,7 +104,7 @@ def mathvista(row: Row, key: str) -> SuiteQuestion:
         labels=tuple(options),
         gold=right,
         kind=kind,
-        precision=None if row["precision"] is None else int(row["precision"]),
+        precision=columns.whole(row, "precision"),
         unit=columns.text(row, "unit") if row["unit"] else None,
         group=tuple(group),
     )

@@ -124,7 +124,7 @@ def _read(suite: Suite, files: list[Path]) -> Iterator[LocalRow | SetAside]:
         for index, (key, stored) in enumerate(_rows(file, suite)):
             given = {**variant, **({local.key: key} if local.key and key else {})}
             plain, fault = _plain(stored)
-            renamed = {name: plain.get(theirs) for name, theirs in local.renamed.items()}
+            renamed = {name: plain[theirs] for name, theirs in local.renamed.items() if theirs in plain}
             row = {suite.id[0]: None, **renamed, **plain, **given}
             digest = artefacts.digest([key, stored])
             if not fault and any(row.get(name) != value for name, value in local.only.items()):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.evals import catalogue, fields
 from harness.evals.options import listed as options_of
+from harness.evals.set_aside import UnusableRow
 from tests.fixtures.suite_rows import GOLD, SPLITS
 from vzero.errors import InputError
 
@@ -105,3 +108,56 @@ def test_records_are_whole():
         assert suite.published.suite is None or (suite.published.suite, suite.published.metric) in known, (
             suite.name
         )
+
+
+def spelt(name: str, place: int, **columns: object) -> fields.SuiteQuestion:
+    """A fixture row whose columns say the same otherwise."""
+    (rows,) = [rows for (suite, _), (_, rows) in SPLITS.items() if suite == name]
+    return fields.read(SUITES[name], {**rows[place], **columns}, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "columns", "gold", "kind"),
+    [
+        ("mmmu_val", 1, {"answer": "['3', 'three']"}, ("3", "three"), "text"),
+        ("mmmu_val", 1, {"answer": "['0.5', '1/2']"}, ("0.5", "1/2"), "text"),
+        ("mmmu_val", 0, {"answer": "['A', 'B']"}, ("A", "B"), "choice"),
+        ("mmmu_val", 0, {"answer": "$7"}, ("B",), "choice"),
+        ("logicvista", 0, {"answer": "A and C"}, ("A", "C"), "multi"),
+        ("logicvista", 0, {"answer": "(c)"}, ("C",), "multi"),
+        ("mathverse", 0, {"answer": "C\nD"}, ("C", "D"), "multi"),
+        ("mathverse", 0, {"answer": "40 \u00b0".replace(" ", "")}, ("B",), "choice"),
+        ("mmstar", 0, {"answer": "blue"}, ("B",), "choice"),
+        ("dynamath", 0, {"ground_truth": "yes"}, ("A",), "choice"),
+        ("visulogic", 0, {"label": "\uff24"}, ("D",), "choice"),
+    ],
+)
+def test_golds_with_a_plain_meaning(name, place, columns, gold, kind):
+    item = spelt(name, place, **columns).item
+    assert (item.gold, item.kind) == (gold, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "columns", "reason"),
+    [
+        ("mmmu_val", 0, {"options": "[]"}, "none of no options"),
+        ("mmmu_val", 0, {"answer": "['A', 'Z']"}, "'Z' is none of A, B"),
+        ("mmmu_val", 1, {"answer": "[3"}, "no list of texts"),
+        ("mathvista", 1, {"answer": "twelve"}, "'twelve' is no number"),
+        ("mathvista", 1, {"precision": float("nan")}, "precision is nan"),
+        ("mathvista", 0, {"choices": ["red", None]}, "choices is missing"),
+        ("hallusionbench", 0, {"gt_answer": "2"}, "'2' is neither 0 nor 1"),
+        ("dynamath", 2, {"ground_truth": "steep"}, "'steep' is no number"),
+        ("mathverse", 0, {"question": ""}, "question is empty"),
+        ("mmvp", 0, {"Correct Answer": "(c)"}, "'(c)' is none of A, B"),
+        ("vstar", 0, {"question_id": None}, "no id"),
+    ],
+)
+def test_rows_that_cannot_be_asked(name, place, columns, reason):
+    with pytest.raises(UnusableRow, match=re.escape(reason)):
+        spelt(name, place, **columns)
+
+
+def test_pictures_named_in_options_are_numbered():
+    question = spelt("mmmu_val", 0, options="['<image 2>', 'as in <image 1>']")
+    assert question.item.options == ("(image 2)", "as in (image 1)") and "A. (image 2)" in question.text
