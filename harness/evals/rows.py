@@ -102,7 +102,8 @@ def open_parts(suite: Suite, data: Path, scratch: Path, seen: Pins | None = None
     if not parts:
         raise nothing_left(suite.name, data, aside)
     parts[0] = replace(parts[0], set_aside=(*aside, *parts[0].set_aside))
-    pins.check(suite, pins_of(parts), pinned)
+    if pinned:
+        pins.check(suite, _as_stored(pins_of(parts), pinned), pinned)
     return parts
 
 
@@ -126,10 +127,21 @@ def _folders(suite: Suite, data: Path, scratch: Path) -> tuple[list[Path], list[
 
 
 def _known(*openings: Pins | None) -> dict[str, str | None]:
-    """Digest of a row -> why it was set aside, None of one that was not."""
-    given = [one for one in openings if one]
-    aside = {one.digest: one.reason for opening in given for one in opening.set_aside if one.digest}
-    return {**aside, **{digest: None for opening in given for digest in opening.rows.values()}}
+    """Digest of a row -> why it was set aside, None of one that was not; the last opening knows best."""
+    found: dict[str, str | None] = {}
+    for opening in openings:
+        if opening:
+            found |= {one.digest: one.reason for one in opening.set_aside if one.digest}
+            found |= dict.fromkeys(opening.rows.values())  # of two equal rows one stays
+    return found
+
+
+def _as_stored(ours: Pins, pinned: Pins) -> Pins:
+    """What was found, with those rows that a data folder has pinned as good and that were set aside later,
+    when they were asked, among the others again."""
+    later = {one.id: one.digest for one in ours.set_aside if one.id not in ours.rows}
+    later = {key: digest for key, digest in later.items() if pinned.rows.get(key) == digest}
+    return Pins({**ours.rows, **later}, tuple(one for one in ours.set_aside if one.id not in later))
 
 
 def _read(suite: Suite, index: int, row: Row, known: Mapping[str, str | None], shown: bool) -> Found:

@@ -171,8 +171,9 @@ def _ask_what_fits(
             for name in {suite for suite, _, _ in error.items}:
                 suite, path = parts[name][0].suite, folder.pins(out, name)
                 reasons = {key: reason for of, key, reason in error.items if of == name}
-                rest = pins.without(rows.pins_of(parts[name]), reasons)
-                pins.write(path, suite, rest, {"source": "as found"})
+                seen = pins.read(path)  # of the whole suite, whatever the limit
+                assert seen is not None
+                pins.write(path, suite, pins.without(seen, reasons), {"source": "as found"})
                 parts = {**parts, name: _parts(evaluation, suite, out, lambda text: None)}
             tally.kept, tally.drawn = counted  # all of it is counted again
 

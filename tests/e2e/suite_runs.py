@@ -249,4 +249,6 @@ scenario(
     *(*LOGIC, "--samples", "2", "--out", run("too-long")),
 )
 scenario("too long, again", at(0, fail), *LOGIC, "--samples", "2", "--out", run("too-long"))
+FEW = (*LOGIC, "--limit", "2", "--out", run("too-long-of-few"))
+scenario("too long of few", lambda number, request: None if number == 0 else "\\boxed{C}", *FEW)
 (ROOT / "report.json").write_text(json.dumps(report))

@@ -312,6 +312,12 @@ cli.app(sys.argv[1:])
     assert results(tmp_path, "run")["complete"]
 
 
+def test_a_request_too_long_under_a_limit_is_set_aside_of_the_whole_suite(ran, report):
+    assert report["too long of few"]["code"] == 0, report["too long of few"]["err"]
+    suite = results(ran, "too-long-of-few")["suites"]["logicvista"]
+    assert (suite["rows"], suite["answered"], len(suite["set_aside"])) == (2, 2, 1)
+
+
 def test_damaged_rows_of_a_clone_are_set_aside_and_the_others_answered(ran, report):
     assert report["damaged"]["code"] == 1 and report["damaged, resumed"]["code"] == 0
     assert (report["damaged"]["asked"], report["damaged, resumed"]["asked"]) == (3, 5)

@@ -126,6 +126,22 @@ def test_fetch_keeps_what_can_be_asked_and_names_the_rest(tmp_path):
         assert fetch(MINI, data, None, None, lambda text: None).sha256 == told.sha256
 
 
+@pytest.mark.parametrize("fetched", [True, False])
+def test_what_was_set_aside_when_it_was_asked_stays_so(tmp_path, fetched):
+    """As a request is that proves too long: the data folder has pinned its row as good."""
+    found = clones.rows()
+    data = clones.write(tmp_path / "clone", [*found, found[0]])
+    if fetched:
+        fetch(MINI, tmp_path / "data", data, None, lambda text: None)
+        data = tmp_path / "data"
+    first = rows.pins_of([opened(data, tmp_path / "scratch")])
+    seen = pins.without(first, {"14": "it exceeds the context"})
+    part = opened(data, tmp_path / "scratch", seen)
+    assert ids(part) == loaded(part) == [key for key in CLONE if key != "14"]
+    pins.check(MINI, rows.pins_of([part]), seen)
+    assert {one.id: one.reason for one in part.set_aside}["14"] == "it exceeds the context"
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_where_nothing_is_left_one_sentence_says_why(tmp_path, whole):
     found = [row | {"question": ""} for row in clones.rows(2)]
