@@ -89,12 +89,14 @@ def read(suite: Suite, files: list[Path]) -> tuple[list[LocalRow], list[SetAside
         InputError: a file cannot be read.
     """
     found = list(_read(suite, files))
-    rows, aside = [], [one for one in found if isinstance(one, SetAside)]
-    usable = [one for one in found if isinstance(one, LocalRow)]
-    named = [(one.question.item.id, one.digest) for one in usable]
-    for one, reason in zip(usable, repeated(named), strict=True):
-        if reason:
-            aside.append(SetAside(id=one.question.item.id, reason=reason, digest=one.digest))
+    rows: list[LocalRow] = []
+    aside: list[SetAside] = []
+    named = [(one.id if isinstance(one, SetAside) else one.question.item.id, one.digest) for one in found]
+    for one, (key, _), reason in zip(found, named, repeated(named), strict=True):
+        if isinstance(one, SetAside):
+            aside.append(one)
+        elif reason:
+            aside.append(SetAside(id=key, reason=reason, digest=one.digest))
         else:
             rows.append(one)
     return rows, aside

@@ -161,16 +161,16 @@ def _read(suite: Suite, index: int, row: Row, known: Mapping[str, str | None], s
 def _unrepeated(parts: Sequence[Sequence[Found]]) -> Iterator[list[Found]]:
     """The same with rows set aside that share their id with others of the suite."""
     named = [
-        (one.item.id, digest) for part in parts for digest, one in part if isinstance(one, SuiteQuestion)
+        (one.id if isinstance(one, SetAside) else one.item.id, digest)
+        for part in parts
+        for digest, one in part
     ]
     reasons = iter(zip(named, repeated(named), strict=True))
     for part in parts:
         found: list[Found] = []
-        for digest, one in part:
-            if isinstance(one, SuiteQuestion):
-                (key, _), reason = next(reasons)
-                one = SetAside(id=key, reason=reason, digest=digest) if reason else one
-            found.append((digest, one))
+        for (digest, one), ((key, _), reason) in zip(part, reasons, strict=False):
+            again = reason and not isinstance(one, SetAside)
+            found.append((digest, SetAside(id=key, reason=reason, digest=digest) if again else one))
         yield found
 
 

@@ -107,8 +107,8 @@ def test_mathverses_questions_without_pictures_are_for_scoring_alone(tmp_path):
     row = {"sample_index": "1", **VERSE, "problem_version": "Text Only", "image": ""}
     data = put(tmp_path / "clone", {"testmini_text_only.json": [row]})
     suite = catalogue.find("mathverse")
-    items, aside = at_hand.items(suite, data)
-    assert [item.gold for item in items] == [("B",)] and not aside
+    found, aside = at_hand.questions(suite, data)
+    assert [one.item.gold for one in found] == [("B",)] and not aside
     with pytest.raises(InputError, match="1 because it has no picture"):
         rows.open_parts(suite, data, tmp_path / "scratch")
 
@@ -140,5 +140,5 @@ def test_a_folder_of_clones_and_both_parts_of_mathvision(tmp_path):
     ],
 )  # fmt: skip
 def test_no_real_row_is_set_aside(name, count, without_gold):
-    items, aside = at_hand.items(catalogue.find(name), Path(os.environ["VZERO_DATA"]))
-    assert (len(items), sum(not item.gold for item in items), aside) == (count, without_gold, [])
+    found, aside = at_hand.questions(catalogue.find(name), Path(os.environ["VZERO_DATA"]))
+    assert (len(found), sum(not one.item.gold for one in found), aside) == (count, without_gold, [])
