@@ -2,19 +2,21 @@
 throughout.
 
 Policies are float32 weights trained under bfloat16 autocast, as `vzero.grpo` loads them, so a trained weight
-costs 4 bytes, its gradient 4 and Adam's two moments 8; the frozen reference is a second float32 copy. FSDP2
-splits these four over the processes that train; a rank then gathers two layers and the embedding at a time in
-bfloat16. Frozen models answer in bfloat16 (float32 on the CPU).
+costs 4 bytes, its gradient 4 and Adam's two moments 8 (in the host's memory with
+`launch.optimizer_states = "host"`). The frozen reference keeps in bfloat16 what autocast would round, and
+embeddings and head in float32. FSDP2 splits all of these over the processes that train. Frozen models answer
+in bfloat16 (float32 on the CPU).
 
 A policy that one process trains draws its own rollouts, at the precision of its weights, or a vLLM engine
 does that takes its share of the card and sleeps while the policy is updated (`rollouts.engine`). One that
 several train is drawn from by an engine on the same GPU, with weights and keys in bfloat16, its batch split
 over the processes.
 
-Activations of an update follow from the longest micro-batch that the preset allows: with gradient
-checkpointing (on GPUs) the input of every layer and all that one layer computes, without it (on the CPU) all
-that every layer computes. What this counts for a layer is listed at `_layer_numbers`. Kernels' scratch,
-fragmentation and the CUDA context are a fixed allowance.
+Activations of an update follow from the longest micro-batch that the preset allows. With gradient
+checkpointing (on GPUs) the fuller of two moments counts: the end of the forward pass, with the input of every
+layer and autocast's copies of the weights; and the backward pass, with the inputs, all that one layer
+computes, and the gradient of the head, which TRL's fused head sums apart. Without it (on the CPU) all that
+every layer computes is kept. Kernels' scratch, fragmentation and the CUDA context are a fixed allowance.
 """
 
 from __future__ import annotations
@@ -22,20 +24,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.perf.plan.shapes import ModelSize
-from vzero.config import GrpoSettings, Preset
+from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.rollout.vllm_engine import CPU_CACHE_GIB
 
 FLOAT, HALF = 4, 2
-GPU_ALLOWANCE = 3 * 2**30  # CUDA context, NCCL buffers, allocator fragmentation: assumed, not measured
+GPU_ALLOWANCE = 1.5 * 2**30  # CUDA context, NCCL buffers, allocator fragmentation: assumed, not measured
 # A stage's process with torch, transformers, TRL and the pocket model loaded: measured (results/plan).
 CPU_ALLOWANCE = 570 * 2**20
-HEAD_TILE = 4096  # completion tokens whose vocabulary scores TRL's fused head holds at a time
+VLLM_WORK = 1.0 * 2**30  # vLLM's activations, CUDA graphs and profile run of the tower: assumed
+HEAD_TILE = 4096, 32768  # completion tokens, words: the scores that TRL's fused head holds at a time
+PATCH = 3 * 2 * 14 * 14  # numbers of a picture's patch, as a processor makes it: float32
 POLICY_SHARE = "the policy's engine (vLLM's share)"
 SOLVER_SHARE = "frozen Solver (vLLM's share)"
 SOLVER_KV = "the frozen Solver's keys and values"
-PROMPT_TEXT = (
-    512  # tokens of instructions and question besides the picture: the paper filters prompts at 1,024
-)
+# Tokens of a prompt besides its picture, and besides the question that a Solver's holds, by
+# `Preset.prompt_format`; of Qwen2.5's tokenizer for "natural" (tests/unit/test_qwen_tokenizer.py).
+INSTRUCTIONS = {"natural": (245, 107), "pocket": (12, 12)}
+QUESTION = 400  # tokens of the longest question that a plan allows for; the paper drops prompts over 1,024
 
 Parts = dict[str, float]
 
@@ -54,6 +59,24 @@ class Phase:
         return sum(self.parts.values())
 
 
+@dataclass(frozen=True)
+class MicroBatchSize:
+    """What an update's activations follow from: packed `tokens`, of which so many are `scored`, and patches
+    of pictures."""
+
+    tokens: int
+    scored: int
+    patches: int
+
+
+def longest_prompt(preset: Preset, role: str, picture: int, on_gpu: bool = True) -> int:
+    """Tokens, the picture's among them."""
+    asking, solving = INSTRUCTIONS[preset.prompt_format]
+    if role == "questioner":
+        return picture + asking
+    return picture + solving + (QUESTION if on_gpu else preset.questioner.write.max_new_tokens)
+
+
 def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) -> list[Phase]:
     """Every phase that could be the fullest.
 
@@ -62,26 +85,63 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
         card: bytes of one GPU, of which vLLM takes a share; None on the CPU.
     """
     device = _Device(preset, size, picture, card)
-    states, engine = device.states(), device.frozen_engine()
+    engine, bulk = device.frozen_engine(preset.engine), device.frozen_engine(preset.bulk_engine())
     fixed = {"allowance": float(CPU_ALLOWANCE if card is None else GPU_ALLOWANCE)}
     beside = engine if preset.launch.solver_gpus == 0 and preset.engine.name != "server" else {}
     loaded = {name: value for name, value in beside.items() if name != SOLVER_KV}
-    written = preset.questioner.write.max_new_tokens
-    longest = {"questioner": picture, "solver": 2 * picture + written}  # prompts, on the CPU
+    states = device.states()
+    # Gradients are freed after each step; a generation batch is drawn and scored between steps.
+    lasting = {key: states[key] for key in ("weights", "optimizer", "reference")}
     found = []
     for role, grpo in (("questioner", preset.questioner.grpo), ("solver", preset.solver.grpo)):
-        prompt = longest[role] if card is None else picture + PROMPT_TEXT
+        prompt = longest_prompt(preset, role, picture, card is not None)
         frozen = loaded if role == "questioner" else {}  # the Solver's labels are made before it is trained
-        lasting = {key: states[key] for key in ("weights", "optimizer", "reference")}
         rollout = {**lasting, **device.rollout(grpo, prompt), **frozen, **fixed}
-        update = {**states, **device.activations(grpo, prompt), **frozen, **fixed}
+        micro = longest_micro_batch(grpo, prompt, 4 * picture)
+        update = {**states, **device.activations(grpo, micro), **frozen, **fixed}
+        found.append(Phase(f"{role}: load", "training", {**lasting, **device.loading(), **frozen, **fixed}))
         found.append(Phase(f"{role}: rollout", "training", rollout))
         found.append(Phase(f"{role}: update", "training", update))
+    alone = {} if SOLVER_SHARE in engine else fixed  # vLLM's share holds its own context
     if beside:
-        found.append(Phase("questioner: votes", "training", {**states, **beside, **fixed}))
-    where = "solver" if preset.launch.solver_gpus else "training"
-    found.append(Phase("votes and labels", where, {**engine, **fixed}))
+        found.append(Phase("questioner: votes", "training", {**lasting, **beside, **fixed}))
+    elif preset.launch.solver_gpus:
+        found.append(Phase("questioner: votes", "solver", {**engine, **alone}))
+    found.append(Phase("votes and labels", "training", {**bulk, **alone}))
     return found
+
+
+def small_shares(preset: Preset, size: ModelSize, picture: int, card: float) -> list[str]:
+    """Settings that give vLLM less of the card than it needs, a sentence each."""
+    device, solving = _Device(preset, size, picture, card), preset.solver
+    prompt = longest_prompt(preset, "solver", picture)
+    wanted = {}
+    if preset.engine.name != "transformers":
+        wanted["engine"] = preset.engine.gpu_memory, device.least(prompt, solving.votes.max_new_tokens)
+    if preset.rollouts.engine == "vllm":
+        least = device.least(prompt, solving.grpo.max_completion_tokens)
+        wanted["rollouts"] = preset.rollouts.gpu_memory, least
+    return [
+        f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs."
+        for key, (share, least) in wanted.items()
+        if least > share * card
+    ]
+
+
+def longest_micro_batch(grpo: GrpoSettings, prompt: int, patches: int) -> MicroBatchSize:
+    """Every completion as long as is allowed; prompts and pictures once a group (vzero.grpo.packing)."""
+    groups, scored = (
+        max(1, grpo.micro_batch // grpo.group_size),
+        grpo.micro_batch * grpo.max_completion_tokens,
+    )
+    return MicroBatchSize(groups * prompt + scored, scored, groups * patches)
+
+
+def of_update(preset: Preset, size: ModelSize, role: str, micro: MicroBatchSize, card: float) -> Parts:
+    """What PyTorch's allocator holds on a GPU while this very micro-batch is differentiated."""
+    device = _Device(preset, size, 0, card)
+    grpo: GrpoSettings = getattr(preset, role).grpo
+    return {**device.states(), **device.activations(grpo, micro)}
 
 
 def trained(preset: Preset, size: ModelSize) -> int:
@@ -101,9 +161,15 @@ class _Device:
     picture: int
     card: float | None
 
+    @property
+    def split(self) -> int:
+        """Processes that share one copy of the weights."""
+        launch = self.preset.launch
+        return launch.gpus * launch.nodes if launch.strategy == "fsdp2" else 1
+
     def states(self) -> Parts:
         """What training holds all the time, a device's share."""
-        launch, size, learned = self.preset.launch, self.size, trained(self.preset, self.size)
+        size, learned = self.size, trained(self.preset, self.size)
         if self.preset.lora is not None:
             # The frozen base in bfloat16 is its own reference: adapters are switched off for it.
             return {
@@ -112,20 +178,26 @@ class _Device:
                 "optimizer": 8.0 * learned,
                 "reference": 0.0,
             }
-        split = launch.gpus * launch.nodes if launch.strategy == "fsdp2" else 1
+        reference = float(FLOAT * size.total)
+        if self.card is not None:
+            whole = FLOAT * size.embeddings if self.split == 1 else HALF * size.embeddings
+            reference = HALF * (size.total - size.embeddings) + whole
+        hosted = self.preset.launch.optimizer_states == "host"
+        optimizer = 8.0 * size.embedding if hosted else 8.0 * learned  # hosted: the largest visits
         found = {
-            "weights": FLOAT * size.total / split,
-            "gradients": FLOAT * learned / split,
-            "optimizer": 8.0 * learned / split,
-            "reference": FLOAT * size.total / split,
+            "weights": FLOAT * size.total,
+            "gradients": FLOAT * learned,
+            "optimizer": optimizer,
+            "reference": reference if self.preset.solver.grpo.kl_coefficient else 0.0,
         }
-        if launch.gpus:
-            gathered = HALF * (2 * size.block + size.embedding) if split > 1 else HALF * size.total
-            found["bfloat16 copies"] = float(gathered)
-        return found
+        return {name: value / self.split for name, value in found.items()}
 
-    def frozen_engine(self) -> Parts:
-        """The frozen model's engine: weights, and keys and values of all sequences that run at once at their
+    def loading(self) -> Parts:
+        """The largest tensor on its way from the file, beside the weights that are there."""
+        return {"weights on their way": float(FLOAT * self.size.embedding)} if self.card else {}
+
+    def frozen_engine(self, engine: EngineConfig) -> Parts:
+        """A frozen model's engine: weights, and keys and values of all sequences that run at once at their
         longest; vLLM takes its share of the card whatever it needs, and needs memory for its weights and one
         longest sequence."""
         preset, size = self.preset, self.size
@@ -133,16 +205,20 @@ class _Device:
         weights = float(item * size.total)
         kinds = (preset.solver.votes, preset.questioner.votes, preset.questioner.write)
         sampling = max(kinds, key=lambda one: one.max_new_tokens)
-        text = preset.questioner.write.max_new_tokens if self.card is None else PROMPT_TEXT
-        prompt = self.picture + text
-        longest = prompt + sampling.max_new_tokens
-        if preset.engine.name != "transformers" and self.card is not None:
-            least = item * size.kv * (preset.engine.max_model_len or longest)
-            return {SOLVER_SHARE: max(preset.engine.gpu_memory * self.card, weights + least)}
-        running = min(preset.engine.batch_sequences, preset.images.count * sampling.n)
+        prompt = longest_prompt(preset, "solver", self.picture, self.card is not None)
+        if engine.name != "transformers" and self.card is not None:
+            return {
+                SOLVER_SHARE: max(engine.gpu_memory * self.card, self.least(prompt, sampling.max_new_tokens))
+            }
+        running = min(engine.batch_sequences, preset.images.count * sampling.n)
         # A running sequence keeps its own completion, and its share of a prompt that all n have in common.
         kv = item * size.kv * running * (prompt / sampling.n + sampling.max_new_tokens)
         return {"frozen Solver": weights, SOLVER_KV: float(kv)}
+
+    def least(self, prompt: int, longest: int) -> float:
+        """What vLLM needs at least: weights, one longest sequence, and what it computes on the way."""
+        context = self.preset.engine.max_model_len or prompt + longest
+        return float(HALF * (self.size.total + self.size.kv * context) + VLLM_WORK)
 
     def rollout(self, grpo: GrpoSettings, prompt: int) -> Parts:
         """What drawing from the policy adds: keys and values of the sequences that run at once at their
@@ -152,32 +228,44 @@ class _Device:
             if self.card is None:
                 cache, copies = float(CPU_CACHE_GIB) * 2**30, float(FLOAT * size.total)
                 return {"keys and values": cache, "weights for rollouts": copies}
-            longest = preset.engine.max_model_len or prompt + grpo.max_completion_tokens
-            least = float(HALF * (size.total + size.kv * longest))
+            least = self.least(prompt, grpo.max_completion_tokens)
             return {POLICY_SHARE: max(preset.rollouts.gpu_memory * self.card, least)}
         several = launch.strategy != "single"
         each = grpo.prompts_per_generation * grpo.group_size / (launch.gpus * launch.nodes if several else 1)
         running = min(preset.engine.batch_sequences, each)
         sequence = prompt / grpo.group_size + grpo.max_completion_tokens
-        kept = (HALF if several else FLOAT) * size.kv * running * sequence
+        halves = several or (preset.lora is not None and self.card is not None)
+        kept = (HALF if halves else FLOAT) * size.kv * running * sequence
         copies = float(HALF * size.total if several else 0)
         return {"keys and values": float(kept), "weights for rollouts": copies}
 
-    def activations(self, grpo: GrpoSettings, prompt: int) -> Parts:
-        """Of the longest micro-batch. Prompts and pictures are computed once a group (vzero.grpo.packing);
-        while one layer goes backward, half as much again is held in gradients."""
-        size, groups = self.size, max(1, grpo.micro_batch // grpo.group_size)
-        tokens = groups * prompt + grpo.micro_batch * grpo.max_completion_tokens
-        patches = 4 * groups * self.picture
-        scored = min(HEAD_TILE, grpo.micro_batch * grpo.max_completion_tokens)
-        head = {"vocabulary scores": 2.0 * FLOAT * scored * size.vocabulary}
-        tower = 0 if grpo.freeze_vision else patches * size.vision_hidden
+    def activations(self, grpo: GrpoSettings, micro: MicroBatchSize) -> Parts:
+        """Of one micro-batch; while one layer goes backward, half as much again is held in gradients."""
+        size, learned = self.size, self.preset.lora is None
+        sees = learned and not grpo.freeze_vision
+        tile = min(HEAD_TILE[0], micro.scored)
         if self.card is None:
-            numbers = tokens * _layer_numbers(size) * size.layers + 12 * tower * size.vision_layers
-            return {"activations": float(FLOAT * numbers), **head}
-        inputs = float(FLOAT * tokens * size.hidden * size.layers + FLOAT * tower * size.vision_layers)
-        recomputed = 1.5 * HALF * tokens * _layer_numbers(size)
-        return {"layer inputs": inputs, "one layer, recomputed": recomputed, **head}
+            scores = {"vocabulary scores": 2.0 * FLOAT * tile * min(size.vocabulary, HEAD_TILE[1])}
+            tower = 12 * micro.patches * size.vision_hidden * size.vision_layers if sees else 0
+            numbers = micro.tokens * _layer_numbers(size) * size.layers + tower
+            return {"activations": float(FLOAT * numbers), **scores}
+        scores = {"vocabulary scores": float(HALF * tile * min(size.vocabulary, HEAD_TILE[1]))}
+        # The language model's layers hand on float32 (embeddings are), the tower's bfloat16.
+        tower = HALF * micro.patches * size.vision_hidden * size.vision_layers if sees else 0
+        inputs = float(FLOAT * micro.tokens * size.hidden * (size.layers + 3) + tower)
+        scores["pictures"] = float((FLOAT + HALF) * micro.patches * PATCH)  # as they come, and rounded
+        gathered = 0 if self.split == 1 else HALF * 2 * size.block + FLOAT * size.embeddings
+        copied = trained(self.preset, size) - size.embeddings  # autocast keeps copies of what is trained
+        copies = HALF * copied if learned and self.split == 1 else gathered
+        forward = {"layer inputs": inputs, "bfloat16 copies": float(copies), **scores}
+        head = FLOAT * (size.flops.head_weights + micro.scored * size.hidden) if learned else 0
+        layer = {
+            "one layer, recomputed": 1.5 * HALF * micro.tokens * _layer_numbers(size),
+            "the head's gradient": float(head),
+            "gathered layers": float(gathered),
+        }
+        backward = {"layer inputs": inputs, **layer, **scores}
+        return max(forward, backward, key=lambda parts: sum(parts.values()))
 
 
 def _layer_numbers(size: ModelSize) -> int:

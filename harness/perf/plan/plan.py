@@ -6,17 +6,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.perf.hardware import CPU, GPUS, Machine
+from harness.perf.hardware import CPU, Machine, card
 from harness.perf.plan import gains, memory, work
 from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
 from harness.perf.plan.work import Assumptions
 from vzero.config import Preset
-from vzero.errors import InputError
 from vzero.images.records import seen_size
 from vzero.presets import load_preset, preset_names
 
 FILL = 0.95  # of a card's memory that a plan may use
-PHOTOGRAPH, DRAWN = (640, 480), (42, 42)  # pixels of a picture, where none are given
+# Pixels of a picture, where none are given: a telephone's, which presets shrink to a megapixel; a drawn one.
+PHOTOGRAPH, DRAWN = (4032, 3024), (42, 42)
+DEFAULT_GPU = "a100-80"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def make(
     tokens = image_tokens(size, *picture)
     learned = memory.trained(preset, size)
     phases = memory.phases(preset, size, tokens, machine.memory)
-    refusals = _refusals(preset, gpus, machine.memory, phases)
+    refusals = _refusals(preset, size, tokens, gpus, machine.memory, phases)
     return Plan(
         preset=preset,
         machine=machine,
@@ -91,7 +92,9 @@ def make(
     )
 
 
-def _refusals(preset: Preset, gpus: int, card: float | None, phases: list[memory.Phase]) -> list[str]:
+def _refusals(
+    preset: Preset, size: ModelSize, tokens: int, gpus: int, card: float | None, phases: list[memory.Phase]
+) -> list[str]:
     launch, found = preset.launch, []
     wanted = launch.gpus + launch.solver_gpus
     if wanted > gpus:
@@ -99,15 +102,7 @@ def _refusals(preset: Preset, gpus: int, card: float | None, phases: list[memory
         found.append(f"It asks for {wanted} GPUs a node ({split}) and there are {gpus}.")
     if card is None:
         return found
-    for name, key, share in (
-        (memory.SOLVER_SHARE, "engine", preset.engine.gpu_memory),
-        (memory.POLICY_SHARE, "rollouts", preset.rollouts.gpu_memory),
-    ):
-        least = max((phase.parts.get(name, 0.0) for phase in phases), default=0.0)
-        if least > share * card:
-            found.append(
-                f"vLLM's share, {key}.gpu_memory = {share:g}, is less than the {least / 1e9:.0f} GB it needs."
-            )
+    found += memory.small_shares(preset, size, tokens, card)
     fullest = max(phases, key=lambda phase: phase.total)
     if fullest.total > FILL * card:
         found.append(
@@ -123,8 +118,9 @@ def _fitting(preset: Preset, gpus: int, machine: Machine, tokens: int) -> list[s
     for other in map(load_preset, preset_names()):
         if other.model != preset.model or other == preset or other.launch.nodes > preset.launch.nodes:
             continue
-        phases = memory.phases(other, size_of(other.model), tokens, machine.memory)
-        if not _refusals(other, gpus, machine.memory, phases):
+        size = size_of(other.model)
+        phases = memory.phases(other, size, tokens, machine.memory)
+        if not _refusals(other, size, tokens, gpus, machine.memory, phases):
             found.append(other.name)
     return found
 
@@ -136,15 +132,8 @@ def choose_machine(gpus: int, kind: str | None, gigabytes: float | None) -> Mach
     Raises:
         InputError: an unknown kind.
     """
-    if gpus == 0:
-        return CPU
-    if kind is not None and kind not in GPUS:
-        raise InputError(
-            f"There is no GPU {kind!r} in the table; choose one of {', '.join(GPUS)}, "
-            "and --gpu-memory for another size."
-        )
-    machine = GPUS[kind or "a100-80"]
-    if gigabytes is None:
+    machine = CPU if gpus == 0 else card(kind or DEFAULT_GPU)
+    if gpus == 0 or gigabytes is None:
         return machine
     return replace(machine, name=f"GPU of {gigabytes:g} GB", memory=gigabytes * 1e9)
 
@@ -156,7 +145,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "fits": not plan.refusals,
         "refusals": plan.refusals,
         "fitting": plan.fitting,
-        "machine": asdict(plan.machine) | {"gpus": plan.gpus, "nodes": plan.preset.launch.nodes},
+        "machine": asdict(plan.machine)
+        | {"measured": sorted(plan.machine.measured), "gpus": plan.gpus, "nodes": plan.preset.launch.nodes},
         "model": {
             "name": plan.preset.model,
             "parameters": plan.size.total,

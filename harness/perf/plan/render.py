@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.perf.plan import gains
@@ -46,6 +47,31 @@ def _split(plan: Plan) -> str:
     ways = {"single": "one process", "ddp": "DDP", "fsdp2": "FSDP2"}[launch.strategy]
     solver = f", {launch.solver_gpus} more a node serve the Solver" if launch.solver_gpus else ""
     return f"{ways} on {counted(launch.gpus * launch.nodes, 'GPU')}{solver}"
+
+
+def overview(plans: Sequence[Plan]) -> Table:
+    """Every plan as a row: its fullest moment, its hours, and what is in its way."""
+    rows = []
+    for plan in plans:
+        fullest = max(plan.phases, key=lambda phase: phase.total)
+        launch = plan.preset.launch
+        row = (
+            Cell.of(plan.preset.name),
+            Cell.number((launch.gpus + launch.solver_gpus) * launch.nodes),
+            Cell.size(fullest.total),
+            Cell.of(fullest.name),
+            Cell.significant(plan.hours, digits=2),
+            Cell.of(plan.refusals[-1] if plan.refusals else "fits"),
+        )
+        rows.append(row)
+    columns = (
+        *keys("preset"),
+        *numbers("GPUs", "fullest"),
+        *texts("when"),
+        *numbers("hours"),
+        *texts("verdict"),
+    )
+    return Table(f"Presets on {plans[0].machine.name}", columns, [rows])
 
 
 def tables(plan: Plan) -> list[Table]:
@@ -101,24 +127,27 @@ def _disk(plan: Plan) -> str:
 
 def _assumed(plan: Plan) -> str:
     assumed, machine = plan.assumed, plan.machine
+    rates = machine.rates
+    words = {
+        "computing": f"{rates.computing:.0%} of {machine.tflops:g} TFLOP/s in training",
+        "decoding": f"decoding at {rates.decoding:.0%} of {machine.bandwidth / 1e9:,.0f} GB/s by vLLM",
+        "unfused": f"at {rates.unfused:.0%} by transformers",
+        "read": f"models read at {rates.read / 1e9:.1f} GB/s",
+        "write": f"written at {rates.write / 1e9:.1f} GB/s",
+        "picture_seconds": f"{rates.picture_seconds:g} core seconds a megapixel",
+        "start_seconds": f"{rates.start_seconds:g} s until a stage has started",
+        "engine_seconds": f"{rates.engine_seconds:g} s until vLLM has",
+    }
+    guesses = "; ".join(text for name, text in words.items() if name not in machine.measured)
+    found = "; ".join(text for name, text in words.items() if name in machine.measured)
     return (
         f"Assumed: completions of {assumed.completion_tokens} tokens on average, where as many are allowed;"
-        f" {assumed.valid:.0%} of questions valid, {assumed.kept:.0%} of those kept;"
-        f" {machine.computing:.0%} of {machine.tflops:g} TFLOP/s in training,"
-        f" decoding at {_decoding(plan)} of {machine.bandwidth / 1e9:,.0f} GB/s;"
+        f" {assumed.valid:.0%} of questions valid, {assumed.kept:.0%} of those kept; {guesses};"
         f" {gains.CHANGED:.0%} of items change their answer;"
         f" gains spread by {100 * gains.SEED_SPREAD:g} points over seeds."
-        + (" No hour and no byte of this was measured on a GPU." if plan.gpus else "")
+        + (f" Measured on such a card: {found}." if found else "")
+        + (" No hour and no byte of this was measured on a GPU." if plan.gpus and not found else "")
     )
-
-
-def _decoding(plan: Plan) -> str:
-    """The share of the bandwidth, and what is left of it where transformers draws."""
-    fast, slow = plan.machine.decoding, plan.machine.decoding * plan.machine.unfused
-    engines = {plan.preset.engine.name, plan.preset.rollouts.engine}
-    if slow == fast or "transformers" not in engines:
-        return f"{fast:.0%}"
-    return f"{slow:.0%}" if engines == {"transformers"} else f"{fast:.0%} ({slow:.0%} by transformers)"
 
 
 def verdict(plan: Plan) -> str:

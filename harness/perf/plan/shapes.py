@@ -27,7 +27,8 @@ class ModelSize:
     Attributes:
         total: tied embeddings once; `vision`: the tower's share; `adapters`: weights of adapters of rank
             1, the sum over the language model's linear layers of (inputs + outputs).
-        block: of one decoder layer; `embedding`: of the input embedding.
+        block: of one decoder layer; `embedding`: of the input embedding; `embeddings`: with the head's, where
+            it has its own.
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
         flops: what `harness.perf.flops` counts operations by.
@@ -40,6 +41,7 @@ class ModelSize:
     adapters: int
     block: int
     embedding: int
+    embeddings: int
     hidden: int
     intermediate: int
     layers: int
@@ -104,6 +106,7 @@ def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
 
     config, model = _without_storage(tree, name)
     text, vision, tower = config.get_text_config(), config.vision_config, vision_tower(model)
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     width = text.hidden_size // text.num_attention_heads
     kv_width = text.num_key_value_heads * width
     return ModelSize(
@@ -111,7 +114,8 @@ def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
         vision=_numbers(tower) if tower is not None else 0,
         adapters=sum(one.in_features + one.out_features for one in language_linears(model)),
         block=max(map(_numbers, model.model.language_model.layers)),
-        embedding=model.get_input_embeddings().weight.numel(),
+        embedding=table.numel(),
+        embeddings=table.numel() + (0 if head is table else head.numel()),
         hidden=text.hidden_size,
         intermediate=text.intermediate_size,
         layers=text.num_hidden_layers,

@@ -13,6 +13,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from harness.perf.flops import Shape, Work
+from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime.checkpoints import vision_tower
 
 
@@ -96,7 +97,7 @@ def counting(models: Sequence[tuple[Any, Shape]], scope: Scope) -> Iterator[Tall
         for model, shape in {id(model): (model, shape) for model, shape in models}.values():
             text = model.register_forward_pre_hook(_text_hook(tally, scope), with_kwargs=True)
             stack.callback(text.remove)
-            if (tower := vision_tower(model)) is not None:
+            if (tower := vision_tower(unwrap(model))) is not None:
                 vision = tower.register_forward_hook(_vision_hook(tally, scope, shape), with_kwargs=True)
                 stack.callback(vision.remove)
         yield tally

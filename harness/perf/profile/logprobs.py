@@ -28,7 +28,7 @@ def logprob_gap(rollouts: Sequence[Rollout], micro_batches: Sequence[MicroBatch]
             if one is None or tuple(ids[: len(one.token_ids)]) != one.token_ids:
                 return LogprobGap()
             differences += [abs(a - b) for a, b in zip(one.logprobs, mine, strict=False)]
-    if next(drawn, None) is not None:
+    if next(drawn, None) is not None or not differences:  # an engine without log-probabilities
         return LogprobGap()
     mean = sum(differences) / len(differences)
     return LogprobGap(mean=mean, max=max(differences), tokens=len(differences))

@@ -26,7 +26,8 @@ from harness.perf.profile.logprobs import logprob_gap
 from harness.perf.profile.results import OURS, STOCK, LogprobGap, Measured
 from harness.perf.profile.stock import replaced, stock_paths
 from harness.perf.profile.workload import Recorded
-from vzero.config import EngineConfig, GrpoSettings
+from vzero.config import EngineConfig, GrpoSettings, LoraConfig
+from vzero.grpo import adapters
 from vzero.grpo import train as stage
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Reward
@@ -43,7 +44,8 @@ WITHIN = ("reward", "images", "old", "reference")  # timed by themselves, see do
 
 @dataclass(frozen=True)
 class Training:
-    """What a role's trainer is built from; `reward` asks `votes`, where the role has votes."""
+    """What a role's trainer is built from; `reward` asks `votes`, where the role has votes; `lora`: adapters
+    to train in place of the weights."""
 
     role: str
     settings: GrpoSettings
@@ -55,6 +57,7 @@ class Training:
     folder: Path
     scope: Scope
     votes: Recorded | None = None
+    lora: LoraConfig | None = None
 
 
 @dataclass
@@ -99,7 +102,10 @@ def build(training: Training) -> Bench:
     """The trainer of a stage, unchanged but for its learning rate, its length and its checkpoints."""
     settings = training.settings.model_copy(update={"learning_rate": STILL, "max_generations": 1})
     batches = plan_batches(settings, len(training.prompts))
-    model = checkpoints.load_model(training.checkpoint, dtype=torch.float32, device=device_name())
+    if training.lora is None:
+        model = checkpoints.load_model(training.checkpoint, dtype=torch.float32, device=device_name())
+    else:
+        model = adapters.load_frozen(training.checkpoint, device_name())
     processor = checkpoints.load_processor(training.checkpoint)
     phases, progress = Phases(), Progress(training.folder / "progress.jsonl")
     recorder = Recorder(training.folder, progress, phases, batches.steps_per_generation)
@@ -115,6 +121,7 @@ def build(training: Training) -> Bench:
         folder=training.folder,
         work=training.folder / "work",
         progress=progress,
+        lora=training.lora,
     )
     # The very one that the stage builds.
     trainer: Any = stage.build_trainer(job, batches, model, processor, recorder, phases)

@@ -1,0 +1,140 @@
+"""The check for a GPU, dry on the CPU: every section by the product's code, what is saved, what is judged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.perf import hardware
+from tools import gpu_check, gpu_check_sections
+from tools.gpu_check_models import Setup
+from tools.gpu_check_report import Check, Report, Section, markdown
+from vzero.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return Setup(dry=True, scratch=tmp_path_factory.mktemp("gpu-check"), processor_folder=None, layers=None)
+
+
+@pytest.mark.parametrize("name", [name for name in gpu_check.LIMITS if name != "smoke"])
+def test_a_section_runs_and_is_in_range(name: str, setup: Setup) -> None:
+    found = gpu_check_sections.run(name, setup)
+    assert (found.state, found.error) == ("done", "") and found.in_range and found.measured
+    assert Section.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_section_that_fails_says_why(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools import gpu_check_kernels
+    from vzero.grpo import packing
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_check_kernels, "pack", broken)
+    found = gpu_check_sections.run("attention", setup)
+    assert packing.pack is not broken
+    assert found.state == "failed" and not found.in_range and found.error == "RuntimeError: no such kernel"
+
+
+def test_attention_that_sees_too_much_is_out_of_range(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools import gpu_check_kernels
+
+    pack = gpu_check_kernels.pack
+
+    def leaking(*given: Any) -> Any:
+        packed = pack(*given)
+        packed.layout.visible.fill_(True)
+        return packed
+
+    monkeypatch.setattr(gpu_check_kernels, "pack", leaking)
+    found = gpu_check_sections.run("attention", setup)
+    assert found.state == "done" and not found.in_range
+
+
+def run(*given: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "tools/gpu_check.py", *given]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_a_second_run_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    first = run("--dry-run", "--only", "weights", "--out", str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    again = run("--dry-run", "--only", "weights", "--out", str(tmp_path))
+    assert again.returncode == 0 and "weights: done before" in again.stdout
+    saved = json.loads((tmp_path / "gpu_check.json").read_text("utf-8"))
+    assert list(saved["sections"]) == ["weights"] and saved["dry"] is True
+    page = (tmp_path / "gpu_check.md").read_text("utf-8")
+    assert "dry run" in page and "- smoke: not run yet" in page
+    assert not (tmp_path / hardware.RATES).exists()  # of a CPU nothing is known about a GPU
+
+
+@pytest.mark.parametrize("given", [("--only", "nonsense"), ("--only", "facts")])
+def test_wrong_input_is_refused(given: tuple[str, ...]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    refused = run(*given)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("check", "good"),
+    [
+        (Check(name="a", value=5.0, low=5), True),
+        (Check(name="a", value=4.9, low=5), False),
+        (Check(name="a", value=1.2, low=0.85, high=1.15), False),
+        (Check(name="a", value=float("nan"), high=1), False),
+        (Check(name="a", value=None, low=1), False),
+        (Check(name="a", value=0.0, low=5, judged=False), True),
+    ],
+)
+def test_what_is_in_range(check: Check, good: bool) -> None:
+    assert check.in_range is good
+    section = Section(state="done", seconds=1.0, checks=(check,))
+    report = Report(
+        card="x", device="X", dry=False, provenance={"packages": {}, "git": None, "python": "3"},
+        sections={"vision": section},
+    )  # fmt: skip
+    page = markdown(report, ("vision",))
+    assert ("Everything is in range." in page) is good and ("- vision: a is" in page) is not good
+
+
+@pytest.mark.parametrize(
+    ("driver", "memory", "kind"),
+    [
+        ("NVIDIA H100 80GB HBM3", 85.0e9, "h100-80"),
+        ("NVIDIA A100-SXM4-40GB", 42.3e9, "a100-40"),
+        ("NVIDIA A100-SXM4-80GB", 84.9e9, "a100-80"),
+        ("NVIDIA H200", 150.0e9, "h200-141"),
+        ("NVIDIA GeForce RTX 4090", 25.3e9, "rtx-4090-24"),
+        ("NVIDIA Something X", 16.0e9, "something-x-16"),
+        ("NVIDIA H100 NVL", 100.0e9, "h100-nvl-100"),
+    ],
+)
+def test_cards_are_told_by_the_drivers_name_and_memory(driver: str, memory: float, kind: str) -> None:
+    assert hardware.kind_of(driver, memory) == kind
+
+
+def test_measured_rates_take_the_place_of_assumed_ones(tmp_path: Path) -> None:
+    assumed = hardware.card("h100-80", tmp_path)
+    folder = tmp_path / "h100-80"
+    folder.mkdir()
+    (folder / hardware.RATES).write_text(json.dumps({"rates": {"computing": 0.5, "read": 2e9}}), "utf-8")
+    found = hardware.card("h100", tmp_path)
+    assert (found.rates.computing, found.rates.read) == (0.5, 2e9)
+    assert found.measured == {"computing", "read"} and found.rates.decoding == assumed.rates.decoding
+    assert hardware.card("a100-80", tmp_path).measured == frozenset()
+    (folder / hardware.RATES).write_text('{"rates": {"luck": 1}}', "utf-8")
+    with pytest.raises(InputError, match="measure again"):
+        hardware.card("h100-80", tmp_path)
+    with pytest.raises(InputError, match="names 2 known cards"):
+        hardware.card("a100", tmp_path)
