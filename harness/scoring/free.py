@@ -40,7 +40,8 @@ _FORMULA = re.compile(r"[-+*/\u00d7^=]|\\[a-z]")
 
 def state(item: Item, text: str) -> Reading:
     """What `text`, free of boxes and tags, states."""
-    if item.kind != "text" and (found := answer(item, text)) is not None and "\n" not in text:
+    bare = "\n" not in text and (item.kind != "list" or not re.search("[A-Za-z]", text))
+    if item.kind != "text" and bare and (found := answer(item, text)) is not None:
         return Reading((found,), "whole")
     lines = statements(text)
     for line in reversed(lines[-cues.MOST_CUES :]):

@@ -50,6 +50,8 @@ WRONG = [
     (free("text", "\\sin x"), "\\cos x"),
     *[(SECOND, one) for one in ("B is wrong", "B? Not sure", "It cannot be B.")],
     *[(SECOND, one) for one in ("Not B", "\\boxed{40x}", "It is a mistake to think the answer is B.")],
+    (free("list", "[1, 2]"), "The answer is not [1, 2]."),
+    (free("list", "[1, 2]"), "I cannot determine whether it is [1, 2]."),
     (SECOND, "The answer is (A), whereas (B) is too large."),
     *[(BOTH, one) for one in ("A or C", "A and C are wrong", "A, but not C")],
 ]  # fmt: skip
