@@ -3,6 +3,7 @@
 # make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
+# make gpu-check   measure on one GPU what no CPU shows, in about eight minutes; nothing is installed   (PYTHON=python3 with torch)
 # make lint        set up, check style; `make format` fixes style
 # make lock        resolve requirements/*.in anew into requirements/cpu.txt      (ARGS=--upgrade for newer versions)
 # make lock-cuda   resolve requirements/cuda.in into the lock of the GPU image
@@ -16,7 +17,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install vllm reproduce test bench lint unlocked format lock lock-cuda image-test clean
+.PHONY: install vllm reproduce test bench gpu-check lint unlocked format lock lock-cuda image-test clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -43,6 +44,9 @@ test: install
 
 bench: install
 	@.venv/bin/python -m pytest -q -o python_files='bench_*.py' --benchmark-quiet benchmarks $(ARGS)
+
+gpu-check:
+	@python="$(PYTHON)"; "$${python:-python3}" tools/gpu_check.py $(ARGS)
 
 lint: install
 	@.venv/bin/ruff check $(SOURCES)

@@ -18,7 +18,8 @@ It runs from the source tree, without installing it, on torch 2.11 or newer; ver
 of pyproject.toml are listed. Packages that a machine without network lacks are carried as wheels, in the
 versions of requirements/cpu.txt and for its Python:
 
-    pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels trl==... peft==... (and so on)
+    pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels \
+        trl datasets multiprocess dill pydantic pydantic-core annotated-types typing-inspection peft  # pinned
     pip install --no-deps --no-index --target carried wheels/*.whl        # on that machine
     PYTHONPATH=carried python tools/gpu_check.py
 

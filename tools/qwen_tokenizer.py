@@ -69,7 +69,17 @@ def fetched(folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(PIN + "\n", encoding="utf-8")
     options = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--retries=1", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), "-r", str(wanted)]
+    command: list[str] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "-d",
+        str(folder),
+        "-r",
+        str(wanted),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1].rstrip(".")
