@@ -78,7 +78,7 @@ def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) 
 def _ratio(what: str, own: float, other: float) -> str:
     if not own:
         return f"no {what}"
-    return f"{ratio(own / other)} the {what}" if other else f"{own:,.0f} {what} for none"
+    return f"{ratio(own / other)} the {what}" if other else f"{own:,.0f} {what} against none"
 
 
 def _spent(checkpoint: Checkpoint) -> Spent:

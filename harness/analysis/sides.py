@@ -111,7 +111,13 @@ def read(path: Path) -> Side:
     elif (path / STAGE).is_file():
         return _of_stage(path)
     elif path.is_file():
-        return _of_results(results.read(path), {})
+        try:
+            return _of_results(results.read(path), {})
+        except InputError:
+            raise InputError(
+                f"{path} is not the results of an evaluation; of a run give the folder, which says how it "
+                "was run."
+            ) from None
     raise InputError(
         f"{path} is neither an evaluation nor a run; give a folder that `vzero-harness evaluate` or "
         "`vzero-harness reproduce` wrote."
