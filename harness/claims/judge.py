@@ -27,6 +27,7 @@ from harness.stats import holm, power
 
 MIN_PARSED = 0.95
 MAX_TRUNCATED = 0.05
+MAX_MISSING = 0.005  # of a suite's items; so many may be set aside as unusable
 STATED = ("harness", "judge", "decoding")  # fields of a protocol, compared where the claim states them
 
 
@@ -110,7 +111,7 @@ def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
             f"{_percent(measured.truncation_rate)} of the answers were truncated (at most "
             f"{_percent(MAX_TRUNCATED)} allowed)"
         )
-    if measured.n < measured.expected:
+    if measured.n < (1 - MAX_MISSING) * measured.expected:
         found.append(f"partial suite: {measured.n} of {measured.expected} items scored")
     if measured.partial:
         found.append(f"partial suite: {measured.partial}")
@@ -123,6 +124,8 @@ def deviations_of(claim: Claim, measured: Measurement) -> tuple[str, ...]:
 
 def _caveats(claim: Claim, measured: Measurement) -> tuple[str, ...]:
     found = [f"unequal compute: {measured.unequal}"] if measured.unequal else []
+    if 0 < measured.expected - measured.n <= MAX_MISSING * measured.expected:
+        found.append(f"{measured.n} of {measured.expected} items scored")
     if measured.low is None:
         found.append("no interval: the items do not give one")
     if len(measured.by_seed) < 2:

@@ -103,7 +103,7 @@ def test_no_spread_at_all() -> None:
     [
         ({"parse_rate": 0.949}, "94.9 % of the answers could be read"),
         ({"truncation_rate": 0.051}, "5.1 % of the answers were truncated"),
-        ({"n": 999}, "999 of 1000 items"),
+        ({"n": 994}, "994 of 1000 items"),
         ({"partial": "--limit 100"}, "--limit 100"),
     ],
 )
@@ -120,6 +120,11 @@ def test_the_limits_themselves_are_no_deviation() -> None:
         judge(CLAIM, measured(0.02, 0.005, parse_rate=0.95, truncation_rate=0.05)).verdict
         is Verdict.REPRODUCED
     )
+
+
+def test_a_few_unusable_rows_are_a_caveat() -> None:
+    found = judge(CLAIM, measured(0.02, 0.005, n=995))
+    assert found.verdict is Verdict.REPRODUCED and found.caveats == ("995 of 1000 items scored",)
 
 
 def test_another_number_of_items_than_claimed_is_a_deviation() -> None:
