@@ -34,6 +34,8 @@ from harness.evals.set_aside import told, too_many
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms import REFERENCE
 from vzero.config import Preset
+from vzero.presets import content
+from vzero.runtime import artefacts
 
 PREFILLED = "base, begun"  # of the probed base, in seeds of the bootstrap: another label, other intervals
 MOST_FAULTS = 0.05  # share of unreadable or truncated answers above which a comparison carries a warning
@@ -75,6 +77,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         model=_plain_name(preset.model),
         samples=held_out.samples,
         evidence=preset.evidence,
+        settings=artefacts.digest(content(preset))[:12],
         complete=not run.missing,
         missing=dict(run.missing),
         models=models,

@@ -62,6 +62,7 @@ class RunSummary(Frozen):
     model: str
     split: str
     evidence: bool = True
+    settings: str | None = None
     complete: bool
     missing: dict[str, str]
     warnings: list[str]

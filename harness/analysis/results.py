@@ -48,6 +48,7 @@ class Results(Frozen):
         arm: which method trained it; "v-zero" is the method itself.
         split: of the held-out questions, "dev" or "test". samples: sampled answers per question.
         evidence: whether its preset is meant to say anything about the method; if not, nothing is judged.
+        settings: digest of what determines it but the seed; None where that was not recorded.
         missing: unfinished stages and why. expected: scored items that each whole suite has.
         gains, gains_over_previous: by model; over the base, and over the Solver before.
         headroom: by suite, what voting adds to the base's greedy accuracy: gains up to it need no learning.
@@ -65,6 +66,7 @@ class Results(Frozen):
     model: str
     samples: int
     evidence: bool = True
+    settings: str | None = None
     complete: bool = True
     missing: dict[str, str] = Field(default_factory=dict)
     models: list[str]

@@ -106,12 +106,28 @@ def notes(comparison: Comparison) -> list[str]:
         said.append(
             f"Preset {', '.join(toys)} is too small to say anything about a method: nothing of it is judged."
         )
+    said += mixed(comparison)
     if comparison.published:
         said.append("Published and third-party rows are numbers as printed; they were not measured here.")
     return said + [
         f"Not finished: {run.name} (missing {', '.join(run.missing)})."
         for run in comparison.runs
         if run.missing
+    ]
+
+
+def mixed(comparison: Comparison) -> list[str]:
+    """A sentence for each arm whose runs share a row and not their settings."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for run in comparison.runs:
+        if run.settings is not None:
+            key = (run.preset, run.arm, run.model, run.split)
+            found.setdefault(key, {}).setdefault(run.settings, run.name)
+    return [
+        f"WARNING: runs of {key[1]} with other settings share a row ({', '.join(names.values())}); "
+        "`vzero-harness diff` says which."
+        for key, names in found.items()
+        if len(names) > 1
     ]
 
 

@@ -566,6 +566,14 @@ def test_no_questioner_is_said(runs: Path) -> None:
     assert notes_of(runs)["rival S1"].startswith("no questioner steps, ")
 
 
+def test_runs_with_other_settings_in_one_row_are_said(runs: Path) -> None:
+    assert arms.mixed(compare(load([runs]))) == []
+    edited(runs, lambda found: {"settings": "a" if found["arm"] == "rival" or found["seed"] else "b"})
+    (said,) = arms.mixed(compare(load([runs])))
+    assert said.startswith("WARNING: runs of v-zero with other settings share a row (seed-0, seed-1)")
+    assert said in arms.notes(compare(load([runs])))
+
+
 def test_what_is_no_evidence_is_not_judged(runs: Path) -> None:
     """A preset that is too small: numbers and a sentence; no colour, no verdict, no equal compute with
     another preset."""

@@ -25,7 +25,7 @@ from harness.stats import Gain, Interval
 from harness.tables import charts as parts
 from harness.tables import markdown, words
 from vzero.errors import InputError
-from vzero.presets import load_preset
+from vzero.presets import content, load_preset
 from vzero.runtime import artefacts
 
 
@@ -532,6 +532,15 @@ def test_a_run_that_is_no_evidence_judges_nothing(results):
     ]
     (said,) = findings.findings(small)
     assert said.startswith("The preset smoke shows that the program runs.") and "better" not in said
+
+
+def test_what_determines_a_run_but_its_seed(results):
+    plain = content(load_preset("pocket"))
+    same = ("seed=3", "engine.gpu_memory=0.5", "step_matched=[5, 5]", "evaluation.data=elsewhere")
+    assert all(content(load_preset("pocket", [one])) == plain for one in same)
+    other = ("solver.grpo.learning_rate=1e-6", "evaluation.limit=4", "images.count=9")
+    assert all(content(load_preset("pocket", [one])) != plain for one in other)
+    assert re.fullmatch("[0-9a-f]{12}", results.settings)
 
 
 def test_judging_anew_changes_nothing(results):

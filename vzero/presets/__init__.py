@@ -102,6 +102,14 @@ def content_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) ->
     return [key for key in differences(current(stored), wanted) if key not in ignored]
 
 
+def content(preset: Preset) -> dict[str, Any]:
+    """What determines a run but its luck: dotted settings without the seed and the counts that a grid takes
+    from another run of that seed."""
+    luck = {"seed", "step_matched"}
+    flat = flatten(preset.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key not in _NO_CONTENT | luck}
+
+
 def current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
     """A stored preset with the settings that came into the program since, at their defaults; as it is where
     this version does not know it."""
