@@ -85,8 +85,8 @@ def _spent(checkpoint: Checkpoint) -> Spent:
     if checkpoint.checkpoint == BASE:
         return {}
     found = [_of_run(run, checkpoint.checkpoint) for run in checkpoint.runs]
-    keys = dict.fromkeys(key for one in found for key in one)
-    return {key: fmean(one.get(key, 0.0) for one in found) for key in keys}
+    keys = [key for key in found[0] if all(key in one for one in found)]  # an unfinished run counts less
+    return {key: fmean(one[key] for one in found) for key in keys}
 
 
 def _of_run(run: Loaded, checkpoint: str) -> Spent:

@@ -82,20 +82,26 @@ def score(
     kept = extractor_out or answers.with_name(f"{answers.name}.extractions.jsonl")
     reader = endpoint.reader(extractor_url, extractor_model, kept, extractor_remote)
     scored = judge(name, asked, given, reader)
-    missing = None
+    missing, failed = None, {}
     if suite is not None:
         asker = Judge.named(extractor_url, extractor_model, extractor_remote)
-        scored, missing = official.added(scored, found, questions, given, asker)
+        scored, outcome = official.added(scored, found, questions, given, asker)
+        missing, failed = outcome.unavailable, outcome.set_aside
     if not json and not scored.total.n:  # with --json the readings are a result
         raise InputError(f'No answered row of {name} has a gold answer; give each row an "answer".')
     console = options.console(json)
     if json:
-        about = {**as_json(scored), "set_aside": [one.model_dump() for one in aside]}
+        about = as_json(scored)
+        about |= {"set_aside": [one.model_dump() for one in aside], "official_set_aside": failed}
         print(dumps(about, indent=2, allow_nan=False))
     else:
         terminal.show(_table(scored, by, missing), console)
     for line in _incomplete(scored, aside, suite is None):
         terminal.say(line, console, "yellow")
+    if failed:
+        name, why = next(iter(failed.items()))
+        said = f"{len(failed):,} answered without an official verdict, in no official rate: {name} ({why})"
+        terminal.say(said, console, "yellow")
 
 
 def _incomplete(scored: ScoredFile, aside: Sequence[SetAside], own: bool) -> Iterator[str]:

@@ -145,7 +145,7 @@ def _suite(out: Path, suite: Suite, settings: Settings, rows: Sequence[ScoredIte
         table=suite.table,
         headlines=_headlines(suite, rows, published_rule),
         official_set_aside=published_rule.set_aside,
-        sampled=_sampled(rows) if settings.sampled else None,
+        sampled=_sampled(rows) if settings.sampled and any(one.item.gold for one in rows) else None,
         lmms_eval=said,
     )
     found = found.model_copy(update={"published": published.beside(suite, settings, found)})
@@ -213,7 +213,7 @@ def _deviations(suite: Suite, found: SuiteResult, settings: Settings, there: int
     aside = len(found.set_aside)
     if too_many(aside, there - aside):
         yield f"{counted(found.set_aside)}, {100 * aside / max(there, aside):.1f} %"
-    if settings.limit and found.rows < suite.rows:
+    if settings.limit and found.rows < there - aside:
         yield f"{found.rows} of {suite.rows} rows (--limit)"
     elif there != suite.rows:
         yield f"{there} of {suite.rows} rows"

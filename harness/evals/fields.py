@@ -94,7 +94,7 @@ def mathvista(row: Row, key: str) -> SuiteQuestion:
     if row["answer_type"] not in _MATHVISTA_KINDS:
         raise ValueError(f"its answer_type is {row['answer_type']!r}")
     if kind == "choice" and gold:
-        right = tuple(label for label, text in options.items() if text == gold)
+        right = tuple(label for label, text in options.items() if text.strip() == gold)
         if not right:
             raise ValueError("its answer is none of its choices")
     item = Item(

@@ -53,7 +53,10 @@ def update(out: Path, suites: Sequence[Suite], judge: Judge | None = None) -> No
         elif not place.exists() or artefacts.read_json(place).get("key") != _key(found):
             jobs[suite.name] = found
     for (name, asked), outcome in zip(jobs.items(), run(list(jobs.values())), strict=True):
-        artefacts.write_json(_file(out, name), Official(key=_key(asked), outcome=outcome).model_dump())
+        # What may have failed by chance is kept without its key, so that the next scoring tries it again.
+        chance = outcome.unavailable or any("takes too long" in why for why in outcome.set_aside.values())
+        stored = Official(key="" if chance else _key(asked), outcome=outcome)
+        artefacts.write_json(_file(out, name), stored.model_dump())
 
 
 def read(out: Path, suite: str) -> Outcome:
@@ -70,8 +73,8 @@ def added(
     questions: Sequence[SuiteQuestion],
     answers: Mapping[str, Answer],
     judge: Judge | None = None,
-) -> tuple[ScoredFile, str | None]:
-    """A file's verdicts with the official ones, or why there are none.
+) -> tuple[ScoredFile, Outcome]:
+    """A file's verdicts with the official ones; what the suite's rule said, or why it said nothing.
 
     Raises:
         VZeroError: the judge failed.
@@ -85,7 +88,7 @@ def added(
     if isinstance(found, Job):
         found = next(run([found]))
     judged = (replace(one, official=found.verdicts.get(one.item.id)) for one in scored.judged)
-    return replace(scored, judged=tuple(judged)), found.unavailable
+    return replace(scored, judged=tuple(judged)), found
 
 
 def _answered(out: Path, suite: Suite) -> list[Answered]:

@@ -173,6 +173,8 @@ def _ask_what_fits(
                 reasons = {key: reason for of, key, reason in error.items if of == name}
                 seen = pins.read(path)  # of the whole suite, whatever the limit
                 assert seen is not None
+                if evaluation.settings.images == "shuffled":  # the pictures are dealt anew to fewer questions
+                    folder.responses(out, name).unlink(missing_ok=True)
                 pins.write(path, suite, pins.without(seen, reasons), {"source": "as found"})
                 parts = {**parts, name: _parts(evaluation, suite, out, lambda text: None)}
             tally.kept, tally.drawn = counted  # all of it is counted again

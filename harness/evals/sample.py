@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,7 +42,8 @@ def _in_order(parts: Sequence[OpenPart]) -> list[list[Place]]:
     for number, opened in enumerate(parts):
         questions |= {(number, row): one for row, one in enumerate(opened.questions)}
     sets = _together(questions)
-    random.Random(derive(0, "limit", suite.name)).shuffle(sets)
+    # By the id of a set's first row: without a row that is set aside the others keep their order.
+    sets.sort(key=lambda one: derive(0, "limit", suite.name, questions[one[0]].item.id))
     groups = [(one[0][0], dict(questions[one[0]].item.group).get(suite.table)) for one in sets]
     sizes, seen = Counter(groups), Counter[tuple[int, str | None]]()
     places = []

@@ -18,7 +18,7 @@ OPEN: Labels = ()  # of a sentence that leaves the answer open; None: it is abou
 _WHOLE, _LEADING = 40, 24  # characters of a reply that is a label alone; of what may stand before a subject
 _NUMBERING = re.compile(r"(?m)^\d{1,2}[.)] ?(?=[^\s\d])")
 _FOREIGN = re.compile(r"\W{0,4}(?:option |choice )?(?:\(([A-J])\)|([B-HJ])(?:[.:]|$))")
-_SUBJECT = re.compile(r"(?i)\b(?:option|choice) \(?([A-I])\)?,?$")  # "answer to this, option C, is"
+_SUBJECT = re.compile(r"(?i)\b(?:option|choice) \(?([A-J])\)?,?$")  # "answer to this, option C, is"
 _AT_END = re.compile(r"(?i)(?:\b(?:is|are|be|was|it's|equals?|equal to)|=)(?: an?| the)? $|[(\"']$")
 _JOINED = re.compile(r"(?i)(\w{1,20}),? (?:and|or|and/or) (?:the )?$")
 _SINGLE = re.compile(r"(?<![\w'])([B-HJ])(?![\w'^=])")
@@ -84,7 +84,7 @@ def _whole(item: Item, text: str) -> Labels:
 def _option(item: Item, line: str) -> Labels:
     """The option that a line is: `(B)`, `(B) its text`, or its text alone."""
     label = listed_label(line)
-    rest = words(re.sub(r"^\W{0,4}[A-Ia-i][).:]", "", line)) if label else words(line.strip(" ."))
+    rest = words(re.sub(r"^\W{0,4}[A-Ja-j][).:]", "", line)) if label else words(line.strip(" ."))
     if label and label in item.labels and rest in ((), words(item.text_of(label))):
         return (label,)
     return _only(one for one, text in item.texts.items() if words(text) == rest)

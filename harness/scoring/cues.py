@@ -28,17 +28,17 @@ ANNOUNCED = _cue(
 CHOSEN = _cue(
     r"""\b(?:choose|select|pick|go\ with|opt\ for|chose|selected|answered|choosing|selecting|picked)[ ]
     |\b(?:correspond(?:s|ing)?\ to|match(?:es)?)\ (?:the\ )?(?=(?:option|choice|answer|letter)\b)
-    |\b(?:is|be)\ (?=(?:option|choice|answer)\ \(?[A-I]\b)
+    |\b(?:is|be)\ (?=(?:option|choice|answer)\ \(?[A-J]\b)
     |(?:故|应|所以|因此|则|我)(?:选择|选)\ ?:?|选择\ ?:?"""
 )
-ENDS_ON = re.compile(r"(?:为|是|选) ?([A-I])\W{0,3}$")  # "因此面积为D"
+ENDS_ON = re.compile(r"(?:为|是|选) ?([A-J])\W{0,3}$")  # "因此面积为D"
 # "(B) is correct", "Option B fits", "选项A正确"
 JUDGED = re.compile(
-    r"""(?P<label>\(\ ?[A-Ia-i]\ ?\)|\b[A-I]\b\)?)[^.\n;?!]{0,60}?\ (?:
+    r"""(?P<label>\(\ ?[A-Ja-j]\ ?\)|\b[A-J]\b\)?)[^.\n;?!]{0,60}?\ (?:
         (?:is|are|would\ be|seems\ to\ be|appears\ to\ be)\ (?:the\ |a\ |most\ |likely\ |only\ ){0,3}
         (?:correct|right(?!\ ?-?(?:angle|triangle|side|hand|of))|best|true|answer|accurate|appropriate)
-        |(?<=[A-I)]\ )(?:fits|completes|matches))\b
-    |(?P<chinese>[A-I])\ ?(?:选项)?(?:是)?正确""",
+        |(?<=[A-J)]\ )(?:fits|completes|matches))\b
+    |(?P<chinese>[A-J])\ ?(?:选项)?(?:是)?正确""",
     re.VERBOSE,
 )
 # "the other option is", "the next cheapest choice would be": announced, but as another one

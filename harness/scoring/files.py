@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from harness.scoring.items import Item, Kind
-from harness.scoring.values import value
+from harness.scoring.values import numbers, value
 from vzero.errors import InputError
 
 Row = Mapping[str, Any]
@@ -33,7 +33,8 @@ class ItemRow(BaseModel):
     """A line of a file of items: any benchmark of one's own.
 
     Attributes:
-        options: texts, or texts by label; `labels` are letters unless they are given.
+        options: texts, or texts by label; `labels` are letters unless they are given. Those from K on are
+            read in a box, a tag or after a cue alone.
         answer: a label, an option's text, or a value; a list holds alternatives, or a "multi"'s labels.
     """
 
@@ -53,6 +54,13 @@ class ItemRow(BaseModel):
         if isinstance(row, dict) and isinstance(row.get("options"), dict):
             return {**row, "options": [*row["options"].values()], "labels": [*row["options"]]}
         return row
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _as_written(cls, value: object) -> object:
+        listed = value if isinstance(value, list) else [value]
+        said = [str(one) if isinstance(one, bool) else one for one in listed]  # true is no 1
+        return said if isinstance(value, list) else said[0]
 
     @field_validator("options", "labels", mode="before")
     @classmethod
@@ -78,8 +86,9 @@ class ItemRow(BaseModel):
         labels = tuple(map(str.upper, self.labels)) or tuple(ascii_uppercase[: len(options)])
         listed = self.answer if isinstance(self.answer, list) else [self.answer]
         gold = tuple(str(one) for one in listed if one is not None and str(one).strip())
-        if kind == "list" and len(gold) > 1:
-            gold = (f"[{', '.join(gold)}]",)
+        if kind == "list":
+            listing = f"[{', '.join(one.strip('[] ') for one in gold)}]"
+            gold = (listing,) if numbers(listing) else ()
         elif kind in ("choice", "multi"):
             if kind == "multi" and len(gold) == 1 and gold[0] not in options:
                 gold = tuple(gold[0] if gold[0].isalpha() else gold[0].split(","))  # "AC", "A, C"

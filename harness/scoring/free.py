@@ -66,7 +66,7 @@ def answer(item: Item, phrase: str) -> str | None:
     if item.kind == "list":
         lists = _LIST.findall(phrase)
         values = [one for one, _, _ in numbers(without_latex(lists[-1] if lists else phrase))]
-        return f"[{', '.join(values)}]" if len(values) > 1 else None
+        return f"[{', '.join(values)}]" if len(values) > 1 or (lists and values) else None
     if item.kind == "text":
         stripped = plain(phrase).strip(" .:\"'")
         return stripped if stripped and len(stripped) <= 200 else None

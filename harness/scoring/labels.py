@@ -29,18 +29,18 @@ _OR = re.compile(r"(?i)\bor\b")
 # After a capital letter that a cue led to: the end, a mark, an amount, or how the sentence goes on.
 _GOES_ON = re.compile(
     r" ?(?:$|[).:;,!?\"'\]\n<]|-(?!\w)|\()|[^\x00-\x7f]| (?=[\d€£$])| (?:because|since|as|is|are|from"
-    r"|would|will|has|was|which|in)\b| ?(?:,|,? and|,? or|&) ?\(?[A-Ia-i1-9]\b(?!')"
+    r"|would|will|has|was|which|in)\b| ?(?:,|,? and|,? or|&) ?\(?[A-Ja-j1-9]\b(?!')"
 )
-_RANGE = re.compile(r"\(?([A-I]) ?(?:-|to) ?([A-I])\)?(?![\w'])")
+_RANGE = re.compile(r"\(?([A-J]) ?(?:-|to) ?([A-J])\)?(?![\w'])")
 _ALSO = re.compile(r"[ ,;]*(?:or|and) ")
-_RUN = re.compile(r"[A-I]{2,9}")
-_NOUN_LABEL = re.compile(rf"(?i)\b(?:{NOUNS})s? (?=[\"'(]?[A-I1-9]\b)|选项 ?(?=[A-I])")
-_BRACKETED = re.compile(r"(?i)\( ?(?:(?:option|choice) )?([A-Ia-i1-9]) ?\)")
+_RUN = re.compile(r"[A-J]{2,10}")
+_NOUN_LABEL = re.compile(rf"(?i)\b(?:{NOUNS})s? (?=[\"'(]?[A-J1-9]\b)|选项 ?(?=[A-J])")
+_BRACKETED = re.compile(r"(?i)\( ?(?:(?:option|choice) )?([A-Ja-j1-9]) ?\)")
 _WORDS = re.compile(r"[^\W_]+(?:[.,:]\d+)*|[%°$€£<>=+*/√²³-]")
 # Too common to name an option in the midst of a sentence.
 _COMMON = re.compile("yes|no|true|false|none|nothing|same|all|other|neither|both|na|a|an|the|i")
-_INLINE = re.compile(r"\( ?([A-Ia-i]) ?\)(?= ?[^\s,(.;)])")
-_LISTED = re.compile(r"(?:^|\n)[^\w(\n]{0,4}(?:\(([A-Ia-i])\)|([A-Ia-i])\)|([A-I])[.:]) ?")
+_INLINE = re.compile(r"\( ?([A-Ja-j]) ?\)(?= ?[^\s,(.;)])")
+_LISTED = re.compile(r"(?:^|\n)[^\w(\n]{0,4}(?:\(([A-Ja-j])\)|([A-Ja-j])\)|([A-J])[.:]) ?")
 
 
 @lru_cache(maxsize=4096)
@@ -104,7 +104,7 @@ def label_set(phrase: str, item: Item) -> tuple[str, ...]:
     if item.kind == "multi" and (spread := _RANGE.match(phrase.strip(" ."))):
         begin, end = (item.labels.index(side) if side in item.labels else -1 for side in spread.groups())
         return item.labels[begin : end + 1] if 0 <= begin < end else ()
-    phrase = re.sub(r"\((?=[A-Ia-i1-9] ?,)", "", phrase, count=1)
+    phrase = re.sub(r"\((?=[A-Ja-j1-9] ?,)", "", phrase, count=1)
     start = _LEAD.match(phrase)
     for cursor in (start.end() if start else 0, len(phrase) - len(phrase.lstrip(" \n\"'*:=-.,"))):
         if first := _label_at(phrase, cursor, item):
@@ -144,7 +144,7 @@ def _label_at(phrase: str, cursor: int, item: Item) -> tuple[str, int] | None:
         return label, end
     goes_on = _GOES_ON.match(phrase, end)
     plain_end = goes_on is not None and not goes_on[0][1:2].isalpha()
-    clear = match[2] in "BCDEFGH" or plain_end or (match[2] == "A" and goes_on)
+    clear = match[2] in "BCDEFGHJ" or plain_end or (match[2] == "A" and goes_on)
     return (
         (label, end + (phrase[end : end + 1] == ")"))
         if clear or _own_text_follows(phrase, end, item, label)
@@ -157,7 +157,7 @@ def mentions(item: Item, sentence: str) -> list[tuple[int, int, tuple[str, ...]]
     found = []
     for match in _NOUN_LABEL.finditer(sentence):
         rest = sentence[match.end() :]
-        capital = re.match(r"[\"'(]?([A-I1-9])[\"')]?", rest)
+        capital = re.match(r"[\"'(]?([A-J1-9])[\"')]?", rest)
         labels = label_set(rest, item) or ((capital[1],) if capital and capital[1] in item.labels else ())
         if labels:
             found.append((match.start(), match.end() + 1, labels))

@@ -45,7 +45,7 @@ def as_json(scored: ScoredFile) -> dict[str, Any]:
 
     `official_all` and `verified_all` count items without gold as wrong. Groups: name -> value -> totals.
     """
-    found = scored.total
+    found, right = scored.total, sum(one.official is True for one in scored.judged)
     return {
         "suite": scored.name,
         "n": found.n,
@@ -58,7 +58,7 @@ def as_json(scored: ScoredFile) -> dict[str, Any]:
         "expected": scored.expected,
         "unanswered": list(scored.unanswered),
         "without_gold": [one.item.id for one in scored.judged if not one.item.gold],
-        "official_all": over_all(scored, found.official),
+        "official_all": None if found.official is None else right / len(scored.judged),
         "verified_all": over_all(scored, found.verified),
         "official_given_parsed": found.official_given_parsed,
         "verified_given_parsed": found.verified_given_parsed,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -382,8 +383,21 @@ def test_a_file_of_answers_gets_official_verdicts_as_well() -> None:
     text = "The answer is C, and not B."
     scored = ScoredFile("mmstar", (judge(question.item, read(question.item, text)),), ())
     given = {question.item.id: Answer(question.item.id, text)}
-    found, missing = official.added(scored, catalogue.find("mmstar"), [question], given)
-    assert (found.judged[0].official, found.judged[0].verified, missing) == (True, False, None)
+    found, outcome = official.added(scored, catalogue.find("mmstar"), [question], given)
+    assert (found.judged[0].official, found.judged[0].verified) == (True, False)
+    assert outcome.unavailable is None and not outcome.set_aside
+
+
+def test_what_failed_by_chance_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scoring process that died says nothing about the answers."""
+    rows = [asked("logicvista", i) for i in range(2)]
+    place = run_folder(tmp_path, [one.item for one in rows], [answer("\\boxed{C}"), answer("\\boxed{A}")])
+    folder.write_items(place, "logicvista", rows)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")
+        missing = build.write(place).suites["logicvista"].headlines["accuracy"].official_missing
+    assert missing == "lmms-eval's scoring ended with exit code 1"
+    assert build.write(place).suites["logicvista"].headlines["accuracy"].official == 1
 
 
 DATA = Path(os.environ.get("VZERO_DATA", ""))

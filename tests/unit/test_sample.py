@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -103,3 +104,20 @@ def test_pictures_stay_with_their_rows(tmp_path: Path) -> None:
             assert again.digests[row] == source.digests[place] == limited.digests[row]
             shown, original = again.pictures(row), source.pictures(place)
             assert {k: v.tobytes() for k, v in shown.items()} == {k: v.tobytes() for k, v in original.items()}
+
+
+def test_without_one_row_the_others_stay(tmp_path: Path) -> None:
+    """A row that is set aside later, because it is too long, costs that row and draws no other sample."""
+    whole = part("p", "x" * 300)
+    before = taken(sample.limited([whole], 60, tmp_path / "a"))
+    lost = before[17]
+    rest = [one for one in whole.questions if one.item.id != lost]
+    kept = [row for row, one in enumerate(whole.questions) if one.item.id != lost]
+    less = replace(
+        whole,
+        questions=tuple(rest),
+        rows=whole.rows.select(kept),
+        digests=tuple(whole.digests[row] for row in kept),
+    )
+    after = taken(sample.limited([less], 60, tmp_path / "b"))
+    assert len(after) == 60 and len(set(after) & set(before)) == 59

@@ -319,3 +319,34 @@ def test_labels_are_one_letter_or_digit(capsys: pytest.CaptureFixture[str], tmp_
     )
     code, _, err = run(capsys, "score", str(items), "--items", str(items))
     assert code == 2 and "one letter or digit" in err and "Value error" not in err
+
+
+def own(tmp_path: Path, capsys: pytest.CaptureFixture[str], *rows: tuple[dict[str, Any], str]) -> list[Any]:
+    """(verified, scored) of each pair of an item of one's own and a response."""
+    items = lines(tmp_path / "own.jsonl", *({"id": i, **item} for i, (item, _) in enumerate(rows)))
+    said = lines(tmp_path / "said.jsonl", *({"id": i, "response": one} for i, (_, one) in enumerate(rows)))
+    _, out, _ = run(capsys, "score", str(said), "--items", str(items), "--json")
+    return [(one["verified"], one["scored"]) for one in json.loads(out)["items"]]
+
+
+def test_the_tenth_option_is_read_as_the_third(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"plant {name}" for name in "abcdefghij"]
+    said = ("Option {} is correct.", "The answer is {} because of its leaves.", "({}) is the right one.")
+    rows = [
+        ({"kind": "choice", "options": options, "answer": label}, text.format(label))
+        for label in "CJ"
+        for text in said
+    ]
+    assert own(tmp_path, capsys, *rows) == [(True, True)] * 6
+
+
+def test_golds_that_no_answer_could_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = own(
+        tmp_path,
+        capsys,
+        ({"kind": "list", "answer": [5]}, "The answer is [5]."),
+        ({"kind": "list", "answer": ["x", "y"]}, "[x, y]"),
+        ({"kind": "text", "answer": True}, "True"),
+        ({"kind": "text", "answer": True}, "1"),
+    )
+    assert found == [(True, True), (False, False), (True, True), (False, True)]

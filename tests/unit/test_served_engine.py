@@ -6,9 +6,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -155,6 +157,31 @@ def test_servers_are_kept_full_though_one_picture_would_go_to_one_of_them(vocabu
             held.release()
         expected = alone.generate([request(0, i) for i in range(12)], VOTES)
     assert [told[i] for i in range(12)] == expected and most == [2, 2] and len(seen) >= 2 and seen_one
+
+
+def test_a_slow_server_is_given_fewer_at_a_time(vocabulary: Vocabulary) -> None:
+    """It takes one request at a time, .15 s each: of 24 handed to it together most wait longer than an
+    attempt may, behind others that are answered. That is no fault, so no retry is spent on it."""
+    one_by_one = threading.Lock()
+
+    def slow(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        with one_by_one, suppress(OSError):
+            handler.connection.setblocking(False)
+            with suppress(BlockingIOError):  # still there, and says nothing
+                if not handler.connection.recv(1, socket.MSG_PEEK):
+                    return True  # whoever asked is gone; vLLM stops then as well
+            handler.connection.setblocking(True)
+            time.sleep(0.15)
+            fake_server.send(handler, fake_server.reply(body))
+        return True
+
+    requests = [request(i, i) for i in range(24)]
+    with fake_server.serving(fault=slow) as (url, seen):
+        once = RetryPolicy(1.5, 0, 0.01, sequences=300)
+        found = engine(vocabulary, url, retry=once).generate(requests, VOTES)
+    assert len(found) == 24 and len(seen) > 24
+    with fake_server.serving() as (url, _):
+        assert found == engine(vocabulary, url).generate(requests, VOTES)
 
 
 OVERFLOWS = {

@@ -117,8 +117,10 @@ def _prepare(ctx: StageContext, resumed: Path | None) -> TrainState:
     spare_frozen_parts(model)
     if device == "cuda":
         model.gradient_checkpointing_enable()
+        model.train()  # an evaluating model keeps every activation
     groups = _parameter_groups(model, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=device == "cuda")
+    kind = states.HostAdamW if ctx.preset.launch.optimizer_states == "host" else torch.optim.AdamW
+    optimizer = kind(groups, lr=settings.learning_rate, fused=device == "cuda")
     if resumed is not None:
         states.load_weights(model, resumed)
         states.load_moments(model, optimizer, resumed)

@@ -61,7 +61,6 @@ class GrpoStep(GRPOTrainer):
     phases: Phases
     importance_cap: float | None
     max_logprob_gap: float
-    trusts_engine = False  # from its first generation on
 
     def experience(self, generation: int) -> list[MicroBatch]:
         """Everything before the gradient: the micro-batches of generation batch `generation`, counted from 0.
@@ -158,9 +157,8 @@ class GrpoStep(GRPOTrainer):
         gap = torch.tensor([parity.mean_gap(probe)], device=self.accelerator.device)
         gaps = self.accelerator.gather(gap)
         value = float(gaps.mean())
-        if not self.trusts_engine:
+        if self.state.global_step == 0:  # later a gap is an alarm: weights have moved, on either side
             parity.refuse_above(float(gaps.max()), self.max_logprob_gap)
-            self.trusts_engine = True
         self._metrics["train"][parity.METRIC].append(value)
         if self.accelerator.is_main_process:
             parity.warn_above_alarm(value, self.state.global_step)

@@ -47,7 +47,8 @@ def ask(
         log: scratch file, one row a finished item; what a killed attempt left in it is used.
         unit: what an item is called in `progress`, in the plural.
     """
-    rows = artefacts.read_jsonl(log) if log.exists() else []
+    # A row without its item is of an older version, which logged whole chunks.
+    rows = [row for row in artefacts.read_jsonl(log) if "item" in row] if log.exists() else []
     replies = {row["item"]: tuple(Reply(**reply) for reply in row["replies"]) for row in rows}
     missing = [i for i in range(len(items)) if i not in replies]
     speed = Speed()

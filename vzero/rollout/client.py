@@ -11,6 +11,7 @@ repeated a bounded number of times, on the next server where there is one; then 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +32,8 @@ from vzero.rollout.vocabulary import Vocabulary
 CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _REFUSED = frozenset({400, 413, 422})  # the request itself is refused: asking again cannot help
+_FEWEST = 8  # requests that a slow server is still given at a time
+_UNLIMITED = 1 << 20
 _BYTES_A_TOKEN = 64  # of JSON, generously: id and text of one drawn token
 _BYTES_BESIDE = 4_000_000  # prompt ids and everything else in a reply
 
@@ -69,13 +72,19 @@ Body = Callable[[], Coroutine[Any, Any, dict[str, Any]]]  # made when it is sent
 
 @dataclass
 class _Slot:
-    """One server during one `stream`: how many requests it takes, how many it was handed, and how often it
-    was recovered."""
+    """One server during one `stream`.
+
+    Attributes:
+        most: requests it is handed at a time; halved when one waits too long behind the others.
+        open, answered: how many it has, and has answered. recoveries: how often it was recovered.
+    """
 
     server: Server
     gate: asyncio.Semaphore
+    most: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     open: int = 0
+    answered: int = 0
     recoveries: int = 0
 
     async def recover(self, seen: int) -> None:
@@ -145,9 +154,10 @@ class ServedEngine(StreamingEngine):
     def _run(self, servers: Sequence[Server], requests: Iterator[Prepared], call: _Call) -> None:
         completions = 1 if call.sampling.temperature == 0 else call.sampling.n
         most = open_requests(self._retry.sequences, completions)
-        slots = [_Slot(server, asyncio.Semaphore(most)) for server in servers]
+        most = min(most, max(1, _sockets() // len(servers)))
+        slots = [_Slot(server, asyncio.Semaphore(most), most) for server in servers]
         try:
-            asyncio.run(self._ask_all(slots, most, requests, call))
+            asyncio.run(self._ask_all(slots, requests, call))
         except BaseExceptionGroup as group:  # of the task group; the first is as good as any
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
@@ -157,11 +167,11 @@ class ServedEngine(StreamingEngine):
             reason = f"{type(first).__name__}: {printable(str(first))}"
             raise RolloutError(f"The servers could not be asked: {reason}.") from first
 
-    async def _ask_all(
-        self, slots: Sequence[_Slot], most: int, requests: Iterator[Prepared], call: _Call
-    ) -> None:
-        """Hand every request to a server that has fewer than `most` of them, as soon as there is one."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=most * len(slots))
+    async def _ask_all(self, slots: Sequence[_Slot], requests: Iterator[Prepared], call: _Call) -> None:
+        """Hand every request to a server that has fewer than its `most` of them, as soon as there is one."""
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=sum(slot.most for slot in slots)
+        )
         room, pictures = asyncio.Event(), Pictures()
 
         async def answered(http: httpx.AsyncClient, number: int, home: int, request: Prepared) -> None:
@@ -185,12 +195,12 @@ class ServedEngine(StreamingEngine):
         ):
             number = 0
             while (request := await asyncio.to_thread(next, requests, None)) is not None:
-                while min(slot.open for slot in slots) >= most:
+                while all(slot.open >= slot.most for slot in slots):
                     room.clear()
                     await room.wait()
                 home = home_of(request.digest, len(slots))
-                if slots[home].open >= most:
-                    home = min(range(len(slots)), key=lambda i: slots[i].open)
+                if slots[home].open >= slots[home].most:
+                    home = min(range(len(slots)), key=lambda i: slots[i].open - slots[i].most)
                 slots[home].open += 1
                 group.create_task(answered(http, number, home, request))
                 number += 1
@@ -199,17 +209,23 @@ class ServedEngine(StreamingEngine):
         self, http: httpx.AsyncClient, slots: Sequence[_Slot], home: int, body: Body, read: Reader
     ) -> Rollout:
         retry, reason = self._retry, ""
-        for attempt in range(retry.retries + 1):
+        attempt = 0
+        while attempt <= retry.retries:
             slot = slots[(home + attempt) % len(slots)]
             try:
                 async with slot.gate:
                     async with slot.lock:  # not while it is being recovered
                         seen, endpoint = slot.recoveries, slot.server.endpoint
-                    sent = await body()
+                    sent, answered, most = await body(), slot.answered, slot.most
                     async with asyncio.timeout(retry.attempt_seconds):
-                        return read(await _post(http, endpoint, sent), endpoint.model)
+                        rollout = read(await _post(http, endpoint, sent), endpoint.model)
+                    slot.answered += 1
+                    return rollout
             except TimeoutError:
                 reason = f"no whole reply within {retry.attempt_seconds:g} s"
+                slot.most = min(slot.most, max(most // 2, min(most, _FEWEST)))  # once for all that waited
+                if slot.answered > answered:  # it was busy with the others: fewer at a time, and again
+                    continue
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
             except BadReply as error:
@@ -217,10 +233,19 @@ class ServedEngine(StreamingEngine):
             if attempt < retry.retries:
                 await slot.recover(seen)
                 await asyncio.sleep(min(retry.pause_seconds * 2**attempt, LONGEST_PAUSE))
+            attempt += 1
         raise InterruptedRun(
             f"The Solver's server {endpoint.url} gave no usable answer in {retry.retries + 1} attempts: "
             f"{reason}; see that it runs, then run the same command again to resume."
         )
+
+
+def _sockets() -> int:
+    """How many connections this process may have, beside 200 other files; its limit is raised first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return _UNLIMITED if hard == resource.RLIM_INFINITY else max(1, hard - 200)
 
 
 async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any]) -> bytes:

@@ -88,5 +88,5 @@ def _get(endpoint: Endpoint, path: str) -> httpx.Response | None:
     url = endpoint.url + path
     try:
         return httpx.get(url, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False)
-    except httpx.HTTPError:
+    except (httpx.HTTPError, OSError):  # OSError: no file descriptor is left
         return None

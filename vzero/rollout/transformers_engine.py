@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -66,10 +66,10 @@ class TransformersEngine(StreamingEngine):
         engine_full = max(1, self._batch_sequences // sampling.n)
         together = len(requests) if isinstance(requests, Sequence) else engine_full
         start, waiting = 0, iter(requests)
-        while taken := list(islice(waiting, together)):
+        following = next(waiting, None)
+        while following is not None:
+            taken = [following, *islice(waiting, together - 1)]
             following = next(waiting, None)
-            if following is not None:
-                waiting = chain([following], waiting)
             block = self._block(taken, start, sampling, finished, last=following is None)
             if block.units:
                 yield block

@@ -86,12 +86,16 @@ def load_model(
     from vzero.runtime import windows
 
     _checked(Path(folder), str(folder))
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        # transformers copies weights in threads, whose current device is always the first one.
+        place = torch.device("cuda", torch.cuda.current_device())
     try:
         with _distributed(distribute):
             model, report = AutoModelForImageTextToText.from_pretrained(
                 str(folder),
                 dtype=dtype or torch.float32,
-                device_map={"": device} if torch.device(device).type != "cpu" else None,
+                device_map={"": place} if place.type != "cpu" else None,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
