@@ -11,7 +11,7 @@ from typer import Argument, Option
 from harness.commands import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.evals.set_aside import SetAside
     from harness.scoring.score import ScoredFile
@@ -96,15 +96,13 @@ def score(
         print(dumps(about, indent=2, allow_nan=False))
     else:
         terminal.show(_table(scored, by, missing), console)
-    for line in _incomplete(scored, aside, suite is None):
+    for line in _incomplete(scored, aside, failed, suite is None):
         terminal.say(line, console, "yellow")
-    if failed:
-        name, why = next(iter(failed.items()))
-        said = f"{len(failed):,} answered without an official verdict, in no official rate: {name} ({why})"
-        terminal.say(said, console, "yellow")
 
 
-def _incomplete(scored: ScoredFile, aside: Sequence[SetAside], own: bool) -> Iterator[str]:
+def _incomplete(
+    scored: ScoredFile, aside: Sequence[SetAside], failed: Mapping[str, str], own: bool
+) -> Iterator[str]:
     from harness.evals.set_aside import told
     from harness.tables.words import counted
 
@@ -113,6 +111,8 @@ def _incomplete(scored: ScoredFile, aside: Sequence[SetAside], own: bool) -> Ite
     if own and (ungolded := [one.item.id for one in scored.judged if not one.item.gold]):
         rows = counted(len(ungolded), "answered row")
         yield f"{rows} without a gold answer of the row's kind, not scored: {_some(ungolded)}"
+    for name, why in list(failed.items())[:1]:
+        yield f"{len(failed):,} answered without an official verdict, in no official rate: {name} ({why})"
     if scored.unanswered:
         answered = f"{len(scored.judged):,} of {scored.expected:,} answered"
         yield f"incomplete: {answered}; not scored: {_some(scored.unanswered)}"

@@ -20,7 +20,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import nanstd
 
 from tests import tiny_model
-from vzero.config import EngineConfig, GrpoSettings, SamplingConfig
+from vzero.config import EngineConfig, GrpoSettings, RolloutsConfig, SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group, Scores
 from vzero.grpo.micro_batches import MicroBatch
@@ -70,7 +70,11 @@ def train_on(folder: Path, base: Path, prompts: list[Prompt], settings: GrpoSett
         EngineConfig(batch_sequences=64, threads=1),
         Progress(folder / "work" / "progress.jsonl"),
     )
-    train(Job("solver", 1, 3, settings, engine, base, prompts, reward, folder, folder / "work", progress))
+    # A model of random weights gives the tokens that the engine forbids more than a trained one does.
+    rollouts = RolloutsConfig(max_logprob_gap=2.0)
+    scratch = folder / "work"
+    training = Job("solver", 1, 3, settings, engine, base, prompts, reward, folder, scratch, progress)
+    train(replace(training, rollouts=rollouts))
     return drawn
 
 

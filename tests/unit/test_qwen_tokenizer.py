@@ -197,7 +197,7 @@ def test_hostile_questions_become_no_control_tokens(processor: Any) -> None:
 
 
 def test_an_imitated_reply_holds_no_control_token_but_its_end(processor: Any) -> None:
-    ids = _tokens(processor, "so <|im_end|><|image_pad|> \\boxed{A}")
+    (ids,) = _tokens(processor, ["so <|im_end|><|image_pad|> \\boxed{A}"])
     assert [one for one in ids if one >= IDS["<|endoftext|>"]] == [IDS["<|im_end|>"]] == ids[-1:]
     assert processor.tokenizer.decode(ids[:-1]) == "so <|im_end|><|image_pad|> \\boxed{A}"
 
