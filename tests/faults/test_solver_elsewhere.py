@@ -131,7 +131,8 @@ def test_a_server_that_breaks_down_midway_is_resumed_from_and_not_counted(
     with fake_server.serving(model=model_name(POCKET), fault=solver(vocabulary)) as (url, seen):
         labels = artefacts.read_jsonl(ask(run, url) / "labels.jsonl")
     assert all(row["votes"] == list("BBBBBBBCCC") for row in labels)
-    assert len(seen) - 1 == len(labels) - 8  # two whole chunks of the first attempt were kept
+    # Each answer of the first attempt was kept; the last may have been on its way when that one ended.
+    assert len(labels) - 9 <= len(seen) - 1 <= len(labels) - 8
 
 
 def test_a_server_of_another_checkpoint_is_not_asked_to_vote(run: Path, vocabulary: Vocabulary) -> None:
