@@ -29,7 +29,7 @@ from harness.analysis.measures import (
 )
 from harness.analysis.results import Results
 from harness.evals.catalogue import asked
-from harness.evals.results import EvaluationResults, SuiteResult
+from harness.evals.results import EvaluationResults
 from harness.evals.set_aside import told, too_many
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms import REFERENCE
@@ -258,16 +258,10 @@ def _published_warnings(run: Run, found: Results) -> list[str]:
 def _set_aside(evaluation: EvaluationResults) -> list[str]:
     """A sentence for each suite some of whose rows could not be asked."""
     return [
-        f"{'PROTOCOL DEVIATION: ' if _too_many(found) else ''}{suite}: {told(found.set_aside)}."
+        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), found.rows) else ''}{suite}: {told(found.set_aside)}."
         for suite, found in evaluation.suites.items()
         if found.set_aside
     ]
-
-
-def _too_many(found: SuiteResult) -> bool:
-    """Of the whole suite, whatever the limit was."""
-    aside = len(found.set_aside)
-    return too_many(aside, max(found.rows, found.rows_expected - aside))
 
 
 def rounded(value: object) -> object:
