@@ -258,7 +258,8 @@ def _published_warnings(run: Run, found: Results) -> list[str]:
 def _set_aside(evaluation: EvaluationResults) -> list[str]:
     """A sentence for each suite some of whose rows could not be asked."""
     return [
-        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), found.rows) else ''}{suite}: {told(found.set_aside)}."
+        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), found.rows) else ''}"
+        f"{suite}: {told(found.set_aside)}."
         for suite, found in evaluation.suites.items()
         if found.set_aside
     ]
