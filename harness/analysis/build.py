@@ -258,10 +258,14 @@ def _published_warnings(run: Run, found: Results) -> list[str]:
 def _set_aside(evaluation: EvaluationResults) -> list[str]:
     """A sentence for each suite some of whose rows could not be asked."""
     return [
-        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), found.rows) else ''}"
+        f"{'PROTOCOL DEVIATION: ' if too_many(len(found.set_aside), rest) else ''}"
         f"{suite}: {told(found.set_aside)}."
         for suite, found in evaluation.suites.items()
         if found.set_aside
+        # A limit shortens what is asked; rows are set aside of the whole suite.
+        for rest in (
+            found.rows_expected - len(found.set_aside) if evaluation.evaluation.limit else found.rows,
+        )
     ]
 
 

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from harness import cli
-from harness.evals import catalogue
-from vzero.config import SamplingConfig
+from harness.evals import catalogue, folder
+from harness.evals import run as evaluating
+from harness.evals.answer_count import AnswerCount
+from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError
 from vzero.rollout import engines
 from vzero.rollout.protocol import Completion, Finished, Request, Rollout, overflow
@@ -251,4 +253,16 @@ scenario(
 scenario("too long, again", at(0, fail), *LOGIC, "--samples", "2", "--out", run("too-long"))
 FEW = (*LOGIC, "--limit", "2", "--out", run("too-long-of-few"))
 scenario("too long of few", lambda number, request: None if number == 0 else "\\boxed{C}", *FEW)
+# As a run's stage asks with evaluation.images = "shuffled": pictures are dealt to other questions.
+SHUFFLED = folder.settings(ROOT / "too-long").model_copy(update={"images": "shuffled", "sampled": None})
+engines.open_engine = lambda config, checkpoint: Scripted(
+    lambda number, request: None if "Which two?" in request.messages[-1].text else "\\boxed{C}"
+)
+evaluating.run(
+    evaluating.Evaluation(SHUFFLED, POCKET, DATA, EngineConfig()),
+    ROOT / "too-long-shuffled",
+    False,
+    lambda text: None,
+    AnswerCount(lambda count, speed: None),
+)
 (ROOT / "report.json").write_text(json.dumps(report))

@@ -318,6 +318,14 @@ def test_a_request_too_long_under_a_limit_is_set_aside_of_the_whole_suite(ran, r
     assert (suite["rows"], suite["answered"], len(suite["set_aside"])) == (2, 2, 1)
 
 
+def test_a_request_too_long_among_dealt_pictures_deals_them_anew(ran):
+    """Each other question is then shown another picture, so what was answered before is answered again."""
+    suite = results(ran, "too-long-shuffled")["suites"]["logicvista"]
+    assert (suite["rows"], suite["answered"], len(suite["set_aside"])) == (2, 2, 1)
+    kept = artefacts.read_jsonl(ran / "too-long-shuffled" / "responses" / "logicvista.jsonl")
+    assert [row["id"] for row in kept] == ["v1_0", "v1_2"]
+
+
 def test_damaged_rows_of_a_clone_are_set_aside_and_the_others_answered(ran, report):
     assert report["damaged"]["code"] == 1 and report["damaged, resumed"]["code"] == 0
     assert (report["damaged"]["asked"], report["damaged, resumed"]["asked"]) == (3, 5)

@@ -560,6 +560,11 @@ def test_compute_is_compared_on_the_seeds_that_both_have(runs: Path) -> None:
     assert notes_of(runs)["rival S1"] is None, "the third seed of v-zero took more steps, as any third would"
 
 
+def test_compute_that_one_seed_did_not_record_is_not_averaged_as_none(runs: Path) -> None:
+    edited(runs, lambda found: spent(found) if (found["arm"], found["seed"]) != ("rival", 1) else {})
+    assert notes_of(runs)["rival S1"] == "not recorded for both this arm and v-zero"
+
+
 def test_no_questioner_is_said(runs: Path) -> None:
     steps = {"steps": {"questioner": 0, "solver": 4}}
     edited(runs, lambda found: spent(found, **(steps if found["arm"] == "rival" else {})))

@@ -3,7 +3,9 @@ sequences."""
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -493,3 +495,23 @@ def test_the_image_stands_before_the_text_of_the_first_user_turn(processor) -> N
         {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
         {"role": "user", "content": [{"type": "text", "text": "solve"}]},
     ]
+
+
+def test_a_stream_lets_go_of_pictures_that_were_answered(model, processor) -> None:
+    """Bulk stages ask thousands of questions, each with a picture."""
+    alive: set[int] = set()
+    most = []
+
+    def source() -> Iterator[Request]:
+        for i in range(60):
+            one = request(i, image=i % 7)
+            alive.add(i)
+            weakref.finalize(one.image, alive.discard, i)
+            yield one
+            del one
+            gc.collect()
+            most.append(len(alive))
+
+    engine, sampling = TransformersEngine(model, processor, 4), SamplingConfig(n=2, max_new_tokens=4)
+    engine.stream(source(), sampling, lambda i, answer: None)
+    assert len(most) == 60 and max(most) <= 12, "three blocks of two, and what is read ahead"

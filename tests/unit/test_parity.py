@@ -59,7 +59,9 @@ def ones(groups: Sequence[Group], generation: int) -> Scores:
     return Scores([[float(i) for i in range(len(group.completions))] for group in groups], {})
 
 
-def gaps(folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str]) -> tuple[list[float], str]:
+def gaps(
+    folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str], epochs: int = 1
+) -> tuple[list[float], str]:
     """Of a training in `folder`, and what it said."""
     tiny_model.picture(0).save(folder / "0.png")
     record = ImageRecord("i", folder / "0.png", artefacts.sha256_file(folder / "0.png"), 42, 42)
@@ -73,6 +75,7 @@ def gaps(folder: Path, base: Path, steps: int, capsys: pytest.CaptureFixture[str
         micro_batch=2,
         max_completion_tokens=6,
         learning_rate=1e-6,
+        epochs=epochs,
     )
     engine, progress = EngineConfig(batch_sequences=16, threads=1), Progress(folder / "progress.jsonl")
     train(Job("solver", 1, 0, settings, engine, base, prompts, ones, folder, folder / "work", progress))
@@ -174,3 +177,24 @@ def test_an_engine_that_draws_from_other_weights_ends_the_stage_before_a_weight_
     before = checkpoints.load_model(base).state_dict()
     (model,) = trained
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_engine_that_drifts_later_is_an_alarm_and_ends_nothing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights have moved by then, so a training that was killed meanwhile must be able to go on."""
+    drawing, calls = TransformersEngine.stream, []
+
+    def drifting(self: Any, requests: Any, sampling: Any, finished: Finished) -> None:
+        shift = 1.0 if calls else 0.0
+
+        def told(i: int, one: Rollout) -> None:
+            drawn = [replace(c, logprobs=tuple(p - shift for p in c.logprobs)) for c in one.completions]
+            finished(i, replace(one, completions=tuple(drawn)))
+
+        drawing(self, requests, sampling, told)
+        calls.append(1)
+
+    monkeypatch.setattr(TransformersEngine, "stream", drifting)
+    (first, second), said = gaps(tmp_path, base, 1, capsys, epochs=2)
+    assert first < 0.1 and second > 0.9 and "logprob" in said.replace("-", "").lower()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis import build as analysis
 from harness.evals import build, catalogue, folder, pins, rows, table, write
 from harness.evals.fetch import fetch
 from harness.evals.pins import Pins
@@ -190,3 +191,24 @@ def test_what_is_set_aside_is_in_no_number_and_told(tmp_path, gone, deviates):
     stored = artefacts.read_json(place / "results.json")["suites"]["logicvista"]["set_aside"]
     assert stored[0] == {"id": "x0", "reason": "its answer is a list", "digest": ""}
     assert "x0" not in (place / "items.scored.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("limit", "deviates"), [(None, True), (100, False)])
+def test_of_a_limited_run_the_whole_suite_counts(tmp_path, limit, deviates):
+    """One row of LogicVista's 448 is no deviation, however few of them were asked; one of 100 in all is."""
+    place = run_folder(tmp_path, [item("i0", "C")], [boxed("C")])
+    found = build.write(place)
+    one = found.suites["logicvista"].model_copy(
+        update={"rows": 100, "set_aside": (SetAside(id="lost", reason="no picture"),)}
+    )
+    settings = found.evaluation.model_copy(update={"limit": limit})
+    stored = found.model_copy(update={"evaluation": settings, "suites": {"logicvista": one}})
+    (said,) = analysis._set_aside(stored)
+    assert said.startswith("PROTOCOL DEVIATION: ") == deviates and "lost (no picture)" in said
+
+
+def test_answers_without_any_gold_are_kept_and_in_no_rate(tmp_path):
+    """Of a test split without golds, or a small sample that has none."""
+    place = run_folder(tmp_path, [item("i0", "")], [boxed("C")], [[boxed("A"), boxed("B")]])
+    found = build.write(place).suites["logicvista"]
+    assert (found.status, found.n, found.answered, found.sampled) == ("complete", 0, 1, None)

@@ -3,6 +3,7 @@ middle."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from tests import tiny_model
 from vzero.arms import sft
+from vzero.grpo.states import HostAdamW
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.presets import changed, load_preset
 from vzero.runtime import artefacts, checkpoints
@@ -223,3 +225,16 @@ def test_a_frozen_vision_tower_stays(place: Path, tmp_path: Path) -> None:
     seen = [name for name in before if "visual" in name]
     assert seen and all(torch.equal(before[name], after[name]) for name in seen)
     assert any(not torch.equal(before[name], after[name]) for name in before if name not in seen)
+
+
+def test_moments_may_lie_in_the_hosts_memory(place: Path, tmp_path: Path) -> None:
+    """The setting by which a training fits its card holds for fine-tuning too, and changes no number."""
+    ends = []
+    for states in ("device", "host"):
+        ctx = context(place, tmp_path / states)
+        ctx = replace(ctx, preset=changed(ctx.preset, {"launch.optimizer_states": states}))
+        found = sft._prepare(ctx, None).optimizer
+        assert isinstance(found, HostAdamW) == (states == "host")
+        sft.run_training(ctx)
+        ends.append(load_file(tmp_path / states / "checkpoint" / "model.safetensors"))
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())

@@ -161,3 +161,10 @@ def test_rows_that_cannot_be_asked(name, place, columns, reason):
 def test_pictures_named_in_options_are_numbered():
     question = spelt("mmmu_val", 0, options="['<image 2>', 'as in <image 1>']")
     assert question.item.options == ("(image 2)", "as in (image 1)") and "A. (image 2)" in question.text
+
+
+def test_blanks_around_an_option_do_not_lose_its_row():
+    row = next(row for row in SPLITS["mathvista", None][1] if row["question_type"] == "multi_choice")
+    spaced = row | {"choices": [f"{one} " for one in row["choices"]], "answer": f"{row['answer']} "}
+    plain, found = (fields.read(SUITES["mathvista"], one, 0).item.gold for one in (row, spaced))
+    assert found == plain and len(found) == 1

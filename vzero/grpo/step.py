@@ -148,7 +148,7 @@ class GrpoStep(GRPOTrainer):
         the first micro-batch is scored for this.
 
         Raises:
-            RolloutError: too far, the first time.
+            RolloutError: too far, before the first optimizer step.
         """
         if batches[0].engine_log_probs is None:
             return

@@ -1,7 +1,8 @@
 """Ask an engine about many things; each reply is logged as it ends, so that a killed stage loses what was
 being drawn and nothing else.
 
-A reply depends on its request's seed alone, so it is the same whatever is asked beside it and whenever.
+Each reply is drawn by its own request's seed. What is asked beside it moves probabilities in their last bits
+alone, which no token drawn so far has shown.
 """
 
 from __future__ import annotations
