@@ -107,6 +107,8 @@ def test_every_item_has_all_its_answers(evaluated):
             "family",
             "image_sha256",
             "prompt_sha256",
+            "group",
+            "together",
             "gold",
             "greedy",
             "sampled",
