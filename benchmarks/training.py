@@ -31,8 +31,7 @@ from vzero.grpo.settings import plan_batches, trl_config
 from vzero.images.records import load_records
 from vzero.pocket.images import write
 from vzero.presets import load_preset
-from vzero.prompts import parse_answer, questioner_messages, solver_messages
-from vzero.questioner import read_question
+from vzero.prompts import parse_answer, questioner_messages, read_question, solver_messages
 from vzero.rewards import INVALID, dual_track, pseudo_label
 from vzero.rollout.protocol import Request
 from vzero.runtime import artefacts, checkpoints

@@ -16,8 +16,7 @@ from benchmarks.shapes import POCKET, SEED, Subject, device, subject
 from vzero.grpo.train import rollout_sampling
 from vzero.pocket.world import draw
 from vzero.presets import load_preset
-from vzero.prompts import questioner_messages, solver_messages
-from vzero.questioner import read_question
+from vzero.prompts import questioner_messages, read_question, solver_messages
 from vzero.rollout.protocol import Completion, Request
 from vzero.rollout.template import conversation
 from vzero.rollout.transformers_engine import TransformersEngine

@@ -111,8 +111,7 @@ def build(folder: Path, photographs: list[Image.Image], steps: int = 150) -> Pat
     majority."""
     import torch
 
-    from vzero.prompts import questioner_messages, solver_messages
-    from vzero.questioner import read_question
+    from vzero.prompts import questioner_messages, read_question, solver_messages
 
     known = [read_question(text, "stop", "natural").text for text in QUESTIONS]
     asked = [(questioner_messages("natural"), QUESTIONS)] + [

@@ -93,3 +93,9 @@ def _is_pocket(prompt_format: str) -> bool:
     if prompt_format not in FORMATS:
         raise InputError(f"There is no prompt_format {prompt_format!r}; choose one of {', '.join(FORMATS)}.")
     return prompt_format == "pocket"
+
+
+def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
+    """The question in one completion; None if truncated, unparsed or breaking the Solver's prompt."""
+    question = parse_question(text) if finish_reason == "stop" else None
+    return None if question is None or has_control_tokens(question.text, prompt_format) else question

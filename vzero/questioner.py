@@ -19,10 +19,9 @@ from vzero.grpo.groups import Group, Scores
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import (
     Question,
-    has_control_tokens,
     parse_answer,
-    parse_question,
     questioner_messages,
+    read_question,
     solver_messages,
 )
 from vzero.rollout import bulk
@@ -36,12 +35,6 @@ from vzero.runtime.stage import StageContext
 T = TypeVar("T")
 TOO_LONG = bulk.Reply("", "context", 0)  # of an image that leaves a question no room
 Drawn = tuple[Prompt, int, Question | None]  # a completion: its prompt, its place in the group, what it asks
-
-
-def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
-    """The question in one completion; None if truncated, unparsed or breaking the Solver's prompt."""
-    question = parse_question(text) if finish_reason == "stop" else None
-    return None if question is None or has_control_tokens(question.text, prompt_format) else question
 
 
 def run_training(ctx: StageContext) -> dict[str, Any]:

@@ -8,10 +8,10 @@ too unsure. Stages name the stages they read, so a runner needs no knowledge of 
     evaluate] x T [-> probe]
 
 An arm (vzero.arms) is a preset with other switches. It leaves stages out (a frozen Questioner is not trained,
-an objective without labels needs no votes) or adds `check-options` and `select` between `label` and
-`train-solver` (one defect: `choose-images` before everything). A stage's config holds what determines its
-output and nothing else, defaults left out: arms that agree up to some point share the stages up to there, and
-a new setting does not unmake the stages of before.
+an objective without labels needs no votes, recycled questions are written already) or adds `recycle`,
+`check-options` and `select` between `label` and `train-solver` (one defect: `choose-images` before
+everything). A stage's config holds what determines its output and nothing else, defaults left out: arms that
+agree up to some point share the stages up to there, and a new setting does not unmake the stages of before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from typing import Any, Literal, get_args
 from vzero.config import OPERATIONAL, Preset
 
 Tree = dict[str, Any]
-Preparation = Literal["images", "choose-images", "write-questions", "label", "check-options", "select"]
+Preparation = Literal[
+    "images", "choose-images", "write-questions", "label", "recycle", "check-options", "select"
+]
 Training = Literal["train-questioner", "train-solver"]
 Measurement = Literal["evaluate", "probe"]  # nothing is trained from these
 StageKind = Preparation | Training | Measurement
@@ -39,8 +41,9 @@ class Stage:
         name: folder name below `stages/`, e.g. "02-train-questioner-1".
         kind: which program runs it.
         iteration: 1..T; 0 before the first.
-        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes", "checks",
-            "model", "prefills") -> name of the stage that made it, or "base" for the preset's model.
+        inputs: role ("images", "questioner", "solver", "intuition", "questions", "labels", "votes",
+            "rollouts", "checks", "model", "prefills") -> name of the stage that made it, or "base" for the
+            preset's model.
         config: the part of the preset that determines this stage's output.
     """
 
@@ -140,27 +143,31 @@ def _iteration(preset: Preset, config: Tree, t: int) -> Iterator[Step]:
         policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
         inputs = {**images, "questioner": "questioner", **solver, **intuition}
         yield "train-questioner", inputs, {**common, **own, **policy}
-    yield (
-        "write-questions",
-        {**images, "questioner": writer},
-        {**common, **_pick(asking, "write", "per_image")},
-    )
-    voted = preset.solver.labels != "none"
-    if voted:
-        own = {**keep, **_pick(solving, "votes"), **_pick(config, "defects")}
-        yield "label", {**images, "questions": "write-questions", **solver}, {**common, **own}
+    labels: StageKind | None = None
+    if preset.solver.questions != "recycled":
+        own = {**common, **_pick(asking, "write", "per_image")}
+        yield "write-questions", {**images, "questioner": writer}, own
+        if preset.solver.labels != "none":
+            labels = "label"
+            own = {**common, **keep, **_pick(solving, "votes"), **_pick(config, "defects")}
+            yield labels, {**images, "questions": "write-questions", **solver}, own
+    if preset.solver.questions != "written":
+        bought = {"labels": "label"} if labels else {}
+        labels = "recycle"
+        own = {"iteration": t, "prompt_format": preset.prompt_format, **keep}
+        yield labels, {"rollouts": "train-questioner", **bought}, own
+    given = {"labels": labels} if labels else {"questions": "write-questions"}
     if preset.solver.answerable:
-        yield "check-options", {**images, "labels": "label", **solver}, {**common, **_pick(solving, "votes")}
-    labels: StageKind = "label"
+        yield "check-options", {**images, **given, **solver}, {**common, **_pick(solving, "votes")}
     if selects(preset):
-        labels, source = "select", {"labels": "label"} if voted else {"questions": "write-questions"}
         checks = {"checks": "check-options"} if preset.solver.answerable else {}
-        yield "select", {**images, **source, **checks}, _selection(preset, solving, t)
+        yield "select", {**images, **given, **checks}, _selection(preset, solving, t)
+        given = {"labels": "select"}
     imitates = preset.solver.objective == "sft"
     votes = {"votes": "label"} if imitates else {}
     own = _pick(solving, "grpo", "objective", "reward_source")
     policy = {**_policy(config, draws=not imitates), **_shared(preset, "train-solver")}
-    yield "train-solver", {**images, "labels": labels, **solver, **votes}, {**common, **own, **policy}
+    yield "train-solver", {**images, **given, **solver, **votes}, {**common, **own, **policy}
     yield "evaluate", {"model": "train-solver"}, _evaluation(preset, config)
 
 

@@ -25,6 +25,7 @@ PROGRAMS: Mapping[str, Program] = {
     "train-questioner": partial(_run, "vzero.questioner:run_training"),
     "write-questions": partial(_run, "vzero.questioner:run_writing"),
     "label": partial(_run, "vzero.solver:run_labelling"),
+    "recycle": partial(_run, "vzero.arms.recycling:run"),
     "check-options": partial(_run, "vzero.arms.answerability:run"),
     "select": partial(_run, "vzero.arms.selection:run"),
     "train-solver": partial(_run, "vzero.solver:run_training"),

@@ -18,7 +18,7 @@ from vzero.arms.questioner_rewards import ScoredQuestion
 from vzero.config import OWN, Preset
 from vzero.parsing import Question, parse_answer
 from vzero.presets import changed, load_preset
-from vzero.questioner import read_question
+from vzero.prompts import read_question
 from vzero.rewards import dual_track, uncertainty
 from vzero.voting import Tally, keep, tally
 

@@ -22,8 +22,7 @@ from vzero.arms.sft import _tokens
 from vzero.errors import RolloutError
 from vzero.images.records import seen_size
 from vzero.parsing import has_control_tokens
-from vzero.prompts import questioner_messages, solver_messages
-from vzero.questioner import read_question
+from vzero.prompts import questioner_messages, read_question, solver_messages
 from vzero.rollout import template
 from vzero.rollout.encoding import collect
 from vzero.rollout.protocol import Message, Request

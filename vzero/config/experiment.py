@@ -57,6 +57,10 @@ class SolverConfig(Section):
     keep_low: float = Field(0.3, ge=0, le=1)
     keep_high: float = Field(0.8, ge=0, le=1)
     filter: Literal["confidence", "none"] = Field("confidence", description="none keeps every label")
+    questions: Literal["written", "recycled", "both"] = Field(
+        "written",
+        description="recycled: those of the Questioner's own training, with the votes of its reward",
+    )
     answerable: bool = Field(False, description="keep only majorities that survive moved options")
     labels: Literal["majority", "random", "truth", "none"] = "majority"
     objective: Literal["labels", "group_majority", "consistency", "random", "format", "sft", "own"] = Field(
@@ -76,9 +80,14 @@ class SolverConfig(Section):
             )
         if (self.objective == OWN) != (self.reward_source is not None):
             raise ValueError('objective = "own" needs reward_source, and no other objective has one')
-        if self.objective == "sft" and self.labels != "majority":
+        if self.objective == "sft" and (self.labels != "majority" or self.questions != "written"):
             raise ValueError(
-                'objective = "sft" learns from the votes for the majority: it needs labels = "majority"'
+                'objective = "sft" learns from the texts of the votes for the majority: it needs labels ='
+                ' "majority" and questions = "written"'
+            )
+        if self.labels == "none" and self.questions != "written":
+            raise ValueError(
+                'recycled questions come with votes: labels = "none" needs questions = "written"'
             )
         return self
 
@@ -125,6 +134,12 @@ class Preset(Section):
     def _parts_fit(self) -> Preset:
         for role in (self.questioner, self.solver):
             role.grpo.require_divisible(self.launch.ranks)
+        asked = self.questioner
+        if self.solver.questions != "written" and not (asked.trained and asked.votes_see == "image"):
+            raise ValueError(
+                f'solver.questions = "{self.solver.questions}" takes the votes of the Questioner\'s reward:'
+                ' it needs questioner.trained = true and questioner.votes_see = "image"'
+            )
         serving = self.launch.solver_gpus
         if serving and self.engine.name != "server":
             raise ValueError(

@@ -15,7 +15,8 @@ from vzero.grpo.data import image_opener
 from vzero.images import stage
 from vzero.images.records import ImageRecord, load_records
 from vzero.parsing import Question
-from vzero.questioner import VoteReward, read_question
+from vzero.prompts import read_question
+from vzero.questioner import VoteReward
 from vzero.rollout.protocol import Engine, Finished, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.transformers_engine import TransformersEngine
