@@ -3,6 +3,7 @@ leave no room for luck."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -16,7 +17,8 @@ CLOSE = 2e-3  # advantages are float32 quotients with an epsilon in the denomina
 
 def findings(run: Run) -> list[Finding]:
     """Every exact rule on every stage it speaks about."""
-    results = [one for stage in run.of_kind("label") for one in _labels(run, stage)]
+    labelled = (*run.of_kind("label"), *run.of_kind("recycle"))
+    results = [one for stage in labelled for one in _labels(run, stage)]
     for role in ("questioner", "solver"):
         for stage in run.of_kind(f"train-{role}"):
             if not stage.has(ROLLOUTS):
@@ -45,6 +47,10 @@ def _labels(run: Run, stage: SealedStage) -> list[Finding]:
             if row["kept"] != formulas.kept(row["votes"], config.keep_low, config.keep_high)
         ]
         results.append(all_of("filter-keeps-the-band", name, "filter decisions", len(labels), odd))
+    if stage.stage.kind == "recycle":
+        inputs = {role: run.stages[source] for role, source in stage.stage.inputs.items()}
+        bought = inputs["labels"].rows("labels.jsonl") if "labels" in inputs else []
+        return [*results, recycled(name, labels, bought, inputs["rollouts"].rows(ROLLOUTS))]
     return [*results, _votes(name, labels, stage.rows("votes.jsonl"))]
 
 
@@ -67,6 +73,22 @@ def _votes(name: str, labels: Sequence[Row], votes: Sequence[Row]) -> Finding:
     if votes:
         wrong += [row["question_id"] for row in labels if cast.get(row["question_id"]) != list(row["votes"])]
     return all_of("votes-are-what-was-said", name, "votes", len(votes), wrong)
+
+
+def recycled(name: str, labels: Sequence[Row], bought: Sequence[Row], rollouts: Sequence[Row]) -> Finding:
+    """The votes of a recycled label are those that the Questioner's reward paid for, of a question that was
+    asked of that image."""
+    asked = defaultdict(list)
+    for row in rollouts:
+        asked[row["prompt"], tuple(row["votes"] or ())].append(row["text"])
+    known = {row["question_id"] for row in bought}
+    ours = [row for row in labels if row["question_id"] not in known]
+    wrong = [
+        row["question_id"]
+        for row in ours
+        if not any(row["text"] in text for text in asked[row["image_id"], tuple(row["votes"])])
+    ]
+    return all_of("recycled-votes-were-cast", name, "recycled labels", len(ours), wrong)
 
 
 def groups(name: str, rows: Sequence[Row], size: int) -> Finding:
@@ -124,7 +146,8 @@ def _solver(run: Run, stage: SealedStage, rows: Sequence[Row]) -> list[Finding]:
         elif "boxed" not in row["text"] and row["reward"] != 0:
             wrong.append(f"{row['prompt']}/{row['index']} paid without a box")
     results = [all_of("reward-formula", name, "rewards", len(rows), wrong)]
-    labelled = run.of_iteration("label", stage.stage.iteration)
+    iteration = stage.stage.iteration
+    labelled = run.of_iteration("recycle", iteration) or run.of_iteration("label", iteration)
     if labelled is not None and config.labels == "majority":
         kept = {row["question_id"]: row["answer"] for row in labelled.rows("labels.jsonl") if row["kept"]}
         prompts = {row["prompt"]: row["label"] for row in rows}

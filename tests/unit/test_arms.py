@@ -83,6 +83,9 @@ def test_what_each_arm_leaves_out_or_adds() -> None:
     assert kinds["random-label"] == [*whole[:3], "select", *whole[3:]]
     assert kinds["majority-voting"] == ["write-questions", "select", "train-solver", "evaluate"]
     assert kinds["answerable"] == [*whole[:3], "check-options", "select", *whole[3:]]
+    assert kinds["recycled"] == [whole[0], "recycle", *whole[3:]]
+    assert kinds["recycled-beside"] == [*whole[:3], "recycle", *whole[3:]]
+    assert kinds["recycled-step-matched"] == [whole[0], "recycle", "select", *whole[3:]]
     assert kinds["frozen-twice"] == ["write-questions", "label", "select", "train-solver", "evaluate"]
 
 
@@ -104,6 +107,8 @@ def test_which_stages_two_arms_share() -> None:
         "answerable",
     ):
         assert shared(name, "v-zero") == before, name
+    assert shared("recycled-beside", "v-zero") == before
+    assert shared("recycled", "v-zero") == before - {"write-questions-1", "label-1"}
     assert shared("one-iteration", "v-zero") == before | {"train-solver-1", "evaluate-1"}
     whole = {stage.name.split("-", 1)[1] for stage in plan(BASE)}
     assert shared("shuffled-images", "v-zero") == {
@@ -151,6 +156,10 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         {"solver.labels": "none"},
         {"solver.labels": "none", "solver.objective": "group_majority", "solver.answerable": True},
         {"solver.objective": "sft", "solver.labels": "random"},
+        {"solver.questions": "recycled", "questioner.trained": False},
+        {"solver.questions": "both", "questioner.votes_see": "nothing"},
+        {"solver.questions": "recycled", "solver.objective": "sft"},
+        {"solver.questions": "both", "solver.labels": "none", "solver.objective": "group_majority"},
         {"questioner.reward": "anything"},
         {"defects": ["no such defect"]},
     ):

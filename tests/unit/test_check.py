@@ -204,3 +204,18 @@ def test_the_shipped_reference_is_of_the_shipped_smoke_preset() -> None:
 
     assert others() == [] and others("images.count=5") == ["images.count"]
     assert sum("votes that are right" in key for key in found.samples) == 2
+
+
+def test_recycled_votes_are_those_of_the_reward() -> None:
+    rollout = {"prompt": "i0", "votes": ["A"] * 9 + [None], "text": "<question> how many ? </question>"}
+    rollouts = [rollout, {**rollout, "votes": None}, {**rollout, "prompt": "i1", "votes": ["B"] * 10}]
+    label = {"question_id": "asked", "image_id": "i0", "text": "how many ?", "votes": rollout["votes"]}
+    bought = [{**label, "question_id": "bought", "votes": ["D"] * 10}]
+
+    def passed(**change: Any) -> bool | None:
+        return exact.recycled("x", [*bought, {**label, **change}], bought, rollouts).passed
+
+    assert passed()
+    assert passed(image_id="i1") is False  # another image's votes
+    assert passed(votes=["B"] * 10) is False
+    assert passed(text="how tall ?") is False
