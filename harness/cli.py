@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from json import dumps
 from typing import Annotated, Any
 
 import typer
@@ -34,35 +37,41 @@ KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
 class OneSentence(TyperGroup):
     """Says every failure in one sentence on stderr, with the exit codes 1 (failed), 2 (wrong use), 75
-    (interrupted, resumable)."""
+    (interrupted, resumable). Where stdout is for JSON, the sentence is JSON too."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """As Click's, whose own messages and exit codes are switched off (`standalone_mode`)."""
+        words = list(settings.get("args") or (args[0] if args else None) or sys.argv[1:])
         try:
             result = super().main(*args, **{**settings, "standalone_mode": False})
             sys.stdout.flush()
             code = result if isinstance(result, int) else 0
             if code == KEYBOARD:
-                code = _say("error: Stopped by Ctrl-C.", 1)
+                code = _say("error: Stopped by Ctrl-C.", 1, wants_json(words))
         except Exception as error:
             if os.environ.get("VZERO_DEBUG") and not hasattr(error, "format_message"):
                 raise
-            code = explain(error)
+            code = explain(error, wants_json(words))
         sys.exit(code)
 
 
-def explain(error: Exception) -> int:
-    """Print `error` as a sentence; the exit code."""
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON; also one that could not be parsed."""
+    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+
+
+def explain(error: Exception, json: bool = False) -> int:
+    """Print `error` as a sentence, or as JSON; the exit code."""
     if isinstance(error, InterruptedRun):
-        return _say(str(error), error.exit_code)
+        return _say(str(error), error.exit_code, json)
     if isinstance(error, VZeroError):
-        return _say(f"error: {error}", error.exit_code)
+        return _say(f"error: {error}", error.exit_code, json)
     if hasattr(error, "format_message"):  # wrong use, found by Typer
         message = str(error.format_message()).strip()
         if message.startswith("Usage:"):  # no command given: the help itself
             print(message, file=sys.stderr)
             return InputError.exit_code
-        return _say(f"error: {message.rstrip('.')} (see --help)", InputError.exit_code)
+        return _say(f"error: {message.rstrip('.')} (see --help)", InputError.exit_code, json)
     if isinstance(error, BrokenPipeError):  # our reader left; Python's last flush must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return InterruptedRun.exit_code
@@ -71,20 +80,23 @@ def explain(error: Exception) -> int:
         if error.errno in FULL_DISK:
             where = f" ({place})" if place else ""
             again = "free some, then run the same command again to resume."
-            return _say(f"No space left on the disk{where}; {again}", InterruptedRun.exit_code)
-        return _say(f"error: {error.strerror or error}{f': {place}' if place else ''}.", 1)
+            return _say(f"No space left on the disk{where}; {again}", InterruptedRun.exit_code, json)
+        return _say(f"error: {error.strerror or error}{f': {place}' if place else ''}.", 1, json)
     return _say(
         f"error: this is a fault in the program ({type(error).__name__}: {error}); run it again with --debug "
         "before the command and report what it prints.",
         1,
+        json,
     )
 
 
-def _say(sentence: str, code: int) -> int:
-    """What a sentence quotes may hold anything; nothing in it may reach the terminal as a control
-    sequence."""
+def _say(sentence: str, code: int, json: bool) -> int:
+    """One line on stderr, the exit code. What a sentence quotes may hold anything; nothing in it may reach
+    the terminal as a control sequence."""
     line = " ".join(sentence.split())
-    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    said = dumps({"error": line.removeprefix("error: "), "exit_code": code}) if json else safe
+    print(said, file=sys.stderr)
     return code
 
 

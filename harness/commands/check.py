@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
     from harness.check.finding import Report
 
+Format = Annotated[
+    Literal["text", "json", "github", "junit"],
+    Option("--format", help="How to print the findings; github: annotations, and $GITHUB_STEP_SUMMARY."),
+]
+
+_OUT = "Where smoke runs; default: runs/check. The same command resumes it."
+Out = Annotated[Path | None, Option("--out", parser=options.path_option, metavar="PATH", help=_OUT)]
+
 
 def check(
     run: Annotated[
@@ -23,7 +32,7 @@ def check(
     ] = None,
     reference: Annotated[
         Path | None,
-        Option("--reference", help="Reference to compare with; default: that of the preset smoke."),
+        Option("--reference", help="A reference file; default: the one shipped, of the preset smoke."),
     ] = None,
     no_reference: Annotated[
         bool, Option("--no-reference", help="Compare with nothing; the exact rules alone.")
@@ -31,7 +40,8 @@ def check(
     write_reference: Annotated[
         Path | None, Option("--write-reference", help="Make this file from the run, if it passes.")
     ] = None,
-    out: options.Out = None,
+    out: Out = None,
+    format_: Format = "text",
     plain: options.Plain = False,
     json: options.Json = False,
 ) -> None:
@@ -40,22 +50,26 @@ def check(
 
     Exit code 1, with the reasons, when training silently broke.
 
-    Example: vzero-harness check runs/smoke --json
+    Example: vzero-harness check runs/smoke --format junit
     """
     from harness.check import check as hold
+    from harness.check import formats
     from harness.check.run import SMOKE, make_reference, read_reference
     from vzero.errors import VZeroError
     from vzero.runtime import artefacts
 
-    terminal = options.console(json)
+    chosen = "json" if json else format_
+    terminal = options.console(chosen != "text")
     with interruptible():
         beside = None if no_reference or write_reference else read_reference(reference or SMOKE)
         folder = run if run is not None else _smoke(out or Path("runs/check"), plain, terminal)
         report = hold(folder, beside)
-    if json:
-        print(report.model_dump_json(indent=2))
-    else:
+    if chosen == "text":
         _show(report, terminal)
+    else:
+        print(formats.render(report, chosen))
+    if chosen == "github" and (page := os.environ.get("GITHUB_STEP_SUMMARY")):
+        formats.append_summary(report, Path(page))
     if not report.passed:
         raise VZeroError(f"{folder} breaks {len(report.broken)} of the rules: {', '.join(report.broken)}.")
     if write_reference is not None:
@@ -77,14 +91,11 @@ def _smoke(folder: Path, plain: bool, terminal: Console) -> Path:
 def _show(report: Report, terminal: Console) -> None:
     from rich.text import Text
 
-    from harness.tables.text import visible
+    from harness.check.formats import sentence, verdict
 
     marks = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("  - ", "dim")}
     for one in report.findings:
         mark, style = marks[one.passed]
         where = f" [{one.stage}]" if one.stage else ""
-        line = Text(f" {one.rule}{where}: {visible(one.message, 2000)}")
-        terminal.print(Text(mark, style=style) + line, soft_wrap=True)
-    verdict = "training did what it says" if report.passed else f"{report.failed} findings against this run"
-    last = Text(f"{verdict}; {report.not_checked} rules had nothing to look at", style="bold")
-    terminal.print(last, soft_wrap=True)
+        terminal.print(Text(mark, style=style) + Text(f" {one.rule}{where}: {sentence(one)}"), soft_wrap=True)
+    terminal.print(Text(verdict(report), style="bold"), soft_wrap=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -24,6 +25,7 @@ from harness.analysis.build import build
 from harness.check import check, reference
 from harness.check.reference import Reference
 from harness.runs.sealed import read_run
+from tests.action import check_step
 from tests.stub_engine import StubEngine
 from vzero import rewards, solver, voting
 from vzero.presets import load_preset
@@ -134,6 +136,12 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     assert done.returncode == 1 and "reward-formula" in done.stderr
     broken = {one["rule"] for one in json.loads(done.stdout)["findings"] if one["passed"] is False}
     assert broken == {"reward-formula", "advantages-follow-rewards", "run-complete"}
+    step = check_step(tmp_path / "foreign", folder, no_reference=True)
+    assert step.code == 1 and "::error title=reward-formula [05-train-solver-1]::" in step.log
+    assert json.loads((step.findings / "check.json").read_text()) == json.loads(done.stdout)
+    failed = ElementTree.parse(step.findings / "check.xml").findall(".//failure")
+    assert {one.attrib["type"] for one in failed} == broken
+    assert "| reward-formula | **failed** | 05-train-solver-1 |" in step.page
 
 
 def test_a_flipped_advantage_is_caught(

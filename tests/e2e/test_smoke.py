@@ -14,9 +14,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tests.action import check_step
 from vzero.presets import load_preset
 from vzero.runtime.checkpoints import POCKET
 from vzero.runtime.stage import finished
@@ -92,6 +94,14 @@ def test_smoke_runs_from_images_to_the_report(calm: tuple[Path, str, str]) -> No
         stage.name for stage in STAGES
     ]
     assert events[0]["event"] == "run-started" and events[-1]["event"] == "run-finished"
+
+
+def test_the_action_passes_an_undisturbed_run(calm: tuple[Path, str, str], tmp_path: Path) -> None:
+    step = check_step(tmp_path / "foreign", calm[0], no_reference=True)
+    assert step.code == 0 and "::error" not in step.log and "::notice title=vzero-harness check::" in step.log
+    assert json.loads((step.findings / "check.json").read_text())["passed"] is True
+    assert not ElementTree.parse(step.findings / "check.xml").findall(".//failure")
+    assert "training did what it says" in step.page
 
 
 def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Path, str, str]) -> None:

@@ -88,6 +88,33 @@ def test_wrong_use_is_one_sentence_and_exit_2(
     assert list(tmp_path.iterdir()) == []  # nothing was created
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table", "no\x1bwhere", "--json"], "no\x1bwhere has no results.json"),
+        (["check", "nowhere", "--format", "json"], "nowhere is not a run directory"),
+        (["check", "nowhere", "--format=json"], "nowhere is not a run directory"),
+        (["reproduce", "--json", "--seed", "one"], "Invalid value for '--seed'"),
+        (["repoduce", "--json"], "No such command 'repoduce'"),
+    ],
+)
+def test_with_json_an_error_is_json_on_stderr(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        app(words, prog_name="vzero-harness")
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    found = json.loads(line)
+    assert set(found) == {"error", "exit_code"} and found["exit_code"] == stop.value.code == 2
+    assert out == "" and found["error"].startswith(said) and line.isascii() and "\x1b" not in line
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     for words in ([], ["--fresh"]):

@@ -181,7 +181,8 @@ def test_wrong_responses_are_refused(
     code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
     assert code == 2 and out == ""
     [line] = err.splitlines()
-    assert line.startswith("error: ") and sentence in line and "\x1b" not in line
+    found = json.loads(line)["error"]
+    assert sentence in found and "\x1b" not in line
 
 
 SCORED = ["R", "--suite", "logicvista", "--data", "DATA"]
