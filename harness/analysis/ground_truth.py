@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.measures import CalibrationBin, GroundTruth, Rate, TrainedOn
+from harness.analysis.questions import labelled_of, questions_of
 from harness.runs.sealed import Row, Run
 from harness.stats import wilson
 from vzero.rewards import dual_track
@@ -54,14 +55,14 @@ def pocket_truths(run: Run, questions: Sequence[Row]) -> Truths | None:
 
 
 def by_iteration(run: Run) -> dict[int, GroundTruth]:
-    """The measures of each iteration whose questions are written."""
+    """The measures of each iteration that has questions."""
     found = {}
-    for written in run.of_kind("write-questions"):
-        questions = written.rows("questions.jsonl")
-        labelled = run.of_iteration("label", written.stage.iteration)
-        labels = labelled.rows("labels.jsonl") if labelled else None
-        truths = pocket_truths(run, [row for row in questions if row["valid"]])
-        found[written.stage.iteration] = measure(questions, labels, truths)
+    for iteration in range(1, run.preset.iterations + 1):
+        if (rows := questions_of(run, iteration)) is not None:
+            votes = labelled_of(run, iteration)
+            labels = votes.rows("labels.jsonl") if votes else None
+            truths = pocket_truths(run, [row for row in rows if row["valid"]])
+            found[iteration] = measure(rows, labels, truths)
     return found
 
 

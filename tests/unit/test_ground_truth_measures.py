@@ -10,9 +10,9 @@ import pytest
 from harness.analysis import ground_truth
 from harness.analysis.measures import GroundTruth
 from harness.runs.sealed import Run, SealedStage
-from vzero.presets import load_preset
+from vzero.presets import changed, load_preset
 from vzero.runtime import artefacts
-from vzero.selfplay import Stage
+from vzero.selfplay import Stage, plan
 
 
 @dataclass(frozen=True)
@@ -165,3 +165,45 @@ def test_pocket_truth_is_read_from_the_images_stage_and_absent_without_it(tmp_pa
     found = ground_truth.pocket_truths(run(), rows)
     assert (found["1-x"].answer, found["1-x"].well_posed) == (asked.gold, True)
     assert (found["1-y"].family, found["1-y"].well_posed) == (None, False)
+
+
+def test_recycled_questions_are_measured_as_all_that_the_training_asked(tmp_path):
+    """Four completions: a kept question, the same again (no label of its own), an invalid one, a sure one."""
+    preset = changed(load_preset("smoke"), {"solver.questions": "recycled"})
+    ask = "<question> {} A) red B) blue C) green D) pink </question> <answer> red A </answer>"
+    first, sure = ["A"] * 6 + ["B"] * 4, ["C"] * 10
+    said = [("what color ?", first), ("what color ?", sure), ("no options", None), ("which ?", sure)]
+    rows = [
+        {"generation": 1, "prompt": "i0", "index": i, "tokens": 9, "finish_reason": "stop", "intuitive": "A"}
+        | {"text": ask.format(text) if votes else text, "votes": votes}
+        for i, (text, votes) in enumerate(said)
+    ]
+    label = {"image_id": "i0", "intuitive": "A", "text": "what color ? A) red B) blue C) green D) pink"}
+    labels = [
+        {
+            **label,
+            "question_id": "1-i0-asked-1-0",
+            "votes": first,
+            "answer": "A",
+            "confidence": 0.6,
+            "kept": True,
+        },
+        {
+            **label,
+            "question_id": "1-i0-asked-1-3",
+            "votes": sure,
+            "answer": "C",
+            "confidence": 1.0,
+            "kept": False,
+        },
+    ]
+    stages = {}
+    for stage in plan(preset):
+        written = {"train-questioner": ("rollouts.jsonl", rows), "recycle": ("labels.jsonl", labels)}
+        if stage.kind in written:
+            artefacts.write_jsonl(tmp_path / stage.name / written[stage.kind][0], written[stage.kind][1])
+            manifest = artefacts.seal(tmp_path / stage.name, {})
+            stages[stage.name] = SealedStage(stage, tmp_path / stage.name, manifest)
+    found = ground_truth.by_iteration(Run(tmp_path, preset, stages, {}))[1]
+    assert (found.written, found.valid.value, found.duplicates.value) == (4, 0.75, pytest.approx(1 / 3))
+    assert (found.kept_count, found.kept.n, found.agreement.value) == (1, 2, 0.5)

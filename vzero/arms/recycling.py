@@ -7,6 +7,7 @@ labels `solver.votes`.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vzero import voting
@@ -33,7 +34,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         known.add((row["prompt"], question.text))
         tally = voting.tally(row["votes"])
         label = {
-            "question_id": f"{iteration}-{row['prompt']}-asked-{row['generation']}-{row['index']}",
+            "question_id": question_id(iteration, row),
             "image_id": row["prompt"],
             "text": question.text,
             "intuitive": row["intuitive"],
@@ -52,3 +53,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "kept_recycled": sum(row["kept"] for row in recycled),
         "kept": sum(row["kept"] for row in rows),
     }
+
+
+def question_id(iteration: int, rollout: Mapping[str, Any]) -> str:
+    """Of a question out of `rollouts.jsonl`; no question that is written has such an id."""
+    return f"{iteration}-{rollout['prompt']}-asked-{rollout['generation']}-{rollout['index']}"

@@ -1,0 +1,41 @@
+"""The questions of an iteration and their labels, wherever an arm has them from."""
+
+from __future__ import annotations
+
+from harness.runs.sealed import Row, Run, SealedStage
+from vzero.arms.recycling import question_id
+from vzero.prompts import read_question
+
+
+def questions_of(run: Run, iteration: int) -> list[Row] | None:
+    """Rows of `questions.jsonl`; of an arm that writes none and recycles, in the same form, all that the
+    Questioner's training asked. None before there are any."""
+    written = run.of_iteration("write-questions", iteration)
+    if written is not None:
+        return written.rows("questions.jsonl")
+    recycled = run.of_iteration("recycle", iteration)
+    if recycled is None:
+        return None
+    asked = run.stages[recycled.stage.inputs["rollouts"]].rows("rollouts.jsonl")
+    return [_question(run, iteration, row) for row in asked]
+
+
+def labelled_of(run: Run, iteration: int) -> SealedStage | None:
+    """The stage whose `labels.jsonl` says what the votes made of them: the votes that were bought, or the
+    recycled ones where none were."""
+    return run.of_iteration("label", iteration) or run.of_iteration("recycle", iteration)
+
+
+def _question(run: Run, iteration: int, row: Row) -> Row:
+    found = read_question(row["text"], row["finish_reason"], run.preset.prompt_format)
+    return {
+        "question_id": question_id(iteration, row),
+        "image_id": row["prompt"],
+        "raw": row["text"],
+        "finish_reason": row["finish_reason"],
+        "tokens": row["tokens"],
+        "valid": found is not None and row["votes"] is not None,
+        "description": found.description if found else None,
+        "text": found.text if found else None,
+        "intuitive": row["intuitive"],
+    }
