@@ -28,6 +28,7 @@ from harness.analysis.measures import (
     Training,
 )
 from harness.analysis.results import Results
+from harness.claims import departures
 from harness.evals.catalogue import asked
 from harness.evals.results import EvaluationResults
 from harness.evals.set_aside import told, too_many
@@ -106,6 +107,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         compute=compute(run),
         keep=(preset.solver.keep_low, preset.solver.keep_high),
         alarms=alarms.alarms(iterations),
+        departures=departures.of_preset(preset),
     )
 
 

@@ -30,6 +30,7 @@ from harness.analysis.measures import (
     TrainedOn,
     Training,
 )
+from harness.claims.departures import Departure
 from harness.claims.verdict import ClaimVerdict
 from harness.stats import Frozen, Interval
 from vzero.errors import InputError
@@ -53,6 +54,7 @@ class Results(Frozen):
         gains, gains_over_previous: by model; over the base, and over the Solver before.
         headroom: by suite, what voting adds to the base's greedy accuracy: gains up to it need no learning.
         families, hard_families: of the pocket world. scorings: of benchmarks, by suite and model.
+        departures: from the paper, the gravest first; None where that was not recorded.
         keep: the least and the largest confidence that the filter keeps.
         ground_truth, trained_on: by iteration. training: by stage.
     """
@@ -93,6 +95,7 @@ class Results(Frozen):
     alarms: list[Alarm] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     claims: list[ClaimVerdict] = Field(default_factory=list)
+    departures: list[Departure] | None = None
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from harness.analysis.results import Results
+from harness.claims import departures
 from harness.report import claims, held_out, training
 from harness.report.findings import caveats, findings
 from harness.report.material import StageCost
@@ -33,6 +34,7 @@ def tables(results: Results, cost: Sequence[StageCost]) -> dict[str, Table | Non
         "counts": held_out.counts(results),
         "tests": held_out.tests(results),
         "cost": training.cost(cost),
+        "departures": departures.table(results.departures or ()),
     }
     return {name: table if table.rows else None for name, table in found.items()}
 

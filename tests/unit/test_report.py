@@ -11,6 +11,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import markupsafe
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -18,7 +19,8 @@ from scipy import stats as scipy_stats
 
 from harness.analysis.build import build, judged
 from harness.analysis.results import Results, read_results
-from harness.report import charts, findings, finish, held_out, html, print_summary
+from harness.claims import departures
+from harness.report import charts, findings, finish, held_out, html, print_summary, sections
 from harness.report.examples import changed_answers, spread
 from harness.runs.sealed import read_run
 from harness.stats import Gain, Interval
@@ -327,6 +329,17 @@ def test_html_holds_every_part(page):
         "manifest, SHA-256",
     ):
         assert part in text, part
+
+
+def test_departures_from_the_paper_are_in_the_results_and_folded_on_the_page(whole, results, page):
+    assert results.departures and results.departures == departures.of_preset(read_run(whole).preset)
+    folded = page.split("Departures from the paper</h2>")[1].split("</details>")[0]
+    assert folded.lstrip().startswith("<details>") and f"{len(results.departures)} departures;" in folded
+    for one in results.departures:
+        assert folded.count(str(markupsafe.escape(one.ours))) >= 1
+        assert markdown.plain(one.theirs) in (whole / "report.md").read_text(encoding="utf-8")
+    older = results.model_copy(update={"departures": None})
+    assert sections.tables(Results.model_validate(older.model_dump()), ())["departures"] is None
 
 
 def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, results, page):

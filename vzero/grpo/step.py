@@ -7,15 +7,7 @@ of the configuration in settings.py, checkpoints and sharding in trainer.py.
 
 GRPO is DeepSeekMath's (arXiv 2402.03300): its equation 3, with the KL estimator of equation 4.
 
-Departures from the paper of V-Zero (arXiv 2601.10094) and its public code, which is a fork of verl:
-- The advantage divides by std + 1e-4, as TRL does; verl adds 1e-6.
-- A step's loss is the sum over its tokens divided by the mean tokens of a step in its generation batch
-  (DAPO, arXiv 2503.14476, section 3.3), so that micro-batches change nothing. verl takes the token mean of
-  each micro-batch: `loss = "bnpo"`, which the preset `qwen2.5-vl-7b-paper` has.
-- Structural tokens (pads of images, starts of turns) are never drawn: one of them breaks the next prompt.
-- Rollouts of an engine with other kernels or precision can be weighed (`importance_weights`). The public
-  code has no correction. TRL has this one as "token_truncate", for rollouts by its own vLLM alone.
-- A reward that cannot be known ends the stage. In the public code it is -1, and training goes on.
+Departures from the paper of V-Zero (arXiv 2601.10094) and its public code are listed in docs/method.md.
 
 Departures from stock TRL, whose `GRPOTrainer` this is:
 - An optimizer step takes whole groups, in the order of the data set, which is a random one already
