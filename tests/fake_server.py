@@ -102,11 +102,18 @@ def serving(
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server in a thread: its address and the bodies it was sent."""
     seen: list[dict[str, Any]] = []
-    server = Server(("127.0.0.1", port), handler_for(model, token, fault, seen, context))
+    with listening(handler_for(model, token, fault, seen, context), port) as url:
+        yield url, seen
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """The address at which `handler` answers, from a thread."""
+    server = Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -105,9 +105,12 @@ def _revision(suite: Suite, wanted: str | None) -> str:
     Raises:
         InputError: no such dataset, or the hub does not answer.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, set_client_factory
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    from vzero.runtime import http_client
+
+    set_client_factory(http_client.hub_session)
     try:
         found = HfApi().dataset_info(suite.dataset, revision=wanted, timeout=TIMEOUT).sha
     except GatedRepoError:

@@ -12,6 +12,7 @@ import operator
 import os
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals.official_job import Judge
+from harness.scoring.endpoint import SECONDS, TOKEN, ExtractorAway, ExtractorFailed, chat
 
-JUDGE_SECONDS = 120.0  # of one request to it; it is tried three times
+JUDGE_ATTEMPTS = 3
+JUDGE_SECONDS = JUDGE_ATTEMPTS * (SECONDS + 3)  # of all its attempts at one request
 # Packages whose `__init__` imports torch and models, of which scoring needs nothing.
 _HOLLOW = ("lmms_eval", *(f"lmms_eval.{name}" for name in ("api", "filters", "models", "tasks")))
 _OPERATORS: Mapping[type, Callable[..., float]] = {
@@ -129,29 +132,36 @@ def guard(event: str, args: tuple[Any, ...]) -> None:
 
 def use_judge(judge: Judge) -> None:
     """Let whatever asks a judge ask this one, and let none of its failures pass for a wrong answer."""
-    import openai
     import requests
     from openai.resources.chat import Completions
+
+    from vzero.runtime.http_client import Endpoint
 
     if _JUDGE:
         return
     _JUDGE.append(judge)
-    token = os.environ.get("VZERO_EXTRACTOR_TOKEN") or "none"
-    os.environ |= {"OPENAI_API_URL": judge.url, "OPENAI_API_KEY": token, "MODEL_VERSION": judge.model}
-    os.environ["NO_PROXY"] = "*"
-    create = Completions.create
+    os.environ |= {"OPENAI_API_URL": judge.url, "MODEL_VERSION": judge.model}
+    server = Endpoint(judge.url, judge.model, os.environ.get(TOKEN))
 
-    def guarded(completions: Completions, **asked: Any) -> Any:
-        try:
-            return create(completions, **asked)  # tries three times
-        except openai.OpenAIError as error:
-            raise JudgeFailed(reason(error)) from None
+    def said(asked: Mapping[str, object]) -> str:
+        for attempt in range(1, JUDGE_ATTEMPTS + 1):
+            try:
+                return chat(server, asked)
+            except ExtractorFailed as error:
+                if attempt == JUDGE_ATTEMPTS or not isinstance(error, ExtractorAway):
+                    raise JudgeFailed(str(error)) from None
+                time.sleep(attempt)
+        raise AssertionError
 
-    def post(url: str, headers: object = None, json: Any = None, timeout: float = 0) -> Any:
+    def create(completions: Completions, **asked: object) -> types.SimpleNamespace:
+        message = types.SimpleNamespace(content=said(asked), role="assistant")
+        choice = types.SimpleNamespace(message=message, index=0, finish_reason="stop")
+        return types.SimpleNamespace(choices=[choice], model=judge.model, usage=None)
+
+    def post(url: str, json: Mapping[str, object], **_: object) -> types.SimpleNamespace:
         """HallusionBench's way of asking, by a name of its own."""
-        client = openai.OpenAI(api_key=token, base_url=judge.url, timeout=JUDGE_SECONDS)
-        said = client.chat.completions.create(**{**json, "model": judge.model})
-        return types.SimpleNamespace(raise_for_status=lambda: None, json=said.model_dump)
+        reply = {"choices": [{"message": {"content": said(json)}}]}
+        return types.SimpleNamespace(raise_for_status=lambda: None, json=lambda: reply)
 
-    Completions.create = guarded  # type: ignore[method-assign, assignment]
+    Completions.create = create  # type: ignore[method-assign, assignment]
     requests.post = post  # type: ignore[assignment]

@@ -55,7 +55,7 @@ def outcome(job: Job) -> Outcome:
         task = _load(job.file)
     except Exception as error:  # whatever its modules raise while they are imported
         return Outcome(unavailable=f"lmms-eval's task cannot be loaded here ({reason(error)})")
-    seconds = 3 * JUDGE_SECONDS if job.judge else ROW_SECONDS
+    seconds = JUDGE_SECONDS if job.judge else ROW_SECONDS
     verdicts: dict[str, bool] = {}
     set_aside: dict[str, str] = {}
     values: dict[int, dict[str, Any]] = {}

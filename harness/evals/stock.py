@@ -9,6 +9,7 @@ from harness.evals.catalogue import Suite
 from vzero.errors import InputError
 
 TIMEOUT = 10.0  # seconds
+MOST = 4_000_000  # bytes of a list of models
 
 
 def check_stock(suite: Suite) -> None:
@@ -59,19 +60,15 @@ def reachable(url: str) -> None:
     Raises:
         InputError: it does not answer, or refuses.
     """
-    import httpx
+    from vzero.runtime import http_client
 
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
     base = url.removesuffix("/").removesuffix("/chat/completions")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    server = http_client.Endpoint(base, "", os.environ.get("OPENAI_API_KEY", "").strip())
     try:
-        answer = httpx.get(f"{base}/models", timeout=TIMEOUT, headers=headers)
-    except httpx.HTTPError as error:
+        status = http_client.ask(server, "/models", MOST, TIMEOUT).status
+    except (http_client.NoReply, http_client.BadReply) as error:
         raise InputError(
-            f"The judge at {base} cannot be reached ({type(error).__name__}); start it, or use "
-            "--profile boxed."
+            f"The judge at {base} cannot be reached ({error}); start it, or use --profile boxed."
         ) from None
-    if answer.status_code != 200:
-        raise InputError(
-            f"The judge at {base} answers with status {answer.status_code}; fix it, or use --profile boxed."
-        )
+    if status != 200:
+        raise InputError(f"The judge at {base} answers with status {status}; fix it, or use --profile boxed.")

@@ -7,8 +7,8 @@ failure is an error, never a verdict. The token, if the server wants one, is wri
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,11 +20,11 @@ from vzero.errors import InputError, VZeroError
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
-    import httpx
+    from vzero.runtime.http_client import Endpoint
 
 TOKEN = "VZERO_EXTRACTOR_TOKEN"
 LONGEST = 24_000  # characters of a response that are shown: its end, where the answer is
-_SECONDS = 120
+SECONDS = 120.0  # of one attempt
 _LARGEST = 1 << 20  # bytes of a reply that are read
 _NONE = "NONE"
 _PROBE = Item("probe", "Which fruit is yellow?", ("cherry", "banana"), LETTERS[:2], ("B",), "choice")
@@ -53,6 +53,10 @@ class ExtractorFailed(VZeroError):
     """The extractor model could not be reached, or what it wrote is no extraction; nothing was scored."""
 
 
+class ExtractorAway(ExtractorFailed):
+    """It could not be reached; later it may be."""
+
+
 def reader(url: str | None, model: str | None, kept: Path, remote: bool = False) -> Reader:
     """The rules, or, where an address and a model are given, that model.
 
@@ -71,13 +75,10 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
         InputError: an unusable address, or a remote one without `remote`; an unusable file of extractions.
         ExtractorFailed: the server does not answer, or fails the known case.
     """
-    base = _checked(url, remote)
-    import httpx
+    from vzero.runtime.http_client import Endpoint  # httpx takes its time to load
 
-    token = os.environ.get(TOKEN, "")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    client = httpx.Client(headers=headers, timeout=_SECONDS, follow_redirects=False, trust_env=False)
-    if read(_PROBE, _ask(client, base, model, _PROBE, "The answer is (B) banana.")).found != ("B",):
+    server = Endpoint(_checked(url, remote), model, os.environ.get(TOKEN))
+    if read(_PROBE, _ask(server, _PROBE, "The answer is (B) banana.")).found != ("B",):
         raise ExtractorFailed(
             f"The extractor {model!r} did not read the answer B out of 'The answer is (B) banana.'; "
             "use another model."
@@ -88,7 +89,7 @@ def connect(url: str, model: str, kept: Path, remote: bool = False) -> Reader:
         if not response.strip():
             return Reading(how="empty")
         key = artefacts.digest([item.id, item.question, list(item.options), response])
-        reply = known[key] if key in known else _ask(client, base, model, item, response)
+        reply = known[key] if key in known else _ask(server, item, response)
         reading = _read(item, reply)  # one that is no extraction is not kept
         if key not in known:
             known[key] = reply
@@ -115,30 +116,39 @@ def _read(item: Item, reply: str) -> Reading:
     return Reading(found.found, "model")
 
 
-def _ask(client: httpx.Client, base: str, model: str, item: Item, response: str) -> str:
-    import httpx
-
+def _ask(server: Endpoint, item: Item, response: str) -> str:
     message = {"role": "user", "content": _prompt(item, response)}
-    body = {"model": model, "messages": [message], "temperature": 0, "max_tokens": 64}
-    who, data = f"The extractor at {base}", b""
+    return chat(server, {"messages": [message], "temperature": 0, "max_tokens": 64})
+
+
+def chat(server: Endpoint, body: Mapping[str, object]) -> str:
+    """What the model at `server` says to `body`, a chat request without its model; the token, should it be
+    repeated there, is taken out.
+
+    Raises:
+        ExtractorFailed: no chat completion came; `ExtractorAway` where nothing came.
+    """
+    from vzero.runtime import http_client
+
+    who, asked = f"The extractor at {server.url}", {**body, "model": server.model}
     try:
-        with client.stream("POST", f"{base}/chat/completions", json=body) as stream:
-            for chunk in stream.iter_bytes():
-                data += chunk
-                if len(data) > _LARGEST:
-                    raise ExtractorFailed(f"{who} sent more than {_LARGEST:,} bytes; is it a chat server?")
-    except httpx.HTTPError as error:
+        reply = http_client.ask(server, "/chat/completions", _LARGEST, SECONDS, asked)
+    except http_client.NoReply as error:
         again = "start it and run the same command again: finished extractions are kept."
-        raise ExtractorFailed(f"{who} does not answer ({type(error).__name__}); {again}") from None
-    if (status := stream.status_code) != 200:
-        raise ExtractorFailed(f"{who} answered with status {status}; check the name {model!r} and {TOKEN}.")
+        raise ExtractorAway(f"{who} does not answer ({error}); {again}") from None
+    except http_client.BadReply as error:
+        raise ExtractorFailed(f"{who} sent {error}; is it a chat server?") from None
+    if reply.status != 200:
+        raise ExtractorFailed(
+            f"{who} answered with status {reply.status}; check the name {server.model!r} and {TOKEN}."
+        )
     try:
-        content = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = http_client.loads(reply.data)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError):
         content = None
     if not isinstance(content, str) or not content.strip():
         raise ExtractorFailed(f"{who} sent no chat completion; is it an OpenAI-compatible server?")
-    return content
+    return server.redacted(content)
 
 
 def _prompt(item: Item, response: str) -> str:

@@ -3,10 +3,12 @@ rubbish."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import pytest
 
 from harness import cli
+from harness.scoring import endpoint
 from harness.scoring.endpoint import TOKEN, ExtractorFailed, connect
 from harness.scoring.items import LETTERS, Item
+from tests import fake_server
 from vzero.errors import InputError
 
 ITEM = Item("v1_0", "Which one?", ("left", "right"), LETTERS[:2], ("B",), "choice")
@@ -142,7 +146,7 @@ def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (lambda number, body: (500, b"boom"), "status 500"),
+        (lambda number, body: (500, b"boom"), "HTTP 500: boom"),
         (lambda number, body: (401, b""), "status 401"),
         (lambda number, body: (302, b"http://127.0.0.1:9/"), "status 302"),
         (lambda number, body: (200, b"<html>"), "no chat completion"),
@@ -151,6 +155,7 @@ def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:
         (lambda number, body: (200, b'{"choices": [{"message": {"content": null}}]}'), "no chat completion"),
         (lambda number, body: completion(""), "no chat completion"),
         (lambda number, body: (200, b" " * (2 << 20)), "more than"),
+        (lambda number, body: (200, b'{"choices": ' + b"9" * 5000 + b"}"), "no chat completion"),
         (lambda number, body: completion("A"), "did not read the answer B"),
         (lambda number, body: completion("As an AI I like fruit."), "did not read the answer B"),
     ],
@@ -182,6 +187,66 @@ def test_the_token_is_sent_and_written_nowhere(tmp_path: Path, monkeypatch: pyte
             read(ITEM, "two")
     assert set(tokens) == {"Bearer very-secret"}
     assert "very-secret" not in str(failed.value) + (tmp_path / "kept").read_text()
+
+
+def test_a_token_that_the_server_repeats_is_written_and_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "very-secret")
+    escaped = "".join(f"\\u{ord(c):04x}" for c in "very-secret").encode()
+    echo = b'{"choices": [{"message": {"content": "A %s"}}]}' % escaped
+    echoing = lambda n, body: well(n, body) if n == 1 else (200, echo)  # noqa: E731
+    with server(echoing) as (url, _, _), suppress(ExtractorFailed):
+        connect(url, "judge", tmp_path / "kept")(ITEM, "one")
+    with (
+        server(lambda n, body: (500, b"who is very-secret?")) as (url, _, _),
+        pytest.raises(ExtractorFailed, match="who is") as failed,
+    ):
+        connect(url, "judge", tmp_path / "other")
+    kept = (tmp_path / "kept").read_text() if (tmp_path / "kept").exists() else ""
+    assert "secret" not in str(failed.value) + kept
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_one_deadline_holds_for_a_reply_that_trickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """A byte now and then, and no single read waits for long; it would end with the fifth of a second's
+    deadline 50 times over."""
+    monkeypatch.setattr(endpoint, "SECONDS", 0.2)
+
+    class Trickles(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if part == "body" else b""))
+                for _ in range(200):
+                    self.wfile.write(b"X: 1\r\n")
+                    self.wfile.flush()
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None: ...
+
+    late = r"no whole reply within 0\.2 s"
+    with fake_server.listening(Trickles) as url, pytest.raises(ExtractorFailed, match=late):
+        connect(f"{url}/v1", "judge", tmp_path / "kept")
+
+
+def test_a_compressed_reply_is_refused_and_never_unpacked(tmp_path: Path) -> None:
+    class Bomb(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.headers["Accept-Encoding"] == "identity"
+            data = gzip.compress(b" " * 50_000_000)
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with fake_server.listening(Bomb) as url, pytest.raises(ExtractorFailed, match="a compressed reply"):
+        connect(f"{url}/v1", "judge", tmp_path / "kept")
 
 
 def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ does."""
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import socket
@@ -21,13 +22,14 @@ from PIL import Image
 
 from tests import fake_server, tiny_model
 from vzero.config import EngineConfig, SamplingConfig
-from vzero.errors import InputError, InterruptedRun, RolloutError
+from vzero.errors import InputError, InterruptedRun, RolloutError, VZeroError
 from vzero.presets import content_differences, load_preset
-from vzero.rollout import ContextOverflow, Message, Request, serve, server
+from vzero.rollout import ContextOverflow, Message, Request, endpoints, serve, server
 from vzero.rollout.client import RetryPolicy, ServedEngine
-from vzero.rollout.endpoints import Endpoint, RemoteServer
+from vzero.rollout.endpoints import RemoteServer
 from vzero.rollout.server import elsewhere, model_name
 from vzero.rollout.vocabulary import Vocabulary
+from vzero.runtime.http_client import Endpoint
 from vzero.runtime.seeding import derive
 from vzero.selfplay import plan
 
@@ -226,9 +228,9 @@ def test_an_answer_cut_short_by_the_servers_context_is_an_overflow(vocabulary: V
                 [RemoteServer(Endpoint(url, "m", "t"))], replace(vocabulary, positions=None), CALM
             )
             found.learn_context()
-            with pytest.raises(ContextOverflow if overflows else InterruptedRun):
+            with pytest.raises(ContextOverflow if overflows else RolloutError):
                 found.generate([request(0, 1)], VOTES)
-            assert len(seen) == (1 if overflows else 2)
+            assert len(seen) == 1
 
 
 def _status(code: int) -> fake_server.Fault:
@@ -305,17 +307,70 @@ def _flood(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
     return True
 
 
+def _raw(data: bytes, **headers: str) -> fake_server.Fault:
+    """A whole reply of these very bytes."""
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        handler.send_response(200)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        with suppress(OSError):
+            handler.wfile.write(data)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def _slow_headers(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+    with suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(60):
+            handler.wfile.write(b"X-%d: 1\r\n" % number)
+            handler.wfile.flush()
+            time.sleep(0.05)
+    handler.close_connection = True
+    return True
+
+
 def _first(reply: dict[str, Any]) -> dict[str, Any]:
     return reply["choices"][0]
 
 
-FAULTS = {
+PASSING = {
     "HTTP 500": (_status(500), r"HTTP 500: no  \[31mway"),
-    "HTTP 404": (_status(404), "HTTP 404"),
-    "a redirect": (_status(302), "HTTP 302"),
+    "HTTP 429": (_status(429), "HTTP 429"),
     "hangs": (_hang, "no whole reply within 0.6 s"),
     "trickles": (_trickle, "no whole reply within 0.6 s"),
+    "trickles its headers": (_slow_headers, "no whole reply within 0.6 s"),
     "tears the reply": (_torn, "RemoteProtocolError"),
+    "gives up": (_changed(lambda reply: _first(reply).update(finish_reason="abort")), "gave up"),
+}
+LASTING = {
+    "HTTP 404": (_status(404), "HTTP 404"),
+    "a redirect": (_status(302), "HTTP 302"),
+    "compressed": (_raw(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"), "a compressed reply"),
+    "compressed twice": (_raw(b"x", Content_Encoding="identity, br"), "a compressed reply"),
+    "nested deeply": (_raw(b'{"model":' + b"[" * 200_000), "not a whole chat completion"),
+    "an id of 5000 digits": (
+        _raw(b'{"choices": [{"token_ids": [' + b"9" * 5000 + b"]}]}"),
+        "not a whole chat completion",
+    ),
+    "a huge id": (_changed(lambda reply: _first(reply).update(token_ids=[2**70, 2])), "vocabulary"),
+    "an id beyond the vocabulary": (
+        _changed(lambda reply: _first(reply).update(token_ids=[144, 2])),
+        "vocab",
+    ),
+    "an end inside": (
+        _changed(lambda reply: _first(reply).update(token_ids=[20, 2, 20, 2])),
+        "after the end",
+    ),
+    "ends alone": (_changed(lambda reply: _first(reply).update(token_ids=[2, 2])), "after the end"),
+    "an end in a truncated one": (
+        _changed(lambda reply: _first(reply).update(token_ids=[20] * 39 + [2], finish_reason="length")),
+        "after the end",
+    ),
     "half a JSON": (_half_json, "Invalid JSON"),
     "floods": (_flood, "more than .* bytes"),
     "no choices": (_changed(lambda reply: reply.update(choices=[])), "0 completions where 10"),
@@ -337,7 +392,7 @@ FAULTS = {
     ),
     "an empty completion": (_changed(lambda reply: _first(reply).update(token_ids=[])), "no end of a turn"),
     "an end that is none": (
-        _changed(lambda reply: _first(reply).update(finish_reason="abort")),
+        _changed(lambda reply: _first(reply).update(finish_reason="tool_calls")),
         "no end of a turn",
     ),
     "an end without its token": (
@@ -357,11 +412,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_faulty_server_ends_in_an_interruption_and_never_in_votes(
+@pytest.mark.parametrize("name", PASSING)
+def test_a_fault_that_may_pass_ends_in_an_interruption_and_never_in_votes(
     vocabulary: Vocabulary, name: str
 ) -> None:
-    fault, said = FAULTS[name]
+    fault, said = PASSING[name]
     with fake_server.serving(fault=fault) as (url, seen):
         with pytest.raises(InterruptedRun, match=said) as caught:
             engine(vocabulary, url, retry=HASTY if "within" in said else CALM).generate(
@@ -371,6 +426,74 @@ def test_a_faulty_server_ends_in_an_interruption_and_never_in_votes(
     assert caught.value.exit_code == 75
     assert url in str(caught.value) and "run the same command again" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_reply_that_would_come_again_ends_at_once_as_failed(vocabulary: Vocabulary, name: str) -> None:
+    fault, said = LASTING[name]
+    with fake_server.serving(fault=fault) as (url, seen):
+        with pytest.raises(VZeroError, match=said) as caught:
+            engine(vocabulary, url).generate([request(0, 1)], VOTES)
+        assert len(seen) == 1
+    assert caught.value.exit_code in (1, 2) and type(caught.value) in (RolloutError, InputError)
+    assert url in str(caught.value) and str(caught.value).isprintable()
+
+
+ESCAPED = "".join(f"\\u{ord(c):04x}" for c in "very-secret")  # as JSON may write it
+
+
+def _refusal(status: int) -> fake_server.Fault:
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        assert handler.headers["Accept-Encoding"] == "identity"
+        said = {"error": f"not with {handler.headers['Authorization']}" + "x" * 1000}
+        fake_server.send(handler, said, status)
+        return True
+
+    return fault
+
+
+ECHOES = {
+    "its model": _changed(lambda reply: reply.update(model="x very-secret")),
+    "its end": _changed(lambda reply: _first(reply).update(finish_reason="very-secret")),
+    "escaped": _raw(
+        b'{"model": "%s", "choices": [], "usage": {"prompt_tokens": 0}, "prompt_token_ids": []}'
+        % ESCAPED.encode()
+    ),
+    "a header": _raw(b"", Transfer_Encoding="very-secret"),
+    **{f"HTTP {status}": _refusal(status) for status in (400, 404, 500)},
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+def test_a_token_that_a_server_repeats_is_in_no_message(vocabulary: Vocabulary, name: str) -> None:
+    with (
+        fake_server.serving(token="very-secret", fault=ECHOES[name]) as (url, _),
+        pytest.raises(VZeroError) as caught,
+    ):
+        engine(vocabulary, url, token="very-secret").generate([request(0, 1)], VOTES)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_token_that_cannot_be_sent_is_wrong_input(vocabulary: Vocabulary) -> None:
+    for token in ("very-secret\n", "schlüssel-secret"):
+        with fake_server.serving() as (url, seen), pytest.raises(InputError, match="bearer token") as caught:
+            engine(vocabulary, url, token=token).generate([request(0, 1)], VOTES)
+        assert "secret" not in str(caught.value) and not seen
+
+
+@pytest.mark.parametrize(
+    "listed", [b"[" * 200_000, b'{"data": [7]}', b'{"data": [{"id": "m", "max_model_len": 0}]}']
+)
+def test_a_list_of_models_that_is_none_says_no_context(vocabulary: Vocabulary, listed: bytes) -> None:
+    class Lists(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _raw(listed)(self, {})
+
+        def log_message(self, *_: object) -> None: ...
+
+    with fake_server.listening(Lists) as url:
+        assert endpoints.context_of(Endpoint(url, "m", "t")) is None
+        assert not endpoints.serves(Endpoint(url, "other", "t"))
 
 
 def test_a_server_that_is_not_there(vocabulary: Vocabulary) -> None:
@@ -400,7 +523,7 @@ def test_a_request_that_is_refused_is_not_repeated(vocabulary: Vocabulary, code:
 def test_a_wrong_token_is_said_and_never_shown(vocabulary: Vocabulary) -> None:
     with (
         fake_server.serving(token="right") as (url, seen),
-        pytest.raises(InterruptedRun, match="VZERO_SOLVER_TOKEN") as caught,
+        pytest.raises(InputError, match="VZERO_SOLVER_TOKEN") as caught,
     ):
         engine(vocabulary, url, token="very-wrong").generate([request(0, 1)], VOTES)
     assert len(seen) == 1
@@ -482,14 +605,14 @@ def test_the_check_wants_the_checkpoints_own_template_and_a_model_that_is_there(
     # The fake says that it read four unknown tokens; the template makes three: <user> A <go>.
     with (
         fake_server.serving() as (url, seen),
-        pytest.raises(InterruptedRun, match="another prompt than the checkpoint"),
+        pytest.raises(InputError, match="another prompt than the checkpoint"),
     ):
         engine(vocabulary, url).check()
     assert seen[0]["max_completion_tokens"] == 1 and "image_url" not in json.dumps(seen)
     swapped = _changed(lambda reply: reply.update(prompt_token_ids=[9, 24, 8], usage={"prompt_tokens": 3}))
     with (
         fake_server.serving(fault=swapped) as (url, _),
-        pytest.raises(InterruptedRun, match="another prompt than the checkpoint"),
+        pytest.raises(InputError, match="another prompt than the checkpoint"),
     ):
         engine(vocabulary, url).check()
     good = _changed(lambda reply: reply.update(prompt_token_ids=[8, 24, 9], usage={"prompt_tokens": 3}))

@@ -19,10 +19,7 @@ from vzero.errors import RolloutError
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Request, Rollout, overflow
 from vzero.rollout.vocabulary import Vocabulary
-
-
-class BadReply(Exception):
-    """A reply that cannot be believed; the message says why."""
+from vzero.runtime.http_client import BadReply, NoReply
 
 
 class _Strict(BaseModel):
@@ -101,10 +98,11 @@ def rollout_of(reply: Reply, model: str, sampling: SamplingConfig, vocabulary: V
 
     Raises:
         BadReply: it is not of `model`, not of n completions, or a completion is not whole.
+        NoReply: the server gave a completion up.
         ContextOverflow: with its completion the prompt exceeds the context; a server may then truncate it.
     """
     if reply.model != model:
-        raise BadReply(f"a reply from the model {printable(reply.model)} where {model} was asked")
+        raise BadReply(f"a reply from the model {reply.model} where {model} was asked")
     n = 1 if sampling.temperature == 0 else sampling.n
     choices = sorted(reply.choices, key=lambda choice: choice.index)
     if [choice.index for choice in choices] != list(range(n)):
@@ -124,13 +122,9 @@ def _completion(choice: _Choice, sampling: SamplingConfig, vocabulary: Vocabular
         raise BadReply(f"a completion of {drawn} tokens where {sampling.max_new_tokens} were the limit")
     if choice.finish_reason == "length" and drawn < sampling.max_new_tokens:
         raise BadReply("a completion truncated early: it exceeds the server's context (engine.max_model_len)")
+    if choice.finish_reason in (None, "abort"):  # it is going down, or ran out of room
+        raise NoReply("a completion that the server gave up")
     try:
         return vocabulary.completion(choice.token_ids, (), choice.finish_reason)
     except RolloutError as error:
-        raise BadReply(printable(str(error))) from None
-
-
-def printable(text: str | bytes | bytearray) -> str:
-    """The beginning of what a server sent, on one line and without control characters."""
-    raw = text if isinstance(text, str) else bytes(text[:1000]).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in " ".join(raw.split()))[:200]
+        raise BadReply(str(error)) from None

@@ -2,10 +2,11 @@
 
 One request a question, with all its n completions. Requests are read as the servers get free, and each goes
 to the server chosen by the hash of its image, which then meets the image's other questions too, or, if that
-one is full, to any that is not: no server waits while there is work. A reply that cannot be believed (see
-chat.py), a refused connection or an attempt that takes too long is a failed attempt. Failed attempts are
-repeated a bounded number of times, on the next server where there is one; then the stage ends as interrupted
-(exit 75). There is no path from a failed attempt to a vote.
+one is full, to any that is not: no server waits while there is work. A refused connection, an attempt that
+takes too long or a server that says "later" is a failed attempt. Failed attempts are repeated a bounded
+number of times, on the next server where there is one; then the stage ends as interrupted (exit 75). A whole
+reply that cannot be believed (see chat.py) would come again, and ends the stage as failed at once. There is
+no path from either to a vote.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from typing import Any
 import httpx
 
 from vzero.config import SamplingConfig
-from vzero.errors import FULL_DISK, InterruptedRun, RolloutError, VZeroError
+from vzero.errors import FULL_DISK, InputError, InterruptedRun, RolloutError, VZeroError
 from vzero.rollout import template
-from vzero.rollout.chat import BadReply, printable, read_reply, request_body, rollout_of
-from vzero.rollout.endpoints import Endpoint, Server, context_of
+from vzero.rollout.chat import read_reply, request_body, rollout_of
+from vzero.rollout.endpoints import Server, context_of
 from vzero.rollout.outgoing import Pictures, Prepared
 from vzero.rollout.protocol import Answer, ContextOverflow, Finished, Message, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.vllm_engine import open_requests, says_overflow
 from vzero.rollout.vocabulary import Vocabulary
+from vzero.runtime import http_client
+from vzero.runtime.http_client import BadReply, Endpoint, LateReply, NoReply, Reply
 
 CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
-_REFUSED = frozenset({400, 413, 422})  # the request itself is refused: asking again cannot help
+_REFUSED = frozenset({400, 413, 422})  # the request itself is refused
 _FEWEST = 8  # requests that a slow server is still given at a time
 _UNLIMITED = 1 << 20
 _BYTES_A_TOKEN = 64  # of JSON, generously: id and text of one drawn token
@@ -106,7 +109,8 @@ class ServedEngine(StreamingEngine):
         """See `Engine.stream`.
 
         Raises:
-            RolloutError: a server refuses a request as such.
+            RolloutError: a server refuses a request as such, or answers what cannot be believed.
+            InputError: it refuses the token, or has no such model or address.
             InterruptedRun: a request was not answered in all its attempts.
         """
 
@@ -121,7 +125,8 @@ class ServedEngine(StreamingEngine):
         by id.
 
         Raises:
-            InterruptedRun: one does not answer, serves another model or renders prompts otherwise.
+            InputError, RolloutError: one serves another model or renders prompts otherwise.
+            InterruptedRun: one does not answer.
         """
         request, greedy = (
             Request((Message("user", "A"),), None, 0),
@@ -134,7 +139,7 @@ class ServedEngine(StreamingEngine):
             reply = read_reply(data)
             rollout = rollout_of(reply, model, greedy, self._vocabulary)
             if reply.prompt_token_ids != wanted:
-                raise InterruptedRun(
+                raise InputError(
                     "A server reads another prompt than the checkpoint's chat template writes; start it with"
                     " that template and --chat-template-content-format openai, then run the command again."
                 )
@@ -164,8 +169,9 @@ class ServedEngine(StreamingEngine):
                 first = first.exceptions[0]
             if isinstance(first, VZeroError) or (isinstance(first, OSError) and first.errno in FULL_DISK):
                 raise first from None
-            reason = f"{type(first).__name__}: {printable(str(first))}"
-            raise RolloutError(f"The servers could not be asked: {reason}.") from first
+            raise RolloutError(
+                f"The servers could not be asked ({type(first).__name__}: {first})."
+            ) from first
 
     async def _ask_all(self, slots: Sequence[_Slot], requests: Iterator[Prepared], call: _Call) -> None:
         """Hand every request to a server that has fewer than its `most` of them, as soon as there is one."""
@@ -187,10 +193,8 @@ class ServedEngine(StreamingEngine):
             room.set()
             call.finished(number, answer)
 
-        # No proxy and no .netrc from the environment: a request with a token and a picture goes where it was
-        # sent.
         async with (
-            httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as http,
+            http_client.session(limits) as http,
             asyncio.TaskGroup() as group,
         ):
             number = 0
@@ -217,19 +221,22 @@ class ServedEngine(StreamingEngine):
                     async with slot.lock:  # not while it is being recovered
                         seen, endpoint = slot.recoveries, slot.server.endpoint
                     sent, answered, most = await body(), slot.answered, slot.most
-                    async with asyncio.timeout(retry.attempt_seconds):
-                        rollout = read(await _post(http, endpoint, sent), endpoint.model)
+                    data = await _post(http, endpoint, sent, retry.attempt_seconds)
+                    rollout = read(data, endpoint.model)
                     slot.answered += 1
                     return rollout
-            except TimeoutError:
-                reason = f"no whole reply within {retry.attempt_seconds:g} s"
+            except LateReply as error:
+                reason = str(error)
                 slot.most = min(slot.most, max(most // 2, min(most, _FEWEST)))  # once for all that waited
                 if slot.answered > answered:  # it was busy with the others: fewer at a time, and again
                     continue
-            except httpx.HTTPError as error:
-                reason = f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
-            except BadReply as error:
+            except NoReply as error:
                 reason = str(error)
+            except BadReply as error:
+                raise RolloutError(
+                    f"The Solver's server {endpoint.url} answers what cannot be a vote: "
+                    f"{endpoint.shown(str(error))}; see docs/engines.md for the server that it must be."
+                ) from None
             if attempt < retry.retries:
                 await slot.recover(seen)
                 await asyncio.sleep(min(retry.pause_seconds * 2**attempt, LONGEST_PAUSE))
@@ -248,29 +255,31 @@ def _sockets() -> int:
     return _UNLIMITED if hard == resource.RLIM_INFINITY else max(1, hard - 200)
 
 
-async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any]) -> bytes:
+async def _post(http: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], seconds: float) -> bytes:
     """One request's reply, whole."""
     most = _BYTES_BESIDE + _BYTES_A_TOKEN * body["n"] * body["max_completion_tokens"]
-    data = bytearray()
     sent = {**body, "model": endpoint.model}
-    async with http.stream("POST", endpoint.url + CHAT, json=sent, headers=endpoint.headers) as response:
-        async for part in response.aiter_bytes():
-            data += part
-            if len(data) > most:
-                raise BadReply(f"a reply of more than {most} bytes")
-    status = response.status_code
-    if status in (401, 403):
-        raise InterruptedRun(
-            f"The server {endpoint.url} refuses the bearer token (HTTP {status}); put the right one into the "
-            "environment variable VZERO_SOLVER_TOKEN, then run the same command again."
+    reply = await http_client.send(http, endpoint, CHAT, most, seconds, sent)
+    if reply.status == 200:
+        return reply.data
+    raise _refusal(endpoint, reply)
+
+
+def _refusal(endpoint: Endpoint, reply: Reply) -> VZeroError:
+    said = f"HTTP {reply.status}: {endpoint.shown(reply.data)}"
+    if reply.status in (401, 403):
+        return InputError(
+            f"The server {endpoint.url} refuses the bearer token (HTTP {reply.status}); put the right one "
+            "into the environment variable VZERO_SOLVER_TOKEN, then run the same command again."
         )
-    if status in _REFUSED:
-        if says_overflow(bytes(data[:10_000]).decode("utf-8", "replace")):
-            raise ContextOverflow(f"The server {endpoint.url} refuses a request: {printable(data)}.")
-        raise RolloutError(f"The server {endpoint.url} refuses a request (HTTP {status}): {printable(data)}.")
-    if status != 200:
-        raise BadReply(f"HTTP {status}: {printable(data)}")
-    return bytes(data)
+    if reply.status in _REFUSED and says_overflow(reply.data[:10_000].decode("utf-8", "replace")):
+        return ContextOverflow(f"The server {endpoint.url} refuses a request ({said}).")
+    if reply.status in _REFUSED:
+        return RolloutError(f"The server {endpoint.url} refuses a request ({said}).")
+    return InputError(
+        f"There is no model {endpoint.model} at {endpoint.url} ({said}); give the address of a server that "
+        "serves it."
+    )
 
 
 def home_of(digest: bytes, servers: int) -> int:

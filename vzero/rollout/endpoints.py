@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
+from vzero.runtime.http_client import BadReply, Endpoint, NoReply, Reply, ask, loads
 
 MODELS = "/v1/models"
+_MOST = 4_000_000  # bytes of a list of models
 HEALTH_TIMEOUT = 10.0  # seconds within which a live server says that it is healthy
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a model is served: base address without `/v1`, the id it must answer by, and the bearer token
-    (never shown)."""
-
-    url: str
-    model: str
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of every request."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 class Server(Protocol):
@@ -58,8 +44,8 @@ class RemoteServer:
 
 def healthy(endpoint: Endpoint) -> bool:
     """Whether the server says that it is."""
-    response = _get(endpoint, "/health")
-    return response is not None and response.status_code == 200
+    reply = _get(endpoint, "/health")
+    return reply is not None and reply.status == 200
 
 
 def serves(endpoint: Endpoint) -> bool:
@@ -71,22 +57,21 @@ def context_of(endpoint: Endpoint) -> int | None:
     """Tokens that prompt and completion may have together; None where the server does not say it (vLLM's
     does)."""
     found = (_listed(endpoint) or {}).get("max_model_len")
-    return found if type(found) is int else None
+    return found if type(found) is int and found > 0 else None
 
 
 def _listed(endpoint: Endpoint) -> Mapping[str, Any] | None:
     """The model's entry in the server's list."""
-    response = _get(endpoint, MODELS)
+    reply = _get(endpoint, MODELS)
     with suppress(ValueError, KeyError, TypeError):
-        models = [] if response is None else response.json()["data"]
-        return next((one for one in models if one["id"] == endpoint.model), None)
+        models = [] if reply is None else loads(reply.data)["data"]
+        return next((one for one in models if isinstance(one, dict) and one["id"] == endpoint.model), None)
     return None
 
 
-def _get(endpoint: Endpoint, path: str) -> httpx.Response | None:
-    """The server's answer within a few seconds; None where there is none."""
-    url = endpoint.url + path
+def _get(endpoint: Endpoint, path: str) -> Reply | None:
+    """The server's answer within a few seconds; None where there is none that can be read."""
     try:
-        return httpx.get(url, headers=endpoint.headers, timeout=HEALTH_TIMEOUT, trust_env=False)
-    except (httpx.HTTPError, OSError):  # OSError: no file descriptor is left
+        return ask(endpoint, path, _MOST, HEALTH_TIMEOUT)
+    except (NoReply, BadReply, OSError):  # OSError: no file descriptor is left
         return None

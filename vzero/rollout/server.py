@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import EngineConfig
-from vzero.errors import InputError, InterruptedRun
+from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.rollout.client import RetryPolicy, ServedEngine
-from vzero.rollout.endpoints import Endpoint, RemoteServer, Server, healthy, serves
+from vzero.rollout.endpoints import RemoteServer, Server, healthy, serves
 from vzero.rollout.vllm_engine import ENVIRONMENT, engine_arguments
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts, processes
+from vzero.runtime.http_client import Endpoint
 from vzero.runtime.watchdog import watchdog_command
 
 LOOPBACK = "127.0.0.1"
@@ -199,13 +200,14 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """An engine over the servers of `config.urls`, which somebody else runs.
 
     Raises:
-        InterruptedRun: a server does not answer, or does not serve this checkpoint.
+        InterruptedRun: a server does not answer.
+        InputError, RolloutError: one does not serve this checkpoint.
     """
     servers = [RemoteServer(one) for one in elsewhere(config.urls, checkpoint)]
     try:
         return _checked(config, servers, read_vocabulary(checkpoint))
-    except InterruptedRun as error:
-        raise InterruptedRun(
+    except VZeroError as error:
+        raise type(error)(
             f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} "
             f"when it is started by `python -m vzero.rollout.serve {checkpoint}`."
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ class Vocabulary:
         """What an engine drew, its end token kept out of the text.
 
         Raises:
-            RolloutError: an end that is none ("abort", None), a turn that ended without an end token, or a
-                token that was forbidden.
+            RolloutError: an end that is none ("abort", None), a turn that ended without an end token or
+                went on after one, a token that was forbidden or is none of the checkpoint's.
         """
         stopped = finish_reason == "stop"
         ended = token_ids and (token_ids[-1] in self.eos if stopped else finish_reason == "length")
@@ -55,16 +56,26 @@ class Vocabulary:
             raise RolloutError(
                 f"A completion of {len(token_ids)} tokens ended with {finish_reason!r}: no end of a turn."
             )
+        drawn = token_ids[:-1] if stopped else token_ids
+        if not self.eos.isdisjoint(drawn):
+            raise RolloutError("The engine drew tokens after the end of a turn.")
+        if not self._known.issuperset(drawn):
+            raise RolloutError("The engine drew a token that is not in the checkpoint's vocabulary.")
         if not self.forbidden.isdisjoint(token_ids):
             raise RolloutError(
                 f"The engine drew a token that was forbidden ({min(self.forbidden.intersection(token_ids))})."
             )
         text = self.processor.tokenizer.decode(
-            token_ids[:-1] if stopped else token_ids,
+            drawn,
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
         return Completion(text, tuple(token_ids), tuple(logprobs), "stop" if stopped else "length")
+
+    @cached_property
+    def _known(self) -> frozenset[int]:
+        """Ids of which the tokenizer knows the text, and those that are forbidden."""
+        return self.forbidden.union(self.processor.tokenizer.get_vocab().values())
 
     def vllm_sampling(self, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
         """One request's sampling by vLLM's names, the same in its Python and its HTTP interface.
