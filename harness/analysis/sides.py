@@ -13,7 +13,7 @@ from harness.evals import build, folder, protocol, results, scored
 from harness.evals.results import AskedRows, EvaluationResults, Protocol, Settings
 from harness.runs.folder import RECORD
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import MODEL_ROLES, stage_folder
 from vzero.selfplay import IMAGES
 
@@ -196,7 +196,7 @@ def together(several: Sequence[Made]) -> Made:
 
 def _parsed(kind: type[Model], path: Path) -> Model:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(owned.read_bytes(path))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except ValidationError:

@@ -188,6 +188,7 @@ def _rescored(run: Path, url: str | None, model: str | None, remote: bool) -> Ev
 
     folder.read(run)
     with locked(run):
+        folder.EVALUATION.tidy(run)
         extractor = reader(url, model, run / "extractions.jsonl", remote)
         return build.write(run, extractor, model or build.RULES, Judge.named(url, model, remote))
 

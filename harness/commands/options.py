@@ -52,6 +52,10 @@ Plain = Annotated[
 ]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
+TrustCode = Annotated[
+    bool,
+    Option("--trust-code", help="Run the reward in Python that the preset's file brings; read it first."),
+]
 Show = Annotated[
     bool, Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
 ]
@@ -80,6 +84,22 @@ def resolve(
     resolved = load_preset(preset, changes or [], overrides)
     source = resolved.images.source
     return resolved if source == "pocket" else changed(resolved, {"images.source": _located(source)})
+
+
+def refuse_code(preset: str, resolved: Preset, changes: list[str] | None, trusted: bool) -> None:
+    """Refuse a reward in Python that came with a preset's file; one of --set or --arms was named here.
+
+    Raises:
+        InputError: there is such a reward, and the user does not trust it.
+    """
+    named = {change.partition("=")[0].strip() for change in changes or []}
+    for role in ("questioner", "solver"):
+        key, text = f"{role}.reward_source", getattr(resolved, role).reward_source
+        if text is not None and key not in named and not trusted:
+            raise InputError(
+                f"The preset {preset} brings a program, {len(text.splitlines())} lines of Python in {key}, "
+                "which would run with your rights; read it (--show), then add --trust-code."
+            )
 
 
 def _located(source: str) -> str:

@@ -38,6 +38,7 @@ def reproduce(
     solver_url: options.SolverUrl = None,
     data: options.SuiteData = None,
     fresh: options.Fresh = False,
+    trust_code: options.TrustCode = False,
     plain: options.Plain = False,
     json: options.Json = False,
     show: options.Show = False,
@@ -66,7 +67,8 @@ def reproduce(
         elif show:
             _show(resolved, json)
             return
-        else:
+        options.refuse_code(preset, resolved, set_, trust_code)
+        if not grid:
             require(resolved)
             if options.joined_as_worker(node_rank, resolved, out, json):
                 return

@@ -17,6 +17,7 @@ def train(
     set_: options.Set = None,
     solver_url: options.SolverUrl = None,
     fresh: options.Fresh = False,
+    trust_code: options.TrustCode = False,
     plain: options.Plain = False,
     json: options.Json = False,
     node_rank: options.NodeRank = None,
@@ -32,6 +33,7 @@ def train(
 
     with interruptible():
         resolved = options.resolve(preset, images, seed, set_, solver_url)
+        options.refuse_code(preset, resolved, set_, trust_code)
         require(resolved, evaluates=False)
         if options.joined_as_worker(node_rank, resolved, out, json):
             return

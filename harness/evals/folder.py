@@ -3,8 +3,8 @@
 run.json (settings, where from), protocol.json (what checkpoint and machine add to them), items/<suite>.jsonl
 (what is asked and its gold), pins/<suite>.json (digests of the rows), responses/<suite>.jsonl,
 lmms_eval/<suite>.json (its own numbers), official/<suite>.json (verdicts of the published rule),
-contamination.json where asked for, results.json, results.md, items.scored.jsonl. `work/`, `data/` and
-`official/` can be made again.
+contamination.json where asked for, results.json, results.md, items.scored.jsonl. `official/` can be made
+again; `work/` holds lmms-eval's log. (Earlier versions had a `data/` too.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.runs import folder as folders
 from harness.runs.folder import FolderKind, OpenFolder
 from harness.scoring import Item
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 CONTENT = (
     *("results.json", "results.md", "items.scored.jsonl", "contamination.json", "extractions.jsonl"),
@@ -100,7 +100,7 @@ def record(folder: Path, suite: str) -> Path:
 def lmms_eval(folder: Path, suite: str) -> LmmsEval | None:
     """What stands there."""
     path = record(folder, suite)
-    return LmmsEval.model_validate_json(path.read_bytes()) if path.exists() else None
+    return LmmsEval.model_validate_json(owned.read_bytes(path)) if path.exists() else None
 
 
 def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:

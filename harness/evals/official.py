@@ -6,15 +6,18 @@ of such answers, and *read* and *verified* beside it say why. Kept in official/<
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict
 
+import harness
 from harness.evals import folder, store
 from harness.evals.catalogue import Suite
 from harness.evals.fields import SuiteQuestion
@@ -24,7 +27,7 @@ from harness.scoring import Item
 from harness.scoring.files import Answer
 from harness.scoring.score import ScoredFile
 from vzero.errors import VZeroError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 NEEDS_JUDGE = "needs a judge"
 Answered = tuple[AskedItem, str]  # a question and the answer to it
@@ -64,7 +67,7 @@ def read(out: Path, suite: str) -> Outcome:
     path = _file(out, suite)
     if not path.exists():
         return Outcome(unavailable="not scored yet")
-    return Official.model_validate_json(path.read_bytes()).outcome
+    return Official.model_validate_json(owned.read_bytes(path)).outcome
 
 
 def added(
@@ -150,14 +153,7 @@ def run(jobs: Sequence[Job]) -> Iterator[Outcome]:
     """
     rest = list(jobs)
     while rest:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.evals.official_worker"],
-            input="".join(job.model_dump_json() + "\n" for job in rest),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            check=False,
-        )
+        done = _worker("".join(job.model_dump_json() + "\n" for job in rest))
         lines = done.stdout.splitlines()
         for line in lines:
             found = Outcome.model_validate_json(line)
@@ -169,6 +165,24 @@ def run(jobs: Sequence[Job]) -> Iterator[Outcome]:
         if len(lines) < len(rest):
             yield Outcome(unavailable=f"lmms-eval's scoring ended with exit code {done.returncode}")
         rest = rest[len(lines) + 1 :]
+
+
+def _worker(jobs: str) -> subprocess.CompletedProcess[str]:
+    """A process that scores jobs, a line each. It works in a new folder and imports from no other than ours:
+    the current one may be anybody's."""
+    code = str(Path(harness.__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
+    with TemporaryDirectory(prefix="vzero-scoring-") as place:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "harness.evals.official_worker"],
+            input=jobs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            check=False,
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": path},
+        )
 
 
 def headlines(suite: Suite, outcome: Outcome) -> Mapping[str, float]:

@@ -6,6 +6,7 @@ the box for other answers.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from harness.evals.catalogue import Suite
@@ -14,7 +15,6 @@ from harness.scoring import Item
 from harness.scoring.items import Kind
 from vzero.prompts import solver_messages
 from vzero.rollout.protocol import Message
-from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import POCKET
 
 _SOLVE = """\
@@ -68,7 +68,7 @@ def prompt_format_of(checkpoint: Path) -> str:
     "natural" otherwise."""
     try:
         theirs, ours = (
-            artefacts.read_json(folder / "tokenizer.json")["model"]["vocab"]
+            json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
             for folder in (checkpoint, POCKET)
         )
         return "pocket" if theirs == ours else "natural"

@@ -12,7 +12,7 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError
 from vzero.presets import differences
 from vzero.rollout.protocol import Message
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 FILE = "protocol.json"
 NOTED = frozenset({"device", "repaired"})  # say where and why, not what was asked
@@ -90,6 +90,6 @@ def read(out: Path) -> Protocol | None:
     if not path.exists():
         return None
     try:
-        return Protocol.model_validate_json(path.read_bytes())
+        return Protocol.model_validate_json(owned.read_bytes(path))
     except ValueError:
         raise InputError(f"{path} is damaged; evaluate anew with --fresh.") from None

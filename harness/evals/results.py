@@ -14,6 +14,7 @@ from harness.scoring import Totals
 from harness.stats import Frozen, wilson
 from vzero.config import SamplingConfig
 from vzero.errors import InputError
+from vzero.runtime import owned
 
 FILE = "results.json"
 
@@ -263,7 +264,7 @@ def read(path: Path) -> EvaluationResults:
         InputError: it is not the results.json of an evaluation.
     """
     try:
-        return EvaluationResults.model_validate_json(path.read_bytes())
+        return EvaluationResults.model_validate_json(owned.read_bytes(path))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except ValidationError as error:

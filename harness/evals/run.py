@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.evals import (
@@ -82,9 +83,9 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
     """
     settings, suites = evaluation.settings, evaluation.suites
     check(settings, suites)
-    with folder.opened(out, settings, fresh):
-        runner.prepare(out / "work")
-        parts = {suite.name: _parts(evaluation, suite, out, say) for suite in suites}
+    with folder.opened(out, settings, fresh), TemporaryDirectory(prefix="vzero-suites-") as scratch:
+        runner.prepare()
+        parts = {suite.name: _parts(evaluation, suite, out, Path(scratch), say) for suite in suites}
         if evaluation.trained_on is not None:
             say("looking for training pictures among the suites' pictures")
             opened = [part for found in parts.values() for part in found]
@@ -105,7 +106,8 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
                     say(f"opening the checkpoint with the {evaluation.engine.name} engine")
                     protocol.record(out, protocol.measured(evaluation.engine, evaluation.checkpoint))
                     engine = _engine(evaluation)
-                _ask_what_fits(evaluation, {one.name: parts[one.name] for one in missing}, engine, out, tally)
+                asked = {one.name: parts[one.name] for one in missing}
+                _ask_what_fits(evaluation, asked, engine, out, Path(scratch), tally)
         return build.write(out)
 
 
@@ -130,18 +132,22 @@ def check(settings: Settings, suites: Sequence[Suite]) -> None:
             stock.check_stock(suite)
 
 
-def _parts(evaluation: Evaluation, suite: Suite, out: Path, say: Say) -> list[OpenPart]:
-    """What will be asked of a suite, its rows held against what this run saw first."""
+def _parts(evaluation: Evaluation, suite: Suite, out: Path, scratch: Path, say: Say) -> list[OpenPart]:
+    """What will be asked of a suite, its rows held against what this run saw first.
+
+    Args:
+        scratch: a new folder of this process: a library reads what is written there.
+    """
     say(f"{suite.name}: reading its rows")
     settings, path = evaluation.settings, folder.pins(out, suite.name)
     seen = pins.read(path)
-    parts = rows.open_parts(suite, evaluation.data, out / "data", seen)
+    parts = rows.open_parts(suite, evaluation.data, scratch, seen)
     found = rows.pins_of(parts)
     pins.check(suite, found, seen)
     if seen is None:
         pins.write(path, suite, found, {"source": "as found"})
     if settings.limit is not None:
-        parts = sample.limited(parts, settings.limit, out / "data" / "limited")
+        parts = sample.limited(parts, settings.limit, scratch / "limited")
     parts = [replace(opened, dealt=settings.images == "shuffled") for opened in parts]
     asked = [AskedItem.of(one, opened.part.config) for opened in parts for one in opened.questions]
     folder.write_items(out, suite.name, asked)
@@ -159,6 +165,7 @@ def _ask_what_fits(
     parts: Mapping[str, Sequence[OpenPart]],
     engine: Engine,
     out: Path,
+    scratch: Path,
     tally: AnswerCount,
 ) -> None:
     """As `_ask`; items that turn out too long are set aside, and the suite is asked without them: what was
@@ -166,7 +173,8 @@ def _ask_what_fits(
     while True:
         counted = tally.kept, tally.drawn
         try:
-            return _ask(evaluation, parts, engine, out, tally)
+            with TemporaryDirectory(prefix="vzero-tasks-") as work:
+                return _ask(evaluation, parts, engine, out, Path(work), tally)
         except TooLong as error:
             for name in {suite for suite, _, _ in error.items}:
                 suite, path = parts[name][0].suite, folder.pins(out, name)
@@ -176,7 +184,7 @@ def _ask_what_fits(
                 if evaluation.settings.images == "shuffled":  # the pictures are dealt anew to fewer questions
                     folder.responses(out, name).unlink(missing_ok=True)
                 pins.write(path, suite, pins.without(seen, reasons), {"source": "as found"})
-                parts = {**parts, name: _parts(evaluation, suite, out, lambda text: None)}
+                parts = {**parts, name: _parts(evaluation, suite, out, scratch, lambda text: None)}
             tally.kept, tally.drawn = counted  # all of it is counted again
 
 
@@ -185,12 +193,13 @@ def _ask(
     parts: Mapping[str, Sequence[OpenPart]],
     engine: Engine,
     out: Path,
+    work: Path,
     tally: AnswerCount,
 ) -> None:
-    """One call of lmms-eval for some suites."""
+    """One call of lmms-eval for some suites; `work` is a new folder for its task files."""
     from harness.evals.model import StoredModel
 
-    settings, work = evaluation.settings, out / "work" / "-".join(parts)
+    settings = evaluation.settings
     asked = [task for found in parts.values() for task in _write_tasks(settings, found, work)]
     # What an engine answers depends on which one it is; not on how much it decodes together, where, or how
     # patiently.

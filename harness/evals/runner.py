@@ -18,6 +18,7 @@ from harness.evals import build
 from harness.evals.results import LmmsEval
 from harness.evals.tasks import FILTERS, Task
 from vzero.errors import InputError, VZeroError
+from vzero.runtime import owned
 
 if TYPE_CHECKING:
     from harness.evals.model import StoredModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 
 
-def prepare(work: Path) -> None:
+def prepare() -> None:
     """Settle what lmms-eval and its dependencies read from the environment while they are imported.
 
     Raises:
@@ -37,17 +38,17 @@ def prepare(work: Path) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model is on disk, and so are the rows
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # lmms-eval unpickles cached requests from here even when told not to cache: give it a folder that holds
-    # none.
-    os.environ["LM_HARNESS_CACHE_PATH"] = str(work / "no-cache")
 
 
 def simple_evaluate(model: StoredModel, tasks: Sequence[Task], folder: Path, log: Path) -> dict[str, Any]:
     """lmms-eval's results for `tasks`, whose files lie in `folder`. No cache, no bootstrap, one thread; what
     it prints goes to `log`."""
     from lmms_eval import evaluator
+    from lmms_eval.caching import cache
     from lmms_eval.tasks import TaskManager
 
+    # lmms-eval unpickles cached requests from there even when told not to cache; nothing can lie below this.
+    cache.PATH = os.devnull
     with _logging_to(log):
         manager = TaskManager("WARNING", include_path=str(folder), include_defaults=False)
         # "torchrun" on one process means: no process group and no Accelerator.
@@ -70,9 +71,10 @@ def _logging_to(path: Path) -> Iterator[None]:
     from loguru import logger
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    log = owned.open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     logger.remove()
     with (
-        open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
+        open(log, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
         redirect_stdout(stream),
         redirect_stderr(stream),
     ):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.evals import catalogue, pictures, run
 from harness.evals.answer_count import AnswerCount
@@ -41,7 +42,9 @@ def evaluate(context: StageContext) -> Facts:
     tally = AnswerCount(lambda seen, rate: _tell(context, seen, rate))
     tally.tell(tally, None)
     suites = catalogue.asked(config)
-    if config.data_sha256 != digest(suites, Path(config.data), context.work / "rows"):
+    with TemporaryDirectory(prefix="vzero-suites-") as scratch:
+        now = digest(suites, Path(config.data), Path(scratch))
+    if config.data_sha256 != now:
         raise InputError(
             f"The benchmark data in {config.data} has changed since this run began; restore it, or start "
             "anew with --fresh."

@@ -1,5 +1,8 @@
 """Task files for lmms-eval: ours over a suite's rows (`boxed`), or its own task pointed at the same rows
-(`stock`)."""
+(`stock`), with a copy of these rows.
+
+lmms-eval imports what task files name, so their folder is a new one of this process.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from harness.evals import rows, write
 from harness.evals.catalogue import Profile, Purpose
 from harness.evals.lenses import METRICS
 from harness.evals.rows import OpenPart
@@ -50,7 +54,7 @@ def write_boxed(
     """Our own task over one part: reasoning prompt, every sampling parameter, the verified lens."""
     suite, task = opened.suite, _task(opened, purpose, "boxed")
     about: TaskFile = {
-        **_place(task),
+        **_place(task, folder),
         "test_split": opened.part.split,
         "output_type": "generate_until",
         "num_fewshot": 0,
@@ -84,7 +88,7 @@ def write_stock(opened: OpenPart, folder: Path) -> Task:
             "names."
         )
     task = _task(opened, "greedy", "stock")
-    return _written(task, {"include": str(original), **_place(task)}, folder)
+    return _written(task, {"include": str(original), **_place(task, folder)}, folder)
 
 
 def tasks_folder() -> Path:
@@ -100,10 +104,16 @@ def _task(opened: OpenPart, purpose: Purpose, profile: Profile) -> Task:
     return Task("_".join(["vzero", profile, opened.suite.name, *part, purpose]), opened, purpose, profile)
 
 
-def _place(task: Task) -> TaskFile:
+def _place(task: Task, folder: Path) -> TaskFile:
+    """The rows without their pictures, which the model shows from the opened part."""
+    opened = task.opened
+    place = rows.part_folder(folder / "rows", opened.suite, opened.part)
+    if not place.exists():  # another purpose of the same part
+        shown = [column for column in opened.suite.images if column in opened.rows.column_names]
+        write.save_table(opened.rows.remove_columns(shown), opened.part.split, place)
     return {
         "task": task.name,
-        "dataset_path": str(task.opened.folder.resolve()),
+        "dataset_path": str(place.resolve()),
         "dataset_kwargs": {"load_from_disk": True},
     }
 

@@ -12,7 +12,7 @@ from harness.report.card import HUB_ID, card
 from harness.runs.sealed import SealedStage, read_run
 from vzero import __version__
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 CARD, CHECKPOINT = "README.md", "checkpoint"
 
@@ -56,6 +56,7 @@ def to_folder(export: Export, target: Path) -> None:
     sealed = {name.removeprefix(prefix): digest for name, digest in files if name.startswith(prefix)}
     try:
         with artefacts.atomic_folder(target) as staging:
+            owned.refuse_links(export.made.folder)
             shutil.copytree(export.made.folder / CHECKPOINT, staging, dirs_exist_ok=True)
             if artefacts.folder_hashes(staging) != sealed:
                 raise InputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 
 from vzero.errors import FULL_DISK, InputError
 from vzero.presets import differences
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 RECORD = "run.json"  # what a folder is of, and from which settings; written first, deleted last
 LOCK = ".lock"
@@ -45,6 +44,19 @@ class FolderKind:
     holds: str
     section: str
     content: tuple[str, ...]
+
+    def tidy(self, folder: Path) -> None:
+        """Remove what killed writes left in such a folder, which is locked.
+
+        Raises:
+            InputError: there is a link among its content.
+        """
+        names = (RECORD, *self.content)
+        owned.refuse_links(*(folder / name for name in names))
+        owned.sweep_beside(folder, names)
+        for name in self.content:
+            if name != "nodes":  # the other nodes write there now
+                owned.sweep(folder / name)
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The record of such a folder.
@@ -93,8 +105,9 @@ def opened(
     """
     prepare(folder, kind.what, RECORD, kind.read)
     with locked(folder) as lock:
-        if fresh:
-            _empty(folder, (*kind.content, RECORD))
+        for name in (*kind.content, RECORD) if fresh else ():
+            owned.remove(folder / name)
+        kind.tidy(folder)
         created = not (folder / RECORD).exists()
         if created:
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -150,7 +163,7 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[int]:
         InputError: the folder cannot be written or locked.
     """
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = owned.open_own(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise
@@ -181,13 +194,3 @@ def _lock(descriptor: int, folder: Path, give_up: float) -> None:
             raise InputError(
                 f"The file system of {folder} cannot lock files ({error.strerror}); choose another --out."
             ) from None
-
-
-def _empty(folder: Path, names: Sequence[str]) -> None:
-    """Delete `names` in this order; the rest of `folder`, and what links lead to, is left alone."""
-    for name in names:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

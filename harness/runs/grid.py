@@ -10,7 +10,6 @@ the next.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from vzero.arms import ARMS, REFERENCE, Arm, changes_of
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import changed
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import finished
 from vzero.selfplay import plan
 
@@ -137,7 +136,7 @@ class Grid:
         if not path.exists():
             return GridIndex(preset=self.base.name)
         try:
-            return GridIndex.model_validate_json(path.read_bytes())
+            return GridIndex.model_validate_json(owned.read_bytes(path))
         except ValueError:
             raise InputError(f"{path} is not the index of a grid; choose another --out.") from None
 
@@ -145,8 +144,11 @@ class Grid:
         if (self.folder / RECORD).exists():
             raise InputError(f"{self.folder} is a single run; give a grid of arms another --out.")
         prepare(self.folder, "a grid of runs", INDEX, lambda _: self.index())
-        if fresh:
-            shutil.rmtree(self.folder / SHARED, ignore_errors=True)
+        with locked(self.folder, INDEX_TIMEOUT):
+            if fresh:
+                owned.remove(self.folder / SHARED)
+            owned.refuse_links(self.folder / INDEX, self.folder / SHARED)
+            owned.sweep_beside(self.folder, (INDEX,))
 
     def _attempt(self, run: GridRun, shared: SharedStages) -> bool:
         """Whether there is nothing more to do for `run`."""
@@ -157,10 +159,12 @@ class Grid:
                 return False
             self._update([run], "failed", f"it is matched to {REFERENCE}, which failed with this seed")
             return True
+        folder = self.folder / run.name
         try:
+            owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
             self.say(f"{run.name}: {run.arm.summary}")
-            counts = self.run_one(self.folder / run.name, self._preset(run, matched_counts), shared)
+            counts = self.run_one(folder, self._preset(run, matched_counts), shared)
         except Busy:
             return False
         except InterruptedRun:

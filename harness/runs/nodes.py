@@ -20,7 +20,7 @@ import vzero
 from harness.runs.launcher import Rendezvous
 from vzero.config import Preset, Section
 from vzero.errors import InputError, InterruptedRun, VZeroError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 FOLDER = "nodes"
 LOOK = 0.5  # seconds between two looks at another node's file
@@ -174,7 +174,7 @@ class PeerState:
 
     def _load(self) -> bytes | None:
         try:
-            found = self.path.read_bytes()
+            found = owned.read_bytes(self.path)
             if found != self._found:
                 self._state = NodeState.model_validate(json.loads(found))
         except (OSError, ValueError):  # not there, just being replaced, or of another version: no heartbeat

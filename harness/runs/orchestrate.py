@@ -131,7 +131,6 @@ def _execute(
         _gather(stage, display, leader)
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
-    artefacts.drop_torn_writes(folder)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
     display.started(stage, attempt)
     progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from vzero.errors import InputError
+from vzero.runtime import owned
+
 
 @dataclass(frozen=True)
 class Position:
@@ -58,12 +61,12 @@ class ProgressReader:
 
     def _new_rows(self) -> list[_Row]:
         try:
-            with open(self.path, "rb") as stream:
+            with open(owned.open_own(self.path), "rb") as stream:
                 if stream.seek(0, 2) < self._offset:  # the stage emptied its folder and began again
                     self._offset, self._torn = 0, b""
                 stream.seek(self._offset)
                 data = stream.read()
-        except OSError:  # not there yet, or no longer
+        except (OSError, InputError):  # not there yet, or no longer
             return []
         self._offset += len(data)
         *lines, self._torn = (self._torn + data).split(b"\n")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SharedStages:
         does."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(locks / f"{digest}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = owned.open_own(locks / f"{digest}.lock", os.O_RDWR | os.O_CREAT)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,7 @@ from harness.runs import launcher, network
 from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.runtime import owned
 from vzero.runtime.processes import ALL_GPUS, VARIABLES
 from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
@@ -78,7 +79,7 @@ def start(
     node = f".node-{rendezvous.rank}" if rendezvous.rank else ""
     log = run / "logs" / f"{stage.name}{node}.log"
     log.parent.mkdir(exist_ok=True)
-    with open(log, "ab") as stream:
+    with open(owned.open_own(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
         begin = stream.tell()
         popen = subprocess.Popen(
             watchdog_command(command_of(run, preset, stage, rendezvous)),
@@ -154,7 +155,7 @@ def _gpus(preset: Preset) -> dict[str, str]:
 
 def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
     """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
-    with open(process.log, "rb") as stream:
+    with open(owned.open_own(process.log), "rb") as stream:
         stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
         lines = stream.read().decode("utf-8", "replace").splitlines()
     where, folder = f"(log: {process.log})", process.log.parent

@@ -22,6 +22,7 @@ from harness.runs.supervise import StageProcess
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun
 from vzero.presets import differences
+from vzero.runtime import owned
 from vzero.runtime.stage import read_preset
 from vzero.selfplay import Stage, plan
 
@@ -47,7 +48,10 @@ def serve(run: Path, preset: Preset, rank: int, say: Callable[[str], None]) -> N
         return
     place = nodes.folder(run, rank)
     place.mkdir(parents=True, exist_ok=True)
+    owned.refuse_links(place.parent, run / "logs", below=False)
+    owned.refuse_links(place)
     with locked(place) as lock:
+        owned.sweep(place)
         joined = NodeState(session=state.session, process=secrets.token_hex(8), identity=own)
         every = preset.launch.node_seconds / nodes.BEATS
         worker = Worker(run, preset, rank, lock, say, OwnState(run, rank, joined, every))

@@ -9,9 +9,11 @@ often the engine was asked.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -186,6 +188,34 @@ scenario("dying, looked at", fail, "--rescore", run("dying"))
 scenario("dying, resumed", at(9, fail), *LOGIC, "--out", run("dying"))
 scenario("ended", at(1, lambda: os.kill(os.getpid(), signal.SIGTERM)), *LOGIC, "--out", run("ended"))
 scenario("ended, resumed", at(9, fail), *LOGIC, "--out", run("ended"))
+
+
+def plant(run: Path) -> None:
+    """What a stranger could leave in an unfinished evaluation for lmms-eval to run: a request cache that is a
+    pickle (its place is settled when lmms-eval is imported: in the first run), task files of every name."""
+    name, mark = "vzero_boxed_logicvista_greedy", ROOT / "ran-a-strangers-code"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(mark),)
+
+    key = f"requests-{name}-0shot-rank0-world_size1-tokenizer"
+    for cache in (run / "work" / "no-cache", ROOT / "gold" / "work" / "no-cache"):
+        cache.mkdir(parents=True, exist_ok=True)
+        suffix = hashlib.sha256(b"EleutherAI-lm-evaluation-harness").hexdigest()
+        (cache / f"{key}.{suffix}.pickle").write_bytes(pickle.dumps(Evil()))
+    for place in (run / "work" / "logicvista", run / "work" / "tasks", run / "work"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "evil.py").write_text(f"import os\nos.makedirs({str(mark)!r}, exist_ok=True)\nf = None\n")
+        for file in ("a", "zz", name):
+            (place / f"{file}.yaml").write_text(f"task: {name}\ndoc_to_text: !function evil.f\n")
+        (place / "more").mkdir(exist_ok=True)
+        (place / "more" / "b.yaml").write_text(f"task: {name}\nprocess_docs: !function ../evil.f\n")
+
+
+scenario("strange", at(2, fail), *LOGIC, "--out", run("strange"))
+plant(ROOT / "strange")
+scenario("strange, resumed", at(9, fail), *LOGIC, "--out", run("strange"))
 scenario("other settings", at(9, fail), *LOGIC, "--out", run("ended"), "--max-new-tokens", "7")
 
 checkpoint = ROOT / "model"

@@ -50,6 +50,12 @@ def results(ran: Path, name: str) -> dict:
     return artefacts.read_json(ran / name / "results.json")
 
 
+def test_a_strangers_unfinished_evaluation_is_resumed_and_runs_no_code_of_it(ran, report):
+    assert report["strange"]["code"] == 1 and report["strange, resumed"]["code"] == 0
+    assert results(ran, "strange")["suites"] == results(ran, "dying")["suites"]
+    assert not (ran / "ran-a-strangers-code").exists()
+
+
 def test_right_answers_to_every_suite_are_right(ran, report):
     assert report["gold"]["code"] == 0, report["gold"]["err"]
     found = results(ran, "gold")

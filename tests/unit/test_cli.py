@@ -48,6 +48,25 @@ def test_help_loads_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("words", [["reproduce"], ["train"], ["reproduce", "--arms", "v-zero"]])
+def test_a_reward_in_python_that_a_presets_file_brings_asks_first(words: list[str], tmp_path: Path) -> None:
+    mark, file, out = tmp_path / "ran", tmp_path / "kind.toml", tmp_path / "run"
+    text = CliRunner().invoke(app, ["reproduce", "--preset", "smoke", "--show"]).stdout
+    source = f"open({str(mark)!r}, 'w')\ndef reward(asked): return 0.0"
+    inner = f'reward = "own"\nreward_source = {json.dumps(source)}'
+    file.write_text(text.replace('reward = "dual_track"', inner))
+    for more, sentence in (
+        ([], "brings a program, 2 lines of Python in questioner.reward_source"),
+        (["--trust-code", "--set", "images.source=/nowhere"], "Cannot read the image folder /nowhere"),
+        (["--set", f"questioner.reward_source={source}", "--out", "/dev/null"], "is a file, not a folder"),
+    ):
+        command = [*words, "--preset", str(file), "--out", str(out), *more]
+        found = CliRunner().invoke(app, command)
+        assert found.exit_code == 2 and sentence in " ".join(found.stderr.split()), (more, found.stderr)
+    assert not out.exists() and not mark.exists()
+    assert CliRunner().invoke(app, ["reproduce", "--preset", str(file), "--show"]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -280,6 +280,16 @@ def test_hostile_answers_neither_run_nor_hang(tmp_path: Path) -> None:
     assert len(found.verdicts) + len(found.set_aside) == len(texts)
 
 
+def test_scoring_imports_nothing_from_the_folder_that_the_user_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "loguru", "harness", "math_verify", "openai", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'trap')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    found = outcome(job("mmvp", (asked("mmvp", 0), "(a)")))
+    assert not (tmp_path / "trap").exists() and list(found.verdicts.values()) == [True]
+
+
 @given(
     st.recursive(
         st.integers(0, 99).map(str),

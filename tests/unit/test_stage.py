@@ -20,6 +20,15 @@ from vzero.runtime.stage import StageContext, finished, main, run_stage, spec_of
 from vzero.selfplay import plan
 
 STAGE = "00-images"
+# What a library might run or unpickle.
+STRANGE = (
+    "tasks/evil.py",
+    "tasks/evil.yaml",
+    "no-cache/x.pickle",
+    "trainer/args.bin",
+    "a.so",
+    "json",
+)
 
 
 class Killed(BaseException):
@@ -60,6 +69,25 @@ def test_a_stage_is_sealed_once(tmp_path: Path) -> None:
     assert list(files(run)) == ["images/one.txt"]
     assert not (run / "stages" / STAGE / artefacts.WORK).exists()
     run_stage(run, STAGE, {"images": never})
+
+
+def test_of_a_resumed_attempt_only_data_is_kept(tmp_path: Path) -> None:
+    run, found = new_run(tmp_path), []
+
+    def die(context: StageContext) -> dict[str, Any]:
+        for name in ("votes.jsonl", "sft/weight-0-of-1.safetensors", *STRANGE):
+            (context.work / name).parent.mkdir(parents=True, exist_ok=True)
+            (context.work / name).write_text("{}")
+        raise Killed
+
+    def look(context: StageContext) -> dict[str, Any]:
+        found.extend(p.relative_to(context.work).as_posix() for p in context.work.rglob("*") if p.is_file())
+        return {}
+
+    with pytest.raises(Killed):
+        run_stage(run, STAGE, {"images": die})
+    run_stage(run, STAGE, {"images": look})
+    assert sorted(found) == ["sft/weight-0-of-1.safetensors", "spec.json", "votes.jsonl"]
 
 
 def test_a_kill_while_the_manifest_is_written_leaves_nothing_in_the_next_one(

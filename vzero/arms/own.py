@@ -56,6 +56,8 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     for key in changes:
         if key.split(".")[0] in OF_THE_GRID:
             raise InputError(f"{path}: {key!r} is given to each run by the grid; leave it out of an arm.")
+        if key.endswith(".reward_source"):
+            raise InputError(f"{path}: {key!r} is a program; put it into a file and name that: reward = ...")
     if "reward" in tree:
         reward = path.parent / tree["reward"]
         changes |= _reward_changes(reward, _text(reward))

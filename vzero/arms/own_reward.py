@@ -2,7 +2,7 @@
 
 The file's text is a setting of the preset (`questioner.reward_source`, `solver.reward_source`): a run records
 the very code that paid, and another text is another experiment. It is code and runs with its user's rights,
-so such text comes only from the command line, a preset or an arm that the user named.
+so such text comes from the command line or an arm that it names; one of a preset's file needs --trust-code.
 """
 
 from __future__ import annotations

@@ -21,6 +21,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from vzero.runtime import artefacts, processes
 
 MARKER = "complete.json"
+_READ = (
+    ".safetensors",
+    ".pth",
+    ".json",
+)  # Hugging Face's trainer writes pickles too
 
 
 class Timer:
@@ -89,8 +94,9 @@ def _step(path: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if path.name != MARKER and path.suffix != ".tmp")
+    """What training resumes from: states, random states, the trainer's counters."""
+    found = (path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in found if path.name != MARKER and path.suffix in _READ)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -20,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vzero.runtime import owned
+
 MANIFEST = "manifest.json"
 WORK = "work"  # scratch inside a stage folder: checkpoints, progress; never part of the manifest
 TIMINGS = "timings.jsonl"  # measured seconds; hashed, but no part of what a stage's output *is*
@@ -32,9 +34,10 @@ _PACKAGES = (
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = owned.temporary(path)
+    owned.remove(temporary)
     try:
-        with open(temporary, "wb") as stream:
+        with open(temporary, "xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -47,9 +50,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `target` once the block ends without an error."""
-    staging, old = _temporary(target), _temporary(target.with_name(f"{target.name}.old"))
+    staging, old = (owned.temporary(target.with_name(target.name + tail)) for tail in ("", ".old"))
     for leftover in (staging, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+        owned.remove(leftover)
     staging.mkdir(parents=True)
     try:
         yield staging
@@ -65,25 +68,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def drop_torn_writes(folder: Path) -> None:
-    """Remove what writes that a kill cut short left anywhere below `folder`; else its seal would hash it."""
-    for path in list(folder.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -103,12 +93,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(owned.read_bytes(path).decode())
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSON Lines file. A torn last line (a writer was killed) is dropped."""
-    *lines, last = path.read_text(encoding="utf-8").split("\n")
+    *lines, last = owned.read_bytes(path).decode().split("\n")
     rows = [json.loads(line) for line in lines if line.strip()]
     with suppress(json.JSONDecodeError):  # without its newline: torn, unless another program wrote it
         rows.append(json.loads(last))
@@ -127,11 +117,12 @@ def append_jsonl(path: Path, *rows: Mapping[str, Any], sync: bool = True) -> Non
         half.)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as stream:
-        if stream.tell():
+    with open(owned.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "r+b") as stream:
+        if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
-                stream.truncate(path.read_bytes().rfind(b"\n") + 1)
+                stream.seek(0)
+                stream.truncate(stream.read().rfind(b"\n") + 1)
         stream.write(_json_lines(rows).encode())
         stream.flush()
         if sync:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from vzero.runtime import owned
 
 
 @dataclass(frozen=True)
@@ -24,5 +27,6 @@ class Progress:
             "unit": unit,
             "metrics": dict(metrics or {}),
         }
-        with open(self.path, "a", encoding="utf-8") as stream:
+        appending = owned.open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with open(appending, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")

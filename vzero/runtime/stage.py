@@ -20,7 +20,7 @@ from typing import Any
 
 from vzero.config import Preset
 from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
-from vzero.runtime import artefacts, processes
+from vzero.runtime import artefacts, owned, processes
 from vzero.runtime.processes import World
 from vzero.runtime.progress import Progress
 from vzero.selfplay import Stage, plan
@@ -138,6 +138,8 @@ def run_stage(run: Path, name: str, programs: Mapping[str, Program]) -> None:
     if stage is None or stage.kind not in programs:
         raise InputError(f"There is no stage {name!r} for this program in {run}.")
     folder, here = stage_folder(run, name), processes.world()
+    owned.refuse_links(folder.parent, below=False)
+    owned.refuse_links(folder)
     processes.join()
     if processes.broadcast(lambda: finished(run, preset, stage) is not None):
         if here.first:
@@ -177,7 +179,8 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
     if folder.exists() and not (earlier.exists() and artefacts.read_json(earlier) == spec):
         shutil.rmtree(folder)
     (folder / artefacts.MANIFEST).unlink(missing_ok=True)
-    artefacts.drop_torn_writes(folder)
+    owned.sweep(folder)
+    owned.keep_data(folder / artefacts.WORK)
     artefacts.write_json(earlier, spec)
 
 
