@@ -11,13 +11,16 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.evals import layouts, pins, rows, write
+from harness.evals import layouts, pins, rows, saved, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.rows import OpenPart
 from vzero.errors import FULL_DISK, InputError
 from vzero.runtime import artefacts
+
+if TYPE_CHECKING:
+    import datasets
 
 TIMEOUT = 10.0  # seconds for the hub's first answer
 
@@ -139,7 +142,9 @@ def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
             write.save(_from_archive(suite, revision), suite.images, part.split, target)
             return
         rows = datasets.load_dataset(suite.dataset, name=part.config, split=part.split, revision=revision)
-        write.save_table(rows, part.split, target)
+        rows = saved.undecoded(rows, suite)
+        _check_pictures(rows, suite)
+        write.save_table(rows, part.split, target, suite.images)
     except InputError:
         raise
     except OSError as error:
@@ -148,6 +153,19 @@ def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
         raise _broken(suite, error) from None
     except Exception as error:  # datasets, pyarrow and the hub's client have no common error
         raise _broken(suite, error) from None
+
+
+def _check_pictures(rows: datasets.Dataset, suite: Suite) -> None:
+    """Pictures that are only named are read when the rows are saved: they must be files that the hub gave."""
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    roots = [Path(place).resolve() for place in (HF_DATASETS_CACHE, HF_HUB_CACHE)]
+    for column in set(suite.images) & set(rows.column_names):
+        for row in rows.select_columns(column):
+            named = row[column] and row[column]["bytes"] is None and row[column]["path"]
+            if named and not any(map(Path(named).resolve().is_relative_to, roots)):
+                raise InputError(f"{suite.dataset} names {named} in the place of a picture; do not use it.")
 
 
 def _broken(suite: Suite, error: Exception) -> InputError:

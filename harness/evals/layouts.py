@@ -21,6 +21,7 @@ from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeate
 from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
+from vzero.images.files import content, open_below, picture_bytes
 from vzero.runtime import artefacts
 
 Row = dict[str, Any]
@@ -41,8 +42,8 @@ class LocalRow:
     file: Path
     local: Local
 
-    def picture(self) -> bytes:
-        """The picture as it is stored, decoded once.
+    def picture(self, root: Path) -> bytes:
+        """The picture as it is stored below `root`, decoded once.
 
         Raises:
             UnusableRow: there is none, or it cannot be decoded.
@@ -56,13 +57,9 @@ class LocalRow:
         places = [self.file.parent / folder / below for folder in self.local.folders]
         try:
             path = next((place for place in places if place.exists()), places[0])
-            decoding.check_bytes(path.stat().st_size, MAX_PIXELS)
-            data = path.read_bytes()
+            data = picture_bytes(path, root, MAX_PIXELS)
             decoding.decode(data, MAX_PIXELS)
-        except (OSError, ValueError) as error:  # ValueError: no name of a file
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise UnusableRow(f"its picture {named}: {reason}") from None
-        except decoding.Unusable as error:
+        except (decoding.Unusable, OSError, ValueError) as error:  # no name of a file
             raise UnusableRow(f"its picture {named}: {error}") from None
         return data
 
@@ -159,10 +156,11 @@ def _plain(stored: object) -> tuple[Row, str | None]:
 def _rows(path: Path, suite: Suite) -> Iterator[tuple[str | None, object]]:
     """(key, row) of everything in a file; the key is None where rows have none."""
     try:
-        data = path.read_bytes()
+        with open_below(path, path.parent) as stream:
+            data = content(stream)
         text = data.decode(json.detect_encoding(data), "surrogateescape")
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except (decoding.Unusable, OSError) as error:
+        raise InputError(f"Cannot read {path}: {error}.") from None
     except UnicodeError:
         raise InputError(f"{path} is no text; take {suite.title}'s file from its repository again.") from None
     if path.suffix == ".jsonl":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from harness.evals import fields, layouts, pins, shuffled, write
+from harness.evals import fields, layouts, pins, saved, shuffled, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.columns import Row
 from harness.evals.fields import SuiteQuestion
@@ -26,6 +26,7 @@ from harness.evals.pins import Pins
 from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
 from vzero.errors import InputError
 from vzero.images import decoding
+from vzero.images.tables import cell_bytes
 
 if TYPE_CHECKING:
     import datasets
@@ -88,7 +89,9 @@ def open_parts(suite: Suite, data: Path, scratch: Path, seen: Pins | None = None
     aside = list(converted or ())
     known = _known(pinned, seen)
     shown = bool(suite.drawn) or converted is not None  # its pictures were drawn, or decoded, just now
-    tables = [_table(suite, part, folder) for part, folder in zip(suite.parts, folders, strict=True)]
+    tables = [
+        saved.load(suite, part.split, folder) for part, folder in zip(suite.parts, folders, strict=True)
+    ]
     found = [[_read(suite, *one, known, shown) for one in enumerate(table)] for table in tables]
     parts = []
     for part, folder, table, read in zip(suite.parts, folders, tables, _unrepeated(found), strict=True):
@@ -114,7 +117,7 @@ def _folders(suite: Suite, data: Path, scratch: Path) -> tuple[list[Path], list[
         write.drawn(suite, scratch)
         return [scratch / suite.name], None
     if files := authors_files(suite, data):
-        return [scratch / suite.name], write.converted(suite, files, scratch)
+        return [scratch / suite.name], write.converted(suite, files, scratch, data)
     found = [find(suite, part, data) for part in suite.parts]
     for part, folder in zip(suite.parts, found, strict=True):
         if folder is None:
@@ -219,13 +222,12 @@ def pictures(suite: Suite, row: Row) -> dict[str, Image.Image]:
     return found
 
 
-def _bytes(stored: Row) -> bytes:
-    if stored["bytes"] is not None:
-        return stored["bytes"]
+def _bytes(stored: object) -> bytes:
+    """A stored picture. One that is only named is not opened: rows do not choose which files are."""
     try:
-        return Path(stored["path"]).read_bytes()
-    except OSError as error:
-        raise UnusableRow(f"its picture {stored['path']}: {error.strerror}") from None
+        return cell_bytes(stored, layouts.MAX_PIXELS)
+    except decoding.Unusable as error:
+        raise UnusableRow(f"its picture: {error}") from None
 
 
 def authors_files(suite: Suite, data: Path) -> list[Path]:
@@ -239,30 +241,6 @@ def find(suite: Suite, part: Part, data: Path) -> Path | None:
     if len(suite.parts) == 1:
         places.append(data)
     return next((place for place in places if (place / "dataset_dict.json").is_file()), None)
-
-
-def _table(suite: Suite, part: Part, folder: Path) -> datasets.Dataset:
-    import datasets
-
-    try:
-        tables = datasets.load_from_disk(str(folder))
-    except Exception as error:  # pyarrow's and datasets' own errors have no common kind
-        raise InputError(
-            f"{folder} cannot be read as a `datasets` folder ({str(error).splitlines()[0][:200]}); "
-            f"fetch {suite.name} again."
-        ) from None
-    if part.split not in tables:
-        raise InputError(
-            f"{folder} has no split {part.split!r} of {suite.name}, only {', '.join(tables)}; "
-            "it is another dataset."
-        )
-    rows = tables[part.split]
-    for column in suite.images:
-        if column in rows.column_names:
-            rows = rows.cast_column(column, datasets.Image(decode=False))
-    if len(rows) == 0:
-        raise InputError(f"{folder} holds no rows of {suite.name}; fetch it again.")
-    return rows
 
 
 def _digest(suite: Suite, row: Row) -> str:

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     import datasets
 
 
-def converted(suite: Suite, files: list[Path], folder: Path) -> list[SetAside]:
+def converted(suite: Suite, files: list[Path], folder: Path, root: Path | None = None) -> list[SetAside]:
     """Write `folder`/<suite> anew from the authors' files: the rows that can be asked, whose pictures were
     decoded once. Returns the others.
+
+    Args:
+        root: the folder that the user gave, out of which no row leads; default: where the first file lies.
 
     Raises:
         InputError: a file cannot be read, or holds no row that can be asked.
@@ -29,7 +32,7 @@ def converted(suite: Suite, files: list[Path], folder: Path) -> list[SetAside]:
     usable, aside = layouts.read(suite, files)
     for one in usable:
         try:
-            rows.append({**one.row, suite.images[0]: one.picture()})
+            rows.append({**one.row, suite.images[0]: one.picture(root or files[0].parent)})
         except UnusableRow as error:
             aside.append(SetAside(id=one.question.item.id, reason=str(error), digest=one.digest))
     if not rows:

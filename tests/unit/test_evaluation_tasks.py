@@ -227,7 +227,7 @@ def test_an_item_without_all_its_answers_fails(stored):
 def test_a_launch_on_several_processes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process"):
-        runner.prepare(tmp_path)
+        runner.prepare()
 
 
 GREEDY, SAMPLED = {"temperature": 0.0, "max_new_tokens": 9}, {"n": 2, "max_new_tokens": 9}

@@ -36,13 +36,27 @@ class Unusable(Exception):
 _FINAL = (Unusable, MemoryError, Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
+def most_bytes(max_pixels: float) -> float:
+    """No picture within the limit needs more."""
+    return max_pixels * BYTES_PER_PIXEL + 1_000_000
+
+
 def check_bytes(size: int, max_pixels: float) -> None:
     """Refuse a file of so many bytes before it is read.
 
     Raises:
         Unusable: no picture within the limit needs so many.
     """
-    if size > max_pixels * BYTES_PER_PIXEL + 1_000_000:
+    check_size(size, most_bytes(max_pixels))
+
+
+def check_size(size: int, most: float) -> None:
+    """Refuse a file of so many bytes.
+
+    Raises:
+        Unusable: they are more than `most`.
+    """
+    if size > most:
         raise Unusable(f"too large: a file of {size / 1e6:.0f} MB")
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from vzero.errors import InputError
-from vzero.images.decoding import HEAD, Unusable, check_bytes, check_format, shown
+from vzero.images.decoding import shown
+from vzero.images.files import picture_bytes
 from vzero.images.usable import Candidate
 
 
 def pictures(root: Path, max_pixels: float) -> Iterator[Candidate]:
     """What may be a picture, in order, by its absolute path."""
     for path in _files(root.absolute()):
-        yield str(path), partial(_read, path, max_pixels)
+        yield str(path), partial(picture_bytes, path, root, max_pixels)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -35,24 +35,3 @@ def _files(root: Path) -> Iterator[Path]:
             yield from _files(Path(entry.path))
         else:
             yield Path(entry.path)
-
-
-def _read(path: Path, max_pixels: float) -> bytes:
-    """The bytes of a file, which is known by its first ones, whatever its name says.
-
-    Raises:
-        Unusable: it cannot be read, or is no picture within the limits.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise Unusable("a folder that is a link or cannot be listed")
-        if not stat.S_ISREG(status.st_mode):
-            raise Unusable("not a regular file")
-        with open(path, "rb") as stream:
-            check_format(stream.read(HEAD), path.suffix.lower())
-            check_bytes(status.st_size, max_pixels)
-            stream.seek(0)
-            return stream.read()
-    except OSError as error:
-        raise Unusable(f"cannot be read: {error.strerror}") from None

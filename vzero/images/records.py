@@ -10,6 +10,7 @@ from PIL import Image
 
 from vzero.errors import InputError
 from vzero.images.decoding import Unusable, decode, sha256, shown
+from vzero.images.files import content, open_below
 from vzero.runtime import artefacts
 
 
@@ -55,11 +56,13 @@ def open_image(record: ImageRecord) -> Image.Image:
         InputError: the file is gone, or is not the one the images stage saw.
     """
     try:
-        data = record.path.read_bytes()
-    except OSError as error:
+        with open_below(record.path, Path(record.path.anchor)) as stream:
+            data = content(stream)
+    except (Unusable, OSError) as error:
+        reason = str(getattr(error, "strerror", error)).removeprefix("cannot be read: ")
         raise InputError(
-            f"Cannot read the picture {shown(record.path)}: {error.strerror}; put it back and run the same"
-            " command again."
+            f"Cannot read the picture {shown(record.path)}: {reason}; put it back and run the same command"
+            " again."
         ) from None
     if sha256(data) != record.sha256:
         raise InputError(

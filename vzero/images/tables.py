@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
 from vzero.images.decoding import Unusable, check_bytes, shown, suffixes
+from vzero.images.files import open_below
 from vzero.images.usable import Candidate
 from vzero.runtime import hub
 
@@ -47,12 +48,16 @@ def pictures(config: ImagesConfig) -> Iterator[Candidate]:
             for value in values:
                 for number, one in enumerate(value if isinstance(value, list) else [value]):
                     place = f"{file}#{row}.{number}" if number else f"{file}#{row}"
-                    yield place, partial(_bytes, one, limit)
+                    yield place, partial(cell_bytes, one, limit)
                 row += 1
 
 
-def _bytes(value: Any, max_pixels: float) -> bytes:
-    """The bytes of a cell: they themselves, or in a struct of bytes and path."""
+def cell_bytes(value: Any, max_pixels: float) -> bytes:
+    """The bytes of a cell: they themselves, or in a struct of bytes and path.
+
+    Raises:
+        Unusable: there are none, or more than a picture needs.
+    """
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         named = isinstance(value, dict) and value.get("path")
@@ -124,6 +129,11 @@ def _located(config: ImagesConfig) -> list[Path]:
     if not files:
         of_split = f" of the split {wanted!r}" if wanted else ""
         raise InputError(f"{config.source} has no Parquet or Arrow file{of_split}.")
+    for file in files:
+        try:
+            open_below(file, folder).close()
+        except Unusable as error:
+            raise InputError(f"Cannot read the table {shown(file)}: {error}.") from None
     return files
 
 
