@@ -4,7 +4,9 @@ when a command runs."""
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from json import dumps
@@ -54,6 +56,12 @@ class OneSentence(TyperGroup):
             code = explain(error, wants_json(words))
         sys.exit(code)
 
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        """As Click's, with the whole first sentence of each command."""
+        rows = [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 def wants_json(words: Sequence[str]) -> bool:
     """Whether a command line asks for JSON; also one that could not be parsed."""
@@ -91,10 +99,13 @@ def explain(error: Exception, json: bool = False) -> int:
 
 
 def _say(sentence: str, code: int, json: bool) -> int:
-    """One line on stderr, the exit code. What a sentence quotes may hold anything; nothing in it may reach
-    the terminal as a control sequence."""
+    """One sentence on stderr, the exit code. What it quotes may hold anything; nothing in it may reach the
+    terminal as a control sequence."""
     line = " ".join(sentence.split())
     safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if sys.stderr.isatty():  # a long one breaks at words; paths stay whole
+        width = shutil.get_terminal_size().columns - 1
+        safe = textwrap.fill(safe, width, break_long_words=False, break_on_hyphens=False)
     said = dumps({"error": line.removeprefix("error: "), "exit_code": code}) if json else safe
     print(said, file=sys.stderr)
     return code
@@ -110,7 +121,6 @@ app = typer.Typer(
     cls=OneSentence,
     name="vzero-harness",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

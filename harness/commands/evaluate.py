@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from harness.analysis.against import Against
+    from harness.evals.answer_count import AnswerCount
     from harness.evals.results import EvaluationResults, Settings
     from harness.evals.run import Evaluation
     from vzero.config import EngineConfig
 
 BUDGET, POCKET_BUDGET = 2048, 40  # new tokens
-SILENCE = 10.0  # seconds between two lines about the same step
+SILENCE = 30.0  # seconds between two lines about the same step
 
 
 Checkpoint = Annotated[
@@ -202,15 +203,35 @@ def _run(evaluation: Evaluation, out: Path, fresh: bool) -> EvaluationResults:
     terminal.file = sys.stderr  # this very one: while lmms-eval runs, what is printed goes to its log
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
         tell = _teller(terminal, status)
-        tally = AnswerCount(lambda seen, _: tell(f"{seen.suite}: {seen.answers}/{seen.total} answers"))
-        found = run(evaluation, out, fresh, tell, tally)
+        found = run(evaluation, out, fresh, tell, AnswerCount(_counting(tell)))
     say(f"results: {out / 'results.md'}, {out / 'results.json'}", terminal)
     return found
 
 
+def _counting(tell: Callable[[str], None]) -> Callable[[AnswerCount, float | None], None]:
+    """Says how many answers there are, how fast they come, and for how long they still will."""
+    from harness.tables.words import roughly, speed
+
+    first: tuple[float, int] | None = None  # when drawing began, and how many there were
+
+    def count(seen: AnswerCount, rate: float | None) -> None:
+        nonlocal first
+        if first is None or not seen.drawn:
+            first = time.monotonic(), seen.answers
+        said = f"{seen.suite or 'asking'}: {seen.answers:,} of {seen.total:,} answers"
+        if rate:
+            said += f", {speed(rate)}"
+        if (drawn := seen.answers - first[1]) and seen.answers < seen.total:
+            left = (seen.total - seen.answers) * (time.monotonic() - first[0]) / drawn
+            said += f", {roughly(left)} left"
+        tell(said)
+
+    return count
+
+
 def _teller(terminal: Console, status: Status) -> Callable[[str], None]:
     """Says how far an evaluation is: in place on a terminal, else a line for each step and at most one every
-    ten seconds within one."""
+    half minute within one."""
     from rich.markup import escape
 
     from harness.tables.terminal import say
@@ -219,9 +240,9 @@ def _teller(terminal: Console, status: Status) -> Callable[[str], None]:
 
     def tell(text: str) -> None:
         nonlocal spoke, last
-        step = re.sub(r"\d+", "", text)
+        step = text.partition(": ")[0]
         if terminal.is_terminal:
-            status.update(escape(text))
+            status.update(escape(text[: terminal.width - 3]))
         elif step != last or time.monotonic() - spoke > SILENCE:
             spoke, last = time.monotonic(), step
             say(text, terminal)
@@ -231,7 +252,7 @@ def _teller(terminal: Console, status: Status) -> Callable[[str], None]:
 
 def _report(found: EvaluationResults, folder: Path, against: Path | None, json: bool) -> None:
     from harness.evals.table import show
-    from harness.tables.terminal import say
+    from harness.tables.terminal import say, short, show_next
 
     gains = None if against is None else _against(against, folder)
     if json:
@@ -244,6 +265,7 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
     show(found, terminal)
     for line in gains.sentences() if gains else ():
         say(line, terminal)
+    show_next([["table", str(short(folder))]], terminal)
 
 
 def _check(base: Path, settings: Settings, engine: EngineConfig, checkpoint: Path) -> None:

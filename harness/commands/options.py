@@ -34,8 +34,22 @@ _NODE_RANK = (
     "Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, "
     "JOB_COMPLETION_INDEX or 0."
 )
+
+
+def _presets(beginning: str) -> list[str]:
+    """What a shell completes --preset to."""
+    from vzero.presets import preset_names
+
+    return [name for name in preset_names() if name.startswith(beginning)]
+
+
 PresetName = Annotated[
-    str, Option("--preset", help="A shipped preset (pocket, smoke) or the path of a .toml file.")
+    str,
+    Option(
+        "--preset",
+        help="A shipped preset (pocket, smoke) or the path of a .toml file.",
+        autocompletion=_presets,
+    ),
 ]
 Images = Annotated[Path | None, Option("--images", parser=path_option, metavar="SOURCE", help=_IMAGES)]
 Out = Annotated[Path | None, Option("--out", parser=path_option, metavar="PATH", help=_OUT)]
@@ -50,6 +64,7 @@ Fresh = Annotated[bool, Option("--fresh", help="Delete the run in --out and star
 Plain = Annotated[
     bool, Option("--plain", help="Lines instead of a live panel; the default outside a terminal.")
 ]
+Verbose = Annotated[bool, Option("--verbose", help="At the end, print the findings and the main tables too.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
 TrustCode = Annotated[
@@ -162,6 +177,14 @@ def joined_as_worker(rank: int | None, preset: Preset, out: Path | None, json: b
 def say(text: str, terminal: Console) -> None:
     """One line, as it is."""
     terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_line(text: str, terminal: Console) -> None:
+    """One line, on a terminal cut at its edge."""
+    if terminal.is_terminal:
+        terminal.print(text, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+    else:
+        say(text, terminal)
 
 
 def console(json: bool) -> Console:

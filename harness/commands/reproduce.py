@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from harness.commands import options
+from harness.commands import grid, options
 from harness.commands.running import Runner
 from harness.runs.signals import interruptible
-from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from harness.analysis.results import Results
@@ -40,6 +38,7 @@ def reproduce(
     fresh: options.Fresh = False,
     trust_code: options.TrustCode = False,
     plain: options.Plain = False,
+    verbose: options.Verbose = False,
     json: options.Json = False,
     show: options.Show = False,
     node_rank: options.NodeRank = None,
@@ -61,9 +60,9 @@ def reproduce(
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         if data is not None:
             resolved = changed(resolved, {"evaluation.data": str(data)})
-        grid = arms is not None or seeds is not None
-        if grid:
-            _refuse_grid(resolved, show, seed is not None and seeds is not None)
+        several = arms is not None or seeds is not None
+        if several:
+            grid.refuse(resolved, show, seed is not None and seeds is not None)
         elif show:
             _show(resolved, json)
             return
@@ -74,24 +73,16 @@ def reproduce(
                 return
         resolved, terminal = _pinned(resolved), options.console(json)
         runner = Runner("reproduce", terminal, plain, fresh)
-        if grid:
-            _grid(runner, resolved, arms, [resolved.seed] if seeds is None else list(range(seeds)), out, json)
+        if several:
+            numbers = [resolved.seed] if seeds is None else range(seeds)
+            grid.run(runner, resolved, arms, numbers, out, _run, json, verbose)
             return
         folder = options.run_folder(out, resolved)
         results = _run(runner, resolved, folder)
         if json:
             print(results.model_dump_json(indent=2))
         else:
-            print_summary(folder, terminal)
-
-
-def _refuse_grid(resolved: Preset, show: bool, both: bool) -> None:
-    if both:
-        raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
-    if show:
-        raise InputError("--show is about one run; leave out --arms and --seeds.")
-    if resolved.launch.nodes > 1:
-        raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one.")
+            print_summary(folder, terminal, verbose)
 
 
 def _pinned(resolved: Preset) -> Preset:
@@ -118,30 +109,3 @@ def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | No
 
     with runner.finished(preset, folder, plan(preset), shared):
         return finish(folder)
-
-
-def _grid(
-    runner: Runner, base: Preset, arms: str | None, seeds: list[int], out: Path | None, json: bool
-) -> None:
-    from harness.runs.grid import Grid, grid_runs
-    from harness.runs.grid_table import grid_table
-    from harness.tables import terminal
-    from vzero.arms import REFERENCE, chosen
-
-    def run_one(run: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
-        compute = _run(runner, preset, run, shared).compute
-        return compute.flat() if compute else {}
-
-    single = options.run_folder(None, base)
-    folder = out or single.with_name(f"{single.name}-arms")
-    wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
-    grid = Grid(folder, base, run_one, lambda text: options.say(text, runner.terminal))
-    index = grid.run(wanted, runner.fresh)
-    if json:
-        print(index.model_dump_json(indent=2, exclude_none=True))
-    else:
-        terminal.show(grid_table(folder, index), runner.terminal)
-    failed = {name: entry.reason for name, entry in index.runs.items() if entry.state == "failed"}
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise VZeroError(f"{len(failed)} of {len(index.runs)} runs failed; the first: {name}: {reason}")

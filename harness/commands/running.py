@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.runs.forecast import Forecast
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
     from vzero.selfplay import Stage
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runner:
-    """How a command runs stages: under which name in the ledger, anew or not, and what the user sees."""
+    """How a command runs stages: under which name in the ledger, anew or not, and what the user sees.
+    `forecast`, `name`, `title`: of the grid, and of the run in it."""
 
     command: str
     terminal: Console
     plain: bool
     fresh: bool = False
+    forecast: Forecast | None = None
+    name: str = ""
+    title: str = ""
 
     @contextmanager
     def finished(
@@ -33,11 +38,17 @@ class Runner:
         follows from them."""
         from harness.runs import ledger
         from harness.runs.directory import opened
-        from harness.runs.display import shown
+        from harness.runs.display import Plan, shown
+        from harness.runs.forecast import Forecast
         from harness.runs.orchestrate import run_plan
 
+        plan = Plan(preset, stages, self.forecast or Forecast(), self.name, self.title)
         with opened(folder, preset, self.command, self.fresh) as run:
-            with shown(stages, self.terminal, self.plain) as display:
+            with shown(plan, self.terminal, self.plain) as display:
                 run_plan(run, preset, stages, display, shared)
-            yield
+            if self.terminal.is_terminal:
+                with self.terminal.status("Computing the results and writing the report"):
+                    yield
+            else:
+                yield
             ledger.append(folder, {"event": "run-finished", "command": self.command})

@@ -28,6 +28,7 @@ def train(
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
     from harness.doctor.capabilities import require
+    from harness.tables import terminal as shown
     from vzero.runtime.stage import stage_folder
     from vzero.selfplay import training
 
@@ -55,3 +56,7 @@ def train(
             return
         for name, path in made.items():
             options.say(f"{name}: {path}", terminal)
+        given = {"--images": images, "--out": out, "--seed": seed}
+        same = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        settings = [word for one in set_ or () for word in ("--set", one)]
+        shown.show_next([["reproduce", "--preset", preset, *same, *settings]], terminal)

@@ -48,7 +48,8 @@ class AnswerCount:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """The time inside counts."""
+        """The time inside counts; that it begins is said."""
+        self.tell(self, None)
         start = time.monotonic()
         try:
             yield

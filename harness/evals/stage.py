@@ -40,7 +40,6 @@ def evaluate(context: StageContext) -> Facts:
     """
     config, out = context.preset.evaluation, context.work / "evaluation"
     tally = AnswerCount(lambda seen, rate: _tell(context, seen, rate))
-    tally.tell(tally, None)
     suites = catalogue.asked(config)
     with TemporaryDirectory(prefix="vzero-suites-") as scratch:
         now = digest(suites, Path(config.data), Path(scratch))

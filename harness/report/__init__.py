@@ -42,18 +42,22 @@ def finish(run: Path) -> Results:
     return results
 
 
-def print_summary(run: Path, console: Console) -> None:
-    """Print what `finish` wrote: findings, tables, paths.
+def print_summary(run: Path, console: Console, verbose: bool = False) -> None:
+    """Print what `finish` wrote: verdict, gain, alarms, the report's path, the next command; with `verbose`
+    the findings and the main tables before these.
 
     Raises:
         InputError: there is no results.json yet.
     """
     from harness.analysis.results import read_results
+    from harness.report import ending
     from harness.report.sections import show_summary
-    from harness.tables.terminal import show_paths
     from vzero.errors import InputError
 
     if not (run / RESULTS).exists():
         raise InputError(f"{run} has no {RESULTS} yet; run the experiment first.")
-    show_summary(read_results(run / RESULTS), console)
-    show_paths([run / name for name in (HTML, MARKDOWN, RESULTS)], console)
+    results = read_results(run / RESULTS)
+    if verbose:
+        show_summary(results, console)
+    console.print()
+    ending.show(results, run / HTML, console)

@@ -1,39 +1,74 @@
 """What the user sees while a run goes on: a live panel on a terminal, elsewhere plain lines that a log can
-keep."""
+keep. A stage is one line, cut and never wrapped where the terminal is narrow."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.runs.forecast import Forecast, Running
 from harness.runs.progress import Position
-from harness.tables.words import duration
+from harness.tables.text import one_line
+from harness.tables.words import MISSING, counted, duration, number, roughly, speed
+from vzero.config import Preset
+from vzero.errors import InterruptedRun
 from vzero.selfplay import Stage
 
-LINE_EVERY = 10.0  # seconds between two progress lines of a plain display
-SIGN_OF_LIFE = 60.0  # seconds after which a stage that did not move is mentioned all the same
+LINE_EVERY = 30.0  # seconds between two progress lines of a plain display
+SIGN_OF_LIFE = 120.0  # seconds after which a stage that did not move is mentioned all the same
+LONGEST_TIME = 11  # "12 min 05 s"
+BAR = 20  # characters
+# What is said of a finished stage: each sentence where the stage has that fact.
+SAID = {
+    "images": (("images", "{images} images"), ("skipped", "{skipped} skipped")),
+    "evaluate": (("answers", "{answers} answers"), ("kept_answers", "{kept_answers} from before")),
+    "train": (("prompts_used", "{prompts_used} prompts"), ("steps", "{steps} steps")),
+    "write-questions": (("questions", "{questions} questions"), ("valid", "{valid} valid")),
+    "label": (("valid", "{kept} of {valid} questions kept"),),
+    "check-options": (("checked", "{answerable} of {checked} questions answerable"),),
+    "choose-images": (("images", "{images} images"),),
+}
+SAID |= {"probe": SAID["evaluate"], "select": SAID["label"], "recycle": SAID["label"]}
+SAID |= {"train-questioner": SAID["train"], "train-solver": SAID["train"]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run, and the forecast that they enter; `name` and `title` where it is one of several
+    runs."""
+
+    preset: Preset
+    stages: Sequence[Stage]
+    forecast: Forecast
+    name: str = ""
+    title: str = ""
 
 
 class Display:
-    """Told by the runner what happens, in order: a line for each start and end, and at most one line of
-    progress every ten seconds."""
+    """Told by the runner what happens, in order: a line for each start and end, and a line of progress every
+    half minute."""
 
-    def __init__(self, stages: Sequence[Stage], console: Console) -> None:
-        self.stages, self.console, self.number, self.printed = stages, console, 0, 0.0
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.stages, self.console, self.forecast = plan.stages, console, plan.forecast
+        self.keys = plan.forecast.add(plan.name, plan.preset, plan.stages)
+        self.title, self.number, self.printed, self.stage_begin = plan.title, 0, 0.0, 0.0
+        self.current: Stage | None = None
         self.position: Position | None = None
+        self.told: Position | None = None  # the last one of which there is a line
 
-    def reused(self, stage: Stage, seconds: float) -> None:
-        """`stage` was finished by an earlier call, in `seconds`."""
-        self._next(stage, f"already done ({duration(seconds)})")
+    def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
+        """`stage` was finished by an earlier call, with these facts."""
+        taken = self._learn(stage, facts.get("seconds"), facts)
+        self._next(stage, f"already done ({duration(taken)})")
 
     def note(self, stage: Stage, text: str) -> None:
         """Something the user should know about `stage`: it is done again, or waits for others."""
@@ -41,24 +76,51 @@ class Display:
 
     def started(self, stage: Stage, attempt: int) -> None:
         """`stage` begins, for the `attempt`-th time."""
+        self._begin(stage)
         self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
-        self.printed = time.monotonic()
 
     def moved(self, stage: Stage, position: Position | None) -> None:
         """Called several times a second while `stage` runs."""
         silent = time.monotonic() - self.printed
-        if position is not None and silent >= (SIGN_OF_LIFE if position == self.position else LINE_EVERY):
-            self.printed, self.position = time.monotonic(), position
-            self._print(f"        {stage.name} {describe(position)}")
+        self.position = position
+        if position is not None and silent >= (SIGN_OF_LIFE if position == self.told else LINE_EVERY):
+            self.printed, self.told = time.monotonic(), position
+            self._print(f"{self._count()} {stage.name} {describe(position)}{self.left()}")
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         """`stage` is finished."""
-        found = summary(facts)
-        self._print(f"        {stage.name} done in {duration(seconds)}{': ' if found else ''}{found}")
+        self._learn(stage, seconds, facts)
+        self._print(f"{self._count()} {stage.name} done in {duration(seconds)}: {summary(stage.kind, facts)}")
+
+    def stopped(self, error: BaseException) -> None:
+        """The run ends here; what the user reads of it is said elsewhere."""
+
+    def left(self) -> str:
+        """Time left of everything, for people: ", about 4 min left"; nothing before it is known."""
+        seconds = self.forecast.left(self._now())
+        return f", {roughly(seconds)} left" if seconds else ""
+
+    def _now(self) -> Running | None:
+        if self.current is None:
+            return None
+        return Running(self.keys[self.current.name], time.monotonic() - self.stage_begin, self.position)
+
+    def _learn(self, stage: Stage, seconds: object, facts: Mapping[str, object]) -> float:
+        taken = float(seconds) if isinstance(seconds, int | float) else 0.0
+        self.forecast.finished(self.keys[stage.name], taken, facts)
+        self.current = self.position = None
+        return taken
+
+    def _begin(self, stage: Stage) -> None:
+        self.current, self.position = stage, None
+        self.printed = self.stage_begin = time.monotonic()
 
     def _next(self, stage: Stage, what: str) -> None:
         self.number += 1
-        self._print(f"[{self.number}/{len(self.stages)}] {stage.name} {what}")
+        self._print(f"{self._count()} {stage.name} {what}")
+
+    def _count(self) -> str:
+        return f"[{self.number}/{len(self.stages)}]"
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -67,71 +129,81 @@ class Display:
 @dataclass
 class _Row:
     mark: str
-    note: str
+    style: str
+    note: str = ""
     seconds: float | None = None
     done: bool = False
 
 
 class Panel(Display):
-    """The same on a terminal: all stages with their state, and a bar for the one that runs."""
+    """The same on a terminal: all stages with their state, and a bar for the whole."""
 
-    def __init__(self, stages: Sequence[Stage], console: Console) -> None:
-        super().__init__(stages, console)
-        self.rows = {stage.name: _Row("[dim]·[/]", "") for stage in stages}
-        self.begin = self.stage_begin = time.monotonic()
-        self.current: Stage | None = None
+    def __init__(self, plan: Plan, console: Console) -> None:
+        super().__init__(plan, console)
+        self.rows = {stage.name: _Row("·", "dim") for stage in plan.stages}
+        self.begin = time.monotonic()
         self.live: Live | None = None
 
-    def reused(self, stage: Stage, seconds: float) -> None:
-        self._set(stage, _Row("[green]✓[/]", "[dim]done earlier[/]", seconds, done=True))
+    def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
+        taken = self._learn(stage, facts.get("seconds"), facts)
+        self._set(stage, _Row("✓", "green", "done earlier", taken, done=True))
 
     def note(self, stage: Stage, text: str) -> None:
-        self._set(stage, _Row("[yellow]![/]", f"[yellow]{escape(text)}[/]"))
+        self._set(stage, _Row("!", "yellow", text))
 
     def started(self, stage: Stage, attempt: int) -> None:
-        self.current, self.position, self.stage_begin = stage, None, time.monotonic()
-        self._set(stage, _Row("[cyan]▶[/]", "starting" if attempt == 1 else f"resuming (attempt {attempt})"))
+        self._begin(stage)
+        self._set(stage, _Row("▶", "cyan", "starting" if attempt == 1 else f"resuming (attempt {attempt})"))
 
     def moved(self, stage: Stage, position: Position | None) -> None:
-        self.position = position
-        row = self.rows[stage.name]
+        self.position, row = position, self.rows[stage.name]
         if position is not None:
-            row.note = escape(describe(position))
+            row.note = describe(position)
         row.seconds = time.monotonic() - self.stage_begin
         self._refresh()
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
-        self.current = None
-        self._set(stage, _Row("[green]✓[/]", f"[dim]{escape(summary(facts))}[/]", seconds, done=True))
+        self._learn(stage, seconds, facts)
+        self._set(stage, _Row("✓", "green", summary(stage.kind, facts), seconds, done=True))
+
+    def stopped(self, error: BaseException) -> None:
+        if self.current is not None:
+            row, resumable = self.rows[self.current.name], isinstance(error, InterruptedRun)
+            row.mark, row.style = ("‖", "yellow") if resumable else ("✗", "red")
+            row.note = "interrupted" if resumable else "failed"
+            self.current = None
+            self._refresh()
 
     def render(self) -> RenderableType:
-        """The panel as it stands."""
-        table = Table.grid(padding=(0, 2))
-        for stage in self.stages:
-            row = self.rows[stage.name]
-            table.add_row(
-                row.mark, stage.name, "" if row.seconds is None else duration(row.seconds), row.note
-            )
-        count, done = len(self.stages), sum(row.done for row in self.rows.values())
-        share = self.position.done / max(1, self.position.total) if self.position and self.current else 0.0
-        spent = duration(time.monotonic() - self.begin)
+        """The panel as it stands; taller than the terminal, it shows the stages around the current one."""
+        lines = [self._line(name, row) for name, row in self.rows.items()]
+        room = max(3, self.console.height - 4)
+        done = sum(row.done for row in self.rows.values())
+        first = max(0, min(done - room // 2, len(lines) - room))
+        head = [Text(self.title, "bold", no_wrap=True, overflow="ellipsis")] if self.title else []
+        return Group(*head, *lines[first : first + room], self._bar(done))
+
+    def _line(self, name: str, row: _Row) -> Text:
+        longest = max(len(stage.name) for stage in self.stages)
+        took = "" if row.seconds is None else duration(row.seconds)
+        line = Text.assemble(
+            (row.mark, row.style),
+            f" {name:<{longest}} {took:>{LONGEST_TIME}}  ",
+            (one_line(row.note), "dim" if row.done else ""),
+            no_wrap=True,
+        )
+        line.truncate(self.console.width - 1, overflow="ellipsis")
+        return line
+
+    def _bar(self, done: int) -> RenderableType:
+        share = self.forecast.share(self.keys.values(), self._now())
+        count, spent = len(self.stages), duration(time.monotonic() - self.begin)
         line = Table.grid(padding=(0, 2))
         line.add_row(
-            ProgressBar(total=count, completed=done + share, width=40),
-            Text(f"stage {min(done + 1, count)} of {count}, {spent}{self._left()}"),
+            ProgressBar(total=1.0, completed=share, width=BAR),
+            Text(f"stage {min(done + 1, count)} of {count}, {spent}{self.left()}", no_wrap=True),
         )
-        return Group(table, line)
-
-    def _left(self) -> str:
-        """Time left in the whole run, once every kind of stage that is left was measured in it."""
-        if self.current is None or self.position is None or self.position.eta is None:
-            return ""
-        rows = [(stage, self.rows[stage.name]) for stage in self.stages]
-        known = {stage.kind: row.seconds or 0.0 for stage, row in rows if row.done}
-        waiting = [stage.kind for stage, row in rows if not row.done and stage != self.current]
-        if not all(kind in known for kind in waiting):
-            return ""
-        return f", about {duration(self.position.eta + sum(known[kind] for kind in waiting))} left"
+        return line
 
     def _set(self, stage: Stage, row: _Row) -> None:
         self.rows[stage.name] = row
@@ -143,32 +215,38 @@ class Panel(Display):
 
 
 @contextmanager
-def shown(stages: Sequence[Stage], console: Console, plain: bool) -> Iterator[Display]:
-    """The display that fits `console`, taken down at the end."""
-    if plain or not console.is_terminal:
-        yield Display(stages, console)
+def shown(plan: Plan, console: Console, plain: bool) -> Iterator[Display]:
+    """The display that fits `console`; the panel of one run of several goes away at its end."""
+    if plain or not console.is_terminal or console.is_dumb_terminal:
+        yield Display(plan, console)
         return
-    panel = Panel(stages, console)
-    with Live(console=console, auto_refresh=False, get_renderable=panel.render) as live:
+    panel = Panel(plan, console)
+    live = Live(console=console, auto_refresh=False, get_renderable=panel.render, transient=bool(plan.name))
+    with live:
         panel.live = live
-        yield panel
+        try:
+            yield panel
+        except BaseException as error:
+            panel.stopped(error)
+            raise
 
 
 def describe(position: Position) -> str:
-    """One line: step of total, the stage's own measures, time left."""
-    parts = [f"{position.done}/{position.total} {position.unit}"]
+    """How far a stage is: step of total, its own measures, its speed."""
+    parts = [f"{position.done:,}/{position.total:,} {position.unit}"]
     for name, value in position.metrics.items():
-        parts.append(f"{name.replace('_per_second', '/s').replace('_', ' ')} {value:.4g}")
-    if position.eta is not None:
-        parts.append(f"{duration(position.eta)} left")
+        if name == "tokens_per_second":
+            parts.append(speed(value))
+        else:
+            parts.append(f"{name.replace('_', ' ')} {number(float(value), 2)}")
     return ", ".join(parts)
 
 
-def summary(facts: Mapping[str, object]) -> str:
-    """The numbers among a stage's facts, and its note: "images 96, skipped 3; 3 broken (...)"."""
-    numbers = [
-        f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
-        for key, value in facts.items()
-        if isinstance(value, int | float) and not key.endswith("seconds")
-    ]
-    return "; ".join([", ".join(numbers[:6]), *([str(facts["note"])] if "note" in facts else [])])
+def summary(kind: str, facts: Mapping[str, object]) -> str:
+    """What a finished stage made: "96 images, 3 skipped"; at last what went wrong in it."""
+    shown = defaultdict(lambda: MISSING)
+    shown |= {name: number(value) for name, value in facts.items() if isinstance(value, int | float)}
+    said = [text.format_map(shown) for name, text in SAID.get(kind, ()) if facts.get(name) and name in shown]
+    if (too_long := facts.get("too_long")) and isinstance(too_long, int):
+        said.append(f"{counted(too_long, 'prompt')} too long")
+    return ", ".join([*said, *([str(facts["note"])] if "note" in facts else [])])

@@ -164,7 +164,7 @@ class Grid:
             owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
             self.say(f"{run.name}: {run.arm.summary}")
-            counts = self.run_one(folder, self._preset(run, matched_counts), shared)
+            counts = self.run_one(folder, self.preset_of(run, matched_counts), shared)
         except Busy:
             return False
         except InterruptedRun:
@@ -178,7 +178,8 @@ class Grid:
         self._update([run], "done", compute=dict(counts))
         return True
 
-    def _preset(self, run: GridRun, matched_counts: Sequence[int] | None) -> Preset:
+    def preset_of(self, run: GridRun, matched_counts: Sequence[int] | None = None) -> Preset:
+        """The preset of one run; `matched_counts` as `vzero.arms.changes_of` takes them."""
         return changed(self.base, {"seed": run.seed, **changes_of(run.arm, matched_counts)})
 
     def _matched(self, run: GridRun) -> list[int] | None:
@@ -187,7 +188,7 @@ class Grid:
         if not run.arm.step_matched:
             return None
         reference = GridRun(ARMS[REFERENCE], run.seed)
-        preset, folder = self._preset(reference, None), self.folder / reference.name
+        preset, folder = self.preset_of(reference), self.folder / reference.name
         counts = []
         for stage in plan(preset):
             if stage.kind == "train-solver":

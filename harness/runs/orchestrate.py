@@ -54,7 +54,7 @@ def run_plan(
         for stage in stages:
             manifest = settled(run.folder, preset, stage, display)
             if manifest is not None:
-                display.reused(stage, manifest["facts"].get("seconds", 0.0))
+                display.reused(stage, manifest["facts"])
                 if shared is not None:
                     shared.publish(stage_folder(run.folder, stage.name))
             elif shared is None:
@@ -99,7 +99,7 @@ def _share(run: OpenFolder, preset: Preset, stage: Stage, display: Display, shar
             shared.publish(folder)
             return
     ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
-    display.reused(stage, manifest["facts"].get("seconds", 0.0))
+    display.reused(stage, manifest["facts"])
 
 
 def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[str, Any] | None:

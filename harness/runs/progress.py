@@ -14,13 +14,18 @@ from vzero.runtime import owned
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage is. `eta` is in seconds, None before it can be told."""
+    """Where a stage is. `whole`: seconds of all its steps at the rate of this attempt, None before it can be
+    told."""
 
     done: int
     total: int
     unit: str
     metrics: dict[str, float]
-    eta: float | None
+    whole: float | None
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / max(1, self.total))
 
 
 class _Row(BaseModel):
@@ -55,8 +60,8 @@ class ProgressReader:
             if first is None or (first.unit, first.total) != (row.unit, row.total) or row.done < first.done:
                 self._first = first = row  # a new phase of the stage: its rate is its own
             advanced, seconds = row.done - first.done, row.time - first.time
-            eta = (row.total - row.done) * seconds / advanced if advanced > 0 and seconds > 0 else None
-            self.position = Position(row.done, row.total, row.unit, row.metrics, eta)
+            whole = row.total * seconds / advanced if advanced > 0 and seconds > 0 else None
+            self.position = Position(row.done, row.total, row.unit, row.metrics, whole)
         return self.position
 
     def _new_rows(self) -> list[_Row]:

@@ -4,6 +4,7 @@ columns go into several tables. Everything printed is `rich.text.Text`, so nothi
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ STYLES = {
     "printed": "italic cyan",
 }
 READABLE = 16  # characters to which a text that wraps may shrink
+LABEL = 10  # characters of the column of labels at the end of a run
 GAP = 2  # characters between two columns
 PLAIN, WRAPPED, STACKED = range(3)  # layouts: as it is; headings break at spaces; details under numbers too
 
@@ -49,10 +51,33 @@ def say(sentence: str, console: Console, style: str = "") -> None:
     console.print(Text(visible(sentence, 4000), style=style), soft_wrap=not console.is_terminal)
 
 
-def show_paths(paths: Sequence[Path], console: Console) -> None:
-    """Where files are, unbroken, so that a terminal can link them."""
-    for path in paths:
-        console.print(Text(str(path)), soft_wrap=True)
+def labelled(label: str, sentence: str, console: Console, style: str = "") -> None:
+    """A sentence beside its label; on a terminal it wraps at words."""
+    text = visible(sentence, 2000)
+    width = console.width - LABEL - 1
+    wrap = console.is_terminal and width > LABEL
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) if wrap else [text]
+    for index, line in enumerate(lines):
+        head = f"{'' if index else label:<{LABEL}}"
+        console.print(Text.assemble((head, "dim"), (line, style)), soft_wrap=True)
+
+
+def show_path(label: str, path: Path, console: Console) -> None:
+    """A path in one piece, as short as it can be said here."""
+    console.print(Text.assemble((f"{label:<{LABEL}}", "dim"), visible(str(short(path)))), soft_wrap=True)
+
+
+def short(path: Path) -> Path:
+    """As it is typed here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def show_next(commands: list[list[str]], console: Console) -> None:
+    """What to type next, ready to be copied."""
+    for label, command in zip(("Next", ""), commands, strict=False):
+        line = shlex.join(["vzero-harness", *command])
+        console.print(Text.assemble((f"{label:<{LABEL}}", "dim"), visible(line)), soft_wrap=True)
 
 
 def _parts(table: Table, width: int) -> Iterator[tuple[Table, int]]:

@@ -76,6 +76,22 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def roughly(seconds: float) -> str:
+    """A time that is not known better: "about 25 s", "about 4 min", "about 2 h 10 min"."""
+    if seconds < 57.5:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes if minutes < 20 else 5 * round(minutes / 5)} min"
+    hours, rest = divmod(10 * round(minutes / 10), 60)
+    return f"about {hours} h" + (f" {rest} min" if rest and hours < 10 else "")
+
+
+def speed(tokens_per_second: float | None) -> str:
+    """ "15.8k tok/s"."""
+    return f"{amount(tokens_per_second).replace(' ', '')} tok/s"
+
+
 def amount(value: float | None) -> str:
     """A large count in three digits: "1.23 M", "450 k", "7.62 B"; below a thousand as it is."""
     if value is None:

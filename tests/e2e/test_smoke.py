@@ -109,7 +109,10 @@ def test_the_same_command_again_does_nothing_but_show_the_result(calm: tuple[Pat
     seals = {path: path.read_bytes() for path in run.glob("stages/*/manifest.json")}
     out, _ = end(start(run))
     assert out.count("already done") == len(STAGES) and " started" not in out
-    assert "pocket_math" in out and "report.html" in out
+    said = {line[:10].strip(): line[10:] for line in out.splitlines() if line[:10].strip()}
+    assert "too small to judge" in said["Verdict"] and "not judged" in said["Gain"]
+    assert "fired" in said["Alarms"] and said["Report"] == str(run / "report.html")
+    assert said["Next"] == f"vzero-harness open {run}"
     assert {path: path.read_bytes() for path in run.glob("stages/*/manifest.json")} == seals
 
 

@@ -47,7 +47,8 @@ from pathlib import Path
 from rich.console import Console
 from harness.cli import explain
 from harness.runs.directory import opened
-from harness.runs.display import shown
+from harness.runs.display import Display, Plan
+from harness.runs.forecast import Forecast
 from harness.runs.orchestrate import run_plan
 from harness.runs.signals import interruptible
 from vzero.selfplay import plan
@@ -56,8 +57,8 @@ folder = Path(sys.argv[1])
 preset = read_preset(folder)
 stages = [one for one in plan(preset) if one.name == sys.argv[2]]
 try:
-    with interruptible(), opened(folder, preset, "test") as run, shown(stages, Console(), True) as display:
-        run_plan(run, preset, stages, display)
+    with interruptible(), opened(folder, preset, "test") as run:
+        run_plan(run, preset, stages, Display(Plan(preset, stages, Forecast()), Console()))
 except Exception as error:
     sys.exit(explain(error))
 """

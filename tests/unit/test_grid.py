@@ -14,10 +14,10 @@ import pytest
 from harness.analysis.compute import compute
 from harness.runs import grid, orchestrate
 from harness.runs.directory import opened
-from harness.runs.display import Display
+from harness.runs.display import Display, Plan
 from harness.runs.folder import Busy, locked
+from harness.runs.forecast import Forecast
 from harness.runs.grid import Grid, GridRun, RunOne, differences, grid_runs
-from harness.runs.grid_table import grid_table
 from harness.runs.sealed import read_run
 from harness.runs.shared_stages import SharedStages
 from vzero.arms import ARMS, chosen
@@ -100,7 +100,9 @@ class Runner:
 
         stages = plan(preset)
         with opened(folder, preset, "test") as run:
-            orchestrate.run_plan(run, preset, stages, Display(stages, Console(quiet=True)), shared)
+            orchestrate.run_plan(
+                run, preset, stages, Display(Plan(preset, stages, Forecast()), Console(quiet=True)), shared
+            )
             return compute(read_run(folder)).flat()
 
 
@@ -305,19 +307,3 @@ def test_results_of_other_runs_are_left_to_their_owners(
         index = go(tmp_path, Runner(monkeypatch), "zero-sum")
         assert results.read_text() == '{"compute": "half wri'
     assert index["runs"]["zero-sum/seed-0"]["compute_differs"] == {}
-
-
-def test_the_table_says_how_far_each_run_is_and_what_it_cost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(run: str, stage: str) -> None:
-        if run.startswith("zero-sum") and stage.startswith("03"):
-            raise InputError("no such picture")
-
-    go(tmp_path, Runner(monkeypatch, breaks), "v-zero,one-iteration,zero-sum")
-    table = grid_table(tmp_path, grid_in(tmp_path, Runner(monkeypatch)).index())
-    rows = [[cell.text for cell in row] for row in table.rows]
-    assert rows[0] == ["v-zero/seed-0", "paper", "done", "equal"]
-    assert rows[1][2] == "done" and "written x0.50" in rows[1][3] and "steps solver x0.71" in rows[1][3]
-    assert rows[2] == ["zero-sum/seed-0", "paper", "failed", "no such picture"]
-    assert table.notes == [f"{tmp_path}: 2 done, 1 failed"]

@@ -7,15 +7,22 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from harness.runs import display
+from harness.runs.forecast import Forecast, Running
 from harness.runs.progress import Position, ProgressReader
 from vzero.presets import load_preset
 from vzero.runtime.progress import Progress
 from vzero.selfplay import plan
 
-STAGES = plan(load_preset("smoke"))
+SMOKE = load_preset("smoke")
+STAGES = plan(SMOKE)
+
+
+def of_smoke() -> display.Plan:
+    return display.Plan(SMOKE, STAGES, Forecast())
 
 
 def write(path: Path, *rows: tuple[float, int, int, str]) -> None:
@@ -29,7 +36,7 @@ def write(path: Path, *rows: tuple[float, int, int, str]) -> None:
             )
 
 
-def test_time_left_follows_from_this_attempt_only(tmp_path: Path) -> None:
+def test_the_rate_is_of_this_attempt_only(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
     watch = ProgressReader(path, begin=100.0)
     assert watch.refresh() is None
@@ -38,7 +45,7 @@ def test_time_left_follows_from_this_attempt_only(tmp_path: Path) -> None:
     write(path, (103.0, 5, 20, "steps"))
     assert watch.refresh() == Position(5, 20, "steps", {"reward": 0.25}, None)
     write(path, (109.0, 8, 20, "steps"))
-    assert watch.refresh().eta == pytest.approx(24.0)  # 3 steps in 6 s, 12 steps left
+    assert watch.refresh().whole == pytest.approx(40.0)  # 3 steps in 6 s, 20 steps in all
 
 
 def test_another_unit_begins_a_rate_of_its_own(tmp_path: Path) -> None:
@@ -50,7 +57,7 @@ def test_another_unit_begins_a_rate_of_its_own(tmp_path: Path) -> None:
         (50.0, 0, 100, "votes"),
         (60.0, 50, 100, "votes"),
     )
-    assert ProgressReader(path, begin=0.0).refresh().eta == pytest.approx(10.0)
+    assert ProgressReader(path, begin=0.0).refresh().whole == pytest.approx(20.0)
 
 
 def test_torn_hostile_and_restarted_files_are_harmless(tmp_path: Path) -> None:
@@ -80,46 +87,101 @@ def test_lines_are_few_and_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runs.display.time.monotonic", lambda: now)
     stream = io.StringIO()
     with display.shown(
-        STAGES, Console(file=stream, width=40), plain=False
+        of_smoke(), Console(file=stream, width=40), plain=False
     ) as view:  # a StringIO is no terminal
-        view.reused(STAGES[0], 2.0)
+        view.reused(STAGES[0], {"seconds": 2.0, "images": 96})
         view.started(STAGES[1], 1)
-        for quarter in range(100):  # 25 seconds of polling
+        for quarter in range(400):  # 100 seconds of polling
             now += 0.25
-            view.moved(STAGES[1], Position(quarter // 40, 8, "items", {"tokens_per_second": 1234.5}, 61.0))
-        for _ in range(4 * 69):  # and 69 without a step
+            view.moved(STAGES[1], Position(quarter // 160, 8, "items", {"tokens_per_second": 12345.6}, None))
+        for _ in range(4 * 130):  # and 130 without a step
             now += 0.25
-            view.moved(STAGES[1], Position(2, 8, "items", {"tokens_per_second": 1234.5}, 61.0))
-        view.ended(STAGES[1], 185.0, {"items": 24, "accuracy": 0.51234, "seconds": 3, "name": "x"})
+            view.moved(STAGES[1], Position(2, 8, "items", {"tokens_per_second": 12345.6}, None))
+        view.ended(STAGES[1], 185.0, {"answers": 1584, "kept_answers": 0, "tokens_per_second": 12.0})
         view.started(STAGES[2], 2)
-    assert stream.getvalue().splitlines() == [
+    lines = stream.getvalue().splitlines()
+    assert [line.split(", about")[0] for line in lines] == [
         "[1/7] 00-images already done (2 s)",
         "[2/7] 01-evaluate-base started",
-        "        01-evaluate-base 0/8 items, tokens/s 1234, 1 min 01 s left",
-        "        01-evaluate-base 1/8 items, tokens/s 1234, 1 min 01 s left",
-        "        01-evaluate-base 2/8 items, tokens/s 1234, 1 min 01 s left",  # ten seconds on
-        "        01-evaluate-base 2/8 items, tokens/s 1234, 1 min 01 s left",  # the sign of life
-        "        01-evaluate-base done in 3 min 05 s: items 24, accuracy 0.5123",
+        "[2/7] 01-evaluate-base 0/8 items, 12.3k tok/s",
+        "[2/7] 01-evaluate-base 1/8 items, 12.3k tok/s",  # half a minute on
+        "[2/7] 01-evaluate-base 2/8 items, 12.3k tok/s",
+        "[2/7] 01-evaluate-base 2/8 items, 12.3k tok/s",  # the sign of life
+        "[2/7] 01-evaluate-base done in 3 min 05 s: 1,584 answers",
         "[3/7] 02-train-questioner-1 resumed (attempt 2)",
     ]
+    assert all(line.endswith(" left") for line in lines if "tok/s" in line)
 
 
-def test_the_panel_shows_every_stage_and_the_time_left() -> None:
-    stages = plan(load_preset("smoke", ["iterations=2"]))
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_stage_of_the_panel_is_one_line_and_a_long_plan_fits_the_terminal(width: int) -> None:
+    """A preset of 43 stages on 24 lines, a note far too long: nothing wraps, the running stage is seen."""
+    preset = load_preset("pocket", ["iterations=8"])
+    stages = plan(preset)
     stream = io.StringIO()
-    console = Console(file=stream, width=120, height=40, force_terminal=True, color_system=None)
-    with display.shown(stages, console, plain=False) as view:
+    console = Console(file=stream, width=width, height=24, force_terminal=True, color_system=None)
+    with display.shown(display.Plan(preset, stages, Forecast()), console, plain=False) as view:
         assert isinstance(view, display.Panel)
-        for stage in stages[:7]:
+        for stage in stages[:30]:
             view.started(stage, 1)
-            view.ended(stage, 60.0, {})
-        view.started(stages[7], 1)
-        view.moved(stages[7], Position(1, 2, "steps", {"reward": 0.5}, 30.0))
-        console.file = last = io.StringIO()
-        console.print(view.render())
-    text = last.getvalue()
-    assert all(stage.name in text for stage in stages)
-    assert "1/2 steps, reward 0.5, 30 s left" in text
-    assert (
-        "stage 8 of 12" in text and "about 4 min 30 s left" in text
-    )  # 30 s here, then four stages of known kinds, a minute each
+            view.ended(stage, 3725.0, {"note": "a remark\x1b[31m that goes on " * 9})
+        view.started(stages[30], 1)
+        view.moved(
+            stages[30], Position(1200, 2400, "steps", {"reward": 0.5, "tokens_per_second": 987.6}, 9.0)
+        )
+    console.file = last = io.StringIO()
+    console.print(view.render())
+    lines = last.getvalue().splitlines()
+    assert len(lines) < 24 and all(cell_len(line) < width for line in lines)
+    assert "\x1b[31m" not in last.getvalue()
+    [running] = [line for line in lines if line.startswith("▶")]
+    assert stages[30].name in running and "1,200/2,400 steps, reward 0.50, 988 tok/s" in running
+    assert "stage 31 of 43" in lines[-1] and lines[-1].rstrip().endswith("left")
+
+
+def test_what_is_left_comes_within_half_of_the_truth_after_a_tenth_of_the_run() -> None:
+    """The truth: stages of a real run of the pocket preset on a quiet machine, in seconds, and its counts; a
+    stage starts for some seconds and then goes on evenly."""
+    preset = load_preset("pocket")
+    stages = plan(preset)
+    took = [8.0, 29.7, 81.0, 23.1, 57.1, 78.3, 41.2, 121.2, 28.1, 72.9, 47.0, 46.6, 44.5]
+    kept = {"04-label-1": 1641, "09-label-2": 645}
+    for slower in (0.1, 1.0, 25.0):  # any machine
+        forecast = Forecast()
+        keys = forecast.add("", preset, stages)
+        assert forecast.left(None) is None  # nothing was measured
+        total, gone = slower * sum(took), 0.0
+        for stage, seconds in zip(stages, took, strict=True):
+            for part in range(20):
+                now, start = part / 20 * seconds * slower, min(12.0, seconds / 3) * slower
+                whole = seconds * slower - start
+                done = round(1000 * (now - start) / whole)
+                position = Position(done, 1000, "steps", {}, whole) if done > 0 else None
+                left = forecast.left(Running(keys[stage.name], now, position))
+                if gone + now > total / 10:
+                    error = (left or 0.0) - (total - gone - now)
+                    assert abs(error) < total / 3, (slower, stage.name, part)
+                    if gone + now < total * 0.8:
+                        assert 1 / 1.5 < (left or 0.0) / (total - gone - now) < 1.5, (stage.name, part)
+            gone += seconds * slower
+            forecast.finished(
+                keys[stage.name], seconds * slower, {"kept": kept.get(stage.name), "answers": 14850}
+            )
+        assert forecast.left(None) == 0.0
+
+
+def test_stages_that_runs_share_are_counted_once_and_failed_runs_not_at_all() -> None:
+    base = load_preset("smoke")
+    other = load_preset("smoke", ["solver.filter=none", "arm=no-filter"])
+    forecast, alone = Forecast(), Forecast()
+    for one in (forecast, alone):
+        keys = one.add("a", base, plan(base))
+        for stage in plan(base):
+            one.finished(keys[stage.name], 10.0, {})
+    assert alone.left(None) == 0.0
+    forecast.add("b", other, plan(other))
+    unshared = [stage.kind for stage in plan(other) if "select" in stage.inputs.values() or stage.iteration]
+    left = forecast.left(None)
+    assert left is not None and 0 < left < 10.0 * len(unshared)  # images and the base's answers are shared
+    forecast.drop("b")
+    assert forecast.left(None) == 0.0

@@ -138,6 +138,11 @@ class Recorder(TrainerCallback):
         if self._writes:
             artefacts.append_jsonl(self.rollouts, *everyone)
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """When all is loaded: the rate of the steps is counted from here."""
+        if self._writes:
+            self.progress.update(state.global_step, state.max_steps, "steps")
+
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Before the first micro-batch of an optimizer step is generated or fetched."""
         if state.global_step % self.per_generation == 0:

@@ -52,6 +52,7 @@ def ask(
     rows = [row for row in artefacts.read_jsonl(log) if "item" in row] if log.exists() else []
     replies = {row["item"]: tuple(Reply(**reply) for reply in row["replies"]) for row in rows}
     missing = [i for i in range(len(items)) if i not in replies]
+    progress.update(len(replies), len(items), unit)  # work begins; its rate is counted from here
     speed = Speed()
 
     def finished(number: int, answer: Answer) -> None:

@@ -1,0 +1,101 @@
+"""The grid of arms and seeds that `reproduce --arms`, `--seeds` runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands import options
+from harness.commands.running import Runner
+from vzero.errors import InputError, VZeroError
+
+if TYPE_CHECKING:
+    from harness.analysis.results import Results
+    from harness.runs.shared_stages import SharedStages
+    from vzero.config import Preset
+
+Run = Callable[[Runner, "Preset", Path, "SharedStages | None"], "Results"]
+
+
+def refuse(resolved: Preset, show: bool, both: bool) -> None:
+    """What a grid cannot do; `both`: --seed and --seeds were given.
+
+    Raises:
+        InputError: it was asked for.
+    """
+    if both:
+        raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
+    if show:
+        raise InputError("--show is about one run; leave out --arms and --seeds.")
+    if resolved.launch.nodes > 1:
+        raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one.")
+
+
+def run(
+    runner: Runner,
+    base: Preset,
+    arms: str | None,
+    seeds: Sequence[int],
+    out: Path | None,
+    run_one: Run,
+    json: bool,
+    verbose: bool,
+) -> None:
+    """Run all, print the index as JSON or the table of arms.
+
+    Raises:
+        VZeroError: some run failed; the others are done.
+    """
+    from harness.report import grid_end
+    from harness.runs.forecast import Forecast
+    from harness.runs.grid import Grid, grid_runs
+    from vzero.arms import REFERENCE, chosen
+    from vzero.selfplay import plan
+
+    single = options.run_folder(None, base)
+    folder = out or single.with_name(f"{single.name}-arms")
+    wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
+    forecast, names = Forecast(), [one.name for one in wanted]
+
+    def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
+        name = str(place.relative_to(folder))
+        title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
+        of_grid = replace(runner, forecast=forecast, name=name, title=title)
+        return _counted(of_grid, preset, place, shared, run_one)
+
+    grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal))
+    for each in wanted:
+        preset = grid.preset_of(each)
+        forecast.add(each.name, preset, plan(preset))
+    index = grid.run(wanted, runner.fresh)
+    comparison = grid_end.finish(folder)
+    if json:
+        print(index.model_dump_json(indent=2, exclude_none=True))
+    else:
+        grid_end.show(comparison, index, folder, runner.terminal, verbose)
+    failed = {name: entry.reason for name, entry in index.runs.items() if entry.state == "failed"}
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise VZeroError(f"{len(failed)} of {len(index.runs)} runs failed; the first: {name}: {reason}")
+
+
+def _counted(
+    runner: Runner, preset: Preset, place: Path, shared: SharedStages, run_one: Run
+) -> Mapping[str, int]:
+    """Run one, say in a line what came of it; what it cost."""
+    from harness.report import ending
+    from harness.tables.words import duration
+
+    begin = time.monotonic()
+    try:
+        found = run_one(runner, preset, place, shared)
+    except VZeroError:
+        if runner.forecast is not None:
+            runner.forecast.drop(runner.name)
+        raise
+    took = duration(time.monotonic() - begin)
+    options.say_line(f"{runner.name}: done in {took}; {ending.gain(found)[0]}", runner.terminal)
+    return found.compute.flat() if found.compute else {}

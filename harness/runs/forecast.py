@@ -1,0 +1,170 @@
+"""How long a run still takes: what its stages have to do, counted from the preset, at the speed measured so
+far.
+
+What a stage costs is written in reference seconds: those of the pocket world on two quiet cores. Only their
+ratios matter, since every forecast is scaled by what the stages took here. Answers of real models are longer
+than the pocket's, all of them by about as much, so the same ratios serve them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.runs.progress import Position
+from vzero.config import Preset
+from vzero.grpo.settings import plan_batches
+from vzero.runtime import artefacts
+from vzero.selfplay import MEASUREMENTS, Stage
+
+START = {"images": 0.5, "select": 0.5, "recycle": 0.5, "evaluate": 12.0, "probe": 12.0}
+START |= {"train-questioner": 13.0, "train-solver": 13.0}
+OTHER_START = 9.0  # of a stage that loads one model
+PICTURE, QUESTION, ANSWER, TRAINED = 0.0024, 0.004, 0.0013, 0.007  # of each; TRAINED: a completion
+VALID, KEPT = 0.95, 0.5  # shares of the written questions, until they are known
+BENCHMARK, FAMILIES = 1000, 6  # items of a benchmark and families of a pocket suite, until they are known
+FADING = 0.5
+Facts = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Reference seconds of a stage: until it works, and at work."""
+
+    kind: str
+    start: float
+    work: float
+
+
+@dataclass(frozen=True)
+class Running:
+    """The stage that runs: its seconds so far, and where it is, None while it starts."""
+
+    key: str
+    seconds: float
+    position: Position | None = None
+
+
+@dataclass
+class Forecast:
+    """Time left of the runs that were added. Stages that several runs share are counted once, as a grid does
+    them."""
+
+    _runs: dict[str, tuple[Preset, Sequence[Stage], Mapping[str, str]]] = field(default_factory=dict)
+    _taken: dict[str, float] = field(default_factory=dict)
+    _facts: dict[str, Facts] = field(default_factory=dict)
+    _costs: dict[str, Cost] = field(default_factory=dict)
+
+    def add(self, name: str, preset: Preset, stages: Sequence[Stage]) -> dict[str, str]:
+        """The run `name` has to do `stages`, whatever was said of it before; the key of each by its name."""
+        keys: dict[str, str] = {}
+        for stage in stages:
+            inputs = {role: keys.get(source, source) for role, source in stage.inputs.items()}
+            keys[stage.name] = artefacts.digest([stage.kind, stage.iteration, stage.config, inputs])
+        self._runs[name] = (preset, stages, keys)
+        self._count()
+        return keys
+
+    def drop(self, name: str) -> None:
+        """The run `name` failed: nothing more is done for it."""
+        self._runs.pop(name, None)
+        self._count()
+
+    def finished(self, key: str, seconds: float, facts: Facts) -> None:
+        """A stage took `seconds`; its facts say how much others have to do."""
+        self._taken[key], self._facts[key] = seconds, facts
+        self._count()
+
+    def _count(self) -> None:
+        self._costs = {
+            keys[stage.name]: self._cost(preset, stage, keys)
+            for preset, stages, keys in self._runs.values()
+            for stage in stages
+        }
+
+    def _cost(self, preset: Preset, stage: Stage, keys: Mapping[str, str]) -> Cost:
+        start = START.get(stage.kind, OTHER_START)
+        return Cost(stage.kind, start, self._work(preset, stage, keys))
+
+    def _work(self, preset: Preset, stage: Stage, keys: Mapping[str, str]) -> float:
+        images, asked, solver = preset.images.count, preset.questioner, preset.solver
+        written = images * asked.per_image
+        if stage.kind == "images":
+            return images * PICTURE
+        if stage.kind in MEASUREMENTS:
+            return ANSWER * self._answers(preset)
+        if stage.kind == "train-questioner":
+            batches = plan_batches(asked.grpo, images)
+            each = TRAINED + (ANSWER * VALID * asked.votes.n if asked.reward_source is None else 0.0)
+            return each * batches.prompts_used * batches.group_size
+        if stage.kind == "write-questions":
+            return QUESTION * written
+        if stage.kind == "train-solver":
+            kept = self._facts.get(keys.get(stage.inputs.get("labels", ""), ""), {}).get("kept")
+            batches = plan_batches(solver.grpo, kept if isinstance(kept, int) else int(KEPT * written))
+            return TRAINED * batches.prompts_used * batches.group_size
+        asks = {"choose-images": images, "label": VALID * written, "check-options": KEPT * written}
+        return ANSWER * solver.votes.n * asks.get(stage.kind, 0.0)
+
+    def _answers(self, preset: Preset) -> float:
+        """Of one evaluation: as many as another had, else as the preset lets expect."""
+        for key, facts in self._facts.items():
+            counted = facts.get("answers")
+            if key in self._costs and isinstance(counted, int) and counted:
+                return counted
+        wanted = preset.evaluation
+        drawn = sum(suite.startswith("pocket_") for suite in wanted.suites)
+        others = (len(wanted.suites) - drawn) * (wanted.limit or BENCHMARK)
+        return (1 + wanted.sampled.n) * (drawn * FAMILIES * wanted.items_per_family + others)
+
+    def left(self, now: Running | None) -> float | None:
+        """Seconds until everything is done; None until anything was measured."""
+        waiting = [key for key in self._costs if key not in self._taken and not (now and key == now.key)]
+        general = self._ratio(None, now)
+        if general is None:
+            return None
+        reference: dict[str, float] = {}
+        for cost in (self._costs[key] for key in waiting):
+            reference[cost.kind] = reference.get(cost.kind, 0.0) + cost.start + cost.work
+        scaled = sum((self._ratio(kind, None) or general) * seconds for kind, seconds in reference.items())
+        return scaled + (self._rest(now, general) if now else 0.0)
+
+    def share(self, keys: Iterable[str], now: Running | None) -> float:
+        """How much of the stages with these keys is done, 0 to 1."""
+        done, total = 0.0, 0.0
+        for key in keys:
+            cost = self._costs[key]
+            whole = cost.start + cost.work
+            part = now.position.share if now and now.key == key and now.position else 0.0
+            done += whole if key in self._taken else cost.start * (part > 0) + cost.work * part
+            total += whole
+        return done / total if total else 0.0
+
+    def _ratio(self, kind: str | None, now: Running | None) -> float | None:
+        """Seconds here over reference seconds: of the last stage of a kind, or of all that was done, of which
+        a stage counts half as much as the one after it: other work on the machine comes and goes."""
+        seconds = reference = 0.0
+        for key, taken in self._taken.items():
+            cost = self._costs.get(key)
+            if cost is not None and kind in (None, cost.kind):
+                fading = FADING if kind is None else 0.0
+                seconds = fading * seconds + taken
+                reference = fading * reference + cost.start + cost.work
+        if now is not None:
+            cost, share = self._costs[now.key], now.position.share if now.position else 0.0
+            begun = cost.start + share * cost.work
+            # Before a stage shows its first step it may be anywhere in its start: then only slowness counts.
+            if now.position or (reference and now.seconds > begun * seconds / reference):
+                seconds, reference = seconds + now.seconds, reference + begun
+        return seconds / reference if reference else None
+
+    def _rest(self, now: Running, general: float) -> float:
+        """Of the stage that runs: as its own steps say, the more the further it is."""
+        cost = self._costs[now.key]
+        expected = (self._ratio(cost.kind, None) or general) * cost.work
+        if now.position is None:
+            return max(expected, expected + general * cost.start - now.seconds)
+        share, measured = now.position.share, now.position.whole
+        if measured is not None:
+            expected = (1 - share) * expected + share * measured
+        return (1 - share) * expected
