@@ -56,7 +56,7 @@ class OneSentence(TyperGroup):
             code = explain(error, wants_json(words))
         sys.exit(code)
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """As Click's, with the whole first sentence of each command."""
         rows = [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
         with formatter.section("Commands"):

@@ -1,4 +1,4 @@
-"""A program on a terminal of a given size, and what stands there: enough of a terminal for what Rich writes."""
+"""A program on a terminal of a given size, and what stands there: enough of one for what Rich writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b\]8;[^\x1b\x07]*(?:\x1b\\
 
 @dataclass
 class Screen:
-    """Lines as they stand, all that scrolled away included. `wrapped`: lines that were longer than `width`."""
+    """Lines as they stand, those that scrolled away included. `wrapped`: those longer than `width`."""
 
     width: int
     lines: list[str] = field(default_factory=lambda: [""])

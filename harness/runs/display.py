@@ -244,7 +244,7 @@ def describe(position: Position) -> str:
 
 def summary(kind: str, facts: Mapping[str, object]) -> str:
     """What a finished stage made: "96 images, 3 skipped"; at last what went wrong in it."""
-    shown = defaultdict(lambda: MISSING)
+    shown: dict[str, str] = defaultdict(lambda: MISSING)
     shown |= {name: number(value) for name, value in facts.items() if isinstance(value, int | float)}
     said = [text.format_map(shown) for name, text in SAID.get(kind, ()) if facts.get(name) and name in shown]
     if (too_long := facts.get("too_long")) and isinstance(too_long, int):

@@ -73,7 +73,7 @@ def rows_of(run: Path, stage: str) -> list[dict]:
 
 def summary(run: Path, width: int = 130) -> str:
     stream = io.StringIO()
-    print_summary(run, Console(file=stream, width=width))
+    print_summary(run, Console(file=stream, width=width), verbose=True)
     return stream.getvalue()
 
 
