@@ -67,7 +67,7 @@ def reproduce(
             _show(resolved, json)
             return
         options.refuse_code(preset, resolved, set_, trust_code)
-        if not grid:
+        if not several:
             require(resolved)
             if options.joined_as_worker(node_rank, resolved, out, json):
                 return
