@@ -23,6 +23,7 @@ from harness.evals.store import image_sha256
 from vzero.errors import InputError
 from vzero.images import decoding, records
 from vzero.images.folder import pictures
+from vzero.images.isolated import decode_isolated
 from vzero.runtime import artefacts
 
 RADIUS = 10  # bits of 64
@@ -131,7 +132,8 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
     empty = True
     for path, read in pictures(place, MAX_PIXELS):
         try:
-            yield Path(path).relative_to(place.absolute()).as_posix(), decoding.decode(read(), MAX_PIXELS)
+            name = Path(path).relative_to(place.absolute()).as_posix()
+            yield name, decode_isolated(read(), MAX_PIXELS)
             empty = False
         except decoding.Unusable:
             continue  # training skips it too

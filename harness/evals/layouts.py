@@ -22,6 +22,7 @@ from harness.scoring import Item
 from vzero.errors import InputError
 from vzero.images import decoding
 from vzero.images.files import content, open_below, picture_bytes
+from vzero.images.isolated import decode_isolated
 from vzero.runtime import artefacts
 
 Row = dict[str, Any]
@@ -58,7 +59,7 @@ class LocalRow:
         try:
             path = next((place for place in places if place.exists()), places[0])
             data = picture_bytes(path, root, MAX_PIXELS)
-            decoding.decode(data, MAX_PIXELS)
+            decode_isolated(data, MAX_PIXELS)
         except (decoding.Unusable, OSError, ValueError) as error:  # no name of a file
             raise UnusableRow(f"its picture {named}: {error}") from None
         return data

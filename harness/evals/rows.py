@@ -26,6 +26,7 @@ from harness.evals.pins import Pins
 from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
 from vzero.errors import InputError
 from vzero.images import decoding
+from vzero.images.isolated import decode_isolated
 from vzero.images.tables import cell_bytes
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def pictures(suite: Suite, row: Row) -> dict[str, Image.Image]:
     for column in suite.images:
         if (stored := row.get(column)) is not None:
             try:
-                found[column] = decoding.decode(_bytes(stored), layouts.MAX_PIXELS)
+                found[column] = decode_isolated(_bytes(stored), layouts.MAX_PIXELS)
             except decoding.Unusable as error:
                 raise UnusableRow(f"its picture: {error}") from None
     if not found:

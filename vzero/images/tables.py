@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
+from vzero.images.folder import files as walk
 from vzero.images.decoding import Unusable, check_bytes, shown, suffixes
 from vzero.images.files import open_below
 from vzero.images.usable import Candidate
@@ -31,7 +32,7 @@ def is_table(source: str) -> bool:
     path = Path(source)
     if path.is_dir():
         named = suffixes()
-        return bool(_files(path)) and not any(file.suffix.lower() in named for file in path.rglob("*"))
+        return bool(_files(path)) and not any(file.suffix.lower() in named for file in walk(path))
     return path.suffix in SUFFIXES or (not path.exists() and hub.is_id(source))
 
 
@@ -123,19 +124,19 @@ def _located(config: ImagesConfig) -> list[Path]:
     if path.is_file():
         return [path]
     # Scripts of a data set are neither fetched nor run.
-    folder = path if path.is_dir() else hub.snapshot(config.source, "dataset", ("*.parquet",))
+    root = path if path.is_dir() else hub.snapshot(config.source, "dataset", ("*.parquet",))
     wanted = config.split or ""
-    files = [file for file in _files(folder) if wanted in file.relative_to(folder).as_posix()]
+    files = [file for file in _files(root) if wanted in file.relative_to(root).as_posix()]
     if not files:
         of_split = f" of the split {wanted!r}" if wanted else ""
         raise InputError(f"{config.source} has no Parquet or Arrow file{of_split}.")
     for file in files:
         try:
-            open_below(file, folder).close()
+            open_below(file, root).close()
         except Unusable as error:
             raise InputError(f"Cannot read the table {shown(file)}: {error}.") from None
     return files
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+def _files(root: Path) -> list[Path]:
+    return sorted(file for file in walk(root) if file.suffix in SUFFIXES and file.is_file())

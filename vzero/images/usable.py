@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import ImagesConfig
-from vzero.images.decoding import Unusable, check_shape, decode, sha256, shown
+from vzero.images.decoding import Unusable, check_shape, sha256, shown
+from vzero.images.isolated import decode_isolated
 from vzero.images.records import seen_size
 from vzero.runtime.progress import Progress
 
@@ -51,7 +52,8 @@ def usable(
         noted: list[str] = []
         try:
             data = read()
-            image, digest = decode(data, config.max_megapixels * 1e6, noted.append), sha256(data)
+            image = decode_isolated(data, config.max_megapixels * 1e6, noted.append)
+            digest = sha256(data)
             if config.shrink_megapixels is not None:
                 check_shape(*seen_size(*image.size, config.shrink_megapixels * 1e6))
             if digest in first:
