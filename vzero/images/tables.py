@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from vzero.config import ImagesConfig
 from vzero.errors import InputError
-from vzero.images.folder import files as walk
 from vzero.images.decoding import Unusable, check_bytes, shown, suffixes
 from vzero.images.files import open_below
+from vzero.images.folder import files as walk
 from vzero.images.usable import Candidate
 from vzero.runtime import hub
 
