@@ -97,7 +97,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
             [suite for suite in suites if suite.drawn],
             *([one] for one in suites if not one.drawn),
         ]:
-            missing = [one for one in group if not folder.record(out, one.name).exists()]
+            missing = [one for one in group if not _answered(out, one)]
             for suite in group:
                 if suite not in missing:
                     tally.add(suite.name, k * len(folder.items(out, suite.name)))
@@ -109,6 +109,11 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
                 asked = {one.name: parts[one.name] for one in missing}
                 _ask_what_fits(evaluation, asked, engine, out, Path(scratch), tally)
         return build.write(out)
+
+
+def _answered(out: Path, suite: Suite) -> bool:
+    """Whether a suite was asked to its end, and its answers are whole."""
+    return folder.record(out, suite.name).exists() and store.intact(folder.responses(out, suite.name))
 
 
 def check(settings: Settings, suites: Sequence[Suite]) -> None:

@@ -23,7 +23,7 @@ from harness.evals.results import Settings
 from harness.evals.scored import sample_rows
 from vzero.config import EngineConfig, Preset
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import Facts, StageContext, main
 
 BASE = "base"
@@ -48,6 +48,9 @@ def evaluate(context: StageContext) -> Facts:
             f"The benchmark data in {config.data} has changed since this run began; restore it, or start "
             "anew with --fresh."
         )
+    for path in out.iterdir() if out.is_dir() else ():
+        if path.name != "responses":  # which know when they are damaged; all else follows
+            owned.remove(path)
     found = run.run(_evaluation(context), out, False, lambda text: None, tally)
     rows = [row for suite in suites for row in sample_rows(out, suite)]
     artefacts.write_jsonl(context.folder / "samples.jsonl", rows)

@@ -18,7 +18,7 @@ from PIL import Image
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
 from vzero.rollout.protocol import Message, Request
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned, scratch
 
 
 class StoredAnswer(TypedDict):
@@ -73,9 +73,10 @@ class Store:
     """One suite's answers in one file of JSON Lines."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there. A torn last line, left by a kill, is dropped."""
+        """Read what is there; a row that is damaged, or torn by a kill, is not."""
         self._path = path
-        self._answers = {row["key"]: row["answers"] for row in read(path)}
+        rows = scratch.recover(path, _whole, unmarked=True)
+        self._answers = {row["key"]: row["answers"] for row in rows}
 
     def get(self, key: str) -> list[StoredAnswer] | None:
         """The answers under `key`."""
@@ -84,7 +85,7 @@ class Store:
     def put(self, responses: Iterable[Response], sync: bool = True) -> None:
         """Keep answers; see `artefacts.append_jsonl` for `sync`."""
         rows = list(responses)
-        artefacts.append_jsonl(self._path, *rows, sync=sync)
+        scratch.append(self._path, *rows, sync=sync)
         self._answers.update({row["key"]: row["answers"] for row in rows})
 
 
@@ -96,15 +97,27 @@ def read(path: Path) -> list[Response]:
     """
     if not path.exists():
         return []
+    *lines, last = owned.read_bytes(path).split(b"\n")
+    rows = [scratch.row_of(line, unmarked=True) for line in lines if line]
+    if last and (row := scratch.row_of(last, unmarked=True)):  # of another program; else torn
+        rows.append(row)
+    if all(row is not None and _whole(row) for row in rows):
+        return rows  # type: ignore[return-value]  # checked right above
+    raise VZeroError(f"{path} is damaged; run its evaluation again, which draws what is lost.")
+
+
+def intact(path: Path) -> bool:
+    """Whether a file of responses is there and whole."""
     try:
-        rows = artefacts.read_jsonl(path)
-        if all(map(_whole, rows)):
-            return rows  # type: ignore[return-value]  # checked right above
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise VZeroError(f"{path} is damaged; delete it, and the evaluation draws its answers again.")
+        return path.exists() and bool(read(path))
+    except VZeroError:
+        return False
 
 
-def _whole(row: Any) -> bool:
-    answers = row["answers"]
-    return isinstance(row["key"], str) and all(set(one) >= StoredAnswer.__required_keys__ for one in answers)
+def _whole(row: Mapping[str, Any]) -> bool:
+    try:
+        return isinstance(row["key"], str) and all(
+            set(one) >= StoredAnswer.__required_keys__ for one in row["answers"]
+        )
+    except (KeyError, TypeError):
+        return False

@@ -142,6 +142,8 @@ def _execute(
             display.moved(stage, progress.refresh())
             time.sleep(POLL)
         problem = _failure(stage, child, code, leader)
+        for text in supervise.notes(child):
+            display.note(stage, text)
     except BaseException as error:
         child.stop()
         _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)

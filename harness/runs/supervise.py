@@ -21,7 +21,7 @@ from harness.runs import launcher, network
 from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
-from vzero.runtime import owned
+from vzero.runtime import owned, scratch
 from vzero.runtime.processes import ALL_GPUS, VARIABLES
 from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
@@ -153,12 +153,21 @@ def _gpus(preset: Preset) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(every[: launch.gpus]), ALL_GPUS: ",".join(every)}
 
 
-def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
-    """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
+def notes(process: StageProcess) -> list[str]:
+    """What the stage had to say in this attempt."""
+    return [line.removeprefix(scratch.NOTE) for line in _said(process) if line.startswith(scratch.NOTE)]
+
+
+def _said(process: StageProcess) -> list[str]:
+    """The last lines of this attempt in the log."""
     with open(owned.open_own(process.log), "rb") as stream:
         stream.seek(max(process.log_start, stream.seek(0, os.SEEK_END) - LOG_READ))
-        lines = stream.read().decode("utf-8", "replace").splitlines()
-    where, folder = f"(log: {process.log})", process.log.parent
+        return stream.read().decode("utf-8", "replace").splitlines()
+
+
+def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
+    """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
+    lines, where, folder = _said(process), f"(log: {process.log})", process.log.parent
     if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(folder).free < 4096:
         return InterruptedRun(
             f"No space left on the disk of {folder.parent} during {stage.name}; free some, then run the same "

@@ -34,8 +34,6 @@ from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 
-STEP = "step.json"
-
 
 @dataclass(frozen=True)
 class Example:
@@ -94,9 +92,9 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     )
     batches = plan_batches(settings, len(given))
     order = training_order(len(given), batches, derive(preset.seed, "solver", ctx.stage.iteration, "order"))
-    saved = ctx.work / "sft"
-    start = artefacts.read_json(saved / STEP)["step"] if saved.exists() else 0
-    state = _prepare(ctx, saved if start else None)
+    resumed, start = resume.last_whole(ctx.work / "sft", [ctx.folder / "metrics.jsonl"]) or (None, 0)
+    resume.rewind(resumed, [ctx.folder / "metrics.jsonl"])
+    state = _prepare(ctx, resumed)
     _train(ctx, state, [given[index] for index in order], batches, start)
     with full_disk_as_oserror(ctx.folder):
         model = state.model if preset.lora is None else adapters.merged(state.model, ctx.inputs["solver"])
@@ -157,8 +155,6 @@ def _train(
 ) -> None:
     """The optimizer steps from `start` on, each over the next examples of `order`."""
     settings, metrics = ctx.preset.solver.grpo, ctx.folder / "metrics.jsonl"
-    kept = artefacts.read_jsonl(metrics) if metrics.exists() else []
-    artefacts.write_jsonl(metrics, [row for row in kept if row["step"] <= start])
     timer = resume.Timer(ctx.preset.launch.checkpoint_minutes)
     for step in range(start, batches.steps):
         chosen = order[step * batches.prompts_per_step : (step + 1) * batches.prompts_per_step]
@@ -177,7 +173,7 @@ def _train(
         ctx.progress.update(step + 1, batches.steps, "steps", {"loss": loss})
         rest = (step + 1) % batches.steps_per_generation
         if rest == 0 and step + 1 < batches.steps and timer.due():
-            _save(ctx.work / "sft", step + 1, state)
+            _save(ctx.work / "sft", step + 1, state, metrics)
 
 
 def _gradient(model: Any, processor: Any, chosen: Sequence[Example], micro_batch: int) -> float:
@@ -240,8 +236,10 @@ def _right_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> 
     return ids.to(device), mask.to(device)
 
 
-def _save(folder: Path, step: int, state: TrainState) -> None:
-    """A point to resume from, in place of the older one."""
-    with full_disk_as_oserror(folder), artefacts.atomic_folder(folder) as staging:
+def _save(output: Path, step: int, state: TrainState, metrics: Path) -> None:
+    """A point to resume from, beside the one before."""
+    folder = output / f"checkpoint-{step}"
+    resume.keep_newest(output)
+    with full_disk_as_oserror(output), artefacts.atomic_folder(folder) as staging:
         states.save(state.model, state.optimizer, staging)
-        artefacts.write_json(staging / STEP, {"step": step})
+        resume.mark(staging, [metrics])

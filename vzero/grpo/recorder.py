@@ -15,7 +15,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 
 from vzero.errors import VZeroError
-from vzero.grpo import parity
+from vzero.grpo import parity, resume
 from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Group, Scores
 from vzero.runtime import artefacts, processes
@@ -93,18 +93,15 @@ class Recorder(TrainerCallback):
         self._of_generation: Mapping[str, float | None] = {}
         self._scores: Mapping[str, float | None] = {}  # the reward's own metrics of this generation
 
-    def rewind(self, step: int) -> None:
-        """Forget what was written after optimizer step `step`, which training resumes from."""
-        if not self._writes:
-            return
-        generation = step // self.per_generation
-        for path, limit, key in (
-            (self.metrics, step, "step"),
-            (self.timings, generation, "generation"),
-            (self.rollouts, generation, "generation"),
-        ):
-            rows = artefacts.read_jsonl(path) if path.exists() else []
-            artefacts.write_jsonl(path, [row for row in rows if row[key] <= limit])
+    @property
+    def rows(self) -> tuple[Path, ...]:
+        """The files that are appended to."""
+        return self.metrics, self.timings, self.rollouts
+
+    def rewind(self, checkpoint: Path | None) -> None:
+        """Forget what was written after the checkpoint that training resumes from."""
+        if self._writes:
+            resume.rewind(checkpoint, self.rows)
 
     def record(
         self, groups: Sequence[Group], scores: Scores, advantages: Sequence[Sequence[float]], generation: int

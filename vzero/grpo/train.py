@@ -124,8 +124,8 @@ def train(job: Job) -> dict[str, Any]:
     configs = copy.deepcopy((model.config, model.generation_config))
     phases = Phases()
     recorder = Recorder(job.folder, job.progress, phases, batches.steps_per_generation)
-    resumed = processes.broadcast(lambda: resume.last_whole(_scratch(job)))
-    recorder.rewind(resumed[1] if resumed else 0)
+    resumed = processes.broadcast(lambda: resume.last_whole(_scratch(job), recorder.rows))
+    recorder.rewind(resumed[0] if resumed else None)
     if batches.steps:
         processor = checkpoints.load_processor(job.checkpoint)
         trainer = build_trainer(job, batches, model, processor, recorder, phases)
@@ -237,7 +237,7 @@ def build_trainer(
         Parts(rollout, job.reward, recorder, phases, job.rollouts.max_logprob_gap, cap),
         callbacks=[
             recorder,
-            resume.Checkpoints(job.launch.checkpoint_minutes, batches.steps_per_generation),
+            resume.Checkpoints(job.launch.checkpoint_minutes, batches.steps_per_generation, recorder.rows),
         ],
         launch=job.launch,
         adapter=None if job.lora is None else adapters.peft_config(model, job.lora),

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from vzero.config import SamplingConfig
 from vzero.rollout.protocol import Answer, Engine, Request, Rollout
-from vzero.runtime import artefacts
+from vzero.runtime import scratch
 from vzero.runtime.progress import Progress
 
 T = TypeVar("T")
@@ -48,8 +48,7 @@ def ask(
         log: scratch file, one row a finished item; what a killed attempt left in it is used.
         unit: what an item is called in `progress`, in the plural.
     """
-    # A row without its item is of an older version, which logged whole chunks.
-    rows = [row for row in artefacts.read_jsonl(log) if "item" in row] if log.exists() else []
+    rows = scratch.recover(log, lambda row: "item" in row and "replies" in row)
     replies = {row["item"]: tuple(Reply(**reply) for reply in row["replies"]) for row in rows}
     missing = [i for i in range(len(items)) if i not in replies]
     progress.update(len(replies), len(items), unit)  # work begins; its rate is counted from here
@@ -61,7 +60,7 @@ def ask(
         replies[i] = tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in drawn)
         rate = speed.add(sum(reply.tokens for reply in replies[i]), last=len(replies) == len(items))
         row = {"item": i, "replies": [vars(reply) for reply in replies[i]]}
-        artefacts.append_jsonl(log, row, sync=rate is not None)
+        scratch.append(log, row, sync=rate is not None)
         if rate is not None:
             progress.update(len(replies), len(items), unit, {"tokens_per_second": rate})
 

@@ -176,8 +176,12 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
 def _begin(folder: Path, spec: dict[str, Any]) -> None:
     """Leave in `folder` what an attempt from the same spec can be resumed from, and nothing else."""
     earlier = folder / artefacts.WORK / "spec.json"
-    if folder.exists() and not (earlier.exists() and artefacts.read_json(earlier) == spec):
-        shutil.rmtree(folder)
+    try:
+        same = artefacts.read_json(earlier) == spec
+    except (OSError, ValueError, RecursionError):
+        same = False
+    if not same:
+        owned.remove(folder)
     (folder / artefacts.MANIFEST).unlink(missing_ok=True)
     owned.sweep(folder)
     owned.keep_data(folder / artefacts.WORK)
