@@ -30,7 +30,9 @@ from harness.commands import (
     score,
     table,
     train,
+    watch,
 )
+from harness.commands.open import open_
 from vzero import __version__
 from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
 
@@ -148,6 +150,8 @@ for command in (
     score.score,
     profile.profile,
     audit.audit,
+    open_,
+    watch.watch,
     table.table,
     diff.diff,
     check.check,
@@ -155,5 +159,5 @@ for command in (
     plan.plan,
     doctor.doctor,
 ):
-    app.command(command.__name__)(command)
+    app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(pocket.app, name="pocket")

@@ -31,14 +31,14 @@ class Screen:
 
     def write(self, text: str) -> None:
         """Take what a program printed."""
-        while text:
-            match = _CONTROL.match(text)
+        start = 0
+        while start < len(text):
+            match = _CONTROL.match(text, start)
             if match:
                 self._control(match[1] or "", match[2] or "")
-                text = text[match.end() :]
             else:
-                self._put(text[0])
-                text = text[1:]
+                self._put(text[start])
+            start = match.end() if match else start + 1
 
     def _put(self, one: str) -> None:
         if one == "\n":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Run = Callable[[Runner, "Preset", Path, "SharedStages | None"], "Results"]
 
 
-def refuse(resolved: Preset, show: bool, both: bool) -> None:
+def refuse(resolved: Preset, show: bool, watch: bool, both: bool) -> None:
     """What a grid cannot do; `both`: --seed and --seeds were given.
 
     Raises:
@@ -30,6 +30,8 @@ def refuse(resolved: Preset, show: bool, both: bool) -> None:
         raise InputError("--seed is one seed and --seeds N are the seeds 0 to N-1; give one of them.")
     if show:
         raise InputError("--show is about one run; leave out --arms and --seeds.")
+    if watch:
+        raise InputError("--watch shows one run; follow one of the grid with: vzero-harness watch RUN")
     if resolved.launch.nodes > 1:
         raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one.")
 

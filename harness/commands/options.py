@@ -65,6 +65,7 @@ Plain = Annotated[
     bool, Option("--plain", help="Lines instead of a live panel; the default outside a terminal.")
 ]
 Verbose = Annotated[bool, Option("--verbose", help="At the end, print the findings and the main tables too.")]
+Watch = Annotated[bool, Option("--watch", help="Show the run on a page of this machine while it goes on.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
 TrustCode = Annotated[

@@ -39,6 +39,7 @@ def reproduce(
     trust_code: options.TrustCode = False,
     plain: options.Plain = False,
     verbose: options.Verbose = False,
+    watch: options.Watch = False,
     json: options.Json = False,
     show: options.Show = False,
     node_rank: options.NodeRank = None,
@@ -62,7 +63,7 @@ def reproduce(
             resolved = changed(resolved, {"evaluation.data": str(data)})
         several = arms is not None or seeds is not None
         if several:
-            grid.refuse(resolved, show, seed is not None and seeds is not None)
+            grid.refuse(resolved, show, watch, seed is not None and seeds is not None)
         elif show:
             _show(resolved, json)
             return
@@ -72,7 +73,7 @@ def reproduce(
             if options.joined_as_worker(node_rank, resolved, out, json):
                 return
         resolved, terminal = _pinned(resolved), options.console(json)
-        runner = Runner("reproduce", terminal, plain, fresh)
+        runner = Runner("reproduce", terminal, plain, fresh, watch=watch)
         if several:
             numbers = [resolved.seed] if seeds is None else range(seeds)
             grid.run(runner, resolved, arms, numbers, out, _run, json, verbose)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Runner:
     """How a command runs stages: under which name in the ledger, anew or not, and what the user sees.
-    `forecast`, `name`, `title`: of the grid, and of the run in it."""
+    `forecast`, `name`, `title`: of the grid, and of the run in it. `watch`: on a page too."""
 
     command: str
     terminal: Console
@@ -29,6 +29,7 @@ class Runner:
     forecast: Forecast | None = None
     name: str = ""
     title: str = ""
+    watch: bool = False
 
     @contextmanager
     def finished(
@@ -43,7 +44,7 @@ class Runner:
         from harness.runs.orchestrate import run_plan
 
         plan = Plan(preset, stages, self.forecast or Forecast(), self.name, self.title)
-        with opened(folder, preset, self.command, self.fresh) as run:
+        with opened(folder, preset, self.command, self.fresh) as run, self._watched(folder):
             with shown(plan, self.terminal, self.plain) as display:
                 run_plan(run, preset, stages, display, shared)
             if self.terminal.is_terminal:
@@ -52,3 +53,14 @@ class Runner:
             else:
                 yield
             ledger.append(folder, {"event": "run-finished", "command": self.command})
+
+    @contextmanager
+    def _watched(self, folder: Path) -> Iterator[None]:
+        if not self.watch:
+            yield
+            return
+        from harness.watch.server import serving
+
+        with serving(folder) as (_, address):
+            self.terminal.print(f"Live at {address}", markup=False, highlight=False, soft_wrap=True)
+            yield

@@ -1,0 +1,204 @@
+"""A run watched while it goes on: what its folder says, over HTTP on this machine alone, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.runs import ledger
+from harness.runs.folder import locked
+from harness.watch.server import Page, serving
+from harness.watch.view import Watch, held
+from tests.fixtures import synthetic_run
+from vzero.errors import InputError
+from vzero.presets import load_preset
+from vzero.runtime import artefacts
+from vzero.runtime.progress import Progress
+from vzero.selfplay import plan
+
+STAGES = [stage.name for stage in plan(load_preset("pocket"))]
+
+
+def begun(run: Path, stage: str, attempt: int = 1) -> None:
+    ledger.append(run, {"event": "stage-started", "stage": stage, "attempt": attempt})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in the second training of its Questioner, its models hostile; nobody works in it."""
+    run = tmp_path_factory.mktemp("run")
+    synthetic_run.make(run, stop_after="06-evaluate-1")
+    ledger.append(run, {"event": "run-started", "command": "reproduce"})
+    begun(run, "07-train-questioner-2")
+    folder = run / "stages" / "07-train-questioner-2"
+    Progress(folder / "work" / "progress.jsonl").update(3, 32, "steps", {"reward": 0.25})
+    artefacts.append_jsonl(folder / "metrics.jsonl", *({"step": n, "reward": n / 4} for n in (1, 2, 3)))
+    with open(folder / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 4, "rew')  # a row on its way
+    asked = "<description> d </description><question>{}</question><answer> B </answer>"
+    text = synthetic_run.HOSTILE.replace("\ud800", "")
+    rows = [
+        {
+            "prompt": "pocket-0-00003",
+            "text": asked.format(text),
+            "votes": [*"AAAAAAB", None],
+            "intuitive": "B",
+        },
+        {"prompt": "nowhere", "text": "no question at all", "votes": None, "intuitive": None},
+    ]
+    artefacts.append_jsonl(folder / "rollouts.jsonl", *rows)
+    return run
+
+
+def fetch(
+    address: str, path: str = "/", method: str = "GET", host: str | None = None
+) -> tuple[int, dict, str]:
+    place = address.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(place, timeout=60)
+    connection.putrequest(method, path, skip_host=host is not None)
+    if host:
+        connection.putheader("Host", host)
+    connection.endheaders()
+    reply = connection.getresponse()
+    return reply.status, dict(reply.headers), reply.read().decode()
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    with serving(run) as (_, address):
+        yield address
+
+
+def test_the_view_says_where_the_run_is(run: Path) -> None:
+    with locked(run):
+        assert held(run)
+        view = Watch(run).look()
+    assert not held(run)
+    assert view.state == "running" and view.status.startswith("stage 8 of 13, about ")
+    assert [one.name for one in view.stages] == STAGES
+    assert [one.state for one in view.stages] == ["done"] * 7 + ["running"] + ["waiting"] * 5
+    assert view.stages[0].note == "96 images" and view.stages[7].note == "3/32 steps, reward 0.25"
+    assert 0.3 < view.share < 0.7
+    curves = {curve.label: curve.lines for curve in view.curves}
+    assert curves["Questioner: reward"][2] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert len(curves["Questioner: reward"][1]) == 32 and set(curves["Solver: reward"]) == {1}
+
+
+def test_the_newest_questions_are_those_of_the_training_that_goes_on(run: Path) -> None:
+    [one] = Watch(run).look().questions
+    assert one.votes == [("A", 6), ("B", 1), ("C", 0), ("D", 0), ("?", 1)]
+    assert (one.iteration, one.answer, one.intuitive, one.confidence, one.kept) == (2, "A", "B", 0.75, True)
+    assert one.picture is not None and one.picture.startswith("data:image/png;base64,")
+    assert "<script>alert(1)</script>" in one.text  # as text: the page escapes, JSON does not
+    assert "\x1b" not in one.text and "\\x1b[31m" in one.text and "\u202e" not in one.text
+
+
+def test_only_the_page_and_its_json_are_served(address: str, run: Path) -> None:
+    status, headers, page = fetch(address)
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "frame-ancestors" in policy
+    assert page.count("<script>") == 1 and "alert" not in page and str(run) not in page
+    status, headers, text = fetch(address, "/state.json")
+    assert status == 200 and headers["Content-Type"] == "application/json; charset=utf-8"
+    assert headers["X-Content-Type-Options"] == "nosniff" and json.loads(text)["title"].startswith("pocket")
+    assert "Access-Control-Allow-Origin" not in headers
+    for path in (
+        "/run.json",
+        "/../run.json",
+        "//run.json",
+        "/stages/00-images/images.jsonl",
+        "/%2e%2e/run.json",
+    ):
+        status, _, text = fetch(address, path)
+        assert status == 404 and "preset" not in text, path
+    assert fetch(address, "/", "HEAD")[2] == ""
+    assert fetch(address, "/", "POST")[0] == fetch(address, "/", "DELETE")[0] == 501
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example:1", "", "[::1]"],
+)
+def test_a_name_that_was_made_to_point_here_is_refused(address: str, host: str) -> None:
+    status, _, text = fetch(address, "/state.json", host=host or "0")
+    assert status == 421 and "pocket" not in text
+
+
+def test_a_tunnel_to_this_machine_and_no_other_interface(address: str) -> None:
+    assert fetch(address, "/state.json", host="localhost:9")[0] == 200
+    with socket.socket() as other, pytest.raises(OSError):
+        other.connect(("127.0.0.2", int(address.rstrip("/").rpartition(":")[2])))
+
+
+def test_it_outlives_an_interruption_and_ends_with_the_run(tmp_path: Path) -> None:
+    synthetic_run.make(tmp_path)
+    watch = Watch(tmp_path)
+    ledger.append(tmp_path, {"event": "run-started", "command": "reproduce"})
+    with locked(tmp_path):
+        assert watch.look().state == "running"
+        ledger.append(
+            tmp_path,
+            {"event": "stage-interrupted", "stage": STAGES[9], "seconds": 3.0, "reason": "InterruptedRun"},
+        )
+    view = watch.look()
+    assert view.state == "interrupted" and "the same command resumes it" in view.status
+    with locked(tmp_path):
+        ledger.append(tmp_path, {"event": "run-resumed", "command": "reproduce"})
+        begun(tmp_path, STAGES[9], 2)
+        assert watch.look().state == "running"
+        (tmp_path / "run.json").rename(tmp_path / "away")  # the run begins anew: the last view stays
+        assert watch.look().state == "running"
+        (tmp_path / "away").rename(tmp_path / "run.json")
+        ledger.append(tmp_path, {"event": "stage-finished", "stage": STAGES[9], "seconds": 3.0})
+    ledger.append(
+        tmp_path, {"event": "stage-failed", "stage": STAGES[12], "seconds": 1.0, "reason": "no \x1b[31mluck"}
+    )
+    view = watch.look()
+    assert view.state == "failed" and view.status == "failed: no \\x1b[31mluck"
+    told = CliRunner().invoke(app, ["watch", str(tmp_path)])
+    assert told.exit_code == 1 and "failed: no \\x1b[31mluck" in told.output
+    (tmp_path / "report.html").write_text("x")
+    ledger.append(tmp_path, {"event": "run-finished", "command": "reproduce"})
+    view = watch.look()
+    assert view.state == "finished" and view.share == 1.0 and view.report == str(tmp_path / "report.html")
+    told = CliRunner().invoke(app, ["watch", str(tmp_path)])
+    assert told.exit_code == 0 and f"vzero-harness open {tmp_path}" in told.output
+
+
+def test_alarms_are_judged_of_the_questions_there_are(run: Path) -> None:
+    view = Watch(run).look()
+    assert view.rules == 9 and all("(iteration 1)" in one for one in view.alarms)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        Page(tmp_path).view()
+    for command in ("watch", "open"):
+        assert CliRunner().invoke(app, [command, str(tmp_path)]).exit_code == 2
+
+
+def test_a_report_opens_in_the_browser_where_there_is_one_and_its_path_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, opened = tmp_path / "a run", tmp_path / "opened"
+    run.mkdir()
+    (run / "report.html").write_text("x")
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf "%s" "$1" > "{opened}"\n')
+    browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    said = CliRunner().invoke(app, ["open", str(run)])
+    assert said.exit_code == 0 and said.output.strip() == str(run / "report.html") and not opened.exists()
+    monkeypatch.setenv("BROWSER", str(browser))
+    assert CliRunner().invoke(app, ["open", str(run)]).exit_code == 0
+    assert opened.read_text() == (run / "report.html").as_uri()
