@@ -180,7 +180,7 @@ def podman_run(*words: str) -> list[str]:
 def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
     """The doctor's findings as the image's user; and as any other user, from whom nothing may be hidden
     either."""
-    answer = call(*podman_run(IMAGE, "doctor", "--json"), env=environment)
+    answer = call(*podman_run(IMAGE, "doctor", "--imports", "--json"), env=environment)
     need(answer.returncode == 0, f"doctor failed in the image: {answer.stdout[-1500:]}{answer.stderr[-500:]}")
     other = call(*podman_run("--user=54321:54321", IMAGE, "doctor", "--quick"), env=environment)
     said = f"{other.stdout[-1500:]}{other.stderr[-500:]}"

@@ -17,7 +17,7 @@ cd "$root" # uv's settings here leave torch out
 "$python" -m uv pip install --quiet --python "$place/venv/bin/python" . fsspec networkx setuptools sympy typing-extensions
 
 cd "$place" # an empty folder: nothing of the checkout is in reach
-venv/bin/vzero-harness doctor
+venv/bin/vzero-harness doctor --imports
 venv/bin/vzero-harness reproduce --preset smoke --out run
 venv/bin/vzero-harness check run
 "$python" -m uv pip uninstall --quiet --python venv/bin/python vzero-harness

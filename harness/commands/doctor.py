@@ -24,8 +24,9 @@ _TONES: dict[str, Tone] = {"ok": "good", "warn": "warn", "fail": "bad"}
 def doctor(
     preset: options.PresetName = "pocket",
     out: Annotated[Path, Option("--out", help="Where the run would write.")] = Path("runs"),
-    quick: Annotated[
-        bool, Option("--quick", help="Only what takes no time: no import, no GPU query, no network.")
+    quick: Annotated[bool, Option("--quick", help="No GPU query and no network either.")] = False,
+    imports: Annotated[
+        bool, Option("--imports", help="Import what the stages import as well, and make a plan; 20 s.")
     ] = False,
     set_: options.Set = None,
     json: options.Json = False,
@@ -33,22 +34,28 @@ def doctor(
     """Look for what would stop a run on this machine, and say how to fix it. Changes nothing; exit code 1 if
     something fails.
 
-    Example: vzero-harness doctor --preset qwen2.5-vl-3b
+    Example: vzero-harness doctor --preset qwen2.5-vl-3b --imports
     """
     from dataclasses import asdict
 
     from harness.doctor import diagnose, gather
     from vzero.presets import load_preset
 
+    if quick and imports:
+        raise InputError("--quick imports nothing; leave out one of --quick and --imports.")
     wanted = load_preset(preset, set_ or [])
-    facts = gather(quick, wanted.model, out)
-    findings = [*diagnose(facts, needs(wanted, facts)), *_end_of_turn(wanted, facts), *_benchmarks(wanted)]
+    with options.console(True).status("looking at this machine ...") as status:
+        begin = (lambda module: status.update(f"importing {module} ...")) if imports else None
+        facts = gather(quick, wanted.model, out, begin)
+        status.update("computing what the preset takes ...")
+        asked = needs(wanted, facts)
+        findings = [*diagnose(facts, asked), *_end_of_turn(wanted, facts), *_benchmarks(wanted)]
     failed = any(finding.level == "fail" for finding in findings)
     if json:
         checks = [asdict(one) for one in findings]
         print(dumps({"healthy": not failed, "quick": quick, "checks": checks}, indent=2))
     else:
-        _show(findings, options.console(json))
+        _show(findings, imports, options.console(json))
     raise Exit(1 if failed else 0)
 
 
@@ -59,8 +66,8 @@ def needs(preset: Preset, facts: Facts) -> Needs:
     from harness.doctor import needs_of
 
     least = needs_of(preset)
-    if facts.quick:  # a plan builds the model's layers, which imports torch
-        return least
+    if facts.quick or (facts.imports is None and not facts.gpus):
+        return least  # a plan builds the model's layers, which imports torch
     from harness.perf.plan import plan
     from harness.perf.plan.work import BASE
 
@@ -82,8 +89,8 @@ def needs(preset: Preset, facts: Facts) -> Needs:
 
 def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
     """Whether the model's answers end; nothing of one that is not on disk, or not to be looked at."""
-    if facts.quick or not facts.model_on_disk:
-        return []
+    if facts.quick or not facts.model_on_disk or (preset.model == "pocket" and facts.imports is None):
+        return []  # it takes a processor, which imports transformers
     from harness.doctor import Finding
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import resolve
@@ -123,12 +130,13 @@ def _benchmarks(preset: Preset) -> list[Finding]:
     return [Finding("benchmarks", "ok", f"{len(wanted)} in {folder}")] if wanted else []
 
 
-def _show(findings: list[Finding], terminal: Console) -> None:
+def _show(findings: list[Finding], imported: bool, terminal: Console) -> None:
     from harness.tables.table import Cell, Table, keys, texts
     from harness.tables.terminal import show
 
     rows = [(one.name, Cell.of(one.level, tone=_TONES[one.level]), one.found, one.fix) for one in findings]
     fail, warn = (sum(one.level == level for one in findings) for level in ("fail", "warn"))
     summary = f"{fail} to fix, {warn} to know of, {len(findings) - fail - warn} in order"
+    rest = [] if imported else ["Not tried: whether what is installed works together (--imports)."]
     columns = (*keys("check"), *texts("is", "found", "what to do"))
-    show(Table("This machine", columns, [rows], [summary]), terminal)
+    show(Table("This machine", columns, [rows], [summary, *rest]), terminal)

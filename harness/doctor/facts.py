@@ -1,7 +1,8 @@
 """What is so about this machine, looked up once and judged elsewhere. Nothing here raises: what cannot be
 told is None.
 
-`quick` leaves out whatever takes longer than a few milliseconds: imports, other programs, the network.
+`quick` leaves out whatever takes longer than a few milliseconds: other programs, the network. Imports take
+many seconds and are tried only where they are asked for.
 """
 
 from __future__ import annotations
@@ -105,10 +106,18 @@ class Facts:
     container: bool
 
 
-def gather(quick: bool, model: str = "pocket", run_folder: Path = Path("runs")) -> Facts:
-    """Look at this machine for a run of `model` that writes to `run_folder`."""
+def gather(
+    quick: bool,
+    model: str = "pocket",
+    run_folder: Path = Path("runs"),
+    importing: Callable[[str], None] | None = None,
+) -> Facts:
+    """Look at this machine for a run of `model` that writes to `run_folder`. With `importing`, which hears
+    each module, what the stages import is imported."""
     version, cuda = _or_none(_torch_build) or (None, None)
-    failed, cuda_works = (None, None) if quick else (_or_none(imports.failures) or (None, None))
+    failed, cuda_works = None, None
+    if importing is not None:
+        failed, cuda_works = _or_none(lambda: imports.failures(begin=importing)) or (None, None)
     return Facts(
         quick=quick,
         python=sys.version_info[:3],

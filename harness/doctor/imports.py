@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -27,25 +29,39 @@ LIMIT = 60.0  # seconds; a first import from a cold disk can take longer
 UNFINISHED = "its import was not finished"
 
 
-def failures(limit: float = LIMIT) -> tuple[dict[str, str], bool | None]:
+def failures(
+    limit: float = LIMIT, begin: Callable[[str], None] = lambda module: None
+) -> tuple[dict[str, str], bool | None]:
     """Modules that cannot be imported and why, and whether torch sees a GPU (None: it was not asked).
 
-    A module whose import takes longer than `limit` seconds is UNFINISHED; those after it were not tried.
+    Modules that are not imported within `limit` seconds in all: the one at work is UNFINISHED, those after it
+    were not tried. `begin` hears each module before it is tried.
     """
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), package_root)))
     command, environment = [sys.executable, "-m", __name__], {**os.environ, "PYTHONPATH": path}
-    try:
-        program = subprocess.run(command, capture_output=True, timeout=limit, env=environment, check=False)
-        output, reason = program.stdout, f"its import ended Python with exit code {program.returncode}"
-    except subprocess.TimeoutExpired as error:
-        output, reason = error.stdout or b"", UNFINISHED
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
-    tried = [line for line in lines if "module" in line]
-    found = {line["module"]: line["error"] for line in tried if line["error"] is not None}
-    if len(tried) < len(MODULES):
-        found[MODULES[len(tried)]] = reason
-    return found, lines[-1].get("cuda") if lines else None
+    found: dict[str, str] = {}
+    cuda: bool | None = None
+    left, late = list(MODULES), threading.Event()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as program:
+        timer = threading.Timer(limit, lambda: (late.set(), program.kill()))
+        timer.start()
+        begin(left[0])
+        for line in program.stdout or ():
+            said = json.loads(line) if line.startswith("{") else {}
+            cuda = said.get("cuda", cuda)
+            if "module" in said:
+                left.pop(0)
+                begin(left[0] if left else "CUDA")
+                if said["error"] is not None:
+                    found[said["module"]] = said["error"]
+        code = program.wait()
+        timer.cancel()
+    if left:
+        ended = f"its import ended Python with exit code {code}"
+        found[left[0]] = UNFINISHED if late.is_set() else ended
+    return found, cuda
 
 
 def main() -> None:

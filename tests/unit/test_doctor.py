@@ -260,7 +260,7 @@ def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stag
     for path in (tmp_path / "filelock").glob("*.py"):
         path.write_text(path.read_text().replace("_api", "_core"))
     (tmp_path / "filelock" / "_api.py").rename(tmp_path / "filelock" / "_core.py")
-    answer = run("--json", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    answer = run("--imports", "--json", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
     checks = {one["name"]: one for one in json.loads(answer.stdout)["checks"]}
     assert answer.returncode == 1 and checks["imports"]["level"] == "fail"
     assert "filelock._api: ModuleNotFoundError" in checks["imports"]["found"]
@@ -268,7 +268,16 @@ def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stag
 
 
 def test_what_the_stages_import_can_be_imported_here() -> None:
-    assert imports.failures(limit=600) == ({}, torch.cuda.is_available())
+    begun: list[str] = []
+    assert imports.failures(600, begun.append) == ({}, torch.cuda.is_available())
+    assert begun == [*imports.MODULES, "CUDA"]
+
+
+def test_a_module_that_takes_python_down_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import os; os._exit(9)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found, cuda = imports.failures(120)
+    assert found == {"torch": "its import ended Python with exit code 9"} and cuda is None
 
 
 def test_an_import_that_takes_too_long_is_said_and_not_dropped() -> None:
@@ -289,3 +298,17 @@ def test_the_quick_look_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_plain_look_imports_nothing_heavy_and_says_what_it_left_out() -> None:
+    heavy = ("torch", "transformers", "trl", "lmms_eval", "datasets")
+    code = (
+        "import sys; from harness.cli import app\ntry: app(['doctor'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert answer.stdout.splitlines()[-1] == "[]" and "--imports" in answer.stdout
+    both = run("--quick", "--imports")
+    assert both.returncode == 2 and "--quick imports nothing" in both.stderr
