@@ -31,6 +31,9 @@ install:
 	if [ -z "$$python" ]; then \
 	    echo "error: no Python 3.11 or 3.12 found; install one (with its venv module) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	fi; \
+	if ! "$$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
+	    echo "error: PYTHON=$$python is no Python 3.11 or 3.12 with its venv module; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; \
+	fi; \
 	"$$python" tools/setup_env.py $$exact
 
 vllm: install

@@ -15,6 +15,7 @@ from harness.analysis import compute_notes, published_rows
 from harness.analysis.accuracies import AVERAGE, BASE
 from harness.analysis.checkpoints import Checkpoint, checkpoints
 from harness.analysis.load import Loaded
+from harness.analysis.measures import LABELS, metric_named
 from harness.analysis.published_rows import PublishedRow
 from harness.analysis.scores import Score, fault_shares, score
 from harness.analysis.significance import without_direction
@@ -88,13 +89,13 @@ def compare(
 
     Args:
         against: "base" (each run's own), or the name of a row or arm that gains are taken over.
-        metric: "greedy", "sampled", "maj@n", "pass@n"; default the first that all runs have.
+        metric: "greedy", "T=1" (or "sampled"), "maj@n", "pass@n"; default the first that all runs have.
         reference: runs whose last checkpoint is the reference, instead of `against`.
 
     Raises:
         InputError: a metric the runs do not share, a reference that is not there, or no suite at all.
     """
-    chosen = _metric([*runs, *reference], metric)
+    chosen = _metric([*runs, *reference], metric and metric_named(metric))
     own = {run.key for run in runs}
     # The reference is never pooled with `runs`.
     beside = [replace(run, arm=f"{run.arm} of {run.name}") if run.key in own else run for run in reference]
@@ -125,7 +126,7 @@ def _metric(runs: Sequence[Loaded], wanted: str | None) -> str:
     if wanted not in shared:
         raise InputError(
             f"Not every run was measured by {wanted or 'one metric'}; choose --metric from "
-            f"{', '.join(shared) or 'none'}."
+            f"{', '.join(LABELS.get(one, one).replace(' ', '') for one in shared) or 'none'}."
         )
     return wanted
 

@@ -6,6 +6,13 @@ from __future__ import annotations
 from harness.stats import Frozen, Gain, Interval
 
 SuiteGains = dict[str, dict[str, Gain]]  # suite or "average" -> metric -> gain
+LABELS = {"sampled": "T = 1"}  # metrics that people read under another name than results.json has
+
+
+def metric_named(label: str) -> str:
+    """The metric that somebody calls `label`: "T=1" and "T = 1" are "sampled"; others as they are."""
+    named = {text.replace(" ", "").lower(): name for name, text in LABELS.items()}
+    return named.get(label.replace(" ", "").lower(), label)
 
 
 class Images(Frozen):

@@ -23,7 +23,7 @@ def table(
         str, Option("--against", help="What gains are over: base, an arm, or another run's folder.")
     ] = "base",
     metric: Annotated[
-        str | None, Option("--metric", help="greedy, sampled, maj@10 or pass@10; default: the runs' first.")
+        str | None, Option("--metric", help="greedy, T=1, maj@10 or pass@10; default: the runs' first.")
     ] = None,
     format_: Format = "rich",
     out: Annotated[

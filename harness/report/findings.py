@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.measures import SuiteGains
+from harness.analysis.measures import LABELS, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
 from harness.stats import Gain
 from harness.tables.words import NBSP, counted, interval, percent, points
@@ -21,8 +21,8 @@ def run_name(results: Results) -> list[str]:
 
 
 def metric_label(name: str) -> str:
-    """ "sampled" is written as what it is: accuracy at temperature 1."""
-    return {"sampled": "T = 1"}.get(name, name)
+    """How a metric is called where people read it: "sampled" is accuracy at T = 1."""
+    return LABELS.get(name, name)
 
 
 def findings(results: Results) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.analysis.comparison import Comparison
+from harness.claims.verdict import Verdict
 from harness.report import arms, claims
 from harness.tables import csv, latex, markdown
 from harness.tables.table import Cell, Table, Value, texts
@@ -34,9 +35,11 @@ def render(comparison: Comparison, name: str, folders: Sequence[Path] = ()) -> s
         from harness.report import page
 
         return page.render(comparison, folders)
+    if name == "latex":  # for a paper: only what was run
+        run = [one for one in comparison.claims if one.verdict != Verdict.NOT_RUN]
+        found = (arms.table(comparison.model_copy(update={"published": []})), claims.table(run))
+        return "\n".join(latex.render(one) for one in found if one.rows)
     tables = (arms.table(comparison), claims.table(comparison.claims))
-    if name == "latex":
-        return "\n".join(map(latex.render, tables))
     return "\n\n".join(map(markdown.render, tables)) + "\n"
 
 

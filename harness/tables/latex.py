@@ -1,6 +1,8 @@
-"""A table as LaTeX that needs no package: all of it is ASCII, and what has a meaning to TeX is escaped."""
+"""A table as LaTeX with booktabs: all of it is ASCII, and what has a meaning to TeX is escaped."""
 
 from __future__ import annotations
+
+import re
 
 from harness.tables.table import Cell, Column, Table
 from harness.tables.text import visible
@@ -36,20 +38,31 @@ def escape(text: str) -> str:
 def render(table: Table) -> str:
     """One `table` float. Better is bold, worse underlined, a number that was not measured here in italics."""
     lines = [
-        r"\begin{table}",
+        r"\begin{table} % needs \usepackage{booktabs}",
         rf"\caption{{{escape(table.title)}}}",
+        rf"\label{{tab:{_label(table.title)}}}",
         r"\footnotesize",
         rf"\begin{{tabular}}{{{''.join(_column(column, len(table.columns)) for column in table.columns)}}}",
-        r"\hline",
+        r"\toprule",
         " & ".join(escape(column.heading) for column in table.columns) + r" \\",
     ]
     for heading, rows in table.shown():
-        lines.append(r"\hline")
+        lines.append(r"\midrule")
         if heading:
             lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textbf{{{escape(heading)}}}}} \\")
         lines += [" & ".join(_cell(cell) for cell in row) + r" \\" for row in rows]
-    lines += [r"\hline", r"\end{tabular}", *(rf"\par {escape(note)}" for note in table.notes), r"\end{table}"]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par {escape(note)}" for note in table.notes),
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _label(title: str) -> str:
+    """Letters and digits of a title: "arms-by-suite-t-1"."""
+    return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "table"
 
 
 def _column(column: Column, count: int) -> str:

@@ -438,7 +438,7 @@ def test_latex_compiles_whatever_the_names_are(hostile: Comparison, runs: Path, 
     assert depth == 0
     if shutil.which("pdflatex"):
         (tmp_path / "doc.tex").write_text(
-            "\\documentclass{article}\\begin{document}" + text + "\\end{document}"
+            "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + text + "\\end{document}"
         )
         done = subprocess.run(
             ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
@@ -449,6 +449,24 @@ def test_latex_compiles_whatever_the_names_are(hostile: Comparison, runs: Path, 
             errors="replace",
         )
         assert done.returncode == 0 and (tmp_path / "doc.pdf").exists(), done.stdout[-2000:]
+
+
+def test_latex_has_what_was_run_and_nothing_else(hostile: Comparison, runs: Path) -> None:
+    """Published rows and claims that were not run stand in Markdown, and not in a table for a paper."""
+    for found in (hostile, compare(load([runs]))):
+        text = formats.render(found, "latex")
+        labels = re.findall(r"\\label\{(tab:[a-z0-9-]+)\}", text)
+        assert len(labels) == len(set(labels)) == text.count("\\begin{table}") >= 1
+        assert "\\toprule" in text and "\\hline" not in text and "NOT RUN" not in text
+        assert "NOT RUN" in formats.render(found, "md") and "published" not in text.split("\\bottomrule")[0]
+
+
+@pytest.mark.parametrize("name", ["T=1", "T = 1", "t=1", "sampled"])
+def test_a_metric_is_asked_for_by_the_name_that_is_shown(name: str) -> None:
+    loaded = load([Path(__file__).resolve().parents[2] / "results" / "pocket" / "arms" / "one-iteration"])
+    assert compare(loaded, metric=name).metric == "sampled"
+    with pytest.raises(InputError, match="choose --metric from greedy, T=1, maj@10"):
+        compare(loaded, metric="accuracy")
 
 
 def test_markdown_and_json_say_the_same(runs: Path) -> None:

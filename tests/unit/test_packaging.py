@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -225,12 +226,23 @@ def test_torchvision_imports_in_a_plain_interpreter_of_the_environment(tmp_path:
     assert answer.returncode == 0, answer.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_between_documents_lead_somewhere(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if "://" not in target:
-            assert (ROOT / target).exists(), f"{name} links to {target}"
+@pytest.mark.parametrize("python", ["/nowhere/python3", "/bin/false", str(ROOT / "Makefile")])
+def test_make_with_a_wrong_python_says_so_in_one_sentence(python: str) -> None:
+    command = ["make", "-s", "install", f"PYTHON={python}"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    (line, *rest) = answer.stderr.splitlines()
+    assert line.startswith(f"error: PYTHON={python} is no Python 3.11 or 3.12") and len(rest) <= 1
+
+
+def test_the_metadata_agrees_with_the_citation_and_names_no_place_that_is_not_there() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [one["name"] for one in PROJECT["authors"]] == [one["name"] for one in citation["authors"]]
+    assert citation["license"] == PROJECT["license"] and len(PROJECT["keywords"]) >= 5
+    papers = [
+        one["value"].removeprefix("arXiv:") for two in citation["references"] for one in two["identifiers"]
+    ]
+    assert PROJECT["urls"] == {"Paper": f"https://arxiv.org/abs/{papers[0]}"}
 
 
 @pytest.fixture
