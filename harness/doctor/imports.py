@@ -43,9 +43,16 @@ def failures(
     found: dict[str, str] = {}
     cuda: bool | None = None
     left, late = list(MODULES), threading.Event()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as program:
-        timer = threading.Timer(limit, lambda: (late.set(), program.kill()))
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=quiet
+    ) as program:
+
+        def end() -> None:
+            late.set()
+            program.kill()
+
+        timer = threading.Timer(limit, end)
         timer.start()
         begin(left[0])
         for line in program.stdout or ():
