@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.perf.flops import shape_of
+from harness.cost.flops import shape_of
 from harness.perf.profile.counts import Counts, Scope, counting
 from vzero.rollout.protocol import Rollout
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.case import Unfit
-from harness.perf.plan.shapes import published
+from harness.cost.shapes import published
 from vzero.pocket.model import END, IMAGE, PAD, VIDEO, VISION_END, VISION_START, VOCABULARY, build_processor
 from vzero.runtime import checkpoints, compat
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from harness.cost.shapes import ModelSize, Tree, published, size_of
 from harness.perf.plan import memory
-from harness.perf.plan.shapes import ModelSize, Tree, published, size_of
 from tools import qwen_tokenizer
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt

@@ -34,7 +34,7 @@ class ArmRow(Frozen):
             None where unknown.
         evidence: whether its runs are meant to say anything; if not, no gain has a direction.
         compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
-            they do not.
+            they do not. compute_ratio: its total over that of the yardstick's last checkpoint.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ArmRow(Frozen):
     scores: dict[str, Score | None]
     faults: dict[str, float | None]
     compute: dict[str, float]
+    compute_ratio: float | None = None
     compute_note: str | None
 
     def fault(self, name: str, metric: str) -> float | None:
@@ -107,7 +108,7 @@ def compare(
             "None of these runs has a finished suite; finish them with the commands that began them."
         )
     computes = compute_notes.beside(found, over)
-    rows = [_row(one, over, suites, chosen, *spent) for one, spent in zip(found, computes, strict=True)]
+    rows = [_row(one, over, suites, chosen, spent) for one, spent in zip(found, computes, strict=True)]
     return Comparison(
         metric=chosen,
         against=over.name if over else BASE,
@@ -151,8 +152,7 @@ def _row(
     over: Checkpoint | None,
     suites: Sequence[str],
     metric: str,
-    compute: dict[str, float],
-    compute_note: str | None,
+    spent: compute_notes.Beside,
 ) -> ArmRow:
     scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
     if len(suites) > 1 and all(scores.values()):
@@ -166,8 +166,9 @@ def _row(
         evidence=all(run.results.evidence for run in checkpoint.runs),
         scores=scores,
         faults=fault_shares(checkpoint, suites),
-        compute=compute,
-        compute_note=compute_note,
+        compute=spent.spent,
+        compute_ratio=spent.ratio,
+        compute_note=spent.note,
     )
 
 

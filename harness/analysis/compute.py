@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.measures import ByRole, Compute, Votes
+from harness.analysis.operations import by_stage
 from harness.runs.sealed import Run, SealedStage
 from vzero.selfplay import MEASUREMENTS
 
@@ -12,6 +13,7 @@ def compute(run: Run) -> Compute:
     questioners, solvers = run.of_kind("train-questioner"), run.of_kind("train-solver")
     questioner, solver = run.preset.questioner, run.preset.solver
     drawn = 0 if solver.objective == "sft" else solver.grpo.group_size
+    stages = by_stage(run)
     return Compute(
         images=_total(run.of_kind("images"), "images"),
         written=_total(run.of_kind("write-questions"), "questions"),
@@ -27,6 +29,8 @@ def compute(run: Run) -> Compute:
         imitated=_total(solvers, "imitated"),
         steps=ByRole(questioner=_total(questioners, "steps"), solver=_total(solvers, "steps")),
         tokens=sum(_tokens(one) for one in run.stages.values() if one.stage.kind not in MEASUREMENTS),
+        stages=stages,
+        flop=sum(one.flop for one in stages.values()) if stages is not None else None,
     )
 
 

@@ -1,26 +1,38 @@
-"""Equal compute is a rule: where an arm took other images, questions, votes, rollouts, steps or tokens than
-the yardstick, the difference stands in its row."""
+"""Equal compute is a rule: where an arm took more or less than the yardstick in all, or other images,
+questions, votes, rollouts, steps or tokens, the difference stands in its row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import NamedTuple
 
 from harness.analysis.accuracies import BASE
 from harness.analysis.checkpoints import Checkpoint
 from harness.analysis.load import Loaded
+from harness.analysis.measures import Compute
 from harness.tables.words import ratio
 from vzero.arms import REFERENCE
 
 TOLERANCE = 0.005
-LOOSER = {"votes": 0.02, "tokens drawn": 0.05}  # these hang on what models write: equal plans differ a little
+TOTAL = "total compute"  # floating-point operations
+# These hang on what models write: equal plans differ a little.
+LOOSER = {TOTAL: 0.02, "votes": 0.02, "tokens drawn": 0.05}
 Spent = dict[str, float]  # "images", "questioner steps", ... -> count
 
 
-def beside(found: Sequence[Checkpoint], over: Checkpoint | None) -> list[tuple[Spent, str | None]]:
-    """For each checkpoint what it took (means over its seeds) and how that differs from the yardstick; None
-    where it does not.
+class Beside(NamedTuple):
+    """What a checkpoint took (means over its seeds), its total over the yardstick's, None where either is not
+    known, and how they differ in words, None where they do not."""
+
+    spent: Spent
+    ratio: float | None = None
+    note: str | None = None
+
+
+def beside(found: Sequence[Checkpoint], over: Checkpoint | None) -> list[Beside]:
+    """For each checkpoint what it took beside the yardstick.
 
     The yardstick is the reference where it was trained, else V-Zero, else the first trained arm, at the same
     checkpoint of the same preset.
@@ -30,15 +42,26 @@ def beside(found: Sequence[Checkpoint], over: Checkpoint | None) -> list[tuple[S
     if over is not None and over.checkpoint != BASE:
         yardstick = over.arm
     known = {(_preset(one), one.checkpoint): one for one in found if one.arm == yardstick}
-    return [(_spent(one), _note(one, known.get((_preset(one), one.checkpoint)), yardstick)) for one in found]
+    last = {_preset(one): one for one in found if one.arm == yardstick and one.checkpoint != BASE}
+    return [
+        _beside(one, known.get((_preset(one), one.checkpoint)), last.get(_preset(one)), yardstick)
+        for one in found
+    ]
 
 
-def _note(own: Checkpoint, other: Checkpoint | None, yardstick: str) -> str | None:
-    if own.checkpoint == BASE or own.arm == yardstick:
-        return None
-    if other is None:
-        return f"{yardstick} of preset {_preset(own)} is not here"
-    return _apart(own, other, yardstick)
+def _beside(own: Checkpoint, other: Checkpoint | None, last: Checkpoint | None, yardstick: str) -> Beside:
+    """`last` is the yardstick's last checkpoint, which totals are shown over."""
+    spent = _spent(own)
+    if own.checkpoint == BASE:
+        return Beside(spent)
+    ratio = None
+    if last is not None:
+        ours, theirs = (one.get(TOTAL) for one in _shared(own, last))
+        ratio = ours / theirs if ours and theirs else None
+    if own.arm == yardstick:
+        return Beside(spent, ratio)
+    missing = f"{yardstick} of preset {_preset(own)} is not here"
+    return Beside(spent, ratio, _apart(own, other, yardstick) if other else missing)
 
 
 def between(own: Checkpoint, other: Checkpoint) -> str | None:
@@ -49,13 +72,18 @@ def between(own: Checkpoint, other: Checkpoint) -> str | None:
 
 
 def _apart(own: Checkpoint, other: Checkpoint, name: str) -> str | None:
-    """On the seeds that both have, as their gains are: other seeds keep other numbers of questions."""
+    return difference(*_shared(own, other), name)
+
+
+def _shared(own: Checkpoint, other: Checkpoint) -> tuple[Spent, Spent]:
+    """What both took on the seeds that both have, as their gains are: other seeds keep other numbers of
+    questions."""
     seeds = {run.seed for run in own.runs} & {run.seed for run in other.runs}
     ours, theirs = (
         _spent(replace(one, runs=tuple(run for run in one.runs if not seeds or run.seed in seeds)))
         for one in (own, other)
     )
-    return difference(ours, theirs, name)
+    return ours, theirs
 
 
 def _preset(checkpoint: Checkpoint) -> str:
@@ -63,15 +91,19 @@ def _preset(checkpoint: Checkpoint) -> str:
 
 
 def difference(own: Mapping[str, float], other: Mapping[str, float], name: str) -> str | None:
-    """ "2.19x the solver steps, no votes (beside v-zero)" for every measure known of both that differs by
-    more than half a percent (`LOOSER`: more); None where none does."""
+    """ "1.31x the total compute, 2.19x the solver steps, no votes (beside v-zero)" for every measure known of
+    both that differs by more than half a percent (`LOOSER`: more), the total with them; None where none
+    does."""
     if not own or not other:
         return f"not recorded for both this arm and {name}"
-    parts = [
-        _ratio(key, own[key], other[key])
+    differs = [
+        key
         for key in other
         if key in own and abs(own[key] - other[key]) > LOOSER.get(key, TOLERANCE) * max(abs(other[key]), 1)
     ]
+    if differs and TOTAL in own and TOTAL in other:  # said first, and where it is equal too
+        differs = list(dict.fromkeys([TOTAL, *differs]))
+    parts = [_ratio(key, own[key], other[key]) for key in differs]
     return f"{', '.join(parts)} (beside {name})" if parts else None
 
 
@@ -93,7 +125,9 @@ def _of_run(run: Loaded, checkpoint: str) -> Spent:
     """Images and optimizer steps up to `checkpoint`; at the run's last one all that was counted."""
     results = run.results
     iteration = int(checkpoint[1:]) if checkpoint[1:].isdigit() else 1
-    found: Spent = {"images": float(results.images.used)} if results.images else {}
+    found: Spent = _total(results.compute, iteration, checkpoint == results.models[-1])
+    if results.images:
+        found["images"] = float(results.images.used)
     for role in ("questioner", "solver") if results.training else ():
         stages = [one for name, one in results.training.items() if f"-{role}-" in name]
         found[f"{role} steps"] = float(sum(one.steps for one in stages if one.iteration <= iteration))
@@ -104,3 +138,12 @@ def _of_run(run: Loaded, checkpoint: str) -> Spent:
         found |= {"votes": sum(spent.votes.model_dump().values()), "imitated replies": spent.imitated}
         found |= {"tokens drawn": spent.tokens}
     return found
+
+
+def _total(spent: Compute | None, iteration: int, last: bool) -> Spent:
+    """Operations up to an iteration; those of a whole run where its stages are not known one by one."""
+    if spent is None:
+        return {}
+    if spent.stages is not None:
+        return {TOTAL: sum(one.flop for one in spent.stages.values() if one.iteration <= iteration)}
+    return {TOTAL: spent.flop} if last and spent.flop is not None else {}

@@ -40,7 +40,15 @@ class Loaded:
 
     def values(self, suite: str, checkpoint: str, metric: str) -> Values:
         """What one checkpoint made of each item; empty where it was not measured."""
-        return values_of(self.items.get(suite, {}).get(checkpoint, {}), metric, self.results.samples)
+        key = (suite, checkpoint, metric)
+        if key not in self._values:
+            found = self.items.get(suite, {}).get(checkpoint, {})
+            self._values[key] = values_of(found, metric, self.results.samples)
+        return self._values[key]
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, str, str], Values]:
+        return {}
 
     @property
     def key(self) -> tuple[str, str, str, str]:

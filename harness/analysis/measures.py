@@ -221,9 +221,27 @@ class Votes(Frozen):
     check: int = 0
 
 
+class StageCompute(Frozen):
+    """What one stage took: tokens of the prompts it read, tokens drawn, tokens trained on, pictures encoded,
+    and floating-point operations by formula (harness.analysis.operations)."""
+
+    iteration: int
+    read: int = 0
+    drawn: int = 0
+    trained: int = 0
+    pictures: int = 0
+    flop: float = 0.0
+
+
 class Compute(Frozen):
     """What the run cost, counted and not timed, evaluation left out: images, questions written, completions
-    drawn to be trained on, votes, replies imitated by fine-tuning, optimizer steps, tokens drawn in all."""
+    drawn to be trained on, votes, replies imitated by fine-tuning, optimizer steps, tokens drawn in all.
+
+    Attributes:
+        stages: what each stage took; None where that was not recorded.
+        flop: the total compute, in floating-point operations. estimated: what of it was not counted but taken
+            from means, None where all was counted.
+    """
 
     images: int = 0
     written: int = 0
@@ -232,10 +250,15 @@ class Compute(Frozen):
     imitated: int = 0
     steps: ByRole = ByRole()
     tokens: int = 0
+    stages: dict[str, StageCompute] | None = None
+    flop: float | None = None
+    estimated: str | None = None
 
     def flat(self) -> dict[str, int]:
         """By dotted name: "votes.reward" and the like."""
-        tree = self.model_dump()
+        tree = self.model_dump(exclude={"stages", "flop", "estimated"})
+        if self.flop is not None:
+            tree["flop"] = round(self.flop)
         inner = {
             f"{key}.{role}": n for key in ("rollouts", "votes", "steps") for role, n in tree.pop(key).items()
         }

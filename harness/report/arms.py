@@ -46,7 +46,7 @@ def _measured(row: ArmRow, columns: Sequence[str], metric: str) -> Row:
         *(_score(row.scores.get(place)) for place in columns),
         _scored(row),
         *(_fault(row.fault(name, metric)) for name in ("unparsed", "truncated")),
-        Cell.of(_compute(row), tone="bad" if row.compute_note else ""),
+        _compute(row),
     )
 
 
@@ -75,11 +75,12 @@ def _scored(row: ArmRow) -> Cell:
     return Cell.of(f"{scored:,} of {expected:,}", tone="" if whole else "bad")
 
 
-def _compute(row: ArmRow) -> str:
-    """How the row's compute differs from the reference's; a dash for an untrained model."""
+def _compute(row: ArmRow) -> Cell:
+    """How the row's compute differs from the reference's, in all and in what; a dash for an untrained
+    model."""
     if row.compute:
-        return row.compute_note or "equal"
-    return MISSING if row.checkpoint == BASE else row.compute_note or MISSING
+        return Cell.of(row.compute_note or "equal", tone="bad" if row.compute_note else "")
+    return Cell.of(MISSING if row.checkpoint == BASE else row.compute_note or MISSING)
 
 
 def _printed(row: PublishedRow, columns: Sequence[str]) -> Row:

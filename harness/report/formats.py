@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHEET = (
     *("kind", "row", "arm", "checkpoint", "model", "seeds", "suite", "metric", "value", "low", "high", "n"),
     *("expected", "gain", "gain_low", "gain_high", "p", "p_corrected", "direction", "detectable"),
-    *("unparsed", "truncated", "compute", "source"),
+    *("unparsed", "truncated", "compute", "total_compute", "source"),
 )
 
 
@@ -85,6 +85,7 @@ def _lines(comparison: Comparison) -> Iterator[Mapping[str, Value]]:
             "unparsed": row.fault("unparsed", comparison.metric),
             "truncated": row.fault("truncated", comparison.metric),
             "compute": row.compute_note,
+            "total_compute": row.compute_ratio,
         }
         for suite, score in row.scores.items():
             if score is not None:

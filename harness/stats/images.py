@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,19 +43,34 @@ def bootstrap_interval(
     """Percentile interval of the mean over seeds and suites. Seeds and, within each suite, images are drawn
     with replacement; a drawn image counts in every drawn seed.
 
-    Images with equal (sums, size) are interchangeable, so how often each *kind* is drawn is multinomial: the
-    same distribution as drawing indices, at the cost of a few columns instead of thousands.
+    Images of one seed with equal (sum, size) are interchangeable, so how often each *kind* is drawn is
+    multinomial: the same distribution as drawing indices, at the cost of a few columns instead of thousands.
+    Several seeds make nearly as many kinds as images: there the images are drawn, once for all means of the
+    same `seed` (a table has hundreds).
     """
     seeds = len(suites[0][0])
     generator = np.random.Generator(np.random.PCG64(seed))
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     means = np.zeros(resamples)
-    for sums, sizes in suites:
-        kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)
-        drawn = generator.multinomial(len(sizes), counts / counts.sum(), size=resamples)
-        means += ((drawn @ kinds[:-1].T) * drawn_seeds).sum(1) / (seeds * (drawn @ kinds[-1])) / len(suites)
+    for place, (sums, sizes) in enumerate(suites):
+        if seeds > 1:
+            kinds, drawn = np.vstack([sums, sizes]), _images_drawn(seed, place, len(sizes), resamples)
+        else:
+            kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)
+            drawn = generator.multinomial(len(sizes), counts / counts.sum(), size=resamples)
+        found = drawn @ kinds.T
+        means += (found[:, :-1] * drawn_seeds).sum(1) / (seeds * found[:, -1]) / len(suites)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=32)
+def _images_drawn(seed: int, place: int, images: int, resamples: int) -> Array:
+    """How often each image of the suite at `place` is in each resample, (resamples, images) float64."""
+    generator = np.random.Generator(np.random.PCG64([seed, place]))
+    drawn = generator.integers(images, size=(resamples, images)) + images * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * images)
+    return counts.reshape(resamples, images).astype(np.float64)
 
 
 def variances(suites: Sequence[Clustered]) -> list[tuple[float, int]]:

@@ -572,6 +572,19 @@ def test_equal_plans_are_equal_compute_whatever_the_models_write(runs: Path) -> 
     assert notes_of(runs)["rival S1"] is None
 
 
+def test_the_total_is_said_first_and_never_called_equal_where_it_differs(runs: Path) -> None:
+    def total(found: dict, flop: float) -> dict:
+        compute = spent(found)["compute"]
+        return {"compute": {**compute, "flop": flop}}
+
+    edited(runs, lambda found: total(found, 1.31e12 if found["arm"] == "rival" else 1e12))
+    assert notes_of(runs)["rival S1"] == "1.31x the total compute (beside v-zero)"
+    edited(runs, lambda found: total(found, 1.01e12 if found["arm"] == "rival" else 1e12))
+    assert notes_of(runs)["rival S1"] is None, "within the tolerance of 2 %"
+    rows = {row.name: row for row in compare(load([runs])).rows}
+    assert rows["rival S1"].compute_ratio == pytest.approx(1.01) and rows["v-zero S1"].compute_ratio == 1
+
+
 def test_compute_is_compared_on_the_seeds_that_both_have(runs: Path) -> None:
     edited(runs, spent)
     shutil.rmtree(runs / "rival" / "seed-2")

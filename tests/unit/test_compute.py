@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.analysis.compute import compute
 from harness.analysis.ground_truth import trained_on
-from harness.runs.sealed import read_run
+from harness.cost.shapes import size_of
+from harness.runs.sealed import Run, SealedStage, read_run
 from vzero.pocket.ground_truth import truth
 from vzero.pocket.world import scene_from_json
+from vzero.presets import load_preset
+from vzero.rollout import template
+from vzero.runtime import artefacts
+from vzero.selfplay import Stage, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location(
@@ -71,3 +77,90 @@ def test_an_unfinished_run_counts_what_is_there(tmp_path: Path) -> None:
     found = compute(read_run(tmp_path))
     assert (found.images, found.written, found.steps.solver, found.votes.label) == (96, 96, 0, 0)
     assert trained_on(read_run(tmp_path)) == {}
+
+
+def test_operations_are_those_of_the_formulas_by_hand(tmp_path: Path) -> None:
+    """Two questions about two pictures, voted on and trained on: lengths from the processor itself, and the
+    formulas of `harness.cost.flops` written out again."""
+    from PIL import Image
+
+    from vzero.prompts import solver_messages
+    from vzero.runtime.checkpoints import POCKET, load_processor
+
+    preset = load_preset("smoke")
+    stages = {stage.kind: stage for stage in plan(preset)}
+    words = {"q1": "how many red shapes ? A) 1 B) 2 C) 3 D) 4", "q2": "is it red ? A) yes B) no C) 1 D) 2"}
+    labels = [{"question_id": name, "image_id": f"i{name}", "text": text} for name, text in words.items()]
+    replies = {"q1": [9, 12], "q2": [20, 7]}
+    rollouts = [
+        {"generation": 1, "prompt": name, "tokens": tokens} for name, own in replies.items() for tokens in own
+    ]
+    images = [{"image_id": f"i{name}", "width": 42, "height": 42} for name in words]
+    facts = {"prompts_used": 2, "generations": 1, "steps": 2}
+    run = Run(
+        tmp_path,
+        preset,
+        {
+            "00-images": sealed(tmp_path, stages["images"], {"images.jsonl": images}, {}),
+            "04-label-1": sealed(
+                tmp_path, stages["label"], {"labels.jsonl": labels, "votes.jsonl": []}, {"tokens": 200}
+            ),
+            "05-train-solver-1": sealed(
+                tmp_path, stages["train-solver"], {"rollouts.jsonl": rollouts}, facts
+            ),
+        },
+        {},
+    )
+    found = compute(run)
+    processor, picture = load_processor(POCKET), Image.new("RGB", (42, 42))
+    prompts, patches = [], 0
+    for text in words.values():
+        rendered = template.render(processor, solver_messages("pocket", text), with_image=True)
+        encoded = processor(text=[rendered], images=[picture], return_tensors="pt")
+        prompts.append(encoded["input_ids"].shape[1])
+        patches = int(encoded["image_grid_thw"].prod())
+    shape = size_of("pocket").flops
+
+    def text_flop(x: float, p: float, y: float) -> float:
+        return 2 * shape.text_weights * x + 4 * shape.layers * shape.width * p + 2 * shape.head_weights * y
+
+    def draw(groups: list[tuple[int, list[float]]]) -> float:
+        fed = sum(own - 1 for _, all_own in groups for own in all_own)
+        pairs = sum(n * (n + 1) / 2 for n, _ in groups)
+        pairs += sum((own - 1) * n + (own - 1) * own / 2 for n, all_own in groups for own in all_own)
+        return text_flop(sum(n for n, _ in groups) + fed, pairs, len(groups) + fed)
+
+    see = 2 * (
+        2 * shape.vision_weights * patches + 4 * shape.vision_width * shape.vision_pairs(patches)
+    )  # both pictures once
+    voted = draw([(n, [10.0] * 10) for n in prompts]) + see
+    groups = list(zip(prompts, replies.values(), strict=True))
+    x = sum(n - 1 + sum(own) for n, own in groups)
+    p = sum((n - 1) * n / 2 + sum(one * (n - 1) + one * (one + 1) / 2 for one in own) for n, own in groups)
+    once = text_flop(x, p, sum(map(sum, replies.values())))
+    # The update goes back through the text alone; the reference scores all, the old policy the second step.
+    trained = draw(groups) + see + 3 * once + see + 1.5 * (once + see)
+    assert found.stages["04-label-1"].flop == pytest.approx(voted, rel=1e-3)
+    assert found.stages["05-train-solver-1"].flop == pytest.approx(trained, rel=1e-3)
+    assert found.flop == pytest.approx(voted + trained, rel=1e-3)
+    solver = found.stages["05-train-solver-1"]
+    assert (solver.read, solver.drawn, solver.trained, solver.pictures) == (sum(prompts), 48, 48, 7)
+    assert found.stages["00-images"].flop == 0
+
+
+def sealed(run: Path, stage: Stage, files: dict[str, list[dict]], facts: dict) -> SealedStage:
+    folder = run / "stages" / stage.name
+    for name, lines in files.items():
+        artefacts.write_jsonl(folder / name, lines)
+    return SealedStage(stage, folder, {"files": artefacts.folder_hashes(folder), "facts": facts})
+
+
+def test_a_stage_of_an_unknown_kind_counts_by_what_it_left(run: Path) -> None:
+    whole = read_run(run)
+    assert compute(whole).stages is None, "trainings without rollouts: not recorded, and no total"
+    drew_nothing = {name: one for name, one in whole.stages.items() if one.stage.kind == "images"}
+    other = replace(whole.stages["00-images"].stage, kind="recycle", name="03-recycle-1", iteration=1)
+    silent = SealedStage(other, run, {"files": {}, "facts": {"kept": 40}})
+    drawing = SealedStage(other, run, {"files": {}, "facts": {"tokens": 400}})
+    assert compute(replace(whole, stages={**drew_nothing, "03": silent})).flop == 0
+    assert compute(replace(whole, stages={**drew_nothing, "03": drawing})).flop is None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cost.shapes import ModelSize, image_tokens, size_of
 from harness.perf.plan import gains, memory, work
 from harness.perf.plan.plan import FILL, Plan, choose_machine, make
-from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
 from harness.perf.plan.work import Assumptions
 from tools.plan_check import predicted
 from vzero.errors import InputError

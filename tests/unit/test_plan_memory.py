@@ -16,7 +16,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from harness.perf.plan import memory, shapes
+from harness.cost import shapes
+from harness.perf.plan import memory
 from vzero.grpo import log_probs
 from vzero.grpo.frozen import spare_frozen_parts
 from vzero.grpo.micro_batches import MicroBatch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.perf.flops import Shape, Work, flops, generation_work, shape_of, training_work
+from harness.cost.flops import Shape, Work, flops, generation_work, shape_of, training_work
 from harness.perf.profile import clock, memory
 from harness.perf.profile.counts import Counts, Scope, counting
 from harness.perf.profile.generation import Generation

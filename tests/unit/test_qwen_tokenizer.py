@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.perf.plan.shapes import image_tokens, published, size_of
+from harness.cost.shapes import image_tokens, published, size_of
 from tests.qwen import qwen_folder
 from vzero.arms.sft import _tokens
 from vzero.errors import RolloutError

@@ -52,18 +52,30 @@ def examples(
     most: int,
 ) -> list[Example]:
     """The kept questions of `labels`, each with its first `most` finished votes for its label."""
-    label = {row["question_id"]: row["answer"] for row in labels if row["kept"]}
-    replies: dict[str, list[str]] = {name: [] for name in label}
-    for vote in votes:
-        name = vote["question_id"]
-        wanted = name in label and vote["answer"] == label[name] and vote["finish_reason"] == "stop"
-        if wanted and len(replies[name]) < most:
-            replies[name].append(vote["text"])
+    replies = chosen_votes(labels, votes, most)
     return [
-        Example(solver_messages(prompt_format, row["text"]), records[row["image_id"]], tuple(found))
+        Example(
+            solver_messages(prompt_format, row["text"]),
+            records[row["image_id"]],
+            tuple(vote["text"] for vote in found),
+        )
         for row in labels
         if (found := replies.get(row["question_id"]))
     ]
+
+
+def chosen_votes(
+    labels: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]], most: int
+) -> dict[str, list[Mapping[str, Any]]]:
+    """By kept question the votes that are imitated: the first `most` finished ones for its label."""
+    label = {row["question_id"]: row["answer"] for row in labels if row["kept"]}
+    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in label}
+    for vote in votes:
+        name = vote["question_id"]
+        wanted = name in label and vote["answer"] == label[name] and vote["finish_reason"] == "stop"
+        if wanted and len(found[name]) < most:
+            found[name].append(vote)
+    return found
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.perf.plan.shapes import ModelSize
+from harness.cost.shapes import ModelSize
 from vzero.config import EngineConfig, GrpoSettings, Preset
 from vzero.rollout.vllm_engine import CPU_CACHE_GIB
 

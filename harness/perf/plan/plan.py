@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from harness.cost.shapes import ModelSize, image_tokens, size_of
 from harness.perf.hardware import CPU, Machine, card
 from harness.perf.plan import gains, memory, work
-from harness.perf.plan.shapes import ModelSize, image_tokens, size_of
 from harness.perf.plan.work import Assumptions
 from vzero.config import Preset
 from vzero.images.records import seen_size

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.perf.flops import Work, flops, training_work
+from harness.cost.flops import Work, flops, training_work
+from harness.cost.shapes import ModelSize
 from harness.perf.hardware import Machine
 from harness.perf.plan import memory
-from harness.perf.plan.shapes import ModelSize
 from vzero.config import EngineConfig, GrpoSettings, Preset, SamplingConfig
 from vzero.grpo.settings import Batches, plan_batches
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
-from harness.perf.flops import Shape, Work
+from harness.cost.flops import Shape, Work
 from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime.checkpoints import vision_tower
 
@@ -52,7 +52,7 @@ class Counts:
 
     @property
     def work(self) -> Work:
-        """All of it, as the formulas of `harness.perf.flops` take it."""
+        """All of it, as the formulas of `harness.cost.flops` take it."""
         return Work(self.positions, self.pairs, self.scored, self.patches, self.vision_pairs)
 
 

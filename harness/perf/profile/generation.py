@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.perf.flops import Shape, Work, flops, generation_work, shape_of
+from harness.cost.flops import Shape, Work, flops, generation_work, shape_of
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, timed
 from harness.perf.profile.counts import Counts, Scope, counting

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.perf.flops import Shape
+from harness.cost.flops import Shape
 from harness.perf.profile.clock import Times, summary
 from harness.perf.profile.counts import Counts
 
@@ -70,7 +70,7 @@ class _Phase(_Record):
         prompt_tokens, completion_tokens: of the task, each sequence's own: throughput is counted in these.
         real_positions: computed ones that hold a token.
         pictures: distinct ones.
-        flops_needed, flops_computed: by the formulas of `harness.perf.flops`.
+        flops_needed, flops_computed: by the formulas of `harness.cost.flops`.
         peak_mib: None where it could not be measured.
     """
 

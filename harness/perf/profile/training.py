@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from harness.perf.flops import Shape, flops, shape_of, training_work
+from harness.cost.flops import Shape, flops, shape_of, training_work
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, stopwatch
 from harness.perf.profile.counts import Counts, Scope, Tally, counting

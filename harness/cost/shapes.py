@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.perf.flops import Shape, language_linears, shape_of
+from harness.cost.flops import Shape, language_linears, shape_of
 from vzero.errors import InputError
 
 Tree = dict[str, Any]  # a Hugging Face config
@@ -31,7 +31,7 @@ class ModelSize:
             it has its own.
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
-        flops: what `harness.perf.flops` counts operations by.
+        flops: what `harness.cost.flops` counts operations by.
         patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most
             that the processor keeps.
     """
@@ -73,7 +73,7 @@ def size_of(model: str) -> ModelSize:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _build(config, _image_size(folder), model)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # the last: a tower of another family
         known = ", ".join(sorted(_shipped()))
         raise InputError(
             f"The config of {model!r} is not known; give the model's folder, or one of: pocket, {known}."
@@ -86,7 +86,7 @@ def published(model: str) -> Tree:
 
 
 def _shipped() -> dict[str, Tree]:
-    folder = resources.files("harness.perf.plan") / "model_configs"
+    folder = resources.files("harness.cost") / "model_configs"
     trees = [json.loads(entry.read_text(encoding="utf-8")) for entry in folder.iterdir()]
     return {tree["model"]: tree for tree in trees}
 

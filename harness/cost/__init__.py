@@ -1,0 +1,1 @@
+"""What models cost: their sizes, and operations by formula."""
