@@ -60,14 +60,14 @@ def _flop(found: Results, spent: Compute, preset: Preset) -> float:
 
     def drawn(prompts: float, prompt: float, replies: float, reply: float, encoded: float) -> float:
         lists = [prompt] * round(prompts), [(prompt, reply)] * round(replies), [picture] * round(encoded)
-        return count.drawn(*lists)  # type: ignore[arg-type]  # means
+        return count.drawn(*lists)
 
     def trained(grpo: GrpoSettings, sequences: int, prompt: float, reply: float, steps: int) -> float:
         groups = [(prompt, [reply] * grpo.group_size)] * round(sequences / grpo.group_size)
         facts = {"steps": steps, "generations": steps * grpo.prompts_per_step / grpo.prompts_per_generation}
         passes = 0.0 if spent.imitated and grpo is solving.grpo else scoring_passes(grpo, {"facts": facts})
         shape = trained_shape(preset, grpo, count.size)
-        return count.trained(groups, [picture] * len(groups), shape, passes)  # type: ignore[arg-type]
+        return count.trained(groups, [picture] * len(groups), shape, passes)
 
     roles = {
         "questioner": (asking.grpo, spent.rollouts.questioner, writing, written, spent.steps.questioner),

@@ -120,6 +120,16 @@ def compare(
     )
 
 
+def beside(
+    comparison: Comparison, runs: Sequence[Loaded], against: str = BASE, reference: Sequence[Loaded] = ()
+) -> list[Comparison]:
+    """The same comparison by the other one of greedy and T = 1, where all runs have it."""
+    other = "sampled" if comparison.metric == "greedy" else "greedy"
+    if any(other not in run.results.metrics for run in (*runs, *reference)):
+        return []
+    return [compare(runs, against, other, reference)]
+
+
 def _metric(runs: Sequence[Loaded], wanted: str | None) -> str:
     shared = [name for name in runs[0].results.metrics if all(name in run.results.metrics for run in runs)]
     if wanted is None and shared:

@@ -171,7 +171,7 @@ class _Counter:
 
         votes = self.run.stages[one.stage.inputs["votes"]].rows("votes.jsonl")
         kept = {row["question_id"]: row for row in self._labels(one) if row["kept"]}
-        chosen = chosen_votes(kept.values(), votes, self.run.preset.solver.grpo.group_size)
+        chosen = chosen_votes(list(kept.values()), votes, self.run.preset.solver.grpo.group_size)
         share = one.manifest["facts"]["imitated"] / max(1, sum(map(len, chosen.values())))
         found = [(kept[name], [share * row["tokens"] for row in rows]) for name, rows in chosen.items()]
         asked = [(row["text"], row["image_id"]) for row, _ in found]

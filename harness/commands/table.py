@@ -11,7 +11,8 @@ from harness.commands import options
 from vzero.errors import InputError
 
 Format = Annotated[
-    Literal["rich", "md", "latex", "csv", "json", "html"], Option("--format", help="How to write it.")
+    Literal["rich", "md", "latex", "csv", "json", "html", "svg"],
+    Option("--format", help="How to write it; svg is the picture of gain by total compute."),
 ]
 
 
@@ -36,7 +37,7 @@ def table(
 
     Example: vzero-harness table runs/grid --against frozen-questioner --format latex
     """
-    from harness.analysis.comparison import compare
+    from harness.analysis.comparison import beside, compare
     from harness.analysis.load import load
     from harness.report import formats
 
@@ -54,7 +55,10 @@ def table(
         raise InputError(
             "The format rich is for the terminal; choose --format md, latex, csv, json or html for a file."
         )
-    text = formats.render(comparison, chosen, [run.folder for run in (*found, *reference)])
+    pages, others = ("html", "svg"), []
+    if chosen in pages:
+        others = beside(comparison, found, "base" if reference else against, reference)
+    text = formats.render(comparison, chosen, [run.folder for run in (*found, *reference)], others)
     if out is None:
         print(text, end="")
     else:

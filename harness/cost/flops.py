@@ -75,11 +75,11 @@ def flops(shape: Shape, work: Work, backward: bool = False, recomputed: bool = F
     return passes * text + (passes if shape.vision_trained else 1) * vision
 
 
-Lengths = tuple[int, int]  # prompt tokens, completion tokens
+Lengths = tuple[float, float]  # prompt tokens, completion tokens; of means, not whole
 
 
 def generation_work(
-    prompts: Iterable[int], sequences: Sequence[Lengths], patches: float, vision_pairs: float
+    prompts: Iterable[float], sequences: Sequence[Lengths], patches: float, vision_pairs: float
 ) -> Work:
     """The least work of drawing: each distinct prompt read once, each token but a completion's last fed once,
     each picture encoded once.
@@ -97,7 +97,7 @@ def generation_work(
 
 
 def training_work(
-    groups: Iterable[tuple[int, Sequence[int]]], patches: float, vision_pairs: float, passes: float = 1
+    groups: Iterable[tuple[float, Sequence[float]]], patches: float, vision_pairs: float, passes: float = 1
 ) -> Work:
     """The least work of `passes` that score every completion: each prompt once but for its last token, which
     begins every completion, each completion token but the last fed once, each picture encoded once.
@@ -107,7 +107,7 @@ def training_work(
         patches, vision_pairs: of the distinct pictures.
         passes: how often; a pass over half of the groups is half a pass.
     """
-    positions = pairs = scored = 0
+    positions = pairs = scored = 0.0
     for prompt, completions in groups:
         before = prompt - 1
         positions += before + sum(completions)

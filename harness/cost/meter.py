@@ -45,13 +45,13 @@ class Meter:
         """Tokens of a picture of so many pixels."""
         return image_tokens(self.size, width, height)
 
-    def drawn(self, prompts: Sequence[int], sequences: Sequence[Lengths], pictures: Sequence[int]) -> float:
+    def drawn(self, prompts: Sequence[float], sequences: Sequence[Lengths], pictures: Sequence[int]) -> float:
         """Operations of drawing: `prompts` in tokens, `pictures` the encoded ones in tokens."""
         return flops(self.size.flops, generation_work(prompts, sequences, *self._seen(pictures)))
 
     def trained(
         self,
-        groups: Sequence[tuple[int, Sequence[int]]],
+        groups: Sequence[tuple[float, Sequence[float]]],
         pictures: Sequence[int],
         shape: Shape,
         scored: float,

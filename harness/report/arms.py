@@ -164,6 +164,6 @@ def headline(comparison: Comparison) -> list[str]:
     ]
     compared = sum(any(True for _ in _gains(row)) for row in comparison.rows)
     return [
-        f"{len(said)} of {compared} rows lose on some suite; each is named below the table.",
+        f"{len(said)} of {compared} rows lose on some suite; each is named below the table of all numbers.",
         f"Significant losses: {', '.join(significant) or 'none'}.",
     ]

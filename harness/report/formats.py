@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.comparison import Comparison
 from harness.claims.verdict import Verdict
-from harness.report import arms, claims
+from harness.report import arms, claims, frontier
 from harness.tables import csv, latex, markdown
 from harness.tables.table import Cell, Table, Value, texts
 from vzero.errors import FULL_DISK, InputError
@@ -24,9 +24,18 @@ SHEET = (
 )
 
 
-def render(comparison: Comparison, name: str, folders: Sequence[Path] = ()) -> str:
-    """The text of one format: "md", "latex", "csv", "json" or "html". `folders` are the runs', for curves on
-    the page."""
+def render(
+    comparison: Comparison,
+    name: str,
+    folders: Sequence[Path] = (),
+    others: Sequence[Comparison] = (),
+) -> str:
+    """The text of one format: "md", "latex", "csv", "json", "html", or "svg", the frontier alone. `folders`
+    are the runs', for curves on the page, `others` the same runs by other measures.
+
+    Raises:
+        InputError: a picture of runs whose total compute is not known.
+    """
     if name == "json":
         return comparison.model_dump_json(indent=2) + "\n"
     if name == "csv":
@@ -34,7 +43,14 @@ def render(comparison: Comparison, name: str, folders: Sequence[Path] = ()) -> s
     if name == "html":
         from harness.report import page
 
-        return page.render(comparison, folders)
+        return page.render(comparison, folders, others)
+    if name == "svg":
+        panels = [chart for one in (comparison, *others) if (chart := frontier.panel(one))]
+        if not panels:
+            raise InputError(
+                "The frontier needs two arms or more whose total compute is recorded, and gains over base."
+            )
+        return frontier.picture(panels)
     if name == "latex":  # for a paper: only what was run
         run = [one for one in comparison.claims if one.verdict != Verdict.NOT_RUN]
         found = (arms.table(comparison.model_copy(update={"published": []})), claims.table(run))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.analysis.comparison import ArmRow, Comparison, compare
+from harness.analysis.comparison import ArmRow, Comparison, beside, compare
 from harness.analysis.load import load
 from harness.analysis.results import AVERAGE
 from harness.report import formats
@@ -28,7 +28,8 @@ def finish(folder: Path) -> Comparison | None:
         comparison = compare(found)
     except InputError:
         return None
-    formats.write(formats.render(comparison, "html", [run.folder for run in found]), folder / PAGE)
+    page = formats.render(comparison, "html", [run.folder for run in found], beside(comparison, found))
+    formats.write(page, folder / PAGE)
     return comparison
 
 

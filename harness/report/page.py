@@ -9,24 +9,29 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import ArmRow, Comparison
 from harness.analysis.results import AVERAGE
-from harness.report import arms, charts, claims
+from harness.report import arms, charts, claims, frontier
 from harness.report.findings import metric_label
 from harness.report.held_out import TONES
 from harness.report.material import points_of
+from harness.stats import Gain
 from harness.tables.charts import Point
 from harness.tables.html import environment
 from harness.tables.table import Cell, Table, keys, numbers, texts
+from vzero.arms import ARMS, CATEGORIES
+from vzero.arms.own import CATEGORY as OWN
 from vzero.runtime import artefacts
 
 CURVES = {"reward": "reward", "kl": "KL", "would_keep": "would be kept"}
 _STAGE = re.compile(r"\d+-train-(questioner|solver)-(\d+)")
 
 
-def render(comparison: Comparison, folders: Sequence[Path] = ()) -> str:
-    """The whole page; `folders` are the runs', for their learning curves."""
+def render(comparison: Comparison, folders: Sequence[Path] = (), others: Sequence[Comparison] = ()) -> str:
+    """The whole page; `folders` are the runs', for their learning curves, `others` the same runs by other
+    measures."""
     places = [*([AVERAGE] if len(comparison.suites) > 1 else []), *comparison.suites]
+    forests = [chart for place in places if (chart := forest(comparison, place))]
     template = environment("harness.report").get_template("comparison.html.j2")
     return template.render(
         comparison=comparison,
@@ -34,11 +39,49 @@ def render(comparison: Comparison, folders: Sequence[Path] = ()) -> str:
         claims=claims.ordered(comparison.claims),
         on_card=claims.on_card,
         losses=arms.headline(comparison),
+        mixed=arms.mixed(comparison),
         table=arms.table(comparison),
         runs=runs(comparison),
-        forests=[chart for place in places if (chart := forest(comparison, place))],
+        frontiers=[chart for one in (comparison, *others) if (chart := frontier.panel(one))],
+        ranking=ranking(comparison, others),
+        forests=forests,
         curves=learning_curves(comparison, folders),
     )
+
+
+def ranking(comparison: Comparison, others: Sequence[Comparison] = ()) -> Table:
+    """Every arm at its last iteration by its gain, grouped by its kind."""
+    place = AVERAGE if len(comparison.suites) > 1 else comparison.suites[0]
+    columns = [comparison, *others]
+    by_name = [{row.name: row for row in one.rows} for one in columns]
+
+    def gain(row: ArmRow | None) -> Gain | None:
+        score = row.scores.get(place) if row else None
+        return score.gain if score else None
+
+    groups: dict[str, list[ArmRow]] = {kind: [] for kind in (*CATEGORIES, OWN)}
+    for row in frontier.last_rows(comparison):
+        groups[ARMS[row.arm].category if row.arm in ARMS else OWN].append(row)
+    lines = []
+    for rows in groups.values():
+        ranked = sorted(rows, key=lambda row: -(one.gain if (one := gain(row)) else -1.0))
+        lines.append([_ranked(row, [gain(rows.get(row.name)) for rows in by_name]) for row in ranked])
+    shown = [f"{metric_label(one.metric)}, gain" for one in columns]
+    return Table(
+        "Arms by gain, last iteration",
+        (*keys("arm"), *numbers(*shown, "total compute", "seeds")),
+        lines,
+        ["Gain in points with its 95 % interval, coloured where significant; compute over the reference's."],
+        list(groups),
+    )
+
+
+def _ranked(row: ArmRow, gains: Sequence[Gain | None]) -> list[Cell]:
+    cells = [
+        Cell.gain(one.gain, one.low, one.high, TONES[one.direction]) if one else Cell.missing()
+        for one in gains
+    ]
+    return [Cell.of(row.arm), *cells, Cell.ratio(row.compute_ratio), Cell.number(len(row.seeds))]
 
 
 def forest(comparison: Comparison, place: str) -> Markup:

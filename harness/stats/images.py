@@ -57,7 +57,7 @@ def bootstrap_interval(
             kinds, drawn = np.vstack([sums, sizes]), _images_drawn(seed, place, len(sizes), resamples)
         else:
             kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)
-            drawn = generator.multinomial(len(sizes), counts / counts.sum(), size=resamples)
+            drawn = generator.multinomial(len(sizes), counts / counts.sum(), resamples).astype(np.float64)
         found = drawn @ kinds.T
         means += (found[:, :-1] * drawn_seeds).sum(1) / (seeds * found[:, -1]) / len(suites)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
