@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.runs.forecast import Forecast, Running
 from harness.runs.progress import Position
+from harness.runs.signals import held_back
 from harness.tables.text import one_line
 from harness.tables.words import MISSING, counted, duration, number, roughly, speed
 from vzero.config import Preset
@@ -211,7 +212,8 @@ class Panel(Display):
 
     def _refresh(self) -> None:
         if self.live is not None:
-            self.live.refresh()
+            with held_back():
+                self.live.refresh()
 
 
 @contextmanager
@@ -222,13 +224,17 @@ def shown(plan: Plan, console: Console, plain: bool) -> Iterator[Display]:
         return
     panel = Panel(plan, console)
     live = Live(console=console, auto_refresh=False, get_renderable=panel.render, transient=bool(plan.name))
-    with live:
+    with held_back():
+        live.start()
+    try:
         panel.live = live
-        try:
-            yield panel
-        except BaseException as error:
-            panel.stopped(error)
-            raise
+        yield panel
+    except BaseException as error:
+        panel.stopped(error)
+        raise
+    finally:
+        with held_back():
+            live.stop()
 
 
 def describe(position: Position) -> str:
