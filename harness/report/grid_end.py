@@ -9,13 +9,14 @@ from rich.console import Console
 from harness.analysis.comparison import ArmRow, Comparison, beside, compare
 from harness.analysis.load import load
 from harness.analysis.results import AVERAGE
-from harness.report import formats
+from harness.report import formats, frontier
 from harness.report.findings import metric_label
 from harness.report.held_out import TONES
 from harness.runs.grid import GridIndex
 from harness.tables import terminal
 from harness.tables.table import Cell, Table, keys, numbers
 from harness.tables.words import NBSP, counted, percent
+from vzero.arms import REFERENCE
 from vzero.errors import InputError
 
 PAGE = "arms.html"
@@ -47,6 +48,8 @@ def show(
             terminal.labelled("Failed", f"{name}: {entry.reason}", console, "red")
     if comparison is None:
         return
+    if best := frontier.sentences(comparison)[-1:]:
+        terminal.labelled("Best", f"{best[0].rstrip('.')}; 1.00x is what {REFERENCE} computes", console)
     terminal.show_path("Page", folder / PAGE, console)
     name = str(terminal.short(folder))
     terminal.show_next([["open", name], ["table", name, "--metric", "sampled"]], console)

@@ -81,12 +81,14 @@ def test_a_grid_ends_with_an_arm_a_line_its_page_and_what_failed(
     )
     lines = stream.getvalue().splitlines()
     assert all(cell_len(line) < 80 for line in lines)
-    of_arms = [line.split()[0] for line in lines if " to " in line]
+    of_arms = [line.split()[0] for line in lines if " (" in line and not line.startswith(("Best", " "))]
     assert of_arms[0] == "base" and sorted(of_arms[1:]) == sorted(names)  # a line each
     results = [read_results(folder / "zero-sum" / f"seed-{seed}" / "results.json") for seed in range(3)]
     last = [one.average[one.models[-1]]["greedy"].value for one in results]
     [line] = [line for line in lines if line.startswith("zero-sum ")]
     assert f"{100 * sum(last) / 3:.1f} (" in line
+    [best] = [line for line in lines if line.startswith("Best ")]  # of these three it gains most
+    assert ": zero-sum, +" in best
     assert "Failed    visplay/seed-0: no such picture" in lines
     assert "Page      grid/arms.html" in lines and (folder / "arms.html").stat().st_size > 1000
     assert "Next      vzero-harness open grid" in lines
