@@ -3,7 +3,7 @@ NOT RUN, with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.analysis import compute_notes
 from harness.analysis.accuracies import AVERAGE, BASE
@@ -134,15 +134,16 @@ def _difference(better: Checkpoint, worse: Checkpoint, places: Sequence[str], me
         parse_rate=1 - unparsed,
         truncation_rate=truncated,
         partial=f"{', '.join(dict.fromkeys(incomplete))} not finished" if incomplete else None,
-        toy=TOY if _toy(better, places) else None,
+        toy=TOY if toy_world(better.model, places) else None,
         unequal=unequal,
         freedom=gain.freedom,
         of_several=metric if metric.startswith(("maj@", "pass@")) else None,
     )
 
 
-def _toy(checkpoint: Checkpoint, places: Sequence[str]) -> bool:
-    return checkpoint.model == POCKET or all(place.startswith("pocket_") for place in places)
+def toy_world(model: str, suites: Iterable[str]) -> bool:
+    """Whether this was measured in the pocket world, which settles nothing about large models."""
+    return model == POCKET or all(suite.startswith("pocket_") for suite in suites)
 
 
 def _outer(gain: Gain) -> tuple[float | None, float | None]:

@@ -1,5 +1,5 @@
-"""The charts of the reports: learning curves, gains with their intervals, calibration, votes, accuracy by
-number of samples. Pure functions from numbers to markup; empty where there is nothing to draw."""
+"""The charts of the reports: learning curves, gains with their intervals, calibration, accuracy by number of
+samples. Pure functions from numbers to markup; empty where there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.analysis.measures import CalibrationBin, SampleCurve
+from harness.analysis.results import AVERAGE
 from harness.stats import Gain
 from harness.tables.charts import Point, Scale, dot, line, path, rect, svg, text, ticks
-from harness.tables.words import number, percent, points
+from harness.tables.words import percent, points
 
 NOTHING = Markup("")
 LONGEST_NAME, LETTER = 40, 6.2  # letters of a row's name that are shown, and how wide one is
@@ -111,7 +112,7 @@ def forest(title: str, label: str, rows: Sequence[ForestRow], among: Sequence[Ga
     for row in rows:
         if row.group != group:
             group, y = row.group, y + 24
-            parts.append(text(0, y - 16, group, "strong" if group == groups[-1] and len(groups) > 1 else ""))
+            parts.append(text(0, y - 16, group, "strong" if group.startswith(AVERAGE) else ""))
         parts += _forest_row(row, across, y, width)
         y += step
     return svg(width, bottom + 20, label, parts)
@@ -177,25 +178,6 @@ def calibration(bins: Sequence[CalibrationBin], keep: tuple[float, float], itera
             dot(x, up(one.value), kind, 2 + 5 * math.sqrt(one.n / most)),
         ]
     return svg(240, 204, f"Label accuracy by confidence, iteration {iteration}", parts)
-
-
-def votes(cast: Sequence[str | None], majority: str | None, intuitive: str | None) -> Markup:
-    """How often each option was voted for, unreadable votes last; the majority's bar is filled, the intuitive
-    answer marked."""
-    options: list[str | None] = [*sorted({*"ABCD", *(vote for vote in cast if vote is not None)}), None]
-    parts = []
-    for index, option in enumerate(options):
-        count, y = sum(vote == option for vote in cast), 15 * index
-        chosen = option is not None and option == majority
-        length = max(1.0, 96 * count / max(len(cast), 1))
-        parts += [
-            text(0, y + 11, option or "?", "strong" if chosen else ""),
-            rect(14, y + 2, length, 10, "chosen" if chosen else "other"),
-            text(116, y + 11, number(count)),
-        ]
-        if option is not None and option == intuitive:
-            parts.append(text(134, y + 11, "\u2190 intuitive"))
-    return svg(190, 15 * len(options), "Votes", parts)
 
 
 def by_samples(curves: Mapping[str, SampleCurve | None], which: str, label: str) -> Markup:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from harness.analysis.measures import LABELS, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
 from harness.stats import Gain
@@ -12,6 +14,11 @@ NO_EVIDENCE = (
     "The preset {preset} shows that the program runs. It is too small to say anything about the method, so "
     "nothing here is judged."
 )
+READINGS = {  # of the direction of the majority of several answers, beside a gain of single ones
+    "positive": "the votes themselves got better, which points to learning",
+    "unclear": "no sign of more than sharpening towards the base's own majority",
+    "negative": "single answers gained what the votes lost",
+}
 
 
 def run_name(results: Results) -> list[str]:
@@ -28,10 +35,7 @@ def metric_label(name: str) -> str:
 def findings(results: Results) -> list[str]:
     """The most important first: what is missing, each Solver against the base, what kind of gain it is, and
     each Solver against the one before."""
-    said: list[str] = []
-    if results.missing:
-        missing = ", ".join(f"{name} ({why})" for name, why in results.missing.items())
-        said.append(f"This run is incomplete, so this is no final result. Missing: {missing}.")
+    said = incomplete(results)
     trained = list(reversed(results.gains))
     if not results.evidence:
         return [*said, NO_EVIDENCE.format(preset=results.preset)]
@@ -47,23 +51,33 @@ def findings(results: Results) -> list[str]:
     return said
 
 
+def incomplete(results: Results) -> list[str]:
+    """That stages are missing, and which."""
+    missing = ", ".join(f"{name} ({why})" for name, why in results.missing.items())
+    return [f"This run is incomplete, so this is no final result. Missing: {missing}."] if missing else []
+
+
 def nature(results: Results, model: str) -> list[str]:
     """Whether a gain looks like sharpening or like learning; nothing where there is no gain to speak of."""
-    _, gains = _whole(results, results.gains[model])
-    if gains is None or "positive" not in (gains["greedy"].direction, gains["sampled"].direction):
+    _, gains = whole(results, results.gains[model])
+    kind = kind_of_gain(results, model)
+    if gains is None or kind is None:
         return []
-    _, _, majority, passed = results.metrics
+    *_, majority, passed = results.metrics
     moves = {"positive": "rose", "negative": "fell", "unclear": "did not change significantly"}
-    readings = {
-        "positive": "the votes themselves got better, which points to learning",
-        "unclear": "no sign of more than sharpening towards the base's own majority",
-        "negative": "single answers gained what the votes lost",
-    }
     votes, any_right = gains[majority].direction, gains[passed].direction
-    reading = readings[votes]
+    reading = READINGS[votes]
     if any_right == "negative":
         reading += f"; fewer questions have a right answer among {results.samples}"
     return [f"Sharpening or learning? {majority} {moves[votes]}, {passed} {moves[any_right]}: {reading}."]
+
+
+def kind_of_gain(results: Results, model: str) -> Literal["learning", "sharpening"] | None:
+    """Learning where the vote of several answers got better too; None where there is no gain to speak of."""
+    _, gains = whole(results, results.gains[model])
+    if gains is None or "positive" not in (gains["greedy"].direction, gains["sampled"].direction):
+        return None
+    return "learning" if gains[results.metrics[2]].direction == "positive" else "sharpening"
 
 
 def elicited(results: Results) -> list[str]:
@@ -72,7 +86,7 @@ def elicited(results: Results) -> list[str]:
     probe = results.elicitation
     if probe is None or AVERAGE not in probe.elicited or AVERAGE not in probe.beyond:
         return []
-    _, gains = _whole(results, results.gains.get(probe.model, {}))
+    _, gains = whole(results, results.gains.get(probe.model, {}))
     if gains is None or gains["greedy"].direction != "positive":
         return []
     given, rest = probe.elicited[AVERAGE]["greedy"], probe.beyond[AVERAGE]["greedy"]
@@ -105,7 +119,7 @@ def verdict(model: str, base: str, greedy: str, sampled: str) -> str:
     return f"{more} with its greedy answers; at T = 1 the difference is not significant"
 
 
-def _whole(results: Results, gains: SuiteGains) -> tuple[str, dict[str, Gain] | None]:
+def whole(results: Results, gains: SuiteGains) -> tuple[str, dict[str, Gain] | None]:
     """Where to read the gains of a model, and those gains: the average, or the only suite, or None."""
     if AVERAGE in gains:
         return f"average of {len(results.suites)} suites", gains[AVERAGE]
@@ -113,7 +127,7 @@ def _whole(results: Results, gains: SuiteGains) -> tuple[str, dict[str, Gain] | 
 
 
 def _compared(results: Results, gains: SuiteGains, model: str, base: str) -> str:
-    where, found = _whole(results, gains)
+    where, found = whole(results, gains)
     if found is None:
         return f"{model} and {base} were not both measured on every suite, so there is no average to compare."
     name = "the base" if base == BASE else base

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Results
 from harness.report import sections
-from harness.report.examples import ChangedAnswer, WrittenQuestion
+from harness.report.answer import answer
+from harness.report.examples import ChangedAnswer
 from harness.report.findings import alarms, caveats, findings, not_run, run_name
 from harness.report.material import Material
+from harness.report.questions import WrittenQuestion, sample
 from harness.tables.markdown import escape, plain
 from harness.tables.markdown import render as table
 from harness.tables.words import number
@@ -20,14 +22,14 @@ def render(results: Results, material: Material) -> str:
     first = [table(one) for name in ("claims", "accuracy") if (one := tables.pop(name))]
     parts = [
         f"# V-Zero: {plain(', '.join(run_name(results)))}",
-        *map(plain, findings(results)),
+        *map(plain, dict.fromkeys((answer(results), *findings(results)))),
         *(f"**Warning.** {plain(warning)}" for warning in (*results.warnings, *alarms(results))),
         *first,
         _list(caveats(results)),
         *(table(one) for one in tables.values() if one),
     ]
     if material.questions:
-        parts += ["## Questions to look at", *map(_question, material.questions)]
+        parts += ["## Questions to look at", *map(_question, sample(material.questions))]
     if material.changed:
         parts += ["## Answers that changed sides", "\n".join(map(_changed, material.changed))]
     parts += ["## What was not run", _list(not_run(results))]

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.examples import ChangedAnswer, WrittenQuestion, changed_answers, written_questions
+from harness.report.examples import ChangedAnswer, changed_answers
+from harness.report.pictures import Picture
+from harness.report.questions import WrittenQuestion, written_questions
 from harness.runs.sealed import Row, Run, SealedStage
 from harness.tables.charts import Point
 from harness.tables.words import counted
@@ -30,24 +32,30 @@ class StageCost:
 @dataclass(frozen=True)
 class Material:
     """Everything but the results. `software`: a sentence per state of the software; more than one is worth
-    knowing. `manifests`: the digest of each finished stage."""
+    knowing. `manifests`: the digest of each finished stage. `questions`: those of the
+    `written` ones about the chosen pictures, whose thumbnails are in `pictures`."""
 
     curves: Curves
     cost: tuple[StageCost, ...]
     software: tuple[str, ...]
     manifests: Mapping[str, str]
     questions: tuple[WrittenQuestion, ...]
+    written: int
+    pictures: Mapping[str, Picture]
     changed: tuple[ChangedAnswer, ...]
 
 
 def collect(run: Run) -> Material:
     """Gather the material of `run`'s finished stages."""
+    questions, written, pictures = written_questions(run)
     return Material(
         curves={role: _curves(run, role) for role in ("questioner", "solver")},
         cost=tuple(map(_cost, run.stages.values())),
         software=_software(run),
         manifests={name: one.digest for name, one in run.stages.items()},
-        questions=written_questions(run),
+        questions=questions,
+        written=written,
+        pictures=pictures,
         changed=changed_answers(run),
     )
 

@@ -4,6 +4,7 @@ incompleteness said aloud."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import io
 import re
@@ -20,8 +21,9 @@ from scipy import stats as scipy_stats
 from harness.analysis.build import build, judged
 from harness.analysis.results import Results, read_results
 from harness.claims import departures
-from harness.report import charts, findings, finish, held_out, html, print_summary, sections
-from harness.report.examples import changed_answers, spread
+from harness.report import cards, charts, findings, finish, held_out, print_summary, sections
+from harness.report.examples import changed_answers
+from harness.report.questions import spread
 from harness.runs.sealed import read_run
 from harness.stats import Gain, Interval
 from harness.tables import charts as parts
@@ -253,7 +255,7 @@ def test_words_never_claim_more_than_the_direction():
 
 def test_options_stand_on_lines_of_their_own():
     shown = ["how many ?", "A) 1", "B) 2", "C) 3", "D) 4"]
-    assert html.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == shown
+    assert cards.question_lines("how many ? A) 1 B) 2 C) 3 D) 4") == shown
 
 
 # HTML
@@ -281,12 +283,23 @@ def parsed(page: str) -> _Page:
 def test_html_is_one_inert_file(page):
     found = parsed(page)
     assert synthetic.HOSTILE[:25] in "".join(found.text), "the hostile text is shown, as text"
-    assert "script" not in {tag for tag, _ in found.tags}
+    data, code = [attributes for tag, attributes in found.tags if tag == "script"]
+    assert data["type"] == "application/json" and code == {}, "the one script is the page's own"
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode()
+    assert len(scripts) == 2 and f"script-src 'sha256-{digest}'" in page and "<" not in scripts[0]
     for tag, attributes in found.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
-        assert "href" not in attributes and tag not in {"iframe", "object", "embed", "link", "base", "form"}
+        assert attributes.get("href", "#")[0] == "#" and tag not in {
+            "iframe",
+            "object",
+            "embed",
+            "link",
+            "base",
+            "form",
+        }
         if tag == "img":
-            assert attributes["src"].startswith("data:image/")
+            assert attributes.get("src", "data:image/").startswith("data:image/")
     assert "\x1b" not in page and "\u202e" not in page and "{{ 7*7 }}" in page
     assert "default-src 'none'" in page and "url(" not in page and "@import" not in page
 
@@ -301,7 +314,7 @@ def test_html_shows_twenty_questions_of_all_states_with_real_pictures(page):
         and counts["dropped"] >= 6
         and counts["invalid"] == 2
     )
-    pictures = [attributes["src"] for tag, attributes in found.tags if tag == "img"]
+    pictures = [attributes["src"] for tag, attributes in found.tags if tag == "img" and "src" in attributes]
     assert len(pictures) == 20 + 12, "twelve changed answers have theirs too"
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0].split(",")[1])))
     assert image.size == (42, 42)
@@ -314,9 +327,10 @@ def test_html_holds_every_part(page):
         "What was asked, and what the labels were worth",
         "Is c the chance that the label is right?",
         "Learning curves",
-        "20 questions to look at",
+        "Question browser",
+        "192 of 192 questions",
         "Sharpening or learning",
-        "Greedy answers that changed sides",
+        "Answers that changed sides",
         "What was not run",
         "published claims not run",
         "TOY: holds there",
@@ -334,7 +348,7 @@ def test_html_holds_every_part(page):
 def test_departures_from_the_paper_are_in_the_results_and_folded_on_the_page(whole, results, page):
     assert results.departures and results.departures == departures.of_preset(read_run(whole).preset)
     folded = page.split("Departures from the paper</h2>")[1].split("</details>")[0]
-    assert folded.lstrip().startswith("<details>") and f"{len(results.departures)} departures;" in folded
+    assert f"{len(results.departures)} departures;" in folded
     for one in results.departures:
         assert folded.count(str(markupsafe.escape(one.ours))) >= 1
         assert markdown.plain(one.theirs) in (whole / "report.md").read_text(encoding="utf-8")
@@ -385,7 +399,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     (folder / "p3.jpg").write_bytes(b"changed")
     found = finish(run)
     page = (run / "report.html").read_text()
-    sources = [attributes["src"] for tag, attributes in parsed(page).tags if tag == "img"]
+    sources = re.findall(r"data:image/\w+;base64,[\w+/=]+", page)
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
     assert max(Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).size) == 384
     assert "The picture is no longer there, or changed." in page
@@ -599,7 +613,6 @@ def test_charts_survive_odd_numbers():
     assert (
         ">0</text>" in flat and ">-" not in flat
     )  # nothing below zero on the axis of a share that stayed zero
-    assert "&lt;i&gt;" in str(charts.votes(["<i>", None], "<i>", "A"))
 
 
 def test_many_unreadable_answers_are_a_warning_and_few_are_none(tmp_path):

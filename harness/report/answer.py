@@ -1,0 +1,161 @@
+"""What a reader wants first: one sentence that says whether the gain is real and of which kind, and four
+tiles with what stands behind it. It says no more than the findings do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from harness.analysis.measures import Alarm
+from harness.analysis.results import AVERAGE, BASE, Results
+from harness.analysis.verdicts import TOY, toy_world
+from harness.report.claims import ordered
+from harness.report.findings import findings, incomplete, kind_of_gain, metric_label, whole
+from harness.report.held_out import TONES
+from harness.stats import Gain
+from harness.tables.table import Tone
+from harness.tables.words import MISSING, NBSP, counted, interval, percent, points
+
+KINDS = {"learning": "points to learning", "sharpening": "looks like sharpening, not learning"}
+NOT_JUDGED = "not judged"
+MOVED = {"positive": "better", "negative": "worse", "unclear": "not significant"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A question, its answer in a word or a number, and what stands behind it."""
+
+    title: str
+    value: str
+    lines: tuple[str, ...]
+    tone: Tone = ""
+
+
+def last_gains(results: Results) -> tuple[str, str, dict[str, Gain]] | None:
+    """The last Solver, where its gains over the base are read ("average of 3 suites"), and those gains; None
+    where there is nothing to judge yet."""
+    model = next(reversed(results.gains), None)
+    where, gains = whole(results, results.gains[model]) if model else ("", None)
+    return (model, where, gains) if model and gains is not None else None
+
+
+def answer(results: Results) -> str:
+    """The one sentence."""
+    found = last_gains(results)
+    if found is None or not results.evidence:
+        return findings(results)[len(incomplete(results))]  # why nothing is judged
+    model, _, gains = found
+    greedy, sampled = gains["greedy"].direction, gains["sampled"].direction
+    name = f"{model}, the Solver after {counted(int(model[1:]), 'iteration')},"
+    kind = kind_of_gain(results, model)
+    where = f", in {TOY}" if toy_world(results.model, results.suites) else ", in this run"
+    if {greedy, sampled} == {"unclear"}:
+        return f"No gain{where}: {name} is not significantly different from its base ({_size(gains)})."
+    if {greedy, sampled} == {"positive", "negative"}:
+        better, worse = ("greedy", "sampled") if greedy == "positive" else ("sampled", "greedy")
+        return (
+            f"Better and worse{where}: {name} beats its base by {_one(gains, better)} and loses by "
+            f"{_one(gains, worse)}."
+        )
+    if kind is None:
+        fewer = "answers fewer held-out questions right than its base"
+        return f"No, a loss{where}: {name} {fewer} ({_size(gains)})."
+    start = "Yes" if greedy == sampled else "In part"
+    but = "and" if kind == "learning" else "but"
+    return (
+        f"{start}{where}: {name} answers more held-out questions right than its base ({_size(gains)}), {but} "
+        f"this {KINDS[kind]}."
+    )
+
+
+def _size(gains: dict[str, Gain]) -> str:
+    """The greedy gain with its interval; the sampled one beside where they do not say the same."""
+    shown = ["greedy"] if gains["greedy"].direction == gains["sampled"].direction else ["greedy", "sampled"]
+    return "; ".join(_one(gains, metric) for metric in shown)
+
+
+def _one(gains: dict[str, Gain], metric: str) -> str:
+    gain = gains[metric]
+    name = metric_label(metric).replace(" ", NBSP)
+    return f"{name} {points(gain.gain)}{NBSP}points, 95{NBSP}% interval {interval(gain.low, gain.high)}"
+
+
+def tiles(results: Results) -> list[Tile]:
+    """Gain, kind, alarms, and what the run can and cannot say."""
+    return [_gain(results), _kind(results), _alarms(results), _reach(results)]
+
+
+def _gain(results: Results) -> Tile:
+    title, found = "Gain over the base", last_gains(results)
+    if found is None:
+        return Tile(title, MISSING, ("No Solver was measured on the same suites as the base.",))
+    model, where, gains = found
+    lines = []
+    for metric in results.metrics[:2]:
+        gain, label = gains[metric], metric_label(metric)
+        levels = [results.average.get(one, {}).get(metric) for one in (BASE, model)]
+        ends = f", {percent(levels[0].value)} to {percent(levels[1].value)}{NBSP}%" if all(levels) else ""
+        lines.append(f"{label}: {points(gain.gain)} ({interval(gain.low, gain.high)}){ends}")
+    lines.append(f"{where}, {gains['greedy'].n:,} questions")
+    size = f"{points(gains['greedy'].gain)}{NBSP}points"
+    return Tile(
+        title, size if results.evidence else NOT_JUDGED, tuple(lines), TONES[gains["greedy"].direction]
+    )
+
+
+def _kind(results: Results) -> Tile:
+    title, found = "Sharpening or learning", last_gains(results)
+    if not results.evidence:
+        return Tile(title, NOT_JUDGED, ("The preset is too small.",))
+    kind = kind_of_gain(results, found[0]) if found else None
+    if found is None or kind is None:
+        return Tile(title, MISSING, ("There is no gain to explain.",))
+    n, gains = results.samples, found[2]
+    majority, passed = (gains[metric] for metric in results.metrics[2:4])
+    lines = [
+        f"majority of {n} answers: {_moved(majority)}",
+        f"any of {n} right: {_moved(passed)}",
+        "Learning would lift the majority too." if kind == "sharpening" else "The majority got better too.",
+    ]
+    if results.elicitation and AVERAGE in results.elicitation.beyond:
+        beyond = results.elicitation.beyond[AVERAGE]["greedy"]
+        said = (
+            "Training taught more" if beyond.direction == "positive" else "No sign that training taught more"
+        )
+        lines.append(f"{said} than how to begin an answer.")
+    return Tile(title, kind.capitalize(), tuple(lines))
+
+
+def _moved(gain: Gain) -> str:
+    return f"{points(gain.gain)} ({interval(gain.low, gain.high)}), {MOVED[gain.direction]}"
+
+
+def _alarms(results: Results) -> Tile:
+    title, found = "Collapse alarms", results.alarms
+    if not results.ground_truth:
+        return Tile(title, MISSING, ("No questions are written yet.",))
+    tone: Tone = "warn" if found and results.evidence else ""
+    warned = [f"{counted(len(results.warnings), 'warning')} besides."] if results.warnings else []
+    said = [_alarm(one) for one in found] or [f"{counted(len(results.ground_truth), 'iteration')} checked"]
+    return Tile(title, counted(len(found), "alarm") if found else "none", (*said, *warned), tone)
+
+
+def _alarm(one: Alarm) -> str:
+    return f"iteration {one.iteration}: {one.message}"
+
+
+def _reach(results: Results) -> Tile:
+    toy = toy_world(results.model, results.suites)
+    can = "Can: what this one training did on questions of these kinds."
+    cannot = ["another training would do the same"]
+    if toy:
+        cannot.append("large models gain too")
+    if results.split == "dev":
+        cannot.append("the test split agrees")
+    lines = [can, f"Cannot: whether {' or '.join(cannot)}."]
+    if not results.evidence:
+        lines = ["Can: that the program runs.", "Cannot: anything about the method."]
+    verdicts = Counter(one.label for one in ordered(results.claims))
+    if verdicts:
+        lines.append(f"Published claims: {', '.join(f'{n} {label}' for label, n in verdicts.items())}.")
+    return Tile("This run can and cannot say", "a toy world, 1 seed" if toy else "1 seed", tuple(lines))

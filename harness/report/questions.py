@@ -1,0 +1,140 @@
+"""What the Questioner wrote, question by question: picture, votes, label, truth and reward; and a sample of
+twenty."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.ground_truth import pocket_truths
+from harness.report.pictures import Picture, thumbnails
+from harness.runs.sealed import Row, Run, SealedStage
+from vzero.images.records import ImageRecord, load_records
+from vzero.pocket.ground_truth import Truth
+from vzero.rewards import INVALID, dual_track
+
+PICTURES = 3_072  # at most, chosen by hash: as many as a pocket run has
+SAMPLE = 20
+SHARES = {"kept": 9, "dropped": 9, "invalid": 2}  # of the sample, where there are enough
+
+
+@dataclass(frozen=True)
+class Label:
+    """How a question was labelled: each reply and the letter read in it, the majority and its share."""
+
+    votes: tuple[str | None, ...]
+    replies: tuple[str, ...]
+    answer: str | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class WrittenQuestion:
+    """A question of the Questioner on its way through the loop.
+
+    Attributes:
+        state: "kept", "dropped", "invalid" (not in the required form; `text` is then what was written) or
+            "unlabelled".
+        picture: its key among the run's thumbnails; None where there is no record of it.
+        reward: V-Zero's own (dual_track), whatever the arm trains on; None without votes.
+        truth: None where the images have none.
+    """
+
+    question_id: str
+    iteration: int
+    state: str
+    text: str
+    intuitive: str | None
+    picture: str | None
+    label: Label | None
+    reward: float | None
+    truth: Truth | None
+
+    @property
+    def verdict(self) -> str:
+        """Of the label: "right", "wrong", "ill-posed", or empty where nothing is known."""
+        if self.truth is None:
+            return ""
+        if not self.truth.well_posed:
+            return "ill-posed"
+        return "" if self.label is None else "right" if self.label.answer == self.truth.answer else "wrong"
+
+
+def written_questions(run: Run) -> tuple[tuple[WrittenQuestion, ...], int, Mapping[str, Picture]]:
+    """The questions about at most `PICTURES` pictures, the same pictures in every iteration; how many were
+    written in all; and the thumbnails."""
+    images, written = run.stages.get("00-images"), run.of_kind("write-questions")
+    if images is None or not written:
+        return (), 0, {}
+    records = {record.image_id: record for record in load_records(images.folder)}
+    chosen = dict.fromkeys(sorted(records, key=_hash)[:PICTURES])
+    found: list[WrittenQuestion] = []
+    total = 0
+    for stage in written:
+        rows = stage.rows("questions.jsonl")
+        total += len(rows)
+        found += _of_iteration(run, stage, [row for row in rows if row["image_id"] in chosen], records)
+    return tuple(found), total, thumbnails([records[name] for name in chosen])
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()
+
+
+def _of_iteration(
+    run: Run, stage: SealedStage, questions: Sequence[Row], records: Mapping[str, ImageRecord]
+) -> Iterator[WrittenQuestion]:
+    labelled = run.of_iteration("label", stage.stage.iteration)
+    labels = {row["question_id"]: row for row in labelled.rows("labels.jsonl")} if labelled else {}
+    replies: dict[str, list[Row]] = {}
+    for vote in labelled.rows("votes.jsonl") if labelled else []:
+        replies.setdefault(vote["question_id"], []).append(vote)
+    truths = pocket_truths(run, [row for row in questions if row["valid"]]) or {}
+    for row in questions:
+        name = row["question_id"]
+        label = _label(labels[name], replies.get(name, [])) if name in labels else None
+        yield WrittenQuestion(
+            question_id=name,
+            iteration=stage.stage.iteration,
+            state=_state(row, labels.get(name)),
+            text=row["text"] if row["valid"] else row["raw"],
+            intuitive=row["intuitive"],
+            picture=records[row["image_id"]].sha256,
+            label=label,
+            reward=INVALID if not row["valid"] else label and dual_track(label.votes, row["intuitive"]),
+            truth=truths.get(name),
+        )
+
+
+def _state(question: Row, label: Row | None) -> str:
+    if not question["valid"]:
+        return "invalid"
+    return "unlabelled" if label is None else "kept" if label["kept"] else "dropped"
+
+
+def _label(label: Row, replies: Sequence[Row]) -> Label:
+    texts = tuple(one["text"] for one in sorted(replies, key=lambda one: one["index"]))
+    return Label(tuple(label["votes"]), texts, label["answer"], label["confidence"])
+
+
+def sample(questions: Sequence[WrittenQuestion], count: int = SAMPLE) -> list[WrittenQuestion]:
+    """Up to `count` questions, spread over iterations and over kept, dropped and invalid ones."""
+    iterations = sorted({one.iteration for one in questions})
+    found: list[WrittenQuestion] = []
+    for index, iteration in enumerate(iterations):
+        own = [one for one in questions if one.iteration == iteration]
+        quota = count // len(iterations) + (index < count % len(iterations))
+        chosen = spread({one.question_id: one.state for one in own}, quota)
+        found += [one for one in own if one.question_id in chosen]
+    return found
+
+
+def spread(states: Mapping[str, str], quota: int) -> frozenset[str]:
+    """`quota` ids (or all there are): a share of each state where it exists, the rest from what is left."""
+    order = sorted(states, key=_hash)
+    chosen: list[str] = []
+    for state, part in SHARES.items():
+        chosen += [name for name in order if states[name] == state][: round(quota * part / SAMPLE)]
+    rest = [name for name in order if name not in set(chosen)]
+    return frozenset((chosen + sorted(rest, key=lambda name: states[name] == "invalid"))[:quota])
