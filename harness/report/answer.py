@@ -93,8 +93,8 @@ def _gain(results: Results) -> Tile:
     lines = []
     for metric in results.metrics[:2]:
         gain, label = gains[metric], metric_label(metric)
-        levels = [results.average.get(one, {}).get(metric) for one in (BASE, model)]
-        ends = f", {percent(levels[0].value)} to {percent(levels[1].value)}{NBSP}%" if all(levels) else ""
+        before, after = (results.average.get(one, {}).get(metric) for one in (BASE, model))
+        ends = f", {percent(before.value)} to {percent(after.value)}{NBSP}%" if before and after else ""
         lines.append(f"{label}: {points(gain.gain)} ({interval(gain.low, gain.high)}){ends}")
     lines.append(f"{where}, {gains['greedy'].n:,} questions")
     size = f"{points(gains['greedy'].gain)}{NBSP}points"

@@ -54,13 +54,14 @@ class Card:
     replies: tuple[tuple[str, int], ...]
 
 
-def card(one: WrittenQuestion) -> Card:
-    """What is shown of a question."""
+def card(one: WrittenQuestion, replies: bool = True) -> Card:
+    """What is shown of a question, with or without its replies."""
     label = one.label
-    cast = (
-        Counter(UNREAD if vote is None else visible(vote, LONGEST) for vote in label.votes) if label else {}
+    cast = Counter(
+        UNREAD if vote is None else visible(vote, LONGEST) for vote in (label.votes if label else ())
     )
-    replies = Counter(visible(reply, LONGEST) for reply in label.replies) if label else Counter[str]()
+    written = label.replies if label and replies else ()
+    different = Counter(visible(reply, LONGEST) for reply in written)
     return Card(
         id=visible(one.question_id),
         iteration=one.iteration,
@@ -75,7 +76,7 @@ def card(one: WrittenQuestion) -> Card:
         family=one.truth.family or "" if one.truth else "",
         confidence=label.confidence if label else None,
         picture=one.picture,
-        replies=tuple(replies.most_common()),
+        replies=tuple(different.most_common()),
     )
 
 
@@ -83,7 +84,7 @@ def _said(one: WrittenQuestion) -> str:
     if one.state == "invalid":
         return f"not in the required form: no question, no votes, reward {number(one.reward, 2)}"
     if one.label is None:
-        return f"intuitive {visible(one.intuitive or 'none')}; no votes yet"
+        return f"intuitive {visible(one.intuitive or 'none')}; no votes"
     c, reward = number(one.label.confidence, 2), number(one.reward, 2)
     return f"majority {visible(one.label.answer or 'none')}, c = {c}, reward {reward}"
 
@@ -106,21 +107,21 @@ def rows(questions: Sequence[WrittenQuestion], pictures: Mapping[str, Picture]) 
     """JSON for a script element, and how many questions it holds: all, or as many as `BYTES` allow."""
     keys = {name: index for index, name in enumerate(pictures)}
     texts: dict[str, int] = {}
-    found: list[list[object]] = []
+    found: dict[int, list[object]] = {}
     size = spoken = 0
-    for one in map(card, questions):
-        fresh = sum(len(_json(text).encode()) for text, _ in one.replies if text not in texts)
-        told = one.replies if spoken + fresh <= REPLIES else ()
-        row = [getattr(one, name) for name in FIELDS[:-2]]
-        row += [keys.get(one.picture or ""), [[texts.setdefault(text, len(texts)), n] for text, n in told]]
+    # By picture, so that where space ends all iterations have lost the same pictures.
+    for place in sorted(range(len(questions)), key=lambda place: (questions[place].picture or "", place)):
+        one = card(questions[place], replies=spoken < REPLIES)
+        spoken += sum(len(_json(text).encode()) for text, _ in one.replies if text not in texts)
+        said = [[texts.setdefault(text, len(texts)), count] for text, count in one.replies]
+        row = [*(getattr(one, name) for name in FIELDS[:-2]), keys.get(one.picture or ""), said]
         size += len(_json(row).encode())
         if size > BYTES:
             break
-        spoken += fresh if told else 0
-        found.append(row)
+        found[place] = row
     given = {
         "fields": FIELDS,
-        "questions": found,
+        "questions": [found[place] for place in sorted(found)],
         "replies": list(texts),
         "pictures": [one.uri for one in pictures.values()],
         "small": [one.small for one in pictures.values()],

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.ground_truth import pocket_truths
+from harness.analysis.questions import labelled_of, questions_of
 from harness.report.pictures import Picture, thumbnails
-from harness.runs.sealed import Row, Run, SealedStage
+from harness.runs.sealed import Row, Run
 from vzero.images.records import ImageRecord, load_records
 from vzero.pocket.ground_truth import Truth
 from vzero.rewards import INVALID, dual_track
@@ -64,18 +65,18 @@ class WrittenQuestion:
 def written_questions(run: Run) -> tuple[tuple[WrittenQuestion, ...], int, Mapping[str, Picture]]:
     """The questions about at most `PICTURES` pictures, the same pictures in every iteration; how many were
     written in all; and the thumbnails."""
-    images, written = run.stages.get("00-images"), run.of_kind("write-questions")
-    if images is None or not written:
+    images = run.stages.get("00-images")
+    if images is None:
         return (), 0, {}
     records = {record.image_id: record for record in load_records(images.folder)}
     chosen = dict.fromkeys(sorted(records, key=_hash)[:PICTURES])
     found: list[WrittenQuestion] = []
     total = 0
-    for stage in written:
-        rows = stage.rows("questions.jsonl")
+    for iteration in range(1, run.preset.iterations + 1):
+        rows = questions_of(run, iteration) or []
         total += len(rows)
-        found += _of_iteration(run, stage, [row for row in rows if row["image_id"] in chosen], records)
-    return tuple(found), total, thumbnails([records[name] for name in chosen])
+        found += _of_iteration(run, iteration, [row for row in rows if row["image_id"] in chosen], records)
+    return tuple(found), total, thumbnails([records[name] for name in chosen]) if found else {}
 
 
 def _hash(name: str) -> bytes:
@@ -83,9 +84,9 @@ def _hash(name: str) -> bytes:
 
 
 def _of_iteration(
-    run: Run, stage: SealedStage, questions: Sequence[Row], records: Mapping[str, ImageRecord]
+    run: Run, iteration: int, questions: Sequence[Row], records: Mapping[str, ImageRecord]
 ) -> Iterator[WrittenQuestion]:
-    labelled = run.of_iteration("label", stage.stage.iteration)
+    labelled = labelled_of(run, iteration)
     labels = {row["question_id"]: row for row in labelled.rows("labels.jsonl")} if labelled else {}
     replies: dict[str, list[Row]] = {}
     for vote in labelled.rows("votes.jsonl") if labelled else []:
@@ -96,13 +97,13 @@ def _of_iteration(
         label = _label(labels[name], replies.get(name, [])) if name in labels else None
         yield WrittenQuestion(
             question_id=name,
-            iteration=stage.stage.iteration,
+            iteration=iteration,
             state=_state(row, labels.get(name)),
             text=row["text"] if row["valid"] else row["raw"],
             intuitive=row["intuitive"],
             picture=records[row["image_id"]].sha256,
             label=label,
-            reward=INVALID if not row["valid"] else label and dual_track(label.votes, row["intuitive"]),
+            reward=_reward(row, label),
             truth=truths.get(name),
         )
 
@@ -111,6 +112,12 @@ def _state(question: Row, label: Row | None) -> str:
     if not question["valid"]:
         return "invalid"
     return "unlabelled" if label is None else "kept" if label["kept"] else "dropped"
+
+
+def _reward(question: Row, label: Label | None) -> float | None:
+    if not question["valid"]:
+        return INVALID
+    return dual_track(label.votes, question["intuitive"]) if label else None
 
 
 def _label(label: Row, replies: Sequence[Row]) -> Label:

@@ -8,11 +8,15 @@ import unicodedata
 def visible(text: str, limit: int = 600) -> str:
     """Control, bidirectional and surrogate characters as escapes; line breaks kept, length bounded."""
     cut = text[:limit]
-    shown = "".join(
-        c
-        if c == "\n" or unicodedata.category(c)[0] != "C"
-        else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in cut
+    shown = (
+        cut
+        if cut.isprintable()
+        else "".join(
+            c
+            if c == "\n" or unicodedata.category(c)[0] != "C"
+            else c.encode("unicode_escape", "surrogatepass").decode()
+            for c in cut
+        )
     )
     return shown if len(text) <= limit else f"{shown} \u2026 (+{len(text) - limit:,} characters)"
 

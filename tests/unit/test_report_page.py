@@ -152,7 +152,7 @@ def question(number: int, text: str, reply: str) -> WrittenQuestion:
 
 def test_hostile_text_stays_text_and_three_thousand_questions_fit() -> None:
     hostile = "</script><!--<b>&amp;\u202e\ud800\x1b[31m\u2028" + "\u6f22" * 900
-    asked = [question(number, hostile, hostile) for number in range(3000)]
+    asked = [question(number, hostile, hostile[:40]) for number in range(3000)]
     shown = cards.card(asked[0])
     text, held = cards.rows(asked, {"key": Picture("data:image/webp;base64,AAAA", True)})
     assert not re.search("[<>&\x1b\u202e\ud800]", text)
@@ -208,13 +208,18 @@ def count(page: Page) -> int:
 
 
 def test_nothing_overflows_and_every_text_can_be_read(page: Page) -> None:
+    for dark in (False, True):
+        page.show(1400, dark=dark)
+        assert page.faint() == [], dark
     for every in (False, True):
         if every:
             unfold(page, every=True)
         for width in WIDTHS:
-            for dark in (False, True):
-                page.show(width, dark=dark)
-                assert (page.overflow(), page.faint()) == (0, []), (every, width, dark)
+            page.show(width)
+            assert page.overflow() == 0, (every, width)
+    for dark in (False, True):
+        page.show(390, dark=dark)
+        assert page.faint() == [], dark
     assert page.problems == []
 
 
