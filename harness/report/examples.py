@@ -10,7 +10,7 @@ from PIL import Image
 
 from harness.analysis.accuracies import model_name
 from harness.evals.metrics import greedy_correct
-from harness.report.pictures import Picture, lossless
+from harness.report.pictures import Picture, picture
 from harness.runs.sealed import Row, Run
 
 ANSWERS = 12
@@ -73,5 +73,5 @@ def _changed(before: Row, after: Row, shown: tuple[str, Image.Image] | None) -> 
         before=answers[0],
         after=answers[1],
         question=shown[0] if shown else None,
-        picture=lossless(shown[1]) if shown else None,
+        picture=picture(shown[1]) if shown else None,
     )

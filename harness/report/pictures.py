@@ -29,11 +29,13 @@ class Picture:
     small: bool
 
 
-def lossless(image: Image.Image) -> Picture:
-    """The picture as it is, pixel by pixel."""
+def picture(image: Image.Image) -> Picture:
+    """A small picture pixel by pixel, a large one shrunk."""
+    if max(image.size) > SMALL:
+        return Picture(_uri("webp", _shrunk(image, STEPS[:1], 0)), small=False)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return Picture(_uri("png", buffer.getvalue()), max(image.size) <= SMALL)
+    return Picture(_uri("png", buffer.getvalue()), small=True)
 
 
 def thumbnails(records: Sequence[ImageRecord], budget: int = BYTES) -> Mapping[str, Picture]:
@@ -51,15 +53,20 @@ def _thumbnail(record: ImageRecord, most: int) -> Picture | None:
         image = open_image(record)
     except InputError:
         return None
-    small, data = max(image.size) <= SMALL, b""
-    for side, quality in STEPS:
+    small = max(image.size) <= SMALL
+    return Picture(_uri("webp", _shrunk(image, STEPS, most)), small)
+
+
+def _shrunk(image: Image.Image, steps: Sequence[tuple[int, int]], most: int) -> bytes:
+    data = b""
+    for side, quality in steps:
         image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality)
         data = buffer.getvalue()
         if len(data) <= most:
             break
-    return Picture(_uri("webp", data), small)
+    return data
 
 
 def _uri(kind: str, data: bytes) -> str:

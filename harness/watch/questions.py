@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.report.examples import picture
+from harness.report.pictures import picture
 from harness.tables.text import visible
 from vzero import voting
 from vzero.config import Preset
