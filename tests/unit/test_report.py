@@ -453,8 +453,6 @@ def test_summary_shows_findings_tables_and_paths(whole, results):
         "unparsed, greedy",
         "maj@10",
         "report.html",
-        "report.md",
-        "results.json",
     ):
         assert part in flat
     assert f"{words.percent(results.average['S1']['sampled'].value)}" in flat
