@@ -30,7 +30,7 @@ from harness.evals.scored import ScoredItem, asked_rows, scored
 from harness.evals.set_aside import counted, too_many
 from harness.scoring import ScoredResponse, by_group, read, totals
 from vzero.errors import VZeroError
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 
 RULES = "rules"  # harness.scoring.read
@@ -82,7 +82,7 @@ def _results(out: Path, rows: Mapping[str, list[ScoredItem]], read_by: str) -> E
         answers_read_by=read_by,
         suites=found,
         groups={name: group for name in catalogue.GROUPS if (group := _group(name, found))},
-        contamination=Contamination.model_validate_json(owned.read_bytes(seen)) if seen.exists() else None,
+        contamination=folder.read_model(Contamination, seen) if seen.exists() else None,
         complete=all(one.status == "complete" for one in found.values()),
         created=stored["created"],
         provenance=stored["provenance"],

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -29,7 +29,17 @@ CONTENT = (
     *("results.json", "results.md", "items.scored.jsonl", "contamination.json", "extractions.jsonl"),
     *("against.json", "protocol.json", "responses", "lmms_eval", "official", "items", "pins", "data", "work"),
 )
-EVALUATION = FolderKind("the folder of an evaluation", "an evaluation", "evaluation", CONTENT)
+EVALUATION = FolderKind(
+    "the folder of an evaluation",
+    "an evaluation",
+    "evaluation",
+    CONTENT,
+    ("responses",),
+    ("responses/*.jsonl",),
+)
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class AskedItem(BaseModel):
@@ -100,7 +110,7 @@ def record(folder: Path, suite: str) -> Path:
 def lmms_eval(folder: Path, suite: str) -> LmmsEval | None:
     """What stands there."""
     path = record(folder, suite)
-    return LmmsEval.model_validate_json(owned.read_bytes(path)) if path.exists() else None
+    return read_model(LmmsEval, path) if path.exists() else None
 
 
 def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:
@@ -111,4 +121,26 @@ def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:
 def items(folder: Path, suite: str) -> list[AskedItem]:
     """What was asked; nothing where the suite was never opened."""
     path = folder / "items" / f"{suite}.jsonl"
-    return [AskedItem.model_validate(row) for row in artefacts.read_jsonl(path)] if path.exists() else []
+    try:
+        return [AskedItem.model_validate(row) for row in artefacts.read_jsonl(path)] if path.exists() else []
+    except ValueError:
+        raise damaged(path) from None
+
+
+def read_model(kind: type[Model], path: Path) -> Model:
+    """A JSON file of the folder.
+
+    Raises:
+        InputError: it is damaged, or of another version.
+    """
+    try:
+        return kind.model_validate_json(owned.read_bytes(path))
+    except ValueError:
+        raise damaged(path) from None
+
+
+def damaged(path: Path) -> InputError:
+    """What to say of a file that can be made again."""
+    return InputError(
+        f"{path} is damaged or of another version; delete it, then evaluate again with the same command."
+    )

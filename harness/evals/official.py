@@ -26,8 +26,8 @@ from harness.evals.official_job import AnsweredRow, Job, Judge, Outcome
 from harness.scoring import Item
 from harness.scoring.files import Answer
 from harness.scoring.score import ScoredFile
-from vzero.errors import VZeroError
-from vzero.runtime import artefacts, owned
+from vzero.errors import InputError, VZeroError
+from vzero.runtime import artefacts
 
 NEEDS_JUDGE = "needs a judge"
 Answered = tuple[AskedItem, str]  # a question and the answer to it
@@ -53,7 +53,7 @@ def update(out: Path, suites: Sequence[Suite], judge: Judge | None = None) -> No
         place, found = _file(out, suite.name), job(suite, _answered(out, suite), judge)
         if isinstance(found, Outcome):
             artefacts.write_json(place, Official(key="", outcome=found).model_dump())
-        elif not place.exists() or artefacts.read_json(place).get("key") != _key(found):
+        elif _stored_key(place) != _key(found):
             jobs[suite.name] = found
     for (name, asked), outcome in zip(jobs.items(), run(list(jobs.values())), strict=True):
         # What may have failed by chance is kept without its key, so that the next scoring tries it again.
@@ -62,12 +62,20 @@ def update(out: Path, suites: Sequence[Suite], judge: Judge | None = None) -> No
         artefacts.write_json(_file(out, name), stored.model_dump())
 
 
+def _stored_key(place: Path) -> str | None:
+    """What the outcome in a file was made of; None where it cannot be read."""
+    try:
+        return folder.read_model(Official, place).key if place.exists() else None
+    except InputError:
+        return None
+
+
 def read(out: Path, suite: str) -> Outcome:
     """What `update` found; no verdicts before it."""
     path = _file(out, suite)
     if not path.exists():
         return Outcome(unavailable="not scored yet")
-    return Official.model_validate_json(owned.read_bytes(path)).outcome
+    return folder.read_model(Official, path).outcome
 
 
 def added(

@@ -112,8 +112,13 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
 
 
 def _answered(out: Path, suite: Suite) -> bool:
-    """Whether a suite was asked to its end, and its answers are whole."""
-    return folder.record(out, suite.name).exists() and store.intact(folder.responses(out, suite.name))
+    """Whether a suite was asked to its end, and what was kept of it is whole."""
+    try:
+        return folder.lmms_eval(out, suite.name) is not None and store.intact(
+            folder.responses(out, suite.name)
+        )
+    except InputError:
+        return False
 
 
 def check(settings: Settings, suites: Sequence[Suite]) -> None:

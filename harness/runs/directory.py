@@ -17,7 +17,10 @@ from vzero.runtime import artefacts
 
 RESULTS = "results.json"
 CONTENT = (RESULTS, "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME)
-RUN = FolderKind("a run directory", "a run", "preset", CONTENT)
+SEALED = ("stages", "logs", "nodes", ledger.NAME)
+RUN = FolderKind(
+    "a run directory", "a run", "preset", CONTENT, SEALED, (ledger.NAME, "stages/*/manifest.json")
+)
 
 
 @contextmanager

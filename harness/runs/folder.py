@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,12 +39,16 @@ class FolderKind:
         what, holds: in words, for refusals: "a run directory", "a run".
         section: key of the settings in the record.
         content: all that the command writes, beside the record; `--fresh` deletes nothing else.
+        sealed: what of it says itself from which settings it is, so that it outlives a damaged record.
+        signs: patterns of files that no other folder has; such a one is known by them without its record.
     """
 
     what: str
     holds: str
     section: str
     content: tuple[str, ...]
+    sealed: tuple[str, ...]
+    signs: tuple[str, ...]
 
     def tidy(self, folder: Path) -> None:
         """Remove what killed writes left in such a folder, which is locked.
@@ -103,11 +108,14 @@ def opened(
         InputError: it holds something else, or other settings, another process works in it, or it cannot be
             written.
     """
-    prepare(folder, kind.what, RECORD, kind.read)
+    prepare(folder, kind.what, RECORD, kind.read, kind.signs)
     with locked(folder) as lock:
         for name in (*kind.content, RECORD) if fresh else ():
             owned.remove(folder / name)
         kind.tidy(folder)
+        if set_aside_damaged(folder / RECORD, lambda: kind.read(folder)):
+            for name in frozenset(kind.content) - frozenset(kind.sealed):
+                owned.remove(folder / name)
         created = not (folder / RECORD).exists()
         if created:
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -121,13 +129,32 @@ def opened(
         yield OpenFolder(folder, lock, created)
 
 
-def prepare(folder: Path, what: str, record: str, read: Callable[[Path], object]) -> None:
+def set_aside_damaged(record: Path, read: Callable[[], object]) -> bool:
+    """Whether `record` was there and could not be read: then it has another name now, so that it is made
+    anew."""
+    try:
+        if record.exists():
+            read()
+        return False
+    except InputError:
+        if record.is_symlink() or not record.is_file():
+            raise
+        aside = record.with_name(f"{record.name}.damaged")
+        os.replace(record, aside)
+        print(f"note: {record} cannot be read; it is now {aside.name}, and is made anew.", file=sys.stderr)
+        return True
+
+
+def prepare(
+    folder: Path, what: str, record: str, read: Callable[[Path], object], signs: Sequence[str]
+) -> None:
     """Make sure that `folder` is there and may be written into.
 
     Args:
         what: what it should be, for the refusal.
         record: a file that every such folder has.
         read: raises unless the record in the folder is of such a one.
+        signs: patterns; where one matches, it is such a folder all the same, its record damaged or lost.
 
     Raises:
         InputError: it holds something else, is no folder, or cannot be made.
@@ -142,6 +169,8 @@ def prepare(folder: Path, what: str, record: str, read: Callable[[Path], object]
             raise
         verb = "read" if folder.is_dir() else "create"
         raise InputError(f"Cannot {verb} {folder}: {error.strerror}; choose another --out.") from None
+    if any(next(folder.glob(sign), None) for sign in signs):
+        return
     if record in names:
         read(folder)
     elif any(name != LOCK and not name.startswith(f".{record}.") for name in names):

@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from harness.runs.folder import RECORD, Busy, locked, prepare
+from harness.runs.folder import RECORD, Busy, locked, prepare, set_aside_damaged
 from harness.runs.shared_stages import SharedStages
 from harness.tables.text import one_line
 from vzero.arms import ARMS, REFERENCE, Arm, changes_of
@@ -143,12 +143,13 @@ class Grid:
     def _open(self, fresh: bool) -> None:
         if (self.folder / RECORD).exists():
             raise InputError(f"{self.folder} is a single run; give a grid of arms another --out.")
-        prepare(self.folder, "a grid of runs", INDEX, lambda _: self.index())
+        prepare(self.folder, "a grid of runs", INDEX, lambda _: self.index(), (SHARED, "*/seed-*"))
         with locked(self.folder, INDEX_TIMEOUT):
             if fresh:
                 owned.remove(self.folder / SHARED)
             owned.refuse_links(self.folder / INDEX, self.folder / SHARED)
             owned.sweep_beside(self.folder, (INDEX,))
+            set_aside_damaged(self.folder / INDEX, self.index)
 
     def _attempt(self, run: GridRun, shared: SharedStages) -> bool:
         """Whether there is nothing more to do for `run`."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 NAME = "ledger.jsonl"
 
@@ -22,9 +22,17 @@ def append(run: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """All rows so far, oldest first; none where there is no ledger yet."""
+    """All rows so far that can be read, oldest first; none where there is no ledger yet."""
     path = run / NAME
-    return artefacts.read_jsonl(path) if path.exists() else []
+    lines = owned.read_bytes(path).split(b"\n") if path.exists() else []
+    return [row for line in lines if isinstance(row := _parsed(line), dict)]
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        return artefacts.parse_json(line)
+    except ValueError:
+        return None
 
 
 def attempts(run: Path, stage: str) -> int:

@@ -106,16 +106,16 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
     """The manifest of a stage that need not run again, else None (with a damaged stage's seal broken, so that
     it is redone)."""
     folder = stage_folder(run, stage.name)
-    try:
-        manifest = finished(run, preset, stage)
-        if manifest is None:
-            return None
+    manifest = finished(run, preset, stage)
+    if manifest is None and artefacts.sealed(folder) is None and (folder / artefacts.MANIFEST).exists():
+        wrong = [artefacts.MANIFEST]
+    elif manifest is None:
+        return None
+    else:
         # A kill between the seal and the stage's end leaves its scratch.
         shutil.rmtree(folder / artefacts.WORK, ignore_errors=True)
         found, recorded = artefacts.folder_hashes(folder), manifest["files"]
         wrong = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
-    except (ValueError, KeyError, TypeError):  # the manifest itself is damaged
-        manifest, wrong = None, [artefacts.MANIFEST]
     if wrong:
         display.note(stage, f"{', '.join(wrong[:3])} changed since it was finished; doing it again")
         (folder / artefacts.MANIFEST).unlink()

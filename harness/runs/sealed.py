@@ -98,15 +98,13 @@ def read_run(path: Path) -> Run:
 
 
 def _current(stage: Stage, manifest: Mapping[str, Any], stages: Mapping[str, SealedStage]) -> bool:
-    spec = manifest["spec"]
-    if (
-        spec["config"] != stage.config
-        or spec["kind"] != stage.kind
-        or set(spec["inputs"]) != set(stage.inputs)
-    ):
+    spec, inputs = manifest["spec"], manifest["spec"].get("inputs")
+    if spec.get("config") != stage.config or spec.get("kind") != stage.kind:
+        return False
+    if not isinstance(inputs, dict) or set(inputs) != set(stage.inputs):
         return False
     return all(
         source == "base"
-        or (source in stages and spec["inputs"][role] == artefacts.content_digest(stages[source].manifest))
+        or (source in stages and inputs[role] == artefacts.content_digest(stages[source].manifest))
         for role, source in stage.inputs.items()
     )

@@ -50,16 +50,12 @@ class SharedStages:
         """Put the stage `digest` into the folder `into` (whatever was there goes); its manifest, or None
         where there is no sound one."""
         source = self.folder / digest
-        try:
-            manifest = artefacts.sealed(source)
-            sound = (
-                manifest is not None
-                and manifest["spec_digest"] == digest
-                and artefacts.folder_hashes(source) == manifest["files"]
-            )
-        except (ValueError, KeyError, TypeError):
-            manifest, sound = None, False
-        if manifest is None or not sound:
+        manifest = artefacts.sealed(source)
+        if (
+            manifest is None
+            or manifest["spec_digest"] != digest
+            or artefacts.folder_hashes(source) != manifest["files"]
+        ):
             shutil.rmtree(source, ignore_errors=True)
             return None
         shutil.rmtree(into, ignore_errors=True)

@@ -92,16 +92,28 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
-    return json.loads(owned.read_bytes(path).decode())
+    """The value in a JSON file.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    return parse_json(owned.read_bytes(path))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text; raises ValueError also where it is nested too deep to be read."""
+    try:
+        return json.loads(data.decode() if isinstance(data, bytes) else data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSON Lines file. A torn last line (a writer was killed) is dropped."""
     *lines, last = owned.read_bytes(path).decode().split("\n")
-    rows = [json.loads(line) for line in lines if line.strip()]
-    with suppress(json.JSONDecodeError):  # without its newline: torn, unless another program wrote it
-        rows.append(json.loads(last))
+    rows = [parse_json(line) for line in lines if line.strip()]
+    with suppress(ValueError):  # without its newline: torn, unless another program wrote it
+        rows.append(parse_json(last))
     return rows
 
 
@@ -217,10 +229,16 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
 
 
 def sealed(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished folder, or None where there is none."""
-    path = folder / MANIFEST
-    manifest: dict[str, Any] | None = read_json(path) if path.exists() else None
-    return manifest
+    """The manifest of a finished folder, or None where there is none that can be read."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+        parts = [manifest[name] for name in ("spec", "files", "facts")]
+        seconds = manifest["facts"].get("seconds", 0)
+        texts = [manifest["spec_digest"], *manifest["files"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    shaped = all(isinstance(part, dict) for part in parts) and isinstance(seconds, int | float)
+    return manifest if shaped and all(isinstance(text, str) for text in texts) else None
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:

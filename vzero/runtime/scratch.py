@@ -3,7 +3,6 @@ not match counts as not there and is made anew, and a line of the log says so.""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,10 @@ def recover(
 def row_of(line: bytes, unmarked: bool) -> dict[str, Any] | None:
     """A row without its digest; None where it does not match."""
     try:
-        row = json.loads(line.decode())
+        row = artefacts.parse_json(line)
         digest = row.pop(_CHECK, None if unmarked else "")
         return row if digest in (_digest(row), None) else None
-    except (ValueError, RecursionError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return None
 
 
