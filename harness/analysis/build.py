@@ -33,7 +33,7 @@ from harness.evals.catalogue import asked
 from harness.evals.results import EvaluationResults
 from harness.evals.set_aside import told, too_many
 from harness.runs.sealed import Row, Run, SealedStage
-from vzero.arms import REFERENCE
+from vzero.arms import REFERENCE, matched_by
 from vzero.config import Preset
 from vzero.presets import content
 from vzero.runtime import artefacts
@@ -79,6 +79,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         samples=held_out.samples,
         evidence=preset.evidence,
         settings=artefacts.digest(content(preset))[:12],
+        matched=matched_by(preset.arm) if preset.step_matched is not None else None,
         complete=not run.missing,
         missing=dict(run.missing),
         models=models,

@@ -50,6 +50,7 @@ class Results(Frozen):
         split: of the held-out questions, "dev" or "test". samples: sampled answers per question.
         evidence: whether its preset is meant to say anything about the method; if not, nothing is judged.
         settings: digest of what determines it but the seed; None where that was not recorded.
+        matched: what its Solver's questions were limited to have like v-zero's: "steps", "compute" (in all).
         missing: unfinished stages and why. expected: scored items that each whole suite has.
         gains, gains_over_previous: by model; over the base, and over the Solver before.
         headroom: by suite, what voting adds to the base's greedy accuracy: gains up to it need no learning.
@@ -69,6 +70,7 @@ class Results(Frozen):
     samples: int
     evidence: bool = True
     settings: str | None = None
+    matched: Literal["steps", "compute"] | None = None
     complete: bool = True
     missing: dict[str, str] = Field(default_factory=dict)
     models: list[str]

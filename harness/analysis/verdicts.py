@@ -16,7 +16,7 @@ from harness.claims.judge import judge_all
 from harness.claims.published import Claim, OrderClaim
 from harness.claims.verdict import Claimed, ClaimVerdict, Judgement, Measurement
 from harness.stats import Gain
-from vzero.arms import ARMS, REFERENCE
+from vzero.arms import REFERENCE, matched_names
 
 POCKET = "pocket"
 TOY = "the pocket world"
@@ -95,10 +95,10 @@ def _world(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _find(found: Sequence[Checkpoint], method: str) -> Checkpoint | None:
     """The last checkpoint of the method's arm, or the one it names; of the arm's matched form where that was
-    run: it takes as many Solver steps as V-Zero."""
+    run: it has V-Zero's total compute, or as many Solver steps."""
     names, checkpoint = METHODS.get(method, ((method,), None))
-    matched = [arm.name for arm in ARMS.values() if arm.matched_form_of in names]
-    for wanted in (matched, names):
+    forms = [(form,) for name in names for form in matched_names(name)]
+    for wanted in (*forms, names):
         named = [one for one in found if one.arm in wanted and checkpoint in (None, one.checkpoint)]
         if named:
             return named[-1]

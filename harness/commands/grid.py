@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.commands import options
 from harness.commands.running import Runner
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from harness.analysis.results import Results
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
+    from vzero.selfplay import Stage
 
+Matched = Literal["steps", "compute"]
 Run = Callable[[Runner, "Preset", Path, "SharedStages | None"], "Results"]
 
 
@@ -45,21 +47,27 @@ def run(
     run_one: Run,
     json: bool,
     verbose: bool,
+    matched: Matched | None = None,
 ) -> None:
-    """Run all, print the index as JSON or the table of arms.
+    """Run all, `matched` to the reference where asked, print the index as JSON or the table of arms.
 
     Raises:
         VZeroError: some run failed; the others are done.
     """
+    from harness.analysis.matching import affordable
     from harness.report import grid_end
     from harness.runs.forecast import Forecast
     from harness.runs.grid import Grid, grid_runs
-    from vzero.arms import REFERENCE, chosen
+    from harness.runs.sealed import read_run
+    from vzero import arms as known
     from vzero.selfplay import plan
 
     single = options.run_folder(None, base)
     folder = out or single.with_name(f"{single.name}-arms")
-    wanted = grid_runs(chosen(REFERENCE if arms is None else arms), seeds)
+    asked = known.chosen(known.REFERENCE if arms is None else arms)
+    if matched is not None:
+        asked = tuple(dict.fromkeys(known.matched(arm, matched) for arm in asked))
+    wanted = grid_runs(asked, seeds)
     forecast, names = Forecast(), [one.name for one in wanted]
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
@@ -68,7 +76,14 @@ def run(
         of_grid = replace(runner, forecast=forecast, name=name, title=title)
         return _counted(of_grid, preset, place, shared, run_one)
 
-    grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal))
+    def afford(
+        place: Path, preset: Preset, stages: Sequence[Stage], reference: Path, shared: SharedStages
+    ) -> tuple[int, int]:
+        iteration = stages[-1].iteration
+        with replace(runner, fresh=False).finished(preset, place, stages, shared):
+            return affordable(read_run(place), read_run(reference), iteration)
+
+    grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
     for each in wanted:
         preset = grid.preset_of(each)
         forecast.add(each.name, preset, plan(preset))

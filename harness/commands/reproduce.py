@@ -23,6 +23,11 @@ Seeds = Annotated[
     int | None,
     Option("--seeds", min=1, max=100, help="Run a grid with seeds 0 to N-1. Default of --arms: 1."),
 ]
+_MATCHED = (
+    "Of a grid: give each arm v-zero's Solver steps, or its total compute; such runs are named "
+    "ARM-step-matched or ARM-compute-matched."
+)
+Matched = Annotated[grid.Matched | None, Option("--matched", help=_MATCHED)]
 
 
 def reproduce(
@@ -32,6 +37,7 @@ def reproduce(
     seed: options.Seed = None,
     arms: ArmNames = None,
     seeds: Seeds = None,
+    matched: Matched = None,
     set_: options.Set = None,
     solver_url: options.SolverUrl = None,
     data: options.SuiteData = None,
@@ -61,7 +67,7 @@ def reproduce(
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         if data is not None:
             resolved = changed(resolved, {"evaluation.data": str(data)})
-        several = arms is not None or seeds is not None
+        several = (arms, seeds, matched) != (None, None, None)
         if several:
             grid.refuse(resolved, show, watch, seed is not None and seeds is not None)
         elif show:
@@ -76,7 +82,7 @@ def reproduce(
         runner = Runner("reproduce", terminal, plain, fresh, watch=watch)
         if several:
             numbers = [resolved.seed] if seeds is None else range(seeds)
-            grid.run(runner, resolved, arms, numbers, out, _run, json, verbose)
+            grid.run(runner, resolved, arms, numbers, out, _run, json, verbose, matched)
             return
         folder = options.run_folder(out, resolved)
         results = _run(runner, resolved, folder)

@@ -17,7 +17,7 @@ from harness.report.findings import metric_label
 from harness.stats import Gain
 from harness.tables.charts import Point, Scale, dot, line, path, rect, svg, text, ticks
 from harness.tables.words import counted, interval, points, ratio
-from vzero.arms import ARMS, REFERENCE
+from vzero.arms import REFERENCE, known
 
 WIDTH, LEFT, RIGHT, HEIGHT = 760.0, 46.0, 744.0, 380.0
 LETTER, LINE = 6.0, 12.0  # pixels of a letter of a label, and of its height
@@ -44,10 +44,10 @@ def arms(comparison: Comparison) -> list[Arm]:
     found = {}
     for row in last_rows(comparison):
         score = row.scores.get(AVERAGE if len(comparison.suites) > 1 else comparison.suites[0])
-        changes = ARMS[row.arm].changes if row.arm in ARMS else {}
-        other = any(key.startswith("evaluation.") for key in changes)
+        arm = known(row.arm)
+        other = arm is not None and any(key.startswith("evaluation.") for key in arm.changes)
         if score and score.gain and row.compute_ratio and not other:
-            usable = row.arm not in ARMS or ARMS[row.arm].category not in ("controls", "defects")
+            usable = arm is None or arm.category not in ("controls", "defects")
             found[row.name] = Arm(row.arm, row.compute_ratio, score.gain, usable)
     return sorted(found.values(), key=lambda one: (one.compute, -one.gain.gain))
 

@@ -19,7 +19,7 @@ from harness.stats import Gain
 from harness.tables.charts import Point
 from harness.tables.html import environment
 from harness.tables.table import Cell, Table, keys, numbers, texts
-from vzero.arms import ARMS, CATEGORIES
+from vzero.arms import CATEGORIES, known
 from vzero.arms.own import CATEGORY as OWN
 from vzero.runtime import artefacts
 
@@ -61,7 +61,8 @@ def ranking(comparison: Comparison, others: Sequence[Comparison] = ()) -> Table:
 
     groups: dict[str, list[ArmRow]] = {kind: [] for kind in (*CATEGORIES, OWN)}
     for row in frontier.last_rows(comparison):
-        groups[ARMS[row.arm].category if row.arm in ARMS else OWN].append(row)
+        arm = known(row.arm)
+        groups[arm.category if arm else OWN].append(row)
     lines = []
     for rows in groups.values():
         ranked = sorted(rows, key=lambda row: -(one.gain if (one := gain(row)) else -1.0))

@@ -27,7 +27,7 @@ from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import changed
 from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import finished
-from vzero.selfplay import plan
+from vzero.selfplay import Stage, plan
 
 INDEX, SHARED = "grid.json", "stages-shared"
 PAUSE = 5.0  # seconds between two looks at runs that other processes work on
@@ -38,6 +38,8 @@ Differences = dict[str, dict[str, int | float | None]]  # name of a count -> val
 RunOne = Callable[
     [Path, Preset, SharedStages], Counts
 ]  # (run directory, preset, store); raises as `run_plan`
+# (run directory, preset, stages to finish, the reference's directory, store) -> (questions, kept)
+Afford = Callable[[Path, Preset, Sequence[Stage], Path, SharedStages], tuple[int, int]]
 State = Literal["waiting", "running", "done", "failed"]
 
 
@@ -78,7 +80,9 @@ class GridRun:
 def grid_runs(arms: Sequence[Arm], seeds: Sequence[int]) -> list[GridRun]:
     """Arm by arm, all seeds of each. The reference comes first; it is added where an arm is matched to it."""
     wanted = list(arms)
-    if any(arm.step_matched for arm in wanted) and all(arm.name != REFERENCE for arm in wanted):
+    if any(arm.step_matched or arm.compute_matched for arm in wanted) and all(
+        arm.name != REFERENCE for arm in wanted
+    ):
         wanted = [ARMS[REFERENCE], *wanted]
     wanted.sort(key=lambda arm: arm.name != REFERENCE)
     return [GridRun(arm, seed) for arm in wanted for seed in seeds]
@@ -91,6 +95,8 @@ class Grid:
     Attributes:
         base: the preset that arms and seeds change.
         run_one: brings one run to its results, and says what it cost.
+        afford: brings the stages before a Solver's training to their end; how many questions make the run's
+            total compute the reference's, and how many were kept.
         say: told what happens, as sentences.
     """
 
@@ -98,6 +104,7 @@ class Grid:
     base: Preset
     run_one: RunOne
     say: Callable[[str], None]
+    afford: Afford | None = None
 
     def run(self, wanted: Sequence[GridRun], fresh: bool) -> GridIndex:
         """Bring every run of `wanted` to its results; the index as it is then.
@@ -153,8 +160,8 @@ class Grid:
 
     def _attempt(self, run: GridRun, shared: SharedStages) -> bool:
         """Whether there is nothing more to do for `run`."""
-        matched_counts = self._matched(run)
-        if run.arm.step_matched and matched_counts is None:
+        matched_counts = self._reference_counts(run)
+        if (run.arm.step_matched or run.arm.compute_matched) and matched_counts is None:
             reference = self.index().runs.get(f"{REFERENCE}/seed-{run.seed}")
             if reference is None or reference.state != "failed":
                 return False
@@ -165,6 +172,8 @@ class Grid:
             owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
             self.say(f"{run.name}: {run.arm.summary}")
+            if run.arm.compute_matched:
+                matched_counts = self._affordable(run, shared)
             counts = self.run_one(folder, self.preset_of(run, matched_counts), shared)
         except Busy:
             return False
@@ -183,10 +192,31 @@ class Grid:
         """The preset of one run; `matched_counts` as `vzero.arms.changes_of` takes them."""
         return changed(self.base, {"seed": run.seed, **changes_of(run.arm, matched_counts)})
 
-    def _matched(self, run: GridRun) -> list[int] | None:
+    def _affordable(self, run: GridRun, shared: SharedStages) -> list[int]:
+        """How many questions the Solver may train on in each iteration, one iteration after the other: each
+        is known once the stages before the Solver's training are finished."""
+        counts: list[int] = []
+        for iteration in range(1, self.preset_of(run, counts).iterations + 1):
+            preset, before = self.preset_of(run, counts), []
+            for stage in plan(preset):
+                if stage.kind == "select" and stage.iteration == iteration:
+                    break
+                before.append(stage)
+            reference = self.folder / GridRun(ARMS[REFERENCE], run.seed).name
+            assert self.afford is not None
+            count, kept = self.afford(self.folder / run.name, preset, before, reference, shared)
+            if count > kept:
+                self.say(
+                    f"{run.name}: {count:,} questions of iteration {iteration} would make its total compute "
+                    f"{REFERENCE}'s, and {kept:,} were kept: it stays below."
+                )
+            counts.append(count)
+        return counts
+
+    def _reference_counts(self, run: GridRun) -> list[int] | None:
         """How many questions the reference of this seed trained its Solver on in each iteration; None until
-        it has."""
-        if not run.arm.step_matched:
+        it has, or where nothing is matched to it."""
+        if not (run.arm.step_matched or run.arm.compute_matched):
             return None
         reference = GridRun(ARMS[REFERENCE], run.seed)
         preset, folder = self.preset_of(reference), self.folder / reference.name

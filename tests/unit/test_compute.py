@@ -164,3 +164,48 @@ def test_a_stage_of_an_unknown_kind_counts_by_what_it_left(run: Path) -> None:
     drawing = SealedStage(other, run, {"files": {}, "facts": {"tokens": 400}})
     assert compute(replace(whole, stages={**drew_nothing, "03": silent})).flop == 0
     assert compute(replace(whole, stages={**drew_nothing, "03": drawing})).flop is None
+
+
+def spender(monkeypatch: pytest.MonkeyPatch, flops: dict[Path, dict[str, float]]) -> None:
+    """Stages cost what is written here, whatever they left."""
+    from harness.analysis import matching
+    from harness.analysis.measures import StageCompute
+
+    def by_stage(run: Run) -> dict[str, StageCompute]:
+        found = flops[run.path].items()
+        return {name: StageCompute(iteration=int(name[-1]), flop=flop) for name, flop in found}
+
+    monkeypatch.setattr(matching, "by_stage", by_stage)
+
+
+def test_what_a_solver_may_train_on_at_equal_total_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.analysis.matching import affordable
+    from vzero.errors import InputError
+
+    preset = load_preset("smoke", ["iterations=2"])
+    stages = {stage.name: stage for stage in plan(preset)}
+
+    def run(name: str, facts: dict[str, dict]) -> Run:
+        found = {one: SealedStage(stages[one], tmp_path, {"files": {}, "facts": facts[one]}) for one in facts}
+        return Run(tmp_path / name, preset, found, {})
+
+    trained = {"05-train-solver-1": {"prompts_used": 160}, "10-train-solver-2": {"prompts_used": 64}}
+    other = run("v-zero", trained)
+    own = run("own", {"04-label-1": {"kept": 90}, "09-label-2": {"kept": 500}})
+    rest = {"02-train-questioner-1": 1000.0, "07-train-questioner-2": 1000.0}
+    # 10 a question in the first iteration, 20 in the second; generations of 16.
+    theirs = {**rest, "05-train-solver-1": 1600.0, "10-train-solver-2": 1280.0}
+    spender(monkeypatch, {other.path: theirs, own.path: {"02-train-questioner-1": 1450.0}})
+    assert affordable(own, other, 1) == (112, 90), "1,150 are left: 115 questions, 7.2 batches; 90 kept"
+    # Only 80 of them were trained on, for 800: what was left over comes to the second iteration.
+    so_far = {"02-train-questioner-1": 1450.0, "05-train-solver-1": 800.0, "07-train-questioner-2": 1100.0}
+    spender(monkeypatch, {other.path: theirs, own.path: so_far})
+    assert affordable(own, other, 2) == (80, 500), "4,880 - 3,350 = 1,530 are left: 76.5 questions"
+    spender(monkeypatch, {other.path: theirs, own.path: {"02-train-questioner-1": 3000.0}})
+    with pytest.raises(InputError, match=r"spent 1\.15 of the reference's total compute before"):
+        affordable(own, other, 1)
+    imitating = replace(own, preset=load_preset("smoke", ["iterations=2", "solver.objective=sft"]))
+    with pytest.raises(InputError, match="trained otherwise"):
+        affordable(imitating, other, 1)

@@ -20,7 +20,7 @@ from harness.runs.forecast import Forecast
 from harness.runs.grid import Grid, GridRun, RunOne, differences, grid_runs
 from harness.runs.sealed import read_run
 from harness.runs.shared_stages import SharedStages
-from vzero.arms import ARMS, chosen
+from vzero.arms import ARMS, chosen, matched
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import load_preset
@@ -90,7 +90,7 @@ class Runner:
         kept = 40 if stage.iteration == 1 else 20
         kept = (
             preset.step_matched[stage.iteration - 1]
-            if preset.step_matched
+            if preset.step_matched and len(preset.step_matched) >= stage.iteration
             else kept + (preset.arm == "frozen-questioner") * 16
         )
         run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
@@ -307,3 +307,48 @@ def test_results_of_other_runs_are_left_to_their_owners(
         index = go(tmp_path, Runner(monkeypatch), "zero-sum")
         assert results.read_text() == '{"compute": "half wri'
     assert index["runs"]["zero-sum/seed-0"]["compute_differs"] == {}
+
+
+def test_a_grid_matched_by_compute_knows_each_iteration_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, told, asked = Runner(monkeypatch), [], []
+
+    def afford(place: Path, preset: Preset, stages: Any, reference: Path, shared: Any) -> tuple[int, int]:
+        from rich.console import Console
+
+        display = Display(Plan(preset, stages, Forecast()), Console(quiet=True))
+        with opened(place, preset, "test") as run:
+            orchestrate.run_plan(run, preset, stages, display, shared)
+        done = [path.name for path in (place / "stages").iterdir() if (path / "manifest.json").exists()]
+        asked.append((stages[-1].iteration, preset.step_matched, sorted(done)[-1]))
+        return {1: (48, 60), 2: (32, 20)}[stages[-1].iteration]
+
+    arms = [matched(arm, "compute") for arm in chosen("v-zero,single-uncertainty")]
+    index = Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), False)
+    entry = index.runs["single-uncertainty-compute-matched/seed-0"]
+    assert entry.state == "done" and entry.category == "paper"
+    assert asked == [(1, (), "04-label-1"), (2, (48,), "10-label-2")], "one iteration after the other"
+    place = tmp_path / "single-uncertainty-compute-matched" / "seed-0"
+    run = read_run(place)
+    limits = [one.stage.config["at_most"] for one in run.of_kind("select")]
+    assert not run.missing and limits == [48, 32] and run.preset.step_matched == (48, 32)
+    assert [line for line in told if "it stays below" in line and "20 were kept" in line]
+    ran = len(runner.ran)
+    Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), False)
+    assert len(runner.ran) == ran, "the same command does nothing anew"
+
+
+def test_any_arm_has_a_matched_form() -> None:
+    one = {name: ARMS[name] for name in ("single-uncertainty", "no-filter", "zero-sum", "v-zero")}
+    assert matched(one["single-uncertainty"], "steps") is ARMS["single-uncertainty-step-matched"]
+    assert (
+        matched(one["no-filter"], "steps") is one["no-filter"]
+        and matched(one["v-zero"], "compute") is ARMS["v-zero"]
+    )
+    form = matched(one["zero-sum"], "steps")
+    assert (form.name, form.step_matched, form.matched_form_of) == ("zero-sum-step-matched", True, "zero-sum")
+    assert form.changes == one["zero-sum"].changes
+    again = matched(ARMS["single-uncertainty-step-matched"], "compute")
+    assert (again.name, again.matched_form_of) == ("single-uncertainty-compute-matched", "single-uncertainty")
+    assert again.compute_matched and not again.step_matched

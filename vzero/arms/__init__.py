@@ -7,9 +7,10 @@ labels or objective. `docs/arms.md` has the table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from vzero.arms import own
 from vzero.arms.arm import Arm, shipped
@@ -20,7 +21,20 @@ ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in shipped()})
 CATEGORIES: tuple[str, ...] = tuple(dict.fromkeys(arm.category for arm in ARMS.values()))
 _CHOICE = f"all, {', '.join(CATEGORIES)}, {', '.join(ARMS)}, or a .py or .toml file (docs/extending.md)"
 
-__all__ = ["ARMS", "CATEGORIES", "REFERENCE", "Arm", "changes_of", "chosen"]
+_SUFFIX = {"steps": "-step-matched", "compute": "-compute-matched"}
+
+__all__ = [
+    "ARMS",
+    "CATEGORIES",
+    "REFERENCE",
+    "Arm",
+    "changes_of",
+    "chosen",
+    "known",
+    "matched",
+    "matched_by",
+    "matched_names",
+]
 
 
 def chosen(text: str) -> tuple[Arm, ...]:
@@ -52,7 +66,46 @@ def chosen(text: str) -> tuple[Arm, ...]:
     return (*(arm for arm in ARMS.values() if arm.name in wanted), *files.values())
 
 
+def matched(arm: Arm, by: Literal["steps", "compute"]) -> Arm:
+    """The form of an arm that has the reference's Solver steps, or its total compute; a shipped one where
+    there is one."""
+    if arm.name == REFERENCE or (by == "steps" and arm.step_matched):
+        return arm
+    base = (arm.step_matched and arm.matched_form_of) or arm.name
+    for one in ARMS.values():
+        same = one.matched_form_of == base and one.changes == arm.changes
+        if by == "steps" and same and one.step_matched:
+            return one
+    return replace(
+        arm,
+        name=base + _SUFFIX[by],
+        summary=f"{base} at V-Zero's {'number of Solver steps' if by == 'steps' else 'total compute'}",
+        step_matched=by == "steps",
+        compute_matched=by == "compute",
+        matched_form_of=base,
+    )
+
+
+def matched_names(name: str) -> tuple[str, ...]:
+    """Names of the forms of an arm at the reference's compute or steps, the stricter one first."""
+    shipped_forms = (one.name for one in ARMS.values() if one.matched_form_of == name)
+    return (name + _SUFFIX["compute"], *shipped_forms, name + _SUFFIX["steps"])
+
+
+def matched_by(name: str) -> Literal["steps", "compute"]:
+    """What an arm that is held to the reference has like it."""
+    return "compute" if name.endswith(_SUFFIX["compute"]) else "steps"
+
+
+def known(name: str) -> Arm | None:
+    """The shipped arm of a name, or the one that a matched form of this name was made of."""
+    bases = (name.removesuffix(suffix) for suffix in _SUFFIX.values())
+    return next((ARMS[one] for one in (name, *bases) if one in ARMS), None)
+
+
 def changes_of(arm: Arm, step_counts: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arm as changes to a preset; `step_counts`: how many questions train the reference's Solver."""
-    limits = {"step_matched": list(step_counts)} if arm.step_matched and step_counts is not None else {}
+    """The arm as changes to a preset; `step_counts`: how many questions may train its Solver, by
+    iteration, where it is matched."""
+    held = arm.step_matched or arm.compute_matched
+    limits = {"step_matched": list(step_counts)} if held and step_counts is not None else {}
     return {"arm": arm.name, **arm.changes, **limits}

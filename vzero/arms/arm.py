@@ -21,7 +21,8 @@ class Arm:
         source: paper or code, or "ours".
         changes: dotted settings by which it differs from V-Zero.
         step_matched: whether its Solver is held to V-Zero's number of training questions.
-        matched_form_of: the arm that it is at V-Zero's number of steps; claims about that one are judged by
+        compute_matched: whether its Solver trains on so many questions that the total compute is V-Zero's.
+        matched_form_of: the arm that it is at V-Zero's steps or compute; claims about that one are judged by
             this one.
     """
 
@@ -31,6 +32,7 @@ class Arm:
     source: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     step_matched: bool = False
+    compute_matched: bool = False
     matched_form_of: str | None = None
 
 

@@ -99,6 +99,9 @@ def content_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) ->
     ignored = set(_NO_CONTENT)
     if not stored.get("evaluation", {}).get("data_sha256"):  # a run that only trained so far: not yet pinned
         ignored.add("evaluation.data_sha256")
+    before, now = stored.get("step_matched"), wanted.get("step_matched")
+    if before is not None and now is not None and list(before) == list(now)[: len(before)]:
+        ignored.add("step_matched")  # a later iteration's count became known
     return [key for key in differences(current(stored), wanted) if key not in ignored]
 
 
