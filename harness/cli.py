@@ -7,7 +7,10 @@ import os
 import shutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 from itertools import pairwise
 from json import dumps
 from typing import Annotated, Any
@@ -34,7 +37,7 @@ from harness.commands import (
 )
 from harness.commands.open import open_
 from vzero import __version__
-from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
+from vzero.errors import DISK_FAILURES, InputError, InterruptedRun, VZeroError, disk_failure, escaped
 
 KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
@@ -46,6 +49,7 @@ class OneSentence(TyperGroup):
     def main(self, *args: Any, **settings: Any) -> Any:
         """As Click's, whose own messages and exit codes are switched off (`standalone_mode`)."""
         words = list(settings.get("args") or (args[0] if args else None) or sys.argv[1:])
+        _open_streams()
         try:
             result = super().main(*args, **{**settings, "standalone_mode": False})
             sys.stdout.flush()
@@ -54,7 +58,7 @@ class OneSentence(TyperGroup):
                 code = _say("error: Stopped by Ctrl-C.", 1, wants_json(words))
         except Exception as error:
             if os.environ.get("VZERO_DEBUG") and not hasattr(error, "format_message"):
-                raise
+                traceback.print_exc()
             code = explain(error, wants_json(words))
         sys.exit(code)
 
@@ -86,11 +90,9 @@ def explain(error: Exception, json: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return InterruptedRun.exit_code
     if isinstance(error, OSError):
+        if error.errno in DISK_FAILURES:
+            return explain(disk_failure(error, "the output"), json)
         place = error.filename or ""
-        if error.errno in FULL_DISK:
-            where = f" ({place})" if place else ""
-            again = "free some, then run the same command again to resume."
-            return _say(f"No space left on the disk{where}; {again}", InterruptedRun.exit_code, json)
         return _say(f"error: {error.strerror or error}{f': {place}' if place else ''}.", 1, json)
     return _say(
         f"error: this is a fault in the program ({type(error).__name__}: {error}); run it again with --debug "
@@ -104,13 +106,27 @@ def _say(sentence: str, code: int, json: bool) -> int:
     """One sentence on stderr, the exit code. What it quotes may hold anything; nothing in it may reach the
     terminal as a control sequence."""
     line = " ".join(sentence.split())
-    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    safe = escaped(line)
     if sys.stderr.isatty():  # a long one breaks at words; paths stay whole
         width = shutil.get_terminal_size().columns - 1
         safe = textwrap.fill(safe, width, break_long_words=False, break_on_hyphens=False)
     said = dumps({"error": line.removeprefix("error: "), "exit_code": code}) if json else safe
-    print(said, file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone
+        print(said, file=sys.stderr, flush=True)
     return code
+
+
+def _open_streams() -> None:
+    """Let output that nobody can take be lost: a stream that was closed, or has no code for a character. No
+    other file gets the number of a stream."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_version(wanted: bool) -> None:

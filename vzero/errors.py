@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
+from pathlib import Path
 
-FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a disk says that is full, broken or was taken away. It may pass: whoever fixes it resumes.
+DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 class VZeroError(Exception):
@@ -27,3 +30,25 @@ class InterruptedRun(VZeroError):
 
 class RolloutError(VZeroError):
     """An engine could not answer. Never turned into a reward or a score."""
+
+
+def disk_failure(error: OSError, place: str | Path) -> InterruptedRun:
+    """The sentence of one of `DISK_FAILURES`, met at `place` or at the file that the error names."""
+    where = error.filename or place
+    if error.errno in (errno.EIO, errno.EROFS):
+        return InterruptedRun(
+            f"The disk of {where} failed ({error.strerror}); see that it is sound and can be written, then "
+            "run the same command again to resume."
+        )
+    return InterruptedRun(
+        f"No space left on the disk ({where}); free some, then run the same command again to resume."
+    )
+
+
+def escaped(text: str, keep: str = "\n") -> str:
+    """Text that somebody else wrote, fit for a terminal, a log or a table: control, bidirectional and
+    surrogate characters and line separators as escapes, those in `keep` as they are."""
+    return "".join(c if c in keep or unicodedata.category(c) not in _UNSAFE else ascii(c)[1:-1] for c in text)
+
+
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

@@ -3,14 +3,17 @@ line loads it at start."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import BadParameter, Option
 
-from vzero.errors import InputError
+from vzero.errors import InputError, escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -190,12 +193,31 @@ def say_line(text: str, terminal: Console) -> None:
 
 def console(json: bool) -> Console:
     """Where progress and tables go: stdout, or stderr when stdout is kept for JSON."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
-    class PipeConsole(Console):
-        """Leaves it to the command line what a reader that went away means; Rich itself would exit with 1."""
+    class SafeConsole(Console):
+        """Nothing in a name, path or reply reaches the terminal as a control sequence, and a terminal that
+        cannot be written is no failure of what is shown there. What a reader that went away means is left to
+        the command line; Rich itself would exit with 1."""
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else escaped(text), style, control)
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    return PipeConsole(stderr=json)
+        def _check_buffer(self) -> None:
+            try:
+                super()._check_buffer()
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # of a file somebody wants to read it is one
+                if error.errno == errno.ENOSPC or stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
+                    raise
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    return SafeConsole(stderr=json)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.evals import layouts, pins, rows, saved, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.rows import OpenPart
-from vzero.errors import FULL_DISK, InputError
+from vzero.errors import DISK_FAILURES, InputError
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
     except InputError:
         raise
     except OSError as error:
-        if error.errno in FULL_DISK:
+        if error.errno in DISK_FAILURES:
             raise
         raise _broken(suite, error) from None
     except Exception as error:  # datasets, pyarrow and the hub's client have no common error

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader
 from harness.analysis.results import BASE, Results
 from harness.report.findings import metric_label
 from harness.report.held_out import levels, shares
-from harness.tables.markdown import render
+from harness.tables.markdown import escape, render
 from harness.tables.table import Row, Table, numbers, texts
 from harness.tables.words import interval, points
 from vzero import __version__
@@ -32,6 +32,7 @@ def card(
     """In Markdown, with the header that the hub reads."""
     on_hub, base = _source(preset.model)
     template = Environment(loader=PackageLoader("harness.report"), trim_blocks=True, lstrip_blocks=True)
+    template.filters["text"] = escape  # names that somebody else chose
     return template.get_template("card.md.j2").render(
         on_hub=on_hub,
         base=base,

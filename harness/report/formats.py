@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from harness.claims.verdict import Verdict
 from harness.report import arms, claims, frontier
 from harness.tables import csv, latex, markdown
 from harness.tables.table import Cell, Table, Value, texts
-from vzero.errors import FULL_DISK, InputError
+from vzero.errors import DISK_FAILURES, InputError
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def write(text: str, path: Path) -> None:
     try:
         artefacts.write_text(path, text)
     except OSError as error:
-        if error.errno in FULL_DISK:
+        if error.errno in DISK_FAILURES - {errno.EROFS}:
             raise
         raise InputError(f"Cannot write {path}: {error.strerror}; choose another --out.") from None
 

@@ -6,6 +6,7 @@ which dies with its holder, so none is ever stale.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vzero.errors import FULL_DISK, InputError
+from vzero.errors import DISK_FAILURES, InputError
 from vzero.presets import differences
 from vzero.runtime import artefacts, owned
 
@@ -165,7 +166,7 @@ def prepare(
     except FileExistsError:
         raise InputError(f"{folder} is a file, not a folder; choose another --out.") from None
     except OSError as error:
-        if error.errno in FULL_DISK:
+        if error.errno in DISK_FAILURES - {errno.EROFS}:
             raise
         verb = "read" if folder.is_dir() else "create"
         raise InputError(f"Cannot {verb} {folder}: {error.strerror}; choose another --out.") from None
@@ -194,7 +195,7 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[int]:
     try:
         descriptor = owned.open_own(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        if error.errno in FULL_DISK:
+        if error.errno in DISK_FAILURES:
             raise
         raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from None
     try:

@@ -6,6 +6,7 @@ import csv
 import io
 
 from harness.tables.table import Table, Value
+from vzero.errors import escaped
 
 _FULL_WIDTH = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # spreadsheets read these like = + - @
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *_FULL_WIDTH)
@@ -15,8 +16,8 @@ def guarded(value: Value) -> Value:
     """Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers."""
     if not isinstance(value, str):
         return value
-    plain = value.replace("\x00", "").encode("utf-8", "backslashreplace").decode()
-    return f"'{plain}" if plain.lstrip(" ").startswith(_FORMULA) else plain
+    plain = escaped(value.replace("\x00", ""))
+    return f"'{plain}" if value.strip("\x00 ").startswith(_FORMULA) else plain
 
 
 def render(table: Table) -> str:

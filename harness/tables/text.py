@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
+from vzero.errors import escaped
 
 
 def visible(text: str, limit: int = 600) -> str:
     """Control, bidirectional and surrogate characters as escapes; line breaks kept, length bounded."""
-    cut = text[:limit]
-    shown = (
-        cut
-        if cut.isprintable()
-        else "".join(
-            c
-            if c == "\n" or unicodedata.category(c)[0] != "C"
-            else c.encode("unicode_escape", "surrogatepass").decode()
-            for c in cut
-        )
-    )
+    shown = escaped(text[:limit])
     return shown if len(text) <= limit else f"{shown} \u2026 (+{len(text) - limit:,} characters)"
 
 

@@ -68,6 +68,15 @@ def test_the_card_repeats_the_results(run: Path) -> None:
     assert str(run) not in card and "/" not in card.split("Images:")[1].split("\n")[0]
 
 
+def test_the_card_takes_a_presets_name_as_text(run: Path) -> None:
+    stored = artefacts.read_json(run / "run.json")
+    stored["preset"]["name"] = "`a` <img src=x> [b](c) | {{ 7 * 7 }}\n# d \u202e"
+    artefacts.write_json(run / "run.json", stored)
+    card = prepare(run, "solver", 1).card
+    for piece in ("<img", "[b](c)", "{{ 7", "\n# d", "\u202e", " `a` "):
+        assert piece not in card
+
+
 def test_a_folder_of_pictures_is_not_named(tmp_path: Path) -> None:
     pictures = tmp_path / "holiday"
     pictures.mkdir()

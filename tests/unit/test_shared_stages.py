@@ -3,6 +3,7 @@ a kill."""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -110,9 +111,12 @@ def test_leftovers_of_dead_processes_are_swept_and_others_are_not(tmp_path: Path
     assert [path.name.split(".")[-2] for path in tmp_path.glob(".*.tmp")] == [str(os.getppid())]
 
 
-def test_where_links_are_refused_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EIO, 524])
+def test_where_links_are_refused_files_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def refuses(*_: object, **__: object) -> None:
-        raise PermissionError(1, "no links here")
+        raise OSError(number, "no links here")
 
     monkeypatch.setattr(os, "link", refuses)
     store = SharedStages(tmp_path / "store")

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import Preset
-from vzero.errors import FULL_DISK, InputError, InterruptedRun, VZeroError
+from vzero.errors import DISK_FAILURES, InputError, VZeroError, disk_failure, escaped
 from vzero.runtime import artefacts, owned, processes
 from vzero.runtime.processes import World
 from vzero.runtime.progress import Progress
@@ -203,21 +204,20 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
         print("error: a stage program takes a run directory and the name of a stage.", file=sys.stderr)
         return InputError.exit_code
     run, name = Path(arguments[0]), arguments[1]
-    debug = bool(os.environ.get("VZERO_DEBUG"))
     try:
         run_stage(run, name, programs)
     except VZeroError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error)
     except OSError as error:
-        if debug or error.errno not in FULL_DISK:
+        if error.errno not in DISK_FAILURES:
             raise
-        place = error.filename or run
-        print(
-            f"error: {name}: {error.strerror} ({place}); free some space, then run the same command again.",
-            file=sys.stderr,
-        )
-        return InterruptedRun.exit_code
+        return _failed(disk_failure(error, run))
     return 0
+
+
+def _failed(error: VZeroError) -> int:
+    """Say why a stage failed, as a line of its log; the exit code."""
+    if os.environ.get("VZERO_DEBUG"):
+        traceback.print_exc()
+    print(f"error: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
+    return error.exit_code
