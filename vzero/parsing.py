@@ -18,6 +18,7 @@ letters. `AB`, `A 3`, `A.5`, `A-3`, `E`, `A) 3, B) 4` and words are not.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 OPTIONS = ("A", "B", "C", "D")
@@ -45,7 +46,10 @@ _PLAIN_CONTROL = (
     ),  # Gemma 3
     "<IMG_CONTEXT>",  # InternVL
     *("<tool_call>", "</tool_call>"),  # Qwen2.5: tokens of their own, though not special ones
+    *("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),  # Mistral, Pixtral
 )
+_TILE = re.compile(r"<row_\d+_col_\d+>")  # Idefics3, SmolVLM
+_FULL_WIDTH_BARS = re.compile("<\uff5c[^<>]{1,64}\uff5c>")  # DeepSeek
 _POCKET_ROLES = frozenset({"ask", "solve"})
 
 
@@ -103,6 +107,8 @@ def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
     be encoded, hence not tokenised). With prompt_format "pocket" also the role words "ask" and "solve".
     """
     if any(token in text for token in _PLAIN_CONTROL) or _has_piped_token(text) or _has_surrogate(text):
+        return True
+    if _TILE.search(text) or _FULL_WIDTH_BARS.search(text):
         return True
     return prompt_format == "pocket" and not _POCKET_ROLES.isdisjoint(text.split())
 

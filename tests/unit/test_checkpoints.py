@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
@@ -162,3 +166,45 @@ def test_an_engine_opened_from_a_checkpoint_answers(folder: Path) -> None:
     request = Request((Message("system", "solve"), Message("user", "how many ?")), tiny_model.picture(0), 1)
     rollout = engine.generate([request], SamplingConfig(n=3, max_new_tokens=4))[0]
     assert len(rollout.completions) == 3
+
+
+@pytest.mark.parametrize(
+    "named", ["../stolen.safetensors", "/etc/passwd", "sub/x.safetensors", "x.bin", 7, "gone.safetensors"]
+)
+def test_an_index_that_names_another_file_is_refused(folder: Path, tmp_path: Path, named: object) -> None:
+    shutil.copytree(folder, tmp_path / "bad")
+    index = tmp_path / "bad" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": named}}))
+    with pytest.raises(InputError, match=r"is no file of the checkpoint|lacks its file gone"):
+        checkpoints.resolve(str(tmp_path / "bad"))
+    index.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is no index of weights"):
+        checkpoints.load_model(tmp_path / "bad")
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model.safetensors"}}))
+    checkpoints.resolve(str(tmp_path / "bad"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused_by_name(folder: Path, tmp_path: Path, value: float) -> None:
+    shutil.copytree(folder, tmp_path / "bad")
+    weights = load_file(tmp_path / "bad" / "model.safetensors")
+    name = sorted(weights)[1]
+    weights[name].view(-1)[-1] = value
+    save_file(weights, tmp_path / "bad" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"NaN or infinite, \S*" + re.escape(name.split(".")[-1])):
+        checkpoints.load_model(tmp_path / "bad")
+
+
+ROUND = "{% for a in range(99999) %}"
+ENDLESS = ROUND * 3 + "{% endfor %}" * 3
+
+
+@pytest.mark.parametrize("template", [ENDLESS, "{% if messages|length == 1 %}" + ENDLESS + "{% endif %}"])
+def test_a_template_that_does_not_end_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 0.5)
+    shutil.copytree(folder, tmp_path / "bad")
+    (tmp_path / "bad" / "chat_template.jinja").write_text(template)
+    with pytest.raises(InputError, match="does not end within"):
+        checkpoints.load_processor(tmp_path / "bad")

@@ -355,6 +355,15 @@ def test_hostile_answers(text, expected):
     assert parse_answer(text) == expected
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["[INST]", "[/INST]", "<row_1_col_1>", "<tool_call>", "<\uff5cUser\uff5c>", "<\uff5cend of text\uff5c>"],
+)
+def test_structural_tokens_of_other_families(token):
+    assert has_control_tokens(f"What is {token} here?")
+    assert not has_control_tokens(f"What is {token[1:-1]} in row_1 of [1, 2] and [I] < 3?")
+
+
 @pytest.mark.parametrize(("text", "expected"), HOSTILE_CONTROLS, ids=short)
 def test_hostile_control_tokens(text, expected):
     assert has_control_tokens(text) is expected

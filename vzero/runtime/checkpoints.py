@@ -6,8 +6,10 @@ Pickled weights can run code when loaded, and so can code shipped inside a check
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
 _TOWERS = ("visual", "vision_tower", "vision_model")  # where Qwen, Llava, Idefics and their kin keep it
+TEMPLATE_SECONDS = 10  # of processor time; an ordinary one takes a thousandth
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
@@ -58,7 +61,22 @@ def _checked(folder: Path, model: str) -> Path:
             f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with"
             " save_pretrained."
         )
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_index(index)
     return folder
+
+
+def _check_index(index: Path) -> None:
+    """Refuse an index that sends a loader to files that are not the checkpoint's own."""
+    try:
+        named = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{index} is no index of weights; get the checkpoint again.") from None
+    for name in named:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index} names {name!r}, which is no file of the checkpoint; do not use it.")
+        if not (index.parent / name).is_file():
+            raise InputError(f"{index.parent} lacks its file {name}; get the checkpoint again.")
 
 
 def load_model(
@@ -111,8 +129,21 @@ def load_model(
             f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint"
             " again."
         )
+    _check_finite(model, folder)
     windows.group(model)
     return model.eval()
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    """Refuse weights of which one is NaN or infinite, by name; each process looks at its own part."""
+    import torch
+
+    for name, weight in model.named_parameters():
+        part = (weight.to_local() if hasattr(weight, "to_local") else weight).detach()
+        if not part.sum(dtype=torch.float32).isfinite() and not part.isfinite().all():
+            raise InputError(
+                f"{folder} has a weight that is NaN or infinite, {name}; get the checkpoint again."
+            )
 
 
 @contextmanager
@@ -177,8 +208,43 @@ def load_processor(folder: Path) -> Any:
         )
     if getattr(processor, "chat_template", None) is None:
         raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
+    _check_template(processor, folder)
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def _check_template(processor: Any, folder: Path) -> None:
+    """Refuse a chat template that does not end: a program in the checkpoint, though one that can only write.
+
+    Where a template goes round is known line by line, so one conversation is rendered under a look at the
+    clock; later ones are not slowed down.
+    """
+    end = time.process_time() + TEMPLATE_SECONDS
+
+    def clock(*_: object) -> Any:
+        if time.process_time() > end:
+            raise _EndlessTemplate
+        return clock
+
+    text = {"type": "text", "text": "A"}
+    turns = [{"role": role, "content": [text]} for role in ("system", "user", "assistant", "user")]
+    turns[1]["content"] = [{"type": "image"}, text]
+    before = sys.gettrace()
+    sys.settrace(clock)
+    try:
+        for asked in (turns, turns[1:2]):
+            with suppress(Exception):  # some families refuse a role; whoever asks so is told then
+                processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    except _EndlessTemplate:
+        raise InputError(
+            f"The chat template of {folder} does not end within {TEMPLATE_SECONDS} s; do not use it."
+        ) from None
+    finally:
+        sys.settrace(before)
+
+
+class _EndlessTemplate(BaseException):
+    """No `Exception`: those of a template are the family's own."""
 
 
 def image_settings(image_processor: Any) -> dict[str, Any]:
