@@ -48,6 +48,8 @@ def disk_failure(error: OSError, place: str | Path) -> InterruptedRun:
 def escaped(text: str, keep: str = "\n") -> str:
     """Text that somebody else wrote, fit for a terminal, a log or a table: control, bidirectional and
     surrogate characters and line separators as escapes, those in `keep` as they are."""
+    if text.isprintable():
+        return text
     return "".join(c if c in keep or unicodedata.category(c) not in _UNSAFE else ascii(c)[1:-1] for c in text)
 
 
