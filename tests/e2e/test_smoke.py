@@ -146,8 +146,8 @@ def test_a_run_killed_in_three_stages_ends_in_the_same_results(
     run = tmp_path / "run"
     for stage, rows, number in (
         ("01-evaluate-base", 2, signal.SIGKILL),
-        ("02-train-questioner-1", 2, signal.SIGKILL),
-        ("05-train-solver-1", 2, signal.SIGTERM),
+        ("02-train-questioner-1", 3, signal.SIGKILL),  # its begin, and two steps
+        ("05-train-solver-1", 3, signal.SIGTERM),
     ):
         process = start(run)
         try:

@@ -134,7 +134,7 @@ def test_rows_and_weights(undisturbed: Path, base: Path) -> None:
     assert all(row["rollout"] > 0 and row["update"] > 0 and row["rollout_tokens"] > 0 for row in timings)
     progress = artefacts.read_jsonl(undisturbed / "work" / "progress.jsonl")
     assert [(row["done"], row["total"], row["unit"]) for row in progress] == [
-        (step, 4, "steps") for step in (1, 2, 3, 4)
+        (step, 4, "steps") for step in (0, 1, 2, 3, 4)
     ]
     before, after = load_file(base / "model.safetensors"), weights(undisturbed)
     assert before.keys() == after.keys()
