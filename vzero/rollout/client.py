@@ -25,7 +25,15 @@ from vzero.rollout import template
 from vzero.rollout.chat import read_reply, request_body, rollout_of
 from vzero.rollout.endpoints import Server, context_of
 from vzero.rollout.outgoing import Pictures, Prepared
-from vzero.rollout.protocol import Answer, ContextOverflow, Finished, Message, Request, Rollout
+from vzero.rollout.protocol import (
+    PICTURE_BYTES,
+    Answer,
+    ContextOverflow,
+    Finished,
+    Message,
+    Request,
+    Rollout,
+)
 from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.vllm_engine import open_requests, says_overflow
 from vzero.rollout.vocabulary import Vocabulary
@@ -79,7 +87,8 @@ class _Slot:
 
     Attributes:
         most: requests it is handed at a time; halved when one waits too long behind the others.
-        open, answered: how many it has, and has answered. recoveries: how often it was recovered.
+        open, answered: how many it has, and has answered; `pictures` bytes of those it has.
+        recoveries: how often it was recovered.
     """
 
     server: Server
@@ -87,8 +96,19 @@ class _Slot:
     most: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     open: int = 0
+    pictures: int = 0
     answered: int = 0
     recoveries: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no other request is to be opened at it."""
+        return self.open >= self.most or self.pictures >= PICTURE_BYTES
+
+    def count(self, request: Request, by: int) -> None:
+        """One more, or one less."""
+        self.open += by
+        self.pictures += by * request.picture_bytes
 
     async def recover(self, seen: int) -> None:
         """Once for all requests that failed on it together: `seen` recoveries when they were sent."""
@@ -174,7 +194,7 @@ class ServedEngine(StreamingEngine):
             ) from first
 
     async def _ask_all(self, slots: Sequence[_Slot], requests: Iterator[Prepared], call: _Call) -> None:
-        """Hand every request to a server that has fewer than its `most` of them, as soon as there is one."""
+        """Hand every request to a server that is not full, as soon as there is one."""
         limits = httpx.Limits(
             max_connections=None, max_keepalive_connections=sum(slot.most for slot in slots)
         )
@@ -189,7 +209,7 @@ class ServedEngine(StreamingEngine):
                 answer: Answer = await self._ask(http, slots, home, body, call.read)
             except ContextOverflow as error:
                 answer = error
-            slots[home].open -= 1
+            slots[home].count(request.request, -1)
             room.set()
             call.finished(number, answer)
 
@@ -199,13 +219,14 @@ class ServedEngine(StreamingEngine):
         ):
             number = 0
             while (request := await asyncio.to_thread(next, requests, None)) is not None:
-                while all(slot.open >= slot.most for slot in slots):
+                while all(slot.full for slot in slots):
                     room.clear()
                     await room.wait()
                 home = home_of(request.digest, len(slots))
-                if slots[home].open >= slots[home].most:
-                    home = min(range(len(slots)), key=lambda i: slots[i].open - slots[i].most)
-                slots[home].open += 1
+                if slots[home].full:
+                    free = (i for i, slot in enumerate(slots) if not slot.full)
+                    home = min(free, key=lambda i: slots[i].open - slots[i].most)
+                slots[home].count(request.request, 1)
                 group.create_task(answered(http, number, home, request))
                 number += 1
 

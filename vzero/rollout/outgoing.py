@@ -13,7 +13,7 @@ from vzero.rollout import encoding
 from vzero.rollout.chat import data_url
 from vzero.rollout.protocol import Request
 
-_KEPT = 64  # pictures; their other questions follow soon or not at all
+_KEPT = 64, 256 << 20  # pictures and their bytes; their other questions follow soon or not at all
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,17 @@ class Pictures:
     """Pictures as data URLs, the last few kept: made in threads, while replies are read."""
 
     def __init__(self) -> None:
-        self._made: dict[bytes, asyncio.Task[str]] = {}
+        self._made: dict[bytes, tuple[int, asyncio.Task[str]]] = {}
 
     async def url(self, request: Prepared) -> str:
         """See `chat.data_url`."""
         assert request.picture is not None
         if request.digest not in self._made:
-            self._made[request.digest] = asyncio.create_task(asyncio.to_thread(data_url, request.picture))
-            if len(self._made) > _KEPT:
+            made = asyncio.create_task(asyncio.to_thread(data_url, request.picture))
+            self._made[request.digest] = request.request.picture_bytes, made
+            while len(self._made) > 1 and self._too_many():
                 del self._made[next(iter(self._made))]
-        return await self._made[request.digest]
+        return await self._made[request.digest][1]
+
+    def _too_many(self) -> bool:
+        return len(self._made) > _KEPT[0] or sum(size for size, _ in self._made.values()) > _KEPT[1]

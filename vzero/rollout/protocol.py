@@ -17,6 +17,8 @@ from PIL import Image
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 
+PICTURE_BYTES = 2 << 30  # of the pictures, in RGB, of the requests that are open at one engine or server
+
 
 @dataclass(frozen=True)
 class Message:
@@ -40,6 +42,11 @@ class Request:
     image: Image.Image | None
     seed: int
     prefill: str = ""
+
+    @property
+    def picture_bytes(self) -> int:
+        """Of its picture in RGB."""
+        return 0 if self.image is None else 3 * self.image.width * self.image.height
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,8 @@ class Engine(Protocol):
         """Answer every request, `finished` being told of each, by its number, as it ends.
 
         An iterator is read as the engine gets free, perhaps from another thread, so that work without end
-        keeps it full and few pictures are in memory. A sequence is at hand as a whole: equal pictures and
-        prompts in it are computed once.
+        keeps it full; once pictures of `PICTURE_BYTES` are open, no other is read. A sequence is at hand as a
+        whole: equal pictures and prompts in it are computed once.
 
         Raises:
             RolloutError: the engine failed; what it was told before stays answered.

@@ -1,6 +1,7 @@
 """Rollouts by a Hugging Face vision-language model in this process.
 
-Requests are taken an engine-full at a time (a sequence whole). Each distinct image of these is encoded once
+Requests are taken an engine-full at a time, or as many as have pictures of `PICTURE_BYTES` (a sequence
+whole). Each distinct image of these is encoded once
 and each distinct prompt computed once; the prompt's keys and values are then repeated for all of its
 completions (see decoding.py). The model may be one that is being trained:
 nothing is kept between calls, and its modules are left in the mode they were in.
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from vzero.errors import RolloutError
 from vzero.rollout import encoding
 from vzero.rollout.decoding import Rules, decode
 from vzero.rollout.pictures import Pictures
-from vzero.rollout.protocol import Completion, Finished, Request, Rollout, overflow
+from vzero.rollout.protocol import PICTURE_BYTES, Completion, Finished, Request, Rollout, overflow
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.units import Block, Drawn, Unit
 from vzero.rollout.vocabulary import vocabulary_of
@@ -64,16 +64,22 @@ class TransformersEngine(StreamingEngine):
     ) -> Iterator[Block]:
         """The requests, those that are too long told of and left out."""
         engine_full = max(1, self._batch_sequences // sampling.n)
-        together = len(requests) if isinstance(requests, Sequence) else engine_full
+        whole = isinstance(requests, Sequence)
         start, waiting = 0, iter(requests)
         following = next(waiting, None)
         while following is not None:
-            taken = [following, *islice(waiting, together - 1)]
-            following = next(waiting, None)
+            taken, pictures = [], 0
+            while following is not None:
+                if not whole and (len(taken) == engine_full or pictures >= PICTURE_BYTES):
+                    break
+                taken.append(following)
+                pictures += following.picture_bytes
+                following = next(waiting, None)
             block = self._block(taken, start, sampling, finished, last=following is None)
+            start += len(taken)
             if block.units:
                 yield block
-            start += len(taken)
+            del taken, block  # its pictures, of which who takes the next has no more need
 
     def _block(
         self,

@@ -76,7 +76,8 @@ class Waiting:
     def first(self) -> Unit | None:
         """The next to move in."""
         if self.block is not None and self._next == len(self.block.units):
-            self.block, self._next = (None if self.block.last else next(self._blocks, None)), 0
+            last, self.block, self._next = self.block.last, None, 0
+            self.block = None if last else next(self._blocks, None)
         return None if self.block is None else self.block.units[self._next]
 
     def rows(self, slots: int) -> int:

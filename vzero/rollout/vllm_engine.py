@@ -14,13 +14,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, RolloutError
 from vzero.rollout import encoding, template
-from vzero.rollout.protocol import Answer, ContextOverflow, Finished, Request, Rollout, overflow
+from vzero.rollout.protocol import (
+    PICTURE_BYTES,
+    Answer,
+    ContextOverflow,
+    Finished,
+    Request,
+    Rollout,
+    overflow,
+)
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import processes
@@ -39,6 +48,15 @@ ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A request in vLLM, by its whole name there."""
+
+    number: int
+    name: str
+    picture_bytes: int
+
+
 class VllmEngine(StreamingEngine):
     """Implements `Engine` for a `vllm.LLM` and the vocabulary of its checkpoint."""
 
@@ -48,35 +66,38 @@ class VllmEngine(StreamingEngine):
 
     def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
         """See `Engine.stream`. vLLM has so many requests that a few always wait for a slot."""
-        engine, waiting = self._llm.llm_engine, enumerate(requests)
+        engine, waiting, pictures = self._llm.llm_engine, enumerate(requests), 0
         slots = engine.vllm_config.scheduler_config.max_num_seqs
         together = open_requests(slots, 1 if sampling.temperature == 0 else sampling.n)
-        numbers: dict[str, tuple[int, str]] = {}  # of the requests in vLLM, and their whole names
+        numbers: dict[str, _Open] = {}
         try:
             with as_rollout_error("vLLM could not answer"):
                 while True:
-                    while len(numbers) < together and (following := next(waiting, None)):
-                        self._enqueue(*following, sampling, numbers, finished)
+                    while len(numbers) < together and pictures < PICTURE_BYTES:
+                        if (following := next(waiting, None)) is None:
+                            break
+                        pictures += self._enqueue(*following, sampling, numbers, finished)
                     if not numbers:
                         return
                     for answer in engine.step():
                         # vLLM adds "-" and random letters to a name within itself.
                         if answer.finished:
-                            i, _ = numbers.pop(answer.request_id.partition("-")[0])
-                            finished(i, self._answer(answer, sampling))
+                            ended = numbers.pop(answer.request_id.partition("-")[0])
+                            pictures -= ended.picture_bytes
+                            finished(ended.number, self._answer(answer, sampling))
         finally:
             if numbers:  # the next call must not meet what is left
-                engine.abort_request([name for _, name in numbers.values()], internal=True)
+                engine.abort_request([one.name for one in numbers.values()], internal=True)
 
     def _enqueue(
         self,
         i: int,
         request: Request,
         sampling: SamplingConfig,
-        numbers: dict[str, tuple[int, str]],
+        numbers: dict[str, _Open],
         finished: Finished,
-    ) -> None:
-        """Hand request `i` over, its name into `numbers`."""
+    ) -> int:
+        """Hand request `i` over, its name into `numbers`; how many bytes of pictures that opens."""
         work = encoding.collect(self._vocabulary.processor, [request])
         prompt: dict[str, Any] = {
             "prompt_token_ids": template.token_ids(self._vocabulary.processor, work.prompts[0].text)
@@ -90,8 +111,9 @@ class VllmEngine(StreamingEngine):
             if not says_overflow(str(error)):
                 raise
             finished(i, ContextOverflow(f"{str(error).rstrip('.')}."))
-            return
-        numbers[name.partition("-")[0]] = i, name
+            return 0
+        numbers[name.partition("-")[0]] = _Open(i, name, request.picture_bytes)
+        return request.picture_bytes
 
     def _answer(self, answer: Any, sampling: SamplingConfig) -> Answer:
         context, prompt_tokens = self._llm.llm_engine.model_config.max_model_len, len(answer.prompt_token_ids)
