@@ -23,6 +23,9 @@ versions of requirements/cpu.txt and for its Python:
     pip install --no-deps --no-index --target carried wheels/*.whl        # on that machine
     PYTHONPATH=carried python tools/gpu_check.py
 
+Qwen's processor needs torchvision, of any build for that torch (0.26 for 2.11): carry it where it is missing.
+Without it, and without any other package that only some sections import, the others still run.
+
 Real token ids and prompts come from the folder of `tools/qwen_tokenizer.py`, copied as well and named by
 `--processor`; without it words of the pocket world stand in, which changes lengths a little.
 """
@@ -71,7 +74,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    given = arguments()
+    begin, given = time.monotonic(), arguments()
     missing = _missing()
     if missing:
         lacking = " ".join(missing)
@@ -95,11 +98,15 @@ def main() -> int:
         return _refuse(f"{out} cannot be written ({error.strerror}); choose another --out")
     with tempfile.TemporaryDirectory(prefix="vzero-gpu-check-") as scratch:
         given.scratch = given.scratch or Path(scratch)
-        return _sections(given, names, out, card)
+        given.scratch.mkdir(parents=True, exist_ok=True)
+        left = given.seconds or (float("inf") if given.dry_run else 480.0)
+        return _sections(given, names, out, card, begin + left)
 
 
-def _sections(given: argparse.Namespace, names: Sequence[str], out: Path, card: tuple[str, str]) -> int:
-    """Run what is not finished, saving after each."""
+def _sections(
+    given: argparse.Namespace, names: Sequence[str], out: Path, card: tuple[str, str], end: float
+) -> int:
+    """Run what is not finished until `end`, saving after each."""
     from tools.gpu_check_report import Report
     from vzero.runtime import artefacts
 
@@ -113,7 +120,6 @@ def _sections(given: argparse.Namespace, names: Sequence[str], out: Path, card: 
             return _refuse(f"{out} holds results of {before.device}; choose another --out")
         kept = {name: one for name, one in before.sections.items() if not (given.fresh and name in names)}
         report = report.model_copy(update={"sections": kept})
-    end = time.monotonic() + (given.seconds or (float("inf") if given.dry_run else 480.0))
     for name in names:
         done = report.sections.get(name)
         if done is not None and done.state == "done":
@@ -159,15 +165,20 @@ def _run(given: argparse.Namespace, name: str, limit: float) -> Section:
     command += ["--layers", str(given.layers)] if given.layers else []
     command += ["--processor", str(given.processor)] if given.processor else []
     start = time.monotonic()
-    child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-    try:
-        child.wait(None if limit == float("inf") else limit)
-    except subprocess.TimeoutExpired:
-        return Section(state="out of time", seconds=round(time.monotonic() - start, 1))
-    finally:
-        _end(child)
+    with (given.scratch / f"{name}.log").open("w+b") as log:
+        child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log)
+        try:
+            child.wait(None if limit == float("inf") else limit)
+        except subprocess.TimeoutExpired:
+            return Section(state="out of time", seconds=round(time.monotonic() - start, 1))
+        finally:
+            _end(child)
+            log.seek(0)
+            said = log.read().decode("utf-8", "replace")
+            print(said, end="", file=sys.stderr)
     if not target.exists():
-        error = f"the process ended with {child.returncode}"
+        last = (said.strip().splitlines() or ["nothing said"])[-1]
+        error = f"the process ended with {child.returncode}: {last[:300]}"
         return Section(state="failed", seconds=round(time.monotonic() - start, 1), error=error)
     return Section.model_validate_json(target.read_text("utf-8"))
 
