@@ -8,11 +8,13 @@ import re
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from vzero.presets import load_preset
 
@@ -41,6 +43,28 @@ def test_everything_the_dockerfile_copies_enters_its_context() -> None:
         for source in line.split()[:-1]:
             assert source == "." or (ROOT / source).exists(), source
             assert source == "." or source.split("/")[0] in let_in, source
+
+
+def test_a_stage_takes_from_stages_before_it_what_was_made_there() -> None:
+    made: dict[str, list[str]] = {}
+    for line in DOCKERFILE.splitlines():
+        if begun := re.match(r"FROM (\S+) AS (\S+)", line):
+            base, name = begun.groups()
+            assert base in made or base == "${BASE}", line
+            made[name] = []
+        elif taken := re.match(r"COPY --from=(\S+) (\S+) ", line):
+            stage, source = taken.groups()
+            assert stage in list(made)[:-1] and source == "/app/.venv", line
+
+
+def test_both_locks_hold_what_builds_the_package() -> None:
+    """The stages install it without isolation."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
+    for lock in ("cpu.txt", "cuda.txt"):
+        text = (ROOT / "requirements" / lock).read_text("utf-8")
+        pinned = dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.M))
+        for one in map(Requirement, wanted):
+            assert one.specifier.contains(pinned[one.name]), (lock, one.name)
 
 
 def test_no_file_names_a_package_index() -> None:

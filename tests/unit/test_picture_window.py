@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests import fake_server, tiny_model
 from vzero.config import SamplingConfig
-from vzero.rollout import Message, Request, client, outgoing, transformers_engine, vllm_engine
+from vzero.rollout import Message, Request, outgoing, slots, transformers_engine, vllm_engine
 from vzero.rollout.client import RetryPolicy, ServedEngine
 from vzero.rollout.endpoints import Endpoint, RemoteServer
 from vzero.rollout.outgoing import Pictures, Prepared
@@ -106,7 +106,7 @@ def test_servers_are_sent_pictures_of_so_many_bytes_each(monkeypatch: pytest.Mon
         for budget, due["requests"] in ((4 * EACH, 8), (1000 * EACH, 70)):
             came.clear()
             let.clear()
-            monkeypatch.setattr(client, "PICTURE_BYTES", budget)
+            monkeypatch.setattr(slots, "PICTURE_BYTES", budget)
             monkeypatch.setattr(outgoing, "_KEPT", (64, budget))
             source, told = Source(120), dict[int, Any]()
             engine.stream(iter(source), VOTES, told.__setitem__)
@@ -117,7 +117,7 @@ def test_servers_are_sent_pictures_of_so_many_bytes_each(monkeypatch: pytest.Mon
 
 
 def test_a_picture_larger_than_the_budget_is_still_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PICTURE_BYTES", 10)
+    monkeypatch.setattr(slots, "PICTURE_BYTES", 10)
     monkeypatch.setattr(transformers_engine, "PICTURE_BYTES", 10)
     local = TransformersEngine(tiny_model.model(WORDS, seed=1), tiny_model.processor(WORDS), 64)
     with fake_server.serving() as (url, seen):

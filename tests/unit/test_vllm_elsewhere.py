@@ -80,9 +80,9 @@ def test_what_is_too_long_for_one_of_several_servers_is_dropped_and_counted(
     sent: Counter[int] = Counter()
     real = client._post
 
-    async def counted(http: Any, endpoint: Any, body: dict[str, Any]) -> bytes:
+    async def counted(http: Any, endpoint: Any, body: dict[str, Any], *rest: Any) -> Any:
         sent[body["seed"]] += 1
-        return await real(http, endpoint, body)
+        return await real(http, endpoint, body, *rest)
 
     monkeypatch.setattr(client, "_post", counted)
     replies = bulk.ask(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -26,7 +26,6 @@ from vzero.rollout.chat import read_reply, request_body, rollout_of
 from vzero.rollout.endpoints import Server, context_of
 from vzero.rollout.outgoing import Pictures, Prepared
 from vzero.rollout.protocol import (
-    PICTURE_BYTES,
     Answer,
     ContextOverflow,
     Finished,
@@ -34,6 +33,7 @@ from vzero.rollout.protocol import (
     Request,
     Rollout,
 )
+from vzero.rollout.slots import Slot
 from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.vllm_engine import open_requests, says_overflow
 from vzero.rollout.vocabulary import Vocabulary
@@ -79,43 +79,6 @@ class _Call:
 
 
 Body = Callable[[], Coroutine[Any, Any, dict[str, Any]]]  # made when it is sent: with a picture it is large
-
-
-@dataclass
-class _Slot:
-    """One server during one `stream`.
-
-    Attributes:
-        most: requests it is handed at a time; halved when one waits too long behind the others.
-        open, answered: how many it has, and has answered; `pictures` bytes of those it has.
-        recoveries: how often it was recovered.
-    """
-
-    server: Server
-    gate: asyncio.Semaphore
-    most: int
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    open: int = 0
-    pictures: int = 0
-    answered: int = 0
-    recoveries: int = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether no other request is to be opened at it."""
-        return self.open >= self.most or self.pictures >= PICTURE_BYTES
-
-    def count(self, request: Request, by: int) -> None:
-        """One more, or one less."""
-        self.open += by
-        self.pictures += by * request.picture_bytes
-
-    async def recover(self, seen: int) -> None:
-        """Once for all requests that failed on it together: `seen` recoveries when they were sent."""
-        async with self.lock:
-            if self.recoveries == seen:
-                await asyncio.to_thread(self.server.recover)
-                self.recoveries += 1
 
 
 class ServedEngine(StreamingEngine):
@@ -180,7 +143,7 @@ class ServedEngine(StreamingEngine):
         completions = 1 if call.sampling.temperature == 0 else call.sampling.n
         most = open_requests(self._retry.sequences, completions)
         most = min(most, max(1, _sockets() // len(servers)))
-        slots = [_Slot(server, asyncio.Semaphore(most), most) for server in servers]
+        slots = [Slot(server, asyncio.Semaphore(most), most) for server in servers]
         try:
             asyncio.run(self._ask_all(slots, requests, call))
         except BaseExceptionGroup as group:  # of the task group; the first is as good as any
@@ -193,7 +156,7 @@ class ServedEngine(StreamingEngine):
                 f"The servers could not be asked ({type(first).__name__}: {first})."
             ) from first
 
-    async def _ask_all(self, slots: Sequence[_Slot], requests: Iterator[Prepared], call: _Call) -> None:
+    async def _ask_all(self, slots: Sequence[Slot], requests: Iterator[Prepared], call: _Call) -> None:
         """Hand every request to a server that is not full, as soon as there is one."""
         limits = httpx.Limits(
             max_connections=None, max_keepalive_connections=sum(slot.most for slot in slots)
@@ -231,7 +194,7 @@ class ServedEngine(StreamingEngine):
                 number += 1
 
     async def _ask(
-        self, http: httpx.AsyncClient, slots: Sequence[_Slot], home: int, body: Body, read: Reader
+        self, http: httpx.AsyncClient, slots: Sequence[Slot], home: int, body: Body, read: Reader
     ) -> Rollout:
         retry, reason = self._retry, ""
         attempt = 0
