@@ -68,7 +68,7 @@ class TransformersEngine(StreamingEngine):
         start, waiting = 0, iter(requests)
         following = next(waiting, None)
         while following is not None:
-            taken, pictures = [], 0
+            taken, pictures = list[Request](), 0
             while following is not None:
                 if not whole and (len(taken) == engine_full or pictures >= PICTURE_BYTES):
                     break
