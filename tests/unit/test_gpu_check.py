@@ -44,6 +44,25 @@ def test_a_section_that_fails_says_why(setup: Setup, monkeypatch: pytest.MonkeyP
     assert found.state == "failed" and not found.in_range and found.error == "RuntimeError: no such kernel"
 
 
+def test_a_section_needs_nothing_of_the_others(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, gpu_check_sections.TRAINING, None
+    )  # as if a package it needs were missing
+    assert gpu_check_sections.run("attention", setup).state == "done"
+    assert gpu_check_sections.run("parity", setup).state == "failed"
+
+
+def test_the_last_words_of_a_section_that_died_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "dies.py"
+    program.write_text("import sys; sys.exit('no such module')")
+    monkeypatch.setattr(gpu_check, "__file__", str(program))
+    given = gpu_check.arguments(["--dry-run", "--scratch", str(tmp_path)])
+    found = gpu_check._run(given, "facts", float("inf"))
+    assert (found.state, found.error) == ("failed", "the process ended with 1: no such module")
+
+
 def test_attention_that_sees_too_much_is_out_of_range(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     from tools import gpu_check_kernels
 
