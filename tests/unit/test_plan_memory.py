@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
+from benchmarks import plan_memory
 from harness.cost import shapes
 from harness.perf.plan import memory
 from vzero.grpo import log_probs
@@ -166,3 +167,16 @@ def test_memory_of_an_update_is_what_the_pass_holds(
     lasting = ("weights", "optimizer", "reference")  # not in this process
     expected = sum(value for name, value in planned.items() if name not in lasting)
     assert held(config, batch, frozen) == pytest.approx(expected, rel=0.1), planned
+
+
+def test_tensors_without_storage_hold_what_real_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `benchmarks.plan_memory` counts at the shapes of 3B and 7B, here at small ones."""
+    compat.install()
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
+    config, model = shapes._without_storage(tree(4, 520, True), "small")
+    batch, numbers = micro_batch((24, 24), 60), sum(one.numel() for one in model.parameters())
+    found = plan_memory.counted(plan_memory.Case(config, False, batch))
+    assert found["weights"] == pytest.approx(4 * numbers, rel=1e-3)
+    assert found["optimizer"] == pytest.approx(8 * numbers, rel=1e-3)
+    real = held(config, batch, False) + batch.prompts["pixel_values"].nbytes
+    assert found["gradients"] + found["activations"] == pytest.approx(real, rel=0.06)
