@@ -66,7 +66,8 @@ def run(
     folder = out or single.with_name(f"{single.name}-arms")
     asked = known.chosen(known.REFERENCE if arms is None else arms)
     if matched is not None:
-        asked = tuple(dict.fromkeys(known.matched(arm, matched) for arm in asked))
+        forms = [known.matched(arm, matched) for arm in asked]
+        asked = tuple({form.name: form for form in forms}.values())
     wanted = grid_runs(asked, seeds)
     forecast, names = Forecast(), [one.name for one in wanted]
 

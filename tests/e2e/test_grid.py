@@ -37,9 +37,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def start(out: Path, *words: str) -> subprocess.Popen[str]:
+def start(out: Path, *words: str, arms: tuple[str, ...] = ARMS) -> subprocess.Popen[str]:
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    grid = ["--arms", ",".join(ARMS), "--out", str(out), "--plain"]
+    grid = ["--arms", ",".join(arms), "--out", str(out), "--plain"]
     return subprocess.Popen(
         [sys.executable, "-m", "harness", "reproduce", "--preset", "smoke", *settings, *grid, *words],
         cwd=ROOT,
@@ -111,3 +111,14 @@ def test_three_arms_share_stages_and_survive_a_kill(tmp_path: Path) -> None:
     assert len({path.stat().st_ino for path in same}) == 1
     for run in runs.values():
         assert (run / "report.html").stat().st_size > 1000 and not list(run.glob("stages/*/work"))
+
+    # In the same folder an arm that draws no questions of its own, held to V-Zero's total compute.
+    shown, err = start(out, "--json", "--matched", "compute", arms=("v-zero", "recycled")).communicate(
+        timeout=1500
+    )
+    entry = json.loads(shown)["runs"]["recycled-compute-matched/seed-0"]
+    assert entry["state"] == "done", err
+    matched = json.loads((out / "recycled-compute-matched" / "seed-0" / "results.json").read_text())
+    total = {one["arm"]: one["compute"]["flop"] for one in (results["v-zero"], matched)}
+    assert matched["matched"] and matched["compute"]["written"] == matched["compute"]["votes"]["label"] == 0
+    assert 0 < total["recycled-compute-matched"] <= 1.02 * total["v-zero"]
