@@ -361,6 +361,8 @@ def test_arms_from_the_command() -> None:
         "capped-mismatch",
         "answerable",
         "repaired",
+        "recycled",
+        "recycled-uncertainty",
     }
     assert found["defects"] == [] and found["notes"][0].startswith("frozen-twice:")
     refused = command("--arm", "nothing")
