@@ -343,7 +343,7 @@ def test_one_request_that_is_too_long_hinders_no_other(model, processor, shared:
 def test_long_completions_outgrow_the_room_first_given(model, processor, monkeypatch) -> None:
     monkeypatch.setattr(model.generation_config, "eos_token_id", None)
     engine = TransformersEngine(model, processor, 64)
-    engine.eos = frozenset()
+    engine.eos, engine._vocabulary = frozenset(), replace(engine._vocabulary, eos=frozenset())
     inputs = inputs_of(processor, request(1))
     expected = model.generate(
         **inputs, do_sample=False, max_new_tokens=150, suppress_tokens=sorted(engine.forbidden)
