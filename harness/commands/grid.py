@@ -14,6 +14,7 @@ from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from harness.analysis.results import Results
+    from harness.runs.grid import GridIndex
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
     from vzero.selfplay import Stage
@@ -55,7 +56,6 @@ def run(
         VZeroError: some run failed; the others are done.
     """
     from harness.analysis.matching import affordable
-    from harness.report import grid_end
     from harness.runs.forecast import Forecast
     from harness.runs.grid import Grid, grid_runs
     from harness.runs.sealed import read_run
@@ -70,25 +70,38 @@ def run(
         asked = tuple({form.name: form for form in forms}.values())
     wanted = grid_runs(asked, seeds)
     forecast, names = Forecast(), [one.name for one in wanted]
+    afforded: set[str] = set()  # runs whose first stages are there already, with --fresh new ones
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         name = str(place.relative_to(folder))
         title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
-        of_grid = replace(runner, forecast=forecast, name=name, title=title)
+        anew = runner.fresh and name not in afforded
+        of_grid = replace(runner, forecast=forecast, name=name, title=title, fresh=anew)
         return _counted(of_grid, preset, place, shared, run_one)
 
     def afford(
-        place: Path, preset: Preset, stages: Sequence[Stage], reference: Path, shared: SharedStages
+        place: Path,
+        preset: Preset,
+        stages: Sequence[Stage],
+        reference: Path,
+        shared: SharedStages,
+        anew: bool,
     ) -> tuple[int, int]:
         iteration = stages[-1].iteration
-        with replace(runner, fresh=False).finished(preset, place, stages, shared):
+        afforded.add(str(place.relative_to(folder)))
+        with replace(runner, fresh=anew).finished(preset, place, stages, shared):
             return affordable(read_run(place), read_run(reference), iteration)
 
     grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
     for each in wanted:
         preset = grid.preset_of(each)
         forecast.add(each.name, preset, plan(preset))
-    index = grid.run(wanted, runner.fresh)
+    _end(grid.run(wanted, runner.fresh), folder, runner, json, verbose)
+
+
+def _end(index: GridIndex, folder: Path, runner: Runner, json: bool, verbose: bool) -> None:
+    from harness.report import grid_end
+
     comparison = grid_end.finish(folder)
     if json:
         print(index.model_dump_json(indent=2, exclude_none=True))

@@ -37,8 +37,8 @@ class Arm:
 
 
 def arms(comparison: Comparison) -> list[Arm]:
-    """Every arm whose compute is known, cheapest first; none where gains are not over the base. An arm that
-    is only measured otherwise trains nothing of its own."""
+    """Every arm whose compute is known, cheapest first; none where gains are not over the base or the preset
+    is no evidence. An arm that is only measured otherwise trains nothing of its own."""
     if comparison.against != BASE:
         return []
     found = {}
@@ -46,7 +46,7 @@ def arms(comparison: Comparison) -> list[Arm]:
         score = row.scores.get(AVERAGE if len(comparison.suites) > 1 else comparison.suites[0])
         arm = known(row.arm)
         other = arm is not None and any(key.startswith("evaluation.") for key in arm.changes)
-        if score and score.gain and row.compute_ratio and not other:
+        if score and score.gain and row.compute_ratio and row.evidence and not other:
             usable = arm is None or arm.category not in ("controls", "defects")
             found[row.name] = Arm(row.arm, row.compute_ratio, score.gain, usable)
     return sorted(found.values(), key=lambda one: (one.compute, -one.gain.gain))
@@ -68,9 +68,9 @@ def frontier(found: Sequence[Arm]) -> list[Arm]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Which arm to use at which budget."""
+    """Which arm to use at which budget; none where no arm gains."""
     best = frontier(arms(comparison))
-    ends = [f"less than {ratio(one.compute)}" for one in best[1:]] + ["more"]
+    ends = [*(f"less than {ratio(one.compute)}" for one in best[1:]), *(["more"] if best else [])]
     return [
         f"From {ratio(one.compute)} to {end}: {one.name}, {points(one.gain.gain)} points "
         f"({interval(one.gain.low, one.gain.high)})."
@@ -98,7 +98,8 @@ def panel(comparison: Comparison) -> Markup:
     for one in order:
         parts += _point(one, one in best, across, up, taken)
     y = HEIGHT + 52
-    parts.append(text(0, y, f"Best arm for a budget (total compute, {REFERENCE} = 1.00x):", "strong"))
+    head = f"Best arm for a budget (total compute, {REFERENCE} = 1.00x):" if best else "No arm gains."
+    parts.append(text(0, y, head, "strong"))
     for i, sentence in enumerate(said, 1):
         parts.append(text(0, y + 16 * i, sentence))
     y += 16 * len(said) + 20

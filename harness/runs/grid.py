@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,7 @@ from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.presets import changed
 from vzero.runtime import artefacts, owned
-from vzero.runtime.stage import finished
+from vzero.runtime.stage import finished, read_preset
 from vzero.selfplay import Stage, plan
 
 INDEX, SHARED = "grid.json", "stages-shared"
@@ -39,7 +40,7 @@ RunOne = Callable[
     [Path, Preset, SharedStages], Counts
 ]  # (run directory, preset, store); raises as `run_plan`
 # (run directory, preset, stages to finish, the reference's directory, store) -> (questions, kept)
-Afford = Callable[[Path, Preset, Sequence[Stage], Path, SharedStages], tuple[int, int]]
+Afford = Callable[[Path, Preset, Sequence[Stage], Path, SharedStages, bool], tuple[int, int]]
 State = Literal["waiting", "running", "done", "failed"]
 
 
@@ -122,7 +123,7 @@ class Grid:
         self._update(wanted, "waiting", keep=True)
         pending, told = list(wanted), False
         while pending:
-            left = [run for run in pending if not self._attempt(run, shared)]
+            left = [run for run in pending if not self._attempt(run, shared, fresh)]
             if len(left) == len(pending):
                 if not told:
                     self.say(
@@ -158,7 +159,7 @@ class Grid:
             owned.sweep_beside(self.folder, (INDEX,))
             set_aside_damaged(self.folder / INDEX, self.index)
 
-    def _attempt(self, run: GridRun, shared: SharedStages) -> bool:
+    def _attempt(self, run: GridRun, shared: SharedStages, fresh: bool) -> bool:
         """Whether there is nothing more to do for `run`."""
         matched_counts = self._reference_counts(run)
         if (run.arm.step_matched or run.arm.compute_matched) and matched_counts is None:
@@ -173,7 +174,7 @@ class Grid:
             self._update([run], "running")
             self.say(f"{run.name}: {run.arm.summary}")
             if run.arm.compute_matched:
-                matched_counts = self._affordable(run, shared)
+                matched_counts = self._affordable(run, shared, fresh)
             counts = self.run_one(folder, self.preset_of(run, matched_counts), shared)
         except Busy:
             return False
@@ -192,11 +193,16 @@ class Grid:
         """The preset of one run; `matched_counts` as `vzero.arms.changes_of` takes them."""
         return changed(self.base, {"seed": run.seed, **changes_of(run.arm, matched_counts)})
 
-    def _affordable(self, run: GridRun, shared: SharedStages) -> list[int]:
+    def _affordable(self, run: GridRun, shared: SharedStages, fresh: bool) -> list[int]:
         """How many questions the Solver may train on in each iteration, one iteration after the other: each
-        is known once the stages before the Solver's training are finished."""
+        is known once the stages before the Solver's training are finished. An earlier attempt wrote down
+        those that it knew."""
         counts: list[int] = []
-        for iteration in range(1, self.preset_of(run, counts).iterations + 1):
+        with suppress(
+            InputError
+        ):  # the folder says nothing yet, or what it says is refused when it is opened
+            counts = [] if fresh else list(read_preset(self.folder / run.name).step_matched or ())
+        for iteration in range(len(counts) + 1, self.preset_of(run).iterations + 1):
             preset, before = self.preset_of(run, counts), []
             for stage in plan(preset):
                 if stage.kind == "select" and stage.iteration == iteration:
@@ -204,7 +210,8 @@ class Grid:
                 before.append(stage)
             reference = self.folder / GridRun(ARMS[REFERENCE], run.seed).name
             assert self.afford is not None
-            count, kept = self.afford(self.folder / run.name, preset, before, reference, shared)
+            anew = fresh and iteration == 1
+            count, kept = self.afford(self.folder / run.name, preset, before, reference, shared, anew)
             if count > kept:
                 self.say(
                     f"{run.name}: {count:,} questions of iteration {iteration} would make its total compute "

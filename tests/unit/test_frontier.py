@@ -77,6 +77,14 @@ def test_controls_and_unknown_compute_are_never_recommended() -> None:
     )
 
 
+def test_where_no_arm_gains_none_is_best_and_a_preset_without_evidence_has_no_frontier() -> None:
+    losing = comparison({"v-zero": (1.0, -0.005), "zero-sum": (0.9, -0.002)})
+    assert frontier.sentences(losing) == [] and "No arm gains." in str(frontier.panel(losing))
+    toy = comparison({"v-zero": (1.0, 0.05), "zero-sum": (0.9, 0.06)})
+    toy = toy.model_copy(update={"rows": [row.model_copy(update={"evidence": False}) for row in toy.rows]})
+    assert frontier.sentences(toy) == [] and frontier.panel(toy) == ""
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_picture_is_xml_and_no_name_covers_another(seed: int) -> None:
     rng = random.Random(seed)

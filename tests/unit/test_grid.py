@@ -314,11 +314,13 @@ def test_a_grid_matched_by_compute_knows_each_iteration_before_it_trains(
 ) -> None:
     runner, told, asked = Runner(monkeypatch), [], []
 
-    def afford(place: Path, preset: Preset, stages: Any, reference: Path, shared: Any) -> tuple[int, int]:
+    def afford(
+        place: Path, preset: Preset, stages: Any, reference: Path, shared: Any, anew: bool
+    ) -> tuple[int, int]:
         from rich.console import Console
 
         display = Display(Plan(preset, stages, Forecast()), Console(quiet=True))
-        with opened(place, preset, "test") as run:
+        with opened(place, preset, "test", anew) as run:
             orchestrate.run_plan(run, preset, stages, display, shared)
         done = [path.name for path in (place / "stages").iterdir() if (path / "manifest.json").exists()]
         asked.append((stages[-1].iteration, preset.step_matched, sorted(done)[-1]))
@@ -333,10 +335,19 @@ def test_a_grid_matched_by_compute_knows_each_iteration_before_it_trains(
     run = read_run(place)
     limits = [one.stage.config["at_most"] for one in run.of_kind("select")]
     assert not run.missing and limits == [48, 32] and run.preset.step_matched == (48, 32)
+    first = run.preset.model_copy(update={"step_matched": (48,)}).model_dump(mode="json")
     assert [line for line in told if "it stays below" in line and "20 were kept" in line]
     ran = len(runner.ran)
-    Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), False)
-    assert len(runner.ran) == ran, "the same command does nothing anew"
+    index = Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), False)
+    assert index.runs["single-uncertainty-compute-matched/seed-0"].state == "done"
+    assert len(runner.ran) == ran and len(asked) == 2, "the same command does nothing anew"
+    artefacts.write_json(place / "run.json", {**artefacts.read_json(place / "run.json"), "preset": first})
+    index = Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), False)
+    assert index.runs["single-uncertainty-compute-matched/seed-0"].state == "done"
+    assert asked[2:] == [(2, (48,), "13-evaluate-2")], "killed before the second count was known"
+    index = Grid(tmp_path, BASE, runner, told.append, afford).run(grid_runs(arms, [0]), True)
+    assert index.runs["single-uncertainty-compute-matched/seed-0"].state == "done"
+    assert [one[:2] for one in asked[3:]] == [(1, ()), (2, (48,))], "--fresh counts anew"
 
 
 def test_any_arm_has_a_matched_form() -> None:
