@@ -35,10 +35,11 @@ SAID = {
     "train": (("prompts_used", "{prompts_used} prompts"), ("steps", "{steps} steps")),
     "write-questions": (("questions", "{questions} questions"), ("valid", "{valid} valid")),
     "label": (("valid", "{kept} of {valid} questions kept"),),
+    "recycle": (("recycled", "{recycled} questions recycled"), ("kept", "{kept} kept")),
     "check-options": (("checked", "{answerable} of {checked} questions answerable"),),
     "choose-images": (("images", "{images} images"),),
 }
-SAID |= {"probe": SAID["evaluate"], "select": SAID["label"], "recycle": SAID["label"]}
+SAID |= {"probe": SAID["evaluate"], "select": SAID["label"]}
 SAID |= {"train-questioner": SAID["train"], "train-solver": SAID["train"]}
 
 

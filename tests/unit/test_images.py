@@ -180,8 +180,10 @@ def test_every_file_is_used_or_named_whatever_its_name_says(tmp_path: Path, fold
     reasons = skipped(tmp_path)
     assert set(reasons) == set(others)
     assert "JPEG 2000" in reasons["scan.jp2"] and "JPEG 2000" in reasons["scan.jpg"]
-    assert f"; {len(others)} not in a format that is read (.DS_Store, README.txt, " in summary(facts)
-    assert "logo.svg" not in summary(facts) and "\n" not in summary(facts)
+    assert f", {len(others)} not in a format that is read (.DS_Store, README.txt, " in summary(
+        "images", facts
+    )
+    assert "logo.svg" not in summary("images", facts) and "\n" not in summary("images", facts)
 
 
 def test_a_picture_of_one_colour_is_named(tmp_path: Path, folder: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.analysis.format_gain import outside_published
 from harness.evals import build, catalogue, contamination, folder, published, results, table
 from harness.evals.prompts import prompt_format_of
-from harness.evals.store import Store, key_of
+from harness.evals.store import Store, key_of, read
 from tests.fixtures.evaluations import GREEDY, SETTINGS, answer, boxed, item, response, run_folder
 from tests.tiny_model import picture
 from vzero.errors import InputError, VZeroError
@@ -72,11 +72,15 @@ def test_what_was_put_is_there_after_a_kill_in_the_midst_of_a_line(tmp_path):
 @pytest.mark.parametrize(
     "line", ["nonsense", '{"key": 1, "answers": []}', '{"key": "k", "answers": [{"text": "A"}]}', "[]"]
 )
-def test_a_damaged_store_is_refused(tmp_path, line):
+def test_a_damaged_row_costs_itself_where_answers_are_drawn_and_is_refused_where_they_are_read(
+    tmp_path, line
+):
     path = tmp_path / "responses.jsonl"
-    path.write_text(line + "\n" + json.dumps({"key": "k", "answers": []}) + "\n")
+    path.write_text(line + "\n" + json.dumps({"key": "whole", "answers": []}) + "\n")
     with pytest.raises(VZeroError, match="damaged"):
-        Store(path)
+        read(path)
+    assert Store(path).get("whole") == [] and Store(path).get("k") is None
+    assert [row["key"] for row in read(path)] == ["whole"]  # the damaged row is out of the file
 
 
 def test_totals_groups_and_counts_by_hand(tmp_path):
