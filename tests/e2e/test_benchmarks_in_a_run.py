@@ -89,6 +89,7 @@ def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(
     with open(kept, encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream.readlines()[:2]]
     for row in rows:
+        del row["check"]  # the digest of the row as it was drawn
         for answer in row["answers"]:
             answer["text"] = MARK + answer["text"]  # an answer drawn again would not say so
             marked += 1
