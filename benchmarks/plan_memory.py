@@ -110,7 +110,9 @@ class _Fused(torch.autograd.Function):
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Let the pass take the ways that it takes there."""
-    nothing = {name: lambda *_, **__: None for name in ("_forward_tile", "_backward_tile", "_addmm_fp32")}
+    nothing: dict[str, Any] = {
+        name: lambda *_, **__: None for name in ("_forward_tile", "_backward_tile", "_addmm_fp32")
+    }
     with (
         patch.object(attention, "reads_blocks", lambda device: True),
         patch.object(attention, "_kernel", lambda device: lambda q, k, v, **_: _Fused.apply(q, k, v)),

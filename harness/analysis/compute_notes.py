@@ -23,7 +23,7 @@ Spent = dict[str, float]  # "images", "questioner steps", ... -> count
 
 
 class Beside(NamedTuple):
-    """What a checkpoint took (means over its seeds), its total over the yardstick's, None where either is not
+    """What a checkpoint took (means over its seeds), its total over the reference's, None where either is not
     known, and how they differ in words, None where they do not."""
 
     spent: Spent
@@ -55,7 +55,7 @@ def _beside(own: Checkpoint, other: Checkpoint | None, last: Checkpoint | None, 
     if own.checkpoint == BASE:
         return Beside(spent)
     ratio = None
-    if last is not None:
+    if last is not None and yardstick == REFERENCE:
         ours, theirs = (one.get(TOTAL) for one in _shared(own, last))
         ratio = ours / theirs if ours and theirs else None
     if own.arm == yardstick:

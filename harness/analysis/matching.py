@@ -42,9 +42,10 @@ def affordable(run: Run, other: Run, iteration: int) -> Affordable:
     used = training.manifest["facts"].get("prompts_used") if training else None
     if training is None or not used:
         raise InputError(f"The reference trained its Solver on nothing in iteration {iteration}.")
-    each = theirs[training.stage.name].flop / used
+    epochs = standard.grpo.epochs  # `used` counts a question in each
+    each = theirs[training.stage.name].flop / used * epochs
     left = sum(one.flop for one in theirs.values()) - sum(one.flop for one in ours.values())
-    batch = standard.grpo.prompts_per_generation
+    batch = min(standard.grpo.prompts_per_generation, used // epochs)
     questions = round(left / each / batch) * batch
     if questions <= 0:
         spent = sum(one.flop for one in ours.values()) / sum(one.flop for one in theirs.values())

@@ -148,22 +148,24 @@ class _Counter:
         return self._taken(one, [own], own, scoring_passes(grpo, one.manifest))
 
     def _votes(self, one: SealedStage, rows: Sequence[Row]) -> list[_Call]:
-        """What the reward asked the frozen Solver: `votes.n` replies to each valid question, one more where a
-        frozen model gives the intuitive answer. A generation's pictures are encoded once."""
+        """What the reward asked the frozen Solver: `votes.n` replies to each valid question, and where
+        a frozen model gives the intuitive answer, its one reply, for which it reads all again. A generation's
+        pictures are encoded once a model."""
         asking = self.run.preset.questioner
         valid = [row for row in rows if row["votes"] is not None]
         if not valid:
             return []
         drawn = sum(int(row["vote_tokens"]) for row in one.rows("timings.jsonl"))
-        n = asking.votes.n + (asking.intuition == "base")
-        sees = asking.votes_see == "image"
-        asked = []
-        for row in valid:
-            question = parse_question(row["text"])
-            asked.append((question.text if question else "", row["prompt"] if sees else None))
-        pictures = {(row["generation"], row["prompt"]) for row in valid} if sees else set()
-        replies = [[drawn / (len(valid) * n)] * n] * len(valid)
-        return [_Call(asked, replies, [image for _, image in sorted(pictures)])]
+        greedy = asking.intuition == "base"
+        n, sees = asking.votes.n, asking.votes_see == "image"
+        questions = [parse_question(row["text"]) for row in valid]
+        texts = [question.text if question else "" for question in questions]
+        shown = [(text, row["prompt"]) for text, row in zip(texts, valid, strict=True)]
+        pictures = [image for _, image in sorted({(row["generation"], row["prompt"]) for row in valid})]
+        each = drawn / (len(valid) * (n + greedy))
+        asked = shown if sees else [(text, None) for text in texts]
+        votes = _Call(asked, [[each] * n] * len(valid), pictures if sees else [])
+        return [votes, *([_Call(shown, [[each]] * len(valid), pictures)] if greedy else [])]
 
     def _imitated(self, one: SealedStage) -> _Call:
         """Replies that fine-tuning learned, as its stage chose them: a question counts once an epoch."""

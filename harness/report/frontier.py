@@ -59,16 +59,19 @@ def last_rows(comparison: Comparison) -> list[ArmRow]:
 
 
 def frontier(found: Sequence[Arm]) -> list[Arm]:
-    """Arms, controls left out, that gain more than every cheaper one, cheapest first."""
+    """Arms, controls left out, with a significant gain that is higher than of every cheaper one, cheapest
+    first."""
     best: list[Arm] = []
     for one in found:
-        if one.usable and one.gain.gain > max([0.0, *(other.gain.gain for other in best)]):
+        if not one.usable or one.gain.direction != "positive":
+            continue
+        if not best or one.gain.gain > best[-1].gain.gain:
             best.append(one)
     return best
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Which arm to use at which budget; none where no arm gains."""
+    """Which arm to use at which budget; none where no gain is significant."""
     best = frontier(arms(comparison))
     ends = [*(f"less than {ratio(one.compute)}" for one in best[1:]), *(["more"] if best else [])]
     return [
@@ -98,7 +101,9 @@ def panel(comparison: Comparison) -> Markup:
     for one in order:
         parts += _point(one, one in best, across, up, taken)
     y = HEIGHT + 52
-    head = f"Best arm for a budget (total compute, {REFERENCE} = 1.00x):" if best else "No arm gains."
+    head = (
+        f"Best arm for a budget (total compute, {REFERENCE} = 1.00x):" if best else "No gain is significant."
+    )
     parts.append(text(0, y, head, "strong"))
     for i, sentence in enumerate(said, 1):
         parts.append(text(0, y + 16 * i, sentence))
@@ -116,10 +121,14 @@ def _axes(comparison: Comparison, across: Scale, up: Scale) -> list[Markup]:
     parts = [
         text(0, 14, f"Gain in accuracy by total compute: {metric_label(comparison.metric)}", "title strong"),
         text(
-            0, 32, f"Points over the base model, mean of {where}; lines are 95 % intervals. Filled: the best"
+            0,
+            32,
+            f"Points over the base model, mean of {where}; lines are 95 % intervals. Filled: the highest",
         ),
         text(
-            0, 46, f"for its compute. Diamond: {REFERENCE}, the reference. Square: a control, not to be used."
+            0,
+            46,
+            f"significant gain for its compute. Diamond: {REFERENCE}, the reference. Square: a control.",
         ),
     ]
     for value in ticks(100 * up.low, 100 * up.high, 7):

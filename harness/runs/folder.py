@@ -110,6 +110,8 @@ def opened(
             written.
     """
     prepare(folder, kind.what, RECORD, kind.read, kind.signs)
+    if _foreign(folder / RECORD, kind.section):
+        kind.read(folder)  # says so; neither --fresh nor a repair touches what is another program's
     with locked(folder) as lock:
         for name in (*kind.content, RECORD) if fresh else ():
             owned.remove(folder / name)
@@ -128,6 +130,15 @@ def opened(
                 "repeat the old ones to resume it, start anew with --fresh, or choose another --out."
             )
         yield OpenFolder(folder, lock, created)
+
+
+def _foreign(record: Path, section: str) -> bool:
+    """Whether it is whole and holds something else."""
+    try:
+        stored = artefacts.read_json(record)
+    except (ValueError, OSError):
+        return False
+    return isinstance(stored, dict) and bool(stored) and section not in stored
 
 
 def set_aside_damaged(record: Path, read: Callable[[], object]) -> bool:

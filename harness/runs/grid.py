@@ -173,6 +173,12 @@ class Grid:
             owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
             self.say(f"{run.name}: {run.arm.summary}")
+            own = self.preset_of(run).iterations
+            if matched_counts is not None and own != len(matched_counts):
+                raise InputError(
+                    f"It has {own} iterations and {REFERENCE} {len(matched_counts)}: it can't be matched; "
+                    "leave it out."
+                )
             if run.arm.compute_matched:
                 matched_counts = self._affordable(run, shared, fresh)
             counts = self.run_one(folder, self.preset_of(run, matched_counts), shared)

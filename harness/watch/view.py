@@ -192,7 +192,7 @@ class Watch:
 
     def _alarms(self, stages: Sequence[Stage], shown: Sequence[StageView]) -> list[str]:
         """The collapse alarms that fired, judged anew when questions or labels are finished."""
-        judged = ("write-questions", "label")
+        judged = ("write-questions", "label", "recycle")
         done = tuple(
             one.name
             for stage, one in zip(stages, shown, strict=True)

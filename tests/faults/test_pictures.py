@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vzero.config import ImagesConfig
-from vzero.errors import InputError
+from vzero.errors import InputError, InterruptedRun
 from vzero.images import folder, isolated, tables
 from vzero.images.decoding import Unusable, decode
 from vzero.images.isolated import decode_isolated
@@ -105,14 +106,11 @@ def test_what_costs_too_much_is_skipped_by_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_decoder_that_dies_or_hangs_costs_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child is ended, as a crash in a C library or the kernel's out-of-memory killer would."""
     healthy = decode_isolated(HEALTHY["PNG"], LIMIT)
     child = isolated._child(os.getpid())
     before = child._popen
-    before.kill()
+    before.kill()  # as the kernel does for want of memory: no fault of the next picture, small or large
     before.wait()
-    with pytest.raises(Unusable):
-        decode_isolated(HEALTHY["PNG"], LIMIT)
     assert decode_isolated(HEALTHY["PNG"], LIMIT) == healthy and child._popen.pid != before.pid
     monkeypatch.setattr(isolated, "_WAIT", 0.2)
     os.kill(child._popen.pid, 19)  # SIGSTOP
@@ -120,6 +118,32 @@ def test_a_decoder_that_dies_or_hangs_costs_one_picture(monkeypatch: pytest.Monk
         decode_isolated(HEALTHY["PNG"], LIMIT)
     monkeypatch.setattr(isolated, "_WAIT", 60)
     assert decode_isolated(HEALTHY["JPEG"], LIMIT).size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("program", "raised", "said"),
+    [
+        # It says that a million bytes follow, sends a few, and dies as a crash in a C library would.
+        (
+            "import os, sys; sys.stdin.buffer.readline(); print('{\"bytes\": 1000000}abc', flush=True);"
+            " os.kill(os.getpid(), 11)",
+            Unusable,
+            "its decoder crashed",
+        ),
+        ("import os; os.kill(os.getpid(), 9)", InterruptedRun, "ended twice"),
+        ("raise SystemExit(1)", InterruptedRun, "ended twice"),  # one that cannot start blames no picture
+    ],
+)
+def test_what_ended_a_decoder_is_told_apart(
+    program: str, raised: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started() -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", program]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(isolated, "_started", started)
+    with pytest.raises(raised, match=said):
+        isolated._Child().decode(HEALTHY["PNG"], LIMIT, print)
 
 
 def test_ten_thousand_pictures_are_one_child() -> None:

@@ -62,3 +62,19 @@ def test_fresh_keeps_what_it_did_not_write(begin: Callable[..., None], tmp_path:
     (tmp_path / "results.json").write_text("{}")
     begin(tmp_path, fresh=True)
     assert (tmp_path / "notes.txt").exists() and not (tmp_path / "results.json").exists()
+
+
+@BOTH
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_record_of_another_program_is_no_damaged_one(
+    begin: Callable[..., None], fresh: bool, tmp_path: Path
+) -> None:
+    """Also where a file beside it has a name that ours have too."""
+    for name in ("ledger.jsonl", "responses/mine.jsonl", "data/precious", "stages/mine"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "run.json").write_text('{"my": 1}')
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"no run\.json of one"):
+        begin(tmp_path, fresh=fresh)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -24,7 +24,7 @@ def gain(value: float) -> Gain:
         t_low=None,
         t_high=None,
         p=0.5,
-        direction="unclear",
+        direction="positive" if value > 0 else "unclear",
         test="t",
         n=10,
         images=10,
@@ -79,7 +79,12 @@ def test_controls_and_unknown_compute_are_never_recommended() -> None:
 
 def test_where_no_arm_gains_none_is_best_and_a_preset_without_evidence_has_no_frontier() -> None:
     losing = comparison({"v-zero": (1.0, -0.005), "zero-sum": (0.9, -0.002)})
-    assert frontier.sentences(losing) == [] and "No arm gains." in str(frontier.panel(losing))
+    assert frontier.sentences(losing) == [] and "No gain is significant." in str(frontier.panel(losing))
+    unclear = comparison({"v-zero": (1.0, 0.02), "zero-sum": (1.1, 0.04)})
+    gained = unclear.rows[1].scores["suite"].gain
+    assert gained is not None
+    object.__setattr__(gained, "direction", "unclear")  # the higher of the two, and not significant
+    assert frontier.sentences(unclear) == ["From 1.00x to more: v-zero, +2.0 points (0.0 to +4.0)."]
     toy = comparison({"v-zero": (1.0, 0.05), "zero-sum": (0.9, 0.06)})
     toy = toy.model_copy(update={"rows": [row.model_copy(update={"evidence": False}) for row in toy.rows]})
     assert frontier.sentences(toy) == [] and frontier.panel(toy) == ""

@@ -357,9 +357,25 @@ def test_any_arm_has_a_matched_form() -> None:
         matched(one["no-filter"], "steps") is one["no-filter"]
         and matched(one["v-zero"], "compute") is ARMS["v-zero"]
     )
+    both = [matched(ARMS[name], "compute") for name in ("frozen-questioner", "frozen-twice")]
+    assert [one.name for one in both] == [
+        f"frozen-{name}-compute-matched" for name in ("questioner", "twice")
+    ]
+    assert both[0].changes != both[1].changes
     form = matched(one["zero-sum"], "steps")
     assert (form.name, form.step_matched, form.matched_form_of) == ("zero-sum-step-matched", True, "zero-sum")
     assert form.changes == one["zero-sum"].changes
     again = matched(ARMS["single-uncertainty-step-matched"], "compute")
     assert (again.name, again.matched_form_of) == ("single-uncertainty-compute-matched", "single-uncertainty")
     assert again.compute_matched and not again.step_matched
+
+
+def test_an_arm_of_fewer_iterations_is_not_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [matched(arm, "steps") for arm in chosen("v-zero,one-iteration,zero-sum")]
+    index = Grid(tmp_path, BASE, Runner(monkeypatch), lambda text: None).run(grid_runs(arms, [0]), False)
+    assert {name: run.state for name, run in index.runs.items()} == {
+        "v-zero/seed-0": "done",
+        "one-iteration-step-matched/seed-0": "failed",
+        "zero-sum-step-matched/seed-0": "done",
+    }
+    assert "1 iterations and v-zero 2" in str(index.runs["one-iteration-step-matched/seed-0"].reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.unit.test_bulk import Backwards, ask
 from tests.unit.test_stage import STAGE, Killed, draw, files, new_run
 from vzero.errors import VZeroError
 from vzero.grpo import resume
-from vzero.runtime import scratch
+from vzero.runtime import artefacts, owned, scratch, stage
 from vzero.runtime.stage import StageContext, run_stage
 
 ROWS = [{"item": i, "replies": [{"text": f"é{i}", "finish_reason": "stop", "tokens": i}]} for i in range(5)]
@@ -145,3 +146,26 @@ def test_a_stage_whose_scratch_cannot_be_read_begins_anew(tmp_path: Path, spoilt
     (work / "spec.json").write_bytes(spoilt)
     run_stage(run, STAGE, {"images": draw})
     assert list(files(run)) == ["images/one.txt"] and not work.exists()
+
+
+def test_a_read_that_fails_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An I/O error, a stale handle or too many open files pass; what could not be read may be whole."""
+    seal = tmp_path / "stage" / "manifest.json"
+    artefacts.write_json(seal, {"spec": {}, "files": {}, "facts": {}, "spec_digest": "x"})
+    spec = tmp_path / "begun" / "work" / "spec.json"
+    artefacts.write_json(spec, {"a": 1})
+    marker = tmp_path / "checkpoint-4" / resume.MARKER
+    artefacts.write_json(marker, {})
+
+    def fails(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(owned, "read_bytes", fails)
+    for attempt in (
+        lambda: artefacts.sealed(seal.parent),
+        lambda: stage._begin(spec.parents[1], {"a": 1}),
+        lambda: resume.last_whole(tmp_path),
+    ):
+        with pytest.raises(OSError, match="Input/output error"):
+            attempt()
+    assert seal.exists() and spec.exists() and marker.exists()

@@ -71,7 +71,8 @@ def matched(arm: Arm, by: Literal["steps", "compute"]) -> Arm:
     there is one."""
     if arm.name == REFERENCE or (by == "steps" and arm.step_matched):
         return arm
-    base = (arm.step_matched and arm.matched_form_of) or arm.name
+    form = ARMS.get(arm.matched_form_of or "")  # frozen-twice is one of an arm that has other changes
+    base = form.name if form is not None and form.changes == arm.changes else arm.name
     for one in ARMS.values():
         same = one.matched_form_of == base and one.changes == arm.changes
         if by == "steps" and same and one.step_matched:

@@ -121,7 +121,7 @@ def _wrong(checkpoint: Path, rows: Sequence[Path]) -> str:
     """What of a checkpoint, or of the rows up to it, is not as it was marked; empty where nothing is."""
     try:
         marker = _marker(checkpoint)
-    except (OSError, ValueError):
+    except (*artefacts.ABSENT, ValueError):
         return MARKER
     found = _hashes(checkpoint)
     for path in rows:

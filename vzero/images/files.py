@@ -50,7 +50,8 @@ def content(stream: BinaryIO, most: float = 2e9) -> bytes:
 
 def _roots(root: Path) -> tuple[Path, ...]:
     """A snapshot of the hub is made of links to files in a folder beside all snapshots."""
-    return (root, root.parents[1] / "blobs") if root.parent.name == "snapshots" else (root,)
+    snapshot = next((one for one in (root, *root.parents) if one.parent.name == "snapshots"), None)
+    return (root, snapshot.parents[1] / "blobs") if snapshot else (root,)
 
 
 def picture_bytes(path: Path, root: Path, max_pixels: float) -> bytes:

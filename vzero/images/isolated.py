@@ -16,12 +16,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from vzero.errors import InterruptedRun
 from vzero.images.decoding import Unusable, decode, formats
 
 SECONDS = 15  # of processor time for one picture; a healthy one of 50 megapixels takes 3
@@ -47,17 +49,31 @@ def _child(pid: int) -> _Child:
     return _Child()
 
 
+class _Lost(Exception):
+    """The child was ended by somebody else, or did not start: what it should decode is not at fault."""
+
+
 class _Child:
     """A process that decodes one picture at a time, and ends when its stdin does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._popen: subprocess.Popen[bytes] | None = None
+        self._answered = False
 
     def decode(self, data: bytes, max_pixels: float, note: Callable[[str], None]) -> Image.Image:
         """See `decode_isolated`."""
         with self._lock:
-            answer, pixels = self._ask(data, max_pixels)
+            try:
+                answer, pixels = self._ask(data, max_pixels)
+            except _Lost:
+                try:
+                    answer, pixels = self._ask(data, max_pixels)
+                except _Lost as error:
+                    raise InterruptedRun(
+                        f"The process that decodes pictures was ended twice ({error}), perhaps for want of "
+                        "memory; run the same command again."
+                    ) from None
         for one in answer["notes"]:
             note(one)
         if answer["unusable"] is not None:
@@ -66,9 +82,7 @@ class _Child:
 
     def _ask(self, data: bytes, max_pixels: float) -> tuple[dict[str, Any], bytes]:
         if self._popen is None:
-            words = [sys.executable, "-P", "-m", __name__]
-            pipe, null = subprocess.PIPE, subprocess.DEVNULL  # what decoders print is hostile text
-            self._popen = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=null, pipesize=_PIPE)
+            self._popen, self._answered = _started(), False
         stdin, stdout = self._popen.stdin, self._popen.stdout
         assert stdin is not None and stdout is not None
         try:
@@ -76,24 +90,46 @@ class _Child:
             stdin.write(json.dumps(asked).encode() + b"\n" + data)
             stdin.flush()
             if not select.select([stdout], [], [], _WAIT)[0]:
-                raise TimeoutError
+                self._end(self._popen)
+                raise Unusable(f"takes more than {SECONDS} s")
             answer = json.loads(stdout.readline())
-            return answer, stdout.read(answer["bytes"])
-        except (ValueError, OSError):  # it was ended while it decoded
-            code = self._end(self._popen)
-            late = code in (-signal.SIGXCPU, -signal.SIGKILL)
+            pixels = stdout.read(answer["bytes"])
+            if len(pixels) < answer["bytes"]:
+                raise ValueError("ended while it sent them")
+            self._answered = True
+            return answer, pixels
+        except (ValueError, OSError):  # it was ended, by this picture or before
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(5)
+            answered, code = self._answered, self._end(self._popen)
+            if code == -signal.SIGKILL or (code > 0 and not answered):
+                raise _Lost(f"exit code {code}") from None
+            late = code == -signal.SIGXCPU
             reason = f"takes more than {SECONDS} s" if late else f"broken: its decoder crashed ({code})"
             raise Unusable(reason) from None
         except BaseException:  # one that is left in the midst of a picture is of no use
-            self._end(self._popen)
+            if self._popen is not None:
+                self._end(self._popen)
             raise
 
     def _end(self, popen: subprocess.Popen[bytes]) -> int:
         self._popen = None
         popen.kill()
         code = popen.wait()
-        with popen:  # closes the pipes
-            return code
+        assert popen.stdin is not None and popen.stdout is not None
+        with suppress(OSError):  # what it no longer reads
+            popen.stdin.close()
+        popen.stdout.close()
+        return code
+
+
+def _started() -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-P", "-m", __name__]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL  # what decoders print is hostile text
+    try:
+        return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=null, pipesize=_PIPE)
+    except OSError:  # this machine grants no large pipes
+        return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=null)
 
 
 def main() -> None:

