@@ -18,7 +18,6 @@ from harness.tables.words import MISSING, NBSP, counted, interval, percent, poin
 
 KINDS = {"learning": "points to learning", "sharpening": "looks like sharpening, not learning"}
 NOT_JUDGED = "not judged"
-MOVED = {"positive": "better", "negative": "worse", "unclear": "not significant"}
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,7 @@ def _gain(results: Results) -> Tile:
     if found is None:
         return Tile(title, MISSING, ("No Solver was measured on the same suites as the base.",))
     model, where, gains = found
-    lines = []
-    for metric in results.metrics[:2]:
-        gain, label = gains[metric], metric_label(metric)
-        before, after = (results.average.get(one, {}).get(metric) for one in (BASE, model))
-        ends = f", {percent(before.value)} to {percent(after.value)}{NBSP}%" if before and after else ""
-        lines.append(f"{label}: {points(gain.gain)} ({interval(gain.low, gain.high)}){ends}")
+    lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[:2]]
     lines.append(f"{where}, {gains['greedy'].n:,} questions")
     size = f"{points(gains['greedy'].gain)}{NBSP}points"
     return Tile(
@@ -110,24 +104,25 @@ def _kind(results: Results) -> Tile:
     kind = kind_of_gain(results, found[0]) if found else None
     if found is None or kind is None:
         return Tile(title, MISSING, ("There is no gain to explain.",))
-    n, gains = results.samples, found[2]
-    majority, passed = (gains[metric] for metric in results.metrics[2:4])
-    lines = [
-        f"majority of {n} answers: {_moved(majority)}",
-        f"any of {n} right: {_moved(passed)}",
-        "Learning would lift the majority too." if kind == "sharpening" else "The majority got better too.",
-    ]
-    if results.elicitation and AVERAGE in results.elicitation.beyond:
-        beyond = results.elicitation.beyond[AVERAGE]["greedy"]
-        said = (
-            "Training taught more" if beyond.direction == "positive" else "No sign that training taught more"
+    model, _, gains = found
+    lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[2:4]]
+    lines.append(
+        "Learning lifts the majority too." if kind == "sharpening" else "The majority is right more often."
+    )
+    if (probe := results.elicitation) and AVERAGE in probe.elicited and AVERAGE in probe.beyond:
+        given, rest = (gains[AVERAGE]["greedy"].gain for gains in (probe.elicited, probe.beyond))
+        lines.append(
+            f"Given the first {counted(probe.words, 'word')} of {probe.model}'s answers, the base alone "
+            f"gains {points(given)}; {probe.model} is {points(rest)} from there."
         )
-        lines.append(f"{said} than how to begin an answer.")
     return Tile(title, kind.capitalize(), tuple(lines))
 
 
-def _moved(gain: Gain) -> str:
-    return f"{points(gain.gain)} ({interval(gain.low, gain.high)}), {MOVED[gain.direction]}"
+def _moved(results: Results, model: str, metric: str, gain: Gain) -> str:
+    before, after = (results.average.get(one, {}).get(metric) for one in (BASE, model))
+    ends = f", {percent(before.value)} to {percent(after.value)}{NBSP}%" if before and after else ""
+    unclear = ", not significant" if gain.direction == "unclear" and results.evidence else ""
+    return f"{metric_label(metric)}: {points(gain.gain)} ({interval(gain.low, gain.high)}){ends}{unclear}"
 
 
 def _alarms(results: Results) -> Tile:

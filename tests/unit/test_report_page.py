@@ -100,7 +100,11 @@ def test_one_sentence_says_whether_the_gain_is_real_and_of_which_kind(
 def test_tiles_hold_the_gain_its_kind_the_alarms_and_the_limits(results) -> None:
     gain, kind, alarms, reach = answer.tiles(judged(results, "++0-"))
     assert gain.value == "+5.0\u00a0points" and gain.tone == "good" and "+4.0 to +6.0" in gain.lines[0]
-    assert kind.value == "Sharpening" and "not significant" in kind.lines[0] and "worse" in kind.lines[1]
+    assert (
+        kind.value == "Sharpening"
+        and "not significant" in kind.lines[0]
+        and "pass@10: \u22125.0" in kind.lines[1]
+    )
     assert len(results.alarms) == 1 and alarms.value == "1 alarm" and alarms.tone == "warn"
     assert alarms.lines[0].endswith(results.alarms[0].message)
     quiet = judged(results, "++0-").model_copy(update={"alarms": [], "warnings": ["of something"]})
