@@ -96,7 +96,8 @@ def test_ctrl_c_leaves_a_clean_panel_and_one_sentence(tmp_path: Path) -> None:
         80,
         {"PYTHONPATH": str(ROOT)},
         tmp_path,
-        stop=lambda written: "01-evaluate-base" in written and "▶" in written,
+        # Not in the first frame: a signal in the midst of it can leave its last line unended.
+        stop=lambda written: "01-evaluate-base" in written and written.count("▶") >= 3,
         seconds=300,
     )
     assert code == 75 and screen.wrapped == [], screen.lines
