@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from vzero.errors import InterruptedRun
 
@@ -37,9 +38,23 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """An interruption waits for the end of the body: half a frame would break every frame after it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """An interruption waits for the end of the body: half a frame would break every frame after it.
+
+    Masking the signals would not do: the kernel then asks another thread, and Python runs the handler in the
+    main thread all the same.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before: dict[int, Any] = {}
     try:
+        for number in SIGNALS:
+            before[number] = signal.signal(number, note)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
