@@ -34,7 +34,7 @@ class ArmRow(Frozen):
             None where unknown.
         evidence: whether its runs are meant to say anything; if not, no gain has a direction.
         compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
-            they do not. compute_ratio: its total over that of the yardstick's last checkpoint.
+            they do not. compute_ratio: its total over that of v-zero's last checkpoint.
     """
 
     name: str

@@ -54,7 +54,7 @@ def held_back() -> Iterator[None]:
             before[number] = signal.signal(number, note)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for held, handler in before.items():
+            signal.signal(held, handler)
         if came:
             signal.raise_signal(came[0])
