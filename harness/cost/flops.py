@@ -28,7 +28,8 @@ class Shape:
         weight_bytes: read by one decode step: linear layers and output embedding.
         vision_weights: Wv, a patch; vision_width: dv.
         full_layers, window_layers: of the tower, attending everywhere or within windows of `window` patches.
-        vision_trained: whether an update goes backward through the tower.
+        text_trained, vision_trained: whether an update makes gradients of those weights (adapters are not
+            counted); of the tower, whether it goes backward through it at all.
     """
 
     text_weights: int
@@ -42,6 +43,7 @@ class Shape:
     full_layers: int = 0
     window_layers: int = 0
     window: int = 0
+    text_trained: bool = True
     vision_trained: bool = False
 
     def vision_pairs(self, patches: int) -> int:
@@ -65,14 +67,14 @@ class Work:
 def flops(shape: Shape, work: Work, backward: bool = False, recomputed: bool = False) -> float:
     """Operations of `work`; `backward` for an update, `recomputed` where gradient checkpointing runs the
     forward twice."""
-    text = (
-        2.0 * shape.text_weights * work.positions
-        + 4.0 * shape.layers * shape.width * work.pairs
-        + 2.0 * shape.head_weights * work.scored
-    )
+    weights = 2.0 * shape.text_weights * work.positions + 2.0 * shape.head_weights * work.scored
+    attention = 4.0 * shape.layers * shape.width * work.pairs
     vision = 2.0 * shape.vision_weights * work.patches + 4.0 * shape.vision_width * work.vision_pairs
+    # Backward, each product of a trained weight takes two more, one of a frozen weight (under adapters) one:
+    # the gradient of its input. Both factors of attention's are inputs.
     passes = (3 + recomputed) if backward else 1
-    return passes * text + (passes if shape.vision_trained else 1) * vision
+    of_weights = passes - (backward and not shape.text_trained)
+    return of_weights * weights + passes * attention + (passes if shape.vision_trained else 1) * vision
 
 
 Lengths = tuple[float, float]  # prompt tokens, completion tokens; of means, not whole

@@ -91,8 +91,9 @@ def meter(model: str, prompt_format: str) -> Meter:
 
 
 def trained_shape(preset: Preset, grpo: GrpoSettings, size: ModelSize) -> Shape:
-    """The shape of a model in training: whether the tower is differentiated too."""
-    return replace(size.flops, vision_trained=not grpo.freeze_vision and preset.lora is None)
+    """The shape of a model in training: which of its weights have gradients."""
+    whole = preset.lora is None
+    return replace(size.flops, text_trained=whole, vision_trained=whole and not grpo.freeze_vision)
 
 
 def scoring_passes(grpo: GrpoSettings, manifest: Mapping[str, Any]) -> float:

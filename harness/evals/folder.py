@@ -4,15 +4,17 @@ run.json (settings, where from), protocol.json (what checkpoint and machine add 
 (what is asked and its gold), pins/<suite>.json (digests of the rows), responses/<suite>.jsonl,
 lmms_eval/<suite>.json (its own numbers), official/<suite>.json (verdicts of the published rule),
 contamination.json where asked for, results.json, results.md, items.scored.jsonl. `official/` can be made
-again; `work/` holds lmms-eval's log. (Earlier versions had a `data/` too.)
+again; `work/` holds lmms-eval's log and, while it runs, copies of what is asked. (Earlier versions had a
+`data/` too.)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -111,6 +113,22 @@ def lmms_eval(folder: Path, suite: str) -> LmmsEval | None:
     """What stands there."""
     path = record(folder, suite)
     return read_model(LmmsEval, path) if path.exists() else None
+
+
+@contextmanager
+def new_folder(work: Path, name: str) -> Iterator[Path]:
+    """A folder below `work` that nobody could know, for what a library interprets. It is not in the machine's
+    temporary folder, since an attempt that is ended by a signal leaves it: the next one then finds it here.
+
+    Args:
+        work: of an evaluation that this process has locked.
+        name: what it holds.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    for left in work.glob(f"new-{name}-*"):
+        owned.remove(left)
+    with TemporaryDirectory(prefix=f"new-{name}-", dir=work) as place:
+        yield Path(place)
 
 
 def write_items(folder: Path, suite: str, items: Iterable[AskedItem]) -> None:

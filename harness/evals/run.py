@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.evals import (
@@ -83,9 +82,9 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
     """
     settings, suites = evaluation.settings, evaluation.suites
     check(settings, suites)
-    with folder.opened(out, settings, fresh), TemporaryDirectory(prefix="vzero-suites-") as scratch:
+    with folder.opened(out, settings, fresh), folder.new_folder(out / "work", "suites") as scratch:
         runner.prepare()
-        parts = {suite.name: _parts(evaluation, suite, out, Path(scratch), say) for suite in suites}
+        parts = {suite.name: _parts(evaluation, suite, out, scratch, say) for suite in suites}
         if evaluation.trained_on is not None:
             say("looking for training pictures among the suites' pictures")
             opened = [part for found in parts.values() for part in found]
@@ -107,7 +106,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
                     protocol.record(out, protocol.measured(evaluation.engine, evaluation.checkpoint))
                     engine = _engine(evaluation)
                 asked = {one.name: parts[one.name] for one in missing}
-                _ask_what_fits(evaluation, asked, engine, out, Path(scratch), tally)
+                _ask_what_fits(evaluation, asked, engine, out, scratch, tally)
         return build.write(out)
 
 
@@ -183,8 +182,8 @@ def _ask_what_fits(
     while True:
         counted = tally.kept, tally.drawn
         try:
-            with TemporaryDirectory(prefix="vzero-tasks-") as work:
-                return _ask(evaluation, parts, engine, out, Path(work), tally)
+            with folder.new_folder(out / "work", "tasks") as work:
+                return _ask(evaluation, parts, engine, out, work, tally)
         except TooLong as error:
             for name in {suite for suite, _, _ in error.items}:
                 suite, path = parts[name][0].suite, folder.pins(out, name)

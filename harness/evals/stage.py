@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from harness.evals import catalogue, pictures, run
+from harness.evals import catalogue, folder, pictures, run
 from harness.evals.answer_count import AnswerCount
 from harness.evals.pictures import DEFAULT
 from harness.evals.pinned import digest
@@ -41,8 +40,8 @@ def evaluate(context: StageContext) -> Facts:
     config, out = context.preset.evaluation, context.work / "evaluation"
     tally = AnswerCount(lambda seen, rate: _tell(context, seen, rate))
     suites = catalogue.asked(config)
-    with TemporaryDirectory(prefix="vzero-suites-") as scratch:
-        now = digest(suites, Path(config.data), Path(scratch))
+    with folder.new_folder(context.work, "suites") as scratch:
+        now = digest(suites, Path(config.data), scratch)
     if config.data_sha256 != now:
         raise InputError(
             f"The benchmark data in {config.data} has changed since this run began; restore it, or start "

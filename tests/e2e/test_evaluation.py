@@ -75,13 +75,15 @@ def new_run(folder: Path, checkpoint: Path) -> Path:
 
 def attempt(run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
     program = ["-c", FAULTY] if fault else ["-m", "harness.evals.stage"]
+    temporary = run.with_name(f"{run.name}-temporary")
+    temporary.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, *program, str(run), STAGE, *fault],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
         check=False,
     )
 
@@ -206,6 +208,10 @@ def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(eva
     assert resumed.returncode == 0, resumed.stderr
     for name in OUTPUTS:
         assert (folder / name).read_bytes() == (evaluated / name).read_bytes(), name
+    left = {path.name for path in run.with_name(f"{run.name}-temporary").iterdir()}
+    assert not {name for name in left if name.startswith("vzero")}, (
+        "what a kill leaves is gone after the next"
+    )
     # The first attempt kept two greedy answers, the second one more.
     facts = artefacts.sealed(folder)["facts"]
     assert facts["kept_answers"] == 2 + 1

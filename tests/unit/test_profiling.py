@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,11 @@ def test_operations_by_hand() -> None:
     assert flops(SHAPE, work) == 294
     assert flops(SHAPE, work, backward=True) == 3 * 232 + 62  # the frozen tower has no backward
     assert flops(SHAPE, work, backward=True, recomputed=True) == 4 * 232 + 62
+    adapted = Shape(**{**vars(SHAPE), "text_trained": False})
+    attention = 232 - flops(replace(SHAPE, layers=0, vision_weights=0, vision_width=0), work)
+    assert 0 < attention < 232
+    assert flops(adapted, work, backward=True) == 2 * (232 - attention) + 3 * attention + 62
+    assert flops(adapted, work) == flops(SHAPE, work), "adapters change the update alone"
     trained = Shape(**{**vars(SHAPE), "vision_trained": True})
     assert flops(trained, work, backward=True) == 3 * 294
 

@@ -11,7 +11,7 @@ writes its checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.cost.flops import Work, flops, training_work
 from harness.cost.shapes import ModelSize
@@ -186,7 +186,8 @@ class _Clock:
     def _computing(self, work: Work, backward: bool = False) -> float:
         """Seconds of `work` on one device. On GPUs gradient checkpointing recomputes the forward."""
         recomputed = backward and self.machine.memory is not None
-        operations = flops(self.size.flops, work, backward, recomputed)
+        shape = replace(self.size.flops, text_trained=self.preset.lora is None)
+        operations = flops(shape, work, backward, recomputed)
         return operations / (self.machine.tflops * 1e12 * self.machine.rates.computing)
 
     def _length(self, limit: int) -> float:
