@@ -49,7 +49,8 @@ def test_what_a_damaged_log_lacks_is_asked_again_and_said(
     log.write_bytes(b"\n".join([lines[0], lines[1].replace(b'"3"', b'"2"'), b"\0\0", *lines[2:]]))
     capsys.readouterr()
     assert ask(Backwards(), 5, tmp_path, made) == expected
-    assert made == [3] and "2 rows of log.jsonl are damaged" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert made == [3] and "2 rows of log.jsonl are damaged" in said.err and not said.out
 
 
 def response(key: str, text: str) -> Response:

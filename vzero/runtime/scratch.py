@@ -3,6 +3,7 @@ not match counts as not there and is made anew, and a line of the log says so.""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ def row_of(line: bytes, unmarked: bool) -> dict[str, Any] | None:
 
 
 def note(text: str) -> None:
-    """Say something to whoever runs the stage."""
-    print(NOTE + text, flush=True)
+    """Say something to whoever runs the stage. On stdout a command may have its result."""
+    print(NOTE + text, file=sys.stderr, flush=True)
 
 
 def _marked(row: Mapping[str, Any]) -> dict[str, Any]:
