@@ -34,6 +34,7 @@ class Arm:
     compute: float
     gain: Gain
     usable: bool  # not a control or a defect
+    reference: bool = False
 
 
 def arms(comparison: Comparison) -> list[Arm]:
@@ -48,14 +49,19 @@ def arms(comparison: Comparison) -> list[Arm]:
         other = arm is not None and any(key.startswith("evaluation.") for key in arm.changes)
         if score and score.gain and row.compute_ratio and row.evidence and not other:
             usable = arm is None or arm.category not in ("controls", "defects")
-            found[row.name] = Arm(row.arm, row.compute_ratio, score.gain, usable)
+            found[row.name] = Arm(title(row), row.compute_ratio, score.gain, usable, row.arm == REFERENCE)
     return sorted(found.values(), key=lambda one: (one.compute, -one.gain.gain))
 
 
 def last_rows(comparison: Comparison) -> list[ArmRow]:
     """The last checkpoint of every arm, in the order of the rows."""
-    last = {(row.arm, row.model): row for row in comparison.rows if row.checkpoint != BASE}
+    last = {title(row): row for row in comparison.rows if row.checkpoint != BASE}
     return list(last.values())
+
+
+def title(row: ArmRow) -> str:
+    """The row's name without its checkpoint: the arm, with preset and model where several stand here."""
+    return row.name.replace(f" {row.checkpoint}", "", 1)
 
 
 def frontier(found: Sequence[Arm]) -> list[Arm]:
@@ -97,7 +103,7 @@ def panel(comparison: Comparison) -> Markup:
     taken: list[Box] = [_around(across(one.compute), up(one.gain.gain)) for one in shown]
     for (x, y), (right, other) in pairwise(corners):
         taken.append((x, min(y, other) - 1, right, max(y, other) + 1))
-    order = sorted(shown, key=lambda one: (one.name != REFERENCE, one not in best, -one.gain.gain))
+    order = sorted(shown, key=lambda one: (not one.reference, one not in best, -one.gain.gain))
     for one in order:
         parts += _point(one, one in best, across, up, taken)
     y = HEIGHT + 52
@@ -168,12 +174,12 @@ def _around(x: float, y: float) -> Box:
 def _point(one: Arm, best: bool, across: Scale, up: Scale, taken: list[Box]) -> list[Markup]:
     """Mark, interval and name; the name where nothing else is, with a line to its point if that is far."""
     x, y, kind = across(one.compute), up(one.gain.gain), "i1" if best else "none"
-    kind = "i2" if one.name == REFERENCE else kind
+    kind = "i2" if one.reference else kind
     parts = []
     if one.gain.low is not None and one.gain.high is not None:
         low, high = up(max(one.gain.low, up.low)), up(min(one.gain.high, up.high))
         parts.append(line(x, low, x, high, f"bar {kind}" if best or kind == "i2" else "rule"))
-    if one.name == REFERENCE:
+    if one.reference:
         corners = [(x, y - 7), (x + 7, y), (x, y + 7), (x - 7, y), (x, y - 7)]
         parts.append(path(corners, "bold i2 full"))
     elif not one.usable:

@@ -82,7 +82,7 @@ def _ranked(row: ArmRow, gains: Sequence[Gain | None]) -> list[Cell]:
         Cell.gain(one.gain, one.low, one.high, TONES[one.direction]) if one else Cell.missing()
         for one in gains
     ]
-    return [Cell.of(row.arm), *cells, Cell.ratio(row.compute_ratio), Cell.number(len(row.seeds))]
+    return [Cell.of(frontier.title(row)), *cells, Cell.ratio(row.compute_ratio), Cell.number(len(row.seeds))]
 
 
 def forest(comparison: Comparison, place: str) -> Markup:

@@ -109,3 +109,14 @@ def test_the_page_ranks_arms_within_their_kind() -> None:
     table = page.ranking(comparison(arms))
     shown = {heading: [row[0].text for row in rows] for heading, rows in table.shown()}
     assert shown == {"paper": ["v-zero", "no-filter"], "controls": ["random-label"], "own": ["mine"]}
+
+
+def test_an_arm_of_two_presets_is_two_arms() -> None:
+    both = comparison({"v-zero": (1.0, 0.05), "zero-sum": (1.2, 0.06)})
+    names = ("v-zero S2 (large, m)", "v-zero S2 (small, m)")
+    rows = [
+        row.model_copy(update={"name": name, "arm": "v-zero"})
+        for row, name in zip(both.rows, names, strict=True)
+    ]
+    found = frontier.arms(both.model_copy(update={"rows": rows}))
+    assert [one.name for one in found] == ["v-zero (large, m)", "v-zero (small, m)"]
