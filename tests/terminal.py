@@ -21,7 +21,8 @@ _CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b\]8;[^\x1b\x07]*(?:\x1b\\
 
 @dataclass
 class Screen:
-    """Lines as they stand, those that scrolled away included. `wrapped`: those longer than `width`."""
+    """Lines as they stand, those that scrolled away included. `wrapped`: those longer than `width` that had a
+    blank to break at; a path of one long word has none."""
 
     width: int
     lines: list[str] = field(default_factory=lambda: [""])
@@ -51,8 +52,9 @@ class Screen:
             line = self.lines[self.row].ljust(self.column)
             self.lines[self.row] = line[: self.column] + one + line[self.column + 1 :]
             self.column += 1
-            if self.column > self.width and self.lines[self.row] not in self.wrapped:
-                self.wrapped.append(self.lines[self.row])
+            shown = self.lines[self.row]
+            if self.column > self.width and len(shown.split()) > 1 and shown not in self.wrapped:
+                self.wrapped.append(shown)
 
     def _control(self, numbers: str, what: str) -> None:
         count = int(numbers) if numbers.isdigit() else 1
