@@ -1,30 +1,34 @@
-"""One node's processes of a stage: `python -m harness.runs.launcher COUNT NODES RANK ADDRESS PORT PRECISION
-COMMAND…`.
+"""One node's processes of a stage: `python -m harness.runs.launcher COUNT NODES RANK ADDRESS PORT COMMAND…`.
 
-`accelerate launch` with two faults fixed. Its processes lead sessions of their own, so that the end of the
-runner's process group would not reach them: each is started behind a watchdog that ends with this process.
-And its exit code is 1 whatever happened: here it is the one of the process that failed first, by which the
-runner tells wrong input from an interruption. When one process ends, the others are ended.
+As torch's own launchers do, it says in the environment which one each process is. Each is started behind a
+watchdog that ends with this process, and in a process group of its own. On one node they meet in a file that
+no other account can open; of several nodes' processes the first listens at ADDRESS and PORT, as torch's store
+does. The exit code is the one of the process that failed first, by which the runner tells wrong input from an
+interruption. When one process fails, the others are ended.
 """
 
 from __future__ import annotations
 
-import logging
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vzero.runtime.processes import STORE
 from vzero.runtime.watchdog import watchdog_command
 
-SETTINGS = Path(__file__).resolve().with_name("ddp.yaml")  # of accelerate
+POLL = 0.05  # seconds
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the processes of all nodes meet: `address` and `port` of node 0. On one node a free port (0) of
-    its own is found."""
+    """Where the processes of all nodes meet: `address` and `port` of node 0. On one node neither is used."""
 
     nodes: int = 1
     rank: int = 0
@@ -35,44 +39,38 @@ class Rendezvous:
 ONE_NODE = Rendezvous()
 
 
-def main(count: int, rendezvous: Rendezvous, precision: str, command: list[str]) -> int:
+def main(count: int, rendezvous: Rendezvous, command: list[str]) -> int:
     """Run this node's part of `command` to its end.
 
     Args:
         count: of processes, on all nodes.
-        precision: "no", or "bf16" for autocast.
         command: an absolute path and its arguments.
     """
-    from accelerate.commands.launch import launch_command, launch_command_parser
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    # Its reports would stand below the error of the process that failed, which is what people look for.
-    logging.disable(logging.CRITICAL)
-    with TemporaryDirectory(prefix="vzero-launch-") as scratch:
-        settings = {
-            "--num_processes": str(count),
-            "--config_file": str(SETTINGS),
-            "--mixed_precision": precision,
-            "--main_process_port": str(rendezvous.port),
-            "--log_dir": scratch,
-        }
-        if rendezvous.nodes > 1:
-            settings |= {
-                "--num_machines": str(rendezvous.nodes),
-                "--machine_rank": str(rendezvous.rank),
-                "--main_process_ip": rendezvous.address,
-            }
-        words = [word for setting in settings.items() for word in setting]
+    here = count // rendezvous.nodes
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of `finally`
+    with TemporaryDirectory(prefix="vzero-launch-") as private:
+        meeting = {"MASTER_ADDR": rendezvous.address, "MASTER_PORT": str(rendezvous.port)}
+        if rendezvous.nodes == 1:
+            meeting = {STORE: str(Path(private, "store"))}
+        sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(here)}
+        started: list[subprocess.Popen[bytes]] = []
         try:
-            launch_command(
-                launch_command_parser().parse_args([*words, "--no_python", *watchdog_command(command)])
-            )
-        except ChildFailedError as error:
-            return root_cause(failure.exitcode for failure in error.failures.values())
-        except SignalException as stopped:
-            return 128 + int(stopped.sigval)
-    return 0
+            for local in range(here):
+                rank = {"LOCAL_RANK": str(local), "RANK": str(rendezvous.rank * here + local)}
+                environment = {**os.environ, **meeting, **sizes, **rank}
+                # The run's lock is handed on: it is held until the last of them has ended.
+                words = watchdog_command(command)
+                started.append(subprocess.Popen(words, env=environment, process_group=0, close_fds=False))
+            codes: list[int | None] = [None]
+            while None in codes and not any(codes):
+                time.sleep(POLL)
+                codes = [process.poll() for process in started]
+            return root_cause(code for code in codes if code) if any(codes) else 0
+        finally:
+            for process in started:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def root_cause(codes: Iterable[int]) -> int:
@@ -93,4 +91,4 @@ def shell_code(code: int) -> int:
 
 if __name__ == "__main__":
     where = Rendezvous(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
-    sys.exit(main(int(sys.argv[1]), where, sys.argv[6], sys.argv[7:]))
+    sys.exit(main(int(sys.argv[1]), where, sys.argv[6:]))

@@ -1,8 +1,8 @@
 """One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in
 one sentence.
 
-A training may be several processes, which `accelerate launch` starts (see launcher.py), on several nodes:
-then each node starts its own.
+A training may be several processes, which launcher.py starts, on several nodes: then each node starts its
+own.
 """
 
 from __future__ import annotations
@@ -100,9 +100,8 @@ def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous =
     count = processes_of(preset, stage.kind)
     if count == 1:
         return program
-    precision = "bf16" if preset.launch.gpus else "no"
     place = (count, rendezvous.nodes, rendezvous.rank, rendezvous.address, rendezvous.port)
-    return [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), precision, *program]
+    return [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), *program]
 
 
 def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> dict[str, str]:
@@ -123,7 +122,7 @@ def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE)
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
-        **_network_interface(count, rendezvous),
+        **_network_interface(rendezvous),
     }
     if preset.launch.gpus and stage.kind.startswith("train-"):
         fixed |= _gpus(preset)
@@ -135,10 +134,12 @@ def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE)
     return {**inherited, **fixed}
 
 
-def _network_interface(count: int, rendezvous: Rendezvous) -> dict[str, str]:
-    """Where gloo listens: on loopback for the processes of one machine, else where node 0 is reached."""
+def _network_interface(rendezvous: Rendezvous) -> dict[str, str]:
+    """Where gloo and NCCL listen: on loopback for the processes of one machine, else gloo where node 0 is
+    reached, and NCCL where it chooses."""
     if rendezvous.nodes == 1:
-        return {"GLOO_SOCKET_IFNAME": "lo"} if count > 1 and sys.platform == "linux" else {}
+        names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+        return dict.fromkeys(names, "lo") if sys.platform == "linux" else {}
     if "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(rendezvous.address)):
         return {"GLOO_SOCKET_IFNAME": name}
     return {}

@@ -1,4 +1,4 @@
-"""Rollouts by vLLM in two processes that `accelerate launch` starts (gloo, CPU), an engine in each, against
+"""Rollouts by vLLM in two processes (gloo, CPU), an engine in each, against
 one process with one engine.
 
 Skipped where vLLM is not installed (`make vllm` adds it).

@@ -136,14 +136,6 @@ def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
     )
 
 
-def test_accelerate_reads_the_launch_file() -> None:
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    config = load_config_from_file(str(ROOT / "harness" / "runs" / "ddp.yaml"))
-    assert config.distributed_type.value == "MULTI_GPU"
-    assert config.mixed_precision == "bf16"
-
-
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
     """An environment in which `vzero-harness` ends as CODE says, or waits to be told to stop, and `scontrol`

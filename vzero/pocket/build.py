@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
@@ -41,13 +41,11 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> No
     """
     _claim(out)
     if processes == 1:
-        _work(0, 1, 0, scaled(scale), seed, out)
+        _work(0, 1, "", scaled(scale), seed, out)
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    work = (processes, port, scaled(scale), seed, out)
-    multiprocessing.spawn(_work, work, processes)  # type: ignore[no-untyped-call] # torch gives it no types
+    with TemporaryDirectory(prefix="vzero-pocket-") as private:
+        work = (processes, str(Path(private, "store")), scaled(scale), seed, out)
+        multiprocessing.spawn(_work, work, processes)  # type: ignore[no-untyped-call] # torch gives no types
 
 
 def _claim(out: Path) -> None:
@@ -66,12 +64,12 @@ def _claim(out: Path) -> None:
         )
 
 
-def _work(rank: int, processes: int, port: int, schedule: Schedule, seed: int, out: Path) -> None:
+def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, out: Path) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        meeting = f"tcp://127.0.0.1:{port}"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
+        meeting = dist.FileStore(store, processes)
+        dist.init_process_group("gloo", store=meeting, rank=rank, world_size=processes)
     learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
     if rank == 0:
         save(learner.model.eval(), build_processor(), out)

@@ -1,4 +1,4 @@
-"""The processes that train one stage together; `accelerate launch` says in the environment which one this is.
+"""The processes that train one stage together; the launcher says in the environment which one this is.
 
 A process that was not started so is alone: nothing here imports torch then, or waits for anybody. Objects go
 by torch's object collectives over the group that `join` makes: gloo on CPUs, NCCL on GPUs.
@@ -13,8 +13,9 @@ from datetime import timedelta
 from typing import TypeVar, cast
 
 T = TypeVar("T")
+STORE = "VZERO_STORE"  # the file in which the processes of one machine meet
 # By which a launcher says who is who.
-VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", STORE)
 ALL_GPUS = "VZERO_ALL_GPUS"  # what CUDA_VISIBLE_DEVICES was, where a training is shown its own GPUs only
 # For a process that still draws; one that died is noticed by the launcher, which ends the others at once.
 TIMEOUT = timedelta(hours=6)
@@ -51,15 +52,28 @@ def world() -> World:
 
 
 def join() -> None:
-    """Meet the others, each process on a device of its own; alone, do nothing."""
-    if world().size > 1:
+    """Meet the others, each process on a device of its own; alone, do nothing.
+
+    On one machine they meet in a file: torch's own store would listen on all interfaces and ask nobody who is
+    there.
+    """
+    here = world()
+    if here.size > 1:
         import torch
         from accelerate import PartialState
+        from accelerate.utils import check_cuda_p2p_ib_support
 
+        meeting = {}
+        if path := os.environ.get(STORE):
+            store = torch.distributed.FileStore(path, here.size)
+            store.set_timeout(TIMEOUT)
+            meeting = {"store": store, "rank": here.rank, "world_size": here.size}
         on_gpu = torch.cuda.is_available()
         if not on_gpu:  # accelerate would say "cpu:0", from which torch cannot load an optimizer's state
             os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-        PartialState(cpu=not on_gpu, timeout=TIMEOUT)
+        elif not check_cuda_p2p_ib_support():  # some GPUs under old drivers, which accelerate refuses
+            os.environ |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
+        PartialState(cpu=not on_gpu, timeout=TIMEOUT, **meeting)
 
 
 def wait() -> None:

@@ -1,4 +1,4 @@
-"""How one stage runs, in one process or, for training, in several that `accelerate launch` starts alike.
+"""How one stage runs, in one process or, for training, in several that the launcher starts alike.
 
 The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages
 before it, writes its own folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from
