@@ -6,6 +6,8 @@ vocabulary of words. The request's image stands before the text of the user turn
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vzero.errors import InputError
 from vzero.parsing import OPTIONS, Question, has_control_tokens, parse_answer, parse_question
 from vzero.rollout.protocol import Message
@@ -95,7 +97,16 @@ def _is_pocket(prompt_format: str) -> bool:
     return prompt_format == "pocket"
 
 
-def read_question(text: str, finish_reason: str, prompt_format: str) -> Question | None:
-    """The question in one completion; None if truncated, unparsed or breaking the Solver's prompt."""
+def read_question(
+    text: str, finish_reason: str, prompt_format: str, breaks_prompt: Callable[[str], bool] | None = None
+) -> Question | None:
+    """The question in one completion; None if truncated, unparsed or breaking the Solver's prompt.
+
+    Args:
+        breaks_prompt: what the Solver's tokenizer says to it (`Vocabulary.breaks_prompt`). Without one the
+            forms that known families use are looked for, which suffices where its answer is on record.
+    """
     question = parse_question(text) if finish_reason == "stop" else None
-    return None if question is None or has_control_tokens(question.text, prompt_format) else question
+    if question is None or has_control_tokens(question.text, prompt_format):
+        return None
+    return None if breaks_prompt is not None and breaks_prompt(question.text) else question

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -34,6 +35,7 @@ from vzero.runtime.stage import StageContext
 
 T = TypeVar("T")
 TOO_LONG = bulk.Reply("", "context", 0)  # of an image that leaves a question no room
+Read = Callable[[str, str], Question | None]  # of a reply and its finish reason
 Drawn = tuple[Prompt, int, Question | None]  # a completion: its prompt, its place in the group, what it asks
 
 
@@ -45,6 +47,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     from vzero.grpo.settings import plan_batches
     from vzero.grpo.train import Job, train
     from vzero.rollout.engines import open_engine, open_solver
+    from vzero.rollout.vocabulary import read_vocabulary
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
@@ -68,6 +71,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         keep=(preset.solver.keep_low, preset.solver.keep_high),
         spec=RewardSpec(reward_of(preset.questioner), preset.questioner.votes_see == "image", intuition),
         sharding=GroupSharding(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
+        breaks_prompt=read_vocabulary(ctx.inputs["solver"]).breaks_prompt,
     )
     return {**train(Job.of_stage(ctx, "questioner", prompts, reward, ahead=reward.begin)), **too_long}
 
@@ -105,6 +109,7 @@ class VoteReward:
         spec: what is paid.
         sharding: of a generation batch over processes: each asks about its own questions, and all are paid as
             one batch.
+        breaks_prompt: see `read_question`.
     """
 
     engine: Engine
@@ -115,6 +120,7 @@ class VoteReward:
     keep: tuple[float, float]
     spec: RewardSpec = RewardSpec()
     sharding: GroupSharding = field(default_factory=GroupSharding)
+    breaks_prompt: Callable[[str], bool] | None = None
 
     def __call__(self, groups: Sequence[Group], generation: int) -> Scores:
         """See `vzero.grpo.groups.Reward`."""
@@ -143,8 +149,9 @@ class VoteReward:
             self.engine.begin(self._shown(self._requests(self._drawn(groups), generation)), self.votes)
 
     def _drawn(self, groups: Sequence[Group]) -> list[Drawn]:
+        read = partial(read_question, prompt_format=self.prompt_format, breaks_prompt=self.breaks_prompt)
         return [
-            (group.prompt, index, read_question(one.text, one.finish_reason, self.prompt_format))
+            (group.prompt, index, read(one.text, one.finish_reason))
             for group in groups
             for index, one in enumerate(group.completions)
         ]
@@ -239,6 +246,7 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
     import torch
 
     from vzero.rollout.engines import open_engine
+    from vzero.rollout.vocabulary import read_vocabulary
 
     preset, iteration = ctx.preset, ctx.stage.iteration
     torch.set_num_threads(preset.engine.threads)
@@ -260,8 +268,10 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
         progress=ctx.progress,
         unit="questions",
     )
+    breaks_prompt = read_vocabulary(ctx.inputs["questioner"]).breaks_prompt  # the Solver's: one base of both
+    read = partial(read_question, prompt_format=preset.prompt_format, breaks_prompt=breaks_prompt)
     rows = [
-        _row(iteration, record.image_id, given[0] if given else TOO_LONG, preset.prompt_format, index)
+        _row(iteration, record.image_id, given[0] if given else TOO_LONG, read, index)
         for (record, index), given in zip(places, replies, strict=True)
     ]
     artefacts.write_jsonl(ctx.folder / "questions.jsonl", rows)
@@ -274,11 +284,9 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _row(
-    iteration: int, image_id: str, reply: bulk.Reply, prompt_format: str, index: int = 0
-) -> dict[str, Any]:
+def _row(iteration: int, image_id: str, reply: bulk.Reply, read: Read, index: int = 0) -> dict[str, Any]:
     """`index` counts the questions about one image from 0."""
-    question = read_question(reply.text, reply.finish_reason, prompt_format)
+    question = read(reply.text, reply.finish_reason)
     return {
         "question_id": f"{iteration}-{image_id}" + (f"-{index}" if index else ""),
         "image_id": image_id,

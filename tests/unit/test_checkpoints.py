@@ -199,11 +199,21 @@ ROUND = "{% for a in range(99999) %}"
 ENDLESS = ROUND * 3 + "{% endfor %}" * 3
 
 
-@pytest.mark.parametrize("template", [ENDLESS, "{% if messages|length == 1 %}" + ENDLESS + "{% endif %}"])
+DOUBLING = "{% set n = namespace(s='x' * 1000) %}" + "{% set n.s = n.s ~ n.s %}" * 40
+ENDLESS_TEMPLATES = {
+    "loops": ENDLESS,
+    "loops on one turn": "{% if messages|length == 1 %}" + ENDLESS + "{% endif %}",
+    "a power": "{{ 9 ** (9 ** 9) }}",  # a single operation, worked out before anything is rendered
+    "memory": "{{ 'x' * 90000000000 }}",
+    "memory by doubling": DOUBLING,
+}
+
+
+@pytest.mark.parametrize("template", ENDLESS_TEMPLATES.values(), ids=ENDLESS_TEMPLATES)
 def test_a_template_that_does_not_end_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
-    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 0.5)
+    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 1)
     shutil.copytree(folder, tmp_path / "bad")
     (tmp_path / "bad" / "chat_template.jinja").write_text(template)
     with pytest.raises(InputError, match="does not end within"):

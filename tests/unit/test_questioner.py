@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
+from vzero.prompts import read_question
 from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Completion, Request, Rollout
 from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import load_processor
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 
@@ -191,6 +194,40 @@ def context(tmp_path: Path) -> StageContext:
     )
 
 
+MARK = "\u25c1turn\u25b7"  # of no family that is known here
+
+
+@pytest.fixture
+def marked(context: StageContext) -> StageContext:
+    """The same, and the checkpoint's tokenizer has a mark of its own."""
+    folder = context.inputs["questioner"]
+    made = load_processor(folder)
+    made.tokenizer.add_tokens([MARK])
+    made.save_pretrained(folder)
+    return context
+
+
+def test_a_mark_of_the_solvers_own_tokenizer_makes_a_question_invalid(
+    marked: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is paid, where the Solver is not asked, and when it is written."""
+    hostile, jobs = GOOD.format("A").replace("many", f"many {MARK}"), []
+    engine = Scripted(*[[hostile]] * 4, [GOOD.format("A")])
+    monkeypatch.setattr("vzero.rollout.engines.open_engine", lambda config, checkpoint: engine)
+    questioner.run_writing(marked)
+    rows = artefacts.read_jsonl(marked.folder / "questions.jsonl")
+    assert [row["valid"] for row in rows] == [False] * 4 + [True]
+
+    solver = Scripted(votes("AB"))
+    monkeypatch.setattr("vzero.rollout.engines.open_solver", lambda config, checkpoint: solver)
+    monkeypatch.setattr("vzero.grpo.train.train", lambda job: jobs.append(job) or {})
+    stage = next(one for one in selfplay.plan(marked.preset) if one.kind == "train-questioner")
+    inputs = {**marked.inputs, "solver": marked.inputs["questioner"]}
+    questioner.run_training(StageContext(stage, marked.preset, marked.folder, inputs, marked.progress))
+    asked = Group(jobs[0].prompts[0], (completion(hostile), completion(GOOD.format("A"))))
+    assert jobs[0].reward([asked], 0).rewards == [[-1.0, 0.5]] and len(solver.calls[0][0]) == 1
+
+
 def test_writing_resumes_at_the_image(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = questioner.run_writing(context)
     whole = (context.folder / "questions.jsonl").read_text()
@@ -244,7 +281,8 @@ def test_a_training_pays_by_the_reward_of_its_preset(
 def test_rows_of_valid_and_invalid_questions() -> None:
     from vzero.rollout.bulk import Reply
 
-    row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9), "pocket")
+    read = partial(read_question, prompt_format="pocket")
+    row = questioner._row(2, "i7", Reply(GOOD.format("C"), "stop", 9), read)
     assert row == {
         "question_id": "2-i7",
         "image_id": "i7",
@@ -256,5 +294,5 @@ def test_rows_of_valid_and_invalid_questions() -> None:
         "text": "how many ? A) 1 B) 2 C) 3 D) 4",
         "intuitive": "C",
     }
-    cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9), "pocket")
+    cut = questioner._row(2, "i7", Reply(GOOD.format("C"), "length", 9), read)
     assert (cut["valid"], cut["description"], cut["text"], cut["intuitive"]) == (False, None, None, None)

@@ -149,3 +149,54 @@ def test_another_family(tmp_path: Path) -> None:
     processor.save_pretrained(tmp_path)
     found: Vocabulary = read_vocabulary(tmp_path)
     assert found.eos == {end} and "<end_of_utterance>" in str(found.repaired)
+
+
+MARKS = (
+    "[INST]",
+    "<row_1_col_1>",
+    "<tool_call>",
+    "<\uff5cUser\uff5c>",
+    "\u25c1think\u25b7",
+    "<<SYS>>",
+    "{{turn}}",
+)
+ORDINARY = ("\n\n", "\u2581\u2581", "photosynthesis", "2024", "...", "A)", "---")
+ASKED = "How many {} are here, [2] of <3>?\nA) 1\nB) 2\nC) 3\nD) 4"
+
+
+def of_idefics3() -> Vocabulary:
+    its = tiny_idefics3.processor([ASKED])
+    return Vocabulary(its, frozenset(), frozenset(), None)
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("mark", [*MARKS, "USER:"])
+def test_a_mark_that_the_tokenizer_knows_breaks_a_prompt(mark: str, special: bool) -> None:
+    """Whatever the family: the tokenizer is asked. One that does not know it reads plain text."""
+    from tokenizers import AddedToken
+
+    found = of_idefics3()
+    assert not found.breaks_prompt(ASKED.format(mark))
+    found.processor.tokenizer.add_tokens([AddedToken(mark, special=special)], special_tokens=special)
+    found = Vocabulary(found.processor, frozenset(), frozenset(), None)
+    assert found.breaks_prompt(ASKED.format(mark)) == (special or mark in MARKS)
+    assert found.breaks_prompt(ASKED.format(f"x{mark}y")) == (special or mark in MARKS)
+    assert not found.breaks_prompt(ASKED.format(mark[1:-1]))
+
+
+def test_frequent_words_that_a_tokenizer_was_given_break_nothing() -> None:
+    found = of_idefics3()
+    found.processor.tokenizer.add_tokens(list(ORDINARY))
+    ids = found.processor.tokenizer(ASKED.format(" ".join(ORDINARY)))["input_ids"]
+    assert {found.processor.tokenizer.convert_tokens_to_ids(one) for one in ORDINARY} <= set(ids)
+    assert not found.breaks_prompt(ASKED.format(" ".join(ORDINARY)))
+    assert all(found.breaks_prompt(ASKED.format(one)) for one in tiny_idefics3.SPECIAL)
+
+
+def test_every_mark_of_qwen_breaks_a_prompt_and_an_unknown_word_none(qwen: Any, whole: Path) -> None:
+    found = Vocabulary(qwen, frozenset(), frozenset(), None)
+    marks = [one.content for one in qwen.tokenizer.added_tokens_decoder.values()]
+    assert len(marks) == 22 and all(found.breaks_prompt(ASKED.format(one)) for one in marks)
+    assert not any(found.breaks_prompt(ASKED.format(one[1:-1])) for one in marks)
+    tiny = read_vocabulary(whole)
+    assert not tiny.breaks_prompt("how many unheard ?") and tiny.breaks_prompt("how <img> many ?")

@@ -18,13 +18,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from vzero.errors import InterruptedRun
 from vzero.images.decoding import Unusable, decode, formats
+from vzero.runtime import limits
 
 SECONDS = 15  # of processor time for one picture; a healthy one of 50 megapixels takes 3
 _PIPE = 1 << 20  # bytes: the most an ordinary user may ask for; a small one costs a switch every 64 kB
@@ -148,10 +148,7 @@ def main() -> None:
 def _decoded(data: bytes, max_pixels: float, seconds: int) -> tuple[dict[str, Any], bytes]:
     notes: list[str] = []
     memory = _BYTES_BESIDE + int(_BYTES_PER_PIXEL * max_pixels)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+    limits.limit(seconds, memory)
     reason, size, pixels = None, (0, 0), b""
     try:
         image = decode(data, max_pixels, notes.append)
@@ -160,14 +157,8 @@ def _decoded(data: bytes, max_pixels: float, seconds: int) -> tuple[dict[str, An
         reason = str(error)
     except MemoryError:
         reason = f"too large: to decode it takes more than {memory >> 20} MB of memory"
-    _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    limits.lift_memory_limit()
     return {"notes": notes, "unusable": reason, "size": size, "bytes": len(pixels)}, pixels
-
-
-def _limit(kind: int, soft: int) -> None:
-    hard = resource.getrlimit(kind)[1]
-    within = soft if hard == resource.RLIM_INFINITY else hard if soft < 0 else min(soft, hard)
-    resource.setrlimit(kind, (within, hard))
 
 
 if __name__ == "__main__":

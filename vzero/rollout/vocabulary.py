@@ -77,6 +77,25 @@ class Vocabulary:
         """Ids of which the tokenizer knows the text, and those that are forbidden."""
         return self.forbidden.union(self.processor.tokenizer.get_vocab().values())
 
+    def breaks_prompt(self, text: str) -> bool:
+        """Whether the tokenizer reads in `text` a token by which it marks turns, pictures or calls: a model
+        wrote the text, and it is to become part of a prompt."""
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return not self._structural.isdisjoint(ids)
+
+    @cached_property
+    def _structural(self) -> frozenset[int]:
+        """Ids of added tokens that are special or look like it: `<tool_call>`, but no word, blank or dots,
+        which some families add because they are frequent."""
+        tokenizer = self.processor.tokenizer
+        found = set()
+        for i, token in tokenizer.added_tokens_decoder.items():
+            text = token.content.strip(" \n\r\t\u2581")
+            edged = text and not text[0].isalnum() and not text[-1].isalnum()
+            if text and (token.special or (edged and any(map(str.isalnum, text)))):
+                found.add(i)
+        return frozenset(found - {tokenizer.unk_token_id})  # of an unknown word, which marks nothing
+
     def vllm_sampling(self, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
         """One request's sampling by vLLM's names, the same in its Python and its HTTP interface.
 
