@@ -26,6 +26,7 @@ from harness.commands import (
     evaluate,
     export,
     fetch,
+    new_arm,
     plan,
     pocket,
     profile,
@@ -166,6 +167,7 @@ for command in (
     score.score,
     profile.profile,
     audit.audit,
+    new_arm.new_arm,
     open_,
     watch.watch,
     table.table,
@@ -175,5 +177,5 @@ for command in (
     plan.plan,
     doctor.doctor,
 ):
-    app.command(command.__name__.rstrip("_"))(command)
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 app.add_typer(pocket.app, name="pocket")

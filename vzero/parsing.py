@@ -113,6 +113,18 @@ def has_control_tokens(text: str, prompt_format: str = "natural") -> bool:
     return prompt_format == "pocket" and not _POCKET_ROLES.isdisjoint(text.split())
 
 
+def option_texts(question: str) -> tuple[str, ...] | None:
+    """What stands behind A), B), C) and D) in a question, spaces around it included; None unless the marks
+    stand in this order, each once."""
+    starts = [question.find(mark) for mark in OPTION_MARKS]
+    if min(starts) < 0 or starts != sorted(starts) or any(question.count(mark) != 1 for mark in OPTION_MARKS):
+        return None
+    ends = [*starts[1:], len(question)]
+    return tuple(
+        question[start + len(mark) : end] for start, mark, end in zip(starts, OPTION_MARKS, ends, strict=True)
+    )
+
+
 def closing_brace(text: str, start: int) -> int | None:
     """Index of the brace that closes a group whose inside begins at `start`; escaped braces do not count."""
     depth, escaped = 1, False

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from vzero import voting
-from vzero.arms.own_reward import reward_of
-from vzero.arms.questioner_rewards import REWARDS, QuestionerReward, ScoredQuestion
+from vzero.arms.questioner_rewards import DUAL_TRACK, reward_of
+from vzero.arms.reward_file import RewardFile
+from vzero.arms.scored import ScoredQuestion
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.group_sharding import GroupSharding
@@ -81,13 +82,13 @@ class RewardSpec:
     """What a question is paid and what is asked to find out; the defaults are V-Zero's.
 
     Attributes:
-        reward: of (question, intuitive answer, votes), for a whole generation batch.
+        reward: scores a whole generation batch of questions with their votes.
         votes_see_image: whether the frozen Solver is shown the image; else it votes on the text alone.
         intuition: a frozen model whose one greedy answer, given as a Solver, is the intuitive one; None takes
             the Questioner's own.
     """
 
-    reward: QuestionerReward = REWARDS["dual_track"]
+    reward: RewardFile = DUAL_TRACK
     votes_see_image: bool = True
     intuition: Engine | None = None
 
@@ -200,15 +201,29 @@ def _scored(
 ) -> list[ScoredQuestion | None]:
     """Each completion as it is paid, None for an invalid one. `rollouts` answer the valid ones; the intuitive
     answer is that of `greedy`, or the writer's own where that is empty."""
-    valid = [question for _, _, question in drawn if question is not None]
-    intuitive = [parse_answer(one.completions[0].text) for one in greedy] or [one.intuitive for one in valid]
+    valid = [(prompt, question) for prompt, _, question in drawn if question is not None]
+    own = [parse_answer(one.completions[0].text) for one in greedy] or [one.intuitive for _, one in valid]
     scored = iter(
         [
-            ScoredQuestion(question.text, own, tuple(parse_answer(one.text) for one in rollout.completions))
-            for question, own, rollout in zip(valid, intuitive, rollouts, strict=True)
+            _scored_question(prompt, question, intuitive, tuple(one.text for one in rollout.completions))
+            for (prompt, question), intuitive, rollout in zip(valid, own, rollouts, strict=True)
         ]
     )
     return [None if question is None else next(scored) for _, _, question in drawn]
+
+
+def _scored_question(
+    prompt: Prompt, question: Question, intuitive: str | None, replies: tuple[str, ...]
+) -> ScoredQuestion:
+    return ScoredQuestion(
+        question.text,
+        intuitive,
+        tuple(map(parse_answer, replies)),
+        replies,
+        question.description,
+        prompt.image,
+        prompt.key,
+    )
 
 
 def _reward_inputs(scored: ScoredQuestion | None) -> dict[str, Any]:

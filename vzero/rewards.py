@@ -6,7 +6,6 @@ of them has no spread.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from vzero.voting import Tally, tally
@@ -58,33 +57,6 @@ def capped_mismatch(votes: Sequence[str | None], intuitive: str | None) -> float
     return min(0.5 * counted.confidence, zero_sum(votes))
 
 
-def agreed_uncertainty(votes: Sequence[str | None], own: str | None) -> float:
-    """min(s, 1 - s) with s = c where the majority is the writer's `own` answer and c > 0.1, else s = 0.
-
-    R-Zero's uncertainty as its code had it when its results were published (Chengsong-Huang/R-Zero at
-    4ffa715: vllm_service_init/start_vllm_server.py for s, examples/reward_function/caller_penalty.py for the
-    rest); 9409808 later made s = c always.
-    """
-    counted = tally(votes)
-    return _doubt(counted) if counted.answer == own and counted.confidence > 0.1 else 0.0
-
-
-def entropy_band(votes: Sequence[str | None], centre: float = 0.90, width: float = 0.35) -> float:
-    """exp(-(H - centre)^2 / (2 width^2)), H the entropy of the votes in nats: EvoLMM's reward of its
-    Proposer.
-
-    Source, constants included: arXiv 2511.16672; mbzuai-oryx/EvoLMM at de5b0f8, src/train.py
-    (`gaussian_reward`, `prop_entropy_mu`, `prop_entropy_sigma`). There a vote that cannot be read is an
-    answer of its own kind (the reply's last line); here all of them count as one kind.
-    """
-    counted = tally(votes)
-    if counted.n == 0:
-        return 0.0
-    counts = [*counted.counts.values(), counted.n - sum(counted.counts.values())]
-    entropy = -math.fsum(k / counted.n * math.log(k / counted.n) for k in counts if k)
-    return math.exp(-((entropy - centre) ** 2) / (2 * width**2))
-
-
 def group_majority(answers: Sequence[str | None]) -> list[float]:
     """1.0 for each of a group's `answers` that is the group's own majority, else 0.0.
 
@@ -95,28 +67,6 @@ def group_majority(answers: Sequence[str | None]) -> list[float]:
     """
     answer = tally(answers).answer
     return [pseudo_label(one, answer) for one in answers]
-
-
-def self_consistency(
-    answers: Sequence[str | None],
-    words: Sequence[int],
-    softness: float = 0.7,
-    weight: float = 0.10,
-    target: int = 6,
-) -> list[float]:
-    """p^softness (1 - weight * over) for each of a group's `answers`: EvoLMM's reward of its Solver.
-
-    p is the share of the group with the same answer; over = min(1, max(0, (words - target) / target)) with
-    the `words` before the answer. Source, constants included: arXiv 2511.16672; mbzuai-oryx/EvoLMM at
-    de5b0f8, src/train.py (`solver_rewards_soft`). A reply without an answer earns 0.0 (there its last line is
-    the answer).
-    """
-    counts = tally(answers).counts
-    over = [min(1.0, max(0.0, (count - target) / target)) for count in words]
-    return [
-        0.0 if answer is None else (counts[answer] / len(answers)) ** softness * (1 - weight * extra)
-        for answer, extra in zip(answers, over, strict=True)
-    ]
 
 
 def pseudo_label(answer: str | None, label: str | None) -> float:

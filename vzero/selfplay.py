@@ -31,6 +31,7 @@ Measurement = Literal["evaluate", "probe"]  # nothing is trained from these
 StageKind = Preparation | Training | Measurement
 MEASUREMENTS: frozenset[str] = frozenset(get_args(Measurement))
 IMAGES = "00-images"
+SELECTION = ("labels", "filter", "selection_source")  # of the Solver: which questions, with which labels
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _iteration(preset: Preset, config: Tree, t: int) -> Iterator[Step]:
         yield "check-options", {**images, **given, **solver}, {**common, **_pick(solving, "votes")}
     if selects(preset):
         checks = {"checks": "check-options"} if preset.solver.answerable else {}
-        yield "select", {**images, **given, **checks}, _selection(preset, solving, t)
+        yield "select", {**images, **given, **checks, **_texts(preset)}, _selection(preset, solving, t)
         given = {"labels": "select"}
     imitates = preset.solver.objective == "sft"
     votes = {"votes": "label"} if imitates else {}
@@ -178,7 +179,15 @@ def selects(preset: Preset) -> bool:
     return not usual or solver.answerable or preset.step_matched is not None
 
 
+def _texts(preset: Preset) -> dict[str, str]:
+    """Where a selection of one's own finds what a question's writer and its voters said, where it was written
+    down."""
+    if preset.solver.selection_source is None or preset.solver.questions != "written":
+        return {}
+    return {"questions": "write-questions", **({} if preset.solver.labels == "none" else {"votes": "label"})}
+
+
 def _selection(preset: Preset, solving: Tree, t: int) -> Tree:
     limits = preset.step_matched or ()
     at_most = {"at_most": limits[t - 1]} if t <= len(limits) else {}
-    return {"seed": preset.seed, "iteration": t, **_pick(solving, "labels", "filter"), **at_most}
+    return {"seed": preset.seed, "iteration": t, **_pick(solving, *SELECTION), **at_most}

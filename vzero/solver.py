@@ -8,7 +8,6 @@ from typing import Any
 from vzero import voting
 from vzero.arms import defects
 from vzero.arms.objectives import reward_of
-from vzero.arms.own_reward import solver_reward
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
 from vzero.images.records import load_records
 from vzero.prompts import solver_messages
@@ -83,10 +82,6 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     for row in kept:
         messages = solver_messages(preset.prompt_format, row["text"])
         prompts.append(Prompt(row["question_id"], messages, records[row["image_id"]], row["answer"]))
-    if config.reward_source is None:
-        reward = reward_of(config.objective, preset.seed, ctx.stage.iteration)
-    else:
-        votes = {row["question_id"]: row.get("votes", ()) for row in kept}
-        reward = solver_reward(config.reward_source, votes)
+    reward = reward_of(config, preset.seed, ctx.stage.iteration, kept)
     prompts, too_long = fitting_prompts(ctx, "solver", prompts)
     return {**train(Job.of_stage(ctx, "solver", prompts, reward)), **too_long}

@@ -71,6 +71,6 @@ def _kept(run: Run, iteration: int) -> int:
             return int(stage.manifest["facts"]["answerable"])
         if stage is not None:
             facts = stage.manifest["facts"]
-            everything = run.preset.solver.filter == "none" or name == "write-questions"
+            everything = run.preset.solver.filter != "confidence" or name == "write-questions"
             return int(facts["valid"] if everything and "valid" in facts else facts["kept"])
     return 0

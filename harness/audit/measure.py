@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,11 +16,14 @@ import numpy as np
 from harness.audit.outcomes import SLOTS, Outcomes, enumerable
 from harness.audit.players import GUESSING, Draft, Player, Solver
 from harness.audit.rules import Rules
-from vzero.parsing import OPTIONS
+from vzero.arms.reward_file import RewardFile
+from vzero.arms.scored import ScoredQuestion
+from vzero.parsing import OPTIONS, Question
 from vzero.rewards import INVALID
 from vzero.runtime.seeding import derive
 
 Reader = Callable[[str], str | None]
+Cast = list[tuple[str | None, str]]  # votes, and the replies they were read from
 VOTES = 10
 DRAWS = 2_000  # replies of a player where it must be simulated
 EPSILON = 1e-12
@@ -188,32 +191,47 @@ def simulate(rules: Rules, player: Player, solver: Solver, votes: int, draws: in
             voter = GUESSING if rules.blind else solver
             paid = _cast(rules.read_answer, voter, draft, votes, generator)
         intuitive = _intuition(rules, question.intuitive, solver, draft)
-        counted = rules.count(cast)
+        counted = rules.count([answer for answer, _ in cast])
         kept = rules.keep(counted) and not (rules.labels == "truth" and draft.gold is None)
         if kept and rules.twice:
-            again = rules.count(_cast(read, solver, draft, votes, generator))
+            again = rules.count([vote for vote, _ in _cast(read, solver, draft, votes, generator)])
             kept = again.answer == counted.answer
         label = _label(rules, counted.answer, draft, generator)
+        if rules.selection is not None:
+            asked = replace(_scored(question, intuitive, cast), label=label)
+            label, kept = _selected(rules.selection, asked, kept)
         usable = kept and draft.gold is not None and label == draft.gold
-        reward, agrees = rules.reward(paid, intuitive), counted.answer == intuitive
+        reward, agrees = rules.reward(_scored(question, intuitive, paid)), counted.answer == intuitive
         found[index] = (reward, 1.0, counted.confidence, agrees, kept, usable)
     return found
 
 
-def _cast(
-    read: Reader, solver: Solver, draft: Draft, votes: int, generator: np.random.Generator
-) -> list[str | None]:
+def _scored(question: Question, intuitive: str, cast: Cast) -> ScoredQuestion:
+    votes, texts = tuple(vote for vote, _ in cast), tuple(text for _, text in cast)
+    return ScoredQuestion(question.text, intuitive, votes, texts, question.description)
+
+
+def _selected(file: RewardFile, asked: ScoredQuestion, kept: bool) -> tuple[str | None, bool]:
+    """Label and choice of a question, whichever the file defines."""
+    if "label" in file.functions:
+        asked = replace(asked, label=file.label(asked))
+    if "keep" in file.functions:
+        kept = file.keep([asked])[0]
+    return asked.label, kept and asked.label is not None
+
+
+def _cast(read: Reader, solver: Solver, draft: Draft, votes: int, generator: np.random.Generator) -> Cast:
     """Votes drawn one by one."""
     answers, shares = _answers(read, solver, draft)
     return [answers[one] for one in generator.choice(len(shares), size=votes, p=shares)]
 
 
 @lru_cache(maxsize=256)
-def _answers(read: Reader, solver: Solver, draft: Draft) -> tuple[list[str | None], np.ndarray]:
-    """What each of the Solver's replies is read as, and its share."""
+def _answers(read: Reader, solver: Solver, draft: Draft) -> tuple[Cast, np.ndarray]:
+    """What each of the Solver's replies is read as, the reply, and its share."""
     replies = solver.replies(draft.kind, draft.gold)
     shares = np.array(list(replies.values()))
-    return [read(text) for text in replies], shares / shares.sum()
+    return [(read(text), text) for text in replies], shares / shares.sum()
 
 
 def _label(rules: Rules, majority: str | None, draft: Draft, generator: np.random.Generator) -> str | None:

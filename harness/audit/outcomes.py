@@ -16,6 +16,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from harness.audit.rules import Rules
+from vzero.arms.scored import ScoredQuestion
 from vzero.parsing import OPTIONS
 
 SLOTS = (*OPTIONS, None)  # None: a vote that could not be read
@@ -59,7 +60,8 @@ class Outcomes:
             for order in orders:
                 counts.append(count)
                 ways.append(coefficient / len(orders))
-                rewards.append([rules.reward(order, letter) for letter in OPTIONS])
+                asked = [ScoredQuestion("", letter, tuple(order)) for letter in OPTIONS]
+                rewards.append([rules.reward(one) for one in asked])
                 tallies.append(rules.count(order))
         return cls(
             np.array(counts),

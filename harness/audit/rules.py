@@ -1,5 +1,5 @@
-"""What is audited: a reward of (votes, intuitive answer) with the readers, the filter and the labels it works
-with.
+"""What is audited: a reward of a question and its votes, with the readers, the filter and the labels it
+works with.
 
 To audit another reward add a `Rules` to `RULES`, or pass one to `harness.audit.audit`; a field left out is
 the method's own. `of_arm` makes the rules of an arm from its settings, so what is audited is what is run.
@@ -13,13 +13,13 @@ from functools import partial
 from typing import Literal
 
 from vzero.arms import Arm, defects
-from vzero.arms.own_reward import reward_of
-from vzero.arms.questioner_rewards import ScoredQuestion
+from vzero.arms.questioner_rewards import named, reward_of
+from vzero.arms.reward_file import RewardFile, read_source
+from vzero.arms.scored import ScoredQuestion
 from vzero.config import OWN, Preset
 from vzero.parsing import Question, parse_answer
 from vzero.presets import changed, load_preset
 from vzero.prompts import read_question
-from vzero.rewards import dual_track, uncertainty
 from vzero.voting import Tally, keep, tally
 
 Votes = Sequence[str | None]
@@ -38,7 +38,7 @@ class Rules:
         name: as in `--reward`.
         formula: in one line, for people.
         source: where the formula comes from.
-        reward: of (votes of a valid question in the order drawn, its intuitive answer).
+        reward: of a valid question with its votes in the order drawn; texts are there where it is simulated.
         read_question: of (reply, finish reason); None is an invalid question, paid `vzero.rewards.INVALID`.
         read_answer: a Solver's reply -> its vote, "A".."D" or None, inside the reward.
         keep: whether the Solver trains on a question with this tally.
@@ -53,12 +53,13 @@ class Rules:
         twice: whether a question is kept only if a second set of votes has the same majority, as
             `vzero.arms.answerability` asks for.
         labels: what a kept question is labelled with.
+        selection: a reward file of the user's own that labels or keeps questions instead.
     """
 
     name: str
     formula: str
     source: str
-    reward: Callable[[Votes, str], float]
+    reward: Callable[[ScoredQuestion], float]
     read_question: Callable[[str, str], Question | None] = read_natural
     read_answer: Callable[[str], str | None] = parse_answer
     keep: Callable[[Tally], bool] = keep
@@ -69,6 +70,7 @@ class Rules:
     intuition: Literal["writer", "solver"] = "writer"
     twice: bool = False
     labels: Literal["majority", "random", "truth"] = "majority"
+    selection: RewardFile | None = None
 
     @property
     def apart(self) -> bool:
@@ -76,15 +78,9 @@ class Rules:
         return self.blind or self.read_label is not None
 
 
-_DUAL_TRACK = "min(c, 1-c) where intuition and majority agree, 0.5c where they do not"
 RULES = {
-    "dual_track": Rules("dual_track", _DUAL_TRACK, "V-Zero, arXiv 2601.10094", dual_track),
-    "uncertainty": Rules(
-        "uncertainty",
-        "min(c, 1-c), whatever the intuition",
-        "V-Zero's ablation",
-        lambda votes, _: uncertainty(votes),
-    ),
+    name: Rules(name, named(name).summary, source, named(name).reward)
+    for name, source in (("dual_track", "V-Zero, arXiv 2601.10094"), ("uncertainty", "V-Zero's ablation"))
 }
 
 
@@ -102,29 +98,29 @@ def of_arm(arm: Arm) -> Rules | None:
     """The rules by which `arm` pays its Questioner and chooses what the Solver trains on; None where no
     Questioner is trained.
 
-    A penalty for repetition depends on the rest of the batch and is left out, as the formula then says. A
-    reward of the user's own may read votes in any way, so it is simulated.
+    What depends on the rest of a batch is left out, as the formula then says. A reward file of the user's own
+    may read votes in any way, so it is simulated, each question by itself.
     """
     preset = preset_of(arm)
     if not preset.questioner.trained:
         return None
     reward, solver = reward_of(preset.questioner), preset.solver
+    whole = "score" in reward.functions
     within = partial(keep, low=solver.keep_low, high=solver.keep_high)
     return Rules(
         name=arm.name,
-        formula="; ".join(
-            [reward.formula + " (repetition left out)" * reward.less_repetition, *_beyond(preset)]
-        ),
+        formula="; ".join([reward.summary + whole * " (without the rest of the batch)", *_beyond(preset)]),
         source=arm.source,
-        reward=lambda votes, intuitive: reward.single(ScoredQuestion("", intuitive, tuple(votes))),
+        reward=reward.reward,
         keep=has_majority if solver.filter == "none" else within,
-        order_free=reward.name != OWN,
+        order_free=OWN not in (preset.questioner.reward, solver.labels, solver.filter),
+        selection=None if solver.selection_source is None else read_source(solver.selection_source),
         read_label=defects.reader(preset.defects) if preset.defects else None,
         count=defects.counter(preset.defects),
         blind=preset.questioner.votes_see == "nothing",
         intuition="solver" if preset.questioner.intuition == "base" else "writer",
         twice=solver.answerable,
-        labels="majority" if solver.labels == "none" else solver.labels,
+        labels=solver.labels if solver.labels in ("random", "truth") else "majority",
     )
 
 
@@ -136,9 +132,10 @@ def _beyond(preset: Preset) -> list[str]:
         "votes without the image": preset.questioner.votes_see == "nothing",
         "intuition of a frozen model": preset.questioner.intuition == "base",
         "no filter": solver.filter == "none",
-        f"kept: {low:g} <= c <= {high:g}": solver.filter != "none" and (low, high) != (0.3, 0.8),
+        "own filter": solver.filter == OWN,
+        f"kept: {low:g} <= c <= {high:g}": solver.filter == "confidence" and (low, high) != (0.3, 0.8),
         "options checked": solver.answerable,
-        f"{solver.labels} labels": solver.labels in ("random", "truth"),
+        f"{solver.labels} labels": solver.labels in ("random", "truth", OWN),
         f"defects: {', '.join(preset.defects)}": bool(preset.defects),
     }
     found = ", ".join(note for note, holds in notes.items() if holds)
@@ -167,6 +164,6 @@ def _settings_audited(preset: Preset) -> str:
         include={"reward", "reward_source", "votes_see", "intuition"}
     )
     solver = preset.solver.model_dump_json(
-        include={"filter", "keep_low", "keep_high", "answerable", "labels"}
+        include={"filter", "keep_low", "keep_high", "answerable", "labels", "selection_source"}
     )
     return f"{questioner} {solver} {preset.defects}"

@@ -147,7 +147,8 @@ def _solver(run: Run, stage: SealedStage, rows: Sequence[Row]) -> list[Finding]:
             wrong.append(f"{row['prompt']}/{row['index']} paid without a box")
     results = [all_of("reward-formula", name, "rewards", len(rows), wrong)]
     iteration = stage.stage.iteration
-    labelled = run.of_iteration("recycle", iteration) or run.of_iteration("label", iteration)
+    found = (run.of_iteration(kind, iteration) for kind in ("select", "recycle", "label"))
+    labelled = next((stage for stage in found if stage is not None), None)
     if labelled is not None and config.labels == "majority":
         kept = {row["question_id"]: row["answer"] for row in labelled.rows("labels.jsonl") if row["kept"]}
         prompts = {row["prompt"]: row["label"] for row in rows}

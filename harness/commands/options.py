@@ -112,9 +112,8 @@ def refuse_code(preset: str, resolved: Preset, changes: list[str] | None, truste
         InputError: there is such a reward, and the user does not trust it.
     """
     named = {change.partition("=")[0].strip() for change in changes or []}
-    for role in ("questioner", "solver"):
-        key, text = f"{role}.reward_source", getattr(resolved, role).reward_source
-        if text is not None and key not in named and not trusted:
+    for key, text in resolved.programs().items():
+        if key not in named and not trusted:
             raise InputError(
                 f"The preset {preset} brings a program, {len(text.splitlines())} lines of Python in {key}, "
                 "which would run with your rights; read it (--show), then add --trust-code."

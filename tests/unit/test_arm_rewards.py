@@ -17,8 +17,9 @@ from PIL import Image
 from tests.stub_engine import StubEngine
 from vzero import rewards
 from vzero.arms import defects, objectives
-from vzero.arms.questioner_rewards import REWARDS, ScoredQuestion
+from vzero.arms.questioner_rewards import named
 from vzero.arms.repetition import bleu, cluster_shares, ngrams
+from vzero.arms.scored import ScoredQuestion
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
@@ -55,30 +56,35 @@ def test_the_cap_only_takes_away(votes: list[str | None], intuitive: str) -> Non
         assert capped == 0.0
 
 
+def alone(name: str, votes: Sequence[str | None], own: str | None = "A") -> float:
+    return named(name).reward(ScoredQuestion("q", own, tuple(votes)))
+
+
 def test_r_zeros_uncertainty_by_hand() -> None:
-    assert rewards.agreed_uncertainty(SIX_FOUR, "A") == 0.4
-    assert rewards.agreed_uncertainty(SIX_FOUR, "B") == 0.0  # the majority is not the writer's answer
-    assert rewards.agreed_uncertainty(["A", *[None] * 9], "A") == 0.0  # c = .1 is not above .1
-    assert rewards.agreed_uncertainty([None] * 3, None) == 0.0
+    assert alone("r_zero", SIX_FOUR, "A") == 0.4
+    assert alone("r_zero", SIX_FOUR, "B") == 0.0  # the majority is not the writer's answer
+    assert alone("r_zero", ["A", *[None] * 9], "A") == 0.0  # c = .1 is not above .1
+    assert alone("r_zero", [None] * 3, None) == 0.0
 
 
 def test_the_entropy_band_by_hand() -> None:
     # Two equal answers: H = ln 2; one answer: H = 0; three, one, one of five: the paper's kind of case.
-    assert rewards.entropy_band(list("AABB")) == pytest.approx(math.exp(-((math.log(2) - 0.9) ** 2) / 0.245))
-    assert rewards.entropy_band(list("AAAA")) == pytest.approx(math.exp(-0.81 / 0.245))
+    assert alone("evolmm", "AABB") == pytest.approx(math.exp(-((math.log(2) - 0.9) ** 2) / 0.245))
+    assert alone("evolmm", "AAAA") == pytest.approx(math.exp(-0.81 / 0.245))
     entropy = -(0.6 * math.log(0.6) + 2 * 0.2 * math.log(0.2))
-    assert rewards.entropy_band(["A", "A", "A", "B", None]) == pytest.approx(
+    assert alone("evolmm", ["A", "A", "A", "B", None]) == pytest.approx(
         math.exp(-((entropy - 0.9) ** 2) / 0.245)
     )
-    assert rewards.entropy_band([]) == 0.0
+    assert alone("evolmm", []) == 0.0
 
 
 def test_group_rewards_by_hand() -> None:
     assert rewards.group_majority(["B", None, "A", "B"]) == [1.0, 0.0, 0.0, 1.0]
     assert rewards.group_majority([None, None, "C"]) == [0.0, 0.0, 1.0]  # what cannot be read is no majority
     assert rewards.group_majority([None, None]) == [0.0, 0.0]
-    found = rewards.self_consistency(["A", "A", "B", None], [6, 9, 30, 0])
-    assert found == pytest.approx([0.5**0.7, 0.5**0.7 * 0.95, 0.25**0.7 * 0.9, 0.0])
+    texts = [f"{'word ' * words}\\boxed{{ {letter} }}" for words, letter in ((6, "A"), (9, "A"), (30, "B"))]
+    found = objectives.named("consistency", 0, 1)([group(*texts, "no box")], 0).rewards[0]
+    assert found == [0.5**0.7, 0.5**0.7 * (1 - 0.1 * 0.5), 0.25**0.7 * (1 - 0.1), 0.0]
 
 
 def sentences(count: int) -> list[str]:
@@ -144,17 +150,17 @@ def test_rewards_less_repetition() -> None:
     other = ScoredQuestion("which colour is at c5 ? A) red B) blue C) green D) yellow", "B", tuple(SIX_FOUR))
     # Three of five alike; the invalid one and the odd one stand alone.
     batch = [same, same, same, other, None]
-    assert REWARDS["visplay"].score(batch) == pytest.approx([-0.2, -0.2, -0.2, 0.2, -1.2])
-    assert REWARDS["r_zero"].score(batch) == pytest.approx(
+    assert named("visplay").score(batch) == pytest.approx([-0.2, -0.2, -0.2, 0.2, -1.2])
+    assert named("r_zero").score(batch) == pytest.approx(
         [-0.2, -0.2, -0.2, -0.2, -1.2]
     )  # `other` is not answered as its writer would
-    assert REWARDS["dual_track"].score(batch) == pytest.approx([0.4, 0.4, 0.4, 0.3, -1.0])
+    assert named("dual_track").score(batch) == pytest.approx([0.4, 0.4, 0.4, 0.3, -1.0])
 
 
 def test_no_intuition_is_never_better_than_a_right_one() -> None:
     for name in ("dual_track", "capped_mismatch"):
         assert (
-            REWARDS[name].score(
+            named(name).score(
                 [ScoredQuestion("q", None, tuple("AAAAAAAAAA")), ScoredQuestion("q", "B", tuple("AAAAA"))]
             )[0]
             == 0.0
@@ -171,7 +177,7 @@ BOXES = ("<think> so it is </think> \\boxed{ A }", "\\boxed{ A }", "\\boxed{ B }
 
 def test_objectives_by_hand() -> None:
     def paid(name: str) -> list[float]:
-        return list(objectives.reward_of(name, 0, 1)([group(*BOXES)], 0).rewards[0])
+        return list(objectives.named(name, 0, 1)([group(*BOXES)], 0).rewards[0])
 
     assert paid("labels") == [0.0, 0.0, 1.0, 0.0]
     assert paid("group_majority") == [1.0, 1.0, 0.0, 0.0]
@@ -180,7 +186,7 @@ def test_objectives_by_hand() -> None:
 
 
 def test_the_random_reward_knows_nothing_and_is_repeatable() -> None:
-    reward = objectives.reward_of("random", 3, 1)
+    reward = objectives.named("random", 3, 1)
     groups = [group(*BOXES, key=f"q{i}") for i in range(1000)]
     drawn = reward(groups, 0).rewards
     assert drawn == reward(groups, 0).rewards and drawn != reward(groups, 1).rewards

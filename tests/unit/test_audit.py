@@ -126,7 +126,7 @@ def test_every_row_is_possible(whole: Audit) -> None:
 
 @pytest.mark.parametrize("votes", [1, 2, 7, 10])
 def test_the_outcomes_of_the_votes_are_a_distribution(votes: int) -> None:
-    constant = Rules("constant", "0.7", "none", lambda votes, intuitive: 0.7)
+    constant = Rules("constant", "0.7", "none", lambda asked: 0.7)
     for solver in SOLVERS:
         assert row(constant, "unanswerable", solver, votes).reward == pytest.approx(0.7, abs=1e-12)
     assert Outcomes.of(constant, votes).ways.sum() == pytest.approx(5**votes)  # all orders of all votes
@@ -153,7 +153,7 @@ def test_what_cannot_be_enumerated_is_simulated() -> None:
         "last vote",
         "1 if last vote agrees",
         "none",
-        lambda votes, intuitive: float(votes[-1] == intuitive),
+        lambda asked: float(asked.votes[-1] == asked.intuitive),
         order_free=False,
     )
     found = row(last, "unanswerable", EVEN, 3)

@@ -17,10 +17,14 @@ from harness.analysis.results import Results
 from harness.check import exact, formulas, learning, protocol, reference
 from harness.check.finding import all_of
 from harness.check.run import SMOKE, read_reference
+from harness.runs.sealed import Run, SealedStage
 from harness.stats import Interval
 from vzero import rewards, voting
 from vzero.errors import InputError
+from vzero.presets import changed, load_preset
 from vzero.prompts import parse_answer
+from vzero.runtime import artefacts
+from vzero.selfplay import plan
 
 VOTES = st.lists(st.sampled_from(["A", "B", "C", "D", None]), min_size=1, max_size=12)
 
@@ -219,3 +223,24 @@ def test_recycled_votes_are_those_of_the_reward() -> None:
     assert passed(image_id="i1") is False  # another image's votes
     assert passed(votes=["B"] * 10) is False
     assert passed(text="how tall ?") is False
+
+
+def test_a_solver_may_train_on_what_a_selection_kept_though_the_filter_did_not(tmp_path: Path) -> None:
+    """An arm without the filter, or with its own: its selection says what is trained on, not the filter."""
+    preset = changed(load_preset("smoke"), {"solver.filter": "none", "iterations": 1})
+    stages = {}
+    for stage in plan(preset):
+        if stage.kind in ("label", "select"):
+            row = {"question_id": "q1", "answer": "B", "kept": stage.kind == "select"}
+            path = tmp_path / stage.name / "labels.jsonl"
+            artefacts.write_jsonl(path, [row])
+            manifest = {"files": {path.name: artefacts.sha256_file(path)}}
+            stages[stage.name] = SealedStage(stage, path.parent, manifest)
+    training = next(stage for stage in plan(preset) if stage.kind == "train-solver")
+    rows = [{"prompt": "q1", "index": 0, "label": "B", "text": "\\boxed{B}", "reward": 1.0}]
+
+    def passed(label: str) -> bool | None:
+        sealed, relabelled = SealedStage(training, tmp_path, {}), [{**rows[0], "label": label}]
+        return exact._solver(Run(tmp_path, preset, stages, {}), sealed, relabelled)[-1].passed
+
+    assert passed("B") is True and passed("C") is False

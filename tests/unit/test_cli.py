@@ -64,6 +64,10 @@ def test_a_reward_in_python_that_a_presets_file_brings_asks_first(words: list[st
         found = CliRunner().invoke(app, command)
         assert found.exit_code == 2 and sentence in " ".join(found.stderr.split()), (more, found.stderr)
     assert not out.exists() and not mark.exists()
+    choice = f'labels = "own"\nselection_source = {json.dumps("def label(one): return None")}'
+    file.write_text(text.replace('labels = "majority"', choice))
+    found = CliRunner().invoke(app, [*words, "--preset", str(file), "--out", str(out)])
+    assert found.exit_code == 2 and "Python in solver.selection_source" in " ".join(found.stderr.split())
     assert CliRunner().invoke(app, ["reproduce", "--preset", str(file), "--show"]).exit_code == 0
 
 

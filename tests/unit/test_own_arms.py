@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness.audit import audit
+from harness.audit import PLAYERS, SOLVERS, audit
+from harness.audit.measure import measure
 from harness.audit.rules import of_arm
 from harness.commands.show import as_toml
 from vzero.arms import ARMS, changes_of, chosen
-from vzero.arms.own_reward import reward_of, solver_reward
-from vzero.arms.questioner_rewards import ScoredQuestion
+from vzero.arms.objectives import label_reward, of_file
+from vzero.arms.questioner_rewards import named, reward_of
+from vzero.arms.reward_file import read_source
+from vzero.arms.scored import ScoredQuestion
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.grpo.data import Prompt
@@ -26,6 +31,7 @@ from vzero.presets import changed, load_preset
 from vzero.rollout.protocol import Completion
 from vzero.selfplay import plan
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE = load_preset("pocket")
 LENGTH = '''"""Pays long questions.
 
@@ -76,7 +82,7 @@ def test_a_file_may_hold_classes_and_does_not_paint_the_terminal(tmp_path: Path)
     (arm,) = chosen(str(written(tmp_path, "red.py", text)))
     assert (
         arm.summary == "[31mRed."
-        and reward_of(changed(BASE, changes_of(arm)).questioner).single(ScoredQuestion("q", "A", ())) == 0.25
+        and reward_of(changed(BASE, changes_of(arm)).questioner).reward(ScoredQuestion("q", "A", ())) == 0.25
     )
 
 
@@ -97,7 +103,7 @@ def test_a_run_keeps_the_reward_though_its_file_is_gone(tmp_path: Path) -> None:
     shown = as_toml(preset_of(path).model_dump(mode="json"))
     path.unlink()
     again = load_preset(str(written(tmp_path, "shown.toml", shown)))
-    assert reward_of(again.questioner).single(ScoredQuestion("x" * 50, "A", ("B",))) == 0.5
+    assert reward_of(again.questioner).reward(ScoredQuestion("x" * 50, "A", ("B",))) == 0.5
 
 
 def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
@@ -124,6 +130,7 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         ("v-zero.py", LENGTH, "already"),
         ("paper.py", LENGTH, "already"),
         ("Big Name.py", LENGTH, "small letters"),
+        ("template.py.py", LENGTH, "small letters"),
         ("broken.py", "def reward(asked:\n", "SyntaxError in line 1"),
         ("fails.py", "import nothing_of_that_name\n", "ModuleNotFoundError in line 1"),
         ("leaves.py", "import sys\nsys.exit(0)\n", "SystemExit in line 2"),
@@ -143,6 +150,7 @@ def test_a_file_of_settings_is_an_arm(tmp_path: Path) -> None:
         ("stray.toml", "summary = 'x'\nkeep_low = 0.4\n", "'keep_low' is not part of an arm"),
         ("torn.toml", "summary = 'x\n", "not valid TOML"),
         ("lost.toml", "summary = 'x'\nreward = 'nowhere.py'\n", "nowhere.py"),
+        ("hidden.toml", "summary = 'x'\n[changes]\nsolver.selection_source = 'y'\n", "is a program"),
         ("typed.toml", "summary = 'x'\nstep_matched = 'yes'\n[changes]\niterations = 1\n", "true or false"),
     ],
 )
@@ -195,7 +203,8 @@ def test_a_solver_paid_by_a_file() -> None:
     prompt = Prompt("q1", (), ImageRecord("i", Path("x"), "", 2, 2), "A")
     texts = ("\\boxed{A}", "so \\boxed{ b }", "no box")
     group = Group(prompt, tuple(Completion(text, (1,), (0.0,), "stop") for text in texts))
-    scores = solver_reward(SOFT, {"q1": ["A", "A", "B", None, "A"], "q2": ["B"]})([group], 0)
+    rows = [{"question_id": "q1", "votes": ["A", "A", "B", None, "A"]}, {"question_id": "q2", "votes": ["B"]}]
+    scores = of_file(read_source(SOFT), rows)([group], 0)
     assert scores.rewards == [[pytest.approx(11.6), pytest.approx(10.2), pytest.approx(10.2)]]
 
 
@@ -222,8 +231,11 @@ def test_source_and_name_go_together() -> None:
         {"questioner.reward": "own"},
         {"questioner.reward_source": LENGTH},
         {"solver.objective": "own"},
+        {"solver.labels": "own"},
+        {"solver.filter": "own"},
+        {"solver.selection_source": LENGTH},
     ):
-        with pytest.raises(InputError, match="reward_source"):
+        with pytest.raises(InputError, match=r"reward_source|selection_source"):
             changed(BASE, changes)
 
 
@@ -282,3 +294,155 @@ def test_the_command_line_takes_files(tmp_path: Path) -> None:
     path = written(tmp_path, "long-ones.py", LENGTH)
     found = CliRunner().invoke(app, ["audit", "--arm", str(path)])
     assert found.exit_code == 0 and "Pays long questions." in found.output
+
+
+ODD_BATCH = """def score(batch):
+    first = [one.group for one in batch if one]
+    return [-0.5 if one is None else first.count(one.group) + len(one.options) / 8 for one in batch]
+"""
+
+
+def test_a_file_that_scores_a_batch_sees_all_of_it() -> None:
+    texts = "how many ? A) 1 B) 2 C) 3 D) 4", "how many ? A) 1 C) 2"
+    batch = [
+        ScoredQuestion(texts[0], "A", (), group="g1"),
+        None,
+        ScoredQuestion(texts[1], "B", (), group="g1"),
+        ScoredQuestion(texts[0], "B", (), group="g2"),
+    ]
+    assert batch[0] is not None and batch[0].options == ("1", "2", "3", "4")
+    file = read_source(ODD_BATCH)
+    assert file.score(batch) == [2.5, -0.5, 2.0, 1.5]
+    assert file.reward(ScoredQuestion(texts[0], "A", (), group="g1")) == 1.5  # a batch of one
+
+
+def test_with_both_functions_score_pays_and_reward_is_audited() -> None:
+    file = read_source(ODD_BATCH + "def reward(question):\n    return 7\n")
+    question = ScoredQuestion("q", "A", (), group="g")
+    assert file.score([question, question]) == [2.0, 2.0] and file.reward(question) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return [1.0]", "score gives one value for each of the 2 questions"),
+        ("return 1.0", "score gives one value for each of the 2 questions"),
+        ("return [0.0, float('inf')]", "paid inf"),
+        ("return ['x', 0.0]", "paid 'x'"),
+        ("return [one.nothing for one in batch]", "AttributeError in line 2"),
+    ],
+)
+def test_a_score_that_is_none_ends_the_training(body: str, said: str) -> None:
+    file = read_source(f"def score(batch):\n    {body}\n")
+    with pytest.raises(InputError, match=said):
+        file.score([ScoredQuestion("q", "A", ()), None])
+
+
+def test_labels_and_choices_are_held_to_what_they_may_be() -> None:
+    question = ScoredQuestion("q", "A", ())
+    file = read_source("def label(question): return 'E'\ndef keep(batch): return [3]\n")
+    with pytest.raises(InputError, match="not 'E'"):
+        file.label(question)
+    with pytest.raises(InputError, match="True or False of each question, not 3"):
+        file.keep([question])
+    with pytest.raises(InputError, match="no function reward"):
+        file.reward(question)
+
+
+def test_own_labels_and_choices_touch_the_selection_and_what_follows(tmp_path: Path) -> None:
+    path = written(tmp_path, "picky.py", "def keep(batch): return [True] * len(batch)\n")
+    (arm,) = chosen(str(path))
+    assert arm.changes.keys() == {"solver.filter", "solver.selection_source"}
+    stages = {stage.kind: stage for stage in plan(changed(BASE, changes_of(arm)))}
+    whole = {stage.kind: stage for stage in plan(BASE)}
+    assert {kind for kind, one in whole.items() if one.config != stages[kind].config} == set()
+    assert stages["select"].config["selection_source"] == path.read_text()
+    assert stages["train-solver"].inputs["labels"] == stages["select"].name
+    roles = {role: name.split("-", 1)[1] for role, name in stages["select"].inputs.items()}
+    assert roles == {
+        "images": "images",
+        "labels": "label-2",
+        "votes": "label-2",
+        "questions": "write-questions-2",
+    }
+
+
+def test_the_audit_plays_against_labels_and_choices_of_ones_own(tmp_path: Path) -> None:
+    """Kept where the first vote is A, labelled B: a quarter of what is guessed, and right for a quarter of
+    that."""
+    text = (
+        "def label(question): return 'B'\n"
+        "def keep(batch): return [bool(one.vote_texts) and one.votes[0] == 'A' for one in batch]\n"
+    )
+    rules = of_arm(chosen(str(written(tmp_path, "odd.py", text)))[0])
+    assert rules is not None and rules.formula.endswith("own filter, own labels")
+    solvers, players = ({one.name: one for one in given} for given in (SOLVERS, PLAYERS))
+    (row,) = measure(rules, [players["honest, hard"]], [solvers["guessing"]], 10, 1000)
+    assert row.kept == pytest.approx(0.25, abs=0.06) and row.label_accuracy == pytest.approx(0.25, abs=0.12)
+    (row,) = measure(rules, [players["honest, easy"]], [solvers["flawless"]], 10, 100)
+    assert row.kept and row.label_accuracy == 0.0  # of those answered A, none is B
+
+
+@pytest.mark.parametrize("name", ["r_zero", "visplay", "evolmm"])
+def test_the_rewards_of_other_methods_are_files_as_a_user_writes_them(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "vzero" / "arms" / "methods" / f"{name}.py").read_text("utf-8")
+    preset = preset_of(written(tmp_path, f"my-{name.replace('_', '-')}.py", text))
+    repeated = ScoredQuestion("how many red circles ? A) 1 B) 2 C) 3 D) 4", "A", tuple("AABBC"))
+    batch = [repeated, None, repeated, ScoredQuestion("which colour ? A) r B) g C) b D) y", "B", ("B", None))]
+    assert reward_of(preset.questioner).score(batch) == named(name).score(batch)
+    assert (preset.solver.objective == "own") == (name == "evolmm")
+
+
+VOTES = st.lists(st.sampled_from([*"ABCD", None]), min_size=1, max_size=10)
+
+
+@given(st.lists(st.none() | st.tuples(VOTES, st.sampled_from("ABCD")), max_size=6))
+def test_a_new_arm_is_v_zero_until_it_is_changed(asked: list[tuple[list[str | None], str] | None]) -> None:
+    file = read_source((ROOT / "vzero" / "arms" / "methods" / "template.py").read_text("utf-8"))
+    batch = [None if one is None else ScoredQuestion("q", one[1], tuple(one[0])) for one in asked]
+    assert file.score(batch) == named("dual_track").score(batch)
+    for one in filter(None, batch):
+        counts = {letter: one.votes.count(letter) for letter in one.votes if letter}
+        assert file.label(one) == (max(counts, key=counts.__getitem__) if counts else None)
+        share = max(counts.values(), default=0) / len(one.votes)
+        assert file.keep([one]) == [bool(counts) and 0.3 - 1e-9 <= share <= 0.8 + 1e-9]
+        label = one.votes[0]
+        texts = tuple(f"\\boxed{{{vote}}}" if vote else "no box" for vote in one.votes)
+        group = Group(
+            Prompt("q", (), ImageRecord("i", Path("x"), "", 2, 2), label),
+            tuple(Completion(text, (1,), (0.0,), "stop") for text in texts),
+        )
+        assert of_file(file)([group], 0).rewards == label_reward([group], 0).rewards
+
+
+def test_new_arm_writes_what_audits_and_runs(tmp_path: Path) -> None:
+    from harness.cli import app
+
+    command = ["new-arm", "my-idea", "--to", str(tmp_path)]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0 and f"--arms v-zero,{tmp_path / 'my-idea.toml'}" in found.output
+    (arm,) = chosen(str(tmp_path / "my-idea.toml"))
+    assert (arm.name, arm.summary) == ("my-idea", "my-idea: what it changes, in one line")
+    settings = {"questioner.reward", "solver.objective", "solver.labels", "solver.filter"}
+    assert {key: arm.changes[key] for key in settings} == dict.fromkeys(settings, "own")
+    played = CliRunner().invoke(app, ["audit", "--arm", str(tmp_path / "my-idea.toml"), "--draws", "100"])
+    assert played.exit_code == 0
+    written(tmp_path, "other.py", "mine")
+    for name, said in (
+        ("my-idea", "there already"),
+        ("other", "there already"),
+        ("v-zero", "an arm 'v-zero'"),
+    ):
+        refused = CliRunner().invoke(app, ["new-arm", name, "--to", str(tmp_path)])
+        assert refused.exit_code == 2 and said in " ".join(refused.stderr.split()), name
+    assert (tmp_path / "other.py").read_text() == "mine" and not (tmp_path / "other.toml").exists()
+
+
+def test_the_example_of_the_page_pays_what_it_says() -> None:
+    """c = .6, intuition right: .4 alone, .2 each where a group asks the same twice; 0 where it is wrong."""
+    source = (ROOT / "docs" / "extending.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    votes = tuple("AAABB")
+    right, other, wrong = (ScoredQuestion("q", own, votes, group=group) for own, group in ("A1", "A2", "B2"))
+    file = read_source(source)
+    assert file.score([right, right, None, other]) == [0.2, 0.2, -1.0, 0.4]
+    assert file.score([wrong]) == [0.0] and file.summary.startswith("Doubt where")

@@ -269,13 +269,18 @@ def test_a_training_pays_by_the_reward_of_its_preset(
         "questioner.reward": "own",
         "questioner.reward_source": "def reward(asked): return len(asked.votes) + (asked.intuitive == 'B')",
     }
-    for changes in ({}, {"questioner.reward": "uncertainty"}, own):
+    seen = (
+        "(one.vote_texts[0].count('A'), one.description, one.image.image_id == one.group, len(one.options))"
+    )
+    whole = f"def score(batch): return [42.0 if {seen} == (1, 'd', True, 4) else 0.0 for one in batch]"
+    batch = {**own, "questioner.reward_source": whole}
+    for changes in ({}, {"questioner.reward": "uncertainty"}, own, batch):
         preset = changed(context.preset, changes)
         stage = next(one for one in selfplay.plan(preset) if one.kind == "train-questioner")
         inputs = {**context.inputs, "solver": context.inputs["questioner"]}
         questioner.run_training(StageContext(stage, preset, context.folder, inputs, context.progress))
     asked = Group(jobs[0].prompts[0], (completion(GOOD.format("B")),))
-    assert [job.reward([asked], 0).rewards for job in jobs] == [[[0.45]], [[0.1]], [[11.0]]]
+    assert [job.reward([asked], 0).rewards for job in jobs] == [[[0.45]], [[0.1]], [[11.0]], [[42.0]]]
 
 
 def test_rows_of_valid_and_invalid_questions() -> None:

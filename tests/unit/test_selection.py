@@ -48,11 +48,11 @@ def select(
     artefacts.write_jsonl(folder / "labels" / "labels.jsonl", labels)
     preset = changed(load_preset("smoke"), changes)
     stage = next(one for one in plan(preset) if one.kind == "select")
-    given = {
-        "images": images or folder,
-        **({} if "questions" in inputs else {"labels": folder / "labels"}),
-        **inputs,
-    }
+    given = {"images": images or folder, **inputs}
+    if "questions" not in inputs:
+        given["labels"] = folder / "labels"
+    if "described" in inputs:
+        given["questions"] = inputs["described"]
     selection.run(StageContext(stage, preset, folder / "out", given, Progress(folder / "progress.jsonl")))
     return artefacts.read_jsonl(folder / "out" / "labels.jsonl")
 
@@ -151,6 +151,53 @@ def test_checked_options_decide(tmp_path: Path) -> None:
     artefacts.write_jsonl(tmp_path / "checks" / "checks.jsonl", checks)
     rows = select(tmp_path, labels, {"solver.answerable": True}, checks=tmp_path / "checks")
     assert [row["kept"] for row in rows] == [True, False, False]
+
+
+SAID = """def label(question):
+    return question.vote_texts[1][0] if question.options == ("1", "2", "3", "4") else None
+def keep(batch):
+    return [len(one.description) > 2 and one.image.width == 42 and one.label != "D" for one in batch]
+"""
+
+
+def test_a_reward_file_labels_and_keeps_by_all_that_was_said(tmp_path: Path) -> None:
+    """The label is what the second vote begins with; kept is what was described, and not labelled D."""
+    record = {"image_id": "i0", "path": "0.png", "sha256": "", "width": 42, "height": 42}
+    artefacts.write_jsonl(tmp_path / "images" / "images.jsonl", [record])
+    seconds = ["B so", "C so", "D so", "A so"]
+    rows = [label(i, "A", kept=i == 2, text=TEXT if i != 3 else "how many ? A) 1 B) 2") for i in range(4)]
+    votes = [
+        {"question_id": f"1-{i}", "text": text} for i, second in enumerate(seconds) for text in ("A", second)
+    ]
+    seen = [{"question_id": f"1-{i}", "description": "" if i == 1 else "a dog"} for i in range(4)]
+    artefacts.write_jsonl(tmp_path / "labels" / "votes.jsonl", votes)
+    artefacts.write_jsonl(tmp_path / "written" / "questions.jsonl", seen)
+    places = {"votes": tmp_path / "labels", "described": tmp_path / "written"}
+    own = {"solver.labels": "own", "solver.filter": "own", "solver.selection_source": SAID}
+    found = select(tmp_path, rows, own, tmp_path / "images", **places)
+    assert [(row["answer"], row["kept"]) for row in found] == [
+        ("B", True),
+        ("C", False),
+        ("D", False),
+        (None, False),
+    ]
+    # Labels alone leave the filter's choice as it was; a choice alone the majority.
+    only = select(tmp_path, rows, {**own, "solver.filter": "confidence"}, tmp_path / "images", **places)
+    assert [(row["answer"], row["kept"]) for row in only] == [
+        ("B", False),
+        ("C", False),
+        ("D", True),
+        (None, False),
+    ]
+    chosen = select(tmp_path, rows, {**own, "solver.labels": "majority"}, tmp_path / "images", **places)
+    assert [(row["answer"], row["kept"]) for row in chosen] == [
+        ("A", True),
+        ("A", False),
+        ("A", True),
+        ("A", True),
+    ]
+    limited = {**own, "solver.labels": "majority", "step_matched": [1]}
+    assert sum(row["kept"] for row in select(tmp_path, rows, limited, tmp_path / "images", **places)) == 1
 
 
 def test_rotated_options_by_hand() -> None:

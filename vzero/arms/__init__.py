@@ -19,6 +19,7 @@ from vzero.errors import InputError
 REFERENCE = "v-zero"
 ARMS: Mapping[str, Arm] = MappingProxyType({arm.name: arm for arm in shipped()})
 CATEGORIES: tuple[str, ...] = tuple(dict.fromkeys(arm.category for arm in ARMS.values()))
+TAKEN = frozenset({*ARMS, *CATEGORIES, "all", "base", own.CATEGORY})  # no file's name
 _CHOICE = f"all, {', '.join(CATEGORIES)}, {', '.join(ARMS)}, or a .py or .toml file (docs/extending.md)"
 
 _SUFFIX = {"steps": "-step-matched", "compute": "-compute-matched"}
@@ -27,6 +28,7 @@ __all__ = [
     "ARMS",
     "CATEGORIES",
     "REFERENCE",
+    "TAKEN",
     "Arm",
     "changes_of",
     "chosen",
@@ -57,7 +59,7 @@ def chosen(text: str) -> tuple[Arm, ...]:
         elif word in ARMS:
             wanted.add(word)
         elif word.endswith(own.SUFFIXES):
-            arm = own.read(Path(word), {*ARMS, *CATEGORIES, *files, "all", "base", own.CATEGORY})
+            arm = own.read(Path(word), {*TAKEN, *files})
             files[arm.name] = arm
         else:
             raise InputError(f"There is no arm {word!r}; choose among {_CHOICE}.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from vzero import voting
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
-from vzero.parsing import OPTION_MARKS, OPTIONS
+from vzero.parsing import OPTION_MARKS, OPTIONS, option_texts
 from vzero.prompts import parse_answer
 from vzero.rollout import bulk
 from vzero.runtime import artefacts
@@ -26,20 +26,16 @@ def rotate_options(text: str) -> str | None:
 
     None unless the marks A) B) C) D) stand in this order, each once and with something behind it.
     """
-    starts = [text.find(mark) for mark in OPTION_MARKS]
-    if min(starts) < 0 or starts != sorted(starts) or any(text.count(mark) != 1 for mark in OPTION_MARKS):
-        return None
-    ends = [*starts[1:], len(text)]
-    parts = [
-        text[start + len(mark) : end] for start, mark, end in zip(starts, OPTION_MARKS, ends, strict=True)
-    ]
+    parts = option_texts(text) or ()
     bodies = [part.strip() for part in parts]
-    if not all(bodies):
+    if not parts or not all(bodies):
         return None
     moved = [bodies[-1], *bodies[:-1]]
     # Only the body of a part is exchanged: the spaces around it stay.
     pieces = [part.replace(old, new, 1) for part, old, new in zip(parts, bodies, moved, strict=True)]
-    return text[: starts[0]] + "".join(mark + piece for mark, piece in zip(OPTION_MARKS, pieces, strict=True))
+    return text[: text.index(OPTION_MARKS[0])] + "".join(
+        mark + piece for mark, piece in zip(OPTION_MARKS, pieces, strict=True)
+    )
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

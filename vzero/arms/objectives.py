@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from vzero import rewards
+from vzero.arms.reward_file import RewardFile, read_source, shipped
+from vzero.arms.scored import ScoredAnswer
+from vzero.config import SolverConfig
 from vzero.grpo.groups import Group, Reward, Scores
 from vzero.prompts import parse_answer
 from vzero.runtime.seeding import derive
 
 
-def reward_of(objective: str, seed: int, iteration: int) -> Reward:
-    """The reward of an objective; `seed` and `iteration` are for the one that is drawn."""
+def reward_of(
+    settings: SolverConfig, seed: int, iteration: int, labels: Sequence[Mapping[str, Any]]
+) -> Reward:
+    """The reward that a preset chooses: of `labels`, the rows that are trained on, and for the one that is
+    drawn of `seed` and `iteration`.
+
+    Raises:
+        InputError: its own text is no reward file.
+    """
+    if settings.reward_source is None:
+        return named(settings.objective, seed, iteration)
+    return of_file(read_source(settings.reward_source), labels)
+
+
+def named(objective: str, seed: int, iteration: int) -> Reward:
+    """The reward that the package has under this name."""
     if objective == "random":
         return random_reward(seed, iteration)
-    return _REWARDS[objective]
+    return of_file(shipped("evolmm")) if objective == "consistency" else _REWARDS[objective]
+
+
+def of_file(functions: RewardFile, labels: Sequence[Mapping[str, Any]] = ()) -> Reward:
+    """What the `solver_reward` of a reward file pays; `labels` are the rows of the questions trained on."""
+    rows = {row["question_id"]: row for row in labels}
+
+    def paid(group: Group) -> list[float]:
+        answers, row = tuple(_answers(group)), rows.get(group.prompt.key, {})
+        votes, text, image = tuple(row.get("votes", ())), row.get("text", ""), group.prompt.image
+        return [
+            functions.solver_reward(
+                ScoredAnswer(one.text, answer, group.prompt.label, votes, answers, text, image)
+            )
+            for one, answer in zip(group.completions, answers, strict=True)
+        ]
+
+    return _of_groups(paid)
 
 
 def random_reward(seed: int, iteration: int) -> Reward:
@@ -45,12 +80,6 @@ def _group_majority(group: Group) -> list[float]:
     return rewards.group_majority(_answers(group))
 
 
-def _consistency(group: Group) -> list[float]:
-    """EvoLMM's continuous reward, of answers and of the words before each box. Labels are not read."""
-    words = [len(one.text.rpartition("\\boxed{")[0].split()) for one in group.completions]
-    return rewards.self_consistency(_answers(group), words)
-
-
 def _format(group: Group) -> list[float]:
     """1.0 for any readable box: the format-only control of Spurious Rewards (arXiv 2506.10947)."""
     return [float(answer is not None) for answer in _answers(group)]
@@ -68,6 +97,5 @@ label_reward = _of_groups(_pseudo_label)
 _REWARDS: Mapping[str, Reward] = {
     "labels": label_reward,
     "group_majority": _of_groups(_group_majority),
-    "consistency": _of_groups(_consistency),
     "format": _of_groups(_format),
 }

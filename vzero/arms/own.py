@@ -1,7 +1,7 @@
 """Arms of the user's own, out of files, beside the shipped ones.
 
-A `.py` file is a reward of the Questioner, of the Solver or of both (vzero.arms.own_reward), everything else
-V-Zero's. A `.toml` file is any change of settings:
+A `.py` file is a reward file (vzero.arms.reward_file): what it defines is its own, all else V-Zero's. A
+`.toml` file is any change of settings:
 
     summary = "half the Solver's learning rate"  # one line
     step_matched = false                         # true: its Solver trains on as many questions as V-Zero's
@@ -14,16 +14,19 @@ V-Zero's. A `.toml` file is any change of settings:
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from vzero.arms import own_reward
+from vzero.arms import reward_file
 from vzero.arms.arm import Arm
 from vzero.config import OWN
 from vzero.errors import InputError
 from vzero.presets import flatten, read_toml
+from vzero.runtime import artefacts
 
 SUFFIXES = (".py", ".toml")
 CATEGORY: Literal["own"] = "own"
@@ -33,30 +36,42 @@ MAX_BYTES = 1 << 20  # of a file; it is written into every run
 OF_THE_GRID = frozenset({"name", "arm", "seed", "step_matched"})  # settings that the grid gives each run
 
 
+def write_new(name: str, folder: Path, taken: Collection[str]) -> tuple[Path, Path]:
+    """An arm to start from, NAME.toml with its NAME.py in `folder`: as it stands, V-Zero.
+
+    Raises:
+        InputError: a name that is taken or unfit, or a file that is there or cannot be written.
+    """
+    arm, reward = folder / f"{name}.toml", folder / f"{name}.py"
+    _check_name(arm, taken)
+    for path in (reward, arm):
+        if os.path.lexists(path):
+            raise InputError(f"{path} is there already; choose another name, or another folder with --to.")
+        text = (resources.files("vzero.arms.methods") / f"template{path.suffix}").read_text(encoding="utf-8")
+        try:
+            artefacts.write_text(path, text.replace("NAME", name))
+        except OSError as error:
+            raise InputError(f"Cannot write {path}: {error.strerror}; choose another folder.") from None
+    return arm, reward
+
+
 def read(path: Path, taken: Collection[str]) -> Arm:
     """The arm in a file, named as the file is; names in `taken` are arms already.
 
     Raises:
         InputError: it cannot be read, is none, or has a name that is taken or unfit for a folder.
     """
-    name, text = path.stem, _text(path)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name):
-        raise InputError(
-            f"{path}: an arm's file is named with small letters, digits and hyphens, at most 40, since its"
-            " runs are named so."
-        )
-    if name in taken:
-        raise InputError(f"{path}: there is an arm {name!r} already; give the file another name.")
+    text, name = _text(path), _check_name(path, taken)
     source = f"{path.name}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if path.suffix == ".py":
         changes = _reward_changes(path, text)
-        return Arm(name, CATEGORY, own_reward.summary(text), source, changes)
+        return Arm(name, CATEGORY, reward_file.read_source(text).summary, source, changes)
     tree = _checked(path, read_toml(text, str(path)))
     changes = flatten(tree.get("changes", {}))
     for key in changes:
         if key.split(".")[0] in OF_THE_GRID:
             raise InputError(f"{path}: {key!r} is given to each run by the grid; leave it out of an arm.")
-        if key.endswith(".reward_source"):
+        if key.endswith("_source"):
             raise InputError(f"{path}: {key!r} is a program; put it into a file and name that: reward = ...")
     if "reward" in tree:
         reward = path.parent / tree["reward"]
@@ -64,6 +79,17 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     if not changes:
         raise InputError(f"{path} changes nothing; put settings under [changes].")
     return Arm(name, CATEGORY, tree["summary"].strip(), source, changes, tree.get("step_matched", False))
+
+
+def _check_name(path: Path, taken: Collection[str]) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", path.stem):
+        raise InputError(
+            f"{path}: an arm's file is named with small letters, digits and hyphens, at most 40, since its"
+            " runs are named so."
+        )
+    if path.stem in taken:
+        raise InputError(f"{path}: there is an arm {path.stem!r} already; give the file another name.")
+    return path.stem
 
 
 def _checked(path: Path, tree: dict[str, Any]) -> dict[str, Any]:
@@ -86,16 +112,19 @@ def _checked(path: Path, tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reward_changes(path: Path, text: str) -> dict[str, Any]:
-    """The settings by which each role that a reward file defines is paid."""
+    """The settings that let a reward file say what it defines."""
     try:
-        found = own_reward.defined(text)
+        found = reward_file.read_source(text).functions.keys()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     changes: dict[str, Any] = {}
-    if own_reward.QUESTIONER in found:
+    if found & set(reward_file.QUESTIONER):
         changes |= {"questioner.reward": OWN, "questioner.reward_source": text}
-    if own_reward.SOLVER in found:
+    if found & set(reward_file.SOLVER):
         changes |= {"solver.objective": OWN, "solver.reward_source": text}
+    for name, key in (("label", "solver.labels"), ("keep", "solver.filter")):
+        if name in found:
+            changes |= {key: OWN, "solver.selection_source": text}
     return changes
 
 

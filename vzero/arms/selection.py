@@ -7,9 +7,14 @@ differ only here share every stage before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from vzero.arms.reward_file import RewardFile, read_source
+from vzero.arms.scored import ScoredQuestion
+from vzero.config import OWN
 from vzero.errors import InputError
+from vzero.images.records import load_records
 from vzero.parsing import OPTIONS
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
@@ -22,10 +27,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Write `labels.jsonl`: `answer` is the label to train on, `kept` whether the question is trained on.
 
     Raises:
-        InputError: labels "truth" for images without true answers.
+        InputError: labels "truth" for images without true answers, or a reward file that fails.
     """
     solver = ctx.preset.solver
     rows = _labelled(ctx) if "labels" in ctx.inputs else _unlabelled(ctx)
+    if solver.selection_source is not None:
+        rows = _as_the_file_says(ctx, read_source(solver.selection_source), rows)
     if "checks" in ctx.inputs:
         checks = artefacts.read_jsonl(ctx.inputs["checks"] / "checks.jsonl")
         answerable = {row["question_id"] for row in checks if row["answerable"]}
@@ -38,7 +45,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     candidates = [
         row
         for row in rows
-        if solver.labels == "none" or (row["answer"] is not None and (row["kept"] or unfiltered))
+        if (solver.labels == "none" or row["answer"] is not None) and (row["kept"] or unfiltered)
     ]
     limit = ctx.stage.config.get("at_most")
     if limit is None and fills:
@@ -65,6 +72,43 @@ def _labelled(ctx: StageContext) -> list[Row]:
     else:
         return rows
     return [{**row, "answer": label} for row, label in zip(rows, labels, strict=True)]
+
+
+def _as_the_file_says(ctx: StageContext, file: RewardFile, rows: list[Row]) -> list[Row]:
+    """The rows with the labels and the choice of a reward file, whichever it defines."""
+    questions = _questions(ctx, rows)
+    if ctx.preset.solver.labels == OWN:
+        questions = [replace(one, label=file.label(one)) for one in questions]
+        rows = [{**row, "answer": one.label} for row, one in zip(rows, questions, strict=True)]
+    if ctx.preset.solver.filter == OWN:
+        rows = [{**row, "kept": kept} for row, kept in zip(rows, file.keep(questions), strict=True)]
+    return rows
+
+
+def _questions(ctx: StageContext, rows: Sequence[Row]) -> list[ScoredQuestion]:
+    """Each row with all that its writer and its voters said, where that was written down."""
+    images = {record.image_id: record for record in load_records(ctx.inputs["images"])}
+    said: dict[str, list[str]] = {}
+    if "votes" in ctx.inputs:
+        for vote in artefacts.read_jsonl(ctx.inputs["votes"] / "votes.jsonl"):
+            said.setdefault(vote["question_id"], []).append(vote["text"])
+    seen = {}
+    if "questions" in ctx.inputs:
+        written = artefacts.read_jsonl(ctx.inputs["questions"] / "questions.jsonl")
+        seen = {row["question_id"]: row["description"] for row in written}
+    return [
+        ScoredQuestion(
+            row["text"],
+            row["intuitive"],
+            tuple(row["votes"]),
+            tuple(said.get(row["question_id"], ())),
+            seen.get(row["question_id"], ""),
+            images[row["image_id"]],
+            row["image_id"],
+            row["answer"],
+        )
+        for row in rows
+    ]
 
 
 def _unlabelled(ctx: StageContext) -> list[Row]:

@@ -33,7 +33,7 @@ class QuestionerConfig(Section):
     reward: Literal[
         "dual_track", "uncertainty", "zero_sum", "capped_mismatch", "r_zero", "visplay", "evolmm", "own"
     ] = "dual_track"
-    reward_source: str | None = Field(None, description="of the reward own: its Python text")
+    reward_source: str | None = Field(None, description="of the reward own: the text of a reward file")
     intuition: Literal["questioner", "base"] = Field(
         "questioner", description="who gives the intuitive answer"
     )
@@ -56,17 +56,18 @@ class SolverConfig(Section):
     votes: SamplingConfig
     keep_low: float = Field(0.3, ge=0, le=1)
     keep_high: float = Field(0.8, ge=0, le=1)
-    filter: Literal["confidence", "none"] = Field("confidence", description="none keeps every label")
+    filter: Literal["confidence", "none", "own"] = Field("confidence", description="none keeps every label")
     questions: Literal["written", "recycled", "both"] = Field(
         "written",
         description="recycled: those of the Questioner's own training, with the votes of its reward",
     )
     answerable: bool = Field(False, description="keep only majorities that survive moved options")
-    labels: Literal["majority", "random", "truth", "none"] = "majority"
+    labels: Literal["majority", "random", "truth", "none", "own"] = "majority"
     objective: Literal["labels", "group_majority", "consistency", "random", "format", "sft", "own"] = Field(
         "labels", description="what the Solver is trained on (vzero.arms.objectives)"
     )
-    reward_source: str | None = Field(None, description="of the objective own: its Python text")
+    reward_source: str | None = Field(None, description="of the objective own: the text of a reward file")
+    selection_source: str | None = Field(None, description="of own labels, an own filter: that of theirs")
 
     @model_validator(mode="after")
     def _settings_agree(self) -> SolverConfig:
@@ -80,6 +81,14 @@ class SolverConfig(Section):
             )
         if (self.objective == OWN) != (self.reward_source is not None):
             raise ValueError('objective = "own" needs reward_source, and no other objective has one')
+        if (OWN in (self.labels, self.filter)) != (self.selection_source is not None):
+            raise ValueError(
+                'labels = "own" or filter = "own" needs selection_source, and nothing else has one'
+            )
+        if self.answerable and self.filter != "confidence":
+            raise ValueError(
+                'answerable checks what the confidence filter kept: it needs filter = "confidence"'
+            )
         if self.objective == "sft" and (self.labels != "majority" or self.questions != "written"):
             raise ValueError(
                 'objective = "sft" learns from the texts of the votes for the majority: it needs labels ='
@@ -151,6 +160,15 @@ class Preset(Section):
                 f"engine.gpus names {len(self.engine.gpus)} GPUs and launch.solver_gpus = {serving}"
             )
         return self
+
+    def programs(self) -> dict[str, str]:
+        """The settings that are Python and run with the user's rights, by their dotted names."""
+        found = {
+            "questioner.reward_source": self.questioner.reward_source,
+            "solver.reward_source": self.solver.reward_source,
+            "solver.selection_source": self.solver.selection_source,
+        }
+        return {key: text for key, text in found.items() if text is not None}
 
     def placed_engine(self) -> EngineConfig:
         """The engine, its servers on the GPUs after those that train unless it names its own."""

@@ -1,0 +1,62 @@
+"""What the functions of a reward file are given (vzero.arms.reward_file)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vzero.images.records import ImageRecord
+from vzero.parsing import option_texts
+
+
+@dataclass(frozen=True)
+class ScoredQuestion:
+    """A valid question as it is paid, labelled and kept.
+
+    Attributes:
+        text: the question with its options.
+        intuitive: the intuitive answer; None where the frozen model that gives it gave none.
+        votes: of the frozen Solver, None for one that could not be read.
+        vote_texts: the whole replies behind `votes`; empty where only the votes were written down (recycled
+            questions, see vzero.arms.recycling).
+        description: what the writer saw in the image; "" where it was not written down.
+        image: what it is about; `vzero.images.records.open_image` opens it.
+        group: the same for all questions whose rewards are compared with each other: those about one image.
+        label: what the Solver would be trained on; None before there is one.
+    """
+
+    text: str
+    intuitive: str | None
+    votes: tuple[str | None, ...]
+    vote_texts: tuple[str, ...] = ()
+    description: str = ""
+    image: ImageRecord | None = None
+    group: str = ""
+    label: str | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The texts of A) to D); empty unless each mark stands once, in this order."""
+        return tuple(part.strip() for part in option_texts(self.text) or ())
+
+
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """One of the Solver's completions as it is paid.
+
+    Attributes:
+        text: the completion.
+        answer: the boxed option, "A" to "D"; None where there is none to read.
+        label: the question's pseudo-label; None where the arm has none.
+        votes: those behind the label, None for one that could not be read; empty where the arm draws none.
+        group: the answers of all completions of this question in the step, this one among them.
+        question: with its options.
+        image: what it is about.
+    """
+
+    text: str
+    answer: str | None
+    label: str | None
+    votes: tuple[str | None, ...]
+    group: tuple[str | None, ...]
+    question: str = ""
+    image: ImageRecord | None = None
