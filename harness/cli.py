@@ -38,7 +38,7 @@ from harness.commands import (
 )
 from harness.commands.open import open_
 from vzero import __version__
-from vzero.errors import DISK_FAILURES, InputError, InterruptedRun, VZeroError, disk_failure, escaped
+from vzero.errors import InputError, InterruptedRun, VZeroError, escaped, machine_failure
 
 KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
@@ -90,9 +90,9 @@ def explain(error: Exception, json: bool = False) -> int:
     if isinstance(error, BrokenPipeError):  # our reader left; Python's last flush must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return InterruptedRun.exit_code
+    if failure := machine_failure(error, "the output"):
+        return explain(failure, json)
     if isinstance(error, OSError):
-        if error.errno in DISK_FAILURES:
-            return explain(disk_failure(error, "the output"), json)
         place = error.filename or ""
         return _say(f"error: {error.strerror or error}{f': {place}' if place else ''}.", 1, json)
     return _say(

@@ -19,13 +19,7 @@ from vzero.grpo.data import Prompt
 from vzero.grpo.group_sharding import GroupSharding
 from vzero.grpo.groups import Group, Scores
 from vzero.images.records import ImageRecord, load_records, open_image
-from vzero.prompts import (
-    Question,
-    parse_answer,
-    questioner_messages,
-    read_question,
-    solver_messages,
-)
+from vzero.prompts import Question, parse_answer, questioner_messages, read_question, solver_messages
 from vzero.rollout import bulk
 from vzero.rollout.ahead import AskedAhead
 from vzero.rollout.protocol import Answer, Engine, Request, Rollout

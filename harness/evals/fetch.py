@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.evals import layouts, pins, rows, saved, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.rows import OpenPart
-from vzero.errors import DISK_FAILURES, InputError
+from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
@@ -147,12 +147,8 @@ def _download(suite: Suite, part: Part, revision: str, target: Path) -> None:
         write.save_table(rows, part.split, target, suite.images)
     except InputError:
         raise
-    except OSError as error:
-        if error.errno in DISK_FAILURES:
-            raise
-        raise _broken(suite, error) from None
     except Exception as error:  # datasets, pyarrow and the hub's client have no common error
-        raise _broken(suite, error) from None
+        raise machine_failure(error, target) or _broken(suite, error) from None
 
 
 def _check_pictures(rows: datasets.Dataset, suite: Suite) -> None:

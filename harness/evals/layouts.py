@@ -19,7 +19,7 @@ from harness.evals.catalogue import Local, Suite
 from harness.evals.fields import SuiteQuestion
 from harness.evals.set_aside import SetAside, UnusableRow, nothing_left, repeated
 from harness.scoring import Item
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.images import decoding
 from vzero.images.files import content, open_below, picture_bytes
 from vzero.images.isolated import decode_isolated
@@ -61,7 +61,7 @@ class LocalRow:
             data = picture_bytes(path, root, MAX_PIXELS)
             decode_isolated(data, MAX_PIXELS)
         except (decoding.Unusable, OSError, ValueError) as error:  # no name of a file
-            raise UnusableRow(f"its picture {named}: {error}") from None
+            raise machine_failure(error, places[0]) or UnusableRow(f"its picture {named}: {error}") from None
         return data
 
 
@@ -161,7 +161,7 @@ def _rows(path: Path, suite: Suite) -> Iterator[tuple[str | None, object]]:
             data = content(stream)
         text = data.decode(json.detect_encoding(data), "surrogateescape")
     except (decoding.Unusable, OSError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from None
+        raise machine_failure(error, path) or InputError(f"Cannot read {path}: {error}.") from None
     except UnicodeError:
         raise InputError(f"{path} is no text; take {suite.title}'s file from its repository again.") from None
     if path.suffix == ".jsonl":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.evals.catalogue import Suite
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.images.decoding import Unusable
 from vzero.images.files import content, open_below
 
@@ -30,10 +30,11 @@ def load(suite: Suite, split: str, folder: Path) -> datasets.Dataset:
             rows = datasets.Dataset.load_from_disk(str(folder / split)).with_format(None)
             rows = undecoded(rows, suite)
     except Exception as error:  # pyarrow's and datasets' own errors have no common kind
-        raise InputError(
+        damaged = InputError(
             f"{folder} cannot be read as a `datasets` folder ({str(error).splitlines()[0][:200]}); "
             f"fetch {suite.name} again."
-        ) from None
+        )
+        raise machine_failure(error, folder) or damaged from None
     if split not in splits:
         raise InputError(
             f"{folder} has no split {split!r} of {suite.name}, only {', '.join(splits)}; it is another "

@@ -12,7 +12,7 @@ from harness.claims.verdict import Verdict
 from harness.report import arms, claims, frontier
 from harness.tables import csv, latex, markdown
 from harness.tables.table import Cell, Table, Value, texts
-from vzero.errors import DISK_FAILURES, InputError
+from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def write(text: str, path: Path) -> None:
     try:
         artefacts.write_text(path, text)
     except OSError as error:
-        if error.errno in DISK_FAILURES - {errno.EROFS}:
-            raise
+        if error.errno != errno.EROFS and (failure := machine_failure(error, path)):
+            raise failure from None
         raise InputError(f"Cannot write {path}: {error.strerror}; choose another --out.") from None
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vzero.errors import DISK_FAILURES, InputError
+from vzero.errors import InputError, machine_failure
 from vzero.presets import differences
 from vzero.runtime import artefacts, owned
 
@@ -74,8 +74,9 @@ class FolderKind:
             stored = artefacts.read_json(folder / RECORD)
             if isinstance(stored, dict) and isinstance(stored.get(self.section), dict):
                 return stored
-        except (ValueError, OSError):
-            pass
+        except (ValueError, OSError) as error:
+            if failure := machine_failure(error, folder / RECORD):
+                raise failure from None  # a record that cannot be read now is not damaged
         raise InputError(
             f"{folder} is not {self.what} (no {RECORD} of one); give one, or choose another --out."
         )
@@ -177,8 +178,8 @@ def prepare(
     except FileExistsError:
         raise InputError(f"{folder} is a file, not a folder; choose another --out.") from None
     except OSError as error:
-        if error.errno in DISK_FAILURES - {errno.EROFS}:
-            raise
+        if error.errno != errno.EROFS and (failure := machine_failure(error, folder)):
+            raise failure from None
         verb = "read" if folder.is_dir() else "create"
         raise InputError(f"Cannot {verb} {folder}: {error.strerror}; choose another --out.") from None
     if any(next(folder.glob(sign), None) for sign in signs):
@@ -206,9 +207,8 @@ def locked(folder: Path, timeout: float | None = None) -> Iterator[int]:
     try:
         descriptor = owned.open_own(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        if error.errno in DISK_FAILURES:
-            raise
-        raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from None
+        refused = InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.")
+        raise machine_failure(error, folder) or refused from None
     try:
         _lock(descriptor, folder, time.monotonic() + (LOCK_TIMEOUT if timeout is None else timeout))
         os.ftruncate(descriptor, 0)

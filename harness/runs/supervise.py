@@ -20,7 +20,7 @@ import vzero
 from harness.runs import launcher, network
 from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
 from vzero.config import Preset
-from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.errors import NO_THREADS, InputError, InterruptedRun, VZeroError, used_up
 from vzero.runtime import owned, scratch
 from vzero.runtime.processes import ALL_GPUS, VARIABLES
 from vzero.runtime.watchdog import watchdog_command
@@ -174,6 +174,8 @@ def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
             f"No space left on the disk of {folder.parent} during {stage.name}; free some, then run the same "
             f"command again {where}."
         )
+    if any(mark in line for line in lines for mark in NO_THREADS):
+        return used_up()
     if (killed := shell_code(code) - 128) > 0:
         name = signal.Signals(killed).name if killed in set(signal.Signals) else str(killed)
         if killed in (signal.SIGKILL, signal.SIGTERM):

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from vzero.errors import machine_failure
 from vzero.images.decoding import HEAD, Unusable, check_format, check_size, most_bytes
 
 
@@ -16,6 +17,7 @@ def open_below(path: Path, root: Path) -> BinaryIO:
 
     Raises:
         Unusable: it is something else, or cannot be opened.
+        InterruptedRun: the disk fails, or no more files can be opened.
     """
     try:
         real = path.resolve(strict=True)
@@ -32,7 +34,7 @@ def open_below(path: Path, root: Path) -> BinaryIO:
             raise Unusable("not a regular file")
         return open(descriptor, "rb")
     except OSError as error:
-        raise Unusable(f"cannot be read: {error.strerror}") from None
+        raise machine_failure(error, path) or Unusable(f"cannot be read: {error.strerror}") from None
     except (RuntimeError, ValueError):  # a loop of links; no name of a file
         raise Unusable("cannot be read: no path to a file") from None
 
@@ -66,4 +68,4 @@ def picture_bytes(path: Path, root: Path, max_pixels: float) -> bytes:
             stream.seek(0)
             return content(stream, most_bytes(max_pixels))
         except OSError as error:
-            raise Unusable(f"cannot be read: {error.strerror}") from None
+            raise machine_failure(error, path) or Unusable(f"cannot be read: {error.strerror}") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.images.decoding import shown
 from vzero.images.files import picture_bytes
 from vzero.images.usable import Candidate
@@ -29,7 +29,8 @@ def files(root: Path) -> Iterator[Path]:
     try:
         open_folders = [_entries(root)]
     except OSError as error:
-        raise InputError(f"Cannot read the image folder {shown(root)}: {error.strerror}.") from None
+        reason = f"Cannot read the image folder {shown(root)}: {error.strerror}."
+        raise machine_failure(error, root) or InputError(reason) from None
     while open_folders:
         if (entry := next(open_folders[-1], None)) is None:
             open_folders.pop()
@@ -37,7 +38,9 @@ def files(root: Path) -> Iterator[Path]:
         try:
             listed = entry.is_dir(follow_symlinks=False) and os.access(entry.path, os.R_OK | os.X_OK)
             inner = _entries(Path(entry.path)) if listed else None
-        except OSError:
+        except OSError as error:
+            if failure := machine_failure(error, entry.path):
+                raise failure from None
             inner = None
         if inner is None:
             yield Path(entry.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.images.decoding import Unusable, decode, sha256, shown
 from vzero.images.files import content, open_below
 from vzero.runtime import artefacts
@@ -59,6 +59,8 @@ def open_image(record: ImageRecord) -> Image.Image:
         with open_below(record.path, Path(record.path.anchor)) as stream:
             data = content(stream)
     except (Unusable, OSError) as error:
+        if failure := machine_failure(error, record.path):
+            raise failure from None
         reason = str(getattr(error, "strerror", error)).removeprefix("cannot be read: ")
         raise InputError(
             f"Cannot read the picture {shown(record.path)}: {reason}; put it back and run the same command"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vzero.config import ImagesConfig
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.images.decoding import Unusable, check_bytes, shown, suffixes
 from vzero.images.files import open_below
 from vzero.images.folder import files as walk
@@ -86,8 +86,8 @@ def _column(file: Path, wanted: str | None) -> Iterator[list[Any]]:
                 for start in range(0, len(column), _ROWS_AT_ONCE):
                     yield column.slice(start, _ROWS_AT_ONCE).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"Cannot read the table {shown(file)}: {reason}.") from None
+        reason = f"Cannot read the table {shown(file)}: {str(error).splitlines()[0].rstrip('.')}."
+        raise machine_failure(error, file) or InputError(reason) from None
 
 
 def image_column(schema: pa.Schema, wanted: str | None, file: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from vzero.config import SamplingConfig
-from vzero.errors import DISK_FAILURES, InputError, InterruptedRun, RolloutError, VZeroError
+from vzero.errors import InputError, InterruptedRun, RolloutError, VZeroError, machine_failure
 from vzero.rollout import template
 from vzero.rollout.chat import read_reply, request_body, rollout_of
 from vzero.rollout.endpoints import Server, context_of
@@ -150,8 +150,10 @@ class ServedEngine(StreamingEngine):
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
-            if isinstance(first, VZeroError) or (isinstance(first, OSError) and first.errno in DISK_FAILURES):
+            if isinstance(first, VZeroError):
                 raise first from None
+            if failure := machine_failure(first, "the answers"):
+                raise failure from first
             raise RolloutError(
                 f"The servers could not be asked ({type(first).__name__}: {first})."
             ) from first

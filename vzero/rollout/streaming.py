@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from vzero.config import SamplingConfig
-from vzero.errors import DISK_FAILURES, RolloutError, VZeroError
+from vzero.errors import RolloutError, VZeroError, machine_failure
 from vzero.rollout.protocol import Answer, ContextOverflow, Engine, Finished, Request, Rollout
 
 
@@ -57,7 +57,7 @@ def as_rollout_error(what: str) -> Iterator[None]:
     except VZeroError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FAILURES:
-            raise
+        if failure := machine_failure(error, "the answers"):
+            raise failure from error
         reason = str(error).rstrip(".")
         raise RolloutError(f"{what}: {type(error).__name__}: {reason}.") from error

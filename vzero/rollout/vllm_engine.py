@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import EngineConfig, SamplingConfig
-from vzero.errors import InputError, RolloutError
+from vzero.errors import InputError, RolloutError, machine_failure
 from vzero.rollout import encoding, template
 from vzero.rollout.protocol import (
     PICTURE_BYTES,
@@ -233,6 +233,7 @@ def start(config: EngineConfig, checkpoint: Path, vocabulary: Vocabulary, sleeps
         )
     except Exception as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
-        raise InputError(f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {reason}.") from error
+        refused = InputError(f"vLLM cannot serve {checkpoint}: {type(error).__name__}: {reason}.")
+        raise machine_failure(error, checkpoint) or refused from error
     finally:
         os.environ.update(before)  # on the CPU vLLM says that every process is alone on its machine

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import SamplingConfig
-from vzero.errors import InputError, RolloutError
+from vzero.errors import InputError, RolloutError, machine_failure
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion
 from vzero.runtime.checkpoints import load_processor
@@ -174,6 +174,6 @@ def read_vocabulary(checkpoint: Path) -> Vocabulary:
         else:
             generation = GenerationConfig.from_model_config(config)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{checkpoint} has a config that cannot be read: {reason}.") from error
+        reason = f"{checkpoint} has a config that cannot be read: {str(error).splitlines()[0].rstrip('.')}."
+        raise machine_failure(error, checkpoint) or InputError(reason) from error
     return vocabulary_of(config, generation, processor)

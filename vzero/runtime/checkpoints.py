@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.runtime import compat, hub, limits
 from vzero.runtime.artefacts import atomic_folder
 
@@ -69,8 +69,9 @@ def _check_index(index: Path) -> None:
     """Refuse an index that sends a loader to files that are not the checkpoint's own."""
     try:
         named = set(json.loads(index.read_bytes())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"{index} is no index of weights; get the checkpoint again.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        damaged = InputError(f"{index} is no index of weights; get the checkpoint again.")
+        raise machine_failure(error, index) or damaged from None
     for name in named:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise InputError(f"{index} names {name!r}, which is no file of the checkpoint; do not use it.")
@@ -119,9 +120,8 @@ def load_model(
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
-        ) from error
+        reason = f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
+        raise machine_failure(error, folder) or InputError(reason) from error
     # transformers leaves missing weights random, with no more than a warning.
     if absent := sorted(map(str, report["missing_keys"])):
         raise InputError(
@@ -200,7 +200,8 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder} has no processor that can be loaded: {_first_line(error)}.") from error
+        reason = f"{folder} has no processor that can be loaded: {_first_line(error)}."
+        raise machine_failure(error, folder) or InputError(reason) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
         raise InputError(
             f"{folder} is a model without images: it has no image processor; choose a vision-language model."
@@ -250,9 +251,8 @@ def load_image_processor(folder: Path) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder} has no image processor that can be loaded: {_first_line(error)}."
-        ) from error
+        reason = f"{folder} has no image processor that can be loaded: {_first_line(error)}."
+        raise machine_failure(error, folder) or InputError(reason) from error
 
 
 def inference_dtype() -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _NAMES = {"model": "model", "dataset": "data set"}
@@ -33,7 +33,8 @@ def snapshot(name: str, kind: Literal["model", "dataset"], patterns: tuple[str, 
             " name, or log in with `hf auth login`."
         ) from None
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        raise InputError(
+        away = InputError(
             f"{name!r} is neither a folder nor on disk, and the hub cannot be reached"
             f" ({type(error).__name__}); connect, or download the {_NAMES[kind]} and give its folder."
-        ) from None
+        )
+        raise machine_failure(error, name) or away from None

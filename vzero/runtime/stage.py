@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import Preset
-from vzero.errors import DISK_FAILURES, InputError, VZeroError, disk_failure, escaped
+from vzero.errors import InputError, VZeroError, escaped, machine_failure
 from vzero.runtime import artefacts, owned, processes
 from vzero.runtime.processes import World
 from vzero.runtime.progress import Progress
@@ -208,10 +208,10 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
         run_stage(run, name, programs)
     except VZeroError as error:
         return _failed(error)
-    except OSError as error:
-        if error.errno not in DISK_FAILURES:
+    except Exception as error:
+        if (failure := machine_failure(error, run)) is None:
             raise
-        return _failed(disk_failure(error, run))
+        return _failed(failure)
     return 0
 
 
