@@ -8,6 +8,7 @@ than the pocket's, all of them by about as much, so the same ratios serve them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ PICTURE, QUESTION, ANSWER, TRAINED = 0.0024, 0.004, 0.0013, 0.007  # of each; TR
 VALID, KEPT = 0.95, 0.5  # shares of the written questions, until they are known
 BENCHMARK, FAMILIES = 1000, 6  # items of a benchmark and families of a pocket suite, until they are known
 FADING = 0.5
+TRUSTED = 0.25  # share of its steps after which a stage is forecast by their rate alone
 Facts = Mapping[str, object]
 
 
@@ -123,10 +125,8 @@ class Forecast:
         general = self._ratio(None, now)
         if general is None:
             return None
-        reference: dict[str, float] = {}
-        for cost in (self._costs[key] for key in waiting):
-            reference[cost.kind] = reference.get(cost.kind, 0.0) + cost.start + cost.work
-        scaled = sum((self._ratio(kind, None) or general) * seconds for kind, seconds in reference.items())
+        costs = [self._costs[key] for key in waiting]
+        scaled = sum(self._pace(cost.kind, general) * (cost.start + cost.work) for cost in costs)
         return scaled + (self._rest(now, general) if now else 0.0)
 
     def share(self, keys: Iterable[str], now: Running | None) -> float:
@@ -146,25 +146,37 @@ class Forecast:
         seconds = reference = 0.0
         for key, taken in self._taken.items():
             cost = self._costs.get(key)
-            if cost is not None and kind in (None, cost.kind):
+            if cost is not None and (kind is None or _alike(kind, cost.kind)):
                 fading = FADING if kind is None else 0.0
                 seconds = fading * seconds + taken
                 reference = fading * reference + cost.start + cost.work
         if now is not None:
             cost, share = self._costs[now.key], now.position.share if now.position else 0.0
             begun = cost.start + share * cost.work
-            # Before a stage shows its first step it may be anywhere in its start: then only slowness counts.
-            if now.position or (reference and now.seconds > begun * seconds / reference):
+            # Before a stage ends its first step it may be anywhere in its start: then only slowness counts.
+            if share or (reference and now.seconds > begun * seconds / reference):
                 seconds, reference = seconds + now.seconds, reference + begun
         return seconds / reference if reference else None
 
+    def _pace(self, kind: str, general: float) -> float:
+        """Seconds over reference seconds that a stage will take: halfway between those of the last one of
+        its kind, which know the kind, and those of late, which know the machine."""
+        own = self._ratio(kind, None)
+        return general if own is None else math.sqrt(own * general)
+
     def _rest(self, now: Running, general: float) -> float:
-        """Of the stage that runs: as its own steps say, the more the further it is."""
-        cost = self._costs[now.key]
-        expected = (self._ratio(cost.kind, None) or general) * cost.work
-        if now.position is None:
-            return max(expected, expected + general * cost.start - now.seconds)
-        share, measured = now.position.share, now.position.whole
-        if measured is not None:
-            expected = (1 - share) * expected + share * measured
-        return (1 - share) * expected
+        """Of the stage that runs: what is left of a stage of its kind, and more and more what its own steps
+        say."""
+        cost, position = self._costs[now.key], now.position
+        pace, share = self._pace(cost.kind, general), position.share if position else 0.0
+        # How a stage's time divides into start and work is known worst of all.
+        expected = max((1 - share) * pace * cost.work, pace * (cost.start + cost.work) - now.seconds)
+        if position is None or position.whole is None:
+            return expected
+        trust = min(1.0, share / TRUSTED)
+        return (1 - trust) * expected + trust * (1 - share) * position.whole
+
+
+def _alike(kind: str, other: str) -> bool:
+    """Whether two kinds of stage do the same work."""
+    return kind == other or {kind, other} <= MEASUREMENTS
