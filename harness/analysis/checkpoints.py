@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.accuracies import BASE
-from harness.analysis.evaluations import CHECKPOINT
 from harness.analysis.items import Values
 from harness.analysis.load import Loaded
+from harness.analysis.results import CHECKPOINT
 from vzero.arms import REFERENCE
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal
 
 from harness.analysis import compute_notes, published_rows
@@ -17,7 +18,7 @@ from harness.analysis.checkpoints import Checkpoint, checkpoints
 from harness.analysis.load import Loaded
 from harness.analysis.measures import LABELS, metric_named
 from harness.analysis.published_rows import PublishedRow
-from harness.analysis.scores import Score, fault_shares, score
+from harness.analysis.scores import Asked, Score, fault_shares, scores
 from harness.analysis.significance import without_direction
 from harness.analysis.verdicts import verdicts
 from harness.claims.verdict import ClaimVerdict
@@ -108,7 +109,8 @@ def compare(
             "None of these runs has a finished suite; finish them with the commands that began them."
         )
     computes = compute_notes.beside(found, over)
-    rows = [_row(one, over, suites, chosen, spent) for one, spent in zip(found, computes, strict=True)]
+    scored = _scores(found, over, suites, chosen)
+    rows = [_row(*one, suites) for one in zip(found, scored, computes, strict=True)]
     return Comparison(
         metric=chosen,
         against=over.name if over else BASE,
@@ -157,16 +159,22 @@ def _reference(found: Sequence[Checkpoint], against: str, reference: Sequence[Lo
     return named[-1]
 
 
+def _scores(
+    found: Sequence[Checkpoint], over: Checkpoint | None, suites: Sequence[str], metric: str
+) -> list[dict[str, Score | None]]:
+    """For each checkpoint its scores by suite and, where it was measured on several and all, on average."""
+    places = {**{suite: [suite] for suite in suites}, **({AVERAGE: suites} if len(suites) > 1 else {})}
+    flat = iter(scores([Asked(one, over, at, metric) for one in found for at in places.values()]))
+    rows = [dict(zip(places, islice(flat, len(places)), strict=True)) for _ in found]
+    return [{place: one for place, one in row.items() if one or place != AVERAGE} for row in rows]
+
+
 def _row(
     checkpoint: Checkpoint,
-    over: Checkpoint | None,
-    suites: Sequence[str],
-    metric: str,
+    scores: dict[str, Score | None],
     spent: compute_notes.Beside,
+    suites: Sequence[str],
 ) -> ArmRow:
-    scores = {suite: score(checkpoint, over, [suite], metric) for suite in suites}
-    if len(suites) > 1 and all(scores.values()):
-        scores[AVERAGE] = score(checkpoint, over, suites, metric)
     return ArmRow(
         name=checkpoint.name,
         arm=checkpoint.arm,

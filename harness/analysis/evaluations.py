@@ -11,13 +11,12 @@ from pathlib import Path
 
 from harness.analysis.items import Outcome, Outcomes, encode
 from harness.analysis.measures import Count, Measured
-from harness.analysis.results import Results
+from harness.analysis.results import CHECKPOINT, Results
 from harness.evals import results
 from harness.stats import Interval
 from vzero.errors import InputError
 from vzero.runtime import artefacts
 
-CHECKPOINT = "checkpoint"
 ITEMS = "items.scored.jsonl"
 
 

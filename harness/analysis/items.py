@@ -3,14 +3,20 @@ are small enough to travel inside results.json, where they outlive the run's fol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
 from statistics import fmean
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.analysis.measures import Columns, SuiteItems
 from harness.evals import metrics
 from harness.runs.sealed import Row
-from harness.stats import Pairs
+from harness.stats import Pairs, Sample
 
 ABSENT = "-"
 
@@ -33,8 +39,46 @@ class Outcome(NamedTuple):
         return float(self.majority if metric.startswith("maj@") else self.greedy)
 
 
+@dataclass(frozen=True)
+class Values(Sample):
+    """The value of each item by one metric, in [0, 1], in the order they were asked; `items` are ids."""
+
+    items: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model made of each item it answered, as columns of one length."""
+
+    items: tuple[str, ...]
+    images: tuple[str, ...]
+    greedy: NDArray[np.bool_]
+    majority: NDArray[np.bool_]
+    right: NDArray[np.int64]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both made the same of the same items."""
+        return (
+            isinstance(other, Answers)
+            and (self.items, self.images) == (other.items, other.images)
+            and np.array_equal(self.right, other.right)
+            and np.array_equal(self.greedy, other.greedy)
+            and np.array_equal(self.majority, other.majority)
+        )
+
+    def values(self, metric: str, samples: int) -> Values:
+        """By the metric's name."""
+        if metric == "sampled":
+            return Values(self.right / samples, self.images, self.items)
+        voted = self.majority if metric.startswith("maj@") else self.greedy
+        found = self.right > 0 if metric.startswith("pass@") else voted
+        return Values(found.astype(np.float64), self.images, self.items)
+
+
 ModelItems = Mapping[str, Outcome]  # item id -> outcome
-Values = Mapping[str, tuple[str, float]]  # item id -> (image, value in [0, 1])
 Outcomes = dict[str, dict[str, dict[str, Outcome]]]  # suite -> model -> item id -> outcome
 ModelRows = dict[str, dict[str, list[Row]]]  # model -> suite -> rows of samples.jsonl
 
@@ -62,26 +106,32 @@ def _outcome(row: Row) -> Outcome:
 
 def values_of(items: ModelItems, metric: str, samples: int) -> Values:
     """The value of each item by one metric."""
-    return {item: (one.image, one.value(metric, samples)) for item, one in items.items()}
+    images = tuple(one.image for one in items.values())
+    return Values([one.value(metric, samples) for one in items.values()], images, tuple(items))
 
 
 def mean_values(runs: Sequence[Values]) -> Values:
     """Each item's mean value over the runs that answered it."""
-    items = {item: image for run in runs for item, (image, _) in run.items()}
-    return {
-        item: (image, fmean(run[item][1] for run in runs if item in run)) for item, image in items.items()
-    }
+    found: dict[str, tuple[Hashable, list[float]]] = {}
+    for run in runs:
+        for item, image, value in zip(run.items, run.images, run.values, strict=True):
+            found.setdefault(item, (image, []))[1].append(value)
+    means, images = [fmean(values) for _, values in found.values()], [image for image, _ in found.values()]
+    return Values(means, tuple(images), tuple(found))
 
 
 def pair(base: Values, other: Values) -> Pairs | None:
     """The items that both answered, in the order of `base`'s; None where there are none."""
-    common = [item for item in base if item in other]
+    if base.items == other.items and base.items:
+        return Pairs(base.values, other.values, base.images)
+    place = {item: i for i, item in enumerate(other.items)}
+    common = [(i, place[item]) for i, item in enumerate(base.items) if item in place]
     if not common:
         return None
     return Pairs(
-        [base[item][1] for item in common],
-        [other[item][1] for item in common],
-        [base[item][0] for item in common],
+        [base.values[i] for i, _ in common],
+        [other.values[j] for _, j in common],
+        [base.images[i] for i, _ in common],
     )
 
 
@@ -111,24 +161,38 @@ def _columns(outcomes: Sequence[Outcome | None]) -> Columns:
     )
 
 
-def decode(items: Mapping[str, SuiteItems]) -> Outcomes:
-    """What `encode` wrote, as items again.
+def decode(items: Mapping[str, SuiteItems]) -> dict[str, dict[str, Answers]]:
+    """What `encode` wrote: by suite and model.
 
     Raises:
         ValueError: columns of different lengths.
     """
     return {
-        suite: {model: _items(suite, block, columns) for model, columns in block.outcomes.items()}
+        suite: {
+            model: _answers(*_names(suite, block.ids, block.images), columns)
+            for model, columns in block.outcomes.items()
+        }
         for suite, block in items.items()
     }
 
 
-def _items(suite: str, block: SuiteItems, columns: Columns) -> dict[str, Outcome]:
-    ids = block.ids.split("\n")
-    images = block.images.split() if block.images else ids
-    rows = zip(ids, images, columns.greedy, columns.majority, columns.right.split(), strict=True)
-    return {
-        item: Outcome(f"{suite}/{image}", greedy == "1", majority == "1", int(right))
-        for item, image, greedy, majority, right in rows
-        if greedy != ABSENT
-    }
+@lru_cache(maxsize=256)
+def _names(suite: str, ids: str, images: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids of items, and names of their images; runs of a grid share them."""
+    names = tuple(ids.split("\n"))
+    return names, tuple(f"{suite}/{image}" for image in (images.split() if images else names))
+
+
+def _answers(items: tuple[str, ...], images: tuple[str, ...], columns: Columns) -> Answers:
+    greedy, majority = (
+        np.frombuffer(one.encode("utf-32-le"), np.uint32) for one in (columns.greedy, columns.majority)
+    )
+    right: Sequence[str] = columns.right.split()
+    if {len(images), len(greedy), len(majority), len(right)} != {len(items)}:
+        raise ValueError("columns of different lengths")
+    answered = greedy != ord(ABSENT)
+    if not answered.all():
+        greedy, majority = greedy[answered], majority[answered]
+        items, images, right = (tuple(compress(one, answered)) for one in (items, images, right))
+    wins = np.array([*map(int, right)], np.int64)
+    return Answers(items, images, greedy == ord("1"), majority == ord("1"), wins)

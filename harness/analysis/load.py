@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.analysis import evaluations
-from harness.analysis.items import Outcomes, Values, decode, values_of
+from harness.analysis.items import Answers, Values, decode
 from harness.analysis.results import FILE, Results, parse_results, read_json
 from vzero.errors import InputError
 
@@ -34,21 +34,14 @@ class Loaded:
         return self.results.seed
 
     @cached_property
-    def items(self) -> Outcomes:
-        """Outcomes of every item."""
+    def items(self) -> dict[str, dict[str, Answers]]:
+        """What each checkpoint made of every item, by suite."""
         return decode(self.results.items)
 
     def values(self, suite: str, checkpoint: str, metric: str) -> Values:
         """What one checkpoint made of each item; empty where it was not measured."""
-        key = (suite, checkpoint, metric)
-        if key not in self._values:
-            found = self.items.get(suite, {}).get(checkpoint, {})
-            self._values[key] = values_of(found, metric, self.results.samples)
-        return self._values[key]
-
-    @cached_property
-    def _values(self) -> dict[tuple[str, str, str], Values]:
-        return {}
+        found = self.items.get(suite, {}).get(checkpoint)
+        return found.values(metric, self.results.samples) if found else Values((), (), ())
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -63,7 +56,13 @@ def load(paths: Sequence[Path]) -> list[Loaded]:
         InputError: nothing to read, a file that is no results object of this version, or the same arm and
             seed twice.
     """
-    found = [_read(path) for path in dict.fromkeys(one.resolve() for path in paths for one in _files(path))]
+    files = dict.fromkeys(one.resolve() for path in paths for one in _files(path))
+    collecting = gc.isenabled()
+    gc.disable()  # these are trees: the search for cycles in them takes as long as reading them
+    try:
+        found = [_read(path) for path in files]
+    finally:
+        (gc.enable if collecting else gc.disable)()
     known: dict[tuple[object, ...], Loaded] = {}
     for run in found:
         same = known.setdefault((*run.key, run.seed), run)
@@ -92,6 +91,8 @@ def _files(path: Path) -> Iterable[Path]:
 def _read(path: Path) -> Loaded:
     found = read_json(path)
     if isinstance(found, dict) and isinstance(found.get("evaluation"), dict):
+        from harness.analysis import evaluations
+
         results = evaluations.as_results(path)
     else:
         results = parse_results(found, str(path))

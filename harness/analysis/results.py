@@ -39,6 +39,7 @@ from vzero.runtime import artefacts
 FORMAT = 2
 FILE = "results.json"
 AVERAGE, BASE = "average", "base"
+CHECKPOINT = "checkpoint"  # the model of an evaluation alone
 SCHEMA = Path(__file__).parent / "results.schema.json"
 
 

@@ -3,14 +3,16 @@ reference, over all its seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean
+from typing import NamedTuple
 
 from harness.analysis.accuracies import AVERAGE, BASE, gain_seed
 from harness.analysis.checkpoints import Checkpoint
 from harness.analysis.items import Values, mean_values, pair
-from harness.stats import RESAMPLES, Gain, Interval, gain_over_seeds, mean_interval
+from harness.stats import RESAMPLES, Cell, Gain, Interval, gains, mean_cell, means
 from vzero.runtime.seeding import derive
 
 FEWER_RESAMPLES = 2000  # of the many cells of a table
@@ -24,62 +26,88 @@ class Score(Interval):
     gain: Gain | None
 
 
+class Asked(NamedTuple):
+    """A cell of a table: a checkpoint on one suite or the average of several. `over` None is each run's own
+    base."""
+
+    checkpoint: Checkpoint
+    over: Checkpoint | None
+    suites: Sequence[str]
+    metric: str
+
+    @property
+    def itself(self) -> bool:
+        """Whether this is the reference."""
+        return self.checkpoint is self.over or (self.over is None and self.checkpoint.checkpoint == BASE)
+
+    @property
+    def expected(self) -> int:
+        """Items that should have been scored."""
+        runs = self.checkpoint.runs
+        return sum(max(run.results.expected.get(suite, 0) for run in runs) for suite in self.suites)
+
+
 def score(
     checkpoint: Checkpoint, over: Checkpoint | None, suites: Sequence[str], metric: str
 ) -> Score | None:
-    """On one suite or the average of several; `over` None is each run's own base. None where some run was not
-    measured on all of the suites."""
-    by_suite = {suite: checkpoint.values(suite, metric) for suite in suites}
-    if not all(all(runs) for runs in by_suite.values()):
-        return None
+    """That of one cell."""
+    return scores([Asked(checkpoint, over, suites, metric)])[0]
+
+
+def scores(asked: Sequence[Asked]) -> list[Score | None]:
+    """Of a table's cells, whose bootstraps are drawn together; None where some run was not measured on all
+    of the suites."""
     seed = derive(0, "table")  # of every cell: images are drawn once for all of them
-    level = _level(by_suite, seed)
-    expected = sum(max(run.results.expected.get(suite, 0) for run in checkpoint.runs) for suite in suites)
-    itself = checkpoint is over or (over is None and checkpoint.checkpoint == BASE)
-    return Score(
-        **level.model_dump(),
-        expected=max(expected, level.n),
-        gain=None if itself else _gain(checkpoint, over, by_suite, metric, seed),
-    )
+    values = [[one.checkpoint.values(suite, one.metric) for suite in one.suites] for one in asked]
+    known = [i for i, suites in enumerate(values) if all(all(runs) for runs in suites)]
+    levels = dict(zip(known, _levels([values[i] for i in known], seed), strict=True))
+    cells = {i: cell for i in known if not asked[i].itself and (cell := _cell(asked[i], values[i], seed))}
+    found = dict(zip(cells, gains(list(cells.values())), strict=True))
+    return [
+        Score(**level.model_dump(), expected=max(one.expected, level.n), gain=found.get(i))
+        if (level := levels.get(i))
+        else None
+        for i, one in enumerate(asked)
+    ]
 
 
-def _level(by_suite: Mapping[str, Sequence[Values]], seed: int) -> Interval:
-    try:
-        return mean_interval(list(by_suite.values()), seed, resamples=FEWER_RESAMPLES)
-    except ValueError:  # the seeds were not asked the same items
-        means = [
-            fmean(fmean(value for _, value in run.values()) for run in runs) for runs in by_suite.values()
-        ]
-        n = sum(len(runs[0]) for runs in by_suite.values())
-        return Interval(value=fmean(means), low=None, high=None, n=n)
+def _levels(measured: Sequence[Sequence[Sequence[Values]]], seed: int) -> list[Interval]:
+    """The mean of each cell's values, by suite and run; without an interval where the seeds were not asked
+    the same items."""
+    cells: dict[int, Cell] = {}
+    for i, suites in enumerate(measured):
+        with suppress(ValueError):
+            cells[i] = mean_cell(suites, seed, FEWER_RESAMPLES)
+    found = dict(zip(cells, means(list(cells.values())), strict=True))
+    return [found.get(i) or _bare_mean(suites) for i, suites in enumerate(measured)]
 
 
-def _gain(
-    checkpoint: Checkpoint,
-    over: Checkpoint | None,
-    by_suite: Mapping[str, Sequence[Values]],
-    metric: str,
-    seed: int,
-) -> Gain | None:
-    """The paired gain over the reference. Over another arm it is of the seeds that both have, so that the
-    luck of either's training is in the differences; where they share none, each seed is held against the
-    other's mean."""
+def _bare_mean(suites: Sequence[Sequence[Values]]) -> Interval:
+    value = fmean(fmean(fmean(run.values) for run in runs) for runs in suites)
+    return Interval(value=value, low=None, high=None, n=sum(len(runs[0]) for runs in suites))
+
+
+def _cell(asked: Asked, values: Sequence[Sequence[Values]], seed: int) -> Cell | None:
+    """The paired gain over the reference; None where no items can be paired, or the seeds were not asked the
+    same ones. Over another arm it is of the seeds that both have, so that the luck of either's training is in
+    the differences; where they share none, each seed is held against the other's mean."""
+    checkpoint, over, suites, metric = asked
     resamples = FEWER_RESAMPLES
     if over is None and len(checkpoint.runs) == 1:  # the very gain that the run's own report shows
-        place, resamples = next(iter(by_suite)) if len(by_suite) == 1 else AVERAGE, RESAMPLES
+        place, resamples = suites[0] if len(suites) == 1 else AVERAGE, RESAMPLES
         seed = gain_seed(checkpoint.runs[0].seed, BASE, checkpoint.checkpoint, metric, place)
     kept = _shared_seeds(checkpoint, over)
     checkpoint = replace(checkpoint, runs=tuple(checkpoint.runs[i] for i in kept))
     paired = [
         [pair(base, runs[i]) for base, i in zip(_bases(checkpoint, over, suite, metric), kept, strict=True)]
-        for suite, runs in by_suite.items()
+        for suite, runs in zip(suites, values, strict=True)
     ]
     known = [[one for one in seeds if one is not None] for seeds in paired]
-    if known != paired:
+    if [*map(len, known)] != [*map(len, paired)]:
         return None
     try:
-        return gain_over_seeds(known, seed, resamples=resamples)
-    except ValueError:  # the seeds were not asked the same items
+        return Cell(known, seed, resamples)
+    except ValueError:
         return None
 
 
@@ -94,12 +122,12 @@ def _shared_seeds(checkpoint: Checkpoint, over: Checkpoint | None) -> list[int]:
 
 def _bases(checkpoint: Checkpoint, over: Checkpoint | None, suite: str, metric: str) -> list[Values]:
     """For each run the item values it is compared with: its own base, or the reference of the same seed (the
-    mean over the reference's seeds where that seed is not among them)."""
+    mean over the reference's seeds where no run's seed is among them)."""
     if over is None:
         return [run.values(suite, BASE, metric) for run in checkpoint.runs]
     by_seed = {run.seed: run.values(suite, over.checkpoint, metric) for run in over.runs}
-    mean = mean_values(list(by_seed.values()))
-    return [by_seed.get(run.seed, mean) for run in checkpoint.runs]
+    shared = [by_seed[run.seed] for run in checkpoint.runs if run.seed in by_seed]
+    return shared or [mean_values(list(by_seed.values()))] * len(checkpoint.runs)
 
 
 def fault_shares(checkpoint: Checkpoint, suites: Sequence[str]) -> dict[str, float | None]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from harness.analysis import compute_notes
 from harness.analysis.accuracies import AVERAGE, BASE
 from harness.analysis.checkpoints import Checkpoint
-from harness.analysis.evaluations import CHECKPOINT
 from harness.analysis.published_rows import canonical
+from harness.analysis.results import CHECKPOINT
 from harness.analysis.scores import fault_shares, score
 from harness.claims import published
 from harness.claims.judge import judge_all

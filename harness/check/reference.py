@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from scipy.special import ndtr
 
 from harness.analysis.ground_truth import Truths, pocket_truths
-from harness.analysis.items import decode
+from harness.analysis.items import decode, pair
 from harness.analysis.measures import SuiteItems
 from harness.analysis.results import Results
 from harness.check.exact import ROLLOUTS
@@ -125,15 +125,15 @@ def _accuracies(results: Results, reference: Reference) -> dict[str, tuple[float
     ours, theirs = decode(results.items), decode(reference.items)
     tests = {}
     for model in results.models:
-        pairs = [
-            (then.greedy, ours[suite][model][item].greedy)
-            for suite, models in theirs.items()
-            for item, then in models.get(model, {}).items()
-            if item in ours.get(suite, {}).get(model, {})
+        both = [
+            pair(then[model].values("greedy", 1), ours[suite][model].values("greedy", 1))
+            for suite, then in theirs.items()
+            if model in then and model in ours.get(suite, {})
         ]
+        pairs = [now for one in both if one for now in zip(one.base, one.other, strict=True)]
         if pairs:
             wins, losses = sum(now > then for then, now in pairs), sum(now < then for then, now in pairs)
-            there, here = sum(then for then, _ in pairs), sum(now for _, now in pairs)
+            there, here = (round(sum(side)) for side in zip(*pairs, strict=True))
             message = f"{model} answers {here} of {len(pairs)} items right, the reference {there}"
             tests[f"accuracy of {model}"] = mcnemar(wins, losses), message
     return tests

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.evals.catalogue import Headline
-from harness.stats import Interval, Pairs, mean_interval
+from harness.stats import Interval, Pairs, Sample, mean_interval
 
 Stratum = Mapping[str, tuple[str, float]]  # unit -> (picture, or whatever else clusters it; value in [0, 1])
 
@@ -38,7 +38,11 @@ def strata(headline: Headline, rows: Sequence[Judged]) -> list[Stratum]:
 
 def mean(found: Sequence[Stratum], seed: int) -> Interval | None:
     """A headline with its interval: the same statistic over resampled units; None where there are none."""
-    return mean_interval([[stratum] for stratum in found], seed) if found else None
+    samples = [
+        Sample([one for _, one in stratum.values()], [one for one, _ in stratum.values()])
+        for stratum in found
+    ]
+    return mean_interval([[sample] for sample in samples], seed) if found else None
 
 
 def pairs(before: Sequence[Stratum], after: Sequence[Stratum]) -> list[Pairs]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,16 @@ Clustered = tuple[Array, Array]
 def by_image(seeds: Sequence[Sequence[float] | Array], images: Sequence[Hashable]) -> Clustered:
     """A suite from the values of its items, (items,) for each seed, and the image of each item; images stand
     in order of first appearance."""
-    index: dict[Hashable, int] = {}
-    positions = np.array([index.setdefault(image, len(index)) for image in images])
+    positions = _positions(tuple(images))
     sums = np.stack([np.bincount(positions, weights=np.asarray(values, np.float64)) for values in seeds])
     return sums.astype(np.float64), np.bincount(positions).astype(np.float64)
+
+
+@lru_cache(maxsize=64)
+def _positions(images: tuple[Hashable, ...]) -> NDArray[np.intp]:
+    """The number of each item's image. A table asks for the same few suites hundreds of times."""
+    index: dict[Hashable, int] = {}
+    return np.array([index.setdefault(image, len(index)) for image in images], np.intp)
 
 
 def mean_by_seed(suites: Sequence[Clustered]) -> Array:
@@ -37,31 +44,51 @@ def mean_by_seed(suites: Sequence[Clustered]) -> Array:
     return np.asarray(np.mean([sums.sum(1) / sizes.sum() for sums, sizes in suites], axis=0))
 
 
-def bootstrap_interval(
-    suites: Sequence[Clustered], seed: int, level: float, resamples: int
-) -> tuple[float, float]:
-    """Percentile interval of the mean over seeds and suites. Seeds and, within each suite, images are drawn
-    with replacement; a drawn image counts in every drawn seed.
+class Resampled(NamedTuple):
+    """A mean over seeds and suites whose interval is wanted; `seed` is that of the draws."""
+
+    suites: Sequence[Clustered]
+    seed: int
+    resamples: int
+
+
+def bootstrap_intervals(wanted: Sequence[Resampled], level: float) -> list[tuple[float, float]]:
+    """Percentile interval of each mean. Seeds and, within each suite, images are drawn with replacement; a
+    drawn image counts in every drawn seed.
 
     Images of one seed with equal (sum, size) are interchangeable, so how often each *kind* is drawn is
     multinomial: the same distribution as drawing indices, at the cost of a few columns instead of thousands.
     Several seeds make nearly as many kinds as images: there the images are drawn, once for all means of the
-    same `seed` (a table has hundreds).
+    same `seed`, and multiplied with all of these together (a table has hundreds).
     """
-    seeds = len(suites[0][0])
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, one in enumerate(wanted):
+        seeds, sizes = len(one.suites[0][0]), tuple(len(sizes) for _, sizes in one.suites)
+        alike.setdefault((seeds, sizes, one.seed, one.resamples, seeds == 1 and i), []).append(i)
+    found: dict[int, tuple[float, float]] = {}
+    for places in alike.values():
+        means = _resampled([wanted[i] for i in places])
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        found |= zip(places, zip(low.tolist(), high.tolist(), strict=True), strict=True)
+    return [found[i] for i in range(len(wanted))]
+
+
+def _resampled(alike: Sequence[Resampled]) -> Array:
+    """Resampled means, (resamples, means), of one or of several with as many seeds and images."""
+    (suites, seed, resamples), seeds = alike[0], len(alike[0].suites[0][0])
     generator = np.random.Generator(np.random.PCG64(seed))
     drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    means = np.zeros(resamples)
+    means = np.zeros((resamples, len(alike)))
     for place, (sums, sizes) in enumerate(suites):
         if seeds > 1:
-            kinds, drawn = np.vstack([sums, sizes]), _images_drawn(seed, place, len(sizes), resamples)
+            kinds = np.vstack([row for one in alike for row in one.suites[place]])
+            drawn = _images_drawn(seed, place, len(sizes), resamples)
         else:
             kinds, counts = np.unique(np.round(np.vstack([sums, sizes]), 12), axis=1, return_counts=True)
             drawn = generator.multinomial(len(sizes), counts / counts.sum(), resamples).astype(np.float64)
-        found = drawn @ kinds.T
-        means += (found[:, :-1] * drawn_seeds).sum(1) / (seeds * found[:, -1]) / len(suites)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        found = (drawn @ kinds.T).reshape(resamples, len(alike), seeds + 1)
+        means += (found[..., :-1] * drawn_seeds[:, None]).sum(2) / (seeds * found[..., -1]) / len(suites)
+    return means
 
 
 @lru_cache(maxsize=32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,20 +18,21 @@ from pydantic import BaseModel, ConfigDict
 from scipy.special import ndtri
 
 from harness.stats import images as by_images
-from harness.stats.images import RESAMPLES, Clustered, by_image
+from harness.stats.images import RESAMPLES, Array, Clustered, by_image
 from harness.stats.power import ALPHA, error_factor
 from harness.stats.tests import Name, benjamini_hochberg, holm, mcnemar, wilson
 
 LEVEL = 0.95
 NO_WIDTH = 1e-12
 FEWEST_SEEDS = 3  # two seeds have one degree of freedom: an interval of t would be 12.7 errors wide
+Outcomes = Sequence[float] | Array
 Direction = Literal["positive", "negative", "unclear"]
 
 
 class Frozen(BaseModel):
     """A record that is stored as JSON: unknown keys, NaN and infinities are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Interval(Frozen):
@@ -88,11 +90,19 @@ class Gain(Frozen):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Outcomes of items; `images` names each item's image. Both of one length."""
+
+    values: Outcomes
+    images: Sequence[Hashable]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Outcomes of the same items under two models; `images` names each item's image. All of one length."""
 
-    base: Sequence[float]
-    other: Sequence[float]
+    base: Outcomes
+    other: Outcomes
     images: Sequence[Hashable]
 
     def __post_init__(self) -> None:
@@ -102,6 +112,45 @@ class Pairs:
             raise ValueError("no paired items")
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A mean difference whose gain is wanted.
+
+    Attributes:
+        suites: ``suites[suite][seed]``, the same items in each seed.
+        seed: of the bootstrap's draws.
+        least: the smallest value an item can have.
+
+    Raises:
+        ValueError: no suites, or the seeds of a suite do not hold the same items.
+    """
+
+    suites: Sequence[Sequence[Pairs]]
+    seed: int
+    resamples: int = RESAMPLES
+    least: float = -1.0
+
+    def __post_init__(self) -> None:
+        if len({len(seeds) for seeds in self.suites}) != 1 or not self.suites[0]:
+            raise ValueError("seeds can only be compared on the same items of the same suites")
+        if any(tuple(one.images) != tuple(seeds[0].images) for seeds in self.suites for one in seeds):
+            raise ValueError("seeds can only be compared on the same items of the same suites")
+
+    @cached_property
+    def clustered(self) -> list[Clustered]:
+        """Differences by suite, seed and image."""
+        return [
+            by_image([np.subtract(one.other, one.base, dtype=np.float64) for one in seeds], seeds[0].images)
+            for seeds in self.suites
+        ]
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it has an interval: not with a single image in a suite, nor over two seeds."""
+        seeds = len(self.suites[0])
+        return all(len(sizes) > 1 for _, sizes in self.clustered) and (seeds == 1 or seeds >= FEWEST_SEEDS)
+
+
 def paired_gain(suites: Sequence[Pairs], seed: int, level: float = LEVEL, resamples: int = RESAMPLES) -> Gain:
     """The gain of one training seed over one suite, or the unweighted mean of the gains over several (images
     are then resampled within each suite)."""
@@ -109,38 +158,38 @@ def paired_gain(suites: Sequence[Pairs], seed: int, level: float = LEVEL, resamp
 
 
 def gain_over_seeds(
-    suites: Sequence[Sequence[Pairs]],
-    seed: int,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    least: float = -1.0,
+    suites: Sequence[Sequence[Pairs]], seed: int, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Gain:
-    """The gain over suites and training seeds: ``suites[suite][seed]``, the same items in each seed.
+    """The gain over suites and training seeds, as of a `Cell`, which may raise."""
+    return gains([Cell(suites, seed, resamples)], level)[0]
 
-    No interval has a suite with a single image, a mean that includes it, or a mean over two seeds. `least` is
-    the smallest value an item can have.
 
-    Raises:
-        ValueError: no suites, or the seeds of a suite do not hold the same items.
-    """
-    clustered = _clustered(suites)
-    gains = by_images.mean_by_seed(clustered)
+def gains(cells: Sequence[Cell], level: float = LEVEL) -> list[Gain]:
+    """The gain of each cell. Those of a table are taken together: their bootstraps then share their work."""
+    wanted = [cell for cell in cells if cell.spreads]
+    drawn = [by_images.Resampled(one.clustered, one.seed, one.resamples) for one in wanted]
+    bootstrap = iter(by_images.bootstrap_intervals(drawn, level))
+    return [_gain(cell, next(bootstrap) if cell.spreads else None, level) for cell in cells]
+
+
+def _gain(cell: Cell, bootstrap: tuple[float, float] | None, level: float) -> Gain:
+    gains = by_images.mean_by_seed(cell.clustered)
     mean, several = float(gains.mean()), len(gains) > 1
     low = high = t_low = t_high = p = degrees = None
-    if all(len(sizes) > 1 for _, sizes in clustered) and (not several or len(gains) >= FEWEST_SEEDS):
-        low, high = by_images.bootstrap_interval(clustered, seed, level, resamples)
-        parts = by_images.variances(clustered)
+    if bootstrap is not None:
+        low, high = bootstrap
+        parts = by_images.variances(cell.clustered)
         t_low, t_high, p = by_images.t_interval(mean, parts, level)
-        alike = by_images.alike_interval(clustered, level, least)
+        alike = by_images.alike_interval(cell.clustered, level, cell.least)
         low, high = alike if high - low < NO_WIDTH else (low, high)
         t_low, t_high = alike if t_high - t_low < NO_WIDTH else (t_low, t_high)
         if several:
             low, high = max(min(low, t_low), -1.0), min(max(high, t_high), 1.0)
             degrees = by_images.freedom(parts)
     test = "t over seeds and images" if several else "clustered-t"
-    first = [seeds[0] for seeds in suites]
-    images = sum(len(sizes) for _, sizes in clustered)
-    if len(suites) == 1 and not several and images == len(first[0].base) and _binary(first[0]):
+    first = [seeds[0] for seeds in cell.suites]
+    images = sum(len(sizes) for _, sizes in cell.clustered)
+    if len(first) == 1 and not several and images == len(first[0].base) and _binary(first[0]):
         changes = np.subtract(first[0].other, first[0].base)
         p, test = mcnemar(int((changes > 0).sum()), int((changes < 0).sum())), "mcnemar"
     return Gain(
@@ -158,18 +207,6 @@ def gain_over_seeds(
         freedom=degrees if degrees is not None and math.isfinite(degrees) else None,
         detectable=_detectable(low, high, level),
     )
-
-
-def _clustered(suites: Sequence[Sequence[Pairs]]) -> list[Clustered]:
-    """Differences by suite, seed and image."""
-    if len({len(seeds) for seeds in suites}) != 1 or not suites[0]:
-        raise ValueError("seeds can only be compared on the same items of the same suites")
-    if any(list(one.images) != list(seeds[0].images) for seeds in suites for one in seeds):
-        raise ValueError("seeds can only be compared on the same items of the same suites")
-    return [
-        by_image([np.subtract(one.other, one.base, dtype=np.float64) for one in seeds], seeds[0].images)
-        for seeds in suites
-    ]
 
 
 def direction(bounds: Sequence[float | None], p: float | None) -> Direction:
@@ -213,19 +250,28 @@ def _detectable(low: float | None, high: float | None, level: float) -> float | 
 
 
 def mean_interval(
-    suites: Sequence[Sequence[Mapping[str, tuple[str, float]]]],
-    seed: int,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
+    suites: Sequence[Sequence[Sample]], seed: int, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Interval:
-    """Mean value over suites and seeds, ``suites[suite][seed]`` = item -> (image, value), with its interval:
-    Wilson's for 0/1 values of one seed and suite with one item per image, else as for a gain over zeros.
+    """Mean value over suites and seeds, ``suites[suite][seed]``, with its interval; as of a `Cell`, which may
+    raise."""
+    return means([mean_cell(suites, seed, resamples)], level)[0]
 
-    Raises:
-        ValueError: the seeds of a suite do not hold the same items.
-    """
-    runs = [[_over_zeros(run) for run in seeds] for seeds in suites]
-    gain = gain_over_seeds(runs, seed, level, resamples, least=0.0)
+
+def mean_cell(suites: Sequence[Sequence[Sample]], seed: int, resamples: int = RESAMPLES) -> Cell:
+    """Mean values, as a gain over zeros."""
+    over_zeros = [
+        [Pairs(np.zeros(len(one.values)), one.values, one.images) for one in seeds] for seeds in suites
+    ]
+    return Cell(over_zeros, seed, resamples, least=0.0)
+
+
+def means(cells: Sequence[Cell], level: float = LEVEL) -> list[Interval]:
+    """The mean of each `mean_cell` with its interval: Wilson's for 0/1 values of one seed and suite with one
+    item per image, else as for a gain over zeros."""
+    return [_mean(gain, level) for gain in gains(cells, level)]
+
+
+def _mean(gain: Gain, level: float) -> Interval:
     low, high = gain.low, gain.high
     if gain.test == "mcnemar":
         low, high = wilson(round(gain.gain * gain.n), gain.n, level)
@@ -234,10 +280,5 @@ def mean_interval(
     return Interval(value=gain.gain, low=low, high=high, n=gain.n)
 
 
-def _over_zeros(items: Mapping[str, tuple[str, float]]) -> Pairs:
-    values, images = [value for _, value in items.values()], [image for image, _ in items.values()]
-    return Pairs([0.0] * len(values), values, images)
-
-
 def _binary(pairs: Pairs) -> bool:
-    return all(value in (0, 1) for values in (pairs.base, pairs.other) for value in values)
+    return all(np.isin(values, (0, 1)).all() for values in (pairs.base, pairs.other))

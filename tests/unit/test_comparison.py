@@ -20,7 +20,7 @@ from scipy import stats as scipy_stats
 
 from harness.analysis import build
 from harness.analysis.comparison import ArmRow, Comparison, compare
-from harness.analysis.items import Outcomes, decode, encode, outcomes_of
+from harness.analysis.items import Answers, decode, encode, outcomes_of
 from harness.analysis.load import load
 from harness.analysis.measures import SuiteItems
 from harness.analysis.verdicts import verdicts
@@ -45,7 +45,7 @@ def changed(row: ArmRow, suite: str, **gain: float) -> ArmRow:
     return row.model_copy(update={"scores": {**row.scores, suite: other}})
 
 
-def decoded(items: Any) -> Outcomes:
+def decoded(items: Any) -> dict[str, dict[str, Answers]]:
     return decode({suite: SuiteItems.model_validate(block) for suite, block in items.items()})
 
 
@@ -136,14 +136,16 @@ def test_items_survive_the_file_and_missing_ones_stay_missing() -> None:
     }
     stored = {suite: one.model_dump() for suite, one in encode(outcomes_of(rows), ["a"]).items()}
     found = decoded(json.loads(json.dumps(stored)))
-    assert {item: one.greedy for item, one in found["a"]["base"].items()} == {
-        "a-0": True,
-        "a-1": False,
-        "a-2": True,
-    }
-    assert list(found["a"]["S1"]) == ["a-1"] and found["a"]["S1"]["a-1"].right == 2
-    images = [one.image for one in found["a"]["base"].values()]
-    assert images[1] == images[2] != images[0]
+    base, trained = found["a"]["base"], found["a"]["S1"]
+    assert base.items == ("a-0", "a-1", "a-2") and base.values("greedy", 2).values.tolist() == [1, 0, 1]
+    assert trained.items == ("a-1",) and trained.right.tolist() == [2]
+    assert trained.values("sampled", 2).values.tolist() == trained.values("pass@2", 2).values.tolist() == [1]
+    assert base.images[1] == base.images[2] == trained.images[0] != base.images[0]
+    assert base != trained and base == decoded(stored)["a"]["base"]
+    for torn in ({"greedy": "10"}, {"majority": "1011"}, {"right": "1 2"}, {"right": "1 x 2"}):
+        columns = {**stored["a"]["outcomes"]["base"], **torn}
+        with pytest.raises(ValueError):
+            decoded({"a": {**stored["a"], "outcomes": {"base": columns}}})
 
 
 def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path) -> None:
@@ -154,8 +156,11 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
     differences = np.array(
         [
             [
-                one.greedy - decoded(r["items"])["a"]["base"][item].greedy
-                for item, one in decoded(r["items"])["a"]["S1"].items()
+                after - before
+                for before, after in zip(
+                    *(decoded(r["items"])["a"][model].greedy.tolist() for model in ("base", "S1")),
+                    strict=True,
+                )
             ]
             for r in loaded
         ],

@@ -9,8 +9,8 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from harness.stats import Pairs, bootstrap_interval, by_image, direction, gain_over_seeds
-from harness.stats.images import t_interval, variances
+from harness.stats import Cell, Pairs, by_image, direction, gain_over_seeds, gains
+from harness.stats.images import Resampled, bootstrap_intervals, t_interval, variances
 
 
 def gains_of(table: list[list[float]], images: list[int] | None = None) -> list[Pairs]:
@@ -21,7 +21,7 @@ def gains_of(table: list[list[float]], images: list[int] | None = None) -> list[
 def bootstrap(suites: list[list[Pairs]], seed: int, level: float = 0.95, resamples: int = 10_000):
     """The bootstrap alone; `gain_over_seeds` shows the wider of it and the t interval."""
     clustered = [by_image([one.other for one in seeds], seeds[0].images) for seeds in suites]
-    return bootstrap_interval(clustered, seed, level, resamples)
+    return bootstrap_intervals([Resampled(clustered, seed, resamples)], level)[0]
 
 
 def test_two_levels_by_hand():
@@ -101,3 +101,24 @@ def test_a_direction_needs_both_intervals():
     assert direction((0.05, 0.15, -0.01, 0.21), 0.01) == "unclear"
     assert direction((0.05, 0.15, 0.01, 0.19), 0.01) == "positive"
     assert direction((-0.15, -0.05, -0.19, -0.01), 0.01) == "negative"
+
+
+def test_a_gain_is_the_same_beside_others() -> None:
+    """Cells of one table share their draws: one or several seeds and suites, other sizes, other draws."""
+    rng = np.random.default_rng(8)
+
+    def suite(seeds: int, items: int, images: int) -> list[Pairs]:
+        places = list(rng.integers(images, size=items))
+        return gains_of((rng.integers(-10, 11, (seeds, items)) / 10).tolist(), places)
+
+    shapes = [(1, [(30, 30)]), (3, [(30, 9)]), (3, [(30, 9)]), (3, [(40, 40), (30, 9)]), (4, [(30, 9)])]
+    cells = [
+        Cell([suite(seeds, *size) for size in sizes], seed, resamples)
+        for seeds, sizes in shapes
+        for seed, resamples in ((5, 200), (5, 300), (6, 200))
+    ]
+    alone = [gain_over_seeds(one.suites, one.seed, resamples=one.resamples) for one in cells]
+    for one, together in zip(alone, gains(cells), strict=True):
+        assert (together.low, together.high) == pytest.approx((one.low, one.high), abs=1e-12)
+        assert together.by_seed == one.by_seed and together.p == one.p
+    assert len({one.low for one in alone}) == len(cells), "every cell has draws or values of its own"

@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 
 from harness.stats import (
     Pairs,
+    Sample,
     direction,
     gain_over_seeds,
     holm,
@@ -26,8 +27,8 @@ def pairs(base: list[float], other: list[float], images: list[int] | None = None
     return Pairs(base, other, images if images is not None else list(range(len(base))))
 
 
-def items(values: list[float]) -> dict[str, tuple[str, float]]:
-    return {str(i): (str(i), value) for i, value in enumerate(values)}
+def items(values: list[float]) -> Sample:
+    return Sample(values, range(len(values)))
 
 
 def test_mcnemar_by_hand():

@@ -20,9 +20,9 @@ from statsmodels.stats.weightstats import ttost_paired
 from harness.stats import (
     Gain,
     Pairs,
+    Sample,
     benjamini_hochberg,
     bh_corrected,
-    bootstrap_interval,
     by_image,
     gain_over_seeds,
     holm,
@@ -32,6 +32,7 @@ from harness.stats import (
     power,
     wilson,
 )
+from harness.stats.images import Resampled, bootstrap_intervals
 
 WORLDS = 2000
 
@@ -47,7 +48,7 @@ def pairs(difference: np.ndarray, images: list[int] | None = None) -> Pairs:
 def two_level(suites: list[list[Pairs]], seed: int, resamples: int) -> tuple[float, float]:
     """The bare bootstrap over seeds and images of one suite."""
     clustered = [by_image([one.other for one in seeds], seeds[0].images) for seeds in suites]
-    return bootstrap_interval(clustered, seed, 0.95, resamples)
+    return bootstrap_intervals([Resampled(clustered, seed, resamples)], 0.95)[0]
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -176,7 +177,7 @@ def test_intervals_of_one_run_cover_what_they_say() -> None:
 
     def single(rng: np.random.Generator) -> tuple[float, float]:
         drawn = rng.binomial(1, 0.7, 300).astype(float)
-        found = mean_interval([[{str(i): (str(i), float(value)) for i, value in enumerate(drawn)}]], 0)
+        found = mean_interval([[Sample(drawn, range(len(drawn)))]], 0)
         return found.low, found.high
 
     worlds = {
