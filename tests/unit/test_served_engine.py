@@ -285,15 +285,6 @@ def _torn(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
     return True
 
 
-def _half_json(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
-    data = json.dumps(fake_server.reply(body)).encode()[:-20]
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
-    return True
-
-
 def _flood(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
     handler.send_response(200)
     handler.send_header("Content-Length", str(10**12))
@@ -371,7 +362,6 @@ LASTING = {
         _changed(lambda reply: _first(reply).update(token_ids=[20] * 39 + [2], finish_reason="length")),
         "after the end",
     ),
-    "half a JSON": (_half_json, "Invalid JSON"),
     "floods": (_flood, "more than .* bytes"),
     "no choices": (_changed(lambda reply: reply.update(choices=[])), "0 completions where 10"),
     "nine choices": (_changed(lambda reply: reply["choices"].pop()), "9 completions where 10"),
@@ -437,6 +427,42 @@ def test_a_reply_that_would_come_again_ends_at_once_as_failed(vocabulary: Vocabu
         assert len(seen) == 1
     assert caught.value.exit_code in (1, 2) and type(caught.value) in (RolloutError, InputError)
     assert url in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 200])
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_reply_cut_within_its_json_is_asked_for_once_more(
+    vocabulary: Vocabulary, cut: int, framed: bool
+) -> None:
+    """With a Content-Length of what is left, or none at all (the end of the connection ends it): HTTP itself
+    cannot tell. 0 is an empty reply."""
+    torn: list[int] = []
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        if len(torn) == times:
+            return False
+        torn.append(1)
+        data = json.dumps(fake_server.reply(body)).encode()
+        data = data[:-cut] if cut else b""
+        handler.send_response(200)
+        if framed:
+            handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+        handler.close_connection = True
+        return True
+
+    times = 1
+    with fake_server.serving(fault=fault) as (url, seen):
+        [answered] = engine(vocabulary, url).generate([request(0, 1)], VOTES)
+        assert len(seen) == 2
+    with fake_server.serving() as (url, _):
+        assert [answered] == engine(vocabulary, url).generate([request(0, 1)], VOTES)
+    times, torn[:] = 9, []
+    with fake_server.serving(fault=fault) as (url, seen):
+        with pytest.raises(RolloutError, match="Invalid JSON"):
+            engine(vocabulary, url).generate([request(0, 1)], VOTES)
+        assert len(seen) == 2
 
 
 ESCAPED = "".join(f"\\u{ord(c):04x}" for c in "very-secret")  # as JSON may write it

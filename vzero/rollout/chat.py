@@ -19,7 +19,7 @@ from vzero.errors import RolloutError
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Request, Rollout, overflow
 from vzero.rollout.vocabulary import Vocabulary
-from vzero.runtime.http_client import BadReply, NoReply
+from vzero.runtime.http_client import BadReply, NoReply, TornReply
 
 
 class _Strict(BaseModel):
@@ -81,14 +81,15 @@ def read_reply(data: bytes) -> Reply:
     """The body of a chat completion.
 
     Raises:
-        BadReply: it is none, or has no token ids.
+        BadReply: it is none, or has no token ids; `TornReply` where its JSON ends too early.
     """
     try:
         return Reply.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise BadReply(
+        torn = first["type"] == "json_invalid" and "EOF while parsing" in first["msg"]
+        raise (TornReply if torn else BadReply)(
             f"a reply that is not a whole chat completion with token ids ({place}: {first['msg']})"
         ) from None
 

@@ -5,8 +5,8 @@ to the server chosen by the hash of its image, which then meets the image's othe
 one is full, to any that is not: no server waits while there is work. A refused connection, an attempt that
 takes too long or a server that says "later" is a failed attempt. Failed attempts are repeated a bounded
 number of times, on the next server where there is one; then the stage ends as interrupted (exit 75). A whole
-reply that cannot be believed (see chat.py) would come again, and ends the stage as failed at once. There is
-no path from either to a vote.
+reply that cannot be believed (see chat.py) would come again, and ends the stage as failed at once; one whose
+JSON ends too early is asked for once more. There is no path from any of them to a vote.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.vllm_engine import open_requests, says_overflow
 from vzero.rollout.vocabulary import Vocabulary
 from vzero.runtime import http_client
-from vzero.runtime.http_client import BadReply, Endpoint, LateReply, NoReply, Reply
+from vzero.runtime.http_client import BadReply, Endpoint, LateReply, NoReply, Reply, TornReply
 
 CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
@@ -198,7 +198,7 @@ class ServedEngine(StreamingEngine):
     async def _ask(
         self, http: httpx.AsyncClient, slots: Sequence[Slot], home: int, body: Body, read: Reader
     ) -> Rollout:
-        retry, reason = self._retry, ""
+        retry, reason, torn = self._retry, "", False
         attempt = 0
         while attempt <= retry.retries:
             slot = slots[(home + attempt) % len(slots)]
@@ -219,10 +219,12 @@ class ServedEngine(StreamingEngine):
             except NoReply as error:
                 reason = str(error)
             except BadReply as error:
-                raise RolloutError(
-                    f"The Solver's server {endpoint.url} answers what cannot be a vote: "
-                    f"{endpoint.shown(str(error))}; see docs/engines.md for the server that it must be."
-                ) from None
+                if torn or not isinstance(error, TornReply) or attempt == retry.retries:
+                    raise RolloutError(
+                        f"The Solver's server {endpoint.url} answers what cannot be a vote: "
+                        f"{endpoint.shown(str(error))}; see docs/engines.md for the server that it must be."
+                    ) from None
+                torn = True
             if attempt < retry.retries:
                 await slot.recover(seen)
                 await asyncio.sleep(min(retry.pause_seconds * 2**attempt, LONGEST_PAUSE))

@@ -38,6 +38,11 @@ class BadReply(Exception):
     """A whole reply that cannot be used: asking again would bring it again. The message is fit to print."""
 
 
+class TornReply(BadReply):
+    """One that ends in the middle of its JSON though its framing is whole: something on the way may have cut
+    it, once or always."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model is served: an address, the id that the model must answer by, and the bearer token (never
