@@ -36,7 +36,7 @@ EVALUATION = FolderKind(
     "an evaluation",
     "evaluation",
     CONTENT,
-    ("responses",),
+    ("responses", "extractions.jsonl"),  # whose rows name what they are of
     ("responses/*.jsonl",),
 )
 

@@ -161,8 +161,10 @@ def test_what_an_evaluation_cannot_read_is_a_sentence_and_asked_again(
 def test_a_damaged_run_json_of_an_evaluation_costs_no_answer(tmp_path: Path, garbage: bytes) -> None:
     run = evaluation(tmp_path / "run")
     settings, answers = evaluations.settings(run), evaluations.responses(run, "logicvista").read_bytes()
+    (run / "extractions.jsonl").write_text('{"id": "a", "key": "k", "model": "m", "reply": "B"}\n')
     (run / RECORD).write_bytes(garbage.replace(b"preset", b"evaluation"))  # a run's record is no damaged one
     with evaluations.opened(run, settings, False):
+        assert (run / "extractions.jsonl").exists()  # each row names the very text that it is of
         assert evaluations.settings(run) == settings
         assert evaluations.responses(run, "logicvista").read_bytes() == answers
         assert evaluations.lmms_eval(run, "logicvista") is None  # of which settings, nobody knows
