@@ -103,14 +103,14 @@ RULES = (
     Rule("duplicates", "most questions repeat another one", 0.5, _level("duplicates")),
     Rule(
         "few-families",
-        "the questions come from hardly more than two families",
+        "the questions are of hardly more than two kinds (families: counting shapes, comparing bars)",
         2.5,
         _level("effective_families"),
         below=True,
     ),
     Rule(
         "families-halved",
-        "half of the families are gone since the last iteration",
+        "half of the kinds of question (families) are gone since the last iteration",
         0.5,
         _change("effective_families"),
         below=True,

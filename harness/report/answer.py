@@ -106,9 +106,9 @@ def _kind(results: Results) -> Tile:
         return Tile(title, MISSING, ("There is no gain to explain.",))
     model, _, gains = found
     lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[2:4]]
-    lines.append(
-        "Learning lifts the majority too." if kind == "sharpening" else "The majority is right more often."
-    )
+    rose = gains[results.metrics[2]].direction == "positive"
+    missing = "Learning keeps pass@k." if rose else "Learning lifts the majority too."
+    lines.append(missing if kind == "sharpening" else "The majority is right more often.")
     if (probe := results.elicitation) and AVERAGE in probe.elicited and AVERAGE in probe.beyond:
         given, rest = (gains[AVERAGE]["greedy"].gain for gains in (probe.elicited, probe.beyond))
         lines.append(

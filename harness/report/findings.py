@@ -66,18 +66,21 @@ def nature(results: Results, model: str) -> list[str]:
     *_, majority, passed = results.metrics
     moves = {"positive": "rose", "negative": "fell", "unclear": "did not change significantly"}
     votes, any_right = gains[majority].direction, gains[passed].direction
-    reading = READINGS[votes]
-    if any_right == "negative":
-        reading += f"; fewer questions have a right answer among {results.samples}"
+    fewer = f"fewer questions have a right answer among {results.samples}"
+    reading = READINGS[votes] + (f"; {fewer}" if any_right == "negative" else "")
+    if votes == "positive" and kind == "sharpening":
+        reading = f"the votes got better, but {fewer}, which is not learning"
     return [f"Sharpening or learning? {majority} {moves[votes]}, {passed} {moves[any_right]}: {reading}."]
 
 
 def kind_of_gain(results: Results, model: str) -> Literal["learning", "sharpening"] | None:
-    """Learning where the vote of several answers got better too; None where there is no gain to speak of."""
+    """Learning where the vote of several answers got better too, and as many questions as before have a right
+    answer among them (docs/reading.md); None where there is no gain to speak of."""
     _, gains = whole(results, results.gains[model])
     if gains is None or "positive" not in (gains["greedy"].direction, gains["sampled"].direction):
         return None
-    return "learning" if gains[results.metrics[2]].direction == "positive" else "sharpening"
+    _, _, majority, passed = (gains[metric].direction for metric in results.metrics)
+    return "learning" if majority == "positive" and passed != "negative" else "sharpening"
 
 
 def elicited(results: Results) -> list[str]:

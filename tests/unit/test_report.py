@@ -540,6 +540,12 @@ def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand(results):
     }
     (said,) = findings.nature(changed(better), "S2")
     assert said.endswith("the votes themselves got better, which points to learning.")
+    fewer = {**better, "pass@10": average["pass@10"]}  # docs/reading.md: learning keeps pass@10
+    (said,) = findings.nature(changed(fewer), "S2")
+    assert said.endswith(
+        "maj@10 rose, pass@10 fell: the votes got better, but fewer questions have a right answer among 10, "
+        "which is not learning."
+    )
     nothing = {name: one.model_copy(update={"direction": "unclear"}) for name, one in average.items()}
     found = findings.findings(changed(nothing))
     start = "After 2 iterations, S2 is not significantly different from the base: greedy from 79.9"

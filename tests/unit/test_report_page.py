@@ -75,6 +75,8 @@ def judged(results, directions: str):
     ("directions", "start", "end"),
     [
         ("++++", "Yes, in the pocket world: S2, the Solver after 2 iterations,", "points to learning."),
+        ("+++-", "Yes, in the pocket world: S2", "looks like sharpening, not learning."),
+        ("+++0", "Yes, in the pocket world: S2", "points to learning."),
         ("++00", "Yes, in the pocket world: S2", "looks like sharpening, not learning."),
         ("+0--", "In part, in the pocket world: S2", "looks like sharpening, not learning."),
         ("0+00", "In part, in the pocket world: S2", "looks like sharpening, not learning."),
