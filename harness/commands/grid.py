@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -57,6 +58,7 @@ def run(
     """
     from harness.analysis.matching import affordable
     from harness.runs.forecast import Forecast
+    from harness.runs.fork_server import ForkServer
     from harness.runs.grid import Grid, grid_runs
     from harness.runs.sealed import read_run
     from vzero import arms as known
@@ -66,17 +68,16 @@ def run(
     folder = out or single.with_name(f"{single.name}-arms")
     asked = known.chosen(known.REFERENCE if arms is None else arms)
     if matched is not None:
-        forms = [known.matched(arm, matched) for arm in asked]
-        asked = tuple({form.name: form for form in forms}.values())
+        asked = tuple({form.name: form for form in (known.matched(arm, matched) for arm in asked)}.values())
     wanted = grid_runs(asked, seeds)
-    forecast, names = Forecast(), [one.name for one in wanted]
+    forecast, names, forks = Forecast(), [one.name for one in wanted], ForkServer()
     afforded: set[str] = set()  # runs whose first stages are there already, with --fresh new ones
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         name = str(place.relative_to(folder))
         title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
         anew = runner.fresh and name not in afforded
-        of_grid = replace(runner, forecast=forecast, name=name, title=title, fresh=anew)
+        of_grid = replace(runner, forecast=forecast, name=name, title=title, forks=forks, fresh=anew)
         return _counted(of_grid, preset, place, shared, run_one)
 
     def afford(
@@ -89,14 +90,16 @@ def run(
     ) -> tuple[int, int]:
         iteration = stages[-1].iteration
         afforded.add(str(place.relative_to(folder)))
-        with replace(runner, fresh=anew).finished(preset, place, stages, shared):
+        with replace(runner, forks=forks, fresh=anew).finished(preset, place, stages, shared):
             return affordable(read_run(place), read_run(reference), iteration)
 
     grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
     for each in wanted:
         preset = grid.preset_of(each)
         forecast.add(each.name, preset, plan(preset))
-    _end(grid.run(wanted, runner.fresh), folder, runner, json, verbose)
+    with closing(forks):
+        index = grid.run(wanted, runner.fresh)
+    _end(index, folder, runner, json, verbose)
 
 
 def _end(index: GridIndex, folder: Path, runner: Runner, json: bool, verbose: bool) -> None:

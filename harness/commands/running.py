@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.runs.forecast import Forecast
+    from harness.runs.fork_server import ForkServer
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
     from vzero.selfplay import Stage
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Runner:
     """How a command runs stages: under which name in the ledger, anew or not, and what the user sees.
-    `forecast`, `name`, `title`: of the grid, and of the run in it. `watch`: on a page too."""
+    `forecast`, `name`, `title`, `forks`: of the grid, and of the run in it. `watch`: on a page too."""
 
     command: str
     terminal: Console
@@ -29,6 +30,7 @@ class Runner:
     forecast: Forecast | None = None
     name: str = ""
     title: str = ""
+    forks: ForkServer | None = None
     watch: bool = False
 
     @contextmanager
@@ -45,14 +47,22 @@ class Runner:
 
         plan = Plan(preset, stages, self.forecast or Forecast(), self.name, self.title)
         with opened(folder, preset, self.command, self.fresh) as run, self._watched(folder):
-            with shown(plan, self.terminal, self.plain) as display:
-                run_plan(run, preset, stages, display, shared)
+            with shown(plan, self.terminal, self.plain) as display, self._forks() as forks:
+                run_plan(run, preset, stages, display, shared, forks)
             if self.terminal.is_terminal:
                 with self.terminal.status("Computing the results and writing the report"):
                     yield
             else:
                 yield
             ledger.append(folder, {"event": "run-finished", "command": self.command})
+
+    @contextmanager
+    def _forks(self) -> Iterator[ForkServer]:
+        """The grid's, or one of the run's own."""
+        from harness.runs.fork_server import ForkServer
+
+        with nullcontext(self.forks) if self.forks is not None else closing(ForkServer()) as forks:
+            yield forks
 
     @contextmanager
     def _watched(self, folder: Path) -> Iterator[None]:

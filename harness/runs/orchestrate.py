@@ -17,6 +17,7 @@ from typing import Any
 from harness.runs import ledger, supervise
 from harness.runs.display import Display
 from harness.runs.folder import OpenFolder
+from harness.runs.fork_server import ForkServer
 from harness.runs.launcher import ONE_NODE
 from harness.runs.leader import Leader, leading
 from harness.runs.nodes import named
@@ -38,10 +39,12 @@ def run_plan(
     stages: Sequence[Stage],
     display: Display,
     shared: SharedStages | None = None,
+    forks: ForkServer | None = None,
 ) -> None:
     """Bring every stage to its seal, in order.
 
     Args:
+        forks: stages are forked from it where they can be.
         shared: where runs share stages; a stage that is in it already is taken from there, any other is put
             there.
 
@@ -58,9 +61,10 @@ def run_plan(
                 if shared is not None:
                     shared.publish(stage_folder(run.folder, stage.name))
             elif shared is None:
-                _execute(run, preset, stage, display, leader if _on_all_nodes(preset, stage) else None)
+                everywhere = leader if _on_all_nodes(preset, stage) else None
+                _execute(run, preset, stage, display, everywhere, forks)
             else:
-                _share(run, preset, stage, display, shared)
+                _share(run, preset, stage, display, shared, forks)
 
 
 def _on_all_nodes(preset: Preset, stage: Stage) -> bool:
@@ -83,7 +87,14 @@ def _gather(stage: Stage, display: Display, leader: Leader) -> None:
     leader.gather(lambda missing: display.note(stage, f"waiting for {named(missing)}"))
 
 
-def _share(run: OpenFolder, preset: Preset, stage: Stage, display: Display, shared: SharedStages) -> None:
+def _share(
+    run: OpenFolder,
+    preset: Preset,
+    stage: Stage,
+    display: Display,
+    shared: SharedStages,
+    forks: ForkServer | None,
+) -> None:
     """Take `stage` from `shared`, or run it while no other process can begin the same one, and put it
     there."""
     folder, digest = (
@@ -95,7 +106,7 @@ def _share(run: OpenFolder, preset: Preset, stage: Stage, display: Display, shar
     ):
         manifest = shared.fetch(digest, folder)
         if manifest is None:
-            _execute(run, preset, stage, display)
+            _execute(run, preset, stage, display, None, forks)
             shared.publish(folder)
             return
     ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
@@ -124,7 +135,12 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
 
 
 def _execute(
-    run: OpenFolder, preset: Preset, stage: Stage, display: Display, leader: Leader | None = None
+    run: OpenFolder,
+    preset: Preset,
+    stage: Stage,
+    display: Display,
+    leader: Leader | None,
+    forks: ForkServer | None,
 ) -> None:
     """Run `stage` as a process of this machine, or on all nodes under `leader`."""
     if leader is not None:
@@ -136,11 +152,10 @@ def _execute(
     progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
     begin = time.monotonic()
     rendezvous = ONE_NODE if leader is None else leader.assign(stage)
-    child = supervise.start(run.folder, preset, stage, run.lock, rendezvous)
+    child = supervise.start(run.folder, preset, stage, run.lock, rendezvous, forks)
     try:
-        while (code := child.poll()) is None and not (leader is not None and leader.broken()):
+        while (code := child.poll(POLL)) is None and not (leader is not None and leader.broken()):
             display.moved(stage, progress.refresh())
-            time.sleep(POLL)
         problem = _failure(stage, child, code, leader)
         for text in supervise.notes(child):
             display.note(stage, text)

@@ -7,17 +7,21 @@ own.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import vzero
 from harness.runs import launcher, network
+from harness.runs.fork_server import ForkServer
 from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
 from vzero.config import Preset
 from vzero.errors import NO_THREADS, InputError, InterruptedRun, VZeroError, used_up
@@ -27,81 +31,133 @@ from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 
 GRACE = 10.0  # seconds between asking a stage to end and ending it
+LOOK = 0.02  # seconds between two looks at a child
 LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+
+class Child(Protocol):
+    """The leader of a stage's process group: started by this process, or forked for it."""
+
+    pid: int
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it has ended, after waiting for that as long as `seconds`."""
+        ...
+
+    def end(self) -> tuple[int, float]:
+        """Of one that has ended, once: the exit code and the most resident memory in MiB."""
+        ...
+
+
+class StartedStage:
+    """A stage of which this process is the parent."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen, self.pid = popen, popen.pid
+
+    def wait(self, seconds: float | None) -> bool:
+        """See `Child`."""
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(LOOK)
+        return True
+
+    def end(self) -> tuple[int, float]:
+        """See `Child`."""
+        _, status, usage = os.wait4(self.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        return self._popen.returncode, usage.ru_maxrss / 1024
 
 
 @dataclass
 class StageProcess:
     """A running stage: the process of its watchdog, and where in the log this attempt begins."""
 
-    popen: subprocess.Popen[bytes]
+    child: Child
     log: Path
     log_start: int
+    code: int | None = None
     peak_mib: float = 0.0
 
-    def poll(self) -> int | None:
-        """The exit code once the stage has ended, else None; then `peak_mib` is the largest resident size of
-        its processes."""
-        if self.popen.returncode is None:
-            pid, status, usage = os.wait4(self.popen.pid, os.WNOHANG)
-            if pid:
-                self.popen.returncode = os.waitstatus_to_exitcode(status)
-                self.peak_mib = round(usage.ru_maxrss / 1024, 1)
-                self._signal(signal.SIGKILL)  # helpers that the stage left behind
-        return self.popen.returncode
+    def poll(self, seconds: float = 0.0) -> int | None:
+        """The exit code once the stage has ended, else None, after `seconds`; then `peak_mib` is the largest
+        resident size of its processes."""
+        if self.code is None and self.child.wait(seconds):
+            self.code, peak = self.child.end()
+            self.peak_mib = round(peak, 1)
+            self._signal(signal.SIGKILL)  # helpers that the stage left behind
+        return self.code
 
     def stop(self) -> None:
         """End the stage and everything it started. A second interruption during the grace ends them at
         once."""
         try:
             self._signal(signal.SIGTERM)
-            self.popen.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            pass
+            self.poll(GRACE)
         finally:
             self._signal(signal.SIGKILL)
-            self.popen.wait()
+            while self.poll(GRACE) is None:
+                pass
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, number)
+            os.killpg(self.child.pid, number)
 
 
 def start(
-    run: Path, preset: Preset, stage: Stage, lock: int, rendezvous: Rendezvous = ONE_NODE
+    run: Path,
+    preset: Preset,
+    stage: Stage,
+    lock: int,
+    rendezvous: Rendezvous = ONE_NODE,
+    forks: ForkServer | None = None,
 ) -> StageProcess:
     """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log.
 
     Args:
         lock: descriptor of the run's lock, which the stage holds as well.
+        forks: forks it where it can, to the same effect sooner.
     """
     node = f".node-{rendezvous.rank}" if rendezvous.rank else ""
     log = run / "logs" / f"{stage.name}{node}.log"
     log.parent.mkdir(exist_ok=True)
+    variables = environment(preset, stage, rendezvous)
     with open(owned.open_own(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
         begin = stream.tell()
+        # The images' stage needs hardly any of the imports.
+        if forks is not None and stage.kind != "images" and processes_of(preset, stage.kind) == 1:
+            forked = forks.start(program_of(run, stage), variables, stream.fileno(), lock)
+            if forked is not None:
+                return StageProcess(forked, log, begin)
         popen = subprocess.Popen(
             watchdog_command(command_of(run, preset, stage, rendezvous)),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=environment(preset, stage, rendezvous),
+            env=variables,
             pass_fds=(lock,),
             start_new_session=True,
         )
-    return StageProcess(popen, log, begin)
+    return StageProcess(StartedStage(popen), log, begin)
 
 
 def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> list[str]:
     """The program of `stage`, in as many processes as the preset asks of this node."""
-    module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.stages"
-    program = [sys.executable, "-P", "-m", module, str(run.absolute()), stage.name]
+    program = [sys.executable, "-P", "-m", *program_of(run, stage)]
     count = processes_of(preset, stage.kind)
     if count == 1:
         return program
     place = (count, rendezvous.nodes, rendezvous.rank, rendezvous.address, rendezvous.port)
     return [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), *program]
+
+
+def program_of(run: Path, stage: Stage) -> list[str]:
+    """The module of `stage` and its arguments."""
+    module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.stages"
+    return [module, str(run.absolute()), stage.name]
 
 
 def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> dict[str, str]:

@@ -190,7 +190,7 @@ def test_a_training_needs_no_stage_that_it_leaves_out(
     taken: list[Stage] = []
     monkeypatch.setattr(
         "harness.runs.orchestrate.run_plan",
-        lambda run, preset, stages, display, shared: taken.extend(stages),
+        lambda run, preset, stages, *_: taken.extend(stages),
     )
     assert (
         CliRunner()

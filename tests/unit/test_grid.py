@@ -83,7 +83,7 @@ class Runner:
             artefacts, "provenance", lambda: {"git": None}
         )  # two calls of git for each of many stages
 
-    def execute(self, run: Any, preset: Preset, stage: Any, display: Any) -> None:
+    def execute(self, run: Any, preset: Preset, stage: Any, *_: object) -> None:
         name = f"{run.folder.parent.name}/{run.folder.name}"
         self.break_at(name, stage.name)
         self.ran.append((name, stage.name))

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 POLL = 0.1  # seconds between two looks at the owner
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -36,8 +37,12 @@ def kill_group_after(owner: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main(owner: int, command: list[str]) -> int:
-    """Run `command` to its end, or to the owner's."""
+def guard(owner: int, command: Callable[[], None]) -> int:
+    """Run `command` in a child to its end, or to the owner's; this process leads the group that it is in.
+
+    Returns:
+        Its exit code, or 128 + its signal; to the child, which it leaves by whatever `command` raises, 0.
+    """
     for number in STOPS:  # they reach the whole group: the command acts on them, and is waited for
         signal.signal(number, lambda *_: None)
     watchdog = os.getpid()
@@ -49,7 +54,8 @@ def main(owner: int, command: list[str]) -> int:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != watchdog:  # it died before prctl
             os._exit(1)
-        os.execv(command[0], command)
+        command()
+        return 0
     threading.Thread(target=kill_group_after, args=(owner,), daemon=True).start()
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -57,4 +63,5 @@ def main(owner: int, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    words = sys.argv[2:]
+    sys.exit(guard(int(sys.argv[1]), lambda: os.execv(words[0], words)))

@@ -1,0 +1,177 @@
+"""One process that has imported what stages need, and forks itself for each: `python -m
+harness.runs.fork_server SOCKET MODULE…`.
+
+Importing torch, transformers, TRL and lmms-eval takes longer than most stages of a small model. A forked
+stage has its own process group, log and watchdog like one that was started anew (see supervise.py), and ends
+with the server, which ends with its runner. Nothing but imports is done before the fork: no thread of
+Python's or OpenMP's runs, and no number is drawn.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vzero.runtime.watchdog import guard
+
+MODULES = (
+    "vzero.questioner",
+    "vzero.solver",
+    "vzero.grpo.train",
+    "vzero.rollout.transformers_engine",
+    "harness.evals.model",
+    "lmms_eval.evaluator",
+)
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # a process that has asked CUDA or ROCm anything must not fork
+MESSAGE = 65536  # bytes
+
+
+@dataclass
+class ForkedStage:
+    """A running stage as its runner sees it: the leader of its group, and where its end is told."""
+
+    pid: int
+    told: socket.socket
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it has ended, after waiting for that as long as `seconds`."""
+        return bool(select.select([self.told], [], [], seconds)[0])
+
+    def end(self) -> tuple[int, float]:
+        """Of one that has ended, once: the exit code and the most resident memory in MiB. One that was killed
+        together with its watchdog could not say."""
+        data = self.told.recv(MESSAGE)
+        self.told.close()
+        code, kibibytes = json.loads(data) if data else (-signal.SIGKILL, 0)
+        return code, kibibytes / 1024
+
+
+class ForkServer:
+    """Started when it is first needed, with the environment of its stages, and anew for another one; ended by
+    `close`. `modules` are imported before the first fork."""
+
+    def __init__(self, modules: Sequence[str] = MODULES) -> None:
+        self._modules = tuple(modules)
+        self._environment: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def prepare(self, environment: Mapping[str, str]) -> None:
+        """Begin to import, unless this is done; nothing where no process can be forked."""
+        if sys.platform != "linux" or any(Path(driver).exists() for driver in DRIVERS):
+            return
+        if self._process is not None and self._environment == environment:
+            return
+        self.close()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *self._modules],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._environment = dict(environment)
+
+    def start(
+        self, words: Sequence[str], environment: Mapping[str, str], log: int, lock: int
+    ) -> ForkedStage | None:
+        """Run the module and arguments `words` in a fork.
+
+        Args:
+            log: descriptor that it writes to.
+            lock: descriptor that it holds as long as it lives.
+
+        Returns:
+            None where nothing was started: there is no server here, or it has died.
+        """
+        self.prepare(environment)
+        if self._socket is None:
+            return None
+        told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, suppress(ConnectionError):
+            socket.send_fds(self._socket, [json.dumps(words).encode()], [log, lock, theirs.fileno()])
+        pid = told.recv(MESSAGE)
+        if not pid:
+            told.close()
+            self.close()
+            return None
+        return ForkedStage(int(pid), told)
+
+    def close(self) -> None:
+        """End the server; its stages end with it."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._socket = self._process = None
+
+
+def serve(server: socket.socket, modules: Sequence[str]) -> Callable[[], None] | None:
+    """Import `modules`, then fork for each request until the runner is gone.
+
+    Returns:
+        In a fork, what it is to do; None in the server itself.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork: it tells its end itself
+    for name in modules:
+        with suppress(Exception):  # a stage that needs it fails by it, and says so in its log
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else the collector's marks would copy every page in each fork
+    owner = os.getpid()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(server, MESSAGE, 3)
+        if not message:
+            return None
+        if os.fork() == 0:
+            server.close()
+            return lambda: _stage(owner, json.loads(message), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _stage(owner: int, words: list[str], log: int, lock: int, told: int) -> None:
+    """Lead a group, run the stage in it and tell its end; the stage itself leaves by `SystemExit`."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    with socket.socket(fileno=told) as runner:
+        runner.send(str(os.getpid()).encode())
+        code = guard(owner, lambda: _run(words, runner))
+        runner.send(json.dumps((code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)).encode())
+    os._exit(0)
+
+
+def _run(words: list[str], runner: socket.socket) -> None:
+    runner.close()
+    Path("/proc/self/comm").write_text(words[-1][:15])  # for who looks at the machine's processes
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        task = serve(requests, sys.argv[2:])
+    if task is not None:
+        task()
