@@ -45,7 +45,7 @@ def check_step(place: Path, run: Path, no_reference: bool = False) -> Step:
         "NO_REFERENCE": str(no_reference).lower(),
     }
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=1500)
     outputs = dict(line.split("=", 1) for line in files["GITHUB_OUTPUT"].read_text().splitlines())
     page = files["GITHUB_STEP_SUMMARY"]
     return Step(

@@ -127,12 +127,12 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     artefacts.write_jsonl(path, [{**rows[0], "reward": 1.0 - rows[0]["reward"]}, *rows[1:]])
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app()"
     words = [sys.executable, "-c", program, "check", str(folder), "--no-reference", "--json"]
-    unsealed = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    unsealed = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert unsealed.returncode == 2 and "is not the file that was sealed" in unsealed.stderr
     manifest = artefacts.read_json(path.parent / "manifest.json")
     manifest["files"]["rollouts.jsonl"] = artefacts.sha256_file(path)
     artefacts.write_json(path.parent / "manifest.json", manifest)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert done.returncode == 1 and "reward-formula" in done.stderr
     broken = {one["rule"] for one in json.loads(done.stdout)["findings"] if one["passed"] is False}
     assert broken == {"reward-formula", "advantages-follow-rewards", "run-complete"}

@@ -71,7 +71,7 @@ def test_three_arms_share_stages_and_survive_a_kill(tmp_path: Path) -> None:
         assert time.monotonic() < limit
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert json.loads((out / "grid.json").read_text())["runs"]["random-label/seed-0"]["state"] == "running"
 
     shown, err = start(out, "--json").communicate(timeout=1500)

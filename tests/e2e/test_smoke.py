@@ -61,7 +61,7 @@ def kill_when(
         assert time.monotonic() < limit
         time.sleep(0.05)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == (75 if number == signal.SIGTERM else -number)
 
 
@@ -123,7 +123,7 @@ def test_the_run_passes_its_own_check(calm: tuple[Path, str, str]) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1500,
     )
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["passed"] is True, [
