@@ -73,14 +73,16 @@ def _flop(found: Results, spent: Compute, preset: Preset) -> float:
         "questioner": (asking.grpo, spent.rollouts.questioner, writing, written, spent.steps.questioner),
         "solver": (solving.grpo, spent.rollouts.solver, reading, answered, spent.steps.solver),
     }
-    in_reward = spent.votes.reward / (asking.votes.n + (asking.intuition == "base"))
+    asks_base = asking.intuition == "base"  # which reads all again, and sees the picture
+    in_reward = spent.votes.reward / (asking.votes.n + asks_base)
     bought = (spent.votes.label + spent.votes.check) / solving.votes.n
     replies = spent.votes.reward + spent.votes.label + spent.votes.check
     own = spent.written * written + sum(n * length for _, n, _, length, _ in roles.values())
-    pictures = bought + (asking.votes_see == "image") * spent.rollouts.questioner / asking.grpo.group_size
+    seen = (asking.votes_see == "image") + asks_base
+    pictures = bought + seen * spent.rollouts.questioner / asking.grpo.group_size
     total = drawn(spent.written, writing, spent.written, written, spent.written)
     reply = (spent.tokens - own) / max(replies, 1)
-    total += drawn(in_reward + bought, reading, replies, reply, pictures)
+    total += drawn((1 + asks_base) * in_reward + bought, reading, replies, reply, pictures)
     for grpo, sequences, prompt, length, steps in roles.values():
         prompts = sequences / grpo.group_size
         total += drawn(prompts, prompt, sequences, length, prompts)

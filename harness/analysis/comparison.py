@@ -35,7 +35,8 @@ class ArmRow(Frozen):
             None where unknown.
         evidence: whether its runs are meant to say anything; if not, no gain has a direction.
         compute: counts, means over its seeds. compute_note: how they differ from the yardstick's, None where
-            they do not. compute_ratio: its total over that of v-zero's last checkpoint.
+            they do not. compute_ratio: its total over that of v-zero's last checkpoint. compute_estimated:
+            what of either total was taken from means, None where all was counted.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ArmRow(Frozen):
     compute: dict[str, float]
     compute_ratio: float | None = None
     compute_note: str | None
+    compute_estimated: str | None = None
 
     def fault(self, name: str, metric: str) -> float | None:
         """Share of "unparsed" or "truncated" answers among those that `metric` is about."""
@@ -187,6 +189,7 @@ def _row(
         compute=spent.spent,
         compute_ratio=spent.ratio,
         compute_note=spent.note,
+        compute_estimated=spent.estimated,
     )
 
 

@@ -24,11 +24,12 @@ Spent = dict[str, float]  # "images", "questioner steps", ... -> count
 
 class Beside(NamedTuple):
     """What a checkpoint took (means over its seeds), its total over the reference's, None where either is not
-    known, and how they differ in words, None where they do not."""
+    known, how they differ in words, None where they do not, and what of either total was estimated."""
 
     spent: Spent
     ratio: float | None = None
     note: str | None = None
+    estimated: str | None = None
 
 
 def beside(found: Sequence[Checkpoint], over: Checkpoint | None) -> list[Beside]:
@@ -58,10 +59,17 @@ def _beside(own: Checkpoint, other: Checkpoint | None, last: Checkpoint | None, 
     if last is not None and yardstick == REFERENCE:
         ours, theirs = (one.get(TOTAL) for one in _shared(own, last))
         ratio = ours / theirs if ours and theirs else None
+    estimated = _estimated(own, other, last)
     if own.arm == yardstick:
-        return Beside(spent, ratio)
+        return Beside(spent, ratio, estimated=estimated)
     missing = f"{yardstick} of preset {_preset(own)} is not here"
-    return Beside(spent, ratio, _apart(own, other, yardstick) if other else missing)
+    return Beside(spent, ratio, _apart(own, other, yardstick) if other else missing, estimated)
+
+
+def _estimated(*checkpoints: Checkpoint | None) -> str | None:
+    """What of a total was taken from means, where one was."""
+    runs = (run for one in checkpoints if one is not None for run in one.runs)
+    return next((spent.estimated for run in runs if (spent := run.results.compute) and spent.estimated), None)
 
 
 def between(own: Checkpoint, other: Checkpoint) -> str | None:

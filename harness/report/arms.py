@@ -7,8 +7,10 @@ and have a tone of their own. Every suite is a column and every loss a sentence:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from harness.analysis.comparison import ArmRow, Comparison
+from harness.analysis.compute_notes import TOTAL
 from harness.analysis.published_rows import PublishedNumber, PublishedRow
 from harness.analysis.results import AVERAGE, BASE
 from harness.analysis.scores import Score
@@ -19,6 +21,7 @@ from harness.tables.table import Cell, Row, Table, keys, numbers, texts
 from harness.tables.words import MINUS, MISSING, NBSP, counted, interval, p_value, percent, points
 
 PRINTED = ("published", "third-party")  # kinds of rows that were not measured here
+ESTIMATED = "\u2248"  # before a total compute
 FEW = 6  # losses that are all named at the top of a page
 
 
@@ -79,8 +82,29 @@ def _compute(row: ArmRow) -> Cell:
     """How the row's compute differs from the reference's, in all and in what; a dash for an untrained
     model."""
     if row.compute:
-        return Cell.of(row.compute_note or "equal", tone="bad" if row.compute_note else "")
+        return Cell.of(_marked(row, row.compute_note or "equal"), tone="bad" if row.compute_note else "")
     return Cell.of(MISSING if row.checkpoint == BASE else row.compute_note or MISSING)
+
+
+def total(row: ArmRow) -> Cell:
+    """Its total over the reference's."""
+    cell = Cell.ratio(row.compute_ratio)
+    return cell if row.compute_ratio is None else replace(cell, text=_marked(row, cell.text))
+
+
+def _marked(row: ArmRow, text: str) -> str:
+    """With the mark where a total is an estimate, and is said: only a last checkpoint has one then."""
+    return f"{ESTIMATED}{text}" if row.compute_estimated and TOTAL in row.compute else text
+
+
+def estimates(comparison: Comparison) -> list[str]:
+    """What the mark means; nothing where no row has it."""
+    what = dict.fromkeys(
+        row.compute_estimated for row in comparison.rows if _marked(row, "") and row.compute_estimated
+    )
+    return [
+        f"{ESTIMATED}: a total compute of the ratio was not counted but estimated, by {one}." for one in what
+    ]
 
 
 def _printed(row: PublishedRow, columns: Sequence[str]) -> Row:
@@ -107,7 +131,7 @@ def notes(comparison: Comparison) -> list[str]:
         said.append(
             f"Preset {', '.join(toys)} is too small to say anything about a method: nothing of it is judged."
         )
-    said += mixed(comparison)
+    said += [*mixed(comparison), *estimates(comparison)]
     if comparison.published:
         said.append("Published and third-party rows are numbers as printed; they were not measured here.")
     return said + [

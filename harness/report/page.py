@@ -72,7 +72,10 @@ def ranking(comparison: Comparison, others: Sequence[Comparison] = ()) -> Table:
         "Arms by gain, last iteration",
         (*keys("arm"), *numbers(*shown, "total compute", "seeds")),
         lines,
-        ["Gain in points with its 95 % interval, coloured where significant; compute over the reference's."],
+        [
+            "Gain in points with its 95 % interval, coloured where significant; compute over v-zero's.",
+            *arms.estimates(comparison),
+        ],
         list(groups),
     )
 
@@ -82,7 +85,7 @@ def _ranked(row: ArmRow, gains: Sequence[Gain | None]) -> list[Cell]:
         Cell.gain(one.gain, one.low, one.high, TONES[one.direction]) if one else Cell.missing()
         for one in gains
     ]
-    return [Cell.of(frontier.title(row)), *cells, Cell.ratio(row.compute_ratio), Cell.number(len(row.seeds))]
+    return [Cell.of(frontier.title(row)), *cells, arms.total(row), Cell.number(len(row.seeds))]
 
 
 def forest(comparison: Comparison, place: str) -> Markup:

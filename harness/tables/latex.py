@@ -19,6 +19,7 @@ _SPECIAL = {c: rf"\{c}" for c in "{}$&#_%"} | {
     "\u2013": "--",
     "\u00a0": "~",
     "\u2192": r"$\to$",
+    "\u2248": r"$\approx$",
     "\u2190": r"$\leftarrow$",
 }
 _TONES = {

@@ -590,6 +590,26 @@ def test_the_total_is_said_first_and_never_called_equal_where_it_differs(runs: P
     assert rows["rival S1"].compute_ratio == pytest.approx(1.01) and rows["v-zero S1"].compute_ratio == 1
 
 
+def test_a_total_that_was_estimated_is_marked_and_explained_wherever_it_is_shown(runs: Path) -> None:
+    def total(found: dict, estimated: str | None) -> dict:
+        return {"compute": {**spent(found)["compute"], "flop": 1e12, "estimated": estimated}}
+
+    def shown(name: str) -> str:
+        found = compare(load([runs]))
+        return formats.render(found, name, others=[found])
+
+    edited(runs, lambda found: total(found, None))
+    assert "\u2248" not in shown("md") + shown("html") and "approx" not in shown("latex")
+    # Of one alone: what the others are compared with is an estimate.
+    edited(runs, lambda found: total(found, "mean lengths" if found["arm"] == "v-zero" else None))
+    for text in (shown("md"), shown("html")):
+        assert text.count("\u2248equal") == 2 and "estimated, by mean lengths." in text
+    assert "\u22481.00x" in shown("html") and shown("latex").count(r"$\approx$equal") == 2
+    assert json.loads(shown("json"))["rows"][1]["compute_estimated"] == "mean lengths"
+    edited(runs, lambda found: {"compute": {**spent(found)["compute"], "flop": None}})
+    assert "\u2248" not in shown("md")
+
+
 def test_compute_is_compared_on_the_seeds_that_both_have(runs: Path) -> None:
     edited(runs, spent)
     shutil.rmtree(runs / "rival" / "seed-2")
