@@ -122,11 +122,11 @@ class Page:
             self.problems.append(given["entry"]["text"])
         return found
 
-    def open(self, path: Path, script: bool = True) -> None:
-        """Load a file from disk, with or without its script."""
+    def open(self, place: Path | str, script: bool = True) -> None:
+        """Load a file from disk or an address, with or without its script."""
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         self.events.discard("Page.loadEventFired")
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         while "Page.loadEventFired" not in self.events:
             self._receive()
 
@@ -142,6 +142,12 @@ class Page:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def wait(self, condition: str, seconds: int = 60) -> bool:
+        """Whether a condition in the page came true within so many seconds."""
+        look = f"({condition}) ? done(true) : Date.now() > end ? done(false) : setTimeout(look, 50)"
+        end = f"const end = Date.now() + {1000 * seconds}"
+        return bool(self.run(f"new Promise(done => {{ {end}; const look = () => {look}; look(); }})"))
 
     def press(self, key: str) -> None:
         """One key, where the focus is."""

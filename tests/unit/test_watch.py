@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from harness.runs import ledger
 from harness.runs.folder import locked
 from harness.watch.server import Page, serving
 from harness.watch.view import Watch, held
+from tests.browser import browser
 from tests.fixtures import synthetic_run
 from vzero.errors import InputError
 from vzero.presets import load_preset
@@ -202,3 +204,35 @@ def test_a_report_opens_in_the_browser_where_there_is_one_and_its_path_is_said(
     monkeypatch.setenv("BROWSER", str(browser))
     assert CliRunner().invoke(app, ["open", str(run)]).exit_code == 0
     assert opened.read_text() == (run / "report.html").as_uri()
+
+
+def test_the_live_page_in_a_real_browser_from_a_running_stage_to_the_end(run: Path, tmp_path: Path) -> None:
+    """The page itself fetches what comes; nothing of what models wrote is markup in it."""
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    status = "document.getElementById('status').textContent"
+    with browser() as page:
+        with serving(own) as (_, address):
+            with locked(own):
+                page.open(address)
+                assert page.wait("document.querySelector('#stages .running')")
+                assert STAGES[7] in page.run("document.querySelector('#stages .running').textContent")
+                assert page.run("document.querySelectorAll('#stages tr').length") == len(STAGES)
+                assert page.run(status).startswith("stage 8 of 13, about ")
+                assert page.run("document.querySelectorAll('#curves svg polyline').length") >= 3
+                shown = page.run("document.querySelector('#questions .model').textContent")
+                assert "<script>alert(1)</script>" in shown
+                assert page.run("document.querySelectorAll('#questions :is(script, [onerror])').length") == 0
+                assert page.run("document.querySelector('#questions img').naturalWidth") > 0
+                for width in (390, 768, 1400):
+                    for dark in (False, True):
+                        page.show(width, dark=dark)
+                        assert (page.overflow(), page.faint()) == (0, []), (width, dark)
+                progress = Progress(own / "stages" / STAGES[7] / "work" / "progress.jsonl")
+                progress.update(5, 32, "steps", {"reward": 0.5})
+                assert page.wait("document.querySelector('#stages .running').textContent.includes('5/32')")
+            assert page.wait(f"{status}.includes('interrupted')")
+            (own / "report.html").write_text("x")
+            ledger.append(own, {"event": "run-finished", "command": "reproduce"})
+            assert page.wait(f"{status}.includes('report.html')") and "finished" in page.run("document.title")
+        assert page.problems == []
