@@ -130,12 +130,12 @@ class Page:
         while "Page.loadEventFired" not in self.events:
             self._receive()
 
-    def show(self, width: int, height: int = 900, dark: bool = False) -> None:
-        """The window's size, and the system's mode."""
+    def show(self, width: int, height: int = 900, dark: bool = False, paper: bool = False) -> None:
+        """The window's size, the system's mode, and whether the page is shown as it is printed."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         mode = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[mode])
+        self.call("Emulation.setEmulatedMedia", media="print" if paper else "", features=[mode])
 
     def run(self, expression: str) -> Any:
         """The value of an expression in the page."""

@@ -229,6 +229,24 @@ def test_nothing_overflows_and_every_text_can_be_read(page: Page) -> None:
     assert page.problems == []
 
 
+def test_on_paper_every_part_is_there_and_no_table_is_cut(page: Page) -> None:
+    """A4 without margins of 1 cm, printed from a dark screen."""
+    page.show(717, dark=True, paper=True)
+    page.run("new Promise(done => setTimeout(done, 50))")
+    assert page.overflow() == 0 and page.faint() == []
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 251)"
+    parts = "[...document.querySelectorAll('details.part > div')]"
+    assert page.run(f"{parts}.every(one => one.getBoundingClientRect().height > 20)")
+    assert page.run("document.querySelectorAll('table').length") > 8
+    right = "[...document.querySelectorAll('td, th')].map(one => one.getBoundingClientRect().right)"
+    assert page.run(f"Math.max(...{right})") <= 717
+    assert page.run("document.querySelector('#question-sample .sample').getBoundingClientRect().height") > 50
+    for gone in (".controls", "#question-cards", ".pages", "nav"):
+        assert page.run(f"document.querySelector('{gone}').getClientRects().length") == 0, gone
+    page.show(1400)
+    assert page.problems == []
+
+
 def test_filters_and_search_show_what_they_say(page: Page, run: Path) -> None:
     unfold(page)
     rows = labels(run)
