@@ -62,7 +62,7 @@ def table(comparison: Comparison) -> Table:
     rows = [_row(row, place) for row in last.values()]
     where = f"average of {len(comparison.suites)} suites" if place == AVERAGE else place
     seeds = max(len(row.seeds) for row in last.values())
-    toy = "" if all(row.evidence for row in last.values()) else "; too small a preset to judge by"
+    toy = "" if all(row.evidence for row in last.values()) else "; too small to judge"
     return Table(
         f"Arms: {metric_label(comparison.metric)} accuracy, {where}, {counted(seeds, 'seed')}{toy}",
         (*keys("arm"), *numbers(f"accuracy,{NBSP}%", "gain, points")),

@@ -121,9 +121,10 @@ class Grid:
         shared = SharedStages(self.folder / SHARED)
         shared.sweep()
         self._update(wanted, "waiting", keep=True)
-        pending, told = list(wanted), False
+        pending, told, first = list(wanted), False, True
         while pending:
-            left = [run for run in pending if not self._attempt(run, shared, fresh)]
+            left = [run for run in pending if not self._attempt(run, shared, fresh, first)]
+            first = False
             if len(left) == len(pending):
                 if not told:
                     self.say(
@@ -159,8 +160,8 @@ class Grid:
             owned.sweep_beside(self.folder, (INDEX,))
             set_aside_damaged(self.folder / INDEX, self.index)
 
-    def _attempt(self, run: GridRun, shared: SharedStages, fresh: bool) -> bool:
-        """Whether there is nothing more to do for `run`."""
+    def _attempt(self, run: GridRun, shared: SharedStages, fresh: bool, first: bool) -> bool:
+        """Whether there is nothing more to do for `run`; what it is, is said at the `first` attempt."""
         matched_counts = self._reference_counts(run)
         if (run.arm.step_matched or run.arm.compute_matched) and matched_counts is None:
             reference = self.index().runs.get(f"{REFERENCE}/seed-{run.seed}")
@@ -172,7 +173,8 @@ class Grid:
         try:
             owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
-            self.say(f"{run.name}: {run.arm.summary}")
+            if first:
+                self.say(f"{run.name}: {run.arm.summary}")
             own = self.preset_of(run).iterations
             if matched_counts is not None and own != len(matched_counts):
                 raise InputError(

@@ -273,6 +273,7 @@ def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, monkeypatch: pyt
     assert tries == ["zero-sum", "visplay", "zero-sum", "zero-sum"]
     assert {entry.state for entry in index.runs.values()} == {"done"}
     assert sum("other processes" in text for text in told) == 1
+    assert sum(ARMS["zero-sum"].summary in text for text in told) == 1, "said once, however long it waits"
 
 
 def test_foreign_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
