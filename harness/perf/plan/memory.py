@@ -137,6 +137,15 @@ def longest_micro_batch(grpo: GrpoSettings, prompt: int, patches: int) -> MicroB
     return MicroBatchSize(groups * prompt + scored, scored, groups * patches)
 
 
+def cache_width(prompt: int, completion: int) -> int:
+    """Tokens that the transformers engine's cache has room for in each row at last: every completion keeps
+    its whole prompt, and the storage grows by a quarter when it is full (vzero.rollout.kv_cache)."""
+    width = prompt + min(completion, 8)
+    while width < prompt + completion:
+        width += 1 + max(8, width // 4)
+    return width
+
+
 def of_update(preset: Preset, size: ModelSize, role: str, micro: MicroBatchSize, card: float) -> Parts:
     """What PyTorch's allocator holds on a GPU while this very micro-batch is differentiated."""
     device = _Device(preset, size, 0, card)
@@ -211,8 +220,7 @@ class _Device:
                 SOLVER_SHARE: max(engine.gpu_memory * self.card, self.least(prompt, sampling.max_new_tokens))
             }
         running = min(engine.batch_sequences, preset.images.count * sampling.n)
-        # A running sequence keeps its own completion, and its share of a prompt that all n have in common.
-        kv = item * size.kv * running * (prompt / sampling.n + sampling.max_new_tokens)
+        kv = item * size.kv * running * cache_width(prompt, sampling.max_new_tokens)
         return {"frozen Solver": weights, SOLVER_KV: float(kv)}
 
     def least(self, prompt: int, longest: int) -> float:
@@ -233,7 +241,7 @@ class _Device:
         several = launch.strategy != "single"
         each = grpo.prompts_per_generation * grpo.group_size / (launch.gpus * launch.nodes if several else 1)
         running = min(preset.engine.batch_sequences, each)
-        sequence = prompt / grpo.group_size + grpo.max_completion_tokens
+        sequence = cache_width(prompt, grpo.max_completion_tokens)
         halves = several or (preset.lora is not None and self.card is not None)
         kept = (HALF if halves else FLOAT) * size.kv * running * sequence
         copies = float(HALF * size.total if several else 0)
