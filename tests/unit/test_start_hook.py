@@ -33,3 +33,17 @@ def test_a_python_starts_in_silence_where_the_package_is_gone(
     command = [sys.executable, "-I", "-S", "-c", start]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (said, "")
+
+
+def test_the_classes_of_models_come_without_scikit_learn_and_pandas() -> None:
+    """transformers wants them for assisted decoding, which nothing here uses."""
+    program = (
+        "import sys, vzero\nfrom transformers import AutoModelForImageTextToText, GenerationMixin\n"
+        "import torchvision\n"
+        "print([one for one in ('sklearn', 'pandas', 'scipy.stats') if one in sys.modules])\n"
+        "from transformers.generation.candidate_generator import AssistedCandidateGenerator\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "[]\n"

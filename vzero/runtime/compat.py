@@ -1,10 +1,14 @@
-"""Let a CUDA build of torchvision be imported next to a CPU build of torch.
+"""What has to happen just before some module is first imported, whoever imports it.
 
 The wheel of torchvision that a plain `pip install` finds is built for CUDA. Next to a CPU torch its compiled
 operators do not load, and the import dies on "operator torchvision::nms does not exist" although nothing here
-calls that operator. Declaring the two schemas before the import is enough. Every Python of the environment
-runs this at start (a `.pth` line put there at set-up), so it imports only what the interpreter has loaded
-already.
+calls that operator. Declaring the two schemas before the import is enough.
+
+transformers imports scikit-learn, and with it pandas, for assisted decoding alone: a third of what loading a
+model's classes takes. It is told that there is none.
+
+Every Python of the environment runs this at start (a `.pth` line put there at set-up), so it imports only
+what the interpreter has loaded already.
 """
 
 from __future__ import annotations
@@ -31,21 +35,32 @@ def _declare_operators() -> None:
         torch.library.define(f"torchvision::{name}", _SIGNATURE)
 
 
-class _TorchvisionFinder:
-    """Finds nothing: it declares the operators just before the first import of torchvision."""
+def _leave_scikit_learn() -> None:
+    sys.modules["transformers.utils"].is_sklearn_available = lambda: False  # type: ignore[attr-defined]
+
+
+_BEFORE = {
+    "torchvision": _declare_operators,
+    "transformers.generation.candidate_generator": _leave_scikit_learn,
+}
+
+
+class _Finder:
+    """Finds nothing: it does what comes just before the first import of a module."""
+
+    def __init__(self) -> None:
+        self.waiting = {name: act for name, act in _BEFORE.items() if name not in sys.modules}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == "torchvision":
-            sys.meta_path.remove(self)
+        if act := self.waiting.pop(fullname, None):
             with contextlib.suppress(ImportError):  # no torch: torchvision will say so itself
-                _declare_operators()
+                act()
         return None
 
 
 def install() -> None:
     """Put the hook in place; calling it again changes nothing."""
-    there = any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path)
-    if not there and "torchvision" not in sys.modules:
-        sys.meta_path.insert(0, _TorchvisionFinder())
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
