@@ -2,6 +2,7 @@
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
+# make faults      set up, attack small runs for ten minutes, print what held      (ARGS="--seconds 3600 --kinds kill"; docs/security.md)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
 # make gpu-check   measure on one GPU what no CPU shows, in about eight minutes; nothing is installed   (PYTHON=python3 with torch)
 # make lint        set up, check style; `make format` fixes style
@@ -17,7 +18,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install vllm reproduce test bench gpu-check lint unlocked format lock lock-cuda image-test clean
+.PHONY: install vllm reproduce test faults bench gpu-check lint unlocked format lock lock-cuda image-test clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -44,6 +45,9 @@ reproduce: install
 
 test: install
 	@.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+faults: install
+	@.venv/bin/python tests/faults $(ARGS)
 
 bench: install
 	@.venv/bin/python -m pytest -q -o python_files='bench_*.py' --benchmark-quiet benchmarks $(ARGS)

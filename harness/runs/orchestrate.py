@@ -160,8 +160,10 @@ def _execute(
         for text in supervise.notes(child):
             display.note(stage, text)
     except BaseException as error:
-        child.stop()
-        _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
+        try:
+            child.stop()
+        finally:  # also when a second interruption came meanwhile
+            _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
     peak = child.peak_mib
     if problem is not None:

@@ -16,27 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
+from tests.faults.damage import DAMAGES
 from tests.fixtures import synthetic_run
 
 TRIES = int(os.environ.get("VZERO_FAULTS", "9"))
-DAMAGES = {
-    "empty": lambda data, rng: b"",
-    "cut": lambda data, rng: data[: rng.randrange(len(data) + 1)],
-    "flip": lambda data, rng: _flipped(data, rng),
-    "nul": lambda data, rng: data + b"\0" * 30 + b"\n",
-    "garbage": lambda data, rng: rng.randbytes(200),
-    "list": lambda data, rng: b"[1, 2]\n",
-    "number": lambda data, rng: b"7\n",
-    "deep": lambda data, rng: b"[" * 100_000,
-    "swapped": lambda data, rng: data.replace(b": {", b": [", 1).replace(b'": "', b'": 3, "x": "', 1),
-}
-
-
-def _flipped(data: bytes, rng: random.Random) -> bytes:
-    found = bytearray(data)
-    if found:
-        found[rng.randrange(len(found))] ^= 1 << rng.randrange(8)
-    return bytes(found)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,12 +47,20 @@ def finish(launch: Launch, tools: Tools, run: Path, *settings: str) -> tuple[int
     return process.returncode, out, err
 
 
-def test_sigterm_and_ctrl_c_stop_everything_and_exit_75(launch: Launch, tools: Tools, tmp_path: Path) -> None:
-    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")):
-        run = tmp_path / name
+def test_a_signal_and_a_second_one_stop_everything_and_exit_75(
+    launch: Launch, tools: Tools, tmp_path: Path
+) -> None:
+    for times, number, name in (
+        (1, signal.SIGTERM, "SIGTERM"),
+        (2, signal.SIGINT, "Ctrl-C"),
+        (1, signal.SIGHUP, "the closing of the terminal"),
+    ):
+        run = tmp_path / name.replace(" ", "-")
         process = launch(tools.COMMAND, *LONG, "--out", str(run))
         tools.wait_for(drawing(run), "the stage to draw")
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.01)  # or two would be one
         _, err = process.communicate(timeout=120)
         assert process.returncode == 75
         assert err == f"Stopped by {name}; run the same command again to resume.\n"

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError
 from vzero.rollout import Message, Request
 from vzero.rollout.engines import open_engine
+from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime import checkpoints
 
 
@@ -218,3 +220,25 @@ def test_a_template_that_does_not_end_is_refused(
     (tmp_path / "bad" / "chat_template.jinja").write_text(template)
     with pytest.raises(InputError, match="does not end within"):
         checkpoints.load_processor(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("damage", [b"", b"7", b"[1, 2]", b"{}", b"[" * 100_000, b"\0" * 30])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"]
+)
+def test_whatever_damaged_files_make_a_library_raise_is_one_sentence(
+    folder: Path, tmp_path: Path, name: str, damage: bytes
+) -> None:
+    shutil.copytree(folder, tmp_path / "bad")
+    assert (tmp_path / "bad" / name).exists()
+    (tmp_path / "bad" / name).write_bytes(damage)
+    for read in (read_vocabulary, checkpoints.load_processor, checkpoints.load_model):
+        with suppress(InputError):
+            read(tmp_path / "bad")
+
+
+def test_ends_that_are_no_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "bad")
+    (tmp_path / "bad" / "generation_config.json").write_text('{"eos_token_id": [["x"]]}')
+    with pytest.raises(InputError, match="config that cannot be read"):
+        read_vocabulary(tmp_path / "bad")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vzero.config import SamplingConfig
-from vzero.errors import InputError, RolloutError, machine_failure
+from vzero.errors import InputError, RolloutError, VZeroError, machine_failure
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion
-from vzero.runtime.checkpoints import load_processor
+from vzero.runtime.checkpoints import first_line, load_processor
 from vzero.runtime.seeding import derive
 
 FORBIDDEN_BIAS = -100.0  # on the logit of a forbidden token: the lowest that OpenAI's interface allows
@@ -173,7 +173,9 @@ def read_vocabulary(checkpoint: Path) -> Vocabulary:
             generation = GenerationConfig.from_pretrained(str(checkpoint))
         else:
             generation = GenerationConfig.from_model_config(config)
-    except (OSError, ValueError, KeyError) as error:
-        reason = f"{checkpoint} has a config that cannot be read: {str(error).splitlines()[0].rstrip('.')}."
+        return vocabulary_of(config, generation, processor)
+    except VZeroError:
+        raise
+    except Exception as error:  # of damaged files transformers raises nearly anything
+        reason = f"{checkpoint} has a config that cannot be read: {first_line(error)}."
         raise machine_failure(error, checkpoint) or InputError(reason) from error
-    return vocabulary_of(config, generation, processor)

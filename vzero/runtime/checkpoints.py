@@ -98,7 +98,6 @@ def load_model(
     """
     compat.install()
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     from vzero.runtime import windows
@@ -119,8 +118,8 @@ def load_model(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = f"{folder} cannot be loaded as a vision-language model: {_first_line(error)}."
+    except Exception as error:  # of damaged files transformers raises nearly anything
+        reason = f"{folder} cannot be loaded as a vision-language model: {first_line(error)}."
         raise machine_failure(error, folder) or InputError(reason) from error
     # transformers leaves missing weights random, with no more than a warning.
     if absent := sorted(map(str, report["missing_keys"])):
@@ -199,8 +198,8 @@ def load_processor(folder: Path) -> Any:
 
     try:
         processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = f"{folder} has no processor that can be loaded: {_first_line(error)}."
+    except Exception as error:  # as above
+        reason = f"{folder} has no processor that can be loaded: {first_line(error)}."
         raise machine_failure(error, folder) or InputError(reason) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
         raise InputError(
@@ -250,8 +249,8 @@ def load_image_processor(folder: Path) -> Any:
 
     try:
         return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = f"{folder} has no image processor that can be loaded: {_first_line(error)}."
+    except Exception as error:  # as above
+        reason = f"{folder} has no image processor that can be loaded: {first_line(error)}."
         raise machine_failure(error, folder) or InputError(reason) from error
 
 
@@ -276,6 +275,7 @@ def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | 
         processor.save_pretrained(staging)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The reason that an error gives, for a sentence; its name where it gives none."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     return (text.splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,269 @@
+"""A campaign of faults against small runs; `make faults` (`python tests/faults --help`) is the program.
+
+Each try ends in one of two ways, or has failed: the next attempt makes, byte for byte, what an undisturbed
+run makes; or a sentence says what is wrong, with an exit code of the contract. Nothing is lost, stuck or
+different without a word.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.cli import app, explain
+from tests import tiny_model
+from tests.faults import damage
+from tests.faults.attempts import KILLED, Attempt, attempt, calls, no_injection
+from tests.faults.victims import DIED, DRIVES, PRESET, Seeded, left, small
+from tests.fixtures import synthetic_run
+from vzero.errors import VZeroError
+from vzero.presets import changed
+from vzero.prompts import has_control_tokens
+from vzero.rollout.vocabulary import read_vocabulary
+from vzero.runtime import artefacts, checkpoints
+from vzero.runtime.stage import main as run_one_stage
+from vzero.stages import PROGRAMS
+
+# Of a try: what does not hold, None where it holds.
+Try = Callable[[Path, random.Random], str | None]
+CONTRACT = (0, 1, 2, 75)
+INJECTIONS = {"kill": "signal=KILL", "enospc": "error=ENOSPC", "eio": "error=EIO"}
+
+
+@dataclass
+class Row:
+    """What came of one kind of tries; `failures` are sentences that name the try."""
+
+    kind: str
+    tried: int = 0
+    held: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+
+@cache
+def undisturbed(target: str) -> dict[str, str]:
+    """What a target leaves that nobody disturbs."""
+    with TemporaryDirectory(prefix="vzero-undisturbed-") as place:
+        done = attempt(partial(DRIVES[target], Path(place, "run")))
+        assert done == Attempt(0, ""), done
+        return left(Path(place, "run"))
+
+
+@cache
+def _calls(target: str) -> int:
+    with TemporaryDirectory(prefix="vzero-undisturbed-") as place:
+        return calls(partial(DRIVES[target], Path(place, "run")))
+
+
+def resumed(target: str, run: Path) -> str | None:
+    """What does not hold of one more attempt, and of what there is then."""
+    if fault := attempt(partial(DRIVES[target], run)).fault((0,)):
+        return f"the next attempt: {fault}"
+    found, wanted = left(run), undisturbed(target)
+    other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    return f"other content: {other[:5]}" if other else None
+
+
+def injected(target: str, how: str, place: Path, rng: random.Random) -> str | None:
+    """A target whose N-th state-changing call is its last, or fails, once or from then on."""
+    run, number = place / "run", rng.randrange(1, _calls(target) + 1)
+    lasts = "" if how == "kill" or rng.random() < 0.5 else "+"
+    inject = f"{INJECTIONS[how]}:when={number}{lasts}"
+    first = attempt(partial(DRIVES[target], run), inject=inject)
+    fault = first.fault((0, *KILLED) if how == "kill" else (0, 75)) or resumed(target, run)
+    return fault and f"{target} {inject}: {fault}"
+
+
+@cache
+def _states(target: str, kept: Path) -> list[Path]:
+    """Runs that died on the way, and a finished one."""
+    made = []
+    for after in (0, 2, 5, 7, 99):
+        run = kept / f"{target}-{after}"
+        died = attempt(partial(DRIVES[target], run), Seeded(die_after=after))
+        assert died.code in (0, DIED), died
+        made.append(run)
+    return made
+
+
+def garbled(target: str, place: Path, rng: random.Random) -> str | None:
+    """A file of an unfinished or finished run damaged. Seals are looked at by runners, so a stage alone has
+    damaged scratch only."""
+    state = rng.choice(_states(target, place.parent))
+    shutil.copytree(state, place / "run", symlinks=True)
+    within = "work" if target == "stages" else ""
+    files = [path for path in sorted((place / "run").rglob("*")) if path.is_file() and within in str(path)]
+    if not files:
+        return None
+    path, how = rng.choice(files), rng.choice(list(damage.DAMAGES))
+    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
+    first = attempt(partial(DRIVES[target], place / "run"))
+    fault = first.fault(CONTRACT) or (None if first.code else resumed(target, place / "run"))
+    said = f"{target} {how} {path.relative_to(place)} of {state.name}: "
+    return (said + fault) if fault else ("refused: " + said + first.said if first.code else None)
+
+
+def _images_of(source: Path, run: Path) -> tuple[Attempt, list[dict[str, object]]]:
+    preset = changed(PRESET, {"images.source": str(source), "images.count": 1000})
+    artefacts.write_json(run / "run.json", {"preset": preset.model_dump(mode="json")})
+    done = attempt(lambda: run_one_stage(PROGRAMS, [str(run), small(preset)[0].name]))
+    listed = run / "stages" / "00-images" / "images.jsonl"
+    return done, artefacts.read_jsonl(listed) if listed.exists() else []
+
+
+def hostile_folder(place: Path, rng: random.Random) -> str | None:
+    """Good pictures among traps: all of them are found, and nothing outside is."""
+    secret, source = place / "secret" / "private.png", place / "pictures"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(damage.picture(rng))
+    source.mkdir()
+    good = damage.fill_hostile(source, secret, rng)
+    done, rows = _images_of(source, place / "run")
+    found = {row["sha256"] for row in rows}
+    if fault := done.fault((0,)):
+        return fault
+    if artefacts.sha256_file(secret) in found:
+        return "a picture outside the folder was taken"
+    missed = [str(path) for path in good if artefacts.sha256_file(path) not in found]
+    return f"missed {missed}" if missed else None
+
+
+def hostile_pictures(place: Path, rng: random.Random) -> str | None:
+    """A good picture after twenty spoilt ones."""
+    place.joinpath("pictures").mkdir(parents=True)
+    for number in range(20):
+        (place / "pictures" / f"{number:02d}.png").write_bytes(damage.spoilt_picture(rng))
+    good = place / "pictures" / "good.png"
+    good.write_bytes(damage.picture(rng))
+    done, rows = _images_of(place / "pictures", place / "run")
+    fault = done.fault((0,))
+    return fault or (
+        None if artefacts.sha256_file(good) in {row["sha256"] for row in rows} else "missed the good one"
+    )
+
+
+def hostile_replies(place: Path, rng: random.Random) -> str | None:
+    """Questions and votes of hostile text: the stages end, and no prompt is broken."""
+    run, salt = place / "run", rng.random()
+    reply = lambda of_seed, asked: damage.hostile_reply(random.Random(f"{salt} {of_seed.random()}"), asked)  # noqa: E731
+    if fault := attempt(partial(DRIVES["stages"], run), Seeded(reply)).fault((0,)):
+        return fault
+    (questions,) = run.rglob("questions.jsonl")
+    (labels,) = run.rglob("labels.jsonl")
+    texts = [row["text"] for row in artefacts.read_jsonl(questions) if row["valid"]]
+    if broken := [text for text in texts if has_control_tokens(text, "pocket")]:
+        return f"a question that breaks a prompt: {broken[0]!r}"
+    answers = {row["answer"] for row in artefacts.read_jsonl(labels)}
+    return None if answers <= {*"ABCD", None} else f"answers {answers}"
+
+
+@cache
+def _finished(kept: Path) -> Path:
+    run = kept / "finished"
+    synthetic_run.make(run, count=8, items_per_family=2)
+    with redirect_stdout(io.StringIO()):  # what they import is imported once, and not in each attempt
+        assert [_called(words) for words in _reading(run, kept / "exported")] == [1, 0, 0]
+    return run
+
+
+def _reading(run: Path, out: Path) -> list[list[str]]:
+    return [["check", str(run)], ["table", str(run)], ["export", str(run), "--to", str(out)]]
+
+
+def read_damaged(place: Path, rng: random.Random) -> str | None:
+    """A finished run with a damaged file, under the commands that read it."""
+    run = shutil.copytree(_finished(place.parent), place / "run")
+    files = sorted(path for path in run.rglob("*") if path.suffix in (".json", ".jsonl"))
+    path, how = rng.choice(files), rng.choice(list(damage.DAMAGES))
+    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
+    for words in _reading(run, place / "out"):
+        found = attempt(partial(_called, words))
+        if fault := found.fault(CONTRACT):
+            return f"{how} {path.relative_to(run)} {words[0]}: {fault}"
+    return None
+
+
+def _called(words: list[str]) -> int:
+    try:
+        app(words)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@cache
+def _checkpoint(kept: Path) -> Path:
+    return tiny_model.build(kept / "checkpoint")
+
+
+def damaged_checkpoint(place: Path, rng: random.Random) -> str | None:
+    """A stranger's checkpoint with a damaged file: it is opened, or refused in a sentence."""
+    folder = Path(shutil.copytree(_checkpoint(place.parent), place / "checkpoint"))
+    path, how = rng.choice(sorted(folder.iterdir())), rng.choice(list(damage.DAMAGES))
+    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
+    fault = attempt(partial(_opened, folder)).fault((0, 2))
+    return fault and f"{how} {path.name}: {fault}"
+
+
+def _opened(folder: Path) -> int:
+    with redirect_stderr(io.StringIO()):  # of transformers' own warnings
+        try:
+            checkpoints.load_model(checkpoints.resolve(str(folder)))
+            read_vocabulary(folder)
+            return 0
+        except VZeroError as error:
+            refused = error
+    return explain(refused)
+
+
+KINDS: Mapping[str, Try] = {
+    **{f"{how}, {target}": partial(injected, target, how) for how in INJECTIONS for target in DRIVES},
+    **{f"garbled, {target}": partial(garbled, target) for target in ("stages", "grid")},
+    "hostile folders": hostile_folder,
+    "hostile pictures": hostile_pictures,
+    "hostile replies": hostile_replies,
+    "damaged checkpoint": damaged_checkpoint,
+    "damaged, read": read_damaged,
+}
+
+
+def run_kind(kind: str, seed: int, tries: int, seconds: float) -> Row:
+    """Up to so many tries of one kind, within so much time; at least one."""
+    row, begin = Row(kind), time.monotonic()
+    with TemporaryDirectory(prefix="vzero-faults-") as kept:
+        while row.tried < tries and (row.tried == 0 or time.monotonic() - begin < seconds):
+            name = f"{kind}, seed {seed}, try {row.tried}"
+            place = Path(kept, "try")
+            place.mkdir()
+            fault = KINDS[kind](place, random.Random(name))
+            os.chmod(place, 0o755)
+            shutil.rmtree(place, ignore_errors=True)
+            row.tried += 1
+            if fault is None or fault.startswith("refused: "):
+                row.held, row.refused = row.held + 1, row.refused + (fault is not None)
+            else:
+                row.failures.append(f"{name}: {fault}")
+    row.seconds = round(time.monotonic() - begin, 1)
+    return row
+
+
+def campaign(kinds: list[str], seed: int, tries: int, seconds: float) -> Iterator[Row]:
+    """Each of `kinds` in turn; those that need strace are left out, with a word, where it cannot be used."""
+    if (reason := no_injection()) is not None:
+        left_out = [kind for kind in kinds if kind.split(",")[0] in INJECTIONS]
+        print(f"left out ({reason}): {'; '.join(left_out)}", file=sys.stderr)
+        kinds = [kind for kind in kinds if kind not in left_out]
+    for kind in kinds:
+        yield run_kind(kind, seed, tries, seconds / len(kinds))

@@ -1,0 +1,113 @@
+"""Damaged bytes, hostile folders, pictures and replies, made by a seed."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from tests.faults.victims import GOOD
+
+Damage = Callable[[bytes, random.Random], bytes]
+
+
+def _flipped(data: bytes, rng: random.Random) -> bytes:
+    found = bytearray(data)
+    if found:
+        found[rng.randrange(len(found))] ^= 1 << rng.randrange(8)
+    return bytes(found)
+
+
+def _doubled(data: bytes, rng: random.Random) -> bytes:
+    lines = data.splitlines(keepends=True)
+    at = rng.randrange(len(lines)) if lines else 0
+    return b"".join([*lines[: at + 1], *lines[at:]])
+
+
+DAMAGES: Mapping[str, Damage] = {
+    "empty": lambda data, rng: b"",
+    "cut": lambda data, rng: data[: rng.randrange(len(data) + 1)],
+    "flip": _flipped,
+    "double": _doubled,
+    "nul": lambda data, rng: data + b"\0" * 30 + b"\n",
+    "garbage": lambda data, rng: rng.randbytes(200),
+    "list": lambda data, rng: b"[1, 2]\n",
+    "number": lambda data, rng: b"7\n",
+    "deep": lambda data, rng: b"[" * 100_000,
+    "swapped": lambda data, rng: data.replace(b": {", b": [", 1).replace(b'": "', b'": 3, "x": "', 1),
+}
+
+
+def picture(rng: random.Random, kind: str = "PNG") -> bytes:
+    """A small one in one of Pillow's formats."""
+    size = rng.randrange(40, 90), rng.randrange(40, 90)
+    made = io.BytesIO()
+    Image.frombytes("RGB", size, rng.randbytes(3 * size[0] * size[1])).save(made, kind)
+    return made.getvalue()
+
+
+def spoilt_picture(rng: random.Random) -> bytes:
+    """One whose bytes were changed, cut, repeated or joined with another's."""
+    kinds = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+    data = picture(rng, rng.choice(kinds))
+    for _ in range(rng.randrange(1, 6)):
+        at = rng.randrange(len(data) + 1)
+        data = rng.choice(
+            [
+                _flipped(data, rng),
+                data[:at],
+                data[:at] + rng.randbytes(rng.randrange(64)) + data[at:],
+                data[:at] + picture(rng, rng.choice(kinds))[at:],
+                data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :],
+            ]
+        )
+    return data
+
+
+def fill_hostile(folder: Path, secret: Path, rng: random.Random) -> list[Path]:
+    """Names, links, pipes and folders that somebody might send; those of the good pictures among them."""
+    names = [
+        *("\x1b[2J.png", "a\nb.png", "\u202egnp.png", "con.png", "--help.png", "$(reboot).png", "x" * 250),
+        *(os.fsdecode(b"\xff\xfe.png"), " .png", ".png", "%s.png", "..png"),
+    ]
+    good = []
+    for name in rng.sample(names, 5):
+        place = folder.joinpath(*(rng.choice(["d", "e \u200b", "-f"]) for _ in range(rng.randrange(3))), name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture(rng))
+        good.append(place)
+    traps: list[Callable[[Path], object]] = [
+        lambda path: path.symlink_to(secret),
+        lambda path: path.symlink_to(secret.parent),
+        lambda path: path.symlink_to(folder),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("/proc/self/environ"),
+        os.mkfifo,
+        lambda path: path.mkdir(mode=0o000),
+        lambda path: path.joinpath(*["deep"] * 200).mkdir(parents=True),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(spoilt_picture(rng)),
+        lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 1 << 33),  # of holes
+    ]
+    for number, trap in enumerate(rng.sample(traps, 8)):
+        trap(folder / f"{number}.png")
+    return good
+
+
+_PIECES = (
+    *("<question>", "</question>", "<answer>", "</answer>", "A) 1 B) 2 C) 3 D) 4", "A", "\\boxed{", "}", "B"),
+    *("<think>", "</think>", "<|im_end|>", "<image>", "[INST]", "<\uff5cUser\uff5c>", "ask", "\x1b]0;x\x07"),
+    *("\u202e", "\ud800", "\0", "\r", "\n", "{{7*7}}", "=cmd()", "<script>", "\u2028", "x" * 5000, "\\" * 99),
+)
+
+
+def hostile_reply(rng: random.Random, asked: bool) -> str:
+    """Text of the parts that parsers, prompts, terminals and tables give a meaning; at times a good reply."""
+    if rng.random() < 0.3:
+        return GOOD.format(rng.choice("ABCD")) if asked else "\\boxed{B}"
+    return "".join(rng.choice(_PIECES) for _ in range(rng.randrange(40)))
