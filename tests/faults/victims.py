@@ -123,7 +123,7 @@ def _run(preset: Preset, folder: Path, wanted: Sequence[Stage], shared: SharedSt
         pass
 
 
-def _execute_here(run: Any, preset: Preset, one: Stage, display: Any, leader: None = None) -> None:
+def _execute_here(run: Any, preset: Preset, one: Stage, *_: object) -> None:
     attempt = ledger.attempts(run.folder, one.name) + 1
     ledger.append(run.folder, {"event": "stage-started", "stage": one.name, "attempt": attempt})
     run_stage(run.folder, one.name, PROGRAMS)

@@ -150,13 +150,13 @@ def test_a_stage_that_a_library_ended_for_want_of_threads(tmp_path: Path, line: 
     log = tmp_path / "stage.log"
     log.write_text(f"of an earlier attempt\n{line}\n")
     begin = log.read_text().index(line)
-    done = supervise.StageProcess(subprocess.Popen(["true"]), log, begin)
+    done = supervise.StageProcess(supervise.StartedStage(subprocess.Popen(["true"])), log, begin)
     one = plan(load_preset("smoke"))[0]
     found = supervise.failure(one, 1, done)
     assert isinstance(found, InterruptedRun) and "no more threads" in str(found)
     done.log_start = len(log.read_text())  # what an earlier attempt met
     assert not isinstance(supervise.failure(one, 1, done), InterruptedRun)
-    done.popen.wait()
+    assert done.poll(60) == 0
 
 
 LIMITED = """
