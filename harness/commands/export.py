@@ -9,12 +9,29 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from harness.commands import options
+from vzero.errors import InputError
 
+Dtype = Annotated[
+    Literal["bf16", "fp32"] | None, Option("--dtype", help="Of the weights; default: as the run has them.")
+]
+For = Annotated[
+    Literal["transformers4"] | None, Option("--for", help="Write the files that transformers 4 reads, too.")
+]
+AdapterOnly = Annotated[
+    bool, Option("--adapter-only", help="Of a run with lora: one PEFT adapter over the base, no whole model.")
+]
+Merge = Annotated[
+    bool, Option("--merge", help="RUN is a folder with a PEFT adapter: write it merged into its base.")
+]
+Base = Annotated[
+    str | None,
+    Option("--base", metavar="MODEL", help="With --merge: the base; default: as the adapter says."),
+]
 Role = Annotated[Literal["solver", "questioner"], Option("--role", help="Whose checkpoint.")]
 
 
 def export(
-    run: Annotated[Path, Argument(help="A run directory.")],
+    run: Annotated[Path, Argument(help="A run directory, or with --merge an adapter's folder.")],
     to: Annotated[
         str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub.")
     ],
@@ -22,24 +39,42 @@ def export(
     iteration: Annotated[
         int | None, Option("--iteration", min=1, help="After which iteration; default: the last.")
     ] = None,
+    dtype: Dtype = None,
+    form: For = None,
+    adapter_only: AdapterOnly = False,
+    merge: Merge = False,
+    base: Base = None,
     public: Annotated[
         bool, Option("--public", help="Make a new hub repository public; default: private.")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a trained checkpoint as a plain Hugging Face folder with a model card: method, data, run,
-    findings, limits.
+    """Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it from there.
 
-    Example: vzero-harness export runs/seed-0 --to exported/solver
+    Example: vzero-harness export runs/seed-0 --to exported/solver --dtype bf16 --for transformers4
     """
-    from harness.report.export import prepare, to_folder, to_hub
+    from transformers.utils import logging
 
-    found = prepare(run, role, iteration)
-    if to.startswith("hub:"):
-        place = to_hub(found, to.removeprefix("hub:"), public)
-    else:
-        to_folder(found, options.path_option(to))
-        place = to
-    print(
-        dumps({"stage": found.made.stage.name, "to": place}) if json else f"{found.made.stage.name}: {place}"
-    )
+    from harness.report import export as exports
+    from harness.report.forms import Form
+
+    logging.disable_progress_bar()
+    wanted = Form(dtype, form is not None, adapter_only)
+    on_hub = to.startswith("hub:")
+    if adapter_only and (merge or dtype or form):
+        raise InputError("--adapter-only writes no model: leave --merge, --dtype and --for out.")
+    if merge and on_hub:
+        raise InputError("--merge writes a folder; give --to DIR.")
+    if merge:
+        source = exports.merge(run, base, options.path_option(to), wanted)
+        print(dumps({"base": source, "to": to}) if json else f"{run} merged into {source}: {to}")
+        return
+    found = exports.prepare(run, role, iteration)
+    name = found.made.stage.name
+    if on_hub:
+        place = exports.to_hub(found, to.removeprefix("hub:"), public, wanted)
+        print(dumps({"stage": name, "to": place}) if json else f"{name}: {place}")
+        return
+    change = exports.to_folder(found, options.path_option(to), wanted)
+    said = f"{name}: {to}; it loads, its logits differ from the run's by {change:.2g} of their spread"
+    print(dumps({"stage": name, "to": to, "logits_change": change}) if json else said)

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import BadParameter, Option
 
@@ -69,6 +69,12 @@ Plain = Annotated[
 ]
 Verbose = Annotated[bool, Option("--verbose", help="At the end, print the findings and the main tables too.")]
 Watch = Annotated[bool, Option("--watch", help="Show the run on a page of this machine while it goes on.")]
+Track = Annotated[
+    Literal["trackio", "wandb", "tensorboard", "none"],
+    Option(
+        "--track", help="Send curves and settings to a tracker, on this machine unless it is told otherwise."
+    ),
+]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
 TrustCode = Annotated[

@@ -46,6 +46,7 @@ def reproduce(
     plain: options.Plain = False,
     verbose: options.Verbose = False,
     watch: options.Watch = False,
+    track: options.Track = "none",
     json: options.Json = False,
     show: options.Show = False,
     node_rank: options.NodeRank = None,
@@ -61,6 +62,7 @@ def reproduce(
     """
     from harness.doctor.capabilities import require
     from harness.report import print_summary
+    from harness.report import track as tracker
     from vzero.presets import changed
 
     with interruptible():
@@ -79,7 +81,8 @@ def reproduce(
             if options.joined_as_worker(node_rank, resolved, out, json):
                 return
         resolved, terminal = _pinned(resolved), options.console(json)
-        runner = Runner("reproduce", terminal, plain, fresh, watch=watch)
+        tracker.require(track)
+        runner = Runner("reproduce", terminal, plain, fresh, watch=watch, track=track)
         if several:
             numbers = [resolved.seed] if seeds is None else range(seeds)
             grid.run(runner, resolved, arms, numbers, out, _run, json, verbose, matched)

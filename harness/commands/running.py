@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.report.track import Name as Tracker
     from harness.runs.forecast import Forecast
     from harness.runs.fork_server import ForkServer
     from harness.runs.shared_stages import SharedStages
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Runner:
     """How a command runs stages: under which name in the ledger, anew or not, and what the user sees.
-    `forecast`, `name`, `title`, `forks`: of the grid, and of the run in it. `watch`: on a page too."""
+    `forecast`, `name`, `title`, `forks`: of the grid, and of the run in it. `watch`: on a page too. `track`: where
+    its curves go."""
 
     command: str
     terminal: Console
@@ -32,6 +34,7 @@ class Runner:
     title: str = ""
     forks: ForkServer | None = None
     watch: bool = False
+    track: Tracker = "none"
 
     @contextmanager
     def finished(
@@ -39,6 +42,7 @@ class Runner:
     ) -> Iterator[None]:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
         follows from them."""
+        from harness.report.track import tracking
         from harness.runs import ledger
         from harness.runs.directory import opened
         from harness.runs.display import Plan, shown
@@ -46,7 +50,11 @@ class Runner:
         from harness.runs.orchestrate import run_plan
 
         plan = Plan(preset, stages, self.forecast or Forecast(), self.name, self.title)
-        with opened(folder, preset, self.command, self.fresh) as run, self._watched(folder):
+        with (
+            opened(folder, preset, self.command, self.fresh) as run,
+            self._watched(folder),
+            tracking(self.track, preset, folder),
+        ):
             with shown(plan, self.terminal, self.plain) as display, self._forks() as forks:
                 run_plan(run, preset, stages, display, shared, forks)
             if self.terminal.is_terminal:

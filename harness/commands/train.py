@@ -19,6 +19,7 @@ def train(
     fresh: options.Fresh = False,
     trust_code: options.TrustCode = False,
     plain: options.Plain = False,
+    track: options.Track = "none",
     json: options.Json = False,
     node_rank: options.NodeRank = None,
 ) -> None:
@@ -28,6 +29,7 @@ def train(
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
     from harness.doctor.capabilities import require
+    from harness.report import track as tracker
     from harness.tables import terminal as shown
     from vzero.runtime.stage import stage_folder
     from vzero.selfplay import training
@@ -36,6 +38,7 @@ def train(
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         options.refuse_code(preset, resolved, set_, trust_code)
         require(resolved, evaluates=False)
+        tracker.require(track)
         if options.joined_as_worker(node_rank, resolved, out, json):
             return
         folder, terminal, stages = (
@@ -43,7 +46,7 @@ def train(
             options.console(json),
             training(resolved),
         )
-        with Runner("train", terminal, plain, fresh).finished(resolved, folder, stages):
+        with Runner("train", terminal, plain, fresh, track=track).finished(resolved, folder, stages):
             made = {
                 f"{stage.kind.removeprefix('train-')}-{stage.iteration}": stage_folder(folder, stage.name)
                 / "checkpoint"

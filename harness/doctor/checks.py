@@ -258,6 +258,9 @@ def compiler(facts: Facts, needs: Needs) -> Judgement:
 def model(facts: Facts, needs: Needs) -> Judgement | None:
     if needs.model == "pocket":
         return "ok", "the pocket base is part of the package", ""
+    if facts.model_fault is not None:
+        found, _, fix = facts.model_fault.partition("; ")
+        return "fail", found, fix[:1].upper() + fix[1:]
     if facts.quick:
         return None
     if facts.model_on_disk:

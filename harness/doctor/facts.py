@@ -29,6 +29,8 @@ from huggingface_hub import constants
 
 from harness.doctor import imports
 from harness.doctor.capabilities import DRIVER
+from vzero.errors import InputError
+from vzero.runtime.checkpoints import resolve
 
 T = TypeVar("T")
 _UNLIMITED = 1 << 62  # cgroup v1 writes "no limit" as a number above this
@@ -74,6 +76,7 @@ class Facts:
         loopback_refused: why no port on 127.0.0.1 can be listened on.
         hub: "reached", "switched off", or why the Hugging Face hub cannot be reached.
         model_on_disk: whether the preset's model needs no download.
+        model_fault: why a folder that the preset names is no model.
         container: whether this is one.
     """
 
@@ -104,6 +107,7 @@ class Facts:
     hub: str | None
     model_on_disk: bool | None
     container: bool
+    model_fault: str | None = None
 
 
 def gather(
@@ -145,6 +149,7 @@ def gather(
         loopback_refused=_loopback_refused(),
         hub=None if quick or model == "pocket" else _hub(),
         model_on_disk=None if quick else _on_disk(model),
+        model_fault=_fault(model),
         container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
         or "container" in os.environ,
     )
@@ -277,6 +282,16 @@ def _on_disk(model: str) -> bool:
 
     folder = _or_none(lambda: Path(snapshot_download(model, local_files_only=True)))
     return folder is not None and (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def _fault(model: str) -> str | None:
+    """Why a folder is no model, from its files alone."""
+    try:
+        if Path(model).expanduser().is_dir():
+            resolve(model)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _read(path: Path) -> str | None:

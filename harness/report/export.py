@@ -1,28 +1,42 @@
-"""A trained checkpoint out of a run: a plain Hugging Face folder with a model card."""
+"""A trained checkpoint out of a run: a plain Hugging Face folder with a model card, loaded to see that it
+does."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.analysis.results import FILE, read_results
 from harness.report.card import HUB_ID, card
+from harness.report.forms import AS_IT_IS, Form, check_loads, rewrite, write_adapter
 from harness.runs.sealed import SealedStage, read_run
 from vzero import __version__
 from vzero.errors import InputError
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts, checkpoints, owned
 
-CARD, CHECKPOINT = "README.md", "checkpoint"
+CARD, CHECKPOINT, ADAPTER = "README.md", "checkpoint", "adapter"
 
 
 @dataclass(frozen=True)
 class Export:
-    """What is exported: the sealed stage that made the checkpoint, and the text of the card."""
+    """What is exported.
+
+    Attributes:
+        made: the sealed stage that made the checkpoint.
+        card: the text of its card.
+        model: the base of the run, as its preset names it.
+        trained: all stages that trained this role, up to `made`.
+    """
 
     made: SealedStage
     card: str
+    model: str
+    trained: tuple[SealedStage, ...]
 
 
 def prepare(run: Path, role: str, iteration: int | None) -> Export:
@@ -32,43 +46,112 @@ def prepare(run: Path, role: str, iteration: int | None) -> Export:
         InputError: no run, or no such finished stage.
     """
     found = read_run(run)
-    done = [one for one in found.of_kind(f"train-{role}") if iteration in (None, one.stage.iteration)]
-    if not done:
+    trained = [
+        one for one in found.of_kind(f"train-{role}") if one.stage.iteration <= (iteration or sys.maxsize)
+    ]
+    if not trained or iteration not in (None, trained[-1].stage.iteration):
         wanted = "" if iteration is None else f" of iteration {iteration}"
         planned = found.preset.iterations
         raise InputError(f"{run} has no finished {role}{wanted} ({planned} planned); run it to there first.")
-    made = done[-1]
+    made = trained[-1]
     results = read_results(run / FILE) if (run / FILE).exists() else None
     text = card(found.preset, role, made.stage, made.manifest, results)
-    return Export(made, text)
+    return Export(made, text, found.preset.model, tuple(trained))
 
 
-def to_folder(export: Export, target: Path) -> None:
-    """Copy the checkpoint and its card into a new folder.
+def to_folder(export: Export, target: Path, form: Form = AS_IT_IS) -> float:
+    """Write the checkpoint and its card into a new folder, and load it from there.
+
+    Returns: how far its logits are from those of the run's checkpoint (`forms.check_loads`).
 
     Raises:
-        InputError: the folder is there already, or cannot be written.
+        InputError: the folder is there already or cannot be written, the run was trained without adapters, or
+            what was written does not load as what it is.
     """
+    with _new_folder(target) as staging:
+        owned.refuse_links(export.made.folder)
+        if form.adapter_only:
+            parts = _adapters(export)
+            write_adapter(parts, export.model, staging)
+        else:
+            _copy_checkpoint(export.made, staging)
+            rewrite(staging, form)
+        base = checkpoints.resolve(export.model) if form.adapter_only else None
+        change = check_loads(staging, export.made.folder / CHECKPOINT, form, base)
+        artefacts.write_text(staging / CARD, export.card)
+        return change
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder that appears as a whole, or not at all."""
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         raise InputError(f"{target} is there already; choose another folder.")
-    prefix = f"{CHECKPOINT}/"
-    files = export.made.manifest["files"].items()
-    sealed = {name.removeprefix(prefix): digest for name, digest in files if name.startswith(prefix)}
     try:
         with artefacts.atomic_folder(target) as staging:
-            owned.refuse_links(export.made.folder)
-            shutil.copytree(export.made.folder / CHECKPOINT, staging, dirs_exist_ok=True)
-            if artefacts.folder_hashes(staging) != sealed:
-                raise InputError(
-                    f"The checkpoint of {export.made.stage.name} is not the one that was sealed; run the same"
-                    " command again to fix it."
-                )
-            artefacts.write_text(staging / CARD, export.card)
+            yield staging
     except OSError as error:
         raise InputError(f"Cannot write {target}: {error.strerror}; choose another folder.") from None
 
 
-def to_hub(export: Export, name: str, public: bool) -> str:
+def _copy_checkpoint(made: SealedStage, staging: Path) -> None:
+    prefix = f"{CHECKPOINT}/"
+    files = made.manifest["files"].items()
+    sealed = {name.removeprefix(prefix): digest for name, digest in files if name.startswith(prefix)}
+    shutil.copytree(made.folder / CHECKPOINT, staging, dirs_exist_ok=True)
+    if artefacts.folder_hashes(staging) != sealed:
+        raise InputError(
+            f"The checkpoint of {made.stage.name} is not the one that was sealed; run the same command again"
+            " to fix it."
+        )
+
+
+def _adapters(export: Export) -> list[Path]:
+    """The adapter of each training that took a step, which together make the checkpoint of the base."""
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    parts = []
+    for stage in export.trained:
+        if stage.manifest["facts"].get("steps") == 0:
+            continue
+        if not stage.has(f"{ADAPTER}/{names[0]}"):
+            raise InputError(
+                f"{stage.stage.name} has no adapter: it was trained whole, or before adapters were written"
+                " down; export it without --adapter-only."
+            )
+        for name in names:
+            stage.file(f"{ADAPTER}/{name}")
+        parts.append(stage.folder / ADAPTER)
+    if not parts:
+        raise InputError("Nothing was trained, so there is no adapter; export it without --adapter-only.")
+    return parts
+
+
+def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) -> str:
+    """Add an adapter to its base, `base` or the one that it names, and write the whole model into a new
+    folder.
+
+    Returns: the base.
+
+    Raises:
+        InputError: no adapter, no base, or the folder cannot be written.
+    """
+    from vzero.grpo.adapters import load_adapted
+
+    named = base or artefacts.read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise InputError(f"{adapter} does not say what it is an adapter of; name its base with --base.")
+    source = checkpoints.resolve(named)
+    with _new_folder(target) as staging:
+        whole = staging / "whole"
+        checkpoints.save(load_adapted(source, adapter), checkpoints.load_processor(source), whole)
+        shutil.copytree(whole, staging, dirs_exist_ok=True)
+        rewrite(staging, form)
+        check_loads(staging, whole, form)
+        shutil.rmtree(whole)
+    return named
+
+
+def to_hub(export: Export, name: str, public: bool, form: Form = AS_IT_IS) -> str:
     """Upload to the hub as `name` (ORG/NAME), private unless `public`; the address.
 
     Raises:
@@ -81,7 +164,7 @@ def to_hub(export: Export, name: str, public: bool) -> str:
 
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / CHECKPOINT
-        to_folder(export, staged)
+        to_folder(export, staged, form)
         api, said = HfApi(), f"Export by vzero-harness {__version__}"
         try:
             api.create_repo(name, private=not public, exist_ok=True)

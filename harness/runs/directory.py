@@ -16,7 +16,8 @@ from vzero.prompts import questioner_messages, solver_messages
 from vzero.runtime import artefacts
 
 RESULTS = "results.json"
-CONTENT = (RESULTS, "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME)
+TRACKED = ("tracked.json", "tensorboard")  # what `harness.report.track` writes; wandb's folder is its own
+CONTENT = (RESULTS, "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME, *TRACKED)
 SEALED = ("stages", "logs", "nodes", ledger.NAME)
 RUN = FolderKind(
     "a run directory", "a run", "preset", CONTENT, SEALED, (ledger.NAME, "stages/*/manifest.json")

@@ -41,13 +41,14 @@ class SealedStage:
         Raises:
             InputError: it is not the file that was sealed.
         """
-        return list(artefacts.read_jsonl(self._checked(name))) if self.has(name) else []
+        return list(artefacts.read_jsonl(self.file(name))) if self.has(name) else []
 
     def json(self, name: str) -> Any:
         """A JSON file of the stage; None where it made none of that name. Raises as `rows`."""
-        return artefacts.read_json(self._checked(name)) if self.has(name) else None
+        return artefacts.read_json(self.file(name)) if self.has(name) else None
 
-    def _checked(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """A file that the stage made. Raises as `rows`."""
         path = self.folder / name
         if not path.is_file() or artefacts.sha256_file(path) != self.manifest["files"][name]:
             raise InputError(

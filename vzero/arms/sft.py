@@ -109,7 +109,10 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     state = _prepare(ctx, resumed)
     _train(ctx, state, [given[index] for index in order], batches, start)
     with full_disk_as_oserror(ctx.folder):
-        model = state.model if preset.lora is None else adapters.merged(state.model, ctx.inputs["solver"])
+        model = state.model
+        if preset.lora is not None:
+            adapters.save(model, preset.lora, ctx.folder / "adapter")
+            model = adapters.merged(model, ctx.inputs["solver"])
         checkpoints.save(model, state.processor, ctx.folder / "checkpoint")
     return {
         "prompts": len(given),

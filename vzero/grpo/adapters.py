@@ -104,3 +104,41 @@ def merged(model: torch.nn.Module, base: Path) -> Any:
         for name, layer in _adapted(model).items():
             whole.get_parameter(f"{name}.weight").add_(_update(layer).cpu())
     return whole
+
+
+def save(model: torch.nn.Module, lora: LoraConfig, folder: Path) -> None:
+    """The adapters alone, as PEFT writes them: what `merged` adds to the weights that the stage began
+    with."""
+    from safetensors.torch import save_file
+
+    layers = _adapted(model)
+    factors = {
+        f"base_model.model.{name}.lora_{side}.weight": factor[NAME].weight.detach().float().cpu().contiguous()
+        for name, layer in layers.items()
+        for side, factor in (("A", layer.lora_A), ("B", layer.lora_B))
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(factors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = PeftConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(layers), inference_mode=True
+    )
+    config.save_pretrained(folder)
+
+
+def load_adapted(base: Path, folder: Path) -> Any:
+    """The model of the checkpoint `base` in float32 with the adapter in `folder` added in.
+
+    Raises:
+        InputError: no adapter of low rank in safetensors, or not one of this base.
+    """
+    model = checkpoints.load_model(base, torch.float32)
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(f"{folder} has no adapter_model.safetensors, and pickled adapters are not loaded.")
+    try:
+        if PeftConfig.from_pretrained(folder).peft_type != "LORA":
+            raise ValueError("it is no adapter of low rank")
+        adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"{folder} is no adapter that fits {base}: {reason}.") from error
+    return adapted.merge_and_unload().eval()

@@ -133,7 +133,7 @@ def train(job: Job) -> dict[str, Any]:
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     # TRL writes pad ids and cache switches of its own into the configs, and its padding into the tokenizer.
     model.config, model.generation_config = configs
-    _save(job, model)
+    _save(job, model, trained=batches.steps > 0)
     return {
         "prompts": len(job.prompts),
         "prompts_used": batches.prompts_used,
@@ -166,13 +166,15 @@ def _reference(job: Job) -> Any:
     return checkpoints.rounded_as_autocast(reference) if device == "cuda" else reference
 
 
-def _save(job: Job, model: PreTrainedModel) -> None:
-    """The checkpoint of the stage, by the first process."""
+def _save(job: Job, model: PreTrainedModel, trained: bool) -> None:
+    """The checkpoint of the stage, and its adapter where one was trained, by the first process."""
     weights = sharding.model_state_dict(model) if sharding.is_split(model) else None
     if not processes.world().first:
         return
     if job.lora is not None:
         configs = model.config, model.generation_config
+        if trained:
+            adapters.save(model, job.lora, job.folder / "adapter")
         model = adapters.merged(model, job.checkpoint)
         model.config, model.generation_config = configs
     with full_disk_as_oserror(job.folder):

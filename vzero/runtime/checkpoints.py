@@ -51,6 +51,11 @@ def resolve(model: str) -> Path:
 
 
 def _checked(folder: Path, model: str) -> Path:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise InputError(
+            f"{model} is an adapter and no whole model; merge it with its base, `vzero-harness export {model}"
+            " --merge --to DIR`, and name DIR."
+        )
     if not (folder / "config.json").is_file():
         raise InputError(
             f"{model} is not a checkpoint: it has no config.json; give a folder written by save_pretrained."
