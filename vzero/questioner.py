@@ -13,7 +13,7 @@ from PIL import Image
 from vzero import voting
 from vzero.arms.questioner_rewards import DUAL_TRACK, reward_of
 from vzero.arms.reward_file import RewardFile
-from vzero.arms.scored import ScoredQuestion
+from vzero.arms.scored import ScoredQuestion, scored_question
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.group_sharding import GroupSharding
@@ -199,25 +199,11 @@ def _scored(
     own = [parse_answer(one.completions[0].text) for one in greedy] or [one.intuitive for _, one in valid]
     scored = iter(
         [
-            _scored_question(prompt, question, intuitive, tuple(one.text for one in rollout.completions))
+            scored_question(prompt, question, intuitive, [one.text for one in rollout.completions])
             for (prompt, question), intuitive, rollout in zip(valid, own, rollouts, strict=True)
         ]
     )
     return [None if question is None else next(scored) for _, _, question in drawn]
-
-
-def _scored_question(
-    prompt: Prompt, question: Question, intuitive: str | None, replies: tuple[str, ...]
-) -> ScoredQuestion:
-    return ScoredQuestion(
-        question.text,
-        intuitive,
-        tuple(map(parse_answer, replies)),
-        replies,
-        question.description,
-        prompt.image,
-        prompt.key,
-    )
 
 
 def _reward_inputs(scored: ScoredQuestion | None) -> dict[str, Any]:

@@ -46,6 +46,15 @@ def _presets(beginning: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(beginning)]
 
 
+def _installed(tracker: str) -> str:
+    """Raises InputError where the tracker is not there."""
+    if tracker != "none":
+        from harness.report.track import require
+
+        require(tracker)
+    return tracker
+
+
 PresetName = Annotated[
     str,
     Option(
@@ -71,9 +80,7 @@ Verbose = Annotated[bool, Option("--verbose", help="At the end, print the findin
 Watch = Annotated[bool, Option("--watch", help="Show the run on a page of this machine while it goes on.")]
 Track = Annotated[
     Literal["trackio", "wandb", "tensorboard", "none"],
-    Option(
-        "--track", help="Send curves and settings to a tracker, on this machine unless it is told otherwise."
-    ),
+    Option("--track", callback=_installed, help="Curves to a tracker, on this machine unless told else."),
 ]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
 NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]

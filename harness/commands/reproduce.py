@@ -62,7 +62,6 @@ def reproduce(
     """
     from harness.doctor.capabilities import require
     from harness.report import print_summary
-    from harness.report import track as tracker
     from vzero.presets import changed
 
     with interruptible():
@@ -81,14 +80,12 @@ def reproduce(
             if options.joined_as_worker(node_rank, resolved, out, json):
                 return
         resolved, terminal = _pinned(resolved), options.console(json)
-        tracker.require(track)
         runner = Runner("reproduce", terminal, plain, fresh, watch=watch, track=track)
         if several:
             numbers = [resolved.seed] if seeds is None else range(seeds)
             grid.run(runner, resolved, arms, numbers, out, _run, json, verbose, matched)
             return
-        folder = options.run_folder(out, resolved)
-        results = _run(runner, resolved, folder)
+        results = _run(runner, resolved, folder := options.run_folder(out, resolved))
         if json:
             print(results.model_dump_json(indent=2))
         else:

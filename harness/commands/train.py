@@ -29,7 +29,6 @@ def train(
     Example: vzero-harness train --preset pocket --images photos --out runs/photos
     """
     from harness.doctor.capabilities import require
-    from harness.report import track as tracker
     from harness.tables import terminal as shown
     from vzero.runtime.stage import stage_folder
     from vzero.selfplay import training
@@ -38,7 +37,6 @@ def train(
         resolved = options.resolve(preset, images, seed, set_, solver_url)
         options.refuse_code(preset, resolved, set_, trust_code)
         require(resolved, evaluates=False)
-        tracker.require(track)
         if options.joined_as_worker(node_rank, resolved, out, json):
             return
         folder, terminal, stages = (

@@ -35,7 +35,7 @@ EVERY = 5.0  # seconds between two looks at what training wrote
 INSTALL = {"trackio": '"vzero-harness[trackio]"', "wandb": "wandb", "tensorboard": "tensorboard"}
 
 
-def require(name: Name) -> None:
+def require(name: str) -> None:
     """Raises InputError where the tracker is not installed."""
     if name != "none" and find_spec(name) is None:
         raise InputError(f"--track {name} needs {name}, which is not installed: pip install {INSTALL[name]}.")

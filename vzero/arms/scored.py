@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vzero.grpo.data import Prompt
 from vzero.images.records import ImageRecord
-from vzero.parsing import option_texts
+from vzero.parsing import Question, option_texts, parse_answer
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ class ScoredQuestion:
     def options(self) -> tuple[str, ...]:
         """The texts of A) to D); empty unless each mark stands once, in this order."""
         return tuple(part.strip() for part in option_texts(self.text) or ())
+
+
+def scored_question(
+    prompt: Prompt, question: Question, intuitive: str | None, replies: Sequence[str]
+) -> ScoredQuestion:
+    """A question asked about the image of `prompt`, with the frozen Solver's replies to it."""
+    return ScoredQuestion(
+        question.text,
+        intuitive,
+        tuple(map(parse_answer, replies)),
+        tuple(replies),
+        question.description,
+        prompt.image,
+        prompt.key,
+    )
 
 
 @dataclass(frozen=True)

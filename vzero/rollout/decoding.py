@@ -19,7 +19,7 @@ from transformers import Cache
 
 from vzero.config import SamplingConfig
 from vzero.rollout.encoding import Prefilled
-from vzero.rollout.kv_cache import fan_out, join, joinable, without
+from vzero.rollout.kv_cache import fan_out, join, joinable, select_rows, without
 from vzero.rollout.sampling import draw, uniforms
 from vzero.rollout.units import Block, Drawing, Drawn, Unit, Waiting
 
@@ -68,7 +68,7 @@ class _Slots:
         self.positions = self.positions.index_select(-2, keep)
         self.seen = None if self.seen is None else self.seen[keep]
         for layer in self.cache.layers:
-            layer.batch_select_indices(keep)
+            select_rows(layer, keep)
 
     def advance(self, model: Any, token: Tensor) -> None:
         """Feed each row the token it drew; new logits."""

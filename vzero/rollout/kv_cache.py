@@ -7,9 +7,12 @@ overwritten by rows from the end, and rows that join are written behind them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicLayer
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 # Few: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side.
 _SPARE_TOKENS = 8
@@ -100,7 +103,16 @@ def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> N
         if type(layer) is DynamicLayer:
             cache.layers[i] = PreallocatedLayer(layer.keys, layer.values, rows, spare, capacity)
         else:
-            layer.batch_select_indices(rows)
+            select_rows(layer, rows)
+
+
+def select_rows(layer: Any, rows: Tensor) -> None:
+    """Keep `rows` of a layer, in their order and as often as they are named; recurrent states have another
+    method for it."""
+    if isinstance(layer, LinearAttentionCacheLayerMixin):
+        layer.reorder_cache(rows)
+    else:
+        layer.batch_select_indices(rows)
 
 
 def joinable(cache: Cache) -> bool:
