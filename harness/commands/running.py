@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Runner:
     """How a command runs stages: under which name in the ledger, anew or not, and what the user sees.
-    `forecast`, `name`, `title`, `forks`: of the grid, and of the run in it. `watch`: on a page too. `track`: where
-    its curves go."""
+    `forecast`, `name`, `title`, `forks`: of the grid, and of the run in it. `watch`: on a page too. `track`:
+    where its curves go."""
 
     command: str
     terminal: Console
