@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from json import loads
@@ -48,7 +48,9 @@ def tracking(name: Name, preset: Preset, folder: Path) -> Iterator[None]:
     if name == "none":
         yield
         return
-    curves = Curves(_started(name, preset, folder), preset, folder)
+    with redirect_stdout(sys.stderr):
+        tracker = _started(name, preset, folder)
+    curves = Curves(tracker, preset, folder)
     stop = Event()
     thread = Thread(target=curves.follow, args=(stop,), daemon=True)
     thread.start()
@@ -114,8 +116,9 @@ class Curves:
 
     def close(self) -> None:
         """Send the rest and the results, and close the tracker."""
-        for last in (self._metrics, self._results, self.tracker.finish):
-            self._safely(last)
+        with redirect_stdout(sys.stderr):  # trackers greet and take their leave; stdout is for results
+            for last in (self._metrics, self._results, self.tracker.finish):
+                self._safely(last)
 
     def _safely(self, step: Any) -> None:
         if self.broken:

@@ -29,6 +29,7 @@ class Kept:
         self.points.append((step, values))
 
     def finish(self) -> None:
+        print("* Run finished")
         self.finished = True
 
 
@@ -36,7 +37,9 @@ def rows(run: Path, stage: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "stages" / stage / "metrics.jsonl").open()]
 
 
-def test_every_row_is_sent_once_whenever_the_run_is_cut(tmp_path: Path) -> None:
+def test_every_row_is_sent_once_whenever_the_run_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     synthetic_run.make(run, count=12, items_per_family=2)
     preset, first = read_preset(run), Kept()
@@ -53,6 +56,7 @@ def test_every_row_is_sent_once_whenever_the_run_is_cut(tmp_path: Path) -> None:
     finish(run)
     second = Kept()
     track.Curves(second, preset, run).close()
+    assert capsys.readouterr().out == ""
     again = Kept()
     track.Curves(again, preset, run).close()
     points = first.points + second.points
