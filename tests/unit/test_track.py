@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +114,6 @@ def test_wandb_writes_offline_and_without_being_asked_sends_nothing(
 ) -> None:
     """The real one: its own file on this disk holds settings and curves, and no program."""
     pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "grid" / "seed-0"
@@ -126,12 +125,11 @@ def test_wandb_writes_offline_and_without_being_asked_sends_nothing(
     with track.tracking("wandb", read_preset(run), run):
         pass
     (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
-    store, records = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        records.append(record)
+    for _ in range(1200):  # wandb's own process writes its file after we are told that the run is finished
+        records = _records(file)
+        if any(one.WhichOneof("record_type") == "exit" for one in records):
+            break
+        time.sleep(0.1)
     assert b"my secret" not in file.read_bytes()
     (named,) = (one.run for one in records if one.WhichOneof("record_type") == "run")
     assert (named.project, named.display_name) == ("vzero-pocket", "grid-seed-0")
@@ -144,3 +142,17 @@ def test_wandb_writes_offline_and_without_being_asked_sends_nothing(
         point["02-train-questioner-1/loss"] for point in history if "02-train-questioner-1/loss" in point
     ]
     assert curve == [row["loss"] for row in rows(run, "02-train-questioner-1")]
+
+
+def _records(file: Path) -> list[Any]:
+    """What wandb has written so far."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, records = DataStore(), []
+    store.open_for_scan(str(file))
+    with suppress(AssertionError):  # the last record is half written
+        while (data := store.scan_data()) is not None:
+            records.append(wandb_internal_pb2.Record())
+            records[-1].ParseFromString(data)
+    return records
