@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One run as a Slurm job that goes on after a preemption or its time limit:  sbatch deploy/slurm.sh --preset qwen2.5-vl-3b-1gpu --images ~/pictures
 # Words after the file's name go to `vzero-harness train`. Adapt the lines below; RUN_DIR must lie on a disk that all nodes see.
-# On several nodes (sbatch --nodes=2, the number that the preset has as launch.nodes) the same command runs once on each; SLURM_NODEID 0 leads.
+# On several nodes (sbatch --nodes=2) a Ray cluster with a token of its own is started on them, and the command runs on the first.
 #SBATCH --job-name=vzero
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -18,19 +18,23 @@ set -u
 
 RUN_DIR=${RUN_DIR:-$PWD/runs/slurm-$SLURM_JOB_ID}
 VZERO=${VZERO:-vzero-harness}   # or: VZERO="apptainer run --nv --containall --bind $PWD vzero.sif"
+RAY=${RAY:-ray}
 
 $VZERO doctor --preset "${PRESET:-pocket}" --out "$RUN_DIR" || exit 1
 
+# Not by `ray symmetric-run`: it would die of the signal, and its exit code hide the 75.
 if [ "${SLURM_NNODES:-1}" -gt 1 ]; then
-    export MASTER_ADDR=${MASTER_ADDR:-${SLURMD_NODENAME:-$(hostname)}} # this script runs on the first node, where the others come to
-    srun --ntasks-per-node=1 $VZERO train --plain --out "$RUN_DIR" "$@" &
-    child=$!
-    trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM INT # to the tasks: at a SIGTERM of its own srun would kill them without grace
-else
-    $VZERO train --plain --out "$RUN_DIR" "$@" &
-    child=$!
-    trap 'kill -TERM "$child"' TERM INT
+    RAY_AUTH_TOKEN=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')
+    export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+    first=${SLURMD_NODENAME:-$(hostname)} # this script runs there
+    cpus=--num-cpus=${SLURM_CPUS_PER_TASK:-16}
+    $RAY start --head --port=6379 "$cpus" --include-dashboard=false || exit 1
+    srun --nodes=$((SLURM_NNODES - 1)) --ntasks-per-node=1 --exclude="$first" $RAY start --address="$first:6379" "$cpus" --block &
+    set -- --cluster "$first:6379" "$@"
 fi
+$VZERO train --plain --out "$RUN_DIR" "$@" &
+child=$!
+trap 'kill -TERM "$child"' TERM INT
 wait "$child"
 code=$?
 if [ "$code" -gt 128 ]; then # perhaps it was this waiting that the signal ended: then the child's own code is still to be had

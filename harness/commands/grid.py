@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,11 +17,12 @@ from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from harness.analysis.results import Results
-    from harness.runs.grid import GridIndex
+    from harness.runs.grid import Grid, GridIndex, GridRun
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
     from vzero.selfplay import Stage
 
+WORKER = "VZERO_WORKER"  # which worker of a grid on a cluster this is: it begins with another run
 Matched = Literal["steps", "compute"]
 Run = Callable[[Runner, "Preset", Path, "SharedStages | None"], "Results"]
 
@@ -36,8 +39,6 @@ def refuse(resolved: Preset, show: bool, watch: bool, both: bool) -> None:
         raise InputError("--show is about one run; leave out --arms and --seeds.")
     if watch:
         raise InputError("--watch shows one run; follow one of the grid with: vzero-harness watch RUN")
-    if resolved.launch.nodes > 1:
-        raise InputError("A grid runs on one node; set launch.nodes = 1, or start its runs one by one.")
 
 
 def run(
@@ -98,8 +99,43 @@ def run(
         preset = grid.preset_of(each)
         forecast.add(each.name, preset, plan(preset))
     with closing(forks):
-        index = grid.run(wanted, runner.fresh)
+        index = _finished(grid, wanted, runner)
     _end(index, folder, runner, json, verbose)
+
+
+def _finished(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
+    if grid.base.launch.cluster is not None:
+        return _spread(grid, wanted, runner)
+    first = int(os.environ.get(WORKER, 0)) % len(wanted)
+    return grid.run([*wanted[first:], *wanted[:first]], runner.fresh)
+
+
+def _spread(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
+    """Bring all runs to their end on a cluster, by workers that are given this very command without it."""
+    from harness.cluster.grid import run as spread
+
+    if runner.fresh:
+        raise InputError(
+            f"A grid on a cluster is not begun anew: remove {grid.folder}, or leave out --fresh."
+        )
+    grid.prepare(wanted, fresh=False)
+    told: dict[str, str] = {}
+
+    def look() -> None:
+        for name, entry in grid.index().runs.items():
+            if told.setdefault(name, "waiting") != entry.state:
+                told[name] = entry.state
+                options.say_line(f"{name}: {entry.state}", runner.terminal)
+
+    words = [sys.executable, "-P", "-m", "harness", *sys.argv[1:], "--cluster", "", "--plain"]
+    try:
+        spread(grid.folder, grid.base, words, len(wanted), look)
+    except VZeroError:
+        look()
+        if any(one.state in ("waiting", "running") for one in grid.index().runs.values()):
+            raise
+    look()
+    return grid.index()
 
 
 def _end(index: GridIndex, folder: Path, runner: Runner, json: bool, verbose: bool) -> None:

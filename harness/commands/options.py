@@ -33,10 +33,7 @@ _OUT = "Run directory; default: runs/<preset>. The same command resumes it."
 _SET = "Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable."
 _SOLVER_URL = "A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
 _SUITE_DATA = "Where `fetch` put the benchmark suites, or a copy; default: evaluation.data of the preset."
-_NODE_RANK = (
-    "Which of launch.nodes this is; 0 leads; start the same command on all. Default: SLURM_NODEID, "
-    "JOB_COMPLETION_INDEX or 0."
-)
+_CLUSTER = 'Run stages on a Ray cluster: HOST:PORT, "auto", or "local", made for the run (docs/launch.md).'
 
 
 def _presets(beginning: str) -> list[str]:
@@ -83,7 +80,7 @@ Track = Annotated[
     Option("--track", callback=_installed, help="Curves to a tracker, on this machine unless told else."),
 ]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
-NodeRank = Annotated[int | None, Option("--node-rank", min=0, metavar="K", help=_NODE_RANK)]
+Cluster = Annotated[str | None, Option("--cluster", metavar="ADDRESS", help=_CLUSTER)]
 TrustCode = Annotated[
     bool,
     Option("--trust-code", help="Run the reward in Python that the preset's file brings; read it first."),
@@ -99,6 +96,7 @@ def resolve(
     seed: int | None,
     changes: list[str] | None,
     solver_urls: list[str] | None = None,
+    cluster: str | None = None,
 ) -> Preset:
     """The validated preset of one command line. An image folder becomes absolute, so a resume may start
     anywhere.
@@ -109,6 +107,8 @@ def resolve(
     from vzero.presets import changed, load_preset
 
     overrides: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if cluster is not None:
+        overrides["launch.cluster"] = cluster or None
     if solver_urls:
         overrides["engine.urls"] = solver_urls
     if images is not None:
@@ -152,42 +152,6 @@ def _located(source: str) -> str:
 def run_folder(out: Path | None, preset: Preset) -> Path:
     """Where the run goes: `out`, or runs/<name of the preset>."""
     return out or Path("runs") / (re.sub(r"[^\w.-]+", "-", preset.name).strip(".-") or "run")
-
-
-def other_node(rank: int | None, preset: Preset) -> int | None:
-    """Which node this is, None where it is the one that leads: as said, else as Slurm or Kubernetes says of a
-    preset on several nodes.
-
-    Raises:
-        InputError: there are not so many nodes.
-    """
-    nodes = preset.launch.nodes
-    if rank is None and nodes > 1:
-        said = os.environ.get("SLURM_NODEID") or os.environ.get("JOB_COMPLETION_INDEX") or "0"
-        rank = int(said) if said.isdecimal() else 0
-    if rank is not None and rank >= nodes:
-        raise InputError(
-            f"There is no node {rank} of {nodes} (launch.nodes), counted from 0; fix --node-rank, or --set "
-            "launch.nodes=N."
-        )
-    return rank or None
-
-
-def joined_as_worker(rank: int | None, preset: Preset, out: Path | None, json: bool) -> bool:
-    """Whether this is another node than the one that leads; then it took part in the run that the same
-    command leads on node 0, until that ended.
-
-    Raises:
-        VZeroError: as `harness.runs.worker.serve`.
-    """
-    other = other_node(rank, preset)
-    if other is None:
-        return False
-    from harness.runs.worker import serve
-
-    terminal = console(json)
-    serve(run_folder(out, preset), preset, other, lambda text: say(text, terminal))
-    return True
 
 
 def say(text: str, terminal: Console) -> None:

@@ -49,7 +49,7 @@ def reproduce(
     track: options.Track = "none",
     json: options.Json = False,
     show: options.Show = False,
-    node_rank: options.NodeRank = None,
+    cluster: options.Cluster = None,
 ) -> None:
     """Run V-Zero from unlabeled images to a table of results; the same command resumes after any
     interruption.
@@ -65,7 +65,7 @@ def reproduce(
     from vzero.presets import changed
 
     with interruptible():
-        resolved = options.resolve(preset, images, seed, set_, solver_url)
+        resolved = options.resolve(preset, images, seed, set_, solver_url, cluster)
         if data is not None:
             resolved = changed(resolved, {"evaluation.data": str(data)})
         several = (arms, seeds, matched) != (None, None, None)
@@ -77,8 +77,6 @@ def reproduce(
         options.refuse_code(preset, resolved, set_, trust_code)
         if not several:
             require(resolved)
-            if options.joined_as_worker(node_rank, resolved, out, json):
-                return
         resolved, terminal = _pinned(resolved), options.console(json)
         runner = Runner("reproduce", terminal, plain, fresh, watch=watch, track=track)
         if several:

@@ -42,6 +42,7 @@ class Runner:
     ) -> Iterator[None]:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
         follows from them."""
+        from harness.cluster import session
         from harness.report.track import tracking
         from harness.runs import ledger
         from harness.runs.directory import opened
@@ -55,7 +56,11 @@ class Runner:
             self._watched(folder),
             tracking(self.track, preset, folder),
         ):
-            with shown(plan, self.terminal, self.plain) as display, self._forks() as forks:
+            with (
+                session.local(preset.launch.cluster),
+                shown(plan, self.terminal, self.plain) as display,
+                self._forks() as forks,
+            ):
                 run_plan(run, preset, stages, display, shared, forks)
             if self.terminal.is_terminal:
                 with self.terminal.status("Computing the results and writing the report"):

@@ -21,7 +21,7 @@ def train(
     plain: options.Plain = False,
     track: options.Track = "none",
     json: options.Json = False,
-    node_rank: options.NodeRank = None,
+    cluster: options.Cluster = None,
 ) -> None:
     """Train both roles and stop: all stages but those that measure. `reproduce` with the same options adds
     these later.
@@ -34,11 +34,9 @@ def train(
     from vzero.selfplay import training
 
     with interruptible():
-        resolved = options.resolve(preset, images, seed, set_, solver_url)
+        resolved = options.resolve(preset, images, seed, set_, solver_url, cluster)
         options.refuse_code(preset, resolved, set_, trust_code)
         require(resolved, evaluates=False)
-        if options.joined_as_worker(node_rank, resolved, out, json):
-            return
         folder, terminal, stages = (
             options.run_folder(out, resolved),
             options.console(json),

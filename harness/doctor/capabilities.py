@@ -6,6 +6,7 @@ Each entry goes away with the code that makes it untrue; `plan`, `doctor` and `-
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from vzero.config import Preset
@@ -26,6 +27,10 @@ def missing(preset: Preset, evaluates: bool = True) -> list[str]:
             "low-rank adapters on weights that are split over GPUs "
             '(lora with launch.strategy "fsdp2"; "ddp" keeps them whole)'
         )
+    if preset.launch.nodes > 1 and preset.launch.cluster is None:
+        found.append("machines beside this one (launch.nodes) without a cluster: --cluster, docs/launch.md")
+    if preset.launch.cluster is not None and find_spec("ray") is None:
+        found.append("Ray (--cluster): install the extra `cluster`")
     if evaluates:
         from harness.evals.catalogue import suites
 
@@ -47,7 +52,7 @@ def require(preset: Preset, evaluates: bool = True) -> None:
             "`vzero-harness plan` computes what it would take; change those settings with --set, or choose "
             "another preset."
         )
-    if preset.launch.gpus and not DRIVER.exists():
+    if preset.launch.gpus and preset.launch.cluster is None and not DRIVER.exists():
         raise InputError(
             f"The preset {preset.name} trains on a GPU and no NVIDIA driver is to be seen; "
             f"`vzero-harness doctor --preset {preset.name}` says what to do, "

@@ -17,8 +17,8 @@ from vzero.runtime import artefacts
 
 RESULTS = "results.json"
 TRACKED = ("tracked.json", "tensorboard")  # what `harness.report.track` writes; wandb's folder is its own
-CONTENT = (RESULTS, "report.md", "report.html", "stages", "logs", "nodes", ledger.NAME, *TRACKED)
-SEALED = ("stages", "logs", "nodes", ledger.NAME)
+CONTENT = (RESULTS, "report.md", "report.html", "stages", "logs", "ranks", ledger.NAME, *TRACKED)
+SEALED = ("stages", "logs", "ranks", ledger.NAME)
 RUN = FolderKind(
     "a run directory", "a run", "preset", CONTENT, SEALED, (ledger.NAME, "stages/*/manifest.json")
 )

@@ -61,8 +61,7 @@ class FolderKind:
         owned.refuse_links(*(folder / name for name in names))
         owned.sweep_beside(folder, names)
         for name in self.content:
-            if name != "nodes":  # the other nodes write there now
-                owned.sweep(folder / name)
+            owned.sweep(folder / name)
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The record of such a folder.

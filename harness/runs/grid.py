@@ -117,10 +117,7 @@ class Grid:
             InterruptedRun: stopped, or the disk is full; the same call goes on.
             InputError: `folder` is something else.
         """
-        self._open(fresh)
-        shared = SharedStages(self.folder / SHARED)
-        shared.sweep()
-        self._update(wanted, "waiting", keep=True)
+        shared = self.prepare(wanted, fresh)
         pending, told, first = list(wanted), False, True
         while pending:
             left = [run for run in pending if not self._attempt(run, shared, fresh, first)]
@@ -134,6 +131,18 @@ class Grid:
                 time.sleep(PAUSE)
             pending = left
         return self.index()
+
+    def prepare(self, wanted: Sequence[GridRun], fresh: bool) -> SharedStages:
+        """Make the folder and its index, where they are not there; the store.
+
+        Raises:
+            InputError: `folder` is something else.
+        """
+        self._open(fresh)
+        shared = SharedStages(self.folder / SHARED)
+        shared.sweep()
+        self._update(wanted, "waiting", keep=True)
+        return shared
 
     def index(self) -> GridIndex:
         """As it is on disk.

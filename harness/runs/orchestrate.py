@@ -18,9 +18,6 @@ from harness.runs import ledger, supervise
 from harness.runs.display import Display
 from harness.runs.folder import OpenFolder
 from harness.runs.fork_server import ForkServer
-from harness.runs.launcher import ONE_NODE
-from harness.runs.leader import Leader, leading
-from harness.runs.nodes import named
 from harness.runs.progress import ProgressReader
 from harness.runs.shared_stages import SharedStages
 from harness.runs.supervise import StageProcess
@@ -28,7 +25,7 @@ from vzero.config import Preset
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
 from vzero.runtime.stage import finished, spec_of, stage_folder
-from vzero.selfplay import Stage, processes_of
+from vzero.selfplay import Stage
 
 POLL = 0.2  # seconds
 
@@ -51,40 +48,16 @@ def run_plan(
     Raises:
         VZeroError: a stage failed (`InputError`: fix the input; `InterruptedRun`: the same command resumes).
     """
-    with leading(run.folder, preset) as leader:
-        if leader is not None:
-            _gather_early(run, preset, stages, display, leader)
-        for stage in stages:
-            manifest = settled(run.folder, preset, stage, display)
-            if manifest is not None:
-                display.reused(stage, manifest["facts"])
-                if shared is not None:
-                    shared.publish(stage_folder(run.folder, stage.name))
-            elif shared is None:
-                everywhere = leader if _on_all_nodes(preset, stage) else None
-                _execute(run, preset, stage, display, everywhere, forks)
-            else:
-                _share(run, preset, stage, display, shared, forks)
-
-
-def _on_all_nodes(preset: Preset, stage: Stage) -> bool:
-    return preset.launch.nodes > 1 and processes_of(preset, stage.kind) > 1
-
-
-def _gather_early(
-    run: OpenFolder, preset: Preset, stages: Sequence[Stage], display: Display, leader: Leader
-) -> None:
-    """Wait for all nodes before hours are spent on what one node does alone, where any stage needs them."""
     for stage in stages:
-        sealed = (stage_folder(run.folder, stage.name) / artefacts.MANIFEST).exists()
-        if _on_all_nodes(preset, stage) and not sealed:
-            _gather(stage, display, leader)
-            ledger.append(run.folder, {"event": "nodes-joined", "nodes": preset.launch.nodes})
-            return
-
-
-def _gather(stage: Stage, display: Display, leader: Leader) -> None:
-    leader.gather(lambda missing: display.note(stage, f"waiting for {named(missing)}"))
+        manifest = settled(run.folder, preset, stage, display)
+        if manifest is not None:
+            display.reused(stage, manifest["facts"])
+            if shared is not None:
+                shared.publish(stage_folder(run.folder, stage.name))
+        elif shared is None:
+            _execute(run, preset, stage, display, forks)
+        else:
+            _share(run, preset, stage, display, shared, forks)
 
 
 def _share(
@@ -106,7 +79,7 @@ def _share(
     ):
         manifest = shared.fetch(digest, folder)
         if manifest is None:
-            _execute(run, preset, stage, display, None, forks)
+            _execute(run, preset, stage, display, forks)
             shared.publish(folder)
             return
     ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
@@ -135,37 +108,28 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
 
 
 def _execute(
-    run: OpenFolder,
-    preset: Preset,
-    stage: Stage,
-    display: Display,
-    leader: Leader | None,
-    forks: ForkServer | None,
+    run: OpenFolder, preset: Preset, stage: Stage, display: Display, forks: ForkServer | None
 ) -> None:
-    """Run `stage` as a process of this machine, or on all nodes under `leader`."""
-    if leader is not None:
-        _gather(stage, display, leader)
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
     display.started(stage, attempt)
     progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
     begin = time.monotonic()
-    rendezvous = ONE_NODE if leader is None else leader.assign(stage)
-    child = supervise.start(run.folder, preset, stage, run.lock, rendezvous, forks)
+    child = supervise.start(run.folder, preset, stage, run.lock, forks)
     try:
-        while (code := child.poll(POLL)) is None and not (leader is not None and leader.broken()):
+        while (code := child.poll(POLL)) is None:
+            _say_notes(stage, child, display)
             display.moved(stage, progress.refresh())
-        problem = _failure(stage, child, code, leader)
-        for text in supervise.notes(child):
-            display.note(stage, text)
+        problem = supervise.failure(stage.name, code, child) if code else None
+        _say_notes(stage, child, display)
     except BaseException as error:
         try:
             child.stop()
         finally:  # also when a second interruption came meanwhile
             _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
-    peak = child.peak_mib
+    peak = supervise.peak_mib(child)
     if problem is not None:
         reason = str(problem)
         _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=reason, peak_mib=peak)
@@ -177,17 +141,9 @@ def _execute(
     display.ended(stage, seconds, manifest["facts"])
 
 
-def _failure(stage: Stage, child: StageProcess, code: int | None, leader: Leader | None) -> VZeroError | None:
-    """Why `stage` failed, None if it did not; `code` None: another node's part has failed, and this one's is
-    ended."""
-    if code == 0:
-        if leader is not None:
-            leader.withdraw()
-        return None
-    if code is None:
-        child.stop()
-    own = None if code is None else supervise.failure(stage, code, child)
-    return own if leader is None else leader.verdict(code, own)
+def _say_notes(stage: Stage, child: StageProcess, display: Display) -> None:
+    for text in child.notes():
+        display.note(stage, text)
 
 
 def _note_end(run: Path, stage: Stage, attempt: int, begin: float, event: str, **details: object) -> float:

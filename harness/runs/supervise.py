@@ -1,8 +1,8 @@
 """One stage as one process group: started with a fixed environment, stopped as a whole, its failure told in
 one sentence.
 
-A training may be several processes, which launcher.py starts, on several nodes: then each node starts its
-own.
+A training may be several processes: of this machine, which launcher.py starts, or of a cluster
+(harness/cluster), whose machines each start theirs by `start_rank`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import vzero
-from harness.runs import launcher, network
+from harness.runs import launcher
 from harness.runs.fork_server import ForkServer
-from harness.runs.launcher import ONE_NODE, Rendezvous, shell_code
+from harness.runs.launcher import shell_code
 from vzero.config import Preset
 from vzero.errors import NO_THREADS, InputError, InterruptedRun, VZeroError, used_up
 from vzero.runtime import owned, scratch
@@ -33,6 +34,7 @@ from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 GRACE = 10.0  # seconds between asking a stage to end and ending it
 LOOK = 0.02  # seconds between two looks at a child
 LOG_READ = 65536  # bytes of a log's end that are searched for the reason of a failure
+PEAK = "peak MiB: "  # how a line of a cluster's driver begins that says what its processes took
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
@@ -74,13 +76,16 @@ class StartedStage:
 
 @dataclass
 class StageProcess:
-    """A running stage: the process of its watchdog, and where in the log this attempt begins."""
+    """A running stage: the process of its watchdog, where in the log this attempt begins, and whether it is
+    the driver of a stage on a cluster. `noted`: up to where notes were looked for."""
 
     child: Child
     log: Path
     log_start: int
+    driver: bool = False
     code: int | None = None
     peak_mib: float = 0.0
+    noted: int = 0
 
     def poll(self, seconds: float = 0.0) -> int | None:
         """The exit code once the stage has ended, else None, after `seconds`; then `peak_mib` is the largest
@@ -102,56 +107,96 @@ class StageProcess:
             while self.poll(GRACE) is None:
                 pass
 
+    def notes(self) -> list[str]:
+        """What the stage has said to its user since the last call."""
+        with open(owned.open_own(self.log), "rb") as stream:
+            stream.seek(max(self.noted, self.log_start))
+            text = stream.read()
+        whole = text.rfind(b"\n") + 1 or (len(text) if len(text) > LOG_READ else 0)
+        self.noted = max(self.noted, self.log_start) + whole
+        lines = text[:whole].decode("utf-8", "replace").splitlines()
+        return [line.removeprefix(scratch.NOTE) for line in lines if line.startswith(scratch.NOTE)]
+
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.child.pid, number)
 
 
 def start(
-    run: Path,
-    preset: Preset,
-    stage: Stage,
-    lock: int,
-    rendezvous: Rendezvous = ONE_NODE,
-    forks: ForkServer | None = None,
+    run: Path, preset: Preset, stage: Stage, lock: int, forks: ForkServer | None = None
 ) -> StageProcess:
-    """Start `stage` of `run`, or this node's part of it; what it prints is appended to its log.
+    """Start `stage` of `run`; what it prints is appended to its log.
 
     Args:
         lock: descriptor of the run's lock, which the stage holds as well.
         forks: forks it where it can, to the same effect sooner.
     """
-    node = f".node-{rendezvous.rank}" if rendezvous.rank else ""
-    log = run / "logs" / f"{stage.name}{node}.log"
-    log.parent.mkdir(exist_ok=True)
-    variables = environment(preset, stage, rendezvous)
-    with open(owned.open_own(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
-        begin = stream.tell()
-        # The images' stage needs hardly any of the imports.
-        if forks is not None and stage.kind != "images" and processes_of(preset, stage.kind) == 1:
-            forked = forks.start(program_of(run, stage), variables, stream.fileno(), lock)
+    log, driver = run / "logs" / f"{stage.name}.log", preset.launch.cluster is not None
+    given, alone = environment(preset, stage), processes_of(preset, stage.kind) == 1 and not driver
+    # The images' stage needs hardly any of the imports.
+    if forks is not None and stage.kind != "images" and alone:
+        with _appending(log) as stream:
+            begin = stream.tell()
+            forked = forks.start(program_of(run, stage), given, stream.fileno(), lock)
             if forked is not None:
                 return StageProcess(forked, log, begin)
+    return _started(command_of(run, preset, stage), given, log, lock, driver)
+
+
+def start_rank(
+    run: Path, preset: Preset, stage: Stage, lock: int, rank: int, variables: Mapping[str, str]
+) -> StageProcess:
+    """Start process `rank` of `stage` here, on a machine of a cluster.
+
+    Args:
+        lock: as in `start`, of this rank.
+        variables: that tell it of the others.
+    """
+    name = f"{stage.name}.rank-{rank}" if rank else stage.name
+    given = environment(preset, stage) | dict(variables)
+    program = [sys.executable, "-P", "-m", *program_of(run, stage)]
+    return _started(program, given, run / "logs" / f"{name}.log", lock)
+
+
+def start_command(
+    words: Sequence[str], log: Path, variables: Mapping[str, str], driver: bool
+) -> StageProcess:
+    """Start what is no stage as if it were one, with `variables` beside ours; `driver`: it leads others on a
+    cluster."""
+    return _started(list(words), {**os.environ, **variables}, log, driver=driver)
+
+
+def _appending(log: Path) -> BinaryIO:
+    log.parent.mkdir(exist_ok=True)
+    return open(owned.open_own(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def _started(
+    command: list[str], given: Mapping[str, str], log: Path, lock: int | None = None, driver: bool = False
+) -> StageProcess:
+    with _appending(log) as stream:
+        begin = stream.tell()
         popen = subprocess.Popen(
-            watchdog_command(command_of(run, preset, stage, rendezvous)),
+            watchdog_command(command),
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=variables,
-            pass_fds=(lock,),
+            env=given,
+            pass_fds=() if lock is None else (lock,),
             start_new_session=True,
         )
-    return StageProcess(StartedStage(popen), log, begin)
+    return StageProcess(StartedStage(popen), log, begin, driver)
 
 
-def command_of(run: Path, preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> list[str]:
-    """The program of `stage`, in as many processes as the preset asks of this node."""
-    program = [sys.executable, "-P", "-m", *program_of(run, stage)]
-    count = processes_of(preset, stage.kind)
+def command_of(run: Path, preset: Preset, stage: Stage) -> list[str]:
+    """The program of `stage`, in as many processes as the preset asks, or what starts these."""
+    words = program_of(run, stage)
+    program, count = [sys.executable, "-P", "-m", *words], processes_of(preset, stage.kind)
+    if preset.launch.cluster is not None:
+        return [sys.executable, "-P", "-m", "harness.cluster.ranks", *words[1:]]
     if count == 1:
         return program
-    place = (count, rendezvous.nodes, rendezvous.rank, rendezvous.address, rendezvous.port)
-    return [sys.executable, "-P", "-m", launcher.__name__, *map(str, place), *program]
+    return [sys.executable, "-P", "-m", launcher.__name__, str(count), *program]
 
 
 def program_of(run: Path, stage: Stage) -> list[str]:
@@ -160,11 +205,16 @@ def program_of(run: Path, stage: Stage) -> list[str]:
     return [module, str(run.absolute()), stage.name]
 
 
-def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE) -> dict[str, str]:
+def threads_of(preset: Preset, stage: Stage) -> int:
+    """CPU threads of each process of `stage`: the processes of a machine share the stage's."""
+    return max(1, preset.engine.threads // max(1, processes_of(preset, stage.kind) // preset.launch.nodes))
+
+
+def environment(preset: Preset, stage: Stage) -> dict[str, str]:
     """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code
     that is run."""
-    count = processes_of(preset, stage.kind) // rendezvous.nodes
-    threads = str(max(1, preset.engine.threads // count))
+    threads = str(threads_of(preset, stage))
+    here = preset.launch.cluster is None  # all of it on this machine
     code = str(Path(vzero.__file__).resolve().parent.parent)
     fixed = {
         "OMP_NUM_THREADS": threads,
@@ -182,9 +232,10 @@ def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE)
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
-        **_network_interface(rendezvous),
     }
-    if preset.launch.gpus and stage.kind.startswith("train-"):
+    if here and sys.platform == "linux":
+        fixed |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
+    if here and preset.launch.gpus and stage.kind.startswith("train-"):
         fixed |= _gpus(preset)
     fetches = stage.kind == "images" and preset.images.source != "pocket"
     if preset.model == "pocket" and not fetches:
@@ -192,17 +243,6 @@ def environment(preset: Preset, stage: Stage, rendezvous: Rendezvous = ONE_NODE)
     # A launcher around the runner is not ours.
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {**inherited, **fixed}
-
-
-def _network_interface(rendezvous: Rendezvous) -> dict[str, str]:
-    """Where gloo and NCCL listen: on loopback for the processes of one machine, else gloo where node 0 is
-    reached, and NCCL where it chooses."""
-    if rendezvous.nodes == 1:
-        names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-        return dict.fromkeys(names, "lo") if sys.platform == "linux" else {}
-    if "GLOO_SOCKET_IFNAME" not in os.environ and (name := network.interface_to(rendezvous.address)):
-        return {"GLOO_SOCKET_IFNAME": name}
-    return {}
 
 
 def _gpus(preset: Preset) -> dict[str, str]:
@@ -214,9 +254,10 @@ def _gpus(preset: Preset) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(every[: launch.gpus]), ALL_GPUS: ",".join(every)}
 
 
-def notes(process: StageProcess) -> list[str]:
-    """What the stage had to say in this attempt."""
-    return [line.removeprefix(scratch.NOTE) for line in _said(process) if line.startswith(scratch.NOTE)]
+def peak_mib(process: StageProcess) -> float:
+    """The largest resident size of the stage's processes, wherever they were."""
+    said = [line.removeprefix(PEAK) for line in _said(process) if line.startswith(PEAK)]
+    return float(said[-1]) if said else process.peak_mib
 
 
 def _said(process: StageProcess) -> list[str]:
@@ -226,27 +267,34 @@ def _said(process: StageProcess) -> list[str]:
         return stream.read().decode("utf-8", "replace").splitlines()
 
 
-def failure(stage: Stage, code: int, process: StageProcess) -> VZeroError:
-    """Why `stage` ended with `code`, as the error to show: its own `error:` sentence where it printed one."""
+def failure(name: str, code: int, process: StageProcess) -> VZeroError:
+    """Why the stage `name` ended with `code`, as the error to show: its own `error:` sentence where it
+    printed one."""
     lines, where, folder = _said(process), f"(log: {process.log})", process.log.parent
     if any(mark in line for line in lines for mark in _NO_SPACE) or shutil.disk_usage(folder).free < 4096:
         return InterruptedRun(
-            f"No space left on the disk of {folder.parent} during {stage.name}; free some, then run the same "
+            f"No space left on the disk of {folder.parent} during {name}; free some, then run the same "
             f"command again {where}."
         )
     if any(mark in line for line in lines for mark in NO_THREADS):
         return used_up()
     if (killed := shell_code(code) - 128) > 0:
-        name = signal.Signals(killed).name if killed in set(signal.Signals) else str(killed)
+        what = signal.Signals(killed).name if killed in set(signal.Signals) else str(killed)
         if killed in (signal.SIGKILL, signal.SIGTERM):
             return InterruptedRun(
-                f"Stage {stage.name} was ended from outside by {name}, perhaps for want of memory; "
+                f"Stage {name} was ended from outside by {what}, perhaps for want of memory; "
                 f"run the same command again to resume {where}."
             )
-        return VZeroError(f"Stage {stage.name} crashed with {name} {where}.")
-    kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
+        return VZeroError(f"Stage {name} crashed with {what} {where}.")
     said = next(
         (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None
     )
+    if process.driver and said is None:  # its own failures have a sentence: Ray has ended it
+        return InterruptedRun(
+            f"The cluster was lost during {name}; run the same command again to resume {where}."
+        )
+    kind = {2: InputError, 75: InterruptedRun}.get(code, VZeroError)
     last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return kind(f"{said} {where}" if said else f"Stage {stage.name} failed: {last} {where}")
+    if said is None:
+        return kind(f"Stage {name} failed: {last} {where}")
+    return kind(said if "(log: " in said else f"{said} {where}")

@@ -78,7 +78,7 @@ def test_a_reward_in_python_that_a_presets_file_brings_asks_first(words: list[st
         (["reproduce", "--preset", "nowhere.toml"], "Cannot read the preset file nowhere.toml"),
         (["reproduce", "--set", "solver.grpo.lr=1"], "'solver.grpo.lr' is not a setting"),
         (["reproduce", "--set", "seed"], "--set needs key=value"),
-        (["reproduce", "--preset", "smoke", "--node-rank", "3"], "There is no node 3 of 1"),
+        (["train", "--set", "launch.nodes=2", "--set", "launch.strategy=ddp"], "without a cluster"),
         (["reproduce", "--arms", "controls", "--watch"], "--watch shows one run"),
         (["reproduce", "--set", "seed.x=1"], "'seed.x' is not a setting"),
         (["reproduce", "--set", "iterations=0"], "iterations: "),

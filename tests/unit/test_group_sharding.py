@@ -146,7 +146,7 @@ def test_a_process_without_a_launcher_is_alone(monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert processes.world() == World(2, 4, 4, 2) and not processes.world().first
+    assert processes.world() == World(2, 4, 4) and not processes.world().first
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_run_with_a_link_among_its_names_is_refused_by_name(
 
 @pytest.mark.parametrize(
     "name",
-    [f"stages/{STAGE}", f"stages/{STAGE}/work", f"stages/{STAGE}/work/trainer", "logs/a.log", "nodes/1"],
+    [f"stages/{STAGE}", f"stages/{STAGE}/work", f"stages/{STAGE}/work/trainer", "logs/a.log", "ranks/1"],
 )
 def test_so_is_one_further_down(tmp_path: Path, outside: Path, name: str) -> None:
     run = tmp_path / "run"

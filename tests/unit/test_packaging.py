@@ -86,8 +86,8 @@ def test_every_imported_package_is_declared() -> None:
         "yaml": "pyyaml",
     }
     names = {
-        canonicalize_name(requirement.name) for requirement in declared("cuda")
-    }  # vLLM, imported where it is asked for
+        canonicalize_name(requirement.name) for requirement in declared("cuda", "cluster")
+    }  # vLLM and Ray, imported where they are asked for
     for package in ("vzero", "harness"):
         for path in sources(package):
             for top in (
@@ -101,7 +101,7 @@ def test_every_imported_package_is_declared() -> None:
 
 
 def test_every_declared_dependency_is_locked_at_a_version_it_allows() -> None:
-    for requirement in declared("cpu", "dev"):
+    for requirement in declared("cpu", "dev", "cluster"):
         name = canonicalize_name(requirement.name)
         if name == "torch":  # installed by itself, its CPU build
             continue

@@ -210,14 +210,13 @@ def test_steps_of_the_paper() -> None:
     assert found["votes for labels"].tokens == pytest.approx(2 * 3600 * 10 * 400)
 
 
-def test_further_nodes_train_and_do_nothing_else() -> None:
+def test_further_nodes_take_part_in_everything() -> None:
+    """Half of what is drawn on twice the machines; around it, what a stage takes to start stays."""
     one, two = (
         {part.name: part.hours for part in planned("qwen2.5-vl-7b", launch__nodes=nodes).parts}
         for nodes in (1, 2)
     )
-    shared = {"train the Questioner", "votes in its reward", "train the Solver"}
-    assert {name for name in one if two[name] < one[name]} == shared
-    assert {name for name in one if two[name] == one[name]} == one.keys() - shared
+    assert all(one[name] / 2 <= two[name] * (1 + 1e-9) and two[name] < one[name] for name in one)
 
 
 def test_hours_scale_as_work_does() -> None:

@@ -168,6 +168,7 @@ def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:
     changes = [
         "launch.gpus=2",
         "launch.nodes=2",
+        "launch.cluster=auto",
         "launch.strategy=ddp",
         "lora={rank=4, alpha=8}",
         'evaluation.suites=["pocket_math", "mathvista", "nosuch"]',

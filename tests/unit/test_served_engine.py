@@ -721,7 +721,7 @@ def test_without_vllm_the_fix_is_said(checkpoint: Path, monkeypatch: pytest.Monk
 def test_a_public_address_needs_a_token(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VZERO_SOLVER_TOKEN", raising=False)
     with pytest.raises(InputError, match="VZERO_SOLVER_TOKEN"):
-        serve.command(checkpoint, "0.0.0.0", 8000, EngineConfig())
+        serve.command(checkpoint, serve.Place("0.0.0.0", 8000), EngineConfig())
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

@@ -88,8 +88,15 @@ class LaunchConfig(Section):
     checkpoint_minutes: float = Field(
         30.0, ge=0, description="between points that a killed training resumes from"
     )
-    join_seconds: float = Field(600.0, gt=0, description="several nodes: until all have come")
-    node_seconds: float = Field(120.0, ge=5, description="several nodes: silence until one counts as gone")
+    # Of Ray, on which stages then run: "auto" is the one of this machine, "local" one made for the run.
+    cluster: str | None = Field(None, min_length=1, description='HOST:PORT, "auto" or "local"')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, given: Any) -> Any:
+        """Runs of earlier versions record settings that nothing reads any more."""
+        retired = ("join_seconds", "node_seconds")
+        return {k: v for k, v in given.items() if k not in retired} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _processes_fit(self) -> LaunchConfig:

@@ -168,7 +168,7 @@ class ServedEngine(StreamingEngine):
         async def answered(http: httpx.AsyncClient, number: int, home: int, request: Prepared) -> None:
             async def body() -> dict[str, Any]:
                 url = None if request.picture is None else await pictures.url(request)
-                return request_body(request.request, url, call.sampling, self._vocabulary)
+                return self._body(request.request, url, call.sampling)
 
             try:
                 answer: Answer = await self._ask(http, slots, home, body, call.read)
@@ -194,6 +194,9 @@ class ServedEngine(StreamingEngine):
                 slots[home].count(request.request, 1)
                 group.create_task(answered(http, number, home, request))
                 number += 1
+
+    def _body(self, request: Request, url: str | None, sampling: SamplingConfig) -> dict[str, Any]:
+        return request_body(request, url, sampling, self._vocabulary)
 
     async def _ask(
         self, http: httpx.AsyncClient, slots: Sequence[Slot], home: int, body: Body, read: Reader

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vzero.config import EngineConfig
 from vzero.rollout.protocol import Engine
+from vzero.runtime.processes import REPLICAS
 
 
 def open_solver(config: EngineConfig, checkpoint: Path) -> Engine:
@@ -31,6 +33,11 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
     import torch
 
     torch.set_num_threads(config.threads)
+    if REPLICAS in os.environ:
+        from vzero.rollout.replica import open_replicas
+
+        if (served := open_replicas(config, checkpoint)) is not None:
+            return served
     if config.name == "vllm":
         from vzero.rollout.vllm_engine import open_vllm
 

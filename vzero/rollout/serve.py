@@ -3,7 +3,7 @@
 vLLM's own server, in the foreground, with the settings that our client counts on and under the name it asks
 for. It listens on loopback; any other address is refused without a bearer token in the environment variable
 VZERO_SOLVER_TOKEN. Traffic is not encrypted: across machines use a network you trust, a tunnel, or a proxy
-with TLS in front.
+with TLS in front. `--settings` are a cluster's (harness/cluster/replicas.py), of either engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,26 +19,52 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
 from vzero.rollout.server import LOOPBACK, TOKEN_VARIABLE, model_name, vllm_launch
 from vzero.rollout.vocabulary import read_vocabulary
-from vzero.runtime.checkpoints import resolve
+from vzero.runtime.checkpoints import load_processor, resolve
 
 
-def command(checkpoint: Path, host: str, port: int, config: EngineConfig) -> tuple[list[str], dict[str, str]]:
-    """The program that serves `checkpoint`, and its environment.
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and the name of its model: by default the one by the hash of its files."""
+
+    host: str
+    port: int
+    name: str | None = None
+
+
+def command(checkpoint: Path, place: Place, config: EngineConfig) -> tuple[list[str], dict[str, str]]:
+    """vLLM's program that serves `checkpoint`, and its environment.
 
     Raises:
         InputError: vLLM is not installed, or a public address without a token.
     """
     token = os.environ.get(TOKEN_VARIABLE)
-    if host != LOOPBACK and not token:
+    if place.host != LOOPBACK and not token:
         raise InputError(
-            f"Whoever reaches {host} could use this server; put a bearer token into {TOKEN_VARIABLE}, or "
-            "leave --host out."
+            f"Whoever reaches {place.host} could use this server; put a bearer token into {TOKEN_VARIABLE}, "
+            "or leave --host out."
         )
     if find_spec("vllm") is None:
         raise InputError("vLLM is not installed; run `make vllm` (CPU) or install the extra `cuda`.")
     launch = vllm_launch(config, checkpoint, read_vocabulary(checkpoint), 0)
-    words = [host if word == LOOPBACK else word for word in launch.command(model_name(checkpoint), port)]
+    words = launch.command(place.name or model_name(checkpoint), place.port)
+    words = [place.host if word == LOOPBACK else word for word in words]
     return words, {**os.environ, **launch.environment, **({"VLLM_API_KEY": token} if token else {})}
+
+
+def serve_transformers(checkpoint: Path, place: Place, config: EngineConfig) -> None:
+    """Serve `checkpoint` by the transformers engine, in this process, until it ends.
+
+    Raises:
+        InputError: there is no token, or `checkpoint` is none.
+    """
+    from vzero.rollout.engines import open_engine
+    from vzero.rollout.replica import serve
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    if not token:
+        raise InputError(f"Put a bearer token into {TOKEN_VARIABLE}: nobody else is to use this server.")
+    engine, name = open_engine(config, checkpoint), place.name or model_name(checkpoint)
+    serve(engine, load_processor(checkpoint), place.host, place.port, name, token)
 
 
 def main() -> int:
@@ -49,11 +76,19 @@ def main() -> int:
     parser.add_argument(
         "--max-model-len", type=int, help="prompt and completion; default: the model's maximum"
     )
+    parser.add_argument("--name", help="of the model; default: by the hash of its files")
+    parser.add_argument("--settings", help="all of [engine], as JSON, in place of the two above")
     options = parser.parse_args()
     try:
         gpus = () if options.gpu is None else (options.gpu,)
-        config = EngineConfig(gpus=gpus, max_model_len=options.max_model_len)
-        words, environment = command(resolve(options.checkpoint), options.host, options.port, config)
+        config = EngineConfig(name="vllm", gpus=gpus, max_model_len=options.max_model_len)
+        if options.settings:
+            config = EngineConfig.model_validate_json(options.settings)
+        checkpoint, place = resolve(options.checkpoint), Place(options.host, options.port, options.name)
+        if config.name == "transformers":
+            serve_transformers(checkpoint, place, config)
+            return 0
+        words, environment = command(checkpoint, place, config)
     except VZeroError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -161,9 +161,8 @@ def stop_all(servers: Sequence[LocalServer]) -> None:
 def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """An engine over `config.servers` servers of `checkpoint`, started here; they end with the engine.
 
-    Of several processes, which must all come here, the first of each machine starts that machine's and tells
-    its others where they are: no server is asked over a network. Only that first one can start one again, on
-    another port: the others then end the stage, which resumes.
+    Of several processes, which must all come here, the first starts them and tells the others where they are.
+    Only it can start one again, on another port: the others then end the stage, which resumes.
 
     Raises:
         InputError: vLLM is not installed.
@@ -184,11 +183,11 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
         start_all(servers)
         return [server.endpoint for server in servers]
 
-    endpoints = processes.broadcast_on_machine(started)
-    if not processes.world().first_here:
-        return _checked(config, [RemoteServer(endpoint) for endpoint in endpoints], vocabulary)
+    endpoints = processes.broadcast(started)
+    if not processes.world().first:
+        return checked(config, [RemoteServer(endpoint) for endpoint in endpoints], vocabulary)
     try:
-        engine = _checked(config, servers, vocabulary)
+        engine = checked(config, servers, vocabulary)
     except BaseException:
         stop_all(servers)
         raise
@@ -205,7 +204,7 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """
     servers = [RemoteServer(one) for one in elsewhere(config.urls, checkpoint)]
     try:
-        return _checked(config, servers, read_vocabulary(checkpoint))
+        return checked(config, servers, read_vocabulary(checkpoint))
     except VZeroError as error:
         raise type(error)(
             f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} "
@@ -213,9 +212,15 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
         ) from None
 
 
-def _checked(config: EngineConfig, servers: Sequence[Server], vocabulary: Vocabulary) -> ServedEngine:
+def checked(
+    config: EngineConfig,
+    servers: Sequence[Server],
+    vocabulary: Vocabulary,
+    kind: type[ServedEngine] = ServedEngine,
+) -> ServedEngine:
+    """An engine over `servers`, which have answered."""
     retry = RetryPolicy(config.request_seconds, config.retries, sequences=config.batch_sequences)
-    engine = ServedEngine(servers, vocabulary, retry)
+    engine = kind(servers, vocabulary, retry)
     engine.check()
     return engine
 

@@ -1,4 +1,4 @@
-"""The processes that train one stage together; the launcher says in the environment which one this is.
+"""The processes that train one stage together; who starts them says in the environment which one this is.
 
 A process that was not started so is alone: nothing here imports torch then, or waits for anybody. Objects go
 by torch's object collectives over the group that `join` makes: gloo on CPUs, NCCL on GPUs.
@@ -16,6 +16,7 @@ T = TypeVar("T")
 STORE = "VZERO_STORE"  # the file in which the processes of one machine meet
 # By which a launcher says who is who.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", STORE)
+REPLICAS = "VZERO_REPLICAS"  # servers of a stage's model on a cluster: see rollout/replica.py
 ALL_GPUS = "VZERO_ALL_GPUS"  # what CUDA_VISIBLE_DEVICES was, where a training is shown its own GPUs only
 # For a process that still draws; one that died is noticed by the launcher, which ends the others at once.
 TIMEOUT = timedelta(hours=6)
@@ -23,22 +24,16 @@ TIMEOUT = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class World:
-    """This process is `rank` of `size` in its stage, and `local_rank` of the `local_size` on this machine."""
+    """This process is `rank` of `size` in its stage; `local_size` of them share a machine's CPU threads."""
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
-    local_rank: int = 0
 
     @property
     def first(self) -> bool:
         """Whether this is the one process that writes."""
         return self.rank == 0
-
-    @property
-    def first_here(self) -> bool:
-        """Whether this is the first one of its machine."""
-        return self.local_rank == 0
 
 
 def world() -> World:
@@ -48,7 +43,7 @@ def world() -> World:
     if size == 1 or "RANK" not in said:
         return World()
     rank = int(said["RANK"])
-    return World(rank, size, int(said.get("LOCAL_WORLD_SIZE", size)), int(said.get("LOCAL_RANK", rank)))
+    return World(rank, size, int(said.get("LOCAL_WORLD_SIZE", size)))
 
 
 def join() -> None:
@@ -106,12 +101,3 @@ def broadcast(find: Callable[[], T]) -> T:
     found = [find() if here.first else None]
     distributed.broadcast_object_list(found, src=0)
     return cast(T, found[0])
-
-
-def broadcast_on_machine(find: Callable[[], T]) -> T:
-    """As `broadcast`, machine by machine: what `find` returns in the first process of each."""
-    here = world()
-    if here.size == 1:
-        return find()
-    found = all_gather_object(find() if here.first_here else None)
-    return cast(T, found[here.rank - here.local_rank])

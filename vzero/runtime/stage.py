@@ -1,4 +1,4 @@
-"""How one stage runs, in one process or, for training, in several that the launcher starts alike.
+"""How one stage runs, in one process or, for training, in several that are started alike.
 
 The run's preset is in RUN/run.json; the plan follows from it. A stage reads the sealed folders of the stages
 before it, writes its own folder RUN/stages/STAGE and seals it last. Scratch that a killed stage resumes from
@@ -168,8 +168,8 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
     """
     if len(set(processes.all_gather_object(artefacts.digest(spec)))) > 1:
         raise InputError(
-            "Not all nodes see the same inputs; they must share the run directory's file system and have the"
-            " same base model."
+            "Not all machines see the same inputs; they must share the run directory's file system and have"
+            " the same base model."
         )
     return spec
 

@@ -94,10 +94,10 @@ class _Clock:
     def bulk(
         self, name: str, sampling: SamplingConfig, requests: int, prompt: int, times: int, begins: bool = True
     ) -> Part:
-        """`requests` prompts answered `sampling.n` times each by every device of a node, `times` times;
+        """`requests` prompts answered `sampling.n` times each by every device of all nodes, `times` times;
         `begins`: in a stage of its own."""
         engine, sequences = self.preset.bulk_engine(), requests * sampling.n
-        devices = max(1, len(engine.gpus) or engine.servers)
+        devices = max(1, len(engine.gpus) or engine.servers) * self.preset.launch.nodes
         seconds = self._drawn(engine, sampling, requests / devices, prompt)
         around = self._stage_seconds(1, engine.name) if begins else 0.0
         tokens = times * sequences * self._length(sampling.max_new_tokens)

@@ -1,0 +1,181 @@
+"""One process of a stage on the machine where Ray has placed it: an actor that starts it as the runner would.
+
+The process ends with the actor (watchdog), and the actor with its machine's raylet, which alone would leave
+an actor that is busy to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import harness
+import vzero
+from harness.runs import supervise
+from harness.runs.folder import locked
+from harness.runs.supervise import StageProcess
+from vzero.config import Preset
+from vzero.errors import InterruptedRun, VZeroError
+from vzero.runtime import artefacts, owned
+from vzero.runtime.stage import read_preset
+from vzero.selfplay import Stage, plan
+
+RANKS = "ranks"  # RUN/ranks/K/.lock is held while rank K runs, wherever that is
+LOCK_SECONDS = 30.0  # for the processes of a run that was just killed elsewhere to end
+PASSED_ON = ("VZERO_", "HF_")  # beginnings of names
+KILLED = 137  # in place of an exit code, for a process whose machine or actor is gone
+POLL = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an actor is: its machine, a port that was free there a moment ago, and digests of the program's
+    files and versions there."""
+
+    address: str
+    host: str
+    port: int
+    program: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: as a shell's exit code, and why where it failed."""
+
+    code: int
+    exit_code: int = 0
+    reason: str = ""
+    peak_mib: float = 0.0
+
+
+@dataclass
+class Part:
+    """The actor's class. `run` in one of its threads, `stop` in another."""
+
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
+
+    def place(self) -> Place:
+        """Where this is."""
+        import ray
+
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = int(probe.getsockname()[1])
+        return Place(ray.util.get_node_ip_address(), socket.gethostname(), port, program())
+
+    def run(self, run: Path, name: str, rank: int, variables: Mapping[str, str]) -> End:
+        """Run the stage `name` as process `rank` to its end, with `variables` in its environment."""
+        try:
+            place = run / RANKS / str(rank)
+            preset, stage = _found(run, name)
+            place.mkdir(parents=True, exist_ok=True)
+            owned.refuse_links(place)
+            with locked(place, LOCK_SECONDS) as lock:
+                given = {**_interface(variables), **variables}
+                return self._awaited(name, supervise.start_rank(run, preset, stage, lock, rank, given))
+        except VZeroError as error:
+            return End(error.exit_code, error.exit_code, str(error))
+
+    def serve(
+        self, run: Path, name: str, number: int, words: Sequence[str], variables: Mapping[str, str]
+    ) -> End:
+        """Run the `number`-th server of the model that the stage `name` asks, until `stop`."""
+        command = [sys.executable, "-P", "-m", "vzero.rollout.serve", *words]
+        given = {**supervise.environment(*_found(run, name)), **variables}
+        log = run / "logs" / f"{name}.replica-{number}.log"
+        return self._awaited(name, supervise.start_command(command, log, given, driver=False))
+
+    def give(self, words: Sequence[str], cwd: Path, log: Path, variables: Mapping[str, str]) -> End:
+        """Give the command `words` in the folder `cwd`, which prints into `log`."""
+        os.chdir(cwd)
+        return self._awaited(log.stem, supervise.start_command(words, log, variables, driver=False))
+
+    def _awaited(self, name: str, process: StageProcess) -> End:
+        while (code := process.poll(POLL)) is None:
+            if self.stopped.is_set():
+                process.stop()
+        if code == 0:
+            return End(0, peak_mib=process.peak_mib)
+        failed = supervise.failure(name, code, process)
+        return End(supervise.shell_code(code), failed.exit_code, str(failed), process.peak_mib)
+
+    def stop(self) -> None:
+        """End the process; `run` returns then."""
+        self.stopped.set()
+
+
+def _interface(variables: Mapping[str, str]) -> dict[str, str]:
+    """Where gloo listens: the interface by which the first process is reached, where that is known. The name
+    of a machine often leads to loopback."""
+    address = variables.get("MASTER_ADDR")
+    if address is None or "GLOO_SOCKET_IFNAME" in os.environ:
+        return {}
+    import psutil
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))  # of a datagram socket: sends nothing
+        own = probe.getsockname()[0]
+    found = psutil.net_if_addrs().items()
+    name = next((name for name, given in found if any(one.address == own for one in given)), None)
+    return {} if name is None else {"GLOO_SOCKET_IFNAME": name}
+
+
+def _found(run: Path, name: str) -> tuple[Preset, Stage]:
+    preset = read_preset(run)
+    return preset, next(one for one in plan(preset) if one.name == name)
+
+
+def end_of(done: Any) -> End:
+    """How the process ended whose `run` or `serve` has returned, or was lost with its actor."""
+    import ray
+
+    try:
+        return cast(End, ray.get(done))
+    except ray.exceptions.RayError:
+        return End(KILLED, InterruptedRun.exit_code, "its machine or its worker is gone")
+
+
+def stop(running: Mapping[Any, Any]) -> None:
+    """End the processes of actors (values) whose results (keys) are to come, and wait for it."""
+    import ray
+
+    for part in running.values():
+        part.stop.remote()
+    ray.wait(list(running), num_returns=len(running), timeout=2 * supervise.GRACE) if running else None
+
+
+def passed_on() -> dict[str, str]:
+    """The variables of this process that its processes on other machines get."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+
+
+def _end_after(raylet: int) -> None:
+    while os.getppid() == raylet:
+        time.sleep(POLL)
+    os._exit(1)
+
+
+def program() -> dict[str, str | None]:
+    """What must be equal on all machines: a digest of the program's files, and versions."""
+    roots = [Path(str(package.__file__)).parent for package in (vzero, harness)]
+    files = {
+        f"{root.name}/{path.relative_to(root)}": artefacts.sha256_file(path)
+        for root in roots
+        for path in sorted(root.rglob("*.py"))
+    }
+    return {
+        "vzero-harness": artefacts.digest(files),
+        "Python": platform.python_version(),
+        **artefacts.provenance()["packages"],
+    }

@@ -1,0 +1,72 @@
+"""Servers of the model that a stage asks, one for each share that was reserved for them.
+
+A stage asks all of them, and so do all processes of a training. What one that is lost had not answered is
+asked of the others by the client (vzero/rollout/client.py); what was answered is in the stage's own log.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cluster.part import Place, end_of
+from harness.cluster.placement import ASKED
+from harness.runs import supervise
+from vzero.config import Preset
+from vzero.errors import InterruptedRun
+from vzero.rollout.endpoints import serves
+from vzero.rollout.replica import Replicas
+from vzero.rollout.server import TOKEN_VARIABLE
+from vzero.runtime.http_client import Endpoint
+from vzero.runtime.stage import input_folder
+from vzero.selfplay import Stage
+
+
+def started(
+    run: Path, preset: Preset, stage: Stage, parts: Sequence[Any], places: Sequence[Place], runs: list[Any]
+) -> dict[str, str]:
+    """Start a server by each of `parts` and wait until all answer; what tells the stage of them.
+
+    Args:
+        runs: gets their results to come.
+
+    Raises:
+        InterruptedRun: one does not start.
+    """
+    if not parts:
+        return {}
+    role = ASKED[stage.kind]
+    checkpoint = input_folder(run, preset, role, stage.inputs[role]).absolute()
+    model, token = f"vzero-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
+    engine = preset.placed_engine() if stage.kind.startswith("train-") else preset.bulk_engine()
+    threads = max(1, supervise.threads_of(preset, stage))
+    alone = engine.model_copy(update={"servers": 1, "gpus": (), "urls": (), "threads": threads})
+    for number, (part, place) in enumerate(zip(parts, places, strict=True)):
+        where = ["--host", place.address, "--port", str(place.port), "--name", model]
+        words = [str(checkpoint), *where, "--settings", alone.model_dump_json()]
+        given = {TOKEN_VARIABLE: token}
+        runs.append(part.serve.remote(run.absolute(), stage.name, number, words, given))
+    endpoints = [Endpoint(f"http://{place.address}:{place.port}", model, token) for place in places]
+    _await(runs, endpoints, places, engine.start_seconds)
+    urls = [one.url for one in endpoints]
+    return Replicas(str(checkpoint), urls, model, token).variable()
+
+
+def _await(
+    runs: Sequence[Any], endpoints: Sequence[Endpoint], places: Sequence[Place], seconds: float
+) -> None:
+    import ray
+
+    until = time.monotonic() + seconds
+    while not all(map(serves, endpoints)):
+        for done in ray.wait(list(runs), timeout=0.5)[0]:
+            end, place = end_of(done), places[runs.index(done)]
+            raise InterruptedRun(f"A server on {place.host} ended before it answered: {end.reason}")
+        if time.monotonic() > until:
+            raise InterruptedRun(
+                f"Not all of {len(runs)} servers answered within {seconds:g} s; see their logs, "
+                "raise engine.start_seconds, then run the same command again."
+            )

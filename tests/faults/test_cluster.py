@@ -1,0 +1,193 @@
+"""Stages on a Ray cluster of several machines, killed on the way, against one process that nobody
+disturbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.runs import ledger
+from tests import ray_cluster
+from tests.faults.trainings import (
+    LABELS,
+    ONE_STAGE,
+    QUESTIONER,
+    SMALL,
+    SOLVER,
+    WRITTEN,
+    Launch,
+    assert_equal_trainings,
+    checkpointed,
+    finish,
+    ranks_of,
+    seal_made,
+    start_run,
+)
+from tests.fixtures import synthetic_run
+from tests.ray_cluster import Machines
+from vzero.runtime import artefacts
+from vzero.runtime.stage import run_stage, stage_folder
+from vzero.stages import PROGRAMS
+
+SMALL_GRID = [
+    *SMALL,
+    "images.count=12",
+    "questioner.grpo.max_generations=1",
+    "solver.grpo.max_generations=1",
+    "solver.keep_low=0",
+    "solver.keep_high=1",
+    "evaluation.suites=['pocket_math']",
+    "evaluation.items_per_family=2",
+    "evaluation.sampled.n=2",
+]
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    with ray_cluster.machines(2) as found:
+        yield found
+
+
+def on(machines: Machines, strategy: str) -> list[str]:
+    return [*SMALL, "launch.nodes=2", f"launch.cluster={machines.address}", f"launch.strategy={strategy}"]
+
+
+def interrupted(process: subprocess.Popen[str], run: Path, stage: str) -> str:
+    """What a runner says that ended with 75."""
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err.count("\n")) == (75, 1), f"{err}\n{logs(run, stage)}"
+    assert not (stage_folder(run, stage) / "manifest.json").exists()
+    return err
+
+
+def logs(run: Path, stage: str) -> str:
+    return "\n".join(log.read_text() for log in (run / "logs").glob(f"{stage}*"))
+
+
+def test_copies_whose_runner_and_then_a_machine_were_killed(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+) -> None:
+    """The Questioner, a copy of the weights a machine. kill -9 of the runner: nothing goes on running. kill
+    -9 of a machine's raylet after a checkpoint: 75 and a sentence, nothing goes on running, and the same
+    command resumes and ends where one process does."""
+    start_run(tmp_path, on(machines, "ddp"))
+    process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
+    tools.wait_for(
+        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", 400
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner")
+    process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
+    reached = checkpointed(tmp_path, QUESTIONER)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", 400)
+    machines.kill("0")
+    assert "its machine or its worker is gone" in interrupted(process, tmp_path, QUESTIONER)
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine")
+    finish(launch, tmp_path, QUESTIONER)
+    assert_equal_trainings(alone, tmp_path, QUESTIONER)
+
+
+def test_split_weights_of_which_a_machine_lost_its_process(
+    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+) -> None:
+    """The Solver, its weights split over the machines. kill -9 of a process: 75, its machine is named, and
+    the same command resumes and ends where one process does."""
+    preset = start_run(tmp_path, on(machines, "fsdp2"))
+    seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
+    process = launch(ONE_STAGE, str(tmp_path), SOLVER)
+    reached = checkpointed(tmp_path, SOLVER)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", 400)
+    subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
+    said = interrupted(process, tmp_path, SOLVER)
+    assert "Rank " in said and f"Stage {SOLVER} was ended from outside by SIGKILL" in said
+    assert tools.processes_of(tmp_path) == []
+    finish(launch, tmp_path, SOLVER)
+    assert_equal_trainings(alone, tmp_path, SOLVER)
+
+
+def test_labels_by_two_servers_of_which_one_is_killed(
+    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+) -> None:
+    """kill -9 of a machine's server once questions are answered: the other answers what is left, the stage
+    goes on to its end, and its files have the bytes that one engine in one process gives them."""
+    served, here = tmp_path / "served", tmp_path / "here"
+    for run in (served, here):
+        synthetic_run.make(run, stop_after=WRITTEN, count=48, hostile=False)
+        stored = artefacts.read_json(run / "run.json")
+        stored["preset"]["engine"] |= {"threads": 1, "batch_sequences": 40}
+        if run == served:
+            there = {"nodes": 2, "strategy": "ddp", "cluster": machines.address}
+            stored["preset"]["launch"] |= there
+        artefacts.write_json(run / "run.json", stored)
+    process = launch(ONE_STAGE, str(served), LABELS)
+    answered = stage_folder(served, LABELS) / "work" / "votes.jsonl"
+    tools.wait_for(
+        lambda: process.poll() is not None or (answered.exists() and answered.stat().st_size > 0),
+        "votes",
+        400,
+    )
+    for victim in servers_of(served, LABELS)[:1]:
+        subprocess.run(["kill", "-9", str(victim)], check=False)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, LABELS)}"
+    assert servers_of(served, LABELS) == []
+    run_stage(here, LABELS, PROGRAMS)
+    one, other = (
+        artefacts.read_json(stage_folder(run, LABELS) / artefacts.MANIFEST) for run in (here, served)
+    )
+    assert one["files"] == other["files"] and one["spec_digest"] == other["spec_digest"]
+
+
+def servers_of(run: Path, stage: str) -> list[int]:
+    return printing_into(list((run / "logs").glob(f"{stage}.replica-*.log")))
+
+
+def printing_into(files: list[Path]) -> list[int]:
+    """Processes that do, without their watchdogs."""
+    logs, found = set(map(str, files)), []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b"watchdog"
+            if b"watchdog" not in words and os.readlink(entry / "fd" / "1") in logs:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_grid_of_which_a_worker_is_killed(
+    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+) -> None:
+    """Two arms on two machines. kill -9 of one machine's worker: all is done in the end, and every stage that
+    both arms have in common was finished once."""
+    arms = ("v-zero", "random-label")
+    words = [word for one in SMALL_GRID for word in ("--set", one)]
+    grid = ["--arms", ",".join(arms), "--out", str(tmp_path), "--plain", "--json"]
+    place = ["--cluster", machines.address]
+    process = launch(tools.COMMAND, "reproduce", "--preset", "smoke", *words, *grid, *place)
+    begun = (tmp_path / arms[0] / "seed-0" / "ledger.jsonl").exists
+    tools.wait_for(lambda: process.poll() is not None or begun(), "the first run", 400)
+    for victim in printing_into([tmp_path / "logs" / "worker-0.log"])[:1]:
+        subprocess.run(["kill", "-9", str(victim)], check=False)
+    shown, err = process.communicate(timeout=900)
+    assert process.returncode == 0, f"{err}\n{logs(tmp_path, 'worker')}"
+    index = json.loads(shown)
+    assert {name: one["state"] for name, one in index["runs"].items()} == {
+        f"{arm}/seed-0": "done" for arm in arms
+    }
+    rows = [row for arm in arms for row in ledger.read(tmp_path / arm / "seed-0")]
+    made = Counter(row["event"] for row in rows if row["event"] in ("stage-finished", "stage-shared"))
+    # V-Zero's seven stages, and three of random labels; the five before these are the same.
+    assert made == {"stage-finished": 10, "stage-shared": 5}
+    assert printing_into(list((tmp_path / "logs").glob("*.log"))) == []

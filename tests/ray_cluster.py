@@ -1,0 +1,101 @@
+"""A Ray cluster of several logical machines on this one, with a token: what the tests of harness/cluster run
+on.
+
+It is held by a process of its own, since Ray reads its settings once, when it is first imported:
+`python ray_cluster.py MACHINES`. That process says the cluster's address, and does what lines on its input
+tell it: the number of a machine whose raylet it kills and replaces, or "head".
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+# How soon a lost head and a lost machine are noticed; Ray's own times are up to a minute.
+QUICK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_health_check_period_ms": "1000"}
+SMALL: Any = {"include_dashboard": False, "object_store_memory": 80_000_000}
+
+
+class Machines:
+    """A head without CPUs, and machines of one CPU each."""
+
+    def __init__(self, holder: subprocess.Popen[str]) -> None:
+        self._holder = holder
+        self.address = self._said()
+        assert self.address, "the cluster did not start; see above"
+
+    def kill(self, what: str) -> None:
+        """kill -9 of a machine's raylet ("0"), with another machine in its place, or of the head's GCS."""
+        assert self._holder.stdin is not None
+        self._holder.stdin.write(f"{what}\n")
+        self._holder.stdin.flush()
+        assert self._said() == f"killed {what}"
+
+    def _said(self) -> str:
+        assert self._holder.stdout is not None
+        return self._holder.stdout.readline().strip()
+
+
+@contextmanager
+def machines(count: int) -> Iterator[Machines]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**AUTH, **QUICK}.items():
+            patch.setenv(name, value)
+        holder = subprocess.Popen(
+            [sys.executable, __file__, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            yield Machines(holder)
+        finally:
+            holder.communicate()  # it ends at the end of its input
+
+
+def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray gives a machine 30 s to start, which a busy one misses: ask for it longer."""
+
+    def get(*words: Any) -> Any:
+        end = time.monotonic() + 300
+        while True:
+            try:
+                return get_node(*words)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+    return get
+
+
+def hold(count: int) -> None:
+    from ray._private import services
+    from ray.cluster_utils import Cluster
+
+    services.get_node = patient(services.get_node)
+    said = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # Ray and its processes print elsewhere
+    cluster = Cluster()
+    head = cluster.add_node(num_cpus=0, **SMALL)
+    nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(count)]
+    print(cluster.address, file=said)
+    for line in sys.stdin:
+        what = line.strip()
+        node, kind = (head, "gcs_server") if what == "head" else (nodes[int(what)], "raylet")
+        process = node.all_processes[kind][0].process
+        process.kill()
+        process.wait()
+        if what != "head":
+            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL)
+        print(f"killed {what}", file=said)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    hold(int(sys.argv[1]))

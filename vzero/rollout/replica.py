@@ -1,0 +1,225 @@
+"""Engines of one model on several machines: how a stage finds them, and a server of the transformers engine.
+
+That server speaks the chat format of vLLM's and wants a bearer token. It is sent every request's own seed, so
+an answer is the one that the engine would have given in the asking process. Requests that arrive while others
+are decoded move in beside them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import io
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from PIL import Image
+
+from vzero.config import EngineConfig, SamplingConfig
+from vzero.errors import RolloutError
+from vzero.rollout import template
+from vzero.rollout.client import ServedEngine
+from vzero.rollout.endpoints import RemoteServer
+from vzero.rollout.protocol import Answer, ContextOverflow, Engine, Message, Request, Rollout
+from vzero.rollout.server import checked
+from vzero.rollout.vocabulary import read_vocabulary
+from vzero.runtime.http_client import Endpoint
+from vzero.runtime.processes import REPLICAS
+
+MORE_SECONDS = 0.05  # that an engine with free slots waits for the next request
+_MOST = 256 << 20  # bytes of a request
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Servers of `checkpoint` that whoever started a stage has started for it."""
+
+    checkpoint: str
+    urls: Sequence[str]
+    model: str
+    token: str
+
+    def variable(self) -> dict[str, str]:
+        """What the stage finds them by in its environment."""
+        return {REPLICAS: json.dumps(vars(self))}
+
+
+class ReplicaEngine(ServedEngine):
+    """Implements `Engine` over servers of the transformers engine."""
+
+    def _body(self, request: Request, url: str | None, sampling: SamplingConfig) -> dict[str, Any]:
+        return {**super()._body(request, url, sampling), "seed": request.seed}
+
+
+def open_replicas(config: EngineConfig, checkpoint: Path) -> ServedEngine | None:
+    """An engine over the servers that there are for `checkpoint`, None where there are none.
+
+    Raises:
+        InterruptedRun, InputError, RolloutError: see `ServedEngine.check`.
+    """
+    said = os.environ.get(REPLICAS)
+    found = Replicas(**json.loads(said)) if said else None
+    if found is None or found.checkpoint != str(checkpoint.absolute()):
+        return None
+    servers = [RemoteServer(Endpoint(url, found.model, found.token)) for url in found.urls]
+    kind = ReplicaEngine if config.name == "transformers" else ServedEngine
+    return checked(config, servers, read_vocabulary(checkpoint), kind)
+
+
+@dataclass(frozen=True)
+class _Job:
+    request: Request
+    sampling: SamplingConfig
+    answer: Future[Answer] = field(default_factory=Future)
+
+
+class Asked:
+    """An engine that many threads ask at once: a thread of its own streams what they bring."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._jobs, self._next = engine, SimpleQueue[_Job](), list[_Job]()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def ask(self, request: Request, sampling: SamplingConfig) -> Answer:
+        """The answer to one request; returns when it is there.
+
+        Raises:
+            RolloutError: see `Engine.stream`.
+        """
+        job = _Job(request, sampling)
+        self._jobs.put(job)
+        return job.answer.result()
+
+    def _serve(self) -> None:
+        while True:
+            first = self._next.pop() if self._next else self._jobs.get()
+            taken: list[_Job] = []
+
+            def answered(number: int, answer: Answer, taken: list[_Job] = taken) -> None:
+                taken[number].answer.set_result(answer)
+
+            try:
+                self._engine.stream(self._arriving(first, taken), first.sampling, answered)
+                problem: Exception = RolloutError("The engine owed an answer.")
+            except Exception as error:
+                problem = error
+            for job in taken:
+                if not job.answer.done():
+                    job.answer.set_exception(problem)
+
+    def _arriving(self, job: _Job, taken: list[_Job]) -> Iterator[Request]:
+        """Requests that are drawn alike, until none comes for a moment."""
+        sampling = job.sampling
+        while True:
+            taken.append(job)
+            yield job.request
+            try:
+                job = self._jobs.get(timeout=MORE_SECONDS)
+            except Empty:
+                return
+            if job.sampling != sampling:
+                self._next.append(job)
+                return
+
+
+def read_request(body: dict[str, Any]) -> tuple[Request, SamplingConfig]:
+    """What a body of `chat.request_body` asks for."""
+    messages, image, prefill = list[Message](), None, ""
+    for turn in body["messages"]:
+        text = ""
+        for part in turn["content"]:
+            if part["type"] == "text":
+                text = part["text"]
+            else:
+                data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+                image = Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")
+        messages.append(Message(turn["role"], text))
+    if body["continue_final_message"]:
+        prefill = messages.pop().text
+    names = ("n", "temperature", "top_p", "top_k", "repetition_penalty")
+    sampling = SamplingConfig(max_new_tokens=body["max_completion_tokens"], **{k: body[k] for k in names})
+    return Request(tuple(messages), image, body["seed"], prefill), sampling
+
+
+def reply_of(processor: Any, request: Request, rollout: Rollout, model: str) -> dict[str, Any]:
+    """The chat completion with `rollout`. Of a prompt with a picture only the number of ids is read."""
+    ids = [0] * rollout.prompt_tokens
+    if request.image is None:
+        text = template.render(processor, request.messages, with_image=False, prefill=request.prefill)
+        ids = template.token_ids(processor, text)
+    choices = [
+        {"index": i, "token_ids": list(one.token_ids), "finish_reason": one.finish_reason}
+        for i, one in enumerate(rollout.completions)
+    ]
+    usage = {"prompt_tokens": rollout.prompt_tokens}
+    return {"model": model, "choices": choices, "prompt_token_ids": ids, "usage": usage}
+
+
+def handler_of(asked: Asked, processor: Any, model: str, token: str) -> type[BaseHTTPRequestHandler]:
+    """Answers whoever has the token."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: a line a request would fill the log."""
+
+        def do_GET(self) -> None:
+            if self.path == "/health":
+                self._send(200, {})
+            elif self._allowed():
+                self._send(200, {"data": [{"id": model}]})
+
+        def do_POST(self) -> None:
+            size = int(self.headers.get("Content-Length", _MOST + 1))
+            if not self._allowed():
+                return
+            if size > _MOST:
+                self.close_connection = True
+                self._send(413, {"error": "too large"})
+                return
+            try:
+                request, sampling = read_request(json.loads(self.rfile.read(size)))
+                answer = asked.ask(request, sampling)
+            except Exception as error:
+                self._send(400, {"error": f"{type(error).__name__}: {error}"})
+                return
+            if isinstance(answer, ContextOverflow):
+                self._send(400, {"error": f"maximum context length is exceeded: {answer}"})
+            else:
+                self._send(200, reply_of(processor, request, answer, model))
+
+        def _allowed(self) -> bool:
+            given = self.headers.get("Authorization", "").encode()
+            if hmac.compare_digest(given, f"Bearer {token}".encode()):
+                return True
+            self.close_connection = True
+            self._send(401, {"error": "no"})
+            return False
+
+        def _send(self, status: int, value: dict[str, Any]) -> None:
+            data = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+
+def serve(engine: Engine, processor: Any, host: str, port: int, model: str, token: str) -> None:
+    """Answer at `host`:`port` until this process ends."""
+    _Server((host, port), handler_of(Asked(engine), processor, model, token)).serve_forever()
