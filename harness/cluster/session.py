@@ -18,6 +18,8 @@ from vzero.runtime.watchdog import watchdog_command
 
 LOCAL = "local"
 ADDRESS = "VZERO_CLUSTER"  # of the cluster that the runner has started
+GRACE = 30.0  # seconds that a cluster of this machine has to end by itself
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off: Ray listens on 127.0.0.1 alone, on every system
 AUTH, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 
 
@@ -76,10 +78,15 @@ def local(said: str | None) -> Iterator[None]:
     if said != LOCAL:
         yield
         return
-    secret = {AUTH: "token", TOKEN: secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    secret = {AUTH: "token", TOKEN: secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", LOOPBACK: "0"}
     command = watchdog_command([sys.executable, "-P", "-m", __name__])
     popen = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **secret}, process_group=0
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **secret},
+        process_group=0,
     )
     try:
         assert popen.stdout is not None
@@ -91,20 +98,24 @@ def local(said: str | None) -> Iterator[None]:
     finally:
         for name in (*secret, ADDRESS):
             os.environ.pop(name, None)
-        popen.terminate()
-        popen.wait()
+        assert popen.stdin is not None
+        popen.stdin.close()  # it ends by that; of signals Ray would say much
+        try:
+            popen.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
 
 
 def main() -> None:
     """Hold a cluster of this machine on loopback, without a dashboard; say its address."""
     import ray
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with TemporaryDirectory(prefix="vzero-ray-") as scratch_folder:
         try:
             _start(scratch_folder)
             print(ray.get_runtime_context().gcs_address, flush=True)
-            signal.pause()
+            sys.stdin.read()  # until the run is over
         finally:
             ray.shutdown()
 
@@ -120,7 +131,6 @@ def _start(folder: str) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",
-                _node_ip_address="127.0.0.1",
                 _temp_dir=folder,
             )
             return

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -56,6 +58,23 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `clu
 def machines() -> Iterator[Machines]:
     with ray_cluster.machines(2) as found:
         yield found
+
+
+def test_a_cluster_of_this_machine_ends_with_its_run() -> None:
+    code = (
+        "import os\n"
+        "from harness.cluster import session\n"
+        "with session.local('local'):\n"
+        "    print(os.environ[session.ADDRESS])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ray_cluster.ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    host, _, port = done.stdout.strip().rpartition(":")
+    assert host == "127.0.0.1"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), 5).close()
 
 
 def on(machines: Machines, strategy: str) -> list[str]:
@@ -188,6 +207,7 @@ def test_a_grid_of_which_a_worker_is_killed(
     }
     rows = [row for arm in arms for row in ledger.read(tmp_path / arm / "seed-0")]
     made = Counter(row["event"] for row in rows if row["event"] in ("stage-finished", "stage-shared"))
-    # V-Zero's seven stages, and three of random labels; the five before these are the same.
-    assert made == {"stage-finished": 10, "stage-shared": 5}
+    # V-Zero's seven stages, and three of random labels; the five before these are the same. Of one that was
+    # finished the killed worker may not have said so.
+    assert made["stage-finished"] in (9, 10) and made["stage-shared"] == 5
     assert printing_into(list((tmp_path / "logs").glob("*.log"))) == []

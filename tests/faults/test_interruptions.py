@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +47,15 @@ def finish(launch: Launch, tools: Tools, run: Path, *settings: str) -> tuple[int
     return process.returncode, out, err
 
 
+@pytest.fixture
+def hung_up() -> Iterator[None]:
+    """Programs that are started here end by SIGHUP, also where these tests ignore it (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hung_up")
 def test_a_signal_and_a_second_one_stop_everything_and_exit_75(
     launch: Launch, tools: Tools, tmp_path: Path
 ) -> None:
