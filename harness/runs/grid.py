@@ -40,7 +40,7 @@ RunOne = Callable[
     [Path, Preset, SharedStages], Counts
 ]  # (run directory, preset, store); raises as `run_plan`
 # (run directory, preset, stages to finish, the reference's directory, store) -> (questions, kept)
-Afford = Callable[[Path, Preset, Sequence[Stage], Path, SharedStages, bool], tuple[int, int]]
+Afford = Callable[[Path, Preset, Sequence[Stage], Path, SharedStages, bool], tuple[int, int | None]]
 State = Literal["waiting", "running", "done", "failed"]
 
 
@@ -118,10 +118,9 @@ class Grid:
             InputError: `folder` is something else.
         """
         shared = self.prepare(wanted, fresh)
-        pending, told, first = list(wanted), False, True
+        pending, told, named = list(wanted), False, set[str]()
         while pending:
-            left = [run for run in pending if not self._attempt(run, shared, fresh, first)]
-            first = False
+            left = [run for run in pending if not self._attempt(run, shared, fresh, named)]
             if len(left) == len(pending):
                 if not told:
                     self.say(
@@ -169,8 +168,8 @@ class Grid:
             owned.sweep_beside(self.folder, (INDEX,))
             set_aside_damaged(self.folder / INDEX, self.index)
 
-    def _attempt(self, run: GridRun, shared: SharedStages, fresh: bool, first: bool) -> bool:
-        """Whether there is nothing more to do for `run`; what it is, is said at the `first` attempt."""
+    def _attempt(self, run: GridRun, shared: SharedStages, fresh: bool, named: set[str]) -> bool:
+        """Whether there is nothing more to do for `run`. What it is, is said once: `named` were."""
         matched_counts = self._reference_counts(run)
         if (run.arm.step_matched or run.arm.compute_matched) and matched_counts is None:
             reference = self.index().runs.get(f"{REFERENCE}/seed-{run.seed}")
@@ -182,8 +181,9 @@ class Grid:
         try:
             owned.refuse_links(folder.parent, folder, below=False)
             self._update([run], "running")
-            if first:
+            if run.name not in named:
                 self.say(f"{run.name}: {run.arm.summary}")
+                named.add(run.name)
             own = self.preset_of(run).iterations
             if matched_counts is not None and own != len(matched_counts):
                 raise InputError(
@@ -229,10 +229,12 @@ class Grid:
             assert self.afford is not None
             anew = fresh and iteration == 1
             count, kept = self.afford(self.folder / run.name, preset, before, reference, shared, anew)
-            if count > kept:
+            if kept is None or count > kept:
+                late = "its file keeps some of them later: it may stay"
+                ready = late if kept is None else f"{kept:,} were kept: it stays"
                 self.say(
                     f"{run.name}: {count:,} questions of iteration {iteration} would make its total compute "
-                    f"{REFERENCE}'s, and {kept:,} were kept: it stays below."
+                    f"{REFERENCE}'s, and {ready} below."
                 )
             counts.append(count)
         return counts

@@ -113,11 +113,11 @@ def _execute(
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
-    display.started(stage, attempt)
     progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
-    begin = time.monotonic()
-    child = supervise.start(run.folder, preset, stage, run.lock, forks)
+    begin, child = time.monotonic(), None
     try:
+        display.started(stage, attempt)
+        child = supervise.start(run.folder, preset, stage, run.lock, forks)
         while (code := child.poll(POLL)) is None:
             _say_notes(stage, child, display)
             display.moved(stage, progress.refresh())
@@ -125,7 +125,8 @@ def _execute(
         _say_notes(stage, child, display)
     except BaseException as error:
         try:
-            child.stop()
+            if child is not None:  # None: forking waits for the first imports
+                child.stop()
         finally:  # also when a second interruption came meanwhile
             _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise

@@ -256,7 +256,8 @@ def _gpus(preset: Preset) -> dict[str, str]:
 
 def peak_mib(process: StageProcess) -> float:
     """The largest resident size of the stage's processes, wherever they were."""
-    said = [line.removeprefix(PEAK) for line in _said(process) if line.startswith(PEAK)]
+    lines = _said(process) if process.driver else []
+    said = [line.removeprefix(PEAK) for line in lines if line.startswith(PEAK)]
     return float(said[-1]) if said else process.peak_mib
 
 

@@ -172,7 +172,7 @@ def test_a_driver_that_ray_has_ended_can_be_resumed(
     log.write_text(log.read_text() + f"{supervise.PEAK}12.5\nerror: no such picture (log: b.log)\n")
     own = supervise.failure("00-images", 2, process)
     assert type(own) is InputError and str(own) == "no such picture (log: b.log)"
-    assert supervise.peak_mib(process) == 12.5
+    assert supervise.peak_mib(process) == (12.5 if driver else 0.0), "a stage may print anything"
 
 
 def test_what_a_stage_notes_is_shown_once_and_whole(tmp_path: Path) -> None:

@@ -11,10 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from harness.runs import ledger
+from harness.runs.directory import opened
+from harness.runs.display import Display, Plan
+from harness.runs.forecast import Forecast
 from harness.runs.fork_server import MODULES, ForkedStage, ForkServer
+from harness.runs.orchestrate import run_plan
 from harness.runs.supervise import StageProcess, StartedStage
+from tests.fixtures import synthetic_run
+from vzero.errors import InterruptedRun
+from vzero.runtime.stage import read_preset
 from vzero.runtime.watchdog import watchdog_command
+from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
@@ -182,6 +192,21 @@ def test_all_end_with_a_killed_runner(environment: dict[str, str], tmp_path: Pat
     runner.kill()
     runner.communicate()
     until(lambda: group(stage) == [] and group(server) == [])
+
+
+def test_an_interruption_of_the_first_imports_is_in_the_ledger(tmp_path: Path) -> None:
+    class Importing(ForkServer):
+        def start(self, *_: object) -> None:
+            raise InterruptedRun("Stopped by Ctrl-C.")
+
+    folder = tmp_path / "run"
+    synthetic_run.make(folder, stop_after="03-write-questions-1", count=12, hostile=False)
+    preset = read_preset(folder)
+    [stage] = [one for one in plan(preset) if one.name == "04-label-1"]
+    display = Display(Plan(preset, [stage], Forecast()), Console(quiet=True))
+    with opened(folder, preset, "test") as run, pytest.raises(InterruptedRun):
+        run_plan(run, preset, [stage], display, forks=Importing())
+    assert [row["event"] for row in ledger.read(folder)][-2:] == ["stage-started", "stage-interrupted"]
 
 
 def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(
