@@ -1,4 +1,5 @@
-"""Curves in a tracker: what is sent, once, in order, across a kill; a tracker that fails ends no run."""
+"""Curves in a tracker: what is sent, once, in order, however often a run is begun; a tracker that fails ends
+no run."""
 
 from __future__ import annotations
 
@@ -35,6 +36,11 @@ class Kept:
         self.finished = True
 
 
+def known(run: Path) -> track.Sent:
+    path = run / track.SENT
+    return track.Sent.model_validate_json(path.read_text()) if path.exists() else track.Sent()
+
+
 def rows(run: Path, stage: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "stages" / stage / "metrics.jsonl").open()]
 
@@ -52,15 +58,15 @@ def test_every_row_is_sent_once_whenever_the_run_is_cut(
     cut.write_text(whole[: len(whole) // 2])
     shutil.rmtree(run / "stages" / "07-train-questioner-2")
     shutil.rmtree(run / "stages" / "10-train-solver-2")
-    track.Curves(first, preset, run).close()
+    track.Curves(first, preset, run, known(run)).close()
     for stage in ("05-train-solver-1", "07-train-questioner-2", "10-train-solver-2"):
         shutil.copytree(tmp_path / "whole" / "stages" / stage, run / "stages" / stage, dirs_exist_ok=True)
     finish(run)
     second = Kept()
-    track.Curves(second, preset, run).close()
+    track.Curves(second, preset, run, known(run)).close()
     assert capsys.readouterr().out == ""
     again = Kept()
-    track.Curves(again, preset, run).close()
+    track.Curves(again, preset, run, known(run)).close()
     points = first.points + second.points
     assert first.points and first.finished and second.finished and again.points == []
     assert [step for step, _ in points] == list(range(len(points)))
@@ -92,9 +98,39 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     synthetic_run.make(tmp_path / "run", count=12, items_per_family=2)
-    track.Curves(Broken(), read_preset(tmp_path / "run"), tmp_path / "run").close()
+    track.Curves(Broken(), read_preset(tmp_path / "run"), tmp_path / "run", track.Sent()).close()
     assert capsys.readouterr().err.count("tracking ended, the run goes on: OSError: no space") == 1
     assert not (tmp_path / "run" / track.SENT).exists()
+
+
+def test_a_tracker_that_does_not_start_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real one, told to send what it has no key for."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "no such mode")
+    synthetic_run.make(tmp_path / "run", count=12, items_per_family=2)
+    reached = []
+    with track.tracking("wandb", read_preset(tmp_path / "run"), tmp_path / "run"):
+        reached.append(True)
+    said = capsys.readouterr().err
+    assert reached and said.count("tracking ended, the run goes on: ") == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"rows": {"a": "b"}}'])
+def test_a_damaged_record_of_what_was_sent_is_another_run_sent_whole(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, names = tmp_path / "run", []
+    synthetic_run.make(run, count=12, items_per_family=2)
+    monkeypatch.setattr(track, "_started", lambda *words: names.append(words[-1]) or Kept())
+    for damage in (None, None, text):
+        if damage is not None:
+            (run / track.SENT).write_text(damage)
+        with track.tracking("wandb", read_preset(run), run):
+            pass
+    assert names[0] == names[1] != names[2]
+    assert known(run).key == names[2] and known(run).rows
 
 
 def test_a_tracker_that_is_not_there_is_said_before_anything_starts(
@@ -132,7 +168,7 @@ def test_wandb_writes_offline_and_without_being_asked_sends_nothing(
         time.sleep(0.1)
     assert b"my secret" not in file.read_bytes()
     (named,) = (one.run for one in records if one.WhichOneof("record_type") == "run")
-    assert (named.project, named.display_name) == ("vzero-pocket", "grid-seed-0")
+    assert (named.project, named.display_name) == ("vzero-pocket", f"grid-seed-0-{known(run).key}")
     history = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in one.history.item}
         for one in records
