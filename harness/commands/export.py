@@ -63,8 +63,14 @@ def export(
     on_hub = to.startswith("hub:")
     if adapter_only and (merge or dtype or form):
         raise InputError("--adapter-only writes no model: leave --merge, --dtype and --for out.")
-    if merge and on_hub:
-        raise InputError("--merge writes a folder; give --to DIR.")
+    if merge and (on_hub or iteration or role != "solver"):
+        raise InputError(
+            "--merge writes a folder of one adapter: give --to DIR, no --role and no --iteration."
+        )
+    if base and not merge:
+        raise InputError("--base is the base of what --merge merges; leave it out, or add --merge.")
+    if public and not on_hub:
+        raise InputError("--public is of a repository on the hub; leave it out, or give --to hub:ORG/NAME.")
     if merge:
         source = exports.merge(run, base, options.path_option(to), wanted)
         print(dumps({"base": source, "to": to}) if json else f"{run} merged into {source}: {to}")

@@ -92,16 +92,18 @@ def total(row: ArmRow) -> Cell:
     return cell if row.compute_ratio is None else replace(cell, text=_marked(row, cell.text))
 
 
+def _estimate(row: ArmRow) -> str | None:
+    """How a total was estimated that is said: only a last checkpoint has one then."""
+    return row.compute_estimated if TOTAL in row.compute else None
+
+
 def _marked(row: ArmRow, text: str) -> str:
-    """With the mark where a total is an estimate, and is said: only a last checkpoint has one then."""
-    return f"{ESTIMATED}{text}" if row.compute_estimated and TOTAL in row.compute else text
+    return f"{ESTIMATED}{text}" if _estimate(row) else text
 
 
 def estimates(comparison: Comparison) -> list[str]:
     """What the mark means; nothing where no row has it."""
-    what = dict.fromkeys(
-        row.compute_estimated for row in comparison.rows if _marked(row, "") and row.compute_estimated
-    )
+    what = dict.fromkeys(filter(None, map(_estimate, comparison.rows)))
     return [
         f"{ESTIMATED}: a total compute of the ratio was not counted but estimated, by {one}." for one in what
     ]

@@ -3,6 +3,7 @@ does."""
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from harness.report.card import HUB_ID, card
 from harness.report.forms import AS_IT_IS, Form, check_loads, rewrite, write_adapter
 from harness.runs.sealed import SealedStage, read_run
 from vzero import __version__
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts, checkpoints, owned
 
 CARD, CHECKPOINT, ADAPTER = "README.md", "checkpoint", "adapter"
@@ -91,7 +92,9 @@ def _new_folder(target: Path) -> Iterator[Path]:
         with artefacts.atomic_folder(target) as staging:
             yield staging
     except OSError as error:
-        raise InputError(f"Cannot write {target}: {error.strerror}; choose another folder.") from None
+        if error.errno != errno.EROFS and (failure := machine_failure(error, target)):
+            raise failure from None
+        raise InputError(f"Cannot write {target}: {error}; choose another folder.") from None
 
 
 def _copy_checkpoint(made: SealedStage, staging: Path) -> None:
@@ -137,7 +140,7 @@ def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) 
     """
     from vzero.grpo.adapters import load_adapted
 
-    named = base or artefacts.read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    named = base or _named_base(adapter)
     if not isinstance(named, str) or not named:
         raise InputError(f"{adapter} does not say what it is an adapter of; name its base with --base.")
     source = checkpoints.resolve(named)
@@ -149,6 +152,14 @@ def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) 
         check_loads(staging, whole, form)
         shutil.rmtree(whole)
     return named
+
+
+def _named_base(adapter: Path) -> object:
+    try:
+        return artefacts.read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        refused = InputError(f"{adapter} is no adapter: it has no readable adapter_config.json.")
+        raise machine_failure(error, adapter) or refused from None
 
 
 def to_hub(export: Export, name: str, public: bool, form: Form = AS_IT_IS) -> str:

@@ -85,13 +85,13 @@ def _for_transformers4(folder: Path) -> None:
     config = artefacts.read_json(folder / "config.json")
     for part in _parts(config):
         rope = part.get("rope_parameters")
-        if rope is None or "rope_theta" not in rope or rope.get("rope_type") == "axial":
-            if rope and any(isinstance(value, dict) for value in rope.values()):
-                raise InputError(
-                    "This model's rotary positions differ by kind of layer, which --for transformers4 cannot"
-                    " write; export it without."
-                )
+        if not rope or rope.get("rope_type") == "axial":
             continue
+        if "rope_theta" not in rope:
+            raise InputError(
+                "This model's rotary positions differ by kind of layer, or do not name their base, which"
+                " --for transformers4 cannot write; export it without."
+            )
         theta = part.pop("rope_parameters").pop("rope_theta")
         part["rope_theta"] = theta
         if rope != {"rope_type": "default"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,10 +21,10 @@ from harness.analysis.results import read_results
 from harness.cli import app
 from harness.report import finish
 from harness.report.export import CHECKPOINT, merge, prepare, to_folder
-from harness.report.forms import Form
+from harness.report.forms import Form, rewrite
 from tests.fixtures import synthetic_run
 from vzero.config import LoraConfig
-from vzero.errors import InputError
+from vzero.errors import InputError, InterruptedRun
 from vzero.grpo import adapters
 from vzero.runtime import artefacts, checkpoints
 
@@ -273,9 +274,42 @@ def test_an_adapter_by_itself_is_named_and_how_to_merge_it(run: Path, tmp_path: 
     for words, sentence in (
         (["--adapter-only", "--dtype", "bf16"], "writes no model"),
         (["--merge", "--to", "hub:a/b"], "--merge writes a folder"),
+        (["--merge", "--iteration", "1"], "--merge writes a folder of one adapter"),
+        (["--base", "pocket"], "leave it out, or add --merge"),
+        (["--public"], "leave it out, or give --to hub:"),
     ):
         refused = CliRunner().invoke(app, ["export", str(run), "--to", str(tmp_path / "x"), *words])
         assert refused.exit_code == 2 and sentence in " ".join(refused.stderr.split()), words
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(InputError, match="pickled adapters are not loaded"):
         merge(adapter, None, tmp_path / "pickled")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]", "3", "{}"])
+def test_what_is_no_adapter_is_not_merged(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "adapter_config.json").write_text(text)
+    words = ["export", str(tmp_path), "--merge", "--to", str(tmp_path / "whole")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2 and refused.stderr.count("\n") == 1
+    assert "is no adapter" in refused.stderr or "name its base with --base" in refused.stderr
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, InterruptedRun), (errno.EACCES, InputError)])
+def test_a_disk_that_fails_is_no_wrong_folder(
+    number: int, kind: type[Exception], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("harness.report.export.rewrite", fails)
+    with pytest.raises(kind):
+        to_folder(prepare(run, "solver", None), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "default"}, {"full_attention": {"rope_theta": 1e4}}])
+def test_rotary_positions_that_transformers_4_would_guess_are_refused(rope: dict, tmp_path: Path) -> None:
+    artefacts.write_json(tmp_path / "config.json", {"text_config": {"rope_parameters": rope}})
+    with pytest.raises(InputError, match="rotary positions"):
+        rewrite(tmp_path, Form(transformers4=True))
