@@ -13,10 +13,11 @@ Stages = dict[str, StageCompute]
 
 
 class Affordable(NamedTuple):
-    """`questions` that make the total equal, and how many were `kept` to choose from."""
+    """`questions` that make the total equal, and how many were `kept` to choose from; None where a reward
+    file keeps some of them later."""
 
     questions: int
-    kept: int
+    kept: int | None
 
 
 def affordable(run: Run, other: Run, iteration: int) -> Affordable:
@@ -63,8 +64,10 @@ def _spent(run: Run, iteration: int) -> Stages:
     return {name: one for name, one in found.items() if one.iteration <= iteration}
 
 
-def _kept(run: Run, iteration: int) -> int:
+def _kept(run: Run, iteration: int) -> int | None:
     """Questions that stand ready: those kept by the last stage that labelled, or all that are valid."""
+    if run.preset.solver.filter == "own":
+        return None
     for name in ("check-options", "recycle", "label", "write-questions"):
         stage = run.of_iteration(name, iteration)
         if stage is not None and name == "check-options":

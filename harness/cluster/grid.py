@@ -20,7 +20,7 @@ from harness.runs import supervise
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
 
-WORKER = "VZERO_WORKER"  # see harness/commands/grid.py
+WORKER = "VZERO_WORKER"  # which worker of a grid this is: it begins with another run
 LOOK = 1.0  # seconds between two looks at the index
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vzero.config import Preset
     from vzero.selfplay import Stage
 
-WORKER = "VZERO_WORKER"  # which worker of a grid on a cluster this is: it begins with another run
 Matched = Literal["steps", "compute"]
 Run = Callable[[Runner, "Preset", Path, "SharedStages | None"], "Results"]
 
@@ -88,7 +87,7 @@ def run(
         reference: Path,
         shared: SharedStages,
         anew: bool,
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int | None]:
         iteration = stages[-1].iteration
         afforded.add(str(place.relative_to(folder)))
         with replace(runner, forks=forks, fresh=anew).finished(preset, place, stages, shared):
@@ -106,6 +105,8 @@ def run(
 def _finished(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
     if grid.base.launch.cluster is not None:
         return _spread(grid, wanted, runner)
+    from harness.cluster.grid import WORKER
+
     first = int(os.environ.get(WORKER, 0)) % len(wanted)
     return grid.run([*wanted[first:], *wanted[:first]], runner.fresh)
 

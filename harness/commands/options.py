@@ -83,7 +83,7 @@ Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout
 Cluster = Annotated[str | None, Option("--cluster", metavar="ADDRESS", help=_CLUSTER)]
 TrustCode = Annotated[
     bool,
-    Option("--trust-code", help="Run the reward in Python that the preset's file brings; read it first."),
+    Option("--trust-code", help="Run the programs in Python that the preset's file brings; read them first."),
 ]
 Show = Annotated[
     bool, Option("--show", help="Print the resolved preset as TOML (as JSON with --json) and exit.")
@@ -119,10 +119,10 @@ def resolve(
 
 
 def refuse_code(preset: str, resolved: Preset, changes: list[str] | None, trusted: bool) -> None:
-    """Refuse a reward in Python that came with a preset's file; one of --set or --arms was named here.
+    """Refuse a program in Python that came with a preset's file; one of --set or --arms was named here.
 
     Raises:
-        InputError: there is such a reward, and the user does not trust it.
+        InputError: there is such a program, and the user does not trust it.
     """
     named = {change.partition("=")[0].strip() for change in changes or []}
     for key, text in resolved.programs().items():

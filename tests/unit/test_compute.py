@@ -15,7 +15,7 @@ from harness.cost.shapes import size_of
 from harness.runs.sealed import Run, SealedStage, read_run
 from vzero.pocket.ground_truth import truth
 from vzero.pocket.world import scene_from_json
-from vzero.presets import load_preset
+from vzero.presets import changed, load_preset
 from vzero.rollout import template
 from vzero.runtime import artefacts
 from vzero.selfplay import Stage, plan
@@ -203,6 +203,12 @@ def test_what_a_solver_may_train_on_at_equal_total_compute(
     so_far = {"02-train-questioner-1": 1450.0, "05-train-solver-1": 800.0, "07-train-questioner-2": 1100.0}
     spender(monkeypatch, {other.path: theirs, own.path: so_far})
     assert affordable(own, other, 2) == (80, 500), "4,880 - 3,350 = 1,530 are left: 76.5 questions"
+    source = {
+        "solver.filter": "own",
+        "solver.selection_source": "def keep(batch): return [True] * len(batch)",
+    }
+    chosen = replace(own, preset=changed(preset, source))
+    assert affordable(chosen, other, 2) == (80, None), "how many a reward file keeps is not known yet"
     spender(monkeypatch, {other.path: theirs, own.path: {"02-train-questioner-1": 3000.0}})
     with pytest.raises(InputError, match=r"spent 1\.15 of the reference's total compute before"):
         affordable(own, other, 1)
