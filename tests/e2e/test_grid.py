@@ -14,24 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import small_grid
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import POCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("VZERO_TEST_MODEL", "pocket")
 ARMS = ("v-zero", "one-iteration", "random-label")
-SETTINGS = (
-    "images.count=24",
-    "questioner.grpo.max_generations=1",
-    "solver.grpo.max_generations=1",
-    "solver.keep_low=0",
-    "solver.keep_high=1",
-    "evaluation.suites=['pocket_math']",
-    "evaluation.items_per_family=2",
-    "evaluation.sampled.n=2",
-    "engine.threads=1",
-    f"model={MODEL}",
-)
+SETTINGS = (*small_grid.SETTINGS, "images.count=24", f"model={MODEL}")
 pytestmark = pytest.mark.skipif(
     MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet"
 )

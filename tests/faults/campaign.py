@@ -98,16 +98,19 @@ def _states(target: str, kept: Path) -> list[Path]:
     return made
 
 
+def _files(run: Path, scratch: bool) -> list[Path]:
+    """Those of a run, or its stages' scratch alone."""
+    found = (path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file())
+    return [path for path in found if not scratch or artefacts.WORK in path.parts]
+
+
 def garbled(target: str, place: Path, rng: random.Random) -> str | None:
     """A file of an unfinished or finished run damaged. Seals are looked at by runners, so a stage alone has
     damaged scratch only."""
-    state = rng.choice(_states(target, place.parent))
+    states = {state: _files(state, target == "stages") for state in _states(target, place.parent)}
+    state = rng.choice([one for one, files in states.items() if files])
     shutil.copytree(state, place / "run", symlinks=True)
-    within = "work" if target == "stages" else ""
-    files = [path for path in sorted((place / "run").rglob("*")) if path.is_file() and within in str(path)]
-    if not files:
-        return None
-    path, how = rng.choice(files), rng.choice(list(damage.DAMAGES))
+    path, how = place / "run" / rng.choice(states[state]), rng.choice(list(damage.DAMAGES))
     path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
     first = attempt(partial(DRIVES[target], place / "run"))
     fault = first.fault(CONTRACT) or (None if first.code else resumed(target, place / "run"))

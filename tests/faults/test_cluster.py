@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.runs import ledger
-from tests import ray_cluster
+from tests import ray_cluster, small_grid
 from tests.faults.trainings import (
     LABELS,
     ONE_STAGE,
@@ -40,17 +40,7 @@ from vzero.runtime import artefacts
 from vzero.runtime.stage import run_stage, stage_folder
 from vzero.stages import PROGRAMS
 
-SMALL_GRID = [
-    *SMALL,
-    "images.count=12",
-    "questioner.grpo.max_generations=1",
-    "solver.grpo.max_generations=1",
-    "solver.keep_low=0",
-    "solver.keep_high=1",
-    "evaluation.suites=['pocket_math']",
-    "evaluation.items_per_family=2",
-    "evaluation.sampled.n=2",
-]
+SMALL_GRID = [*SMALL, *small_grid.SETTINGS, "images.count=12"]
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 
 
@@ -156,8 +146,7 @@ def test_labels_by_two_servers_of_which_one_is_killed(
         "votes",
         400,
     )
-    for victim in servers_of(served, LABELS)[:1]:
-        subprocess.run(["kill", "-9", str(victim)], check=False)
+    subprocess.run(["kill", "-9", str(servers_of(served, LABELS)[0])], check=True)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, f"{out}\n{err}\n{logs(served, LABELS)}"
     assert servers_of(served, LABELS) == []
@@ -197,8 +186,7 @@ def test_a_grid_of_which_a_worker_is_killed(
     process = launch(tools.COMMAND, "reproduce", "--preset", "smoke", *words, *grid, *place)
     begun = (tmp_path / arms[0] / "seed-0" / "ledger.jsonl").exists
     tools.wait_for(lambda: process.poll() is not None or begun(), "the first run", 400)
-    for victim in printing_into([tmp_path / "logs" / "worker-0.log"])[:1]:
-        subprocess.run(["kill", "-9", str(victim)], check=False)
+    subprocess.run(["kill", "-9", str(printing_into([tmp_path / "logs" / "worker-0.log"])[0])], check=True)
     shown, err = process.communicate(timeout=900)
     assert process.returncode == 0, f"{err}\n{logs(tmp_path, 'worker')}"
     index = json.loads(shown)
