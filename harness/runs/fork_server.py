@@ -37,6 +37,7 @@ MODULES = (
 )
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # a process that has asked CUDA or ROCm anything must not fork
 MESSAGE = 65536  # bytes
+LOOK = 0.2  # seconds between two looks whether a stage has been forked
 
 
 @dataclass
@@ -90,13 +91,19 @@ class ForkServer:
         self._environment = dict(environment)
 
     def start(
-        self, words: Sequence[str], environment: Mapping[str, str], log: int, lock: int
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        log: int,
+        lock: int,
+        waiting: Callable[[], None] = lambda: None,
     ) -> ForkedStage | None:
         """Run the module and arguments `words` in a fork.
 
         Args:
             log: descriptor that it writes to.
             lock: descriptor that it holds as long as it lives.
+            waiting: called several times a second until there is one: the first waits for the imports.
 
         Returns:
             None where nothing was started: there is no server here, or it has died.
@@ -107,6 +114,8 @@ class ForkServer:
         told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, suppress(ConnectionError):
             socket.send_fds(self._socket, [json.dumps(words).encode()], [log, lock, theirs.fileno()])
+        while not select.select([told], [], [], LOOK)[0]:
+            waiting()
         pid = told.recv(MESSAGE)
         if not pid:
             told.close()

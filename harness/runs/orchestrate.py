@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def _execute(
     begin, child = time.monotonic(), None
     try:
         display.started(stage, attempt)
-        child = supervise.start(run.folder, preset, stage, run.lock, forks)
+        waiting = partial(display.moved, stage, None)
+        child = supervise.start(run.folder, preset, stage, run.lock, forks, waiting)
         while (code := child.poll(POLL)) is None:
             _say_notes(stage, child, display)
             display.moved(stage, progress.refresh())

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,13 +123,19 @@ class StageProcess:
 
 
 def start(
-    run: Path, preset: Preset, stage: Stage, lock: int, forks: ForkServer | None = None
+    run: Path,
+    preset: Preset,
+    stage: Stage,
+    lock: int,
+    forks: ForkServer | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> StageProcess:
     """Start `stage` of `run`; what it prints is appended to its log.
 
     Args:
         lock: descriptor of the run's lock, which the stage holds as well.
         forks: forks it where it can, to the same effect sooner.
+        waiting: called several times a second while that waits for the first imports.
     """
     log, driver = run / "logs" / f"{stage.name}.log", preset.launch.cluster is not None
     given, alone = environment(preset, stage), processes_of(preset, stage.kind) == 1 and not driver
@@ -137,7 +143,7 @@ def start(
     if forks is not None and stage.kind != "images" and alone:
         with _appending(log) as stream:
             begin = stream.tell()
-            forked = forks.start(program_of(run, stage), given, stream.fileno(), lock)
+            forked = forks.start(program_of(run, stage), given, stream.fileno(), lock, waiting)
             if forked is not None:
                 return StageProcess(forked, log, begin)
     return _started(command_of(run, preset, stage), given, log, lock, driver)

@@ -209,6 +209,30 @@ def test_an_interruption_of_the_first_imports_is_in_the_ledger(tmp_path: Path) -
     assert [row["event"] for row in ledger.read(folder)][-2:] == ["stage-started", "stage-interrupted"]
 
 
+def test_the_display_goes_on_while_the_first_imports_take_their_time(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The import ends once the display was told that it waits."""
+    (tmp_path / "code" / "slow.py").write_text(
+        "import pathlib, time\n"
+        "while not pathlib.Path(__file__).with_name('shown').exists():\n"
+        "    time.sleep(0.02)\n"
+    )
+    server, log = ForkServer(["slow"]), tmp_path / "log"
+    try:
+        with open(log, "ab") as stream:
+            child = server.start(
+                ["program", "0"],
+                environment,
+                stream.fileno(),
+                stream.fileno(),
+                (tmp_path / "code" / "shown").touch,
+            )
+        assert child is not None and child.wait(60) and child.end()[0] == 0
+    finally:
+        server.close()
+
+
 def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
