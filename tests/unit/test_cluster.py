@@ -102,6 +102,19 @@ def test_what_a_stage_asks_for(
         assert all(demand.bundles[index][name] >= count for name, count in share.items())
 
 
+def test_machines_that_could_not_reach_the_solver_are_refused_when_the_preset_is_read() -> None:
+    """Servers that the training starts by itself listen on the first machine's loopback."""
+    served = ["launch.nodes=2", "launch.strategy=ddp", "engine.name=server"]
+    with pytest.raises(InputError, match=r"set launch\.solver_gpus or engine\.urls"):
+        load_preset("smoke", served)
+    two = [*served, "launch.gpus=1", "launch.solver_gpus=1", "iterations=2"]
+    with pytest.raises(InputError, match=r"set questioner\.intuition"):
+        load_preset("smoke", [*two, "questioner.intuition=base"])
+    for changes in (two, [*served, 'engine.urls=["http://a:1"]'], [*served, "questioner.trained=false"]):
+        load_preset("smoke", changes)
+    load_preset("smoke", [*two, "iterations=1", "questioner.intuition=base"])
+
+
 def test_every_kind_of_stage_that_asks_a_model_has_its_role() -> None:
     """A kind that is forgotten would ask alone, on a GPU that it did not ask for."""
     changes = ["solver.answerable=true", "evaluation.prefill_words=4", 'defects=["label_selection"]']

@@ -159,7 +159,22 @@ class Preset(Section):
             raise ValueError(
                 f"engine.gpus names {len(self.engine.gpus)} GPUs and launch.solver_gpus = {serving}"
             )
+        if self.launch.nodes > 1 and self.engine.name == "server" and asked.trained:
+            self._refuse_servers_of_one_machine()
         return self
+
+    def _refuse_servers_of_one_machine(self) -> None:
+        """Servers that a training starts by itself listen on the loopback of its first machine."""
+        if not (self.launch.solver_gpus or self.engine.urls):
+            raise ValueError(
+                'with launch.nodes > 1 the servers of engine.name = "server" need GPUs of their own or an'
+                " address; set launch.solver_gpus or engine.urls"
+            )
+        if self.questioner.intuition == "base" and self.iterations > 1:
+            raise ValueError(
+                'with launch.nodes > 1 and engine.name = "server" the frozen Solver alone is served; set'
+                ' questioner.intuition = "questioner", or engine.name = "vllm" without launch.solver_gpus'
+            )
 
     def programs(self) -> dict[str, str]:
         """The settings that are Python and run with the user's rights, by their dotted names."""
