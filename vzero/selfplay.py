@@ -182,7 +182,7 @@ def selects(preset: Preset) -> bool:
 def _texts(preset: Preset) -> dict[str, str]:
     """Where a selection of one's own finds what a question's writer and its voters said, where it was written
     down."""
-    if preset.solver.selection_source is None or preset.solver.questions != "written":
+    if preset.solver.selection_source is None or preset.solver.questions == "recycled":
         return {}
     return {"questions": "write-questions", **({} if preset.solver.labels == "none" else {"votes": "label"})}
 

@@ -200,6 +200,20 @@ def test_a_reward_file_labels_and_keeps_by_all_that_was_said(tmp_path: Path) -> 
     assert sum(row["kept"] for row in select(tmp_path, rows, limited, tmp_path / "images", **places)) == 1
 
 
+@pytest.mark.parametrize(
+    ("questions", "roles"),
+    [("written", {"questions", "votes"}), ("both", {"questions", "votes"}), ("recycled", set())],
+)
+def test_a_selection_of_ones_own_is_given_what_was_said_of_bought_questions(
+    questions: str, roles: set[str]
+) -> None:
+    own = {"solver.filter": "own", "solver.selection_source": SAID, "solver.questions": questions}
+    stages = plan(changed(load_preset("smoke"), own))
+    (given,) = [one.inputs for one in stages if one.kind == "select"]
+    assert given.keys() - {"images", "labels"} == roles
+    assert all(given[role] in {one.name for one in stages} for role in roles)
+
+
 def test_rotated_options_by_hand() -> None:
     assert rotate_options(TEXT) == "how many ? A) 4 B) 1 C) 2 D) 3"
     assert (
