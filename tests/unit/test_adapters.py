@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from trl.trainer.utils import add_fused_lm_head
 
@@ -19,7 +22,7 @@ from tests.unit.test_grpo_training import prompts as prompts
 from tests.unit.test_packing import add_exact_head, batch_of, one_at_a_time
 from tests.unit.test_packing import float64 as float64
 from vzero.config import LoraConfig
-from vzero.errors import InputError
+from vzero.errors import InputError, InterruptedRun
 from vzero.grpo import adapters, log_probs, states
 from vzero.grpo import train as stage
 from vzero.grpo.data import Prompt
@@ -250,6 +253,85 @@ def test_nothing_to_train_on_saves_the_model_unchanged(base: Path, tmp_path: Pat
     assert train(replace(job_for(tmp_path, base, []), lora=LORA))["steps"] == 0
     before, after = load_file(base / "model.safetensors"), weights(tmp_path)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_disk_that_is_full_when_the_adapter_is_written_is_an_oserror(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        stage._save(replace(job_for(tmp_path, base, []), lora=LORA), adapted_model(True), trained=True)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base, and an adapter over it that changes something."""
+    folder = tmp_path_factory.mktemp("written")
+    words = tiny_model.vocabulary(144)
+    checkpoints.save(tiny_model.model(words), tiny_model.processor(words), folder / "base")
+    adapters.save(adapted_model(True), LORA, folder / "adapter")
+    return folder / "base", folder / "adapter"
+
+
+def test_an_adapter_that_fits_is_added_in(written: tuple[Path, Path]) -> None:
+    expected = adapters.merged(adapted_model(True), written[0]).state_dict()
+    found = adapters.load_adapted(*written).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(one, expected[name], rtol=0, atol=1e-6) for name, one in found.items())
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            "missing",
+            r"fits .*: weights are missing or have no place in the model, \S*q_proj\.lora_A",
+        ),
+        (
+            "unexpected",
+            r"is no adapter that fits .*: weights are missing or have no place in the model, \S*nowhere",
+        ),
+        ("shape", "is no adapter that fits"),
+        ("nan", r"has a weight that is NaN or infinite, \S*q_proj"),
+        ("cut", "is no adapter that fits"),
+        ("empty", "is no adapter that fits"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_in_one_sentence(
+    written: tuple[Path, Path], tmp_path: Path, damage: str, said: str
+) -> None:
+    base, bad = written[0], shutil.copytree(written[1], tmp_path / "bad")
+    file = bad / "adapter_model.safetensors"
+    factors = load_file(file)
+    first = next(name for name in sorted(factors) if "q_proj.lora_A" in name)
+    if damage == "missing":
+        factors.pop(first)
+    elif damage == "unexpected":
+        factors[first.replace("q_proj", "nowhere")] = factors[first].clone()
+    elif damage == "shape":
+        factors[first] = factors[first][:, :-1].contiguous()
+    elif damage == "nan":
+        factors[first][0, 0] = float("nan")
+    save_file(factors, file, {"format": "pt"})
+    if damage in ("cut", "empty"):
+        file.write_bytes(file.read_bytes()[: 100 if damage == "cut" else 0])
+    with pytest.raises(InputError, match=said) as found:
+        adapters.load_adapted(base, bad)
+    assert str(bad) in str(found.value) and "\n" not in str(found.value)
+
+
+def test_a_disk_that_fails_under_an_adapter_is_no_bad_adapter(
+    written: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("peft.peft_model.load_peft_weights", fails)
+    with pytest.raises(InterruptedRun, match="failed"):
+        adapters.load_adapted(*written)
 
 
 @pytest.mark.parametrize("objective", ["labels", "sft"])

@@ -19,7 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from vzero.config import LoraConfig
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime import checkpoints
 
@@ -129,16 +129,23 @@ def load_adapted(base: Path, folder: Path) -> Any:
     """The model of the checkpoint `base` in float32 with the adapter in `folder` added in.
 
     Raises:
-        InputError: no adapter of low rank in safetensors, or not one of this base.
+        InputError: no adapter of low rank in safetensors, not one of this base, or one that is NaN.
     """
     model = checkpoints.load_model(base, torch.float32)
     if not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"{folder} has no adapter_model.safetensors, and pickled adapters are not loaded.")
     try:
-        if PeftConfig.from_pretrained(folder).peft_type != "LORA":
+        config = PeftConfig.from_pretrained(folder, local_files_only=True)
+        if config.peft_type != "LORA":
             raise ValueError("it is no adapter of low rank")
-        adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise InputError(f"{folder} is no adapter that fits {base}: {reason}.") from error
-    return adapted.merge_and_unload().eval()
+        config.inference_mode = True
+        adapted = PeftModel(model, config, NAME)
+        keys = adapted.load_adapter(folder, NAME, torch_device="cpu", local_files_only=True)
+        if odd := [*keys.missing_keys, *keys.unexpected_keys]:
+            raise ValueError(f"weights are missing or have no place in the model, {odd[0]} for one")
+        whole = adapted.merge_and_unload().eval()
+    except Exception as error:  # of damaged files PEFT raises nearly anything
+        unfit = InputError(f"{folder} is no adapter that fits {base}: {checkpoints.first_line(error)}.")
+        raise machine_failure(error, folder) or unfit from error
+    checkpoints.check_finite(whole, folder)
+    return whole

@@ -171,16 +171,15 @@ def _save(job: Job, model: PreTrainedModel, trained: bool) -> None:
     weights = sharding.model_state_dict(model) if sharding.is_split(model) else None
     if not processes.world().first:
         return
-    if job.lora is not None:
-        configs = model.config, model.generation_config
-        if trained:
-            adapters.save(model, job.lora, job.folder / "adapter")
-        model = adapters.merged(model, job.checkpoint)
-        model.config, model.generation_config = configs
     with full_disk_as_oserror(job.folder):
-        checkpoints.save(
-            model, checkpoints.load_processor(job.checkpoint), job.folder / "checkpoint", weights
-        )
+        if job.lora is not None:
+            configs = model.config, model.generation_config
+            if trained:
+                adapters.save(model, job.lora, job.folder / "adapter")
+            model = adapters.merged(model, job.checkpoint)
+            model.config, model.generation_config = configs
+        processor = checkpoints.load_processor(job.checkpoint)
+        checkpoints.save(model, processor, job.folder / "checkpoint", weights)
 
 
 @contextmanager

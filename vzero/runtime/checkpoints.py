@@ -132,13 +132,17 @@ def load_model(
             f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint"
             " again."
         )
-    _check_finite(model, folder)
+    check_finite(model, folder)
     windows.group(model)
     return model.eval()
 
 
-def _check_finite(model: Any, folder: Path) -> None:
-    """Refuse weights of which one is NaN or infinite, by name; each process looks at its own part."""
+def check_finite(model: Any, folder: Path) -> None:
+    """Refuse weights of which one is NaN or infinite, by name; each process looks at its own part.
+
+    Raises:
+        InputError: there is one.
+    """
     import torch
 
     for name, weight in model.named_parameters():
