@@ -3,20 +3,25 @@ gives them."""
 
 from __future__ import annotations
 
+import errno
+import json
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
-from vzero.errors import InputError, InterruptedRun
+from vzero.errors import InputError, InterruptedRun, RolloutError
 from vzero.rollout import Engine, Message, Request, bulk, replica, serve
 from vzero.rollout.engines import open_engine
-from vzero.rollout.protocol import ContextOverflow, Rollout
+from vzero.rollout.protocol import ContextOverflow, Finished, Rollout
 from vzero.rollout.replica import Replicas
 from vzero.rollout.streaming import answers
 from vzero.runtime import checkpoints
@@ -36,8 +41,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(checkpoint: Path, token: str = "t") -> Iterator[str]:
-    engine, processor = open_engine(CONFIG, checkpoint), checkpoints.load_processor(checkpoint)
+def serving(checkpoint: Path, token: str = "t", engine: Any = None) -> Iterator[str]:
+    engine, processor = engine or open_engine(CONFIG, checkpoint), checkpoints.load_processor(checkpoint)
     handler = replica.handler_of(replica.Asked(engine), processor, "m", token)
     server = replica._Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -156,3 +161,96 @@ def test_servers_that_are_all_gone_end_the_stage_resumable(
 ) -> None:
     with pytest.raises(InterruptedRun):
         opened(monkeypatch, checkpoint, ["http://127.0.0.1:9"])
+
+
+class Failing:
+    """An engine that answers one request, where it has an engine for that, and then fails before it takes
+    another."""
+
+    def __init__(self, error: Exception, real: Engine | None = None) -> None:
+        self.error, self.real = error, real
+
+    def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
+        real, self.real = self.real, None
+        if real is None:
+            raise self.error
+        real.stream(requests, sampling, finished)
+
+
+def test_an_engine_that_fails_before_it_takes_a_request_keeps_nobody_waiting() -> None:
+    told = SimpleQueue[BaseException]()
+    asked = replica.Asked(Failing(RolloutError("gone")))  # type: ignore[arg-type]
+
+    def ask() -> None:
+        try:
+            asked.ask(request(0), SAMPLED)
+        except RolloutError as error:
+            told.put(error)
+
+    for _ in range(2):
+        threading.Thread(target=ask, daemon=True).start()
+        assert str(told.get(timeout=60)) == "gone"
+
+
+def test_what_one_server_fails_at_is_asked_of_the_other(
+    checkpoint: Path, two: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: Any = Failing(RolloutError("the device is lost"), open_engine(CONFIG, checkpoint))
+    requests = [request(i) for i in range(6)]
+    with serving(checkpoint, engine=broken) as url:
+        found = opened(monkeypatch, checkpoint, [url, two[0]]).generate(requests, SAMPLED)
+    same(found, open_engine(CONFIG, checkpoint).generate(requests, SAMPLED))
+
+
+def posted(url: str, body: bytes, token: str = "t", length: str | None = None) -> int:
+    """The status of a request as it stands."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Authorization", f"Bearer {token}")
+    connection.putheader("Content-Length", str(len(body)) if length is None else length)
+    connection.endheaders(body)
+    with closing(connection):
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RolloutError("x"), 503),
+        (InterruptedRun("x"), 503),
+        (OSError(errno.EMFILE, "x"), 503),
+        (ContextOverflow("x"), 400),
+    ],
+)
+def test_only_what_is_the_requests_own_fault_is_refused_for_good(
+    checkpoint: Path, error: Exception, status: int
+) -> None:
+    said = {"role": "user", "content": [{"type": "text", "text": "red"}]}
+    names = ("n", "temperature", "top_p", "top_k", "repetition_penalty")
+    own = {name: getattr(SAMPLED, name) for name in names} | {"max_completion_tokens": 4, "seed": 1}
+    body = {"messages": [said], "continue_final_message": False, **own}
+    with serving(checkpoint, engine=Failing(error)) as url:
+        assert posted(url, json.dumps(body).encode()) == status
+        for bad in (b"", b"[1]", b"{}", json.dumps({**body, "n": "x"}).encode()):
+            assert posted(url, bad) == 400
+
+
+def test_a_request_without_a_length_is_refused_and_nobody_unknown_is_told_more(two: list[str]) -> None:
+    for length, status in (
+        ("x", 400),
+        ("-1", 400),
+        ("", 400),
+        ("\xb2", 400),
+        ("9" * 5000, 413),
+        ("9" * 9, 413),
+    ):
+        assert posted(two[0], b"", length=length) == status, length
+        assert posted(two[0], b"", token="other", length=length) == 401, length
+
+
+def test_a_connection_that_says_nothing_is_closed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "SILENT_SECONDS", 0.05)
+    with serving(checkpoint, engine=Failing(RolloutError("x"))) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as silent:
+            assert silent.recv(1) == b""

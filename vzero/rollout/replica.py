@@ -1,8 +1,8 @@
 """Engines of one model on several machines: how a stage finds them, and a server of the transformers engine.
 
 That server speaks the chat format of vLLM's and wants a bearer token. It is sent every request's own seed, so
-an answer is the one that the engine would have given in the asking process. Requests that arrive while others
-are decoded move in beside them.
+an answer is the one that the engine would have given in the asking process. Requests that are drawn alike and
+come without a gap of `MORE_SECONDS` are decoded together; one that comes later waits until those have ended.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from typing import Any
 from PIL import Image
 
 from vzero.config import EngineConfig, SamplingConfig
-from vzero.errors import RolloutError
+from vzero.errors import RolloutError, machine_failure
 from vzero.rollout import template
 from vzero.rollout.client import ServedEngine
 from vzero.rollout.endpoints import RemoteServer
 from vzero.rollout.protocol import Answer, ContextOverflow, Engine, Message, Request, Rollout
 from vzero.rollout.server import checked
+from vzero.rollout.streaming import whole
 from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime.http_client import Endpoint
 from vzero.runtime.processes import REPLICAS
 
 MORE_SECONDS = 0.05  # that an engine with free slots waits for the next request
+SILENT_SECONDS = 60.0  # after which a connection that sends or takes nothing is closed
 _MOST = 256 << 20  # bytes of a request
 
 
@@ -111,7 +113,7 @@ class Asked:
                 problem: Exception = RolloutError("The engine owed an answer.")
             except Exception as error:
                 problem = error
-            for job in taken:
+            for job in (first, *taken):  # an engine may fail before it takes the first
                 if not job.answer.done():
                     job.answer.set_exception(problem)
 
@@ -163,11 +165,31 @@ def reply_of(processor: Any, request: Request, rollout: Rollout, model: str) -> 
     return {"model": model, "choices": choices, "prompt_token_ids": ids, "usage": usage}
 
 
+def _answered(asked: Asked, processor: Any, model: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and reply. 400 is of the request itself and final; after 503 the client asks another server."""
+    try:
+        request, sampling = read_request(json.loads(body))
+    except Exception as error:
+        return 503 if machine_failure(error, "a request") else 400, _told(error)
+    try:
+        answer = whole(asked.ask(request, sampling))
+        return 200, reply_of(processor, request, answer, model)
+    except ContextOverflow as error:
+        return 400, {"error": f"maximum context length is exceeded: {error}"}
+    except Exception as error:
+        return 503, _told(error)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    return {"error": f"{type(error).__name__}: {error}"}
+
+
 def handler_of(asked: Asked, processor: Any, model: str, token: str) -> type[BaseHTTPRequestHandler]:
     """Answers whoever has the token."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = SILENT_SECONDS
 
         def log_message(self, *_: object) -> None:
             """Nothing: a line a request would fill the log."""
@@ -179,31 +201,27 @@ def handler_of(asked: Asked, processor: Any, model: str, token: str) -> type[Bas
                 self._send(200, {"data": [{"id": model}]})
 
         def do_POST(self) -> None:
-            size = int(self.headers.get("Content-Length", _MOST + 1))
             if not self._allowed():
                 return
-            if size > _MOST:
-                self.close_connection = True
-                self._send(413, {"error": "too large"})
-                return
-            try:
-                request, sampling = read_request(json.loads(self.rfile.read(size)))
-                answer = asked.ask(request, sampling)
-            except Exception as error:
-                self._send(400, {"error": f"{type(error).__name__}: {error}"})
-                return
-            if isinstance(answer, ContextOverflow):
-                self._send(400, {"error": f"maximum context length is exceeded: {answer}"})
+            size = self.headers.get("Content-Length", "")
+            if not size.isdecimal():
+                self._refuse(400, "no length")
+            elif len(size) > len(str(_MOST)) or int(size) > _MOST:
+                self._refuse(413, "too large")
             else:
-                self._send(200, reply_of(processor, request, answer, model))
+                self._send(*_answered(asked, processor, model, self.rfile.read(int(size))))
 
         def _allowed(self) -> bool:
             given = self.headers.get("Authorization", "").encode()
             if hmac.compare_digest(given, f"Bearer {token}".encode()):
                 return True
-            self.close_connection = True
-            self._send(401, {"error": "no"})
+            self._refuse(401, "no")
             return False
+
+        def _refuse(self, status: int, why: str) -> None:
+            """Without reading what follows."""
+            self.close_connection = True
+            self._send(status, {"error": why})
 
         def _send(self, status: int, value: dict[str, Any]) -> None:
             data = json.dumps(value).encode()
