@@ -23,7 +23,7 @@ from vzero.arms.questioner_rewards import named, reward_of
 from vzero.arms.reward_file import read_source
 from vzero.arms.scored import ScoredQuestion
 from vzero.config import Preset
-from vzero.errors import InputError
+from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
@@ -349,6 +349,68 @@ def test_labels_and_choices_are_held_to_what_they_may_be() -> None:
         file.reward(question)
 
 
+QUESTION = ScoredQuestion("q", "A", (), ("a" * 1000,) * 75, "b" * 1000)
+HOSTILE = """import errno
+from vzero.errors import InterruptedRun
+class Odd:
+    def __float__(self): raise KeyError("odd")
+class Stopped:
+    def __float__(self): raise InterruptedRun("stopped")
+def rising(batch):
+    yield from [0.5] * (len(batch) - 1)
+    raise ValueError("half")
+def full(): raise OSError(errno.ENOSPC, "No space left on device")
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "result", "kind", "said"),
+    [
+        (
+            "score",
+            "rising(one)",
+            InputError,
+            "score failed on a batch of 2 questions: ValueError in line 9: half",
+        ),
+        ("score", "{q: 0.5 for q in range(2)}", InputError, "score gives one value for each of the 2"),
+        ("score", "{0.5, 1.5}", InputError, "score gives one value for each of the 2"),
+        ("score", "'12'", InputError, "score gives one value for each of the 2"),
+        ("score", "(0.5 for _ in iter(int, 1))", InputError, "score gives one value for each of the 2"),
+        ("score", "[Odd(), 0.5]", InputError, r"score paid <.*Odd.* for ScoredQuestion.*KeyError in line 4"),
+        ("score", "[Stopped(), 0.5]", InterruptedRun, "stopped"),
+        ("score", "full()", InterruptedRun, "No space left"),
+        ("reward", "Stopped()", InterruptedRun, "stopped"),
+        ("reward", "Odd()", InputError, "reward paid <"),
+        ("solver_reward", "Odd()", InputError, "solver_reward paid <"),
+        ("keep", "rising(one)", InputError, "keep failed on a batch of 2 questions: ValueError in line 9"),
+        ("keep", "{q: True for q in range(2)}", InputError, "keep gives one value for each of the 2"),
+        ("keep", "__import__('numpy').ones((2, 2))", InputError, "keep failed on a batch .* ValueError"),
+        ("keep", "full()", InterruptedRun, "No space left"),
+        ("label", "__import__('numpy').ones(2)", InputError, "label failed on ScoredQuestion.*ValueError"),
+        ("label", "full()", InterruptedRun, "No space left"),
+    ],
+)
+def test_whatever_a_function_gives_is_one_sentence_that_names_it(
+    function: str, result: str, kind: type[VZeroError], said: str
+) -> None:
+    file = read_source(f"{HOSTILE}def {function}(one): return {result}\n")
+    given = [QUESTION, QUESTION] if function in ("score", "keep") else QUESTION
+    with pytest.raises(kind, match=said) as found:
+        getattr(file, function)(given)
+    assert len(str(found.value)) < 1000 and "\n" not in str(found.value)
+
+
+def test_a_machine_that_fails_while_a_file_is_read_is_no_bad_file() -> None:
+    with pytest.raises(InterruptedRun, match="No space left"):
+        read_source(f"{HOSTILE}full()\n")
+
+
+def test_a_question_is_put_into_words_only_where_something_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScoredQuestion, "__repr__", lambda one: pytest.fail("it was put into words"))
+    file = read_source("def reward(one): return 0.5\ndef label(one): return 'A'\n")
+    assert (file.score([QUESTION]), file.label(QUESTION)) == ([0.5], "A")
+
+
 def test_own_labels_and_choices_touch_the_selection_and_what_follows(tmp_path: Path) -> None:
     path = written(tmp_path, "picky.py", "def keep(batch): return [True] * len(batch)\n")
     (arm,) = chosen(str(path))
@@ -428,14 +490,17 @@ def test_new_arm_writes_what_audits_and_runs(tmp_path: Path) -> None:
     played = CliRunner().invoke(app, ["audit", "--arm", str(tmp_path / "my-idea.toml"), "--draws", "100"])
     assert played.exit_code == 0
     written(tmp_path, "other.py", "mine")
+    written(tmp_path, "half.toml", "mine")
     for name, said in (
         ("my-idea", "there already"),
         ("other", "there already"),
+        ("half", "there already"),
         ("v-zero", "an arm 'v-zero'"),
     ):
         refused = CliRunner().invoke(app, ["new-arm", name, "--to", str(tmp_path)])
         assert refused.exit_code == 2 and said in " ".join(refused.stderr.split()), name
     assert (tmp_path / "other.py").read_text() == "mine" and not (tmp_path / "other.toml").exists()
+    assert (tmp_path / "half.toml").read_text() == "mine" and not (tmp_path / "half.py").exists()
 
 
 def test_the_example_of_the_page_pays_what_it_says() -> None:

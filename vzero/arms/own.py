@@ -47,6 +47,7 @@ def write_new(name: str, folder: Path, taken: Collection[str]) -> tuple[Path, Pa
     for path in (reward, arm):
         if os.path.lexists(path):
             raise InputError(f"{path} is there already; choose another name, or another folder with --to.")
+    for path in (reward, arm):
         text = (resources.files("vzero.arms.methods") / f"template{path.suffix}").read_text(encoding="utf-8")
         try:
             artefacts.write_text(path, text.replace("NAME", name))

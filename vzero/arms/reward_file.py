@@ -20,27 +20,30 @@ import hashlib
 import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import islice
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from vzero.arms.scored import ScoredAnswer, ScoredQuestion
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.parsing import OPTIONS
 from vzero.rewards import INVALID
 
 QUESTIONER, SOLVER, SELECTION = ("reward", "score"), ("solver_reward",), ("label", "keep")
 FILE = "<reward>"  # how tracebacks name the text
+_SHOWN = 300  # characters of a question or a result in an error
+T = TypeVar("T")
 Batch = Sequence[ScoredQuestion | None]
 
 
 @dataclass(frozen=True)
 class RewardFile:
     """The functions of a reward file, each held to what it may give. Every method raises InputError where the
-    function is missing, fails or gives something else.
+    function is missing, fails or gives something else, and InterruptedRun where the machine fails.
 
     Attributes:
         summary: what it says it does, in one line.
@@ -54,62 +57,85 @@ class RewardFile:
         """What a valid question earns by itself; in a file that has `score` alone, as a batch of one."""
         if "reward" not in self.functions and "score" in self.functions:
             return self.score([question])[0]
-        return _number(self._called("reward", question, repr(question)), repr(question))
+        return self._called("reward", question, lambda paid: _number(paid, question))
 
     def score(self, batch: Batch) -> list[float]:
         """A reward for each question of a generation batch; None is an invalid one."""
         if "score" not in self.functions:
             return [INVALID if one is None else self.reward(one) for one in batch]
-        return [_number(value, repr(one)) for value, one in self._each("score", batch)]
+
+        def read(paid: Any) -> list[float]:
+            return [_number(value, one) for value, one in zip(_each(paid, batch), batch, strict=True)]
+
+        return self._called("score", tuple(batch), read)
 
     def solver_reward(self, answer: ScoredAnswer) -> float:
         """What one of the Solver's completions earns."""
-        return _number(self._called("solver_reward", answer, repr(answer)), repr(answer))
+        return self._called("solver_reward", answer, lambda paid: _number(paid, answer))
 
     def label(self, question: ScoredQuestion) -> str | None:
         """The label to train on, None for a question that is left out."""
-        found = self._called("label", question, repr(question))
-        if found is not None and found not in OPTIONS:
-            raise InputError(f'The reward file\'s label is "A", "B", "C", "D" or None, not {found!r}.')
-        return None if found is None else str(found)
+        return self._called("label", question, _label)
 
     def keep(self, batch: Sequence[ScoredQuestion]) -> list[bool]:
         """Whether each question of an iteration is trained on; one without a label never is."""
-        found = [value for value, _ in self._each("keep", batch)]
-        if odd := [value for value in found if value not in (True, False)]:
-            raise InputError(f"The reward file's keep says True or False of each question, not {odd[0]!r}.")
-        return [bool(value) for value in found]
+        return self._called(
+            "keep", tuple(batch), lambda found: [_choice(value) for value in _each(found, batch)]
+        )
 
-    def _each(self, name: str, batch: Batch) -> list[tuple[Any, ScoredQuestion | None]]:
-        values = self._called(name, tuple(batch), f"a batch of {len(batch)} questions")
-        try:
-            return list(zip(values, batch, strict=True))
-        except (TypeError, ValueError):
-            raise InputError(
-                f"The reward file's {name} gives one value for each of the {len(batch)} questions of a batch,"
-                " in a list."
-            ) from None
-
-    def _called(self, name: str, given: object, shown: str) -> Any:
+    def _called(self, name: str, given: object, read: Callable[[Any], T]) -> T:
+        """What `read` makes of the result; it runs the file's code too (generators, `__float__`)."""
         if name not in self.functions:
             raise InputError(
                 f"The reward file defines no function {name}, which the preset asks for; docs/extending.md"
                 " has an example."
             )
         try:
-            return self.functions[name](given)
+            return read(self.functions[name](given))
         except (Exception, SystemExit) as error:
-            raise InputError(f"The reward file's {name} failed on {shown}: {_where(error)}.") from error
+            on = f"a batch of {len(given)} questions" if isinstance(given, tuple) else _shown(given)
+            said = str(error) if isinstance(error, _Unfit) else f"failed on {on}: {_where(error)}"
+            failure = machine_failure(error, "the reward file")
+            raise failure or InputError(f"The reward file's {name} {said}.") from error
 
 
-def _number(value: Any, shown: str) -> float:
+class _Unfit(Exception):
+    """A result that is not what the function may give."""
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:_SHOWN]
+
+
+def _number(value: Any, one: object) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"The reward file paid {value!r} for {shown}: {_where(error)}.") from error
+    except Exception as error:
+        raise _Unfit(f"paid {_shown(value)} for {_shown(one)}: {_where(error)}") from error
     if not math.isfinite(number):
-        raise InputError(f"The reward file paid {number} for {shown}; a reward is a finite number.")
+        raise _Unfit(f"paid {number} for {_shown(one)}; a reward is a finite number")
     return number
+
+
+def _each(values: Any, batch: Batch) -> list[Any]:
+    """One value for each question, from anything that has an order."""
+    unordered = not isinstance(values, Iterable) or isinstance(values, Mapping | Set | str | bytes)
+    found = [] if unordered else list(islice(values, len(batch) + 1))
+    if unordered or len(found) != len(batch):
+        raise _Unfit(f"gives one value for each of the {len(batch)} questions of a batch, in a list")
+    return found
+
+
+def _label(found: Any) -> str | None:
+    if found is not None and found not in OPTIONS:
+        raise _Unfit(f'is "A", "B", "C", "D" or None, not {_shown(found)}')
+    return None if found is None else str(found)
+
+
+def _choice(found: Any) -> bool:
+    if found not in (True, False):
+        raise _Unfit(f"says True or False of each question, not {_shown(found)}")
+    return bool(found)
 
 
 def read_source(source: str) -> RewardFile:
@@ -122,7 +148,8 @@ def read_source(source: str) -> RewardFile:
         docstring = ast.get_docstring(ast.parse(source)) or ""
         space = _run(source)
     except (Exception, SystemExit) as error:
-        raise InputError(f"The reward file does not run: {_where(error)}.") from error
+        broken = InputError(f"The reward file does not run: {_where(error)}.")
+        raise machine_failure(error, "the reward file") or broken from error
     names = (*QUESTIONER, *SOLVER, *SELECTION)
     found = {name: function for name in names if callable(function := space.get(name))}
     if not found:

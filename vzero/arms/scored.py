@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vzero.grpo.data import Prompt
 from vzero.images.records import ImageRecord
@@ -29,9 +29,9 @@ class ScoredQuestion:
     text: str
     intuitive: str | None
     votes: tuple[str | None, ...]
-    vote_texts: tuple[str, ...] = ()
-    description: str = ""
-    image: ImageRecord | None = None
+    vote_texts: tuple[str, ...] = field(default=(), repr=False)
+    description: str = field(default="", repr=False)
+    image: ImageRecord | None = field(default=None, repr=False)
     group: str = ""
     label: str | None = None
 
@@ -76,4 +76,4 @@ class ScoredAnswer:
     votes: tuple[str | None, ...]
     group: tuple[str | None, ...]
     question: str = ""
-    image: ImageRecord | None = None
+    image: ImageRecord | None = field(default=None, repr=False)
