@@ -496,10 +496,14 @@ def test_new_arm_writes_what_audits_and_runs(tmp_path: Path) -> None:
         ("other", "there already"),
         ("half", "there already"),
         ("v-zero", "an arm 'v-zero'"),
+        ("../outside", "small letters"),
+        ("sub/inside", "small letters"),
+        ("/outside", "small letters"),
     ):
         refused = CliRunner().invoke(app, ["new-arm", name, "--to", str(tmp_path)])
         assert refused.exit_code == 2 and said in " ".join(refused.stderr.split()), name
     assert (tmp_path / "other.py").read_text() == "mine" and not (tmp_path / "other.toml").exists()
+    assert not list(tmp_path.parent.glob("outside*"))
     assert (tmp_path / "half.toml").read_text() == "mine" and not (tmp_path / "half.py").exists()
 
 

@@ -43,7 +43,7 @@ def write_new(name: str, folder: Path, taken: Collection[str]) -> tuple[Path, Pa
         InputError: a name that is taken or unfit, or a file that is there or cannot be written.
     """
     arm, reward = folder / f"{name}.toml", folder / f"{name}.py"
-    _check_name(arm, taken)
+    _check_name(name, arm, taken)
     for path in (reward, arm):
         if os.path.lexists(path):
             raise InputError(f"{path} is there already; choose another name, or another folder with --to.")
@@ -62,7 +62,7 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     Raises:
         InputError: it cannot be read, is none, or has a name that is taken or unfit for a folder.
     """
-    text, name = _text(path), _check_name(path, taken)
+    text, name = _text(path), _check_name(path.stem, path, taken)
     source = f"{path.name}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if path.suffix == ".py":
         changes = _reward_changes(path, text)
@@ -82,15 +82,15 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     return Arm(name, CATEGORY, tree["summary"].strip(), source, changes, tree.get("step_matched", False))
 
 
-def _check_name(path: Path, taken: Collection[str]) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", path.stem):
+def _check_name(name: str, path: Path, taken: Collection[str]) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name):
         raise InputError(
             f"{path}: an arm's file is named with small letters, digits and hyphens, at most 40, since its"
             " runs are named so."
         )
-    if path.stem in taken:
-        raise InputError(f"{path}: there is an arm {path.stem!r} already; give the file another name.")
-    return path.stem
+    if name in taken:
+        raise InputError(f"{path}: there is an arm {name!r} already; give the file another name.")
+    return name
 
 
 def _checked(path: Path, tree: dict[str, Any]) -> dict[str, Any]:

@@ -229,7 +229,12 @@ def _check_template(processor: Any, folder: Path) -> None:
     turns[1]["content"] = [{"type": "image"}, text]
     for asked in (turns, turns[1:2]):
         render = partial(processor.apply_chat_template, asked, tokenize=False, add_generation_prompt=True)
-        if not limits.ends(render, TEMPLATE_SECONDS, TEMPLATE_BYTES):
+        try:
+            ended = limits.ends(render, TEMPLATE_SECONDS, TEMPLATE_BYTES)
+        except OSError as error:
+            reason = f"The chat template of {folder} cannot be tried: {first_line(error)}."
+            raise machine_failure(error, folder) or InputError(reason) from error
+        if not ended:
             raise InputError(
                 f"The chat template of {folder} does not end within {TEMPLATE_SECONDS} s and "
                 f"{TEMPLATE_BYTES >> 20} MB; do not use it."

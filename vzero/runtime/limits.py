@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
+
+_CLOCK = 30  # seconds of the clock for each of processor time: a busy machine is no endless work
+_WITHOUT_END, _UNLIMITED = 1, 2  # how the fork of `ends` exits
 
 
 def limit(seconds: int, memory: int) -> None:
@@ -27,21 +31,37 @@ def _set(kind: int, soft: int) -> None:
     resource.setrlimit(kind, (within, hard))
 
 
+def _tried(work: Callable[[], object]) -> int:
+    try:
+        work()
+    except MemoryError:
+        return _WITHOUT_END
+    except Exception:
+        return 0
+    return 0
+
+
 def ends(work: Callable[[], object], seconds: int, memory: int) -> bool:
     """Whether `work` ends within these limits, by an exception or without: tried in a fork of this process,
-    so that nothing changes here."""
+    so that nothing changes here. A fork that waits for what never comes is ended by the clock.
+
+    Raises:
+        OSError: the machine gives no process, or does not let the limits be set.
+    """
     child = os.fork()
     if child == 0:
-        code = 1
+        code = _UNLIMITED
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+            signal.alarm(_CLOCK * seconds)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             limit(seconds, memory)
-            work()
-            code = 0
-        except MemoryError:
-            pass
-        except Exception:
-            code = 0
+            code = _WITHOUT_END  # also where an exception passes that no program should raise
+            code = _tried(work)
         finally:
             os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _UNLIMITED:
+        raise OSError("this machine does not let a process limit its own time and memory")
+    return status == 0
