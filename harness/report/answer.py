@@ -106,14 +106,15 @@ def _kind(results: Results) -> Tile:
         return Tile(title, MISSING, ("There is no gain to explain.",))
     model, _, gains = found
     lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[2:4]]
-    rose = gains[results.metrics[2]].direction == "positive"
-    missing = "Learning keeps pass@k." if rose else "Learning lifts the majority too."
+    majority, passed = results.metrics[2:4]
+    rose = gains[majority].direction == "positive"
+    missing = f"Learning does not lower {passed}." if rose else f"Learning raises {majority} too."
     lines.append(missing if kind == "sharpening" else "The majority is right more often.")
     if (probe := results.elicitation) and AVERAGE in probe.elicited and AVERAGE in probe.beyond:
         given, rest = (gains[AVERAGE]["greedy"].gain for gains in (probe.elicited, probe.beyond))
         lines.append(
-            f"Given the first {counted(probe.words, 'word')} of {probe.model}'s answers, the base alone "
-            f"gains {points(given)}; {probe.model} is {points(rest)} from there."
+            f"Greedy, the base given the first {counted(probe.words, 'word')} of {probe.model}'s answers: "
+            f"{points(given)}. {probe.model} over that: {points(rest)}."
         )
     return Tile(title, kind.capitalize(), tuple(lines))
 
@@ -144,10 +145,10 @@ def _reach(results: Results) -> Tile:
     can = "Can: what this one training did on questions of these kinds."
     cannot = ["another training would do the same"]
     if toy:
-        cannot.append("large models gain too")
+        cannot.append("large models gain")
     if results.split == "dev":
         cannot.append("the test split agrees")
-    lines = [can, f"Cannot: whether {' or '.join(cannot)}."]
+    lines = [can, f"Cannot: whether {', or whether '.join(cannot)}."]
     if not results.evidence:
         lines = ["Can: that the program runs.", "Cannot: anything about the method."]
     verdicts = Counter(one.label for one in ordered(results.claims))

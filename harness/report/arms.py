@@ -104,9 +104,7 @@ def _marked(row: ArmRow, text: str) -> str:
 def estimates(comparison: Comparison) -> list[str]:
     """What the mark means; nothing where no row has it."""
     what = dict.fromkeys(filter(None, map(_estimate, comparison.rows)))
-    return [
-        f"{ESTIMATED}: a total compute of the ratio was not counted but estimated, by {one}." for one in what
-    ]
+    return [f"{ESTIMATED}: the compute was not counted but estimated, by {one}." for one in what]
 
 
 def _printed(row: PublishedRow, columns: Sequence[str]) -> Row:

@@ -15,9 +15,9 @@ NO_EVIDENCE = (
     "nothing here is judged."
 )
 READINGS = {  # of the direction of the majority of several answers, beside a gain of single ones
-    "positive": "the votes themselves got better, which points to learning",
+    "positive": "the majority itself is right more often, which points to learning",
     "unclear": "no sign of more than sharpening towards the base's own majority",
-    "negative": "single answers gained what the votes lost",
+    "negative": "single answers got better, and their majority worse",
 }
 
 
@@ -69,7 +69,7 @@ def nature(results: Results, model: str) -> list[str]:
     fewer = f"fewer questions have a right answer among {results.samples}"
     reading = READINGS[votes] + (f"; {fewer}" if any_right == "negative" else "")
     if votes == "positive" and kind == "sharpening":
-        reading = f"the votes got better, but {fewer}, which is not learning"
+        reading = f"the majority is right more often, but {fewer}, which is not learning"
     return [f"Sharpening or learning? {majority} {moves[votes]}, {passed} {moves[any_right]}: {reading}."]
 
 
@@ -94,14 +94,14 @@ def elicited(results: Results) -> list[str]:
         return []
     given, rest = probe.elicited[AVERAGE]["greedy"], probe.beyond[AVERAGE]["greedy"]
     readings = {
-        "positive": f"{probe.model} learned more than how to begin an answer",
-        "unclear": "no sign that training taught more than how to begin an answer",
+        "positive": "the gain is more than another way to begin an answer",
+        "unclear": "no sign that the gain is more than another way to begin an answer",
         "negative": f"the base does better with {probe.model}'s first words than {probe.model} itself",
     }
     return [
-        f"Elicited or learned? Prefilled with the first {counted(probe.words, 'word')} of {probe.model}'s "
-        f"answers, the base gains {points(given.gain)} points; {probe.model} is {points(rest.gain)} from "
-        f"there: {readings[rest.direction]}."
+        f"Only other first words? Given the first {counted(probe.words, 'word')} of {probe.model}'s answers, "
+        f"the base's greedy accuracy moves by {points(given.gain)} points. {probe.model} moves from there by "
+        f"{points(rest.gain)}: {readings[rest.direction]}."
     ]
 
 
@@ -184,13 +184,12 @@ def caveats(results: Results) -> list[str]:
         majority = results.metrics[2]
         above = [points(base[majority].value - base[metric].value) for metric in ("greedy", "sampled")]
         said.append(
-            f"Headroom before training: the base's {majority} differs by {above[0]} points from its greedy "
-            f"and by {above[1]} from its T{NBSP}={NBSP}1 accuracy, on average. A gain up to that size needs "
-            "no more than answering as its votes do."
+            f"Headroom for sharpening: the base's {majority} minus its greedy accuracy is {above[0]} points, "
+            f"minus its T{NBSP}={NBSP}1 accuracy {above[1]}. A gain of that size can be sharpening alone."
         )
     n, others = results.samples, "; benchmarks have other numbers of options" if results.scorings else ""
     guess = f"pass@{n} = {percent(1 - 0.75**n)}{NBSP}%"
-    said.append(f"Guessing among four options gives {guess}{others}, so it says little near the top.")
+    said.append(f"{n} random guesses among four options give {guess}{others}: read it as a change alone.")
     if results.split == "dev":
         said.append(
             "These are development questions, on which settings may have been chosen; report the test split."

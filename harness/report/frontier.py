@@ -76,13 +76,30 @@ def frontier(found: Sequence[Arm]) -> list[Arm]:
     return best
 
 
+def answer(comparison: Comparison) -> str:
+    """What a reader wants first: which arm gains most, at what cost, beside the reference; "" where no gain
+    over the base has a known compute."""
+    found = arms(comparison)
+    if not (best := frontier(found)):
+        return "No gain over the base is significant." if found else ""
+    most = best[-1]
+    said = f"Highest gain, {metric_label(comparison.metric)}: {most.name}, {_size(most)}"
+    if most.reference:
+        return f"{said}."
+    said += f", for {ratio(most.compute)} of {REFERENCE}'s total compute."
+    return said + "".join(f" {one.name}: {_size(one)}." for one in found if one.reference)
+
+
+def _size(one: Arm) -> str:
+    return f"{points(one.gain.gain)} points ({interval(one.gain.low, one.gain.high)})"
+
+
 def sentences(comparison: Comparison) -> list[str]:
     """Which arm to use at which budget; none where no gain is significant."""
     best = frontier(arms(comparison))
-    ends = [*(f"less than {ratio(one.compute)}" for one in best[1:]), *(["more"] if best else [])]
+    ends = [*(f" to less than {ratio(one.compute)}" for one in best[1:]), *([" on"] if best else [])]
     return [
-        f"From {ratio(one.compute)} to {end}: {one.name}, {points(one.gain.gain)} points "
-        f"({interval(one.gain.low, one.gain.high)})."
+        f"From {ratio(one.compute)}{end}: {one.name}, {_size(one)}."
         for one, end in zip(best, ends, strict=True)
     ]
 
@@ -115,7 +132,7 @@ def panel(comparison: Comparison) -> Markup:
         parts.append(text(0, y + 16 * i, sentence))
     y += 16 * len(said) + 20
     if lost := [f"{one.name} {points(one.gain.gain)}" for one in found if one not in shown]:
-        for words in wrap(f"Below the chart: {', '.join(lost)}.", 110):
+        for words in wrap(f"Too low for the chart: {', '.join(lost)}.", 110):
             parts.append(text(0, y, words))
             y += 16
     label = f"Gain in {metric_label(comparison.metric)} accuracy by total compute. {' '.join(said)}"

@@ -52,7 +52,7 @@ def show(
         terminal.labelled("Best", f"{best[0].rstrip('.')}; 1.00x is what {REFERENCE} computes", console)
     terminal.show_path("Page", folder / PAGE, console)
     name = str(terminal.short(folder))
-    terminal.show_next([["open", name], ["table", name, "--metric", "sampled"]], console)
+    terminal.show_next([["open", name], ["table", name, "--metric", "T=1"]], console)
 
 
 def table(comparison: Comparison) -> Table:

@@ -249,4 +249,4 @@ def flips(results: Results) -> Table:
     ]
     columns = numbers("items", "right \u2192 wrong", "wrong \u2192 right", "net")
     note = "Against the base, item by item."
-    return Table("Greedy answers that changed sides", (*keys("suite", "model"), *columns), groups, [note])
+    return Table("Greedy answers that changed", (*keys("suite", "model"), *columns), groups, [note])

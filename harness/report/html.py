@@ -127,7 +127,7 @@ def _parts(
             "what was asked, and what labels were worth",
         ),
         (curves, "curves", "Learning curves", "what training logged"),
-        (tables["flips"], "flips", "Answers that changed sides", "won and lost against the base"),
+        (tables["flips"], "flips", "Answers that changed", "from wrong to right and back, against the base"),
         (details, "details", "Details", "families, faults, tests"),
         (tables["cost"], "cost", "Cost", "time and tokens by stage"),
         (tables["departures"], "departures", "Departures from the paper", "and how much each may matter"),

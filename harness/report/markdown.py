@@ -31,7 +31,7 @@ def render(results: Results, material: Material) -> str:
     if material.questions:
         parts += ["## Questions to look at", *map(_question, sample(material.questions))]
     if material.changed:
-        parts += ["## Answers that changed sides", "\n".join(map(_changed, material.changed))]
+        parts += ["## Answers that changed", "\n".join(map(_changed, material.changed))]
     parts += ["## What was not run", _list(not_run(results))]
     parts += ["## Provenance", _list(provenance(results, material))]
     return "\n\n".join(parts) + "\n"

@@ -35,6 +35,7 @@ def render(comparison: Comparison, folders: Sequence[Path] = (), others: Sequenc
     template = environment("harness.report").get_template("comparison.html.j2")
     return template.render(
         comparison=comparison,
+        answer=frontier.answer(comparison),
         metric=metric_label(comparison.metric),
         claims=claims.ordered(comparison.claims),
         on_card=claims.on_card,

@@ -41,7 +41,7 @@ def comparison(arms: dict[str, tuple[float | None, float]], against: str = "base
             model="m",
             seeds=[0],
             scores={"suite": Score(value=0.5, low=None, high=None, n=10, expected=10, gain=gain(gained))},
-            faults={},
+            faults={"unparsed_greedy": 0.0, "truncated_greedy": 0.0},
             compute={"steps": 1},
             compute_ratio=cost,
             compute_note=None,
@@ -69,7 +69,14 @@ def test_the_frontier_is_what_nothing_else_beats(seed: int) -> None:
 def test_controls_and_unknown_compute_are_never_recommended() -> None:
     arms = {"v-zero": (1.0, 0.05), "supervised": (0.9, 0.2), "mystery": (None, 0.3)}
     said = frontier.sentences(comparison(arms))
-    assert said == ["From 1.00x to more: v-zero, +5.0 points (+3.0 to +7.0)."]
+    assert said == ["From 1.00x on: v-zero, +5.0 points (+3.0 to +7.0)."]
+    assert frontier.answer(comparison(arms)) == "Highest gain, greedy: v-zero, +5.0 points (+3.0 to +7.0)."
+    more = frontier.answer(comparison({**arms, "zero-sum": (1.25, 0.08)}))
+    assert more == (
+        "Highest gain, greedy: zero-sum, +8.0 points (+6.0 to +10.0), for 1.25x of v-zero's total compute. "
+        "v-zero: +5.0 points (+3.0 to +7.0)."
+    )
+    assert page.render(comparison(arms)).index("Highest gain") < page.render(comparison(arms)).index("<svg")
     drawn = str(frontier.panel(comparison(arms)))
     assert "supervised" in drawn and "mystery" not in drawn
     assert frontier.panel(comparison(arms, against="v-zero")) == "", (
@@ -79,15 +86,16 @@ def test_controls_and_unknown_compute_are_never_recommended() -> None:
 
 def test_where_no_arm_gains_none_is_best_and_a_preset_without_evidence_has_no_frontier() -> None:
     losing = comparison({"v-zero": (1.0, -0.005), "zero-sum": (0.9, -0.002)})
+    assert frontier.answer(losing) == "No gain over the base is significant."
     assert frontier.sentences(losing) == [] and "No gain is significant." in str(frontier.panel(losing))
     unclear = comparison({"v-zero": (1.0, 0.02), "zero-sum": (1.1, 0.04)})
     gained = unclear.rows[1].scores["suite"].gain
     assert gained is not None
     object.__setattr__(gained, "direction", "unclear")  # the higher of the two, and not significant
-    assert frontier.sentences(unclear) == ["From 1.00x to more: v-zero, +2.0 points (0.0 to +4.0)."]
+    assert frontier.sentences(unclear) == ["From 1.00x on: v-zero, +2.0 points (0.0 to +4.0)."]
     toy = comparison({"v-zero": (1.0, 0.05), "zero-sum": (0.9, 0.06)})
     toy = toy.model_copy(update={"rows": [row.model_copy(update={"evidence": False}) for row in toy.rows]})
-    assert frontier.sentences(toy) == [] and frontier.panel(toy) == ""
+    assert frontier.answer(toy) == "" and frontier.sentences(toy) == [] and frontier.panel(toy) == ""
 
 
 @pytest.mark.parametrize("seed", range(5))

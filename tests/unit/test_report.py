@@ -136,7 +136,7 @@ def test_the_probe_is_compared_with_the_base_and_with_the_last_solver(whole, res
     assert probe.beyond["pocket_math"]["greedy"].gain == pytest.approx(
         share["11-evaluate-2"] - share["12-probe-2"], abs=1e-6
     )
-    (said,) = (one for one in findings.findings(results) if one.startswith("Elicited or learned?"))
+    (said,) = (one for one in findings.findings(results) if one.startswith("Only other first words?"))
     assert f"{words.points(probe.elicited['average']['greedy'].gain)} points" in said
     assert set(results.models) == {"base", "S1", "S2"}
 
@@ -330,7 +330,7 @@ def test_html_holds_every_part(page):
         "Question browser",
         "192 of 192 questions",
         "Sharpening or learning",
-        "Answers that changed sides",
+        "Answers that changed",
         "What was not run",
         "published claims not run",
         "TOY: holds there",
@@ -539,12 +539,12 @@ def test_the_first_sentence_tells_iterations_levels_and_gains_by_hand(results):
         "pass@10": average["pass@10"].model_copy(update={"direction": "unclear"}),
     }
     (said,) = findings.nature(changed(better), "S2")
-    assert said.endswith("the votes themselves got better, which points to learning.")
+    assert said.endswith("the majority itself is right more often, which points to learning.")
     fewer = {**better, "pass@10": average["pass@10"]}  # docs/reading.md: learning keeps pass@10
     (said,) = findings.nature(changed(fewer), "S2")
     assert said.endswith(
-        "maj@10 rose, pass@10 fell: the votes got better, but fewer questions have a right answer among 10, "
-        "which is not learning."
+        "maj@10 rose, pass@10 fell: the majority is right more often, but fewer questions have a right "
+        "answer among 10, which is not learning."
     )
     nothing = {name: one.model_copy(update={"direction": "unclear"}) for name, one in average.items()}
     found = findings.findings(changed(nothing))
