@@ -1,5 +1,5 @@
-"""The command line `vzero-harness`: one thin file a command in `harness.commands`, everything heavy imported
-when a command runs."""
+"""The command line `vzero-harness`: one thin file per command in `harness.commands`, imported when it is
+called; everything heavy is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from io import TextIOWrapper
 from itertools import pairwise
 from json import dumps
@@ -18,28 +19,29 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.commands import (
-    audit,
-    check,
-    diff,
-    doctor,
-    evaluate,
-    export,
-    fetch,
-    new_arm,
-    plan,
-    pocket,
-    profile,
-    reproduce,
-    score,
-    table,
-    train,
-    watch,
-)
-from harness.commands.open import open_
 from vzero import __version__
 from vzero.errors import InputError, InterruptedRun, VZeroError, escaped, machine_failure
 
+# How the help of each command begins, in the order of the list.
+COMMANDS = {
+    "reproduce": "Run V-Zero from unlabeled images to a table of results; the same command resumes.",
+    "train": "Train both roles and stop: all stages but those that measure.",
+    "evaluate": "Measure a checkpoint through lmms-eval; the same command resumes at the item.",
+    "fetch": "Fetch suites, decode every picture once, and pin each row by its digest.",
+    "score": "Score a file of answers by our rules, and by the suite's own where they can be computed.",
+    "profile": "Measure seconds, tokens, padding, image-encoder passes, memory and utilisation by phase.",
+    "audit": "Play scripted Questioners against Solvers of known skill: how can the reward be exploited?",
+    "new-arm": "Write NAME.toml and NAME.py: an arm with its reward file, V-Zero until you change it.",
+    "open": "Open the report of a run, or the page of a grid, in the browser; print its path.",
+    "watch": "Follow a run on a page of this machine: progress, curves, questions with votes, alarms.",
+    "table": "Compare arms and checkpoints by suite: gain, interval, corrected p, unreadable answers.",
+    "diff": "Name what differs between two evaluations or two runs, and whether it matters.",
+    "check": "Did training silently break? Recompute rewards, votes and advantages from a run's records.",
+    "export": "Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it.",
+    "plan": "Compute memory by phase, disk, steps, tokens, hours and the smallest detectable gain.",
+    "doctor": "Look for what would stop a run on this machine, and say how to fix it.",
+    "pocket": "The pocket world: a small drawn world and its small model.",
+}
 KEYBOARD = 130  # what Typer makes of Ctrl-C in a command that is not resumable
 
 
@@ -63,11 +65,30 @@ class OneSentence(TyperGroup):
             code = explain(error, wants_json(words))
         sys.exit(code)
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All of them; none is imported for it."""
+        return [*COMMANDS, *(name for name in self.commands if name not in COMMANDS)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The one that is called, imported now."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _imported(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """As Click's, with the whole first sentence of each command."""
-        rows = [(name, command.get_short_help_str(limit=500)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _imported(name: str) -> Any:
+    module = import_module(f"harness.commands.{name.replace('-', '_')}")
+    if isinstance(one := getattr(module, "app", None), typer.Typer):  # a group of commands
+        return typer.main.get_group(one)
+    one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    function = getattr(module, name.replace("-", "_"), None) or getattr(module, f"{name}_")
+    one.command(name)(function)
+    return typer.main.get_command(one)
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -157,25 +178,3 @@ def root(debug: Debug = False, version: Version = False) -> None:
     """
     if debug:
         os.environ["VZERO_DEBUG"] = "1"
-
-
-for command in (
-    reproduce.reproduce,
-    train.train,
-    evaluate.evaluate,
-    fetch.fetch,
-    score.score,
-    profile.profile,
-    audit.audit,
-    new_arm.new_arm,
-    open_,
-    watch.watch,
-    table.table,
-    diff.diff,
-    check.check,
-    export.export,
-    plan.plan,
-    doctor.doctor,
-):
-    app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
-app.add_typer(pocket.app, name="pocket")

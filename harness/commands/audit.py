@@ -38,8 +38,8 @@ def audit(
     seed: Annotated[int, Option("--seed", help="Seed of a simulation.")] = 0,
     json: options.Json = False,
 ) -> None:
-    """Play scripted Questioners against Solvers of known skill and name what the reward can be exploited for.
-    No model, seconds.
+    """Play scripted Questioners against Solvers of known skill: how can the reward be exploited? No model,
+    seconds.
 
     Example: vzero-harness audit --reward dual_track
 

@@ -45,25 +45,28 @@ def check(
     plain: options.Plain = False,
     json: options.Json = False,
 ) -> None:
-    """Recompute rewards, votes and advantages from what a run recorded, see that its weights learnt, compare
-    it with a reference run.
+    """Did training silently break? Recompute rewards, votes and advantages from a run's records. See that its
+    weights learnt, and compare it with a reference run.
 
-    Exit code 1, with the reasons, when training silently broke.
+    Exit code 1, with the reasons, if it did.
 
     Example: vzero-harness check runs/smoke --format junit
     """
-    from harness.check import check as hold
-    from harness.check import formats
-    from harness.check.run import SMOKE, make_reference, read_reference
     from vzero.errors import VZeroError
     from vzero.runtime import artefacts
 
     chosen = "json" if json else format_
     terminal = options.console(chosen != "text")
     with interruptible():
-        beside = None if no_reference or write_reference else read_reference(reference or SMOKE)
+        with options.working("Reading the reference"):
+            from harness.check import check as hold
+            from harness.check import formats
+            from harness.check.run import SMOKE, make_reference, read_reference
+
+            beside = None if no_reference or write_reference else read_reference(reference or SMOKE)
         folder = run if run is not None else _smoke(out or Path("runs/check"), plain, terminal)
-        report = hold(folder, beside)
+        with options.working("Checking the run's records"):
+            report = hold(folder, beside)
     if chosen == "text":
         _show(report, terminal)
     else:

@@ -30,11 +30,12 @@ def diff(
     """
     from json import dumps
 
-    from harness.analysis import sides
-    from harness.analysis.differences import compare
-    from harness.tables import terminal
+    with options.working("Comparing the two"):
+        from harness.analysis import sides
+        from harness.analysis.differences import compare
+        from harness.tables import terminal
 
-    found = compare(sides.read(a), sides.read(b))
+        found = compare(sides.read(a), sides.read(b))
     alike = not any(one.matters for one in found)
     if json:
         rows = [one.model_dump(mode="json") for one in found]

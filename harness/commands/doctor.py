@@ -14,7 +14,9 @@ from vzero.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.doctor import Facts, Finding, Needs
+    from harness.doctor.checks import Finding
+    from harness.doctor.facts import Facts
+    from harness.doctor.needs import Needs
     from harness.tables.table import Tone
     from vzero.config import Preset
 
@@ -38,7 +40,8 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from harness.doctor import diagnose, gather
+    from harness.doctor.checks import diagnose
+    from harness.doctor.facts import gather
     from vzero.presets import load_preset
 
     if quick and imports:
@@ -63,7 +66,7 @@ def needs(preset: Preset, facts: Facts) -> Needs:
     """What `preset` asks for; disk and memory as `plan` computes them for the GPUs that are here."""
     from dataclasses import replace
 
-    from harness.doctor import needs_of
+    from harness.doctor.needs import needs_of
 
     least = needs_of(preset)
     if facts.quick or (facts.imports is None and not facts.gpus):
@@ -91,7 +94,7 @@ def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
     """Whether the model's answers end; nothing of one that is not on disk, or not to be looked at."""
     if facts.quick or not facts.model_on_disk or (preset.model == "pocket" and facts.imports is None):
         return []  # it takes a processor, which imports transformers
-    from harness.doctor import Finding
+    from harness.doctor.checks import Finding
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import resolve
 
@@ -106,7 +109,7 @@ def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
 
 def _benchmarks(preset: Preset) -> list[Finding]:
     """Whether the benchmarks that a preset is to be measured on are there; nothing where it wants none."""
-    from harness.doctor import Finding
+    from harness.doctor.checks import Finding
     from harness.evals.at_hand import absent, known_set_aside
     from harness.evals.catalogue import asked
     from harness.evals.set_aside import told

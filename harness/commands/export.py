@@ -49,16 +49,17 @@ def export(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it from there.
+    """Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it.
 
     Example: vzero-harness export runs/seed-0 --to exported/solver --dtype bf16 --for transformers4
     """
-    from transformers.utils import logging
+    with options.working("Loading what reads a checkpoint"):
+        from transformers.utils import logging
 
-    from harness.report import export as exports
-    from harness.report.forms import Form
+        from harness.report import export as exports
+        from harness.report.forms import Form
 
-    logging.disable_progress_bar()
+        logging.disable_progress_bar()
     wanted = Form(dtype, form is not None, adapter_only)
     on_hub = to.startswith("hub:")
     if adapter_only and (merge or dtype or form):
@@ -72,7 +73,8 @@ def export(
     if public and not on_hub:
         raise InputError("--public is of a repository on the hub; leave it out, or give --to hub:ORG/NAME.")
     if merge:
-        source = exports.merge(run, base, options.path_option(to), wanted)
+        with options.working("Merging, and loading what was written"):
+            source = exports.merge(run, base, options.path_option(to), wanted)
         print(dumps({"base": source, "to": to}) if json else f"{run} merged into {source}: {to}")
         return
     found = exports.prepare(run, role, iteration)
@@ -81,6 +83,7 @@ def export(
         place = exports.to_hub(found, to.removeprefix("hub:"), public, wanted)
         print(dumps({"stage": name, "to": place}) if json else f"{name}: {place}")
         return
-    change = exports.to_folder(found, options.path_option(to), wanted)
+    with options.working("Writing, and loading what was written"):
+        change = exports.to_folder(found, options.path_option(to), wanted)
     said = f"{name}: {to}; it loads, its logits differ from the run's by {change:.2g} of their spread"
     print(dumps({"stage": name, "to": to, "logits_change": change}) if json else said)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.analysis.results import Results
     from harness.runs.grid import Grid, GridIndex, GridRun
     from harness.runs.shared_stages import SharedStages
+    from vzero.arms import Arm
     from vzero.config import Preset
     from vzero.selfplay import Stage
 
@@ -56,20 +57,14 @@ def run(
     Raises:
         VZeroError: some run failed; the others are done.
     """
-    from harness.analysis.matching import affordable
     from harness.runs.forecast import Forecast
     from harness.runs.fork_server import ForkServer
     from harness.runs.grid import Grid, grid_runs
-    from harness.runs.sealed import read_run
-    from vzero import arms as known
     from vzero.selfplay import plan
 
     single = options.run_folder(None, base)
     folder = out or single.with_name(f"{single.name}-arms")
-    asked = known.chosen(known.REFERENCE if arms is None else arms)
-    if matched is not None:
-        asked = tuple({form.name: form for form in (known.matched(arm, matched) for arm in asked)}.values())
-    wanted = grid_runs(asked, seeds)
+    wanted = grid_runs(_chosen(arms, matched), seeds)
     forecast, names, forks = Forecast(), [one.name for one in wanted], ForkServer()
     afforded: set[str] = set()  # runs whose first stages are there already, with --fresh new ones
 
@@ -91,6 +86,9 @@ def run(
         iteration = stages[-1].iteration
         afforded.add(str(place.relative_to(folder)))
         with replace(runner, forks=forks, fresh=anew).finished(preset, place, stages, shared):
+            from harness.analysis.matching import affordable
+            from harness.runs.sealed import read_run
+
             return affordable(read_run(place), read_run(reference), iteration)
 
     grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
@@ -100,6 +98,16 @@ def run(
     with closing(forks):
         index = _finished(grid, wanted, runner)
     _end(index, folder, runner, json, verbose)
+
+
+def _chosen(arms: str | None, matched: Matched | None) -> Sequence[Arm]:
+    """The arms that are named, each in its matched form where that is asked for."""
+    from vzero import arms as known
+
+    asked = known.chosen(known.REFERENCE if arms is None else arms)
+    if matched is None:
+        return asked
+    return tuple({form.name: form for form in (known.matched(arm, matched) for arm in asked)}.values())
 
 
 def _finished(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
@@ -157,7 +165,6 @@ def _counted(
     runner: Runner, preset: Preset, place: Path, shared: SharedStages, run_one: Run
 ) -> Mapping[str, int]:
     """Run one, say in a line what came of it; what it cost."""
-    from harness.report import ending
     from harness.tables.words import duration
 
     begin = time.monotonic()
@@ -167,6 +174,8 @@ def _counted(
         if runner.forecast is not None:
             runner.forecast.drop(runner.name)
         raise
+    from harness.report import ending
+
     took = duration(time.monotonic() - begin)
     options.say_line(f"{runner.name}: done in {took}; {ending.gain(found)[0]}", runner.terminal)
     return found.compute.flat() if found.compute else {}

@@ -17,7 +17,7 @@ def new_arm(
         Option("--to", parser=options.path_option, metavar="DIR", help="Folder of the files; default: here."),
     ] = None,
 ) -> None:
-    """Write NAME.toml and NAME.py, an arm with its reward file: V-Zero as they stand, to be changed.
+    """Write NAME.toml and NAME.py: an arm with its reward file, V-Zero until you change it.
 
     Example: vzero-harness new-arm my-idea
     """

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -165,6 +166,12 @@ def say_line(text: str, terminal: Console) -> None:
         terminal.print(text, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
     else:
         say(text, terminal)
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """Say on a terminal, at once, what goes on until the body ends; it goes to stderr and leaves nothing
+    behind."""
+    return console(json=True).status(what)
 
 
 def console(json: bool) -> Console:

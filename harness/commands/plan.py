@@ -36,15 +36,13 @@ def plan(
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
-    """Compute memory by phase, disk, steps, tokens, hours and the smallest gain that can be significant. Exit
-    code 1 if it does not fit.
+    """Compute memory by phase, disk, steps, tokens, hours and the smallest detectable gain. Exit code 1 if it
+    does not fit.
 
     Example: vzero-harness plan --preset qwen2.5-vl-7b --gpus 8 --gpu h100-80
+
     Example: vzero-harness plan --all --gpu rtx-4090-24
     """
-    from harness.perf.plan import plan as planning
-    from harness.perf.plan import render
-    from harness.perf.plan.work import Assumptions
     from vzero.presets import load_preset, preset_names
 
     if every:
@@ -52,9 +50,14 @@ def plan(
         return _all(names, gpus, gpu, gpu_memory, completion, json)
     wanted = load_preset(preset, set_ or [])
     there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus
-    machine = planning.choose_machine(there if wanted.launch.gpus else 0, gpu, gpu_memory)
-    pixels, assumed = _pixels(picture), Assumptions(completion_tokens=completion)
-    made = planning.make(wanted, there, machine, pixels, seeds, assumed)
+    with options.working("Computing the plan"):
+        from harness.perf.plan import plan as planning
+        from harness.perf.plan import render
+        from harness.perf.plan.work import Assumptions
+
+        machine = planning.choose_machine(there if wanted.launch.gpus else 0, gpu, gpu_memory)
+        pixels, assumed = _pixels(picture), Assumptions(completion_tokens=completion)
+        made = planning.make(wanted, there, machine, pixels, seeds, assumed)
     if json:
         print(dumps(planning.as_json(made), indent=2, allow_nan=False))
     else:
@@ -65,17 +68,20 @@ def plan(
 def _all(
     names: list[str], gpus: int | None, gpu: str | None, gpu_memory: float | None, completion: int, json: bool
 ) -> None:
-    from harness.perf.plan import plan as planning
-    from harness.perf.plan import render
-    from harness.perf.plan.work import Assumptions
     from harness.tables import terminal
     from vzero.presets import load_preset
 
     plans = []
-    for wanted in map(load_preset, names):
-        there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus
-        machine = planning.choose_machine(max(1, there), gpu, gpu_memory)
-        plans.append(planning.make(wanted, there, machine, assumed=Assumptions(completion_tokens=completion)))
+    with options.working("Computing the plans"):
+        from harness.perf.plan import plan as planning
+        from harness.perf.plan import render
+        from harness.perf.plan.work import Assumptions
+
+        for wanted in map(load_preset, names):
+            there = wanted.launch.gpus + wanted.launch.solver_gpus if gpus is None else gpus
+            machine = planning.choose_machine(max(1, there), gpu, gpu_memory)
+            assumed = Assumptions(completion_tokens=completion)
+            plans.append(planning.make(wanted, there, machine, assumed=assumed))
     if json:
         print(dumps([planning.as_json(one) for one in plans], indent=2, allow_nan=False))
     else:

@@ -119,14 +119,14 @@ def _measure(preset: Preset, asked: Options, trace: Path | None) -> Profile:
     from vzero.runtime import compat
 
     compat.install()
-    from transformers.utils import logging
-
-    from harness.perf.profile.profile import measure
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     terminal = options.console(json=True)  # progress goes to stderr: stdout is for the result
     with redirect_stdout(sys.stderr), terminal.status("starting") as status:
+        from transformers.utils import logging
+
+        from harness.perf.profile.profile import measure
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
         def say(step: str) -> None:
             status.update(step)

@@ -51,8 +51,7 @@ def reproduce(
     show: options.Show = False,
     cluster: options.Cluster = None,
 ) -> None:
-    """Run V-Zero from unlabeled images to a table of results; the same command resumes after any
-    interruption.
+    """Run V-Zero from unlabeled images to a table of results; the same command resumes.
 
     With --arms or --seeds it runs a grid of arms and seeds, and stages that runs have in common are run once.
 
@@ -61,7 +60,6 @@ def reproduce(
     Example: vzero-harness reproduce --arms paper,controls --seeds 3 --out runs/grid
     """
     from harness.doctor.capabilities import require
-    from harness.report import print_summary
     from vzero.presets import changed
 
     with interruptible():
@@ -87,6 +85,8 @@ def reproduce(
         if json:
             print(results.model_dump_json(indent=2))
         else:
+            from harness.report import print_summary
+
             print_summary(folder, terminal, verbose)
 
 
@@ -109,8 +109,9 @@ def _show(resolved: Preset, json: bool) -> None:
 
 
 def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Results:
-    from harness.report import finish
     from vzero.selfplay import plan
 
     with runner.finished(preset, folder, plan(preset), shared):
+        from harness.report import finish  # scipy and more, for which the first line need not wait
+
         return finish(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +43,6 @@ class Runner:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
         follows from them."""
         from harness.cluster import session
-        from harness.report.track import tracking
         from harness.runs import ledger
         from harness.runs.directory import opened
         from harness.runs.display import Plan, shown
@@ -54,7 +53,7 @@ class Runner:
         with (
             opened(folder, preset, self.command, self.fresh) as run,
             self._watched(folder),
-            tracking(self.track, preset, folder),
+            self._tracked(preset, folder),
         ):
             with (
                 session.local(preset.launch.cluster),
@@ -76,6 +75,13 @@ class Runner:
 
         with nullcontext(self.forks) if self.forks is not None else closing(ForkServer()) as forks:
             yield forks
+
+    def _tracked(self, preset: Preset, folder: Path) -> AbstractContextManager[None]:
+        if self.track == "none":
+            return nullcontext()
+        from harness.report.track import tracking  # scipy and more, for which the first line need not wait
+
+        return tracking(self.track, preset, folder)
 
     @contextmanager
     def _watched(self, folder: Path) -> Iterator[None]:

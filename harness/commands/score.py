@@ -52,8 +52,7 @@ def score(
     extractor_out: ExtractorOut = None,
     extractor_remote: ExtractorRemote = False,
 ) -> None:
-    """Score a file of answers: verified by our rules, and by the suite's published ones where they can be
-    computed.
+    """Score a file of answers by our rules, and by the suite's own where they can be computed.
 
     A line of ITEMS: id, kind (choice, multi, integer, float, list, text), answer; where there are any also
     question, options, labels, precision, tolerance, unit.

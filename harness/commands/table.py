@@ -32,22 +32,23 @@ def table(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Compare arms and checkpoints by suite: gain, interval, corrected p, and what could not be read. No
-    model is loaded.
+    """Compare arms and checkpoints by suite: gain, interval, corrected p, unreadable answers. No model is
+    loaded.
 
     Example: vzero-harness table runs/grid --against frozen-questioner --format latex
     """
-    from harness.analysis.comparison import beside, compare
-    from harness.analysis.load import load
-    from harness.report import formats
-
     chosen = "json" if json else format_
-    reference = load([Path(against)]) if against != "base" and Path(against).exists() else []
-    given = {run.folder for run in reference}
-    found = [run for run in load(runs) if run.folder not in given]
-    if not found:
-        raise InputError("The only run is the one to compare with; give another one.")
-    comparison = compare(found, "base" if reference else against, metric, reference)
+    with options.working("Comparing the runs"):
+        from harness.analysis.comparison import beside, compare
+        from harness.analysis.load import load
+        from harness.report import formats
+
+        reference = load([Path(against)]) if against != "base" and Path(against).exists() else []
+        given = {run.folder for run in reference}
+        found = [run for run in load(runs) if run.folder not in given]
+        if not found:
+            raise InputError("The only run is the one to compare with; give another one.")
+        comparison = compare(found, "base" if reference else against, metric, reference)
     if chosen == "rich" and out is None:
         formats.show(comparison, options.console(False))
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.evals import rows
 from harness.evals.catalogue import Suite, asked
 from vzero.config import Preset
 from vzero.errors import InputError
@@ -40,6 +39,8 @@ def digest(suites: Sequence[Suite], place: Path, scratch: Path) -> str | None:
     benchmarks = [suite for suite in suites if not suite.drawn]
     if not benchmarks:
         return None
+    from harness.evals import rows  # scipy and more, of which a run of drawn suites needs nothing so early
+
     return artefacts.digest(
         {suite.name: rows.pins_of(rows.open_parts(suite, place, scratch)).content for suite in benchmarks}
     )

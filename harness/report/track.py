@@ -49,7 +49,7 @@ def require(name: str) -> None:
 def tracking(name: Name, preset: Preset, folder: Path) -> Iterator[None]:
     """Send the curves of the run in `folder` while the body runs, and its results at the end. A tracker that
     fails says so once, and the run goes on without it."""
-    curves = None if name == "none" else _curves(name, preset, folder)
+    curves = _curves(name, preset, folder)
     if curves is None:
         yield
         return

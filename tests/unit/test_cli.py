@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli import COMMANDS, app
 from vzero.presets import load_preset
 from vzero.selfplay import Stage
 
@@ -27,13 +25,15 @@ def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_help_of_every_command_has_an_example() -> None:
-    found = get_command(app)
-    assert isinstance(found, TyperGroup)
-    words = [[], *([name] for name in found.commands if name != "pocket"), ["pocket", "build"]]
+    words = [[], *([name] for name in COMMANDS if name != "pocket"), ["pocket", "build"]]
     assert len(words) > 12
     for one in words:
         shown = CliRunner().invoke(app, [*one, "--help"])
         assert shown.exit_code == 0 and "Example: vzero-harness" in shown.stdout, one
+    listed = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    for name, sentence in COMMANDS.items():
+        shown = CliRunner().invoke(app, [name, "--help"]).stdout
+        assert sentence in " ".join(shown.split()) and f"{name} {sentence}" in listed, name
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -46,6 +46,28 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", [["reproduce"], ["train"], ["reproduce", "--seeds", "2"]])
+def test_the_first_line_of_a_run_waits_for_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    """What results and reports need is imported after it; the program stops at the first line."""
+    program = (
+        "import sys\nfrom harness.cli import app\n"
+        "heavy = ('torch', 'transformers', 'scipy', 'httpx', 'datasets', 'pandas')\n"
+        "class FirstLine:\n"
+        "    def write(self, text):\n"
+        "        found = [name for name in heavy if name in sys.modules]\n"
+        "        print(repr(text), found, file=sys.__stdout__, flush=True)\n"
+        "        import os; os._exit(0)\n"
+        "    def flush(self): pass\n"
+        "    def isatty(self): return False\n"
+        "sys.stdout = FirstLine()\n"
+        f"app({[*words, '--preset', 'smoke', '--plain', '--out', str(tmp_path / 'run')]!r})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert found.stdout.rstrip().endswith(" []"), (found.stdout, found.stderr)
 
 
 @pytest.mark.parametrize("words", [["reproduce"], ["train"], ["reproduce", "--arms", "v-zero"]])

@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from harness.commands.doctor import needs as needs_with_plan
-from harness.doctor import Facts, Needs, diagnose, gather, imports, needs_of
-from harness.doctor.facts import Gpu, Place, parse_gpus
+from harness.doctor import imports
+from harness.doctor.checks import diagnose
+from harness.doctor.facts import Facts, Gpu, Place, gather, parse_gpus
+from harness.doctor.needs import Needs, needs_of
 from vzero.presets import load_preset
 
 GIB = 2**30
@@ -291,7 +293,7 @@ def test_an_import_that_takes_too_long_is_said_and_not_dropped() -> None:
 
 def test_the_quick_look_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from harness.doctor import gather; gather(True)\n"
+        "import sys; from harness.doctor.facts import gather; gather(True)\n"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     answer = subprocess.run(
