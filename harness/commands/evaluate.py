@@ -125,8 +125,9 @@ def evaluate(
         elif min_pixels > max_pixels:
             raise InputError("--min-pixels must not be above --max-pixels.")
         else:
-            from harness.evals.run import Evaluation
-            from vzero.runtime.checkpoints import resolve
+            with options.working("starting"):
+                from harness.evals.run import Evaluation
+                from vzero.runtime.checkpoints import resolve
 
             opened = engines.config(engine, batch, server_url, gpus, max_model_len)
             place = resolve(checkpoint)

@@ -81,7 +81,8 @@ def profile(
         raise InputError("--trace writes a file; say where with --out FOLDER.")
     if out is not None:
         _make(out)
-    from harness.perf.profile.results import Options
+    with options.working("starting"):
+        from harness.perf.profile.results import Options
 
     asked = Options(
         target=target,
