@@ -16,7 +16,6 @@ from harness.runs.grid import GridIndex
 from harness.tables import terminal
 from harness.tables.table import Cell, Table, keys, numbers
 from harness.tables.words import NBSP, counted, percent
-from vzero.arms import REFERENCE
 from vzero.errors import InputError
 
 PAGE = "arms.html"
@@ -48,8 +47,8 @@ def show(
             terminal.labelled("Failed", f"{name}: {entry.reason}", console, "red")
     if comparison is None:
         return
-    if best := frontier.sentences(comparison)[-1:]:
-        terminal.labelled("Best", f"{best[0].rstrip('.')}; 1.00x is what {REFERENCE} computes", console)
+    if best := frontier.answer(comparison):
+        terminal.labelled("Best", best, console)
     terminal.show_path("Page", folder / PAGE, console)
     name = str(terminal.short(folder))
     terminal.show_next([["open", name], ["table", name, "--metric", "T=1"]], console)
