@@ -71,8 +71,9 @@ class OneSentence(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The one that is called, imported now."""
-        if cmd_name in COMMANDS and cmd_name not in self.commands:
-            self.commands[cmd_name] = _imported(cmd_name)
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:  # of a wrong one, all that it may mean
+            if name not in self.commands:
+                self.commands[name] = _imported(name)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -96,6 +96,7 @@ def test_a_reward_in_python_that_a_presets_file_brings_asks_first(words: list[st
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["reproduc"], "No such command 'reproduc'. Did you mean 'reproduce'?"),
         (["reproduce", "--preset", "pokcet"], "There is no preset 'pokcet'; choose one of"),
         (["reproduce", "--preset", "nowhere.toml"], "Cannot read the preset file nowhere.toml"),
         (["reproduce", "--set", "solver.grpo.lr=1"], "'solver.grpo.lr' is not a setting"),
