@@ -14,6 +14,7 @@ import torch
 from benchmarks import results
 from benchmarks.case import Case, Unfit, count
 from harness.perf.profile.clock import now, timed
+from vzero.runtime.machine import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
@@ -32,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Once, before anything is computed."""
     config.stash[ROWS] = []
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", results.cores())))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", cores())))
 
 
 @pytest.fixture

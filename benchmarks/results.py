@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import statistics
@@ -20,6 +19,7 @@ from harness.perf.profile.roofline import processor
 from harness.tables import markdown
 from harness.tables.table import Cell, Row, Table, keys, numbers
 from vzero.runtime import artefacts
+from vzero.runtime.machine import cores
 
 Timed = Sequence[tuple[float, float]]  # of each round: seconds, work done
 EXPLAINED = (
@@ -73,11 +73,6 @@ def _side(what: str, timed: Timed) -> dict[str, Any]:
 def skipped(benchmark: str, shape: str, reason: str) -> dict[str, Any]:
     """A line that says why there is no number."""
     return {"benchmark": benchmark, "shape": shape, "skipped": reason}
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_class() -> str:

@@ -65,7 +65,7 @@ def run(folder: Path, preset: Preset, words: Sequence[str], workers: int, look: 
             while (code := process.poll(LOOK)) is None:
                 look()
         except BaseException:
-            process.stop()
+            supervise.stop([process])
             raise
         if code:
             raise supervise.failure("grid", code, process)

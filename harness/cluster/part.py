@@ -20,6 +20,7 @@ from typing import Any, cast
 import harness
 import vzero
 from harness.runs import supervise
+from harness.runs.environment import environment
 from harness.runs.folder import locked
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
@@ -92,7 +93,7 @@ class Part:
     ) -> End:
         """Run the `number`-th server of the model that the stage `name` asks, until `stop`."""
         command = [sys.executable, "-P", "-m", "vzero.rollout.serve", *words]
-        given = {**supervise.environment(*_found(run, name)), **variables}
+        given = {**environment(*_found(run, name)), **variables}
         log = run / "logs" / f"{name}.replica-{number}.log"
         return self._awaited(name, supervise.start_command(command, log, given, driver=False))
 
@@ -104,7 +105,7 @@ class Part:
     def _awaited(self, name: str, process: StageProcess) -> End:
         while (code := process.poll(POLL)) is None:
             if self.stopped.is_set():
-                process.stop()
+                supervise.stop([process])
         if code == 0:
             return End(0, peak_mib=process.peak_mib)
         failed = supervise.failure(name, code, process)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.runs import supervise
+from harness.runs.environment import threads_of
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.runtime import scratch
@@ -55,7 +55,7 @@ class Demand:
 
 def demand_of(preset: Preset, stage: Stage) -> Demand:
     """A GPU for each process that trains and each server; without GPUs a server for each machine."""
-    launch, cpus = preset.launch, float(supervise.threads_of(preset, stage))
+    launch, cpus = preset.launch, float(threads_of(preset, stage))
     share = {"CPU": cpus, "GPU": 1.0} if launch.gpus else {"CPU": cpus}
     if stage.kind.startswith("train-"):
         served = stage.kind == "train-questioner" and preset.engine.name == "server"

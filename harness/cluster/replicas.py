@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.cluster.part import Place, end_of
 from harness.cluster.placement import ASKED
-from harness.runs import supervise
+from harness.runs.environment import threads_of
 from vzero.config import Preset
 from vzero.errors import InterruptedRun
 from vzero.rollout.endpoints import serves
@@ -42,7 +42,7 @@ def started(
     checkpoint = input_folder(run, preset, role, stage.inputs[role]).absolute()
     model, token = f"vzero-{secrets.token_hex(6)}", secrets.token_urlsafe(32)
     engine = preset.placed_engine() if stage.kind.startswith("train-") else preset.bulk_engine()
-    threads = max(1, supervise.threads_of(preset, stage))
+    threads = max(1, threads_of(preset, stage))
     alone = engine.model_copy(update={"servers": 1, "gpus": (), "urls": (), "threads": threads})
     for number, (part, place) in enumerate(zip(parts, places, strict=True)):
         where = ["--host", place.address, "--port", str(place.port), "--name", model]

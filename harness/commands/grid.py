@@ -57,6 +57,7 @@ def run(
     Raises:
         VZeroError: some run failed; the others are done.
     """
+    from harness.runs.concurrency import stages_at_once
     from harness.runs.forecast import Forecast
     from harness.runs.fork_server import ForkServer
     from harness.runs.grid import Grid, grid_runs
@@ -65,7 +66,7 @@ def run(
     single = options.run_folder(None, base)
     folder = out or single.with_name(f"{single.name}-arms")
     wanted = grid_runs(_chosen(arms, matched), seeds)
-    forecast, names, forks = Forecast(), [one.name for one in wanted], ForkServer()
+    forecast, names, forks = Forecast(stages_at_once(base)), [one.name for one in wanted], ForkServer()
     afforded: set[str] = set()  # runs whose first stages are there already, with --fresh new ones
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
@@ -93,8 +94,7 @@ def run(
 
     grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
     for each in wanted:
-        preset = grid.preset_of(each)
-        forecast.add(each.name, preset, plan(preset))
+        forecast.add(each.name, preset := grid.preset_of(each), plan(preset))
     with closing(forks):
         index = _finished(grid, wanted, runner)
     _end(index, folder, runner, json, verbose)
@@ -137,6 +137,7 @@ def _spread(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
                 options.say_line(f"{name}: {entry.state}", runner.terminal)
 
     words = [sys.executable, "-P", "-m", "harness", *sys.argv[1:], "--cluster", "", "--plain"]
+    words += ["--set", "launch.max_concurrent_stages=1"]  # a worker's share is one stage's
     try:
         spread(grid.folder, grid.base, words, len(wanted), look)
     except VZeroError:

@@ -44,12 +44,14 @@ class Runner:
         follows from them."""
         from harness.cluster import session
         from harness.runs import ledger
+        from harness.runs.concurrency import stages_at_once
         from harness.runs.directory import opened
         from harness.runs.display import Plan, shown
         from harness.runs.forecast import Forecast
         from harness.runs.orchestrate import run_plan
 
-        plan = Plan(preset, stages, self.forecast or Forecast(), self.name, self.title)
+        at_once = stages_at_once(preset)
+        plan = Plan(preset, stages, self.forecast or Forecast(at_once), self.name, self.title)
         with (
             opened(folder, preset, self.command, self.fresh) as run,
             self._watched(folder),
@@ -60,7 +62,7 @@ class Runner:
                 shown(plan, self.terminal, self.plain) as display,
                 self._forks() as forks,
             ):
-                run_plan(run, preset, stages, display, shared, forks)
+                run_plan(run, preset, stages, display, shared, forks, at_once)
             if self.terminal.is_terminal:
                 with self.terminal.status("Computing the results and writing the report"):
                     yield

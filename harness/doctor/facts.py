@@ -30,10 +30,10 @@ from huggingface_hub import constants
 from harness.doctor import imports
 from harness.doctor.capabilities import DRIVER
 from vzero.errors import InputError
+from vzero.runtime import machine
 from vzero.runtime.checkpoints import resolve
 
 T = TypeVar("T")
-_UNLIMITED = 1 << 62  # cgroup v1 writes "no limit" as a number above this
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,10 @@ def gather(
         vllm=_vllm(),
         driver=_driver(),
         gpus=None if quick else _gpus(),
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        cpu_quota=_cpu_quota(),
+        cpus=machine.cores(),
+        cpu_quota=machine.cpu_quota(),
         memory=_or_none(lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
-        memory_limit=_memory_limit(),
+        memory_limit=machine.memory_limit(),
         shared_memory=_or_none(lambda: shutil.disk_usage("/dev/shm").total),
         run=_place(run_folder),
         cache=_place(Path(constants.HF_HOME)),
@@ -214,24 +214,6 @@ def parse_gpus(answer: str) -> tuple[Gpu, ...]:
         if len(sizes) == 2 and all(size.isdecimal() for size in sizes):
             found.append(Gpu(name, int(sizes[0]) << 20, int(sizes[1]) << 20))
     return tuple(found)
-
-
-def _cpu_quota() -> float | None:
-    words = (_read(Path("/sys/fs/cgroup/cpu.max")) or "").split()
-    if len(words) != 2:
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        words = [(_read(Path("/sys/fs/cgroup/cpu") / name) or "").strip() for name in names]
-    if not all(word.isdecimal() for word in words) or int(words[1]) == 0:  # "max", or -1, is no limit
-        return None
-    return int(words[0]) / int(words[1])
-
-
-def _memory_limit() -> int | None:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        text = (_read(Path(path)) or "").strip()
-        if text.isdecimal():
-            return int(text) if int(text) < _UNLIMITED else None
-    return None
 
 
 def _place(folder: Path) -> Place:

@@ -55,6 +55,16 @@ class Plan:
     title: str = ""
 
 
+@dataclass
+class _Running:
+    """A stage that is alive: when it began and was last printed, how far it is and was said to be."""
+
+    begin: float
+    printed: float
+    position: Position | None = None
+    told: Position | None = None
+
+
 class Display:
     """Told by the runner what happens, in order: a line for each start and end, and a line of progress every
     half minute."""
@@ -62,15 +72,13 @@ class Display:
     def __init__(self, plan: Plan, console: Console) -> None:
         self.stages, self.console, self.forecast = plan.stages, console, plan.forecast
         self.keys = plan.forecast.add(plan.name, plan.preset, plan.stages)
-        self.title, self.number, self.printed, self.stage_begin = plan.title, 0, 0.0, 0.0
-        self.current: Stage | None = None
-        self.position: Position | None = None
-        self.told: Position | None = None  # the last one of which there is a line
+        self.title = plan.title
+        self.running: dict[str, _Running] = {}
 
     def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
         """`stage` was finished by an earlier call, with these facts."""
         taken = self._learn(stage, facts.get("seconds"), facts)
-        self._next(stage, f"already done ({duration(taken)})")
+        self._print(f"{self._count(stage.name)} already done ({duration(taken)})")
 
     def note(self, stage: Stage, text: str) -> None:
         """Something the user should know about `stage`: it is done again, or waits for others."""
@@ -79,50 +87,53 @@ class Display:
     def started(self, stage: Stage, attempt: int) -> None:
         """`stage` begins, for the `attempt`-th time."""
         self._begin(stage)
-        self._next(stage, "started" if attempt == 1 else f"resumed (attempt {attempt})")
+        what = "started" if attempt == 1 else f"resumed (attempt {attempt})"
+        self._print(f"{self._count(stage.name)} {what}")
 
     def moved(self, stage: Stage, position: Position | None) -> None:
         """Called several times a second while `stage` runs."""
-        silent = time.monotonic() - self.printed
-        self.position = position
-        if position is not None and silent >= (SIGN_OF_LIFE if position == self.told else LINE_EVERY):
-            self.printed, self.told = time.monotonic(), position
-            self._print(f"{self._count()} {stage.name} {describe(position)}{self.left()}")
+        now = self.running[stage.name]
+        silent, now.position = time.monotonic() - now.printed, position
+        if position is not None and silent >= (SIGN_OF_LIFE if position == now.told else LINE_EVERY):
+            now.printed, now.told = time.monotonic(), position
+            self._print(f"{self._count(stage.name)} {describe(position)}{self.left()}")
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         """`stage` is finished."""
         self._learn(stage, seconds, facts)
-        self._print(f"{self._count()} {stage.name} done in {duration(seconds)}: {summary(stage.kind, facts)}")
+        what = f"done in {duration(seconds)}: {summary(stage.kind, facts)}"
+        self._print(f"{self._count(stage.name)} {what}")
+
+    def failed(self, name: str, error: BaseException, others: Sequence[str]) -> None:
+        """The stage `name` failed; the run ends when `others` have."""
+        del self.running[name]
+        if others:
+            self._print(f"{self._count(name)} failed; awaiting {' and '.join(others)}")
 
     def stopped(self, error: BaseException) -> None:
         """The run ends here; what the user reads of it is said elsewhere."""
 
     def left(self) -> str:
         """Time left of everything, for people: ", about 4 min left"; nothing before it is known."""
-        seconds = self.forecast.left(self._now())
+        seconds = self.forecast.left(*self._now())
         return f", {roughly(seconds)} left" if seconds else ""
 
-    def _now(self) -> Running | None:
-        if self.current is None:
-            return None
-        return Running(self.keys[self.current.name], time.monotonic() - self.stage_begin, self.position)
+    def _now(self) -> list[Running]:
+        now = time.monotonic()
+        return [Running(self.keys[name], now - one.begin, one.position) for name, one in self.running.items()]
+
+    def _begin(self, stage: Stage) -> None:
+        now = time.monotonic()
+        self.running[stage.name] = _Running(now, now)
 
     def _learn(self, stage: Stage, seconds: object, facts: Mapping[str, object]) -> float:
         taken = float(seconds) if isinstance(seconds, int | float) else 0.0
         self.forecast.finished(self.keys[stage.name], taken, facts)
-        self.current = self.position = None
+        self.running.pop(stage.name, None)
         return taken
 
-    def _begin(self, stage: Stage) -> None:
-        self.current, self.position = stage, None
-        self.printed = self.stage_begin = time.monotonic()
-
-    def _next(self, stage: Stage, what: str) -> None:
-        self.number += 1
-        self._print(f"{self._count()} {stage.name} {what}")
-
-    def _count(self) -> str:
-        return f"[{self.number}/{len(self.stages)}]"
+    def _count(self, name: str) -> str:
+        return f"[{1 + list(self.keys).index(name)}/{len(self.stages)}] {name}"
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -145,6 +156,7 @@ class Panel(Display):
         self.rows = {stage.name: _Row("·", "dim") for stage in plan.stages}
         self.begin = time.monotonic()
         self.live: Live | None = None
+        self.broken = False  # a stage failed
 
     def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
         taken = self._learn(stage, facts.get("seconds"), facts)
@@ -158,23 +170,33 @@ class Panel(Display):
         self._set(stage, _Row("▶", "cyan", "starting" if attempt == 1 else f"resuming (attempt {attempt})"))
 
     def moved(self, stage: Stage, position: Position | None) -> None:
-        self.position, row = position, self.rows[stage.name]
+        now, row = self.running[stage.name], self.rows[stage.name]
+        now.position = position
         if position is not None:
             row.note = describe(position)
-        row.seconds = time.monotonic() - self.stage_begin
+        row.seconds = time.monotonic() - now.begin
         self._refresh()
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         self._learn(stage, seconds, facts)
         self._set(stage, _Row("✓", "green", summary(stage.kind, facts), seconds, done=True))
 
+    def failed(self, name: str, error: BaseException, others: Sequence[str]) -> None:
+        self.broken = True
+        self._mark(
+            name, isinstance(error, InterruptedRun), f"; awaiting {' and '.join(others)}" * bool(others)
+        )
+
     def stopped(self, error: BaseException) -> None:
-        if self.current is not None:
-            row, resumable = self.rows[self.current.name], isinstance(error, InterruptedRun)
-            row.mark, row.style = ("‖", "yellow") if resumable else ("✗", "red")
-            row.note = "interrupted" if resumable else "failed"
-            self.current = None
-            self._refresh()
+        for name in list(self.running):
+            self._mark(name, self.broken or isinstance(error, InterruptedRun))
+
+    def _mark(self, name: str, resumable: bool, then: str = "") -> None:
+        row = self.rows[name]
+        row.mark, row.style = ("‖", "yellow") if resumable else ("✗", "red")
+        row.note = ("interrupted" if resumable else "failed") + then
+        del self.running[name]
+        self._refresh()
 
     def render(self) -> RenderableType:
         """The panel as it stands; taller than the terminal, it shows the stages around the current one."""
@@ -198,7 +220,7 @@ class Panel(Display):
         return line
 
     def _bar(self, done: int) -> RenderableType:
-        share = self.forecast.share(self.keys.values(), self._now())
+        share = self.forecast.share(self.keys.values(), *self._now())
         count, spent = len(self.stages), duration(time.monotonic() - self.begin)
         line = Table.grid(padding=(0, 2))
         line.add_row(

@@ -50,8 +50,13 @@ class Running:
 @dataclass
 class Forecast:
     """Time left of the runs that were added. Stages that several runs share are counted once, as a grid does
-    them."""
+    them.
 
+    Attributes:
+        at_once: how many stages of a run are alive together (see concurrency.py).
+    """
+
+    at_once: int = 1
     _runs: dict[str, tuple[Preset, Sequence[Stage], Mapping[str, str]]] = field(default_factory=dict)
     _taken: dict[str, float] = field(default_factory=dict)
     _facts: dict[str, Facts] = field(default_factory=dict)
@@ -119,28 +124,37 @@ class Forecast:
         others = (len(wanted.suites) - drawn) * (wanted.limit or BENCHMARK)
         return (1 + wanted.sampled.n) * (drawn * FAMILIES * wanted.items_per_family + others)
 
-    def left(self, now: Running | None) -> float | None:
+    def left(self, *running: Running) -> float | None:
         """Seconds until everything is done; None until anything was measured."""
-        waiting = [key for key in self._costs if key not in self._taken and not (now and key == now.key)]
-        general = self._ratio(None, now)
+        general = self._ratio(None, running)
         if general is None:
             return None
-        costs = [self._costs[key] for key in waiting]
-        scaled = sum(self._pace(cost.kind, general) * (cost.start + cost.work) for cost in costs)
-        return scaled + (self._rest(now, general) if now else 0.0)
+        rest = dict.fromkeys(self._taken, 0.0) | {one.key: self._rest(one, general) for one in running}
+        total = 0.0
+        for _, stages, keys in self._runs.values():
+            ends: dict[str, float] = {}  # seconds from the run's begin to each stage's end
+            for stage in stages:
+                key, before = keys[stage.name], [ends.get(source, 0.0) for source in stage.inputs.values()]
+                if self.at_once == 1:
+                    before = list(ends.values())[-1:]
+                cost = self._costs[key]
+                own = rest.setdefault(key, self._pace(cost.kind, general) * (cost.start + cost.work))
+                ends[stage.name] = own + max(before, default=0.0)
+            total += max(ends.values(), default=0.0)
+            rest |= dict.fromkeys(keys.values(), 0.0)  # other runs have them then
+        return total
 
-    def share(self, keys: Iterable[str], now: Running | None) -> float:
+    def share(self, keys: Iterable[str], *running: Running) -> float:
         """How much of the stages with these keys is done, 0 to 1."""
-        done, total = 0.0, 0.0
+        done, total, at = 0.0, 0.0, {one.key: one.position for one in running}
         for key in keys:
-            cost = self._costs[key]
-            whole = cost.start + cost.work
-            part = now.position.share if now and now.key == key and now.position else 0.0
+            cost, position = self._costs[key], at.get(key)
+            whole, part = cost.start + cost.work, position.share if position else 0.0
             done += whole if key in self._taken else cost.start * (part > 0) + cost.work * part
             total += whole
         return done / total if total else 0.0
 
-    def _ratio(self, kind: str | None, now: Running | None) -> float | None:
+    def _ratio(self, kind: str | None, running: Sequence[Running]) -> float | None:
         """Seconds here over reference seconds: of the last stage of a kind, or of all that was done, of which
         a stage counts half as much as the one after it: other work on the machine comes and goes."""
         seconds = reference = 0.0
@@ -150,7 +164,7 @@ class Forecast:
                 fading = FADING if kind is None else 0.0
                 seconds = fading * seconds + taken
                 reference = fading * reference + cost.start + cost.work
-        if now is not None:
+        for now in running:
             cost, share = self._costs[now.key], now.position.share if now.position else 0.0
             begun = cost.start + share * cost.work
             # Before a stage ends its first step it may be anywhere in its start: then only slowness counts.
@@ -161,7 +175,7 @@ class Forecast:
     def _pace(self, kind: str, general: float) -> float:
         """Seconds over reference seconds that a stage will take: halfway between those of the last one of
         its kind, which know the kind, and those of late, which know the machine."""
-        own = self._ratio(kind, None)
+        own = self._ratio(kind, ())
         return general if own is None else math.sqrt(own * general)
 
     def _rest(self, now: Running, general: float) -> float:

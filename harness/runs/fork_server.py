@@ -37,7 +37,6 @@ MODULES = (
 )
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # a process that has asked CUDA or ROCm anything must not fork
 MESSAGE = 65536  # bytes
-LOOK = 0.2  # seconds between two looks whether a stage has been forked
 
 
 @dataclass
@@ -69,14 +68,17 @@ class ForkServer:
         self._environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._imported = False
+        self._stages: list[ForkedStage] = []
 
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Begin to import, unless this is done; nothing where no process can be forked."""
         if sys.platform != "linux" or any(Path(driver).exists() for driver in DRIVERS):
             return
-        if self._process is not None and self._environment == environment:
+        if self._process is not None and (self._environment == environment or self._alive()):
             return
         self.close()
+        self._imported = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -90,38 +92,43 @@ class ForkServer:
             )
         self._environment = dict(environment)
 
+    def ready(self, environment: Mapping[str, str]) -> bool:
+        """Whether `start` need not wait: all is imported, or nothing can be forked here."""
+        self.prepare(environment)
+        if self._socket is not None and not self._imported and select.select([self._socket], [], [], 0)[0]:
+            self._socket.recv(MESSAGE)
+            self._imported = True
+        return self._socket is None or self._imported
+
     def start(
-        self,
-        words: Sequence[str],
-        environment: Mapping[str, str],
-        log: int,
-        lock: int,
-        waiting: Callable[[], None] = lambda: None,
+        self, words: Sequence[str], environment: Mapping[str, str], log: int, lock: int
     ) -> ForkedStage | None:
         """Run the module and arguments `words` in a fork.
 
         Args:
             log: descriptor that it writes to.
             lock: descriptor that it holds as long as it lives.
-            waiting: called several times a second until there is one: the first waits for the imports.
 
         Returns:
-            None where nothing was started: there is no server here, or it has died.
+            None where nothing was started: there is no server here, it has died, or a stage of it is alive
+            that has another environment.
         """
         self.prepare(environment)
-        if self._socket is None:
+        if self._socket is None or self._environment != environment:
             return None
         told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, suppress(ConnectionError):
             socket.send_fds(self._socket, [json.dumps(words).encode()], [log, lock, theirs.fileno()])
-        while not select.select([told], [], [], LOOK)[0]:
-            waiting()
         pid = told.recv(MESSAGE)
         if not pid:
             told.close()
             self.close()
             return None
-        return ForkedStage(int(pid), told)
+        self._stages = [*self._alive(), ForkedStage(int(pid), told)]
+        return self._stages[-1]
+
+    def _alive(self) -> list[ForkedStage]:
+        return [stage for stage in self._stages if stage.told.fileno() >= 0]
 
     def close(self) -> None:
         """End the server; its stages end with it."""
@@ -146,6 +153,8 @@ def serve(server: socket.socket, modules: Sequence[str]) -> Callable[[], None] |
     gc.collect()
     gc.freeze()  # else the collector's marks would copy every page in each fork
     owner = os.getpid()
+    with suppress(ConnectionError):
+        server.send(b"ready")
     while True:
         message, descriptors, _, _ = socket.recv_fds(server, MESSAGE, 3)
         if not message:

@@ -1,5 +1,8 @@
-"""Runs a plan to its end: finished stages are kept, the others are run one after the other, each as its own
-process.
+"""Runs a plan to its end: finished stages are kept, each of the others is a process of its own.
+
+What trains is one chain of stages; what measures (`selfplay.MEASUREMENTS`) hangs on it by its inputs, nothing
+waits for it, and it runs beside the chain where the machine carries two stages (see concurrency.py). A stage
+begins when those it reads are finished, so what it writes does not depend on which others are alive.
 
 The same call after a kill resumes. A finished stage is trusted only when its files still have the hashes of
 its manifest and its inputs are the ones it was made from; otherwise it is done again, and so is whatever
@@ -10,8 +13,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,14 @@ from harness.runs.progress import ProgressReader
 from harness.runs.shared_stages import SharedStages
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
-from vzero.errors import VZeroError
+from vzero.errors import InterruptedRun, VZeroError
 from vzero.runtime import artefacts
 from vzero.runtime.stage import finished, spec_of, stage_folder
-from vzero.selfplay import Stage
+from vzero.selfplay import MEASUREMENTS, Stage
 
-POLL = 0.2  # seconds
+POLL = 0.1  # seconds
+Looks = Generator[None, None, VZeroError | None]  # one stage: a look at it each time, then why it failed
+Children = dict[str, StageProcess]  # the processes that are alive, by their stage
 
 
 def run_plan(
@@ -38,53 +43,93 @@ def run_plan(
     display: Display,
     shared: SharedStages | None = None,
     forks: ForkServer | None = None,
+    at_once: int = 1,
 ) -> None:
-    """Bring every stage to its seal, in order.
+    """Bring every stage to its seal. When one fails, none begins. One that measured is no reason to lose what
+    a training has done: that goes on to its end. Else what measures is stopped, its answers are kept.
 
     Args:
         forks: stages are forked from it where they can be.
         shared: where runs share stages; a stage that is in it already is taken from there, any other is put
             there.
+        at_once: at most so many stages are alive; one at a time is the order of `stages`.
 
     Raises:
-        VZeroError: a stage failed (`InputError`: fix the input; `InterruptedRun`: the same command resumes).
+        VZeroError: a stage failed (`InputError`: fix the input; `InterruptedRun`: the same command resumes);
+            of several the first.
     """
-    for stage in stages:
-        manifest = settled(run.folder, preset, stage, display)
-        if manifest is not None:
-            display.reused(stage, manifest["facts"])
-            if shared is not None:
-                shared.publish(stage_folder(run.folder, stage.name))
-        elif shared is None:
-            _execute(run, preset, stage, display, forks)
-        else:
-            _share(run, preset, stage, display, shared, forks)
+    waiting, alive, children = list(stages), dict[str, Looks](), Children()
+    measuring = {stage.name for stage in stages if stage.kind in MEASUREMENTS}
+    failed: VZeroError | None = None
+    try:
+        while alive or (waiting and failed is None):
+            while failed is None and len(alive) < at_once and (stage := _ready(waiting, alive, at_once)):
+                waiting.remove(stage)
+                alive[stage.name] = _bring(run, preset, stage, display, shared, forks, children)
+            for name, looks in list(alive.items()):
+                try:
+                    next(looks)
+                except StopIteration as ended:
+                    del alive[name]
+                    if ended.value is None:
+                        continue
+                    failed, awaited = failed or ended.value, list(alive) if name in measuring else []
+                    display.failed(name, ended.value, awaited)
+                    if not awaited:
+                        raise failed from None
+    except BaseException as error:
+        for looks in alive.values():  # one of them may have raised it: that one has ended
+            with suppress(BaseException):
+                looks.throw(error)
+        if failed is not None and isinstance(error, InterruptedRun):
+            raise failed from None
+        raise
+    if failed is not None:
+        raise failed
 
 
-def _share(
+def _ready(waiting: Sequence[Stage], alive: Iterable[str], at_once: int) -> Stage | None:
+    """The stage to begin next: what measures comes last, since nothing waits for it."""
+    unfinished = {*alive, *(stage.name for stage in waiting)}
+    ready = (stage for stage in waiting if unfinished.isdisjoint(stage.inputs.values()))
+    return min(ready, key=lambda stage: at_once > 1 and stage.kind in MEASUREMENTS, default=None)
+
+
+def _bring(
     run: OpenFolder,
     preset: Preset,
     stage: Stage,
     display: Display,
-    shared: SharedStages,
+    shared: SharedStages | None,
     forks: ForkServer | None,
-) -> None:
-    """Take `stage` from `shared`, or run it while no other process can begin the same one, and put it
-    there."""
-    folder, digest = (
-        stage_folder(run.folder, stage.name),
-        artefacts.digest(spec_of(run.folder, preset, stage)),
-    )
-    with shared.claim(
-        digest, lambda: display.note(stage, "another process does the same stage; waiting for it")
-    ):
+    children: Children,
+) -> Looks:
+    """Bring `stage`, whose inputs are finished, to its seal."""
+    folder = stage_folder(run.folder, stage.name)
+    manifest = settled(run.folder, preset, stage, display)
+    if manifest is not None:
+        display.reused(stage, manifest["facts"])
+        if shared is not None:
+            shared.publish(folder)
+        return None
+    if shared is None:
+        return (yield from _execute(run, preset, stage, display, forks, children))
+    digest = artefacts.digest(spec_of(run.folder, preset, stage))
+    with shared.claim(digest) as claimed:  # held until the stage is there
+        if not claimed():
+            display.note(stage, "another process does the same stage; waiting for it")
+            while not claimed():
+                time.sleep(POLL)
+                yield
         manifest = shared.fetch(digest, folder)
         if manifest is None:
-            _execute(run, preset, stage, display, forks)
-            shared.publish(folder)
-            return
+            problem = yield from _execute(run, preset, stage, display, forks, children)
+            if problem is None:
+                shared.publish(folder)
+            return problem
     ledger.append(run.folder, {"event": "stage-shared", "stage": stage.name, "spec_digest": digest})
     display.reused(stage, manifest["facts"])
+    return None
 
 
 def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[str, Any] | None:
@@ -109,39 +154,50 @@ def settled(run: Path, preset: Preset, stage: Stage, display: Display) -> dict[s
 
 
 def _execute(
-    run: OpenFolder, preset: Preset, stage: Stage, display: Display, forks: ForkServer | None
-) -> None:
+    run: OpenFolder,
+    preset: Preset,
+    stage: Stage,
+    display: Display,
+    forks: ForkServer | None,
+    children: Children,
+) -> Looks:
+    """Run `stage`. What interrupts the runner here ends all `children` together."""
     attempt = ledger.attempts(run.folder, stage.name) + 1
     folder = stage_folder(run.folder, stage.name)
     ledger.append(run.folder, {"event": "stage-started", "stage": stage.name, "attempt": attempt})
     progress = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begin=time.time())
-    begin, child = time.monotonic(), None
+    begin = time.monotonic()
     try:
         display.started(stage, attempt)
-        waiting = partial(display.moved, stage, None)
-        child = supervise.start(run.folder, preset, stage, run.lock, forks, waiting)
+        while not supervise.ready(preset, stage, forks):  # the first that is forked waits for the imports
+            display.moved(stage, None)
+            time.sleep(POLL)
+            yield
+        child = children[stage.name] = supervise.start(run.folder, preset, stage, run.lock, forks)
         while (code := child.poll(POLL)) is None:
             _say_notes(stage, child, display)
             display.moved(stage, progress.refresh())
+            yield
         problem = supervise.failure(stage.name, code, child) if code else None
         _say_notes(stage, child, display)
     except BaseException as error:
         try:
-            if child is not None:  # None: forking waits for the first imports
-                child.stop()
+            supervise.stop(children.values())
         finally:  # also when a second interruption came meanwhile
             _note_end(run.folder, stage, attempt, begin, "stage-interrupted", reason=type(error).__name__)
         raise
+    del children[stage.name]
     peak = supervise.peak_mib(child)
     if problem is not None:
         reason = str(problem)
         _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=reason, peak_mib=peak)
-        raise problem
+        return problem
     manifest = finished(run.folder, preset, stage)
     if manifest is None:
-        raise VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
+        return VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
     seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=peak)
     display.ended(stage, seconds, manifest["facts"])
+    return None
 
 
 def _say_notes(stage: Stage, child: StageProcess, display: Display) -> None:

@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,21 @@ class SharedStages:
     folder: Path
 
     @contextmanager
-    def claim(self, digest: str, waiting: Callable[[], None]) -> Iterator[None]:
-        """Be the only process to work on the stage `digest`; `waiting` is called once when another one
-        does."""
+    def claim(self, digest: str) -> Iterator[Callable[[], bool]]:
+        """Gives a question: whether this is the only process to work on the stage `digest` now, which it then
+        stays to the end of the body. Asked again while another one is."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         descriptor = owned.open_own(locks / f"{digest}.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            try:
+
+        def claimed() -> bool:
+            with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+                return True
+            return False
+
+        try:
+            yield claimed
         finally:
             os.close(descriptor)
 

@@ -14,20 +14,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import vzero
 from harness.runs import launcher
+from harness.runs.environment import environment
 from harness.runs.fork_server import ForkServer
 from harness.runs.launcher import shell_code
 from vzero.config import Preset
 from vzero.errors import NO_THREADS, InputError, InterruptedRun, VZeroError, used_up
 from vzero.runtime import owned, scratch
-from vzero.runtime.processes import ALL_GPUS, VARIABLES
 from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import MEASUREMENTS, Stage, processes_of
 
@@ -93,19 +92,8 @@ class StageProcess:
         if self.code is None and self.child.wait(seconds):
             self.code, peak = self.child.end()
             self.peak_mib = round(peak, 1)
-            self._signal(signal.SIGKILL)  # helpers that the stage left behind
+            self.send(signal.SIGKILL)  # helpers that the stage left behind
         return self.code
-
-    def stop(self) -> None:
-        """End the stage and everything it started. A second interruption during the grace ends them at
-        once."""
-        try:
-            self._signal(signal.SIGTERM)
-            self.poll(GRACE)
-        finally:
-            self._signal(signal.SIGKILL)
-            while self.poll(GRACE) is None:
-                pass
 
     def notes(self) -> list[str]:
         """What the stage has said to its user since the last call."""
@@ -117,36 +105,58 @@ class StageProcess:
         lines = text[:whole].decode("utf-8", "replace").splitlines()
         return [line.removeprefix(scratch.NOTE) for line in lines if line.startswith(scratch.NOTE)]
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
+        """To all its processes."""
         with suppress(ProcessLookupError):
             os.killpg(self.child.pid, number)
 
 
+def stop(stages: Iterable[StageProcess]) -> None:
+    """End stages and everything they started, all together. A second interruption during the grace ends them
+    at once."""
+    alive = [stage for stage in stages if stage.code is None]
+    try:
+        for stage in alive:
+            stage.send(signal.SIGTERM)
+        end = time.monotonic() + GRACE
+        for stage in alive:
+            stage.poll(max(0.0, end - time.monotonic()))
+    finally:
+        for stage in alive:
+            stage.send(signal.SIGKILL)
+        for stage in alive:
+            while stage.poll(GRACE) is None:
+                pass
+
+
 def start(
-    run: Path,
-    preset: Preset,
-    stage: Stage,
-    lock: int,
-    forks: ForkServer | None = None,
-    waiting: Callable[[], None] = lambda: None,
+    run: Path, preset: Preset, stage: Stage, lock: int, forks: ForkServer | None = None
 ) -> StageProcess:
     """Start `stage` of `run`; what it prints is appended to its log.
 
     Args:
         lock: descriptor of the run's lock, which the stage holds as well.
-        forks: forks it where it can, to the same effect sooner.
-        waiting: called several times a second while that waits for the first imports.
+        forks: forks it where it can, to the same effect sooner; the first waits for the imports (`ready`).
     """
-    log, driver = run / "logs" / f"{stage.name}.log", preset.launch.cluster is not None
-    given, alone = environment(preset, stage), processes_of(preset, stage.kind) == 1 and not driver
-    # The images' stage needs hardly any of the imports.
-    if forks is not None and stage.kind != "images" and alone:
+    log, given = run / "logs" / f"{stage.name}.log", environment(preset, stage)
+    if forks is not None and _forked(preset, stage):
         with _appending(log) as stream:
             begin = stream.tell()
-            forked = forks.start(program_of(run, stage), given, stream.fileno(), lock, waiting)
+            forked = forks.start(program_of(run, stage), given, stream.fileno(), lock)
             if forked is not None:
                 return StageProcess(forked, log, begin)
-    return _started(command_of(run, preset, stage), given, log, lock, driver)
+    return _started(command_of(run, preset, stage), given, log, lock, preset.launch.cluster is not None)
+
+
+def ready(preset: Preset, stage: Stage, forks: ForkServer | None) -> bool:
+    """Whether `start` starts it at once."""
+    return forks is None or not _forked(preset, stage) or forks.ready(environment(preset, stage))
+
+
+def _forked(preset: Preset, stage: Stage) -> bool:
+    """One process of this machine; the images' stage needs hardly any of the imports."""
+    alone = processes_of(preset, stage.kind) == 1 and preset.launch.cluster is None
+    return alone and stage.kind != "images"
 
 
 def start_rank(
@@ -209,55 +219,6 @@ def program_of(run: Path, stage: Stage) -> list[str]:
     """The module of `stage` and its arguments."""
     module = "harness.evals.stage" if stage.kind in MEASUREMENTS else "vzero.stages"
     return [module, str(run.absolute()), stage.name]
-
-
-def threads_of(preset: Preset, stage: Stage) -> int:
-    """CPU threads of each process of `stage`: the processes of a machine share the stage's."""
-    return max(1, preset.engine.threads // max(1, processes_of(preset, stage.kind) // preset.launch.nodes))
-
-
-def environment(preset: Preset, stage: Stage) -> dict[str, str]:
-    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code
-    that is run."""
-    threads = str(threads_of(preset, stage))
-    here = preset.launch.cluster is None  # all of it on this machine
-    code = str(Path(vzero.__file__).resolve().parent.parent)
-    fixed = {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores
-        # votes took 1.3 times as long without any spinning when nothing else ran, and with ten times this
-        # twice as long when two other runs shared the cores.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
-        # Of glibc: memory of a tensor that is gone stays for the next one. Given back to the system each
-        # time, it cost 77,000 page faults for each 18,000 tokens of votes.
-        "MALLOC_MMAP_THRESHOLD_": "33554432",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
-    }
-    if here and sys.platform == "linux":
-        fixed |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
-    if here and preset.launch.gpus and stage.kind.startswith("train-"):
-        fixed |= _gpus(preset)
-    fetches = stage.kind == "images" and preset.images.source != "pocket"
-    if preset.model == "pocket" and not fetches:
-        fixed["HF_HUB_OFFLINE"] = "1"  # everything is on the disk; a look at the hub could only hang
-    # A launcher around the runner is not ours.
-    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return {**inherited, **fixed}
-
-
-def _gpus(preset: Preset) -> dict[str, str]:
-    """A training sees the first GPUs only, one a process: the further ones serve the frozen Solver, which is
-    told of all."""
-    launch, engine, visible = preset.launch, preset.placed_engine(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    needed = max(launch.gpus, engine.servers, *(number + 1 for number in engine.gpus))
-    every = visible.split(",") if visible else [str(i) for i in range(needed)]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(every[: launch.gpus]), ALL_GPUS: ",".join(every)}
 
 
 def peak_mib(process: StageProcess) -> float:

@@ -18,10 +18,11 @@ from harness.analysis.ground_truth import by_iteration
 from harness.report import HTML
 from harness.report.material import points_of
 from harness.runs import ledger
+from harness.runs.concurrency import stages_at_once
 from harness.runs.display import describe, summary
 from harness.runs.folder import LOCK
 from harness.runs.forecast import Forecast, Running
-from harness.runs.progress import Position, ProgressReader
+from harness.runs.progress import ProgressReader
 from harness.runs.sealed import read_run
 from harness.tables.text import one_line
 from harness.tables.words import duration, roughly
@@ -81,9 +82,8 @@ class Watch:
 
     run: Path
     last: View | None = None
-    reader: ProgressReader | None = None
     alarmed: tuple[tuple[str, ...], list[str]] = ((), [])
-    _attempt: tuple[str, float] = ("", 0.0)
+    _readers: dict[str, ProgressReader] = field(default_factory=dict)  # by stage, of its last attempt
     _read: dict[Path, tuple[int, Any]] = field(default_factory=dict)
 
     def look(self) -> View:
@@ -128,10 +128,11 @@ class Watch:
         folder, what = stage_folder(self.run, stage.name), event["event"] if event else ""
         if what == "stage-started" and event is not None:
             begun = datetime.fromisoformat(event["time"]).timestamp()
-            if self._attempt != (stage.name, begun):
-                self._attempt = (stage.name, begun)
-                self.reader = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begun)
-            position = self.reader.refresh() if self.reader else None
+            reader = self._readers.get(stage.name)
+            if reader is None or reader.begin != begun:
+                reader = ProgressReader(folder / artefacts.WORK / "progress.jsonl", begun)
+                self._readers[stage.name] = reader
+            position = reader.refresh()
             note = describe(position) if position else "starting"
             state: StageState = "running" if alive else "stopped"
             return StageView(name=stage.name, state=state, time=duration(time.time() - begun), note=note)
@@ -149,7 +150,7 @@ class Watch:
         self, preset: Preset, stages: Sequence[Stage], shown: Sequence[StageView]
     ) -> tuple[float, float | None]:
         """Share that is done, and seconds left."""
-        forecast, now = Forecast(), None
+        forecast, running = Forecast(stages_at_once(preset)), list[Running]()
         keys = forecast.add("", preset, stages)
         for stage, one in zip(stages, shown, strict=True):
             manifest = self._manifest(stage) if one.state == "done" else None
@@ -157,9 +158,9 @@ class Watch:
                 facts = manifest["facts"]
                 forecast.finished(keys[stage.name], facts.get("seconds", 0.0), facts)
             elif one.state == "running":
-                position: Position | None = self.reader.position if self.reader else None
-                now = Running(keys[stage.name], time.time() - self._attempt[1], position)
-        return forecast.share(keys.values(), now), forecast.left(now)
+                reader = self._readers[stage.name]
+                running.append(Running(keys[stage.name], time.time() - reader.begin, reader.position))
+        return forecast.share(keys.values(), *running), forecast.left(*running)
 
     def _curves(self, stages: Sequence[Stage]) -> list[Curve]:
         found: dict[str, Curve] = {}

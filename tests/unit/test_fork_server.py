@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,13 @@ from harness.runs.display import Display, Plan
 from harness.runs.forecast import Forecast
 from harness.runs.fork_server import MODULES, ForkedStage, ForkServer
 from harness.runs.orchestrate import run_plan
-from harness.runs.supervise import StageProcess, StartedStage
+from harness.runs.progress import Position
+from harness.runs.supervise import StageProcess, StartedStage, stop
 from tests.fixtures import synthetic_run
 from vzero.errors import InterruptedRun
 from vzero.runtime.stage import read_preset
 from vzero.runtime.watchdog import watchdog_command
-from vzero.selfplay import plan
+from vzero.selfplay import Stage, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
@@ -129,7 +130,7 @@ def test_it_holds_the_lock_until_it_ends(
 
     until(lambda: len(group(stage.child.pid)) == 3)  # watchdog, stage, its helper
     assert sum(map(holds, group(stage.child.pid))) == 2
-    stage.stop()
+    stop([stage])
     until(lambda: group(stage.child.pid) == [])
 
 
@@ -138,7 +139,7 @@ def test_one_that_is_asked_to_end_ends_in_its_own_way(
 ) -> None:
     stage = forked(server, environment, "asked", tmp_path / "log")
     until(lambda: "waiting" in (tmp_path / "log").read_text())
-    stage.stop()
+    stop([stage])
     assert stage.code == 75
 
 
@@ -194,41 +195,40 @@ def test_all_end_with_a_killed_runner(environment: dict[str, str], tmp_path: Pat
     until(lambda: group(stage) == [] and group(server) == [])
 
 
-def test_an_interruption_of_the_first_imports_is_in_the_ledger(tmp_path: Path) -> None:
+def test_the_first_imports_hold_up_no_display_and_their_interruption_is_in_the_ledger(tmp_path: Path) -> None:
     class Importing(ForkServer):
-        def start(self, *_: object) -> None:
-            raise InterruptedRun("Stopped by Ctrl-C.")
+        def ready(self, environment: Mapping[str, str]) -> bool:
+            if len(shown) == 3:
+                raise InterruptedRun("Stopped by Ctrl-C.")
+            return False
 
-    folder = tmp_path / "run"
+    class Shown(Display):
+        def moved(self, stage: Stage, position: Position | None) -> None:
+            shown.append(stage.name)
+
+    folder, shown = tmp_path / "run", list[str]()
     synthetic_run.make(folder, stop_after="03-write-questions-1", count=12, hostile=False)
     preset = read_preset(folder)
     [stage] = [one for one in plan(preset) if one.name == "04-label-1"]
-    display = Display(Plan(preset, [stage], Forecast()), Console(quiet=True))
+    display = Shown(Plan(preset, [stage], Forecast()), Console(quiet=True))
     with opened(folder, preset, "test") as run, pytest.raises(InterruptedRun):
         run_plan(run, preset, [stage], display, forks=Importing())
     assert [row["event"] for row in ledger.read(folder)][-2:] == ["stage-started", "stage-interrupted"]
 
 
-def test_the_display_goes_on_while_the_first_imports_take_their_time(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    """The import ends once the display was told that it waits."""
+def test_it_says_when_all_is_imported(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "code" / "slow.py").write_text(
         "import pathlib, time\n"
-        "while not pathlib.Path(__file__).with_name('shown').exists():\n"
+        "while not pathlib.Path(__file__).with_name('go').exists():\n"
         "    time.sleep(0.02)\n"
     )
     server, log = ForkServer(["slow"]), tmp_path / "log"
     try:
-        with open(log, "ab") as stream:
-            child = server.start(
-                ["program", "0"],
-                environment,
-                stream.fileno(),
-                stream.fileno(),
-                (tmp_path / "code" / "shown").touch,
-            )
-        assert child is not None and child.wait(60) and child.end()[0] == 0
+        assert not server.ready(environment)
+        (tmp_path / "code" / "go").touch()
+        until(lambda: server.ready(environment))
+        child = forked(server, environment, "0", log)
+        assert child.poll(60) == 0 and server.ready(environment)
     finally:
         server.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Runner:
             artefacts, "provenance", lambda: {"git": None}
         )  # two calls of git for each of many stages
 
-    def execute(self, run: Any, preset: Preset, stage: Any, *_: object) -> None:
+    def execute(self, run: Any, preset: Preset, stage: Any, *_: object) -> Iterator[None]:
         name = f"{run.folder.parent.name}/{run.folder.name}"
         self.break_at(name, stage.name)
         self.ran.append((name, stage.name))
@@ -94,6 +94,7 @@ class Runner:
             else kept + (preset.arm == "frozen-questioner") * 16
         )
         run_stage(run.folder, stage.name, dict.fromkeys(KINDS, lambda ctx: settle(ctx, kept)))
+        yield
 
     def __call__(self, folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         from rich.console import Console

@@ -16,7 +16,7 @@ from harness.doctor import capabilities
 from harness.evals.pictures import DEFAULT, context, fit
 from harness.evals.results import Limits
 from harness.evals.stage import evaluation_engine
-from harness.runs import supervise
+from harness.runs.environment import environment
 from vzero.errors import InputError
 from vzero.presets import content_differences, load_preset, preset_names
 from vzero.runtime import stage
@@ -149,7 +149,7 @@ def test_a_training_sees_its_own_gpus_only(
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     preset = load_preset("qwen2.5-vl-3b", ["launch.strategy=ddp"])
-    found = {stage.kind: supervise.environment(preset, stage) for stage in plan(preset)}
+    found = {stage.kind: environment(preset, stage) for stage in plan(preset)}
     for kind in ("train-questioner", "train-solver"):
         assert (found[kind]["CUDA_VISIBLE_DEVICES"], found[kind]["VZERO_ALL_GPUS"]) == (own, every)
         assert found[kind]["OMP_NUM_THREADS"] == "4"  # engine.threads = 8, for two processes
@@ -160,7 +160,7 @@ def test_a_launcher_around_the_runner_is_not_the_stages(monkeypatch: pytest.Monk
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("RANK", "3")
     preset = load_preset("smoke")
-    assert not {"WORLD_SIZE", "RANK"} & supervise.environment(preset, plan(preset)[0]).keys()
+    assert not {"WORLD_SIZE", "RANK"} & environment(preset, plan(preset)[0]).keys()
 
 
 def test_what_is_missing_is_named_and_nothing_that_is_there() -> None:

@@ -157,7 +157,7 @@ def test_what_is_left_is_within_half_of_the_truth_after_a_tenth_of_the_run(name:
     counts = {"04-label-1": {"kept": 1641}, "09-label-2": {"kept": 645}} if name == "pocket" else {}
     forecast, total, gone = Forecast(), sum(took), 0.0
     keys = forecast.add("", preset, stages)
-    assert forecast.left(None) is None  # nothing was measured
+    assert forecast.left() is None  # nothing was measured
     for stage, seconds in zip(stages, took, strict=True):
         start = min(12.0 * slower, seconds * 0.6)
         for part in range(20):
@@ -173,7 +173,7 @@ def test_what_is_left_is_within_half_of_the_truth_after_a_tenth_of_the_run(name:
         gone += seconds
         answers = 14850 if name == "pocket" else 1584
         forecast.finished(keys[stage.name], seconds, {"answers": answers, **counts.get(stage.name, {})})
-    assert forecast.left(None) == 0.0
+    assert forecast.left() == 0.0
 
 
 def test_stages_that_runs_share_are_counted_once_and_failed_runs_not_at_all() -> None:
@@ -184,10 +184,10 @@ def test_stages_that_runs_share_are_counted_once_and_failed_runs_not_at_all() ->
         keys = one.add("a", base, plan(base))
         for stage in plan(base):
             one.finished(keys[stage.name], 10.0, {})
-    assert alone.left(None) == 0.0
+    assert alone.left() == 0.0
     forecast.add("b", other, plan(other))
     unshared = [stage.kind for stage in plan(other) if "select" in stage.inputs.values() or stage.iteration]
-    left = forecast.left(None)
+    left = forecast.left()
     assert left is not None and 0 < left < 10.0 * len(unshared)  # images and the base's answers are shared
     forecast.drop("b")
-    assert forecast.left(None) == 0.0
+    assert forecast.left() == 0.0

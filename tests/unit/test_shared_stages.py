@@ -128,7 +128,11 @@ def test_where_links_are_refused_files_are_copied(
 
 def _work(folder: Path, log: Path, digest: str) -> None:
     store = SharedStages(folder)
-    with store.claim(digest, lambda: artefacts.append_jsonl(log.with_suffix(".waits"), {"pid": os.getpid()})):
+    with store.claim(digest) as claimed:
+        if not claimed():
+            artefacts.append_jsonl(log.with_suffix(".waits"), {"pid": os.getpid()})
+            while not claimed():
+                time.sleep(0.05)
         if store.fetch(digest, log.parent / f"taken-{os.getpid()}") is None:
             artefacts.append_jsonl(log, {"pid": os.getpid()})
             time.sleep(1.0)  # long enough for the other one to come

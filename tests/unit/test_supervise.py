@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.runs.supervise import environment
+from harness.runs.environment import environment
 from vzero.presets import load_preset
 from vzero.selfplay import plan
 

@@ -88,6 +88,9 @@ class LaunchConfig(Section):
     checkpoint_minutes: float = Field(
         30.0, ge=0, description="between points that a killed training resumes from"
     )
+    max_concurrent_stages: int = Field(
+        1, ge=1, description="2: measurements run beside training, as far as cores and memory go"
+    )
     # Of Ray, on which stages then run: "auto" is the one of this machine, "local" one made for the run.
     cluster: str | None = Field(None, min_length=1, description='HOST:PORT, "auto" or "local"')
 
