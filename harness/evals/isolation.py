@@ -12,7 +12,6 @@ import operator
 import os
 import signal
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals.official_job import Judge
-from harness.scoring.endpoint import SECONDS, TOKEN, ExtractorAway, ExtractorFailed, chat
+from harness.scoring.endpoint import SECONDS, TOKEN, ExtractorFailed, chat
 
-JUDGE_ATTEMPTS = 3
-JUDGE_SECONDS = JUDGE_ATTEMPTS * (SECONDS + 3)  # of all its attempts at one request
+JUDGE_SECONDS = SECONDS + 3  # of all its attempts at one request
 # Packages whose `__init__` imports torch and models, of which scoring needs nothing.
 _HOLLOW = ("lmms_eval", *(f"lmms_eval.{name}" for name in ("api", "filters", "models", "tasks")))
 _OPERATORS: Mapping[type, Callable[..., float]] = {
@@ -144,14 +142,10 @@ def use_judge(judge: Judge) -> None:
     server = Endpoint(judge.url, judge.model, os.environ.get(TOKEN))
 
     def said(asked: Mapping[str, object]) -> str:
-        for attempt in range(1, JUDGE_ATTEMPTS + 1):
-            try:
-                return chat(server, asked)
-            except ExtractorFailed as error:
-                if attempt == JUDGE_ATTEMPTS or not isinstance(error, ExtractorAway):
-                    raise JudgeFailed(str(error)) from None
-                time.sleep(attempt)
-        raise AssertionError
+        try:
+            return chat(server, asked)
+        except ExtractorFailed as error:
+            raise JudgeFailed(str(error)) from None
 
     def create(completions: Completions, **asked: object) -> types.SimpleNamespace:
         message = types.SimpleNamespace(content=said(asked), role="assistant")

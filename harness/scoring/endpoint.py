@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN = "VZERO_EXTRACTOR_TOKEN"
 LONGEST = 24_000  # characters of a response that are shown: its end, where the answer is
-SECONDS = 120.0  # of one attempt
+SECONDS = 120.0  # until a reply is whole, failed attempts and the pauses between them included
 _LARGEST = 1 << 20  # bytes of a reply that are read
 _NONE = "NONE"
 _PROBE = Item("probe", "Which fruit is yellow?", ("cherry", "banana"), LETTERS[:2], ("B",), "choice")
@@ -51,10 +51,6 @@ _FORMS = {
 
 class ExtractorFailed(VZeroError):
     """The extractor model could not be reached, or what it wrote is no extraction; nothing was scored."""
-
-
-class ExtractorAway(ExtractorFailed):
-    """It could not be reached; later it may be."""
 
 
 def reader(url: str | None, model: str | None, kept: Path, remote: bool = False) -> Reader:
@@ -126,16 +122,16 @@ def chat(server: Endpoint, body: Mapping[str, object]) -> str:
     repeated there, is taken out.
 
     Raises:
-        ExtractorFailed: no chat completion came; `ExtractorAway` where nothing came.
+        ExtractorFailed: no chat completion came, after several attempts where another may help.
     """
     from vzero.runtime import http_client
 
     who, asked = f"The extractor at {server.url}", {**body, "model": server.model}
     try:
-        reply = http_client.ask(server, "/chat/completions", _LARGEST, SECONDS, asked)
+        reply = http_client.ask_again(server, "/chat/completions", _LARGEST, SECONDS, asked)
     except http_client.NoReply as error:
         again = "start it and run the same command again: finished extractions are kept."
-        raise ExtractorAway(f"{who} does not answer ({error}); {again}") from None
+        raise ExtractorFailed(f"{who} does not answer ({error}); {again}") from None
     except http_client.BadReply as error:
         raise ExtractorFailed(f"{who} sent {error}; is it a chat server?") from None
     if reply.status != 200:

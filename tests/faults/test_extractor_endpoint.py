@@ -21,6 +21,7 @@ from harness.scoring.endpoint import TOKEN, ExtractorFailed, connect
 from harness.scoring.items import LETTERS, Item
 from tests import fake_server
 from vzero.errors import InputError
+from vzero.runtime import http_client
 
 ITEM = Item("v1_0", "Which one?", ("left", "right"), LETTERS[:2], ("B",), "choice")
 COUNT = Item("7", "How many?", (), (), ("4",), "integer")
@@ -31,6 +32,11 @@ Reply = Callable[
 
 def completion(text: str) -> tuple[int, bytes]:
     return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "PAUSES", (0.0, 0.0))
 
 
 @contextmanager
@@ -58,7 +64,7 @@ def server(reply: Reply) -> Iterator[tuple[str, list[dict[str, Any]], list[str]]
         def log_message(self, *_: Any) -> None: ...
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{running.server_port}/v1", bodies, tokens
@@ -129,6 +135,31 @@ def test_a_server_that_dies_midway_loses_nothing(tmp_path: Path) -> None:
         read = connect(url, "judge", kept)
         assert [read(ITEM, text).found for text in ("one", "two", "three")] == [("A",)] * 3
         assert len(bodies) == 2  # the known case and the third
+
+
+WHOLE = completion("B")[1]
+
+
+def test_what_passes_is_asked_again() -> None:
+    """A connection that drops, a server that is busy, a reply that is cut though its framing is whole."""
+    dropped, cut = (0, b""), [(200, WHOLE[:size]) for size in (0, 1, 25, len(WHOLE) - 1)]
+    tries = [(dropped, cut[0]), (cut[1], cut[2]), (cut[3], (503, b"later")), ((429, b""), dropped)]
+    replies = [one for two in tries for one in (*two, (200, WHOLE))]
+    with server(lambda number, body: replies[number - 1]) as (url, bodies, _):
+        for _ in tries:
+            assert endpoint.chat(http_client.Endpoint(url, "judge"), {}) == "B"
+        assert len(bodies) == len(replies)
+
+
+def test_what_does_not_pass_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(lambda number, body: (200, WHOLE[:-1])) as (url, bodies, _):
+        with pytest.raises(ExtractorFailed, match=r"middle of its JSON.*run the same command again"):
+            endpoint.chat(http_client.Endpoint(url, "judge"), {})
+        assert len(bodies) == 3
+        monkeypatch.setattr(http_client, "PAUSES", (1e6,))  # beyond the deadline: nobody waits for that
+        with pytest.raises(ExtractorFailed, match="middle of its JSON"):
+            endpoint.chat(http_client.Endpoint(url, "judge"), {})
+        assert len(bodies) == 4
 
 
 def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.evals import build
 from harness.evals import folder as evaluations
@@ -112,9 +114,8 @@ def test_a_misshapen_manifest_is_none(tmp_path: Path, change: Any) -> None:
     run_stage(run, STAGE, {"images": draw})
     path = run / "stages" / STAGE / artefacts.MANIFEST
     sound = path.read_bytes()
-    path.write_bytes(
-        change if isinstance(change, bytes) else json.dumps({**json.loads(sound), **change}).encode()
-    )
+    earlier = {name: part for name, part in json.loads(sound).items() if name != "digest"}
+    path.write_bytes(change if isinstance(change, bytes) else json.dumps({**earlier, **change}).encode())
     display: Any = SimpleNamespace(note=lambda stage, text: notes.append(text))
     if change in ({"spec": {"inputs": 3}}, {"spec_digest": "other"}):  # whole, of something else
         assert change == {"spec_digest": "other"} or STAGE in read_run(run).missing
@@ -125,6 +126,48 @@ def test_a_misshapen_manifest_is_none(tmp_path: Path, change: Any) -> None:
     run_stage(run, STAGE, {"images": draw})
     found = artefacts.sealed(run / "stages" / STAGE)
     assert found is not None and found["files"] == json.loads(sound)["files"]
+
+
+@pytest.fixture(scope="module")
+def seal_of_facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stage")
+    facts = {
+        "seconds": 1e-7,
+        "steps": 12,
+        "rate": 1 / 3,
+        "name": "\u00e9\ud800",
+        "of": {10: 1, 9: None},
+        "l": (1, -0.0),
+    }
+    artefacts.seal(folder, {"kind": "images", "inputs": {"a": "0" * 64}}, facts)
+    return folder / artefacts.MANIFEST
+
+
+@given(st.integers(0), st.integers(0, 7))
+def test_a_seal_with_a_flipped_bit_is_none_or_says_the_same(seal_of_facts: Path, at: int, bit: int) -> None:
+    """Facts, software and what it was made from, too: no file's hash covers those."""
+    sound, whole = seal_of_facts.read_bytes(), artefacts.sealed(seal_of_facts.parent)
+    damaged = bytearray(sound)
+    damaged[at % len(sound)] ^= 1 << bit
+    try:
+        seal_of_facts.write_bytes(bytes(damaged))
+        found = artefacts.sealed(seal_of_facts.parent)
+        assert found is None or {name: found[name] for name in whole or {}} == whole
+    finally:
+        seal_of_facts.write_bytes(sound)
+
+
+@pytest.mark.parametrize("part", ["spec", "spec_digest", "files", "facts", "provenance"])
+def test_a_seal_with_another_number_is_none(tmp_path: Path, part: str) -> None:
+    whole = artefacts.seal(tmp_path, {"seed": 1}, {"steps": 12})
+    assert artefacts.sealed(tmp_path) == whole
+    stored = artefacts.read_json(tmp_path / artefacts.MANIFEST)
+    other = "f" * 64 if part == "spec_digest" else {**stored[part], "steps": 13}
+    artefacts.write_json(tmp_path / artefacts.MANIFEST, {**stored, part: other})
+    assert artefacts.sealed(tmp_path) is None
+    del stored["digest"]  # as an earlier version sealed it
+    artefacts.write_json(tmp_path / artefacts.MANIFEST, stored)
+    assert artefacts.sealed(tmp_path) == whole
 
 
 DERIVED = ("lmms_eval/logicvista.json", "items/logicvista.jsonl", "contamination.json")

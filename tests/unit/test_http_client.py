@@ -4,12 +4,15 @@ faults/test_extractor_endpoint.py."""
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.evals import catalogue
 from harness.evals.fetch import fetch
@@ -48,3 +51,23 @@ def test_what_a_hub_says_is_bounded_in_bytes_and_seconds(
         with pytest.raises(InputError, match="hub cannot be reached"):
             fetch(catalogue.find("logicvista"), tmp_path, None, None, print)
     assert len(sent) < 390
+
+
+VALUES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
+
+
+@settings(max_examples=40)
+@given(
+    st.dictionaries(st.text(max_size=3), VALUES | st.lists(VALUES, max_size=2), max_size=3),
+    st.booleans(),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_reply_is_torn_at_any_of_its_bytes(value: dict[str, object], escape: bool, where: float) -> None:
+    whole = json.dumps(value, ensure_ascii=escape).encode("utf-8", "replace")
+    assert not http_client.torn(whole + b"\n")
+    assert http_client.torn(whole[: int(where * len(whole))])
+
+
+@pytest.mark.parametrize("data", [b"<html>", b"{]", b"[" * 50_000, b"\xff", b'{"a": 1}}', b"9" * 5000])
+def test_what_no_json_begins_with_is_not_torn(data: bytes) -> None:
+    assert not http_client.torn(data)

@@ -166,6 +166,7 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
     for manifest in moved.glob("stages/*/manifest.json"):  # another machine, another speed
         value = artefacts.read_json(manifest)
         value["facts"]["seconds"], value["provenance"]["python"] = 1e6, "9.9"
+        del value["digest"]
         artefacts.write_json(manifest, value)
     again = finish(moved)
     assert (moved / "results.json").read_bytes() == (whole / "results.json").read_bytes()

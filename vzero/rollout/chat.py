@@ -19,7 +19,7 @@ from vzero.errors import RolloutError
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Request, Rollout, overflow
 from vzero.rollout.vocabulary import Vocabulary
-from vzero.runtime.http_client import BadReply, NoReply, TornReply
+from vzero.runtime.http_client import BadReply, NoReply, TornReply, torn
 
 
 class _Strict(BaseModel):
@@ -88,8 +88,7 @@ def read_reply(data: bytes) -> Reply:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        torn = first["type"] == "json_invalid" and "EOF while parsing" in first["msg"]
-        raise (TornReply if torn else BadReply)(
+        raise (TornReply if torn(data) else BadReply)(
             f"a reply that is not a whole chat completion with token ids ({place}: {first['msg']})"
         ) from None
 

@@ -1,8 +1,8 @@
 """Files and folders that are either whole or absent, and that say where they came from.
 
 Every artefact is written to a temporary name beside its target, synced, then renamed. A finished folder is
-*sealed*: its `manifest.json`, written last, lists the hash of every file, what it was made from and by which
-software.
+*sealed*: its `manifest.json`, written last, lists the hash of every file, what it was made from, by which
+software and what was measured, and has a hash of itself.
 """
 
 from __future__ import annotations
@@ -226,15 +226,19 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
         "facts": dict(facts or {}),
         "provenance": provenance(),
     }
-    write_json(folder / MANIFEST, manifest)
+    manifest = parse_json(json.dumps(manifest))  # as it will be read
+    write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     return manifest
 
 
 def sealed(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished folder, or None where there is none of its form. A read that fails for
-    another reason is passed on: what cannot be read now may be whole."""
+    """The manifest of a finished folder, or None where there is none of its form, or it is not as it was
+    sealed (those of earlier versions have no digest of themselves). A read that fails for another reason is
+    passed on: what cannot be read now may be whole."""
     try:
         manifest = read_json(folder / MANIFEST)
+        if manifest.pop("digest", None) not in (None, digest(manifest)):
+            return None
         parts = [manifest[name] for name in ("spec", "files", "facts")]
         seconds = manifest["facts"].get("seconds", 0)
         texts = [manifest["spec_digest"], *manifest["files"].values()]

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from vzero.errors import InputError
 
 _SHOWN = 200  # characters of what a server sent
 _SHORTEST_TOKEN = 4  # characters; a shorter one is no secret, and would be found in any sentence
 _HUB_BYTES, _HUB_SECONDS = 1 << 26, 120.0  # of one reply of the hub that is no file
+PAUSES = (1.0, 2.0)  # seconds before the attempts after the first, of `ask_again`
 _LATER = frozenset({408, 409, 425, 429})  # refusals that pass, beside those of 500 and above
 
 
@@ -156,6 +158,36 @@ def ask(
             return await send(http, endpoint, path, most, seconds, body)
 
     return asyncio.run(attempt())
+
+
+def ask_again(
+    endpoint: Endpoint, path: str, most: int, seconds: float, body: Mapping[str, Any] | None = None
+) -> Reply:
+    """As `ask`, of a server that answers in JSON: what passes (no reply, "later", a torn one) is asked again,
+    after each of `PAUSES`, within `seconds` for all attempts together."""
+    end = time.monotonic() + seconds
+    for pause in (*PAUSES, None):
+        try:
+            reply = ask(endpoint, path, most, end - time.monotonic(), body)
+            if reply.status == 200 and torn(reply.data):
+                raise NoReply("a reply that ends in the middle of its JSON")
+            return reply
+        except LateReply:
+            raise LateReply(f"no whole reply within {seconds:g} s") from None
+        except NoReply:
+            if pause is None or time.monotonic() + pause >= end:
+                raise
+            time.sleep(pause)
+    raise AssertionError
+
+
+def torn(data: bytes) -> bool:
+    """Whether a reply is the beginning of a JSON text."""
+    try:
+        from_json(data)
+    except ValueError as error:
+        return "EOF while parsing" in str(error)
+    return False
 
 
 def loads(data: bytes) -> Any:
