@@ -92,8 +92,7 @@ def make_base(work: Path, environment: dict[str, str]) -> str:
     """A Debian with Python as an image, unless it is there already."""
     if call("podman", "image", "exists", DEBIAN, env=environment).returncode == 0:
         return DEBIAN
-    folder = work / "base"
-    folder.mkdir(exist_ok=True)
+    (folder := work / "base").mkdir(exist_ok=True)
     included = "--include=python3,python3-venv,ca-certificates"
     made = call("mmdebstrap", "--variant=minbase", included, "bookworm", str(folder / "base.tar"))
     need(made.returncode == 0, f"mmdebstrap failed: {made.stderr.strip()[-500:]}")
@@ -132,7 +131,9 @@ def build(base: str, environment: dict[str, str], log: Path, target: str, extra:
     source = (ROOT / "vzero" / "__init__.py").read_text(encoding="utf-8")
     version = next(line.split('"')[1] for line in source.splitlines() if line.startswith("__version__"))
     commit = call("git", "-C", str(ROOT), "rev-parse", "HEAD").stdout.strip() or "unknown"
-    arguments = {"BASE": base, "REVISION": commit, "VERSION": version, "LOCK_DIGEST": lock_digest()}
+    arguments = {"BASE": base, "REVISION": commit, "VERSION": version, "LOCK_DIGEST": lock_digest(target)}
+    if (base, target) == (DEBIAN, "gpu"):
+        arguments["PYTHON_HEADERS"] = "python3-dev"  # the python images bring their own
     command = ["buildah", "bud", "--format", "docker", "--layers", "--network", "host"]
     command += ["--target", target, "-t", IMAGE, *packages(), *extra]
     command += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
@@ -144,12 +145,13 @@ def build(base: str, environment: dict[str, str], log: Path, target: str, extra:
     need(built.returncode == 0, f"The build failed (log: {log}):\n{tail}")
 
 
-def lock_digest() -> str:
+def lock_digest(target: str) -> str:
     """SHA-256 of the lock that the image is made from."""
-    return hashlib.sha256((ROOT / "requirements" / "cpu.txt").read_bytes()).hexdigest()
+    lock = ROOT / "requirements" / ("cuda.txt" if target == "gpu" else "cpu.txt")
+    return hashlib.sha256(lock.read_bytes()).hexdigest()
 
 
-def inspect(environment: dict[str, str]) -> dict[str, Any]:
+def inspect(environment: dict[str, str], target: str) -> dict[str, Any]:
     """What the image says of itself, checked; its size and layers."""
     (image,) = json.loads(call("podman", "image", "inspect", IMAGE, env=environment).stdout)
     config, labels = image["Config"], image.get("Labels") or {}
@@ -158,8 +160,8 @@ def inspect(environment: dict[str, str]) -> dict[str, Any]:
     need("/data" in (config.get("Volumes") or {}), "The image declares no volume at /data.")
     health = (image.get("Healthcheck") or config.get("Healthcheck") or {}).get("Test", [])
     need("doctor" in " ".join(health), "The image has no health check.")
-    digest = labels.get("org.vzero-harness.lock.sha256")
-    need(digest == lock_digest(), "The label with the lock's digest is wrong.")
+    right = labels.get("org.vzero-harness.lock.sha256") == lock_digest(target)
+    need(right, "The label with the lock's digest is wrong.")
     names = [one.split("=")[0] for one in config.get("Env", [])]
     leaked = [name for name in names if any(mark in name.upper() for mark in NEVER_SHIPPED)]
     need(not leaked, f"The build's settings are in the image: {', '.join(leaked)}.")
@@ -216,8 +218,7 @@ def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
     said = f"{resumed.stdout[-1500:]}{resumed.stderr[-500:]}"
     need(resumed.returncode == 0, f"The same command did not resume: {said}")
     events = [json.loads(line)["event"] for line in ledger.read_text(encoding="utf-8").splitlines()]
-    reported = "run-resumed" in events and (ledger.parent / "report.html").is_file()
-    need(reported, "The resumed run has no report.")
+    need("run-resumed" in events and (ledger.parent / "report.html").is_file(), "The run was not resumed.")
     seconds = round(time.monotonic() - begin)
     return {"sigterm_exit": code, "sigterm_seconds": round(stopping, 1), "seconds": seconds}
 
@@ -255,8 +256,7 @@ def test(given: argparse.Namespace) -> dict[str, Any]:
     """Everything in order; seconds of each part."""
     programs = ("buildah", "podman", *(() if given.base else ("mmdebstrap",)))
     missing = [name for name in programs if shutil.which(name) is None]
-    install = "apt-get install buildah podman crun mmdebstrap"
-    need(not missing, f"{', '.join(missing)} not found; on Debian: {install}.")
+    need(not missing, f"{', '.join(missing)} not found: apt-get install buildah podman crun mmdebstrap.")
     need(os.geteuid() == 0, "Run it as root: it mounts file systems.")
     work = given.work.absolute()
     environment, seconds, begin = storage(work), {"base": 0}, time.monotonic()
@@ -271,7 +271,7 @@ def test(given: argparse.Namespace) -> dict[str, Any]:
     linted = timed("lint", lambda: lint(work))
     base = given.base or timed("base", lambda: make_base(work, environment))
     timed("build", lambda: build(base, environment, work / "build.log", given.target, given.buildah))
-    image = inspect(environment)
+    image = inspect(environment, given.target)
     doctor = timed("doctor", lambda: check_doctor(environment))
     run = timed("run", lambda: check_run(environment, work))
     seconds["all"] = round(time.monotonic() - begin)

@@ -19,6 +19,7 @@ from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.parsing import parse_question
+from vzero.runtime import owned
 from vzero.runtime.stage import stage_folder
 from vzero.selfplay import IMAGES, Stage
 
@@ -66,7 +67,7 @@ def newest(run: Path, preset: Preset, stages: Sequence[Stage]) -> list[QuestionV
 
 def tail(path: Path) -> Iterator[dict[str, Any]]:
     """The last whole rows of a file that may be growing."""
-    with open(path, "rb") as stream:
+    with open(owned.open_own(path), "rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - TAIL))
         lines = stream.read().split(b"\n")[:-1]

@@ -30,7 +30,7 @@ from harness.watch.questions import QuestionView, newest
 from vzero.arms import REFERENCE
 from vzero.config import Preset
 from vzero.errors import InputError
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan, training
 
@@ -209,7 +209,7 @@ def held(run: Path) -> bool:
     """Whether a process works in `run`: it holds the lock. Asking takes a shared lock for an instant, which
     nobody who waits for the run's lock notices."""
     try:
-        with open(run / LOCK, "rb") as stream:
+        with open(owned.open_own(run / LOCK), "rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -184,6 +185,19 @@ def test_an_index_that_names_another_file_is_refused(folder: Path, tmp_path: Pat
         checkpoints.load_model(tmp_path / "bad")
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model.safetensors"}}))
     checkpoints.resolve(str(tmp_path / "bad"))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors.index.json", "more/a.jinja"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_in_a_checkpoint_is_refused(
+    folder: Path, tmp_path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    path = Path(shutil.copytree(folder, tmp_path / "bad")) / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(InputError, match=f"{name} is no regular file"):
+        checkpoints.resolve(str(tmp_path / "bad"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

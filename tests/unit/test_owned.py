@@ -90,6 +90,17 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang_it(tmp_path: Path, name: st
         start(run)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "work/trainer/checkpoint-2/trainer_state.json"])
+def test_nor_does_one_in_a_stage(tmp_path: Path, name: str) -> None:
+    """Libraries open what lies there by its name."""
+    run = tmp_path / "run"
+    start(run)
+    put(run / "stages" / STAGE / name, os.mkfifo)
+    for go_on in (lambda: start(run), lambda: run_stage(run, STAGE, {"images": lambda context: {}})):
+        with pytest.raises(InputError, match=f"{name} is no regular file"):
+            go_on()
+
+
 def test_an_evaluation_is_held_to_the_same(tmp_path: Path, outside: Path) -> None:
     run = run_folder(tmp_path / "run", [], [])
     put(run / "official", lambda place: place.symlink_to(outside))

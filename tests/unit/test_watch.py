@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.runs import ledger
 from harness.runs.folder import locked
+from harness.watch.questions import tail
 from harness.watch.server import Page, serving
 from harness.watch.view import Watch, held
 from tests.browser import browser
@@ -31,6 +33,14 @@ STAGES = [stage.name for stage in plan(load_preset("pocket"))]
 
 def begun(run: Path, stage: str, attempt: int = 1) -> None:
     ledger.append(run, {"event": "stage-started", "stage": stage, "attempt": attempt})
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_link_is_not_read(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    for name, read in ((".lock", lambda: held(tmp_path)), ("rows", lambda: list(tail(tmp_path / "rows")))):
+        make(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name} is "):
+            read()
 
 
 @pytest.fixture(scope="module")

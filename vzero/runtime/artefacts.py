@@ -219,14 +219,14 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
             later run may reuse it.
         facts: what was measured (seconds, counts) and does not determine the content.
     """
-    manifest = {
+    made = {
         "spec": dict(spec),
         "spec_digest": digest(spec),
         "files": folder_hashes(folder),
         "facts": dict(facts or {}),
         "provenance": provenance(),
     }
-    manifest = parse_json(json.dumps(manifest))  # as it will be read
+    manifest: dict[str, Any] = parse_json(json.dumps(made))  # as it will be read
     write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
     return manifest
 

@@ -65,6 +65,9 @@ def _checked(folder: Path, model: str) -> Path:
             f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with"
             " save_pretrained."
         )
+    for path in folder.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            raise InputError(f"{path} is no regular file; get the checkpoint again.")
     for index in folder.glob("*.safetensors.index.json"):
         _check_index(index)
     return folder

@@ -45,14 +45,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def refuse_links(*places: Path, below: bool = True) -> None:
-    """Make sure that there is no link among `places` and, unless told not to look there, `below` them.
+    """Make sure that there is no link, pipe or device among `places` and, unless told not to look there,
+    `below` them.
 
     Raises:
         InputError: there is one.
     """
     for place in places:
         for path in _below(place) if below else (place,):
-            if path.is_symlink():
+            if path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir())):
                 raise _foreign(path)
 
 
