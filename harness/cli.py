@@ -38,6 +38,7 @@ COMMANDS = {
     "diff": "Name what differs between two evaluations or two runs, and whether it matters.",
     "check": "Did training silently break? Recompute rewards, votes and advantages from a run's records.",
     "export": "Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it.",
+    "publish": "Write a finished run as a folder for reviewers: logbook, data set, checkpoint, hashes.",
     "plan": "Compute memory by phase, disk, steps, tokens, hours and the smallest detectable gain.",
     "doctor": "Look for what would stop a run on this machine, and say how to fix it.",
     "pocket": "The pocket world: a small drawn world and its small model.",

@@ -102,7 +102,7 @@ def _pinned(resolved: Preset) -> Preset:
 
 
 def _show(resolved: Preset, json: bool) -> None:
-    from harness.commands.show import as_toml
+    from vzero.presets.written import as_toml
 
     tree = resolved.model_dump(mode="json")
     print(json_format.dumps(tree, indent=2) if json else as_toml(tree))

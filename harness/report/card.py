@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -30,17 +31,16 @@ def card(
     preset: Preset, role: str, stage: Stage, manifest: Mapping[str, Any], results: Results | None
 ) -> str:
     """In Markdown, with the header that the hub reads."""
-    on_hub, base = _source(preset.model)
-    template = Environment(loader=PackageLoader("harness.report"), trim_blocks=True, lstrip_blocks=True)
-    template.filters["text"] = escape  # names that somebody else chose
-    return template.get_template("card.md.j2").render(
+    on_hub, base = source(preset.model)
+    template = templates().get_template("card.md.j2")
+    return template.render(
         on_hub=on_hub,
         base=base,
         role=role,
         stage=stage,
         preset=preset,
         reference=REFERENCE,
-        images=_images(preset),
+        images=images(preset),
         grpo=getattr(preset, role).grpo,
         facts=manifest["facts"],
         run=artefacts.digest(preset.model_dump(mode="json"))[:12],
@@ -51,17 +51,26 @@ def card(
     )
 
 
-def _source(name: str) -> tuple[bool, str]:
+@cache
+def templates() -> Environment:
+    """Of Markdown cards: the filter `text` is for names that somebody else chose."""
+    found = Environment(loader=PackageLoader("harness.report"), trim_blocks=True, lstrip_blocks=True)
+    found.filters["text"] = escape
+    return found
+
+
+def source(name: str) -> tuple[bool, str]:
     """Whether a model or data set is on the hub, and its name: a path is named without its folders."""
     on_hub = bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
     return on_hub, name if on_hub else PurePath(name).name
 
 
-def _images(preset: Preset) -> str:
-    source, count = preset.images.source, preset.images.count
-    if source == "pocket":
+def images(preset: Preset) -> str:
+    """Where the pictures are from, in words that name no folder."""
+    place, count = preset.images.source, preset.images.count
+    if place == "pocket":
         return f"{count} drawn scenes of the pocket world"
-    return f"at most {count} of {source if _source(source)[0] else 'a folder or table of pictures'}"
+    return f"at most {count} of {place if source(place)[0] else 'a folder or table of pictures'}"
 
 
 def _findings(stage: Stage, role: str, results: Results | None) -> str:

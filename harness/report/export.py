@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.analysis.results import FILE, read_results
-from harness.report.card import HUB_ID, card
+from harness.report import hub
+from harness.report.card import card
 from harness.report.forms import AS_IT_IS, Form, check_loads, rewrite, write_adapter
 from harness.runs.sealed import SealedStage, read_run
-from vzero import __version__
 from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts, checkpoints, owned
 
@@ -69,7 +69,7 @@ def to_folder(export: Export, target: Path, form: Form = AS_IT_IS) -> float:
         InputError: the folder is there already or cannot be written, the run was trained without adapters, or
             what was written does not load as what it is.
     """
-    with _new_folder(target) as staging:
+    with new_folder(target) as staging:
         owned.refuse_links(export.made.folder)
         if form.adapter_only:
             parts = _adapters(export)
@@ -83,11 +83,16 @@ def to_folder(export: Export, target: Path, form: Form = AS_IT_IS) -> float:
         return change
 
 
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder that appears as a whole, or not at all."""
+def require_new(target: Path) -> None:
+    """Raises InputError where there is something at `target` but an empty folder."""
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         raise InputError(f"{target} is there already; choose another folder.")
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder that appears as a whole, or not at all."""
+    require_new(target)
     try:
         with artefacts.atomic_folder(target) as staging:
             yield staging
@@ -144,7 +149,7 @@ def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) 
     if not isinstance(named, str) or not named:
         raise InputError(f"{adapter} does not say what it is an adapter of; name its base with --base.")
     source = checkpoints.resolve(named)
-    with _new_folder(target) as staging:
+    with new_folder(target) as staging:
         whole = staging / "whole"
         checkpoints.save(load_adapted(source, adapter), checkpoints.load_processor(source), whole)
         shutil.copytree(whole, staging, dirs_exist_ok=True)
@@ -166,23 +171,10 @@ def to_hub(export: Export, name: str, public: bool, form: Form = AS_IT_IS) -> st
     """Upload to the hub as `name` (ORG/NAME), private unless `public`; the address.
 
     Raises:
-        InputError: a name that is none, no permission, or no hub.
+        InputError: as `to_folder` and `hub.upload`.
     """
-    if not HUB_ID.fullmatch(name):
-        raise InputError(f"{name!r} is no name on the hub; write --to hub:ORG/NAME.")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
+    hub.require_name(name)
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / CHECKPOINT
         to_folder(export, staged, form)
-        api, said = HfApi(), f"Export by vzero-harness {__version__}"
-        try:
-            api.create_repo(name, private=not public, exist_ok=True)
-            api.upload_folder(repo_id=name, folder_path=staged, commit_message=said)
-        except (HfHubHTTPError, OSError) as error:
-            raise InputError(
-                f"The hub did not take {name} ({type(error).__name__}); log in with `hf auth login` to an "
-                "account that may write there."
-            ) from None
-    return f"https://huggingface.co/{name}"
+        return hub.upload(staged, name, "model", public)

@@ -59,7 +59,7 @@ def render(results: Results, material: Material) -> str:
     tables = sections.tables(results, material.cost)
     script = files("harness.report").joinpath("templates", SCRIPT).read_text("utf-8")
     questions, held = cards.rows(material.questions, material.pictures)
-    curves = {role: panels for role in PANELS if (panels := _panels(material.curves, role))}
+    curves = panels(material.curves)
     return (
         environment("harness.report")
         .get_template("report.html.j2")
@@ -191,8 +191,10 @@ def _calibrations(results: Results) -> Charts:
     ]
 
 
-def _panels(curves: Curves, role: str) -> Charts:
-    """A chart for every number that was logged."""
-    logged = curves.get(role, {})
-    names = [name for name in PANELS[role] if name in logged]
-    return [(LABELS[name], charts.curve(LABELS[name], logged[name])) for name in names]
+def panels(curves: Curves) -> dict[str, Charts]:
+    """By role a chart for every number that was logged."""
+    return {
+        role: [(LABELS[name], charts.curve(LABELS[name], logged[name])) for name in names if name in logged]
+        for role, names in PANELS.items()
+        if (logged := curves.get(role, {}))
+    }

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from harness.audit import PLAYERS, SOLVERS, audit
 from harness.audit.measure import measure
 from harness.audit.rules import of_arm
-from harness.commands.show import as_toml
 from vzero.arms import ARMS, changes_of, chosen
 from vzero.arms.objectives import label_reward, of_file
 from vzero.arms.questioner_rewards import named, reward_of
@@ -28,6 +27,7 @@ from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
 from vzero.presets import changed, load_preset
+from vzero.presets.written import as_toml
 from vzero.rollout.protocol import Completion
 from vzero.selfplay import plan
 

@@ -403,7 +403,7 @@ def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_pa
     sources = re.findall(r"data:image/\w+;base64,[\w+/=]+", page)
     assert sources and b"SECRET" not in b"".join(base64.b64decode(source.split(",")[1]) for source in sources)
     assert max(Image.open(io.BytesIO(base64.b64decode(sources[0].split(",")[1]))).size) == 384
-    assert "The picture is no longer there, or changed." in page
+    assert "The picture is left out, no longer there, or changed." in page
     assert found.ground_truth[1].label_accuracy is None and "no known truth" in page
     assert found.images.model_dump() == {"source": "folder", "used": 6, "skipped": 1}
     for name in ("report.html", "report.md", "results.json"):

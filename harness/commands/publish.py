@@ -1,0 +1,53 @@
+"""`vzero-harness publish`: a finished run for reviewers, as a folder or on the hub."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from harness.commands import options
+from vzero.errors import InputError
+
+Pictures = Annotated[
+    bool,
+    Option("--pictures", help="Publish the pictures too; drawn ones always are. Mind their licences."),
+]
+
+
+def publish(
+    run: Annotated[Path, Argument(metavar="RUN", help="A finished run.")],
+    to: Annotated[
+        str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or repositories on the hub.")
+    ],
+    pictures: Pictures = False,
+    public: Annotated[
+        bool, Option("--public", help="Make new hub repositories public; default: private.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Write a finished run as a folder for reviewers: logbook, data set, checkpoint, hashes.
+
+    Example: vzero-harness publish runs/pocket --to published
+    """
+    from transformers.utils import logging
+
+    from harness.report import hub
+    from harness.report import publish as publications
+    from harness.report.export import require_new
+
+    logging.disable_progress_bar()
+    on_hub = to.startswith("hub:")
+    if public and not on_hub:
+        raise InputError("--public is of repositories on the hub; leave it out, or give --to hub:ORG/NAME.")
+    if on_hub:
+        hub.require_name(name := to.removeprefix("hub:"))
+        places = publications.to_hub(publications.prepare(run, pictures), name, public)
+        print(dumps({"to": places}) if json else "\n".join(places))
+        return
+    require_new(folder := options.path_option(to))
+    count = publications.to_folder(publications.prepare(run, pictures), folder)
+    said = f"{folder / publications.LOGBOOK}: {count} files, listed with their hashes in {publications.SUMS}"
+    print(dumps({"to": str(folder), "files": count}) if json else said)
