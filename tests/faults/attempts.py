@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.faults.victims import DIED, Seeded, install
+from tests.faults.victims import DIED, Seeded, die_after, install
 
 PATIENCE = 240.0  # seconds until an attempt counts as stuck
 # System calls that change what a disk holds. `?`: unknown on some architectures.
@@ -49,19 +49,25 @@ class Attempt:
                 return f"{mark}: {self.said[-1000:]}"
         if self.code not in allowed:
             return f"exit code {self.code}: {self.said[-1000:]}"
-        sentences = [one for one in self.said.splitlines() if not one.startswith("note: ")]
+        sentences = [one for one in self.said.splitlines() if not one.startswith(("note: ", "warning: "))]
         return f"not one sentence: {self.said[-1000:]}" if len(sentences) > 1 else None
 
 
-def attempt(act: Callable[[], int], engine: Seeded | None = None, inject: str | None = None) -> Attempt:
+def attempt(
+    act: Callable[[], int],
+    engine: Seeded | None = None,
+    inject: str | None = None,
+    rows: int | None = None,
+) -> Attempt:
     """`act` in a fork of this process.
 
     Args:
+        rows: so many are appended to files, and then it dies.
         inject: what strace does to state-changing calls: "signal=KILL:when=7", "error=EIO:when=7+".
     """
     with TemporaryDirectory(prefix="vzero-attempt-") as place:
         said = Path(place, "stderr")
-        pid = _forked(act, engine or Seeded(), said, stopped=inject is not None)
+        pid = _forked(act, engine or Seeded(), said, stopped=inject is not None, rows=rows)
         tracer = None if inject is None else _traced(pid, "/dev/null", f"inject={CALLS}:{inject}")
         code = _ended(pid)
         if tracer is not None:
@@ -88,7 +94,9 @@ def no_injection() -> str | None:
     return None if "Input/output error" in found.said else "strace cannot trace other processes here"
 
 
-def _forked(act: Callable[[], int], engine: Seeded, said: Path, stopped: bool) -> int:
+def _forked(
+    act: Callable[[], int], engine: Seeded, said: Path, stopped: bool, rows: int | None = None
+) -> int:
     pid = os.fork()
     if pid:
         if stopped:
@@ -106,6 +114,8 @@ def _forked(act: Callable[[], int], engine: Seeded, said: Path, stopped: bool) -
             os.dup2(target, number)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         install(engine)
+        if rows is not None:
+            die_after(rows)
         if stopped:
             ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
             os.kill(os.getpid(), signal.SIGSTOP)

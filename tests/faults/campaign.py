@@ -24,7 +24,9 @@ from harness.cli import app, explain
 from tests import tiny_model
 from tests.faults import damage
 from tests.faults.attempts import KILLED, Attempt, attempt, calls, no_injection
-from tests.faults.victims import DIED, DRIVES, PRESET, Seeded, left, small
+from tests.faults.tiny_trainings import OBJECTIVES
+from tests.faults.trainings import SOLVER
+from tests.faults.victims import DIED, DRIVES, PRESET, Seeded, going_on, left, small
 from tests.fixtures import synthetic_run
 from vzero.errors import VZeroError
 from vzero.presets import changed
@@ -56,20 +58,20 @@ class Row:
 def undisturbed(target: str) -> dict[str, str]:
     """What a target leaves that nobody disturbs."""
     with TemporaryDirectory(prefix="vzero-undisturbed-") as place:
-        done = attempt(partial(DRIVES[target], Path(place, "run")))
-        assert done == Attempt(0, ""), done
+        done = attempt(going_on(target, Path(place, "run")))
+        assert done.fault((0,)) is None, done
         return left(Path(place, "run"))
 
 
 @cache
 def _calls(target: str) -> int:
     with TemporaryDirectory(prefix="vzero-undisturbed-") as place:
-        return calls(partial(DRIVES[target], Path(place, "run")))
+        return calls(going_on(target, Path(place, "run")))
 
 
 def resumed(target: str, run: Path) -> str | None:
     """What does not hold of one more attempt, and of what there is then."""
-    if fault := attempt(partial(DRIVES[target], run)).fault((0,)):
+    if fault := attempt(going_on(target, run)).fault((0,)):
         return f"the next attempt: {fault}"
     found, wanted = left(run), undisturbed(target)
     other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
@@ -81,38 +83,40 @@ def injected(target: str, how: str, place: Path, rng: random.Random) -> str | No
     run, number = place / "run", rng.randrange(1, _calls(target) + 1)
     lasts = "" if how == "kill" or rng.random() < 0.5 else "+"
     inject = f"{INJECTIONS[how]}:when={number}{lasts}"
-    first = attempt(partial(DRIVES[target], run), inject=inject)
+    first = attempt(going_on(target, run), inject=inject)
     fault = first.fault((0, *KILLED) if how == "kill" else (0, 75)) or resumed(target, run)
     return fault and f"{target} {inject}: {fault}"
 
 
+ALL = 10**9
+# Rows that an attempt appends until it dies: no answers, some, a stage done, a checkpoint or two, the end.
+DEATHS = {"stages": (0, 2, 5, 7), "grid": (1, 6, 12, 18, ALL), "grpo": (2, 5, 8), "sft": (1, 2)}
+
+
 @cache
-def _states(target: str, kept: Path) -> list[Path]:
-    """Runs that died on the way, and a finished one."""
-    made = []
-    for after in (0, 2, 5, 7, 99):
-        run = kept / f"{target}-{after}"
-        died = attempt(partial(DRIVES[target], run), Seeded(die_after=after))
-        assert died.code in (0, DIED), died
-        made.append(run)
-    return made
+def _unfinished(target: str, rows: int, kept: Path) -> Path:
+    """A run that died on the way, or a finished one."""
+    run = kept / f"{target}-{rows}"
+    died = attempt(going_on(target, run), rows=rows)
+    assert died.code == (0 if rows == ALL else DIED), died
+    return run
 
 
-def _files(run: Path, scratch: bool) -> list[Path]:
-    """Those of a run, or its stages' scratch alone."""
+def _attacked(target: str, run: Path) -> list[Path]:
+    """Files of a run. Seals are looked at by runners, so a stage alone has damaged scratch only: that of
+    trainings lies where its sealed output will."""
+    part = {"stages": artefacts.WORK, **dict.fromkeys(OBJECTIVES, SOLVER)}.get(target)
     found = (path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file())
-    return [path for path in found if not scratch or artefacts.WORK in path.parts]
+    return [path for path in found if part is None or part in path.parts]
 
 
 def garbled(target: str, place: Path, rng: random.Random) -> str | None:
-    """A file of an unfinished or finished run damaged. Seals are looked at by runners, so a stage alone has
-    damaged scratch only."""
-    states = {state: _files(state, target == "stages") for state in _states(target, place.parent)}
-    state = rng.choice([one for one, files in states.items() if files])
+    """A file of an unfinished or finished run damaged."""
+    state = _unfinished(target, rng.choice(DEATHS[target]), place.parent)
     shutil.copytree(state, place / "run", symlinks=True)
-    path, how = place / "run" / rng.choice(states[state]), rng.choice(list(damage.DAMAGES))
+    path, how = place / "run" / rng.choice(_attacked(target, state)), rng.choice(list(damage.DAMAGES))
     path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
-    first = attempt(partial(DRIVES[target], place / "run"))
+    first = attempt(going_on(target, place / "run"))
     fault = first.fault(CONTRACT) or (None if first.code else resumed(target, place / "run"))
     said = f"{target} {how} {path.relative_to(place)} of {state.name}: "
     return (said + fault) if fault else ("refused: " + said + first.said if first.code else None)
@@ -237,7 +241,7 @@ def _opened(folder: Path) -> int:
 
 KINDS: Mapping[str, Try] = {
     **{f"{how}, {target}": partial(injected, target, how) for how in INJECTIONS for target in DRIVES},
-    **{f"garbled, {target}": partial(garbled, target) for target in ("stages", "grid")},
+    **{f"garbled, {target}": partial(garbled, target) for target in DEATHS},
     "hostile folders": hostile_folder,
     "hostile pictures": hostile_pictures,
     "hostile replies": hostile_replies,

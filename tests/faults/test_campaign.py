@@ -3,12 +3,18 @@ many of each."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.faults import campaign
 from tests.faults.attempts import Attempt, attempt, no_injection
+from vzero.runtime import artefacts
 
-SLOW = ("enospc, runner", "eio, runner", "damaged, read")  # the last is what test_garbled_files.py samples
+SLOW = (
+    *("enospc, runner", "eio, runner", "damaged, read"),  # the last is what test_garbled_files.py samples
+    *("enospc, grpo", "eio, grpo", "kill, sft", "enospc, sft", "eio, sft"),
+)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in campaign.KINDS if kind not in SLOW])
@@ -27,8 +33,8 @@ def test_what_does_not_hold_is_seen() -> None:
     assert "ZeroDivisionError" in attempt(lambda: 1 // 0).said
 
 
-@pytest.mark.parametrize("harm", ["change", "lose", "add"])
-def test_other_content_is_seen(tmp_path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["change", "lose", "add", "fact"])
+def test_other_content_is_seen(tmp_path: Path, harm: str) -> None:
     """A run that is sealed with other content than an undisturbed one, and goes on without a word."""
     run = tmp_path / "run"
     assert campaign.attempt(lambda: campaign.DRIVES["stages"](run)).code == 0
@@ -38,6 +44,11 @@ def test_other_content_is_seen(tmp_path, monkeypatch: pytest.MonkeyPatch, harm: 
         path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
     elif harm == "lose":
         path.unlink()
+    elif harm == "fact":
+        seal = artefacts.read_json(path.with_name(artefacts.MANIFEST))
+        seal["facts"]["kept"] += 1
+        del seal["digest"]  # as a fault in the product would seal it
+        artefacts.write_json(path.with_name(artefacts.MANIFEST), seal)
     else:
         path.with_name(".labels.jsonl.7.tmp").write_bytes(b"torn")
     assert "other content" in str(campaign.resumed("stages", run))

@@ -1,8 +1,8 @@
-"""What the campaign attacks: three small runs, each going on wherever an earlier attempt was cut short.
+"""What the campaign attacks: small runs, each going on wherever an earlier attempt was cut short.
 
 `stages` runs three stages as their own processes do, `runner` what a command does around one stage that it
 starts, `grid` two runs that share a stage. A model would take all the time: in its place answers come out of
-each request's seed. All else is the product's own.
+each request's seed. `grpo` and `sft` train a tiny one. All else is the product's own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from harness.runs.folder import RECORD
 from harness.runs.grid import INDEX, Grid, grid_runs
 from harness.runs.shared_stages import SharedStages
 from harness.runs.signals import interruptible
+from tests.faults import tiny_trainings
 from tests.stub_engine import StubEngine
 from vzero import arms, questioner, solver  # noqa: F401 # as torch
 from vzero.config import Preset, SamplingConfig
@@ -41,7 +43,7 @@ from vzero.stages import PROGRAMS
 PRESET = load_preset(
     "smoke", ["images.count=4", "engine.threads=1", "solver.votes.n=3", "questioner.trained=false"]
 )
-DIED = 9  # exit code of an attempt whose engine was told to die
+DIED = 9  # exit code of an attempt that was told to die
 GOOD = "<question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
 Drive = Callable[[Path], int]  # goes on with the run in a folder; an exit code
 Replies = Callable[[random.Random, bool], str]  # (of the request's seed, whether a question is wanted)
@@ -53,17 +55,13 @@ def plain_reply(rng: random.Random, asked: bool) -> str:
 
 
 class Seeded(StubEngine):
-    """Answers by each request's seed, whichever attempt asks; dies after some answers where it is told to."""
+    """Answers by each request's seed, whichever attempt asks."""
 
-    def __init__(self, reply: Replies = plain_reply, die_after: int | None = None) -> None:
-        self.reply, self.left = reply, die_after
+    def __init__(self, reply: Replies = plain_reply) -> None:
+        self.reply = reply
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Rollout]:
         for request in requests:
-            if self.left is not None:
-                self.left -= 1
-                if self.left < 0:
-                    os._exit(DIED)
             rng = random.Random(request.seed)
             texts = [self.reply(rng, request.messages[0].text == "ask") for _ in range(sampling.n)]
             yield Rollout(3, tuple(Completion(text, (1, 2), (-0.1, -0.2), "stop") for text in texts))
@@ -76,6 +74,18 @@ def install(engine: Seeded) -> None:
     vocabulary.read_vocabulary = lambda checkpoint: SimpleNamespace(breaks_prompt=lambda text: False)
     orchestrate.POLL = 0.05
     artefacts.provenance = dict  # asks git, which takes longer than all else
+
+
+def die_after(rows: int) -> None:
+    """Let this process die where it would append the next of so many rows (votes, metrics, events, ...)."""
+    append, left = artefacts.append_jsonl, iter(range(rows))
+
+    def counted(*words: Any, **how: Any) -> None:
+        if next(left, None) is None:
+            os._exit(DIED)
+        append(*words, **how)
+
+    artefacts.append_jsonl = counted
 
 
 def small(preset: Preset) -> list[Stage]:
@@ -139,25 +149,40 @@ def _command(act: Callable[[], None]) -> int:
         return explain(error)
 
 
-DRIVES: Mapping[str, Drive] = {"stages": stages, "runner": runner, "grid": grid}
+DRIVES: Mapping[str, Drive] = {
+    **{"stages": stages, "runner": runner, "grid": grid},
+    **dict.fromkeys(tiny_trainings.OBJECTIVES, tiny_trainings.train),
+}
+
+
+def going_on(target: str, run: Path) -> Callable[[], int]:
+    """What goes on with `run`, which is begun first where it has to be."""
+    if target in tiny_trainings.OBJECTIVES and not run.exists():
+        shutil.copytree(tiny_trainings.begun(target), run)
+    return partial(DRIVES[target], run)
 
 
 def left(folder: Path) -> dict[str, str]:
     """What a finished run is, by path: hashes of the files that its seals cover, what its stages were made
-    from, states of a grid; and whatever lies there that should not."""
+    from, what was counted, states of a grid; and whatever lies there that should not. Measured seconds are
+    not."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name, inside = path.relative_to(folder).as_posix(), path.relative_to(folder).parts
         if path.is_symlink() or path.is_dir() or "logs" in inside:
             continue
         if path.name == artefacts.MANIFEST:
-            sealed = artefacts.read_json(path)
-            found[name] = artefacts.digest([sealed["files"], sealed["spec_digest"]])
+            sealed = artefacts.sealed(path.parent) or {"files": {}, "facts": {}, "spec_digest": "damaged"}
+            facts = {**sealed["facts"], "seconds": None}
+            found[name] = artefacts.digest([artefacts.content_digest(sealed), facts, sealed["spec_digest"]])
         elif path.name == RECORD:
             found[name] = artefacts.digest(artefacts.read_json(path)["preset"])
         elif path.name == INDEX:
             runs = artefacts.read_json(path)["runs"]
             found[name] = artefacts.digest({key: one["state"] for key, one in runs.items()})
-        elif not path.name.endswith((".lock", ".damaged")) and path.name != ledger.NAME:
+        elif not path.name.endswith((".lock", ".damaged")) and path.name not in (
+            ledger.NAME,
+            artefacts.TIMINGS,
+        ):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
