@@ -17,6 +17,7 @@ from vzero.errors import InputError, VZeroError
 
 if TYPE_CHECKING:
     from harness.analysis.results import Results
+    from harness.runs.forecast import Forecast
     from harness.runs.grid import Grid, GridIndex, GridRun
     from harness.runs.shared_stages import SharedStages
     from vzero.arms import Arm
@@ -61,20 +62,25 @@ def run(
     from harness.runs.forecast import Forecast
     from harness.runs.fork_server import ForkServer
     from harness.runs.grid import Grid, grid_runs
-    from vzero.selfplay import plan
 
-    single = options.run_folder(None, base)
-    folder = out or single.with_name(f"{single.name}-arms")
+    folder = out or (single := options.run_folder(None, base)).with_name(f"{single.name}-arms")
     wanted = grid_runs(_chosen(arms, matched), seeds)
     forecast, names, forks = Forecast(stages_at_once(base)), [one.name for one in wanted], ForkServer()
-    afforded: set[str] = set()  # runs whose first stages are there already, with --fresh new ones
+    afforded, ended = set[str](), set[str]()  # whose first stages are there, with --fresh new ones; done here
+
+    def runner_of(place: Path, anew: bool) -> Runner:
+        name = str(place.relative_to(folder))
+        title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
+        foresee(forecast, grid, [run for run in wanted if run.name not in ended], runner.fresh)
+        return replace(runner, forecast=forecast, name=name, title=title, forks=forks, fresh=anew)
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         name = str(place.relative_to(folder))
-        title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
-        anew = runner.fresh and name not in afforded
-        of_grid = replace(runner, forecast=forecast, name=name, title=title, forks=forks, fresh=anew)
-        return _counted(of_grid, preset, place, shared, run_one)
+        own = runner_of(place, anew=runner.fresh and name not in afforded)
+        try:
+            return _counted(own, preset, place, shared, run_one)
+        finally:
+            ended.add(name)
 
     def afford(
         place: Path,
@@ -86,15 +92,13 @@ def run(
     ) -> tuple[int, int | None]:
         iteration = stages[-1].iteration
         afforded.add(str(place.relative_to(folder)))
-        with replace(runner, forks=forks, fresh=anew).finished(preset, place, stages, shared):
+        with runner_of(place, anew).finished(preset, place, stages, shared):
             from harness.analysis.matching import affordable
             from harness.runs.sealed import read_run
 
             return affordable(read_run(place), read_run(reference), iteration)
 
     grid = Grid(folder, base, one, lambda text: options.say_line(text, runner.terminal), afford)
-    for each in wanted:
-        forecast.add(each.name, preset := grid.preset_of(each), plan(preset))
     with closing(forks):
         index = _finished(grid, wanted, runner)
     _end(index, folder, runner, json, verbose)
@@ -108,6 +112,22 @@ def _chosen(arms: str | None, matched: Matched | None) -> Sequence[Arm]:
     if matched is None:
         return asked
     return tuple({form.name: form for form in (known.matched(arm, matched) for arm in asked)}.values())
+
+
+def foresee(forecast: Forecast, grid: Grid, ahead: Sequence[GridRun], fresh: bool) -> None:
+    """Let `forecast` count those runs that wait, and the processes that work in the grid."""
+    from harness.runs.folder import held
+    from vzero.selfplay import plan
+
+    entries = grid.index().runs
+    busy = {run.name for run in ahead if held(grid.folder / run.name)}
+    forecast.workers = 1 + len(busy)
+    for run in ahead:
+        if run.name in busy or (entries[run.name].state == "done" and not fresh):
+            forecast.drop(run.name)
+        else:
+            preset = grid.preset_of(run)
+            forecast.add(run.name, preset, plan(preset))
 
 
 def _finished(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:

@@ -72,7 +72,7 @@ class Display:
     def __init__(self, plan: Plan, console: Console) -> None:
         self.stages, self.console, self.forecast = plan.stages, console, plan.forecast
         self.keys = plan.forecast.add(plan.name, plan.preset, plan.stages)
-        self.title = plan.title
+        self.name, self.title = plan.name, plan.title
         self.running: dict[str, _Running] = {}
 
     def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
@@ -96,7 +96,9 @@ class Display:
         silent, now.position = time.monotonic() - now.printed, position
         if position is not None and silent >= (SIGN_OF_LIFE if position == now.told else LINE_EVERY):
             now.printed, now.told = time.monotonic(), position
-            self._print(f"{self._count(stage.name)} {describe(position)}{self.left()}")
+            left, every = self.left()
+            said = f"{left} ({every})" if every else left
+            self._print(f"{self._count(stage.name)} {describe(position)}{said}")
 
     def ended(self, stage: Stage, seconds: float, facts: Mapping[str, object]) -> None:
         """`stage` is finished."""
@@ -113,10 +115,14 @@ class Display:
     def stopped(self, error: BaseException) -> None:
         """The run ends here; what the user reads of it is said elsewhere."""
 
-    def left(self) -> str:
-        """Time left of everything, for people: ", about 4 min left"; nothing before it is known."""
-        seconds = self.forecast.left(*self._now())
-        return f", {roughly(seconds)} left" if seconds else ""
+    def left(self) -> tuple[str, str]:
+        """Time left, for people: ", about 4 min left", and of one of several runs "all runs: about 2 h left";
+        nothing before it is known."""
+        own, every = self.forecast.left(self.name, *self._now()) or (0.0, 0.0)
+        return (
+            f", {roughly(own)} left" if own else "",
+            f"all runs: {roughly(every)} left" if self.name and every else "",
+        )
 
     def _now(self) -> list[Running]:
         now = time.monotonic()
@@ -125,6 +131,7 @@ class Display:
     def _begin(self, stage: Stage) -> None:
         now = time.monotonic()
         self.running[stage.name] = _Running(now, now)
+        self.forecast.began(self.keys[stage.name])
 
     def _learn(self, stage: Stage, seconds: object, facts: Mapping[str, object]) -> float:
         taken = float(seconds) if isinstance(seconds, int | float) else 0.0
@@ -201,11 +208,13 @@ class Panel(Display):
     def render(self) -> RenderableType:
         """The panel as it stands; taller than the terminal, it shows the stages around the current one."""
         lines = [self._line(name, row) for name, row in self.rows.items()]
-        room = max(3, self.console.height - 4)
+        room = max(3, self.console.height - 5)
         done = sum(row.done for row in self.rows.values())
         first = max(0, min(done - room // 2, len(lines) - room))
         head = [Text(self.title, "bold", no_wrap=True, overflow="ellipsis")] if self.title else []
-        return Group(*head, *lines[first : first + room], self._bar(done))
+        left, every = self.left()
+        foot = [Text(every, "dim", no_wrap=True)] if every else []
+        return Group(*head, *lines[first : first + room], self._bar(done, left), *foot)
 
     def _line(self, name: str, row: _Row) -> Text:
         longest = max(len(stage.name) for stage in self.stages)
@@ -219,13 +228,13 @@ class Panel(Display):
         line.truncate(self.console.width - 1, overflow="ellipsis")
         return line
 
-    def _bar(self, done: int) -> RenderableType:
+    def _bar(self, done: int, left: str) -> RenderableType:
         share = self.forecast.share(self.keys.values(), *self._now())
         count, spent = len(self.stages), duration(time.monotonic() - self.begin)
         line = Table.grid(padding=(0, 2))
         line.add_row(
             ProgressBar(total=1.0, completed=share, width=BAR),
-            Text(f"stage {min(done + 1, count)} of {count}, {spent}{self.left()}", no_wrap=True),
+            Text(f"stage {min(done + 1, count)} of {count}, {spent}{left}", no_wrap=True),
         )
         return line
 

@@ -12,20 +12,26 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.runs.fork_server import can_fork
 from harness.runs.progress import Position
+from harness.runs.supervise import is_forked
 from vzero.config import Preset
 from vzero.grpo.settings import plan_batches
 from vzero.runtime import artefacts
 from vzero.selfplay import MEASUREMENTS, Stage
 
+# What a stage takes around its work. One that is started anew imports first; of those that are forked
+# (fork_server.py) the first alone waits for the imports.
 START = {"images": 0.5, "select": 0.5, "recycle": 0.5, "evaluate": 12.0, "probe": 12.0}
 START |= {"train-questioner": 13.0, "train-solver": 13.0}
-OTHER_START = 9.0  # of a stage that loads one model
+FORKED = {**START, "evaluate": 5.0, "probe": 5.0, "train-questioner": 1.5, "train-solver": 1.5}
+OTHER_START, OTHER_FORKED = 9.0, 1.0  # of a stage that loads one model
+IMPORTS = 13.0
 PICTURE, QUESTION, ANSWER, TRAINED = 0.0024, 0.004, 0.0013, 0.007  # of each; TRAINED: a completion
 VALID, KEPT = 0.95, 0.5  # shares of the written questions, until they are known
 BENCHMARK, FAMILIES = 1000, 6  # items of a benchmark and families of a pocket suite, until they are known
 FADING = 0.5
-TRUSTED = 0.25  # share of its steps after which a stage is forecast by their rate alone
+TRUSTED = 0.5  # share of its steps after which a stage is forecast by their rate alone: they come in batches
 Facts = Mapping[str, object]
 
 
@@ -54,13 +60,20 @@ class Forecast:
 
     Attributes:
         at_once: how many stages of a run are alive together (see concurrency.py).
+        workers: processes that do the runs which were added, this one included.
+        forking: whether stages are forked here.
+        imported: whether what they import was, or is being.
     """
 
     at_once: int = 1
+    workers: int = 1
+    forking: bool = field(default_factory=can_fork)
+    imported: bool = False
     _runs: dict[str, tuple[Preset, Sequence[Stage], Mapping[str, str]]] = field(default_factory=dict)
     _taken: dict[str, float] = field(default_factory=dict)
     _facts: dict[str, Facts] = field(default_factory=dict)
-    _costs: dict[str, Cost] = field(default_factory=dict)
+    _counted: dict[str, Cost] | None = None
+    _first: str | None = None  # the stage that waited for that
 
     def add(self, name: str, preset: Preset, stages: Sequence[Stage]) -> dict[str, str]:
         """The run `name` has to do `stages`, whatever was said of it before; the key of each by its name."""
@@ -68,29 +81,39 @@ class Forecast:
         for stage in stages:
             inputs = {role: keys.get(source, source) for role, source in stage.inputs.items()}
             keys[stage.name] = artefacts.digest([stage.kind, stage.iteration, stage.config, inputs])
-        self._runs[name] = (preset, stages, keys)
-        self._count()
+        self._runs[name], self._counted = (preset, stages, keys), None
         return keys
 
     def drop(self, name: str) -> None:
-        """The run `name` failed: nothing more is done for it."""
+        """Nothing more is done here for the run `name`: it failed, or is another process's."""
         self._runs.pop(name, None)
-        self._count()
+        self._counted = None
+
+    def began(self, key: str) -> None:
+        """This process begins a stage."""
+        if self.forking and not self.imported and self._costs[key].kind != "images":
+            self.imported, self._first, self._counted = True, key, None
 
     def finished(self, key: str, seconds: float, facts: Facts) -> None:
         """A stage took `seconds`; its facts say how much others have to do."""
-        self._taken[key], self._facts[key] = seconds, facts
-        self._count()
+        self._taken[key], self._facts[key], self._counted = seconds, facts, None
 
-    def _count(self) -> None:
-        self._costs = {
-            keys[stage.name]: self._cost(preset, stage, keys)
-            for preset, stages, keys in self._runs.values()
-            for stage in stages
-        }
+    @property
+    def _costs(self) -> dict[str, Cost]:
+        if self._counted is None:
+            self._counted = {
+                keys[stage.name]: self._cost(preset, stage, keys)
+                for preset, stages, keys in self._runs.values()
+                for stage in stages
+            }
+        return self._counted
 
     def _cost(self, preset: Preset, stage: Stage, keys: Mapping[str, str]) -> Cost:
-        start = START.get(stage.kind, OTHER_START)
+        if self.forking and is_forked(preset, stage):
+            start = FORKED.get(stage.kind, OTHER_FORKED)
+            start += IMPORTS if keys[stage.name] == self._first else 0.0
+        else:
+            start = START.get(stage.kind, OTHER_START)
         return Cost(stage.kind, start, self._work(preset, stage, keys))
 
     def _work(self, preset: Preset, stage: Stage, keys: Mapping[str, str]) -> float:
@@ -115,34 +138,42 @@ class Forecast:
 
     def _answers(self, preset: Preset) -> float:
         """Of one evaluation: as many as another had, else as the preset lets expect."""
-        for key, facts in self._facts.items():
+        for facts in self._facts.values():
             counted = facts.get("answers")
-            if key in self._costs and isinstance(counted, int) and counted:
+            if isinstance(counted, int) and counted:
                 return counted
         wanted = preset.evaluation
         drawn = sum(suite.startswith("pocket_") for suite in wanted.suites)
         others = (len(wanted.suites) - drawn) * (wanted.limit or BENCHMARK)
         return (1 + wanted.sampled.n) * (drawn * FAMILIES * wanted.items_per_family + others)
 
-    def left(self, *running: Running) -> float | None:
-        """Seconds until everything is done; None until anything was measured."""
+    def left(self, run: str, *running: Running) -> tuple[float, float] | None:
+        """Seconds until `run` is done, whose stages are `running`, and until all runs are; None until
+        anything was measured."""
         general = self._ratio(None, running)
         if general is None:
             return None
         rest = dict.fromkeys(self._taken, 0.0) | {one.key: self._rest(one, general) for one in running}
-        total = 0.0
-        for _, stages, keys in self._runs.values():
-            ends: dict[str, float] = {}  # seconds from the run's begin to each stage's end
-            for stage in stages:
-                key, before = keys[stage.name], [ends.get(source, 0.0) for source in stage.inputs.values()]
-                if self.at_once == 1:
-                    before = list(ends.values())[-1:]
-                cost = self._costs[key]
-                own = rest.setdefault(key, self._pace(cost.kind, general) * (cost.start + cost.work))
-                ends[stage.name] = own + max(before, default=0.0)
-            total += max(ends.values(), default=0.0)
-            rest |= dict.fromkeys(keys.values(), 0.0)  # other runs have them then
-        return total
+        own = self._span(run, rest, general)
+        if self.forking and not self.imported:
+            own += general * IMPORTS
+        others = sum(self._span(name, rest, general) for name in self._runs if name != run)
+        return own, own + others / self.workers
+
+    def _span(self, run: str, rest: dict[str, float], general: float) -> float:
+        """Seconds from now to the end of a run; `rest`: of stages, where it is known. Its own join them as
+        done: other runs have them then."""
+        _, stages, keys = self._runs[run]
+        ends: dict[str, float] = {}  # seconds from now to each stage's end
+        for stage in stages:
+            key, before = keys[stage.name], [ends.get(source, 0.0) for source in stage.inputs.values()]
+            if self.at_once == 1:
+                before = list(ends.values())[-1:]
+            cost = self._costs[key]
+            own = rest.setdefault(key, self._pace(cost.kind, general) * (cost.start + cost.work))
+            ends[stage.name] = own + max(before, default=0.0)
+        rest |= dict.fromkeys(keys.values(), 0.0)
+        return max(ends.values(), default=0.0)
 
     def share(self, keys: Iterable[str], *running: Running) -> float:
         """How much of the stages with these keys is done, 0 to 1."""
@@ -187,7 +218,7 @@ class Forecast:
         expected = max((1 - share) * pace * cost.work, pace * (cost.start + cost.work) - now.seconds)
         if position is None or position.whole is None:
             return expected
-        trust = min(1.0, share / TRUSTED)
+        trust = min(1.0, share / TRUSTED) ** 2
         return (1 - trust) * expected + trust * (1 - share) * position.whole
 
 

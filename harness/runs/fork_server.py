@@ -39,6 +39,11 @@ DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # a process that has asked CUDA or ROC
 MESSAGE = 65536  # bytes
 
 
+def can_fork() -> bool:
+    """Whether stages are forked on this machine."""
+    return sys.platform == "linux" and not any(Path(driver).exists() for driver in DRIVERS)
+
+
 @dataclass
 class ForkedStage:
     """A running stage as its runner sees it: the leader of its group, and where its end is told."""
@@ -73,7 +78,7 @@ class ForkServer:
 
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Begin to import, unless this is done; nothing where no process can be forked."""
-        if sys.platform != "linux" or any(Path(driver).exists() for driver in DRIVERS):
+        if not can_fork():
             return
         if self._process is not None and (self._environment == environment or self._alive()):
             return

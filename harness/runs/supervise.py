@@ -139,7 +139,7 @@ def start(
         forks: forks it where it can, to the same effect sooner; the first waits for the imports (`ready`).
     """
     log, given = run / "logs" / f"{stage.name}.log", environment(preset, stage)
-    if forks is not None and _forked(preset, stage):
+    if forks is not None and is_forked(preset, stage):
         with _appending(log) as stream:
             begin = stream.tell()
             forked = forks.start(program_of(run, stage), given, stream.fileno(), lock)
@@ -150,10 +150,10 @@ def start(
 
 def ready(preset: Preset, stage: Stage, forks: ForkServer | None) -> bool:
     """Whether `start` starts it at once."""
-    return forks is None or not _forked(preset, stage) or forks.ready(environment(preset, stage))
+    return forks is None or not is_forked(preset, stage) or forks.ready(environment(preset, stage))
 
 
-def _forked(preset: Preset, stage: Stage) -> bool:
+def is_forked(preset: Preset, stage: Stage) -> bool:
     """One process of this machine; the images' stage needs hardly any of the imports."""
     alone = processes_of(preset, stage.kind) == 1 and preset.launch.cluster is None
     return alone and stage.kind != "images"

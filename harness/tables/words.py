@@ -65,7 +65,7 @@ def ratio(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """ "48 s", "3 min 05 s", "2 h 07 min"; below ten seconds with a decimal, "0.4 s"."""
+    """ "48 s", "3 min 05 s", "2 h 07 min"."""
     if seconds is None:
         return MISSING
     whole = round(seconds)

@@ -3,7 +3,6 @@ being written, or gone for a moment while a run begins anew, leaves the last vie
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from harness.report.material import points_of
 from harness.runs import ledger
 from harness.runs.concurrency import stages_at_once
 from harness.runs.display import describe, summary
-from harness.runs.folder import LOCK
+from harness.runs.folder import held
 from harness.runs.forecast import Forecast, Running
 from harness.runs.progress import ProgressReader
 from harness.runs.sealed import read_run
@@ -30,7 +29,7 @@ from harness.watch.questions import QuestionView, newest
 from vzero.arms import REFERENCE
 from vzero.config import Preset
 from vzero.errors import InputError
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan, training
 
@@ -150,7 +149,10 @@ class Watch:
         self, preset: Preset, stages: Sequence[Stage], shown: Sequence[StageView]
     ) -> tuple[float, float | None]:
         """Share that is done, and seconds left."""
-        forecast, running = Forecast(stages_at_once(preset)), list[Running]()
+        imported = any(
+            one.state == "done" and stage.kind != "images" for stage, one in zip(stages, shown, strict=True)
+        )
+        forecast, running = Forecast(stages_at_once(preset), imported=imported), list[Running]()
         keys = forecast.add("", preset, stages)
         for stage, one in zip(stages, shown, strict=True):
             manifest = self._manifest(stage) if one.state == "done" else None
@@ -160,7 +162,9 @@ class Watch:
             elif one.state == "running":
                 reader = self._readers[stage.name]
                 running.append(Running(keys[stage.name], time.time() - reader.begin, reader.position))
-        return forecast.share(keys.values(), *running), forecast.left(*running)
+                forecast.began(keys[stage.name])
+        left = forecast.left("", *running)
+        return forecast.share(keys.values(), *running), left and left[0]
 
     def _curves(self, stages: Sequence[Stage]) -> list[Curve]:
         found: dict[str, Curve] = {}
@@ -203,19 +207,6 @@ class Watch:
             fired = alarms(by_iteration(read_run(self.run)))
             self.alarmed = done, [f"{one.message} (iteration {one.iteration})" for one in fired]
         return self.alarmed[1]
-
-
-def held(run: Path) -> bool:
-    """Whether a process works in `run`: it holds the lock. Asking takes a shared lock for an instant, which
-    nobody who waits for the run's lock notices."""
-    try:
-        with open(owned.open_own(run / LOCK), "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _status(

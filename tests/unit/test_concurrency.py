@@ -87,7 +87,7 @@ def test_free_memory_is_what_the_machine_and_its_container_leave() -> None:
 def test_stages_beside_the_chain_cost_no_time_of_their_own() -> None:
     """All stages of a kind take as long as the reference says: evaluations are hidden behind what trains, but
     for the last two, which nothing is left to hide."""
-    beside, alone = Forecast(at_once=2), Forecast()
+    beside, alone = Forecast(at_once=2, forking=False), Forecast(forking=False)
     for one in (beside, alone):
         keys = one.add("", POCKET, STAGES)
         one.finished(keys[NAMES[0]], 8.0, {"images": 3072})
@@ -96,10 +96,10 @@ def test_stages_beside_the_chain_cost_no_time_of_their_own() -> None:
     }
     hidden = [stage.name for stage in STAGES if stage.kind in MEASUREMENTS][:2]
     total = sum(costs[name] for name in NAMES[1:])
-    assert alone.left() == pytest.approx(total, rel=0.01)
-    assert beside.left() == pytest.approx(total - sum(costs[name] for name in hidden), rel=0.01)
+    assert alone.left("")[0] == pytest.approx(total, rel=0.01)
+    assert beside.left("")[0] == pytest.approx(total - sum(costs[name] for name in hidden), rel=0.01)
     running = [Running(keys[name], 1.0, Position(0, 10, "steps", {}, None)) for name in NAMES[1:3]]
-    assert beside.left(*running) < alone.left(*running)
+    assert beside.left("", *running) < alone.left("", *running)
 
 
 def test_the_panel_shows_both_and_what_came_of_each() -> None:

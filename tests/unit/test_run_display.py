@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from harness.commands.grid import foresee
 from harness.runs import display
+from harness.runs.folder import locked
 from harness.runs.forecast import Forecast, Running
+from harness.runs.grid import Grid, grid_runs
 from harness.runs.progress import Position, ProgressReader
+from vzero.arms import ARMS
 from vzero.presets import load_preset
 from vzero.runtime.progress import Progress
 from vzero.selfplay import plan
@@ -139,6 +144,11 @@ def test_a_stage_of_the_panel_is_one_line_and_a_long_plan_fits_the_terminal(widt
     assert "stage 31 of 43" in lines[-1] and lines[-1].rstrip().endswith("left")
 
 
+def near(left: float, truth: float, total: float) -> bool:
+    """Within half of the truth, and at a run's end within a twentieth of the whole."""
+    return 1 / 1.5 < left / truth < 1.5 or abs(left - truth) < total / 20
+
+
 # Seconds of the stages of real runs on a quiet machine, out of their ledgers.
 LEDGERS = {
     "pocket": [8.0, 29.7, 81.0, 23.1, 57.1, 78.3, 41.2, 121.2, 28.1, 72.9, 47.0, 46.6, 44.5],
@@ -155,9 +165,9 @@ def test_what_is_left_is_within_half_of_the_truth_after_a_tenth_of_the_run(name:
     preset = load_preset(name.split()[0])
     stages, took = plan(preset), [slower * seconds for seconds in LEDGERS[name]]
     counts = {"04-label-1": {"kept": 1641}, "09-label-2": {"kept": 645}} if name == "pocket" else {}
-    forecast, total, gone = Forecast(), sum(took), 0.0
+    forecast, total, gone = Forecast(forking=False), sum(took), 0.0
     keys = forecast.add("", preset, stages)
-    assert forecast.left() is None  # nothing was measured
+    assert forecast.left("") is None  # nothing was measured
     for stage, seconds in zip(stages, took, strict=True):
         start = min(12.0 * slower, seconds * 0.6)
         for part in range(20):
@@ -167,27 +177,106 @@ def test_what_is_left_is_within_half_of_the_truth_after_a_tenth_of_the_run(name:
                 position = Position(done, 1000, "steps", {}, seconds - start if done else None)
             elif now > start / 2 and "evaluate" in stage.name:
                 position = Position(0, 1, "answers", {}, None)
-            left, truth = forecast.left(Running(keys[stage.name], now, position)), total - gone - now
+            left, truth = forecast.left("", Running(keys[stage.name], now, position)), total - gone - now
             if gone + now > total / 10:
-                assert 1 / 1.5 < (left or 0.0) / truth < 1.5, (stage.name, part, (gone + now) / total)
+                assert left and near(left[0], truth, total), (stage.name, part, left[0] / truth)
         gone += seconds
         answers = 14850 if name == "pocket" else 1584
         forecast.finished(keys[stage.name], seconds, {"answers": answers, **counts.get(stage.name, {})})
-    assert forecast.left() == 0.0
+    assert forecast.left("") == (0.0, 0.0)
+
+
+# Runs whose stages were forked, with the rows of their progress files: answers come in batches. "smoke" as it
+# went on a busy machine; "pocket": stages of a quiet one, the rows of another run stretched to them.
+TRACES = json.loads((Path(__file__).parents[1] / "fixtures" / "progress_traces.json").read_text())
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_stages_that_are_forked_are_forecast_as_well(name: str, tmp_path: Path) -> None:
+    preset, path = load_preset(name), tmp_path / "progress.jsonl"
+    stages, trace = plan(preset), TRACES[name]
+    forecast, total, gone = Forecast(forking=True), sum(one["seconds"] for one in trace), 0.0
+    keys = forecast.add("", preset, stages)
+    for stage, told in zip(stages, trace, strict=True):
+        path.unlink(missing_ok=True)
+        reader, rows = ProgressReader(path, begin=0.0), list(told["rows"])
+        forecast.began(keys[stage.name])
+        for part in range(40):
+            now = part / 40 * told["seconds"]
+            while rows and rows[0][0] <= now:
+                write(path, (*rows.pop(0), "steps"))
+            left = forecast.left("", Running(keys[stage.name], now, reader.refresh()))
+            truth = total - gone - now
+            if gone + now > total / 10:
+                assert left and near(left[0], truth, total), (stage.name, part, left[0] / truth)
+        gone += told["seconds"]
+        forecast.finished(keys[stage.name], told["seconds"], told["facts"])
 
 
 def test_stages_that_runs_share_are_counted_once_and_failed_runs_not_at_all() -> None:
     base = load_preset("smoke")
     other = load_preset("smoke", ["solver.filter=none", "arm=no-filter"])
-    forecast, alone = Forecast(), Forecast()
+    forecast, alone = Forecast(forking=False), Forecast(forking=False)
     for one in (forecast, alone):
         keys = one.add("a", base, plan(base))
         for stage in plan(base):
             one.finished(keys[stage.name], 10.0, {})
-    assert alone.left() == 0.0
+    assert alone.left("a") == (0.0, 0.0)
     forecast.add("b", other, plan(other))
     unshared = [stage.kind for stage in plan(other) if "select" in stage.inputs.values() or stage.iteration]
-    left = forecast.left()
-    assert left is not None and 0 < left < 10.0 * len(unshared)  # images and the base's answers are shared
+    own, every = forecast.left("a") or (0.0, 0.0)
+    assert own == 0.0 and 0 < every < 10.0 * len(unshared)  # images and the base's answers are shared
+    assert forecast.left("b") == (every, every)
+    forecast.workers = 2
+    assert forecast.left("a") == (0.0, every / 2)  # two processes do what waits
+    assert forecast.left("b") == (every, every)  # one does a run
     forecast.drop("b")
-    assert forecast.left() == 0.0
+    assert forecast.left("a") == (0.0, 0.0)
+
+
+def test_a_run_of_several_says_what_is_left_of_it_and_of_all() -> None:
+    """Ten runs of a minute for each stage: the first, half done, and the nine others."""
+    presets = {f"arm/seed-{seed}": load_preset("smoke", [f"seed={seed}"]) for seed in range(10)}
+    forecast = Forecast()
+    for name, preset in presets.items():
+        forecast.add(name, preset, plan(preset))
+    name, preset = next(iter(presets.items()))
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, height=24, force_terminal=True, color_system=None)
+    one = display.Plan(preset, plan(preset), forecast, name, f"Run 1 of 10: {name}")
+    with display.shown(one, console, plain=False) as view:
+        assert isinstance(view, display.Panel)
+        for stage in plan(preset)[:4]:
+            view.started(stage, 1)
+            view.ended(stage, 60.0, {})
+    console.file = last = io.StringIO()
+    console.print(view.render())
+    *_, bar, every = last.getvalue().splitlines()
+    found = re.search(r"stage 5 of 7, 0 s, about (\d+) min left$", bar.rstrip())
+    assert found and 2 <= int(found[1]) <= 4, bar
+    found = re.fullmatch(r"all runs: about (?:(\d+) h)?(?: ?(\d+) min)? left", every.rstrip())
+    assert found and 40 <= 60 * int(found[1] or 0) + int(found[2] or 0) <= 90, every
+
+
+def test_a_grid_counts_the_runs_that_wait_and_the_processes_that_work_in_it(tmp_path: Path) -> None:
+    """One run is done, another process has one, one died in its own: two are left to the two of us."""
+    base = load_preset("smoke")
+    grid, wanted = Grid(tmp_path, base, lambda *_: {}, print), grid_runs([ARMS["v-zero"]], range(4))
+    grid.prepare(wanted, fresh=False)
+    for run, state in zip(wanted, ("done", "running", "running", "waiting"), strict=True):
+        grid._update([run], state)
+        (tmp_path / run.name).mkdir(parents=True)
+        (tmp_path / run.name / ".lock").touch()
+    forecast, alone = Forecast(forking=False), Forecast(forking=False)
+    with locked(tmp_path / wanted[1].name):
+        foresee(forecast, grid, wanted, fresh=False)
+    preset = grid.preset_of(wanted[2])
+    left = []
+    for one in (forecast, alone):
+        keys = one.add(wanted[2].name, preset, plan(preset))
+        one.finished(keys["00-images"], 5.0, {})
+        left.append(one.left(wanted[2].name))
+    (own, every), (single, _) = left
+    assert own == pytest.approx(single) and every == pytest.approx(1.5 * single, rel=0.05)
+    foresee(forecast, grid, wanted, fresh=True)  # all of them anew, by this process alone
+    assert (forecast.left(wanted[2].name) or (0, 0))[1] == pytest.approx(4 * single, rel=0.1)

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.runs import ledger
-from harness.runs.folder import locked
+from harness.runs.folder import held, locked
 from harness.watch.questions import tail
 from harness.watch.server import Page, serving
-from harness.watch.view import Watch, held
+from harness.watch.view import Watch
 from tests.browser import browser
 from tests.fixtures import synthetic_run
 from vzero.errors import InputError
