@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vzero.arms import ARMS, CATEGORIES, changes_of, chosen
+from vzero.arms import ARMS, CATEGORIES, changes_of, chosen, known, matched_by
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.presets import changed, load_preset
@@ -191,3 +191,13 @@ def test_an_old_name_is_refused_with_the_new_one(setting: str, said: str) -> Non
     with pytest.raises(InputError) as found:
         load_preset("pocket", [setting])
     assert said in str(found.value)
+
+
+def test_the_best_arms_preset_is_the_arm_and_nothing_else() -> None:
+    best, pocket = load_preset("pocket-best"), load_preset("pocket")
+    arm = known(best.arm)
+    assert arm is not None and arm.name == "recycled-uncertainty" and matched_by(best.arm) == "compute"
+    changes = [f"{key}={value}" for key, value in arm.changes.items()]
+    expected = load_preset("pocket", changes).model_dump() | {"name": best.name, "arm": best.arm}
+    assert best.model_dump() == expected | {"step_matched": best.step_matched}
+    assert best.step_matched is not None and len(best.step_matched) == pocket.iterations
