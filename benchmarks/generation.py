@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.generation.logits_process import (
     LogitsProcessorList,
@@ -144,7 +143,7 @@ def draw_step(shape: Shape, filters: str) -> Case:
     logits = (3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(SEED))).to(place)
     forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=place)
     forbidden[:8] = True
-    numbers = torch.from_numpy(np.concatenate([uniforms(SEED, i, 1) for i in range(rows)])).to(place)
+    numbers = torch.from_numpy(uniforms([(SEED, i) for i in range(rows)], 1)[:, 0]).to(place)
     processors = LogitsProcessorList([SuppressTokensLogitsProcessor(list(range(8)), device=place)])
     if top_k:
         processors.append(TopKLogitsWarper(top_k))

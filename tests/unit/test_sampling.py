@@ -57,6 +57,29 @@ def test_ties_stay_in_top_k_and_lowest_id_leads_in_top_p() -> None:
     assert probabilities([0.0, 0.0, 0.0, 0.0], top_p=0.5) == pytest.approx([0.5, 0.5, 0, 0])
 
 
+ROWS = st.lists(
+    st.lists(st.sampled_from([-math.inf, -2.0, -0.0, 0.0, 0.5, 1.0, 1.25]), min_size=7, max_size=7),
+    min_size=1,
+    max_size=4,
+).filter(lambda rows: all(max(row) > -math.inf for row in rows))
+
+
+@given(ROWS, st.integers(1, 6), st.floats(0.05, 0.95))
+@settings(deadline=None)
+def test_filters_keep_what_a_sort_in_python_keeps(rows: list[list[float]], k: int, p: float) -> None:
+    """Many equal logits, both zeros and dropped tokens among them."""
+    top_k, top_p = (
+        kept(torch.tensor(rows)) for kept in (lambda x: s.keep_top_k(x, k), lambda x: s.keep_top_p(x, p))
+    )
+    for row, by_k, by_p in zip(rows, top_k.tolist(), top_p.tolist(), strict=True):
+        order = sorted(range(len(row)), key=lambda i: (-row[i], i))
+        mass = np.cumsum([math.exp(row[i]) for i in order]) / sum(map(math.exp, row))
+        near = any(math.isclose(one, p, abs_tol=1e-9) for one in mass)
+        kept = {i for place, i in enumerate(order) if place == 0 or mass[place - 1] < p}
+        assert by_k == [x if x >= row[order[k - 1]] else -math.inf for x in row]
+        assert near or by_p == [x if i in kept else -math.inf for i, x in enumerate(row)]
+
+
 def test_repetition_penalty_divides_positive_and_multiplies_negative() -> None:
     seen = torch.tensor([[True, True, False, False]])
     adjusted = s.adjust(torch.tensor([[3.0, -3.0, 3.0, -3.0]]), config(repetition_penalty=1.5), NONE, seen)
@@ -135,7 +158,7 @@ def test_a_token_of_probability_zero_is_never_drawn(
 
 def test_frequencies_match_probabilities() -> None:
     n = 20_000
-    numbers = torch.tensor([s.uniforms(7, i, 1)[0] for i in range(n)])
+    numbers = torch.from_numpy(s.uniforms([(7, i) for i in range(n)], 1)[:, 0])
     tokens, logprobs = s.draw(torch.tensor([LOG]).expand(n, 4), config(top_k=3), numbers, NONE)
     counts = torch.bincount(tokens, minlength=4).numpy()
     assert counts[0] == 0
@@ -144,10 +167,12 @@ def test_frequencies_match_probabilities() -> None:
 
 
 def test_uniforms_are_a_function_of_seed_and_index() -> None:
-    assert s.uniforms(3, 0, 5).tolist() == s.uniforms(3, 0, 9)[:5].tolist()
-    streams = {tuple(s.uniforms(seed, index, 4)) for seed in (0, 1, 2**62) for index in range(10)}
-    assert len(streams) == 30
-    assert all(0 <= u < 1 for stream in streams for u in stream)
+    pairs = [(seed, index) for seed in (0, 1, 2**62) for index in range(10)]
+    streams = s.uniforms(pairs, 4)
+    assert len({tuple(one) for one in streams}) == 30
+    assert ((streams >= 0) & (streams < 1)).all()
+    for pair, stream in zip(pairs, streams, strict=True):
+        assert s.uniforms([pair], 9)[0, :4].tolist() == stream.tolist()
     # Frozen, so that a change of generator cannot pass unnoticed: results are compared across machines and
     # versions.
-    assert s.uniforms(12345, 2, 2).tolist() == [0.7572868924852594, 0.48762703241346117]
+    assert s.uniforms([(12345, 2)], 2).tolist() == [[0.7572868924852594, 0.48762703241346117]]

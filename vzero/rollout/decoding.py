@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
@@ -210,9 +209,8 @@ def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
     """Uniform numbers (rows, max_new_tokens) float64; zeros for greedy decoding, which needs none."""
     if sampling.temperature == 0:
         return torch.zeros(sum(one.count for one in units), sampling.max_new_tokens, dtype=torch.float64)
-    limit = sampling.max_new_tokens
-    rows = [uniforms(one.seed, one.first + i, limit) for one in units for i in range(one.count)]
-    return torch.from_numpy(np.stack(rows))
+    rows = [(one.seed, one.first + i) for one in units for i in range(one.count)]
+    return torch.from_numpy(uniforms(rows, sampling.max_new_tokens))
 
 
 def _seen(prefilled: Prefilled) -> Tensor:

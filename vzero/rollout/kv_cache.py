@@ -21,8 +21,7 @@ _SPARE_TOKENS = 8
 class PreallocatedLayer(DynamicLayer):
     """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage.
 
-    The storage is zero where nothing was written: attention masks what is left of a row's prompt, but NaN
-    would get through a mask.
+    A row is zero left of its prompt: attention masks that, but NaN would get through a mask.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, spare: int, capacity: int) -> None:
@@ -37,7 +36,7 @@ class PreallocatedLayer(DynamicLayer):
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         heads, tokens, size = keys.shape[1:]
         self._key_storage, self._value_storage = (
-            keys.new_zeros(capacity, heads, tokens + spare, size) for _ in range(2)
+            keys.new_empty(capacity, heads, tokens + spare, size) for _ in range(2)
         )
         self._rows, self._first, self._end = 0, 0, tokens
         self.join(keys, values, rows, 0)
@@ -52,7 +51,8 @@ class PreallocatedLayer(DynamicLayer):
         """New storage for `left` tokens before the first and `right` after the last."""
         for name in ("_key_storage", "_value_storage"):
             old = getattr(self, name)
-            new = old.new_zeros(*old.shape[:2], left + self._end - self._first + right, old.shape[3])
+            new = old.new_empty(*old.shape[:2], left + self._end - self._first + right, old.shape[3])
+            new[: self._rows, :, :left] = 0
             new[: self._rows, :, left : new.shape[2] - right] = old[: self._rows, :, self._first : self._end]
             setattr(self, name, new)
         self._first, self._end = left, left + self._end - self._first
@@ -74,7 +74,8 @@ class PreallocatedLayer(DynamicLayer):
         """Keep the rows `indices`, in that order. Rows already in place are not copied."""
         moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
         for storage in (self._key_storage, self._value_storage):
-            storage[moved, :, self._first : self._end] = storage[indices[moved], :, self._first : self._end]
+            # Whole rows: faster than the tokens that are there, which do not lie side by side.
+            storage.index_copy_(0, moved, storage.index_select(0, indices[moved]))
         self._rows = len(indices)
         self._expose()
 
@@ -86,8 +87,9 @@ class PreallocatedLayer(DynamicLayer):
             self._resize(tokens, self._key_storage.shape[2] - self._end)
         self._first = min(self._first + unused, self._end - tokens)
         added = slice(self._rows, self._rows + len(rows))
-        self._key_storage[added, :, self._end - tokens : self._end] = keys.index_select(0, rows)
-        self._value_storage[added, :, self._end - tokens : self._end] = values.index_select(0, rows)
+        for storage, states in ((self._key_storage, keys), (self._value_storage, values)):
+            storage[added, :, : self._end - tokens] = 0
+            torch.index_select(states, 0, rows, out=storage[added, :, self._end - tokens : self._end])
         self._rows = added.stop
         self._expose()
 

@@ -8,6 +8,8 @@ change it. Logits are (rows, vocabulary), any float type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,15 +19,21 @@ from vzero.config import SamplingConfig
 _MASK_64 = (1 << 64) - 1
 
 
-def uniforms(seed: int, index: int, count: int) -> np.ndarray:
-    """The first `count` uniform numbers in [0, 1) of completion `index` of a request with `seed`: (count,)
-    float64.
+def uniforms(rows: Sequence[tuple[int, int]], count: int) -> np.ndarray:
+    """For each (seed of a request, index of a completion) its first `count` uniform numbers in [0, 1): (rows,
+    count) float64.
 
     A longer series begins with the shorter one. Philox is counter-based and specified bit by bit, hence the
     same on every machine.
     """
-    key = np.array([seed & _MASK_64, index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
+    philox = np.random.Philox(key=0)
+    generator, state = np.random.Generator(philox), philox.state  # one, set anew: making one takes longer
+    found = np.empty((len(rows), count))
+    for row, (seed, index) in zip(found, rows, strict=True):
+        state["state"]["key"] = np.array([seed & _MASK_64, index], dtype=np.uint64)
+        philox.state = state
+        generator.random(out=row)
+    return found
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -39,7 +47,11 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     all."""
     if k == 0 or k >= logits.shape[-1]:
         return logits
-    threshold = torch.topk(logits, k, dim=-1).values[:, -1:]
+    least = logits.shape[-1] - k
+    if logits.is_cpu:  # numpy's partition and sort are several times faster than torch's
+        threshold = torch.from_numpy(np.partition(logits.numpy(), least)[:, least, None])
+    else:
+        threshold = torch.topk(logits, k, dim=-1).values[:, -1:]
     return logits.masked_fill(logits < threshold, -torch.inf)
 
 
@@ -48,11 +60,16 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     stays; of equal ones the lower id comes first."""
     if p >= 1:
         return logits
-    ordered, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
+    ordered = (
+        torch.from_numpy(np.sort(logits.numpy())) if logits.is_cpu else logits.sort(dim=-1).values
+    ).flip(-1)
     probabilities = torch.softmax(ordered, dim=-1, dtype=torch.float64)
     mass_before = probabilities.cumsum(dim=-1) - probabilities
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, ids, mass_before >= p)
-    return logits.masked_fill(dropped, -torch.inf)
+    kept = (mass_before < p).sum(dim=-1, keepdim=True)
+    least = ordered.gather(-1, kept - 1)
+    above, equal = logits > least, logits == least
+    stays = above | (equal & (equal.cumsum(dim=-1) <= kept - above.sum(dim=-1, keepdim=True)))
+    return logits.masked_fill(~stays, -torch.inf)
 
 
 def adjust(logits: Tensor, sampling: SamplingConfig, forbidden: Tensor, seen: Tensor | None) -> Tensor:

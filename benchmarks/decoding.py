@@ -1,0 +1,101 @@
+"""Votes by two versions of this code in turn: `python -m benchmarks.decoding --against FOLDER --out FILE`.
+
+FOLDER holds another checkout. Each version answers the same questions in a process of its own; one works
+while the other waits. Seconds are of the processor, all threads together, so that they can be compared on a
+machine that has other work too. Both versions must draw the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROUNDS, QUESTIONS = 3, 128
+HERE = Path(__file__).resolve()
+NAMES = {"labels": "votes for labels, top-p 0.9", "reward": "votes in the reward, top-k 40"}
+
+
+def answer() -> None:
+    """One version: for each name of `NAMES` on a line of the input, a line of JSON with what it took."""
+    import hashlib
+    import resource
+    import time
+
+    from benchmarks.shapes import POCKET, subject
+    from benchmarks.workload import engine, requests
+    from vzero.presets import load_preset
+
+    preset, asked = load_preset("pocket"), requests(QUESTIONS)
+    votes, ours = {"labels": preset.solver.votes, "reward": preset.questioner.votes}, engine(subject(POCKET))
+    for line in sys.stdin:
+        begin = time.process_time()
+        found = ours.generate(asked, votes[line.strip()])
+        seconds = time.process_time() - begin
+        drawn = [one.token_ids for rollout in found for one in rollout.completions]
+        told = {
+            "cpu_seconds": seconds,
+            "tokens": sum(map(len, drawn)),
+            "sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "load": os.getloadavg()[0],
+        }
+        print(json.dumps(told), flush=True)
+
+
+def _started(folder: Path) -> subprocess.Popen[str]:
+    words, paths = [sys.executable, "-P", str(HERE), "--answer"], {"PYTHONPATH": str(folder)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        words, cwd=folder, env={**os.environ, **paths}, text=True, stdin=pipe, stdout=pipe
+    )
+
+
+def _asked(side: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    assert side.stdin is not None and side.stdout is not None
+    print(name, file=side.stdin, flush=True)
+    found: dict[str, Any] = json.loads(side.stdout.readline())
+    return found
+
+
+def main(against: Path, out: Path) -> None:
+    """Measure and write `out`."""
+    from benchmarks.results import cores
+    from harness.perf.profile.roofline import processor
+    from vzero.runtime import artefacts
+
+    commit = subprocess.check_output(["git", "-C", str(against), "rev-parse", "HEAD"], text=True).strip()
+    sides, compared = {"before": _started(against), "now": _started(HERE.parent.parent)}, {}
+    for name, what in NAMES.items():
+        for side in sides.values():
+            _asked(side, name)  # the first time allocates
+        rounds = [{key: _asked(side, name) for key, side in sides.items()} for _ in range(ROUNDS)]
+        ratios = [one["before"]["cpu_seconds"] / one["now"]["cpu_seconds"] for one in rounds]
+        peaks = [max(one[key]["peak_mib"] for one in rounds) for key in ("now", "before")]
+        compared[what] = {
+            "ratio": statistics.median(ratios),
+            "ratio_range": [min(ratios), max(ratios)],
+            "same_tokens": len({one[key]["sha256"] for one in rounds for key in sides}) == 1,
+            "peak_memory": peaks[0] / peaks[1],
+            "rounds": rounds,
+        }
+    machine = {"processor": processor(), "cores": cores(), "threads": os.environ.get("OMP_NUM_THREADS")}
+    told = {**machine, "against": commit, "votes": compared, "provenance": artefacts.provenance()}
+    artefacts.write_json(out, told)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--against", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.answer:
+        answer()
+    else:
+        main(arguments.against.resolve(), arguments.out)
