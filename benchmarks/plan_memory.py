@@ -31,7 +31,7 @@ from harness.cost import shapes
 from harness.perf.plan import memory
 from vzero.config import Preset
 from vzero.grpo import attention, frozen, log_probs
-from vzero.grpo.micro_batches import PIXELS, MicroBatch
+from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 from vzero.runtime import artefacts, checkpoints, compat, windows
 
@@ -143,7 +143,7 @@ def micro_batch(
         prompts={
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            PIXELS: torch.zeros(groups * patches, memory.PATCH),
+            "pixel_values": torch.zeros(groups * patches, 3 * 2 * 14 * 14),
             "image_grid_thw": torch.tensor([[1, *grid]] * groups),
         },
         prompt_of=torch.arange(groups).repeat_interleave(size),
@@ -196,8 +196,8 @@ def _watch(model: Any, live: Live) -> None:
 def _pass(model: Any, batch: MicroBatch, live: Live) -> int:
     """One micro-batch forward and backward; how far memory rises, its pixels counted."""
     start = live.peak = live.now
-    pixels = torch.zeros(batch.prompts[PIXELS].shape)
-    given = replace(batch, prompts={**batch.prompts, PIXELS: pixels})
+    pixels = torch.zeros(batch.prompts["pixel_values"].shape)
+    given = replace(batch, prompts={**batch.prompts, "pixel_values": pixels})
     with torch.autocast("cpu", torch.bfloat16):
         values, _ = log_probs.completion_log_probs(model, given)
     values.sum().backward()

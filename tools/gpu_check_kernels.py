@@ -12,7 +12,7 @@ from torch import Tensor
 from tools.gpu_check_models import Setup, seconds_of, synchronize
 from tools.gpu_check_report import Check, Found, Values
 from vzero.grpo.attention import attend
-from vzero.grpo.packing import pack
+from vzero.grpo.packing import Packed, pack
 from vzero.runtime import windows
 
 
@@ -110,7 +110,7 @@ def _attend(
     setup: Setup, shape: tuple[int, int, int, list[int]], dtype: torch.dtype, blocks: bool
 ) -> tuple[Values, float]:
     groups, _, prompt, lengths = shape
-    layout, module = _layout(setup, shape, blocks), torch.nn.Module()
+    packed, module = _packed(setup, shape, blocks), torch.nn.Module()
     module.num_key_value_groups, module.is_causal = 8, True  # type: ignore[assignment]
     tokens, device = groups * (prompt - 1) + sum(lengths), setup.device
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def _attend(
     )
 
     def run() -> Tensor:
-        return attend(module.train(), query, key, value, layout, scaling=128**-0.5)[0]
+        return attend(module.train(), query, key, value, packed.mask, packed.layout, scaling=128**-0.5)[0]
 
     def both() -> None:
         run().float().square().mean().backward()
@@ -139,15 +139,15 @@ def _attend(
     return found, apart
 
 
-def _layout(setup: Setup, shape: tuple[int, int, int, list[int]], blocks: bool) -> Any:
+def _packed(setup: Setup, shape: tuple[int, int, int, list[int]], blocks: bool) -> Packed:
     """Of the packed row, by the product's own packing."""
     groups, each, prompt, lengths = shape
     longest, device = max(lengths), setup.device
     real = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long().to(device)
     prompts = torch.ones(groups, prompt, dtype=torch.int64, device=device)
     group = torch.arange(groups, device=device).repeat_interleave(each)
-    positions = [torch.arange(prompt).expand(3, -1)] * groups
-    return pack(prompts, prompts, torch.ones_like(real), real, group, positions, blocks).layout
+    positions = torch.arange(prompt, device=device).expand(3, groups, -1)
+    return pack(prompts, prompts, torch.ones_like(real), real, group, positions, blocks)
 
 
 def _apart(ours: Tensor, query: Tensor, key: Tensor, value: Tensor, shape: Any) -> float:

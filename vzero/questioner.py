@@ -66,7 +66,7 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
         keep=(preset.solver.keep_low, preset.solver.keep_high),
         spec=RewardSpec(reward_of(preset.questioner), preset.questioner.votes_see == "image", intuition),
         sharding=GroupSharding(plan_batches(settings, len(prompts), here.size).steps_per_generation, here),
-        breaks_prompt=read_vocabulary(ctx.inputs["solver"]).breaks_prompt,
+        breaks_prompt=read_vocabulary(ctx.inputs["solver"], preset.engine.thinking).breaks_prompt,
     )
     return {**train(Job.of_stage(ctx, "questioner", prompts, reward, ahead=reward.begin)), **too_long}
 
@@ -263,7 +263,8 @@ def run_writing(ctx: StageContext) -> dict[str, Any]:
         progress=ctx.progress,
         unit="questions",
     )
-    breaks_prompt = read_vocabulary(ctx.inputs["questioner"]).breaks_prompt  # the Solver's: one base of both
+    vocabulary = read_vocabulary(ctx.inputs["questioner"], preset.engine.thinking)
+    breaks_prompt = vocabulary.breaks_prompt  # the Solver's: one base of both
     read = partial(read_question, prompt_format=preset.prompt_format, breaks_prompt=breaks_prompt)
     rows = [
         _row(iteration, record.image_id, given[0] if given else TOO_LONG, read, index)

@@ -99,7 +99,7 @@ def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
     from vzero.runtime.checkpoints import resolve
 
     try:
-        repaired = read_vocabulary(resolve(preset.model)).repaired
+        repaired = read_vocabulary(resolve(preset.model), preset.engine.thinking).repaired
     except InputError as error:
         return [Finding("end of turn", "fail", "answers cannot be drawn", str(error))]
     if repaired:

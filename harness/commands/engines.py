@@ -28,10 +28,21 @@ ModelLen = Annotated[
         "--max-model-len", min=1, help="vLLM: tokens of prompt and answer together; default: the model's."
     ),
 ]
+Thinking = Annotated[
+    bool | None,
+    Option(
+        "--thinking/--no-thinking", help="Of a model that can: only what follows its thought is an answer."
+    ),
+]
 
 
 def config(
-    name: str, batch: int, urls: list[str] | None, gpus: str | None, max_model_len: int | None
+    name: str,
+    batch: int,
+    urls: list[str] | None,
+    gpus: str | None,
+    max_model_len: int | None,
+    thinking: bool | None = None,
 ) -> EngineConfig:
     """The engine that these options name.
 
@@ -62,6 +73,7 @@ def config(
                 "gpus": tuple(map(int, numbers)),
                 "servers": max(1, len(numbers)),
                 "max_model_len": max_model_len,
+                "thinking": thinking,
             }
         )
     except ValidationError as error:

@@ -99,6 +99,7 @@ def evaluate(
     server_url: engines.ServerUrl = None,
     gpus: engines.Gpus = None,
     max_model_len: engines.ModelLen = None,
+    thinking: engines.Thinking = None,
     prompt_format: PromptFormat = "auto",
     images: TrainedOn = None,
     rescore: Rescore = None,
@@ -129,7 +130,7 @@ def evaluate(
                 from harness.evals.run import Evaluation
                 from vzero.runtime.checkpoints import resolve
 
-            opened = engines.config(engine, batch, server_url, gpus, max_model_len)
+            opened = engines.config(engine, batch, server_url, gpus, max_model_len, thinking)
             place = resolve(checkpoint)
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels), max_model_len)

@@ -121,8 +121,6 @@ def training_work(
 
 def shape_of(model: Any) -> Shape:
     """The shape of a Hugging Face vision-language model."""
-    from vzero.runtime.checkpoints import vision_tower
-
     text, head = model.config.get_text_config(), model.get_output_embeddings().weight
     text_weights = sum(module.weight.numel() for module in language_linears(model))
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -134,7 +132,7 @@ def shape_of(model: Any) -> Shape:
         width=text.num_attention_heads * size,
         kv_bytes=2 * text.num_hidden_layers * kv_heads * size * head.element_size(),
         weight_bytes=(text_weights + head.numel()) * head.element_size(),
-        **_vision_sizes(vision_tower(model), getattr(model.config, "vision_config", None)),
+        **_vision_sizes(model),
     )
 
 
@@ -142,34 +140,48 @@ def language_linears(model: Any) -> list[Any]:
     """Linear layers of the language model, without its head."""
     import torch
 
-    from vzero.runtime.checkpoints import vision_tower
-
-    tower, head = vision_tower(model), model.get_output_embeddings()
-    left_out = {head, *(tower.modules() if tower is not None else ())}
-    return [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one not in left_out]
+    return [one for one in model.get_decoder().modules() if isinstance(one, torch.nn.Linear)]
 
 
-def _vision_sizes(tower: Any, config: Any) -> dict[str, Any]:
-    """The fields of `Shape` that the vision tower decides; none without a tower."""
+def merge_of(config: Any) -> int:
+    """Patches a side of an image token, whatever the family calls it."""
+    found = getattr(config.vision_config, "spatial_merge_size", None) or getattr(config, "scale_factor", None)
+    return int(found or round(1 / getattr(config, "downsample_ratio", 1)))
+
+
+def side_of(length: Any) -> int:
+    """The side of a square that a config gives as a number or twice."""
+    return int(length if isinstance(length, int) else length[0])
+
+
+def _vision_sizes(model: Any) -> dict[str, Any]:
+    """The fields of `Shape` that the vision tower decides, with what stands between it and the language
+    model; none without a tower."""
     import torch
 
+    from vzero.runtime.checkpoints import vision_tower
+
+    tower, config = vision_tower(model), getattr(model.config, "vision_config", None)
     if tower is None or config is None:
         return {}
-    merged = (getattr(config, "spatial_merge_size", None) or 1) ** 2
+    others, inside = {model.get_output_embeddings(), *model.get_decoder().modules()}, set(tower.modules())
     weights = 0.0
-    for name, module in tower.named_modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d):
-            weights += module.weight.numel() / (merged if "merger" in name.split(".") else 1)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Conv3d) and module not in others:
+            of_patches = module in inside and "merger" not in name
+            weights += module.weight.numel() / (1 if of_patches else merge_of(model.config) ** 2)
     depths = (getattr(config, key, None) for key in ("depth", "num_hidden_layers"))
     layers = next(depth for depth in depths if depth is not None)
-    full = getattr(config, "fullatt_block_indexes", None)
+    # A tower of pictures of one size sees tiles, which do not see each other.
+    tile = getattr(config, "image_size", None)
+    window = side_of(tile or getattr(config, "window_size", None) or 0)
+    full = [] if tile else getattr(config, "fullatt_block_indexes", None)
     full_layers = layers if full is None else len(full)
-    side = (getattr(config, "window_size", None) or 0) // (getattr(config, "patch_size", None) or 1)
     return {
         "vision_weights": weights,
         "vision_width": config.hidden_size,
         "full_layers": full_layers,
         "window_layers": layers - full_layers,
-        "window": side**2,
+        "window": (window // side_of(getattr(config, "patch_size", None) or 1)) ** 2,
         "vision_trained": any(parameter.requires_grad for parameter in tower.parameters()),
     }

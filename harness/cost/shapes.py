@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.cost.flops import Shape, language_linears, shape_of
+from harness.cost.flops import Shape, language_linears, merge_of, shape_of, side_of
 from vzero.errors import InputError
 
 Tree = dict[str, Any]  # a Hugging Face config
@@ -32,8 +32,9 @@ class ModelSize:
         hidden, intermediate, layers, heads_width, kv_width, vocabulary: of the language model.
         vision_hidden, vision_layers: of the tower.
         flops: what `harness.cost.flops` counts operations by.
-        patch, merge: pixels a side of a patch, patches a side of an image token; `pixels`: least and most
-            that the processor keeps.
+        patch, merge: pixels a side of a patch, patches a side of an image token; `patch_values`: numbers that
+            the processor makes of a patch.
+        images: the image processor, as transformers builds it.
     """
 
     total: int
@@ -54,7 +55,8 @@ class ModelSize:
     flops: Shape
     patch: int
     merge: int
-    pixels: tuple[int, int]
+    patch_values: int
+    images: Any
 
 
 @lru_cache(maxsize=8)
@@ -66,13 +68,13 @@ def size_of(model: str) -> ModelSize:
     """
     shipped = {name.lower(): tree for name, tree in _shipped().items()}.get(model.lower())
     if shipped is not None:
-        return _build(shipped["config"], shipped["image_size"], model)
-    from vzero.runtime.checkpoints import POCKET
+        return _build(shipped["config"], _image_processor(shipped["image_processor"]), model)
+    from vzero.runtime.checkpoints import POCKET, load_image_processor
 
     folder = POCKET if model == "pocket" else Path(model).expanduser()
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return _build(config, _image_size(folder), model)
+        return _build(config, load_image_processor(folder), model)
     except (OSError, ValueError, AttributeError):  # the last: a tower of another family
         known = ", ".join(sorted(_shipped()))
         raise InputError(
@@ -91,29 +93,34 @@ def _shipped() -> dict[str, Tree]:
     return {tree["model"]: tree for tree in trees}
 
 
-def _image_size(folder: Path) -> dict[str, int]:
-    """Least and most pixels of a picture, as transformers applies them."""
-    from vzero.runtime.checkpoints import load_image_processor
+def _image_processor(tree: Tree) -> Any:
+    """Of a shipped config."""
+    from vzero.runtime import compat
 
-    size = load_image_processor(folder).size
-    if not (size.shortest_edge and size.longest_edge):
-        raise ValueError("no image size")
-    return {"shortest_edge": size.shortest_edge, "longest_edge": size.longest_edge}
+    compat.install()
+    import transformers
+
+    settings = {key: value for key, value in tree.items() if key != "image_processor_type"}
+    return getattr(transformers, tree["image_processor_type"])(**settings)
 
 
-def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
+def _build(tree: Tree, images: Any, name: str) -> ModelSize:
     from vzero.runtime.checkpoints import vision_tower
 
+    if not hasattr(images, "get_number_of_image_patches"):
+        raise ValueError("a processor that does not say how many patches a picture is")
     config, model = _without_storage(tree, name)
     text, vision, tower = config.get_text_config(), config.vision_config, vision_tower(model)
+    flops = shape_of(model)
     table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    width = text.hidden_size // text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    patch, frames = side_of(vision.patch_size), getattr(vision, "temporal_patch_size", 1)
     kv_width = text.num_key_value_heads * width
     return ModelSize(
         total=_numbers(model),
         vision=_numbers(tower) if tower is not None else 0,
         adapters=sum(one.in_features + one.out_features for one in language_linears(model)),
-        block=max(map(_numbers, model.model.language_model.layers)),
+        block=max(map(_numbers, model.get_decoder().layers)),
         embedding=table.numel(),
         embeddings=table.numel() + (0 if head is table else head.numel()),
         hidden=text.hidden_size,
@@ -123,12 +130,13 @@ def _build(tree: Tree, image_size: dict[str, int], name: str) -> ModelSize:
         kv_width=kv_width,
         vocabulary=text.vocab_size,
         vision_hidden=vision.hidden_size,
-        vision_layers=vision.depth,
+        vision_layers=flops.full_layers + flops.window_layers,
         kv=2 * text.num_hidden_layers * kv_width,
-        flops=shape_of(model),
-        patch=vision.patch_size,
-        merge=vision.spatial_merge_size,
-        pixels=(image_size["shortest_edge"], image_size["longest_edge"]),
+        flops=flops,
+        patch=patch,
+        merge=merge_of(config),
+        patch_values=3 * frames * patch**2,
+        images=images,
     )
 
 
@@ -152,19 +160,21 @@ def _numbers(module: Any) -> int:
 
 
 def image_tokens(size: ModelSize, width: int, height: int) -> int:
-    """Tokens of one picture: sides rounded to whole tokens, scaled where the picture has too few or too many
-    pixels, as Qwen2-VL's image processor does it (`smart_resize` of transformers, called here).
+    """Tokens of one picture by the processor's own rule, those that mark its tiles among them.
 
     Raises:
         InputError: the processor refuses such a picture.
     """
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-    factor = size.patch * size.merge
     try:
-        tall, wide = smart_resize(height, width, factor, *size.pixels)
+        count = size.images.get_number_of_image_patches(height, width, {})
     except ValueError as error:
         raise InputError(
             f"A picture of {width} x {height} pixels is refused by the model's processor: {error}."
         ) from None
-    return (tall // factor) * (wide // factor)
+    tile = size.flops.window // size.merge**2  # tokens
+    if isinstance(count, tuple):  # Idefics3, SmolVLM: rows of tiles, each with two marks, then the whole
+        _, rows, columns = count
+        return int(tile + 3 + rows * (columns * (tile + 2) + 1))
+    if hasattr(size.images, "merge_size"):  # Qwen
+        return int(count // size.merge**2)
+    return int(count * tile + 2)  # InternVL

@@ -31,7 +31,7 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import image_settings, inference_dtype
 
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, engine.thinking)
     processor = vocabulary.processor
     texts = [_rendered(processor, one) for one in _CONVERSATIONS]
     names = zip(sorted(vocabulary.eos), _tokens(processor, sorted(vocabulary.eos)), strict=True)

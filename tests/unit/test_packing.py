@@ -45,7 +45,7 @@ def test_a_packed_row_by_hand() -> None:
         torch.tensor([[1, 2], [3, PAD], [4, PAD]]),
         torch.tensor([[1, 1], [1, 0], [1, 0]]),
         torch.tensor([0, 0, 1]),
-        [torch.tensor([[0, 1, 5]] * 3), torch.tensor([[0, 1]] * 3)],
+        torch.tensor([[[0, 1, 5], [0, 0, 1]]] * 3),
     )
     assert packed.input_ids.tolist() == [[5, 6, 8, 7, 1, 7, 9]]
     assert packed.targets.tolist() == [[-100, -100, -100, 1, 2, 3, 4]]
@@ -367,7 +367,7 @@ def test_packed_and_padded_training_agree(
         update={"loss": loss, "freeze_vision": False, "micro_batch": 6 if loss == "bnpo" else 3}
     )
     train(replace(job_for(tmp_path / "packed", base, prompts), settings=settings))
-    monkeypatch.setattr(log_probs, "SHARED_IMAGE_MODELS", frozenset())
+    monkeypatch.setattr(log_probs, "PACKED_MODELS", frozenset())
     train(replace(job_for(tmp_path / "padded", base, prompts), settings=settings))
     packed, padded = (
         artefacts.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("packed", "padded")

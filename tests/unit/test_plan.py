@@ -21,6 +21,7 @@ from vzero.presets import load_preset, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE, SEVEN = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"
+QWEN3, SMOL = "Qwen/Qwen3-VL", "HuggingFaceTB/SmolVLM-256M-Instruct"
 PICTURE = (640, 480)
 
 
@@ -50,6 +51,25 @@ def planned(
 
 def test_full_size_shapes_have_the_known_numbers_of_parameters(three: ModelSize, seven: ModelSize) -> None:
     assert f"{three.total / 1e9:.3f}" == "3.755" and f"{seven.total / 1e9:.3f}" == "8.292"
+    four, eight, smol = map(size_of, (f"{QWEN3}-4B-Instruct", f"{QWEN3}-8B-Instruct", SMOL))
+    assert (four.total, eight.total, smol.total) == (4_437_815_808, 8_767_123_696, 256_484_928)
+    assert 2 * four.kv == 144 * 1024  # 2 x 36 layers x 8 heads x 128, which is not hidden size by heads
+
+
+def test_a_tower_of_tiles_sees_each_by_itself() -> None:
+    """SmolVLM-256M: 12 layers over tiles of 32 x 32 patches, of which 16 make a token."""
+    shape = size_of(SMOL).flops
+    assert (shape.full_layers, shape.window_layers, shape.window) == (0, 12, 1024)
+    assert shape.vision_pairs(3 * 1024) == 12 * 3 * 1024**2
+    block = 4 * 768 * 768 + 2 * 768 * 3072
+    assert shape.vision_weights == 768 * 3 * 16 * 16 + 12 * block + 768 * 16 * 576 / 16
+    assert shape.text_weights == 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536)
+
+
+def test_tokens_of_a_picture_in_tiles() -> None:
+    # 2,048 x 1,536 pixels are 4 x 3 tiles of 64 tokens with two marks each; a row ends with one; the whole,
+    # once more, has three.
+    assert image_tokens(size_of(SMOL), 1024, 768) == 3 * (4 * 66 + 1) + 67
 
 
 def test_keys_and_values_of_a_token(three: ModelSize, seven: ModelSize) -> None:
@@ -176,10 +196,10 @@ def test_what_does_not_fit_is_refused_with_what_does() -> None:
     assert planned("qwen2.5-vl-3b-lora-1gpu", gigabytes=6.0).fitting == []
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("qwen")])
+@pytest.mark.parametrize("name", [name for name in preset_names() if load_preset(name).launch.gpus])
 def test_every_preset_fits_the_cards_its_first_lines_name(name: str) -> None:
     text = (ROOT / "vzero" / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    named = [gigabytes for gigabytes in (140, 80, 40, 24) if f"of {gigabytes} GB" in text]
+    named = [gigabytes for gigabytes in (140, 80, 40, 24, 8) if f"of {gigabytes} GB" in text]
     plan = planned(name, gigabytes=float(named[0] if named else 80))
     assert plan.refusals == []
     assert max(phase.total for phase in plan.phases) <= FILL * plan.machine.memory

@@ -90,7 +90,7 @@ def micro_batch(grid: tuple[int, int], length: int) -> MicroBatch:
         prompts={
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "pixel_values": torch.zeros(2 * grid[0] * grid[1], memory.PATCH),
+            "pixel_values": torch.zeros(2 * grid[0] * grid[1], 3 * 2 * 14 * 14),
             "image_grid_thw": grids,
         },
         prompt_of=torch.arange(2).repeat_interleave(4),
@@ -157,7 +157,8 @@ def test_memory_of_an_update_is_what_the_pass_holds(
     monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
     monkeypatch.setattr(memory, "HEAD_TILE", (4096, 64))
     config, _ = shapes._without_storage(tree(layers, words, tied), "small")
-    size = shapes._build(tree(layers, words, tied), {"shortest_edge": 3136, "longest_edge": 10**6}, "small")
+    images = shapes._image_processor({"image_processor_type": "Qwen2VLImageProcessor"})
+    size = shapes._build(tree(layers, words, tied), images, "small")
     batch = micro_batch(grid, length)
     scored, patches = 8 * length, 2 * grid[0] * grid[1]
     micro = memory.MicroBatchSize(2 * (60 + patches // 8) + scored, scored, patches)

@@ -23,7 +23,7 @@ from vzero.runtime import stage
 from vzero.selfplay import plan
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = [name for name in preset_names() if name.startswith("qwen2.5-vl")]
+REAL = [name for name in preset_names() if name.startswith("qwen")]
 
 
 def test_the_presets_that_are_promised_are_there() -> None:
@@ -36,7 +36,10 @@ def test_the_presets_that_are_promised_are_there() -> None:
         "qwen2.5-vl-3b-lora-24gb",
         "qwen2.5-vl-7b-4gpu",
         "qwen2.5-vl-7b-lora-1gpu",
+        "qwen3-vl-4b",
+        "qwen3-vl-8b",
     } <= set(REAL)
+    assert "smolvlm-256m" in preset_names()
 
 
 @pytest.mark.parametrize("name", REAL)

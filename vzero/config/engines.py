@@ -22,6 +22,8 @@ class EngineConfig(Section):
     name: Literal["transformers", "vllm", "server"] = "transformers"
     batch_sequences: int = Field(1280, ge=1, description="sequences that decode together, at each server")
     threads: int = Field(2, ge=1, description="CPU threads of a stage")
+    # Of the chat template (enable_thinking). True: only what follows the thought is read (docs/families.md).
+    thinking: bool | None = Field(None, description="None leaves the template as it is")
     max_model_len: int | None = Field(None, ge=1, description="vLLM: prompt and completion together")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory")
     # On GPUs, of stages during which nothing trains and which have every card whole (Preset.bulk_engine).

@@ -149,6 +149,11 @@ class Preset(Section):
                 f'solver.questions = "{self.solver.questions}" takes the votes of the Questioner\'s reward:'
                 ' it needs questioner.trained = true and questioner.votes_see = "image"'
             )
+        if self.engine.thinking and (self.evaluation.prefill_words or self.solver.objective == "sft"):
+            raise ValueError(
+                "engine.thinking = true has answers that begin by a thought: it needs"
+                ' evaluation.prefill_words = 0 and no objective "sft"'
+            )
         serving = self.launch.solver_gpus
         if serving and self.engine.name != "server":
             raise ValueError(

@@ -29,14 +29,15 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | Layout | BlockMask | None,
+    attention_mask: Tensor | BlockMask | None,
+    layout: Layout | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Hugging Face's attention interface; `options` are its own (dropout, scaling ...), handed on.
 
     Args:
         query, key, value: (1, heads, tokens, head size) of a packed row, or whatever `sdpa` takes.
-        attention_mask: how the row is laid out; a tensor or None where the batch is not packed.
+        attention_mask, layout: `Packed.mask` and `.layout` of a packed row.
 
     Returns:
         (1, tokens, heads, head size).
@@ -45,12 +46,11 @@ def attend(
     query, key = query.to(value.dtype), key.to(value.dtype)
     if isinstance(attention_mask, BlockMask):
         return _flex(query, key, value, attention_mask, options["scaling"]), None
-    if not isinstance(attention_mask, Layout):
+    if layout is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options
         )
         return attended
-    layout = attention_mask
     rows = [one[0].transpose(0, 1) for one in (query, key, value)]  # (tokens, heads, head size)
     prompts = [_gather(one, layout.prompts) for one in rows]
     of_prompts = sdpa_attention_forward(module, *prompts, None, **options)[0]
@@ -58,7 +58,7 @@ def attend(
     visible = [
         torch.cat([of[layout.group], one], dim=2) for of, one in zip(prompts[1:], own[1:], strict=True)
     ]
-    of_sequences = sdpa_attention_forward(module, own[0], *visible, layout.visible, **options)[0]
+    of_sequences = sdpa_attention_forward(module, own[0], *visible, attention_mask, **options)[0]
     padded = torch.cat([of_prompts.flatten(0, 1), of_sequences.flatten(0, 1)])
     return padded.index_select(0, layout.order)[None], None
 

@@ -38,7 +38,7 @@ class Prompt:
 def fitting_prompts(ctx: StageContext, role: str, prompts: Sequence[Prompt]) -> tuple[list[Prompt], Facts]:
     """The prompts of a role's training that leave a completion room in the policy's context, and how many do
     not, where any."""
-    preset, vocabulary = ctx.preset, read_vocabulary(ctx.inputs[role])
+    preset, vocabulary = ctx.preset, read_vocabulary(ctx.inputs[role], ctx.preset.engine.thinking)
     asked = [(one.messages, one.image.seen or (one.image.width, one.image.height)) for one in prompts]
     context = lengths.policy_context(preset.rollouts, preset.engine, vocabulary.positions)
     longest = getattr(preset, role).grpo.max_completion_tokens

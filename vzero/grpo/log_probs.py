@@ -1,11 +1,13 @@
 """Log-probabilities of a micro-batch's completions, by TRL's fused head: logits are never held whole.
 
-Models of the Qwen2-VL family read packed rows, each prompt and picture once (packing.py): their positions are
-given from outside and their attention is Hugging Face's interface. Others read padded batches.
+Models whose layers all attend to everything before a token read packed rows, each prompt and picture once
+(packing.py): their positions are given from outside, features take the places of image tokens in their order,
+and their attention is Hugging Face's interface. Others read padded batches.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -14,21 +16,44 @@ from torch import Tensor
 from vzero.grpo import attention
 from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.packing import pack
-from vzero.rollout.encoding import SHARED_IMAGE_MODELS, rotary_positions
 from vzero.rollout.transformers_engine import unwrap
 
 _BY_TOKEN = ("token_type_ids", "mm_token_type_ids")  # of the processor's outputs: 0 at completions
 
 
+# Shown to be exact (tests/unit/test_packing.py, test_families.py). That features follow the order of image
+# tokens, and that nothing but attention mixes tokens, cannot be asked of a model.
+PACKED_MODELS = frozenset(
+    {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "idefics3", "smolvlm", "internvl"}
+)
+PACKED_TEXT_MODELS = frozenset(
+    {"qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "llama", "qwen2", "qwen3"}
+)
+
+
+def unpackable(model: Any) -> str | None:
+    """Why `model` cannot read packed rows, for a sentence; None where it can."""
+    config = unwrap(model).config
+    text = config.get_text_config()
+    if others := sorted(set(getattr(text, "layer_types", None) or ()) - {"full_attention"}):
+        return f"{config.model_type} has layers of {', '.join(others)}, which would mix sequences"
+    if config.model_type not in PACKED_MODELS or text.model_type not in PACKED_TEXT_MODELS:
+        return f"packed rows were not shown to be exact for {config.model_type} with {text.model_type}"
+    return None
+
+
+def warn_if_padded(model: Any) -> None:
+    """One line for the stage's log."""
+    if (reason := unpackable(model)) is not None:
+        words = "each completion brings its own prompt and picture, padded"
+        print(f"warning: {reason}: {words}.", file=sys.stderr, flush=True)
+
+
 def prepare(model: Any) -> bool:
-    """Let `model` read packed rows; False, and left alone, where its architecture is not known to be able
-    to."""
-    core = unwrap(model)
-    text = core.config.get_text_config()
-    layers = set(getattr(text, "layer_types", None) or ())
-    if core.config.model_type not in SHARED_IMAGE_MODELS or layers != {"full_attention"}:
+    """Let `model` read packed rows; False, and left alone, where it cannot (`unpackable`)."""
+    if unpackable(model) is not None:
         return False
-    attention.use(text)
+    attention.use(unwrap(model).config.get_text_config())
     return True
 
 
@@ -47,20 +72,22 @@ def completion_log_probs(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor 
 
 
 def _packed_forward(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
-    prompts = batch.on_device()
-    ids, mask, grids = prompts["input_ids"], prompts["attention_mask"], prompts.get("image_grid_thw")
-    rows = [one[real].tolist() for one, real in zip(ids, mask.bool(), strict=True)]
-    positions = rotary_positions(
-        unwrap(model), rows, [None] * len(rows) if grids is None else list(grids.cpu())
+    prompts, core = batch.on_device(), unwrap(model)
+    ids, mask = prompts.pop("input_ids"), prompts.pop("attention_mask")
+    images = {name: one for name, one in prompts.items() if name not in _BY_TOKEN}
+    kinds = (ids == core.config.image_token_id).int()
+    # `generate` finds positions by this method, which architectures with positions of their own override.
+    positions = core._prepare_position_ids_for_generation(
+        ids, {**images, "attention_mask": mask, "mm_token_type_ids": kinds}
     )
     blocks = attention.reads_blocks(ids.device)
     packed = pack(ids, mask, batch.completion_ids, batch.completion_mask, batch.prompt_of, positions, blocks)
     output = model(
         input_ids=packed.input_ids,
-        attention_mask={"full_attention": packed.layout},  # Hugging Face hands it to each layer as it is
+        attention_mask=packed.mask,  # of four dimensions, which a model hands to each layer as it is
+        layout=packed.layout,  # so it does with what it does not know
         position_ids=packed.position_ids,
-        pixel_values=prompts.get("pixel_values"),
-        image_grid_thw=grids,
+        **images,
         shift_labels=packed.targets,
         fused_lm_head=True,
     )

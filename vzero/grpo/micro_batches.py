@@ -17,7 +17,7 @@ from vzero.rollout import encoding, template
 from vzero.rollout.pictures import Pictures, together
 from vzero.rollout.protocol import Rollout
 
-PIXELS = "pixel_values"
+PIXELS = "pixel_"  # begins the names of values and, of pictures in tiles, of which of them are real
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MicroBatch:
 
     Attributes:
         prompts: what the model's processor makes of them: `input_ids` and `attention_mask` (prompts, prompt
-            time) int64, padded on the left, and their pictures, whose `pixel_values` stay on the CPU.
+            time) int64, padded on the left, and their pictures, whose pixels stay on the CPU.
         prompt_of: (sequences,) int64, the row of `prompts` that each sequence continues.
         completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
         advantages: (sequences,) float32.
@@ -48,7 +48,9 @@ class MicroBatch:
     def to(self, device: torch.device) -> MicroBatch:
         """The same on `device`, but for the pixels of all micro-batches, which would be gigabytes there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        prompts = {name: one if name == PIXELS else one.to(device) for name, one in self.prompts.items()}
+        prompts = {
+            name: one if name.startswith(PIXELS) else one.to(device) for name, one in self.prompts.items()
+        }
         return replace(self, prompts=prompts, **moved)
 
     def on_device(self) -> dict[str, Tensor]:

@@ -56,15 +56,17 @@ class Packed:
 
     Attributes:
         input_ids: (1, tokens) int64.
-        position_ids: (3, 1, tokens) int64, rotary positions in time, height and width.
+        position_ids: (..., 1, tokens) int64, rotary positions, in as many rows as the model has.
         targets: (1, tokens) int64, the token that each position predicts; -100 in prompts.
-        layout: how attention reads it: FlexAttention by a block mask, PyTorch's by a layout.
+        mask: who sees whom: a block mask for FlexAttention, else that of `layout`.
+        layout: where tokens stand, for PyTorch's own attention; None with a block mask.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     targets: Tensor
-    layout: Layout | BlockMask
+    mask: Tensor | BlockMask
+    layout: Layout | None
 
 
 def pack(
@@ -73,7 +75,7 @@ def pack(
     completion_ids: Tensor,
     completion_mask: Tensor,
     group: Tensor,
-    positions: list[Tensor],
+    positions: Tensor,
     blocks: bool = False,
 ) -> Packed:
     """Pack the sequences of a micro-batch.
@@ -82,8 +84,8 @@ def pack(
         prompt_ids, prompt_mask: (groups, prompt time) int64, padded on the left; two tokens or more each.
         completion_ids, completion_mask: (sequences, completion time) int64, padded on the right.
         group: (sequences,) int64, the prompt of each sequence.
-        positions: for each prompt, (3, its tokens) int64 rotary positions; its last token is text, which the
-            completion continues.
+        positions: (..., groups, prompt time) int64, rotary positions of the prompts, whose last token is text
+            that the completion continues.
         blocks: whether FlexAttention reads the row.
     """
     prefix_mask = prompt_mask.bool()
@@ -91,14 +93,15 @@ def pack(
     scored = completion_mask.bool()
     shifted = torch.cat([prompt_ids[group, -1:], completion_ids[:, :-1]], dim=1)
     prefix_ids = prompt_ids[prefix_mask]
-    last = torch.stack([one[:, -1] for one in positions], dim=1).to(prompt_ids.device)  # (3, groups)
-    own_positions = last[:, group, None] + torch.arange(scored.shape[1], device=scored.device)
-    prefix_positions = torch.cat([one[:, :-1] for one in positions], dim=1).to(prompt_ids.device)
+    own_positions = positions[..., group, -1:] + torch.arange(scored.shape[1], device=scored.device)
+    lengths = prefix_mask.sum(dim=1), scored.sum(dim=1), group
+    layout = None if blocks else _layout(*lengths)
     return Packed(
         torch.cat([prefix_ids, shifted[scored]])[None],
-        torch.cat([prefix_positions, own_positions[:, scored]], dim=1)[:, None],
+        torch.cat([positions[..., prefix_mask], own_positions[..., scored]], dim=-1)[..., None, :],
         torch.cat([torch.full_like(prefix_ids, -100), completion_ids[scored]])[None],
-        (block_mask if blocks else _layout)(prefix_mask.sum(dim=1), scored.sum(dim=1), group),
+        block_mask(*lengths) if layout is None else layout.visible,
+        layout,
     )
 
 

@@ -201,6 +201,7 @@ def rollout_rows(groups: Sequence[Group], scores: Scores, generation: int) -> li
             "tokens": len(one.token_ids),
             "finish_reason": one.finish_reason,
             "text": one.text,
+            **({"thought": one.thought} if one.thought else {}),
             "label": group.prompt.label,
             **(scores.reward_inputs[g][i] if scores.reward_inputs is not None else {}),
             "reward": reward,

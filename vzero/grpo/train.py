@@ -33,6 +33,7 @@ from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupTrainer, Parts
+from vzero.rollout import thinking
 from vzero.rollout.encoding import SHARED_IMAGE_MODELS
 from vzero.rollout.pictures import Pictures
 from vzero.rollout.transformers_engine import TransformersEngine
@@ -127,7 +128,7 @@ def train(job: Job) -> dict[str, Any]:
     resumed = processes.broadcast(lambda: resume.last_whole(_scratch(job), recorder.rows))
     recorder.rewind(resumed[0] if resumed else None)
     if batches.steps:
-        processor = checkpoints.load_processor(job.checkpoint)
+        processor = thinking.load_processor(job.checkpoint, job.engine.thinking)
         trainer = build_trainer(job, batches, model, processor, recorder, phases)
         with full_disk_as_oserror(job.work):
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)

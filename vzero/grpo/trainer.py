@@ -77,6 +77,8 @@ class GroupTrainer(GrpoStep):
         self._batches: list[MicroBatch] = []  # of the current generation batch
         models = [self.model, *([] if reference is None else [reference])]
         packs = [log_probs.prepare(one) for one in models]
+        if self.accelerator.is_main_process:
+            log_probs.warn_if_padded(self.model)
         steps = config.steps_per_generation // config.gradient_accumulation_steps
         self.assembly = Assembly(
             processor,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import template
+from vzero.rollout import template, thinking
 from vzero.rollout.protocol import Completion, Request, Rollout, overflow
 from vzero.rollout.vocabulary import Vocabulary
 from vzero.runtime.http_client import BadReply, NoReply, TornReply, torn
@@ -51,6 +51,7 @@ def request_body(
     """A chat request without its model, its picture at `url`. A prefill is a last turn that the server leaves
     open."""
     picture = {"type": "image_url", "image_url": {"url": url}}
+    thinks = thinking.switched(vocabulary.processor)
     turns = template.conversation(
         (*request.messages, *template.answer_begun(request.prefill)), url is not None
     )
@@ -66,6 +67,7 @@ def request_body(
         "add_generation_prompt": not request.prefill,
         "continue_final_message": bool(request.prefill),
         "return_token_ids": True,
+        **({} if thinks is None else {"chat_template_kwargs": {"enable_thinking": thinks}}),
         "stream": False,
     }
 

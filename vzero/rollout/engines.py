@@ -46,9 +46,10 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
         from vzero.rollout.server import open_local
 
         return open_local(config, checkpoint)
+    from vzero.rollout.thinking import load_processor
     from vzero.rollout.transformers_engine import TransformersEngine
-    from vzero.runtime.checkpoints import inference_dtype, load_model, load_processor
+    from vzero.runtime.checkpoints import inference_dtype, load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(checkpoint, getattr(torch, inference_dtype()), device)
-    return TransformersEngine(model, load_processor(checkpoint), config.batch_sequences)
+    return TransformersEngine(model, load_processor(checkpoint, config.thinking), config.batch_sequences)

@@ -54,17 +54,20 @@ class Completion:
     """What was drawn.
 
     Attributes:
-        text: decoded without special tokens; hostile as all model output is.
+        text: decoded without special tokens; hostile as all model output is. Of a model that thinks, what
+            follows its thought.
         token_ids: as drawn, with the end-of-turn token when there was one.
         logprobs: natural log-probability of each token under the distribution it was drawn from (after
             temperature and the filters), same length as `token_ids`.
         finish_reason: "stop" when the model ended its turn, "length" when the token limit truncated it.
+        thought: what `text` leaves out.
     """
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
+    thought: str = ""
 
 
 @dataclass(frozen=True)

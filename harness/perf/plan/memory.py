@@ -33,7 +33,6 @@ GPU_ALLOWANCE = 1.5 * 2**30  # CUDA context, NCCL buffers, allocator fragmentati
 CPU_ALLOWANCE = 570 * 2**20
 VLLM_WORK = 1.0 * 2**30  # vLLM's activations, CUDA graphs and profile run of the tower: assumed
 HEAD_TILE = 4096, 32768  # completion tokens, words: the scores that TRL's fused head holds at a time
-PATCH = 3 * 2 * 14 * 14  # numbers of a picture's patch, as a processor makes it: float32
 POLICY_SHARE = "the policy's engine (vLLM's share)"
 SOLVER_SHARE = "frozen Solver (vLLM's share)"
 SOLVER_KV = "the frozen Solver's keys and values"
@@ -97,7 +96,7 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
         prompt = longest_prompt(preset, role, picture, card is not None)
         frozen = loaded if role == "questioner" else {}  # the Solver's labels are made before it is trained
         rollout = {**lasting, **device.rollout(grpo, prompt), **frozen, **fixed}
-        micro = longest_micro_batch(grpo, prompt, 4 * picture)
+        micro = longest_micro_batch(grpo, prompt, size.merge**2 * picture)
         update = {**states, **device.activations(grpo, micro), **frozen, **fixed}
         found.append(Phase(f"{role}: load", "training", {**lasting, **device.loading(), **frozen, **fixed}))
         found.append(Phase(f"{role}: rollout", "training", rollout))
@@ -191,7 +190,7 @@ class _Device:
         if self.card is not None:
             whole = FLOAT * size.embeddings if self.split == 1 else HALF * size.embeddings
             reference = HALF * (size.total - size.embeddings) + whole
-        hosted = self.preset.launch.optimizer_states == "host"
+        hosted = self.preset.launch.optimizer_states == "host" and self.card is not None
         optimizer = 8.0 * size.embedding if hosted else 8.0 * learned  # hosted: the largest visits
         found = {
             "weights": FLOAT * size.total,
@@ -261,7 +260,9 @@ class _Device:
         # The language model's layers hand on float32 (embeddings are), the tower's bfloat16.
         tower = HALF * micro.patches * size.vision_hidden * size.vision_layers if sees else 0
         inputs = float(FLOAT * micro.tokens * size.hidden * (size.layers + 3) + tower)
-        scores["pictures"] = float((FLOAT + HALF) * micro.patches * PATCH)  # as they come, and rounded
+        scores["pictures"] = float(
+            (FLOAT + HALF) * micro.patches * size.patch_values
+        )  # as they come, and rounded
         gathered = 0 if self.split == 1 else HALF * 2 * size.block + FLOAT * size.embeddings
         copied = trained(self.preset, size) - size.embeddings  # autocast keeps copies of what is trained
         copies = HALF * copied if learned and self.split == 1 else gathered

@@ -115,8 +115,8 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
         counts.calls += 1
         counts.positions += rows * columns
         mask = kwargs.get("attention_mask")
-        layout = mask.get("full_attention") if isinstance(mask, dict) else None
-        counts.pairs += rows * columns * (past + columns) if layout is None else _packed_pairs(layout)
+        packed = mask if isinstance(mask, BlockMask) else kwargs.get("layout")
+        counts.pairs += rows * columns * (past + columns) if packed is None else _packed_pairs(packed)
         counts.scored += _scored(rows, columns, kwargs)
         if past and columns == 1:
             counts.decode_calls += 1

@@ -34,6 +34,7 @@ from vzero.grpo.data import Prompt
 from vzero.grpo.train import device_name, rollout_sampling
 from vzero.images.records import open_image
 from vzero.prompts import questioner_messages, solver_messages
+from vzero.rollout import thinking
 from vzero.rollout.engines import open_engine
 from vzero.rollout.protocol import Request
 from vzero.rollout.transformers_engine import TransformersEngine
@@ -128,7 +129,7 @@ class _Session:
             Request(messages, open_image(one), derive(preset.seed, "profile-rollout", one.image_id))
             for one in self.records
         ]
-        processor = checkpoints.load_processor(self.checkpoint)
+        processor = thinking.load_processor(self.checkpoint, preset.engine.thinking)
         engine = TransformersEngine(model, processor, preset.engine.batch_sequences)
         sampling = rollout_sampling(preset.questioner.grpo)
         one = Generation("rollout", "questioner", engine, requests, sampling, preset.seed)

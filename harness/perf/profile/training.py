@@ -34,6 +34,7 @@ from vzero.grpo.groups import Reward
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import device_name
+from vzero.rollout import thinking
 from vzero.runtime import checkpoints
 from vzero.runtime.progress import Progress
 
@@ -106,7 +107,7 @@ def build(training: Training) -> Bench:
         model = checkpoints.load_model(training.checkpoint, dtype=torch.float32, device=device_name())
     else:
         model = adapters.load_frozen(training.checkpoint, device_name())
-    processor = checkpoints.load_processor(training.checkpoint)
+    processor = thinking.load_processor(training.checkpoint, training.engine.thinking)
     phases, progress = Phases(), Progress(training.folder / "progress.jsonl")
     recorder = Recorder(training.folder, progress, phases, batches.steps_per_generation)
     job = stage.Job(
