@@ -34,7 +34,7 @@ class EngineModel(lmms):
 
     def __init__(self, engine: Engine, asking: Asking) -> None:
         super().__init__()
-        self._hidden = (engine,)  # lmms-eval's clean() deletes whatever module it finds as an attribute
+        self._engine = engine
         self._asking = asking
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
@@ -65,7 +65,7 @@ class EngineModel(lmms):
     def answer(self, instances: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
         """`sampling.n` answers to each request."""
         found: dict[int, list[StoredAnswer]] = {}
-        too_long = draw(self._hidden[0], map(self.request, instances), sampling, found.__setitem__)
+        too_long = draw(self._engine, map(self.request, instances), sampling, found.__setitem__)
         for error in too_long.values():
             raise error
         return [found[i] for i in range(len(instances))]
@@ -77,6 +77,9 @@ class EngineModel(lmms):
         messages, picture = one_picture(chat)
         seed = derive(self._asking.seed, "lmms-eval", task, str(doc_id))
         return Request(messages, fit(picture, self._asking.limits), seed)
+
+    def clean(self) -> None:
+        """Frees nothing: the engine is asked for the next suite. Collecting garbage took 0.4 s."""
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Not offered: our engines generate."""
@@ -157,7 +160,7 @@ class StoredModel(EngineModel):
             self._stores[suite].put([{**response, "answers": answers}], sync=said)
 
         with self._tally.drawing():
-            too_long = draw(self._hidden[0], missing(), sampling, finished)
+            too_long = draw(self._engine, missing(), sampling, finished)
         if too_long:
             raise TooLong([(asked[i][1]["suite"], asked[i][1]["id"], str(e)) for i, e in too_long.items()])
         return [found[place] for place in range(len(instances))]
