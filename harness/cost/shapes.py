@@ -69,9 +69,9 @@ def size_of(model: str) -> ModelSize:
     shipped = {name.lower(): tree for name, tree in _shipped().items()}.get(model.lower())
     if shipped is not None:
         return _build(shipped["config"], _image_processor(shipped["image_processor"]), model)
-    from vzero.runtime.checkpoints import POCKET, load_image_processor
+    from vzero.runtime.checkpoints import folder_of, load_image_processor
 
-    folder = POCKET if model == "pocket" else Path(model).expanduser()
+    folder = folder_of(model) or Path(model)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return _build(config, load_image_processor(folder), model)

@@ -31,7 +31,7 @@ from harness.doctor import imports
 from harness.doctor.capabilities import DRIVER
 from vzero.errors import InputError
 from vzero.runtime import machine
-from vzero.runtime.checkpoints import resolve
+from vzero.runtime.checkpoints import folder_of, resolve
 
 T = TypeVar("T")
 
@@ -258,7 +258,7 @@ def _hub() -> str:
 def _on_disk(model: str) -> bool:
     """Whether `model` can be loaded without the hub: a folder, the shipped checkpoint, or a hub id whose
     files were fetched."""
-    if model == "pocket" or Path(model).expanduser().is_dir():
+    if folder_of(model) is not None:
         return True
     from huggingface_hub import snapshot_download
 
@@ -269,7 +269,7 @@ def _on_disk(model: str) -> bool:
 def _fault(model: str) -> str | None:
     """Why a folder is no model, from its files alone."""
     try:
-        if Path(model).expanduser().is_dir():
+        if folder_of(model) is not None:
             resolve(model)
     except InputError as error:
         return str(error)

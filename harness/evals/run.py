@@ -33,6 +33,7 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
 from vzero.rollout.protocol import Engine
 from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import folder_of
 
 Say = Callable[[str], None]
 
@@ -68,7 +69,8 @@ def checkpoint_sha256(checkpoint: Path) -> str:
 
 def plain_name(model: str) -> str:
     """A model's name without the place it lies in."""
-    return Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else model
+    place = None if model == "pocket" else folder_of(model)
+    return place.resolve().name if place is not None else model
 
 
 def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerCount) -> EvaluationResults:

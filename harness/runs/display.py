@@ -74,6 +74,7 @@ class Display:
         self.keys = plan.forecast.add(plan.name, plan.preset, plan.stages)
         self.name, self.title = plan.name, plan.title
         self.running: dict[str, _Running] = {}
+        self.broken = False  # a stage failed
 
     def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
         """`stage` was finished by an earlier call, with these facts."""
@@ -107,10 +108,12 @@ class Display:
         self._print(f"{self._count(stage.name)} {what}")
 
     def failed(self, name: str, error: BaseException, others: Sequence[str]) -> None:
-        """The stage `name` failed; the run ends when `others` have."""
+        """The stage `name` failed; the run ends when `others` have. What ends the run is said elsewhere."""
         del self.running[name]
-        if others:
-            self._print(f"{self._count(name)} failed; awaiting {' and '.join(others)}")
+        if others or self.broken:
+            awaiting = f"; awaiting {' and '.join(others)}" if others else f": {error}"
+            self._print(f"{self._count(name)} failed{awaiting}")
+        self.broken = True
 
     def stopped(self, error: BaseException) -> None:
         """The run ends here; what the user reads of it is said elsewhere."""
@@ -163,7 +166,6 @@ class Panel(Display):
         self.rows = {stage.name: _Row("·", "dim") for stage in plan.stages}
         self.begin = time.monotonic()
         self.live: Live | None = None
-        self.broken = False  # a stage failed
 
     def reused(self, stage: Stage, facts: Mapping[str, object]) -> None:
         taken = self._learn(stage, facts.get("seconds"), facts)

@@ -56,7 +56,7 @@ def run_plan(
 
     Raises:
         VZeroError: a stage failed (`InputError`: fix the input; `InterruptedRun`: the same command resumes);
-            of several the first.
+            of several the first that the same command cannot resume, else the first.
     """
     waiting, alive, children = list(stages), dict[str, Looks](), Children()
     measuring = {stage.name for stage in stages if stage.kind in MEASUREMENTS}
@@ -73,7 +73,7 @@ def run_plan(
                     del alive[name]
                     if ended.value is None:
                         continue
-                    failed, awaited = failed or ended.value, list(alive) if name in measuring else []
+                    failed, awaited = _graver(failed, ended.value), list(alive) if name in measuring else []
                     display.failed(name, ended.value, awaited)
                     if not awaited:
                         raise failed from None
@@ -86,6 +86,11 @@ def run_plan(
         raise
     if failed is not None:
         raise failed
+
+
+def _graver(first: VZeroError | None, second: VZeroError) -> VZeroError:
+    """What the run ends by: never "the same command resumes" where something else stands in its way."""
+    return second if first is None or isinstance(first, InterruptedRun) else first
 
 
 def _ready(waiting: Sequence[Stage], alive: Iterable[str], at_once: int) -> Stage | None:
@@ -179,6 +184,9 @@ def _execute(
             display.moved(stage, progress.refresh())
             yield
         problem = supervise.failure(stage.name, code, child) if code else None
+        manifest = finished(run.folder, preset, stage) if problem is None else None
+        if problem is None and manifest is None:
+            problem = VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
         _say_notes(stage, child, display)
     except BaseException as error:
         try:
@@ -188,13 +196,10 @@ def _execute(
         raise
     del children[stage.name]
     peak = supervise.peak_mib(child)
-    if problem is not None:
+    if manifest is None or problem is not None:
         reason = str(problem)
         _note_end(run.folder, stage, attempt, begin, "stage-failed", code=code, reason=reason, peak_mib=peak)
         return problem
-    manifest = finished(run.folder, preset, stage)
-    if manifest is None:
-        return VZeroError(f"Stage {stage.name} ended without finishing its folder (log: {child.log}).")
     seconds = _note_end(run.folder, stage, attempt, begin, "stage-finished", peak_mib=peak)
     display.ended(stage, seconds, manifest["facts"])
     return None

@@ -17,9 +17,13 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "t
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into `InterruptedRun`, also as process 1 of a container, where no
-    default action exists."""
+    default action exists. Once one came the program is ending: further ones change neither that nor its exit
+    code."""
+    came = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
         raise InterruptedRun(
             f"Stopped by {SIGNALS[signal.Signals(number)]}; run the same command again to resume."
         )
@@ -33,7 +37,11 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, _nothing if came else handler)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Not SIG_IGN, which processes started from here would inherit."""
 
 
 @contextmanager

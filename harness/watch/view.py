@@ -152,7 +152,9 @@ class Watch:
         imported = any(
             one.state == "done" and stage.kind != "images" for stage, one in zip(stages, shown, strict=True)
         )
-        forecast, running = Forecast(stages_at_once(preset), imported=imported), list[Running]()
+        alive = sum(one.state == "running" for one in shown)  # they have taken the memory that is asked for
+        at_once = max(alive, stages_at_once(preset))
+        forecast, running = Forecast(at_once, imported=imported), list[Running]()
         keys = forecast.add("", preset, stages)
         for stage, one in zip(stages, shown, strict=True):
             manifest = self._manifest(stage) if one.state == "done" else None

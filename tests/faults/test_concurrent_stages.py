@@ -204,6 +204,20 @@ def test_when_one_fails_the_other_ends_and_none_begins(
     assert events(run, TRAINING)[-1] == "stage-finished" and events(run, NEXT) == []
 
 
+def test_a_failure_that_comes_again_is_what_the_run_ends_by(
+    start: Start, tools: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    runner = start(run)
+    os.kill(both_alive(run, tools)[0], signal.SIGKILL)
+    tools.wait_for(lambda: "stage-failed" in events(run, BASE), "the failure", 300)
+    let(run, TRAINING, fail="The loss is no number.")
+    out, err = runner.communicate(timeout=300)
+    assert runner.returncode == 2 and "error: The loss is no number." in err and err.count("\n") == 1
+    assert f"[3/7] {TRAINING} failed: " in out
+    assert events(run, BASE)[-1] == events(run, TRAINING)[-1] == "stage-failed"
+
+
 def test_when_a_training_fails_what_measures_is_stopped(
     start: Start, tools: SimpleNamespace, tmp_path: Path
 ) -> None:

@@ -45,6 +45,8 @@ GIB, TWO = 1 << 30, "launch.max_concurrent_stages=2"
         (8, None, 16, ["engine.name=server"], 1),
         (8, None, 16, ["launch.gpus=1"], 1),
         (8, None, 16, ["model=Qwen/Qwen2.5-VL-3B-Instruct"], 1),
+        (8, None, 16, ["model=~a-user-that-nobody-is/x"], 1),
+        (8, None, 16, ["model=" + "x" * 300], 1),
     ],
 )
 def test_each_stage_has_a_core_and_memory(
@@ -110,10 +112,10 @@ def test_the_panel_shows_both_and_what_came_of_each() -> None:
         for number, done in ((1, 20), (2, 30)):
             view.started(STAGES[number], 1)
             view.moved(STAGES[number], Position(done, 40, "steps", {"reward": 0.5}, 9.0))
-        alive = {name: line.split()[1:] for name, line in rows(view).items() if line.startswith("▶")}
+        alive = {name: line.split()[4:] for name, line in rows(view).items() if line.startswith("▶")}
         assert alive == {
-            NAMES[1]: [NAMES[1], "0", "s", "20/40", "steps,", "reward", "0.50"],
-            NAMES[2]: [NAMES[2], "0", "s", "30/40", "steps,", "reward", "0.50"],
+            NAMES[1]: ["20/40", "steps,", "reward", "0.50"],
+            NAMES[2]: ["30/40", "steps,", "reward", "0.50"],
         }
         view.failed(NAMES[1], InputError("No such suite."), [NAMES[2]])
         assert rows(view)[NAMES[1]].startswith("✗") and rows(view)[NAMES[2]].startswith("▶")

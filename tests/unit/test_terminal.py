@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.signals import held_back, interruptible
+from harness.runs.signals import SIGNALS, held_back, interruptible
 from tests.terminal import Screen, on_terminal
 from vzero.errors import InterruptedRun
 from vzero.presets import load_preset
@@ -102,6 +102,7 @@ def test_an_interruption_waits_for_the_end_of_a_frame_whichever_thread_the_kerne
     end, reached = threading.Event(), []
     other = threading.Thread(target=end.wait)
     other.start()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         with pytest.raises(InterruptedRun, match="SIGTERM"), interruptible():
             with held_back():
@@ -109,10 +110,21 @@ def test_an_interruption_waits_for_the_end_of_a_frame_whichever_thread_the_kerne
                 time.sleep(0.05)
                 reached.append("the end of the frame")
             reached.append("beyond it")
+        for number in before:  # the program is ending: its exit code is decided
+            signal.raise_signal(number)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         end.set()
         other.join()
     assert reached == ["the end of the frame"]
+
+
+def test_without_an_interruption_signals_are_as_they_were() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with interruptible():
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_ctrl_c_leaves_a_clean_panel_and_one_sentence(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def resolve(model: str) -> Path:
     Raises:
         InputError: there is no such model, or it has no safetensors weights.
     """
-    folder = POCKET if model == "pocket" else Path(model).expanduser()
-    if folder.is_dir():
+    folder = folder_of(model)
+    if folder is not None:
         return _checked(folder.resolve(), model)
     if model == "pocket":
         raise InputError(
@@ -48,6 +48,15 @@ def resolve(model: str) -> Path:
             " or pocket."
         )
     return _checked(hub.snapshot(model, "model", _WANTED), model)
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder that a model's name means here; None where it means none."""
+    try:
+        folder = POCKET if model == "pocket" else Path(model).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # no name of a file, or a home of nobody
+        return None
 
 
 def _checked(folder: Path, model: str) -> Path:
