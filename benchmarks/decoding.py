@@ -97,5 +97,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.answer:
         answer()
+    elif arguments.against is None or arguments.out is None:
+        parser.error("--against FOLDER and --out FILE are needed")
     else:
         main(arguments.against.resolve(), arguments.out)

@@ -60,6 +60,7 @@ def test_each_stage_has_a_core_and_memory(
 
 
 def test_a_large_model_has_the_machine_for_one_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     """bfloat16 on disk; float32 weights, gradient, two moments and a reference in a training."""
     monkeypatch.setattr(concurrency, "DRIVERS", ())
     monkeypatch.setattr(machine, "cores", lambda: 8)
@@ -84,6 +85,23 @@ def test_free_memory_is_what_the_machine_and_its_container_leave() -> None:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = machine.free_memory()
     assert free is not None and 0 < free <= int(lines["MemTotal"].split()[0]) << 10
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["cgroup 2", "cgroup 1"])
+def test_a_container_has_what_is_left_of_its_limit(monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    """8 GiB, of which programs hold 7 and cached files, which can be given back, the rest."""
+    names = ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss") if old else (
+        "memory.max", "memory.stat", "anon"
+    )  # fmt: skip
+    files = {
+        "/proc/meminfo": f"MemTotal: {99 << 20} kB\nMemAvailable: {64 << 20} kB\n",
+        f"/sys/fs/cgroup/{names[0]}": f"{8 * GIB}\n",
+        f"/sys/fs/cgroup/{names[1]}": f"file {GIB}\n{names[2]} {7 * GIB}\n",
+    }
+    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
+    assert machine.free_memory() == GIB
+    files["/proc/meminfo"] = "MemAvailable: 1000 kB\n"
+    assert machine.free_memory() == 1000 << 10
 
 
 def test_stages_beside_the_chain_cost_no_time_of_their_own() -> None:

@@ -100,9 +100,12 @@ def test_the_reward_is_part_of_the_training_and_of_nothing_before_it(tmp_path: P
 
 def test_a_run_keeps_the_reward_though_its_file_is_gone(tmp_path: Path) -> None:
     path = written(tmp_path, "gone.py", LENGTH)
-    shown = as_toml(preset_of(path).model_dump(mode="json"))
+    path.write_text(path.read_text() + '\n# \U0001f44d \u2028 \x7f \\\\ "\n', encoding="utf-8")
+    preset = preset_of(path)
+    shown = as_toml(preset.model_dump(mode="json"))
     path.unlink()
     again = load_preset(str(written(tmp_path, "shown.toml", shown)))
+    assert again == preset
     assert reward_of(again.questioner).reward(ScoredQuestion("x" * 50, "A", ("B",))) == 0.5
 
 
@@ -354,6 +357,10 @@ HOSTILE = """import errno
 from vzero.errors import InterruptedRun
 class Odd:
     def __float__(self): raise KeyError("odd")
+class Mute(Exception):
+    def __str__(self): raise KeyError("mute")
+def mute(): raise Mute
+def long(): raise ValueError("x" * 100_000)
 class Stopped:
     def __float__(self): raise InterruptedRun("stopped")
 def rising(batch):
@@ -370,7 +377,7 @@ def full(): raise OSError(errno.ENOSPC, "No space left on device")
             "score",
             "rising(one)",
             InputError,
-            "score failed on a batch of 2 questions: ValueError in line 9: half",
+            "score failed on a batch of 2 questions: ValueError in line 13: half",
         ),
         ("score", "{q: 0.5 for q in range(2)}", InputError, "score gives one value for each of the 2"),
         ("score", "{0.5, 1.5}", InputError, "score gives one value for each of the 2"),
@@ -382,10 +389,12 @@ def full(): raise OSError(errno.ENOSPC, "No space left on device")
         ("reward", "Stopped()", InterruptedRun, "stopped"),
         ("reward", "Odd()", InputError, "reward paid <"),
         ("solver_reward", "Odd()", InputError, "solver_reward paid <"),
-        ("keep", "rising(one)", InputError, "keep failed on a batch of 2 questions: ValueError in line 9"),
+        ("keep", "rising(one)", InputError, "keep failed on a batch of 2 questions: ValueError in line 13"),
         ("keep", "{q: True for q in range(2)}", InputError, "keep gives one value for each of the 2"),
         ("keep", "__import__('numpy').ones((2, 2))", InputError, "keep failed on a batch .* ValueError"),
         ("keep", "full()", InterruptedRun, "No space left"),
+        ("keep", "mute()", InputError, "keep failed on a batch of 2 questions: Mute in line 7: no message"),
+        ("reward", "long()", InputError, "reward failed on .*: ValueError in line 8: xxx"),
         ("label", "__import__('numpy').ones(2)", InputError, "label failed on ScoredQuestion.*ValueError"),
         ("label", "full()", InterruptedRun, "No space left"),
     ],

@@ -17,6 +17,7 @@ from vzero.arms import sft
 from vzero.grpo.states import HostAdamW
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.presets import changed, load_preset
+from vzero.rollout import thinking
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
@@ -63,6 +64,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artefacts.write_jsonl(folder / "votes" / "votes.jsonl", votes)
     tiny_model.build(folder / "model")
     return folder
+
+
+def test_it_imitates_votes_as_they_were_asked(place: Path, tmp_path: Path) -> None:
+    """The template switched as the engine's was."""
+    ctx = context(place, tmp_path)
+    ctx = replace(ctx, preset=changed(ctx.preset, {"engine.thinking": False}))
+    processor = sft._prepare(ctx, None).processor
+    assert thinking.switched(processor) is False
+    assert thinking.switched(sft._prepare(context(place, tmp_path), None).processor) is None
 
 
 def context(place: Path, out: Path, lora: dict[str, float] | None = None, **more: Any) -> StageContext:

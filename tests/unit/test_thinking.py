@@ -21,6 +21,7 @@ from vzero.rollout.engines import open_engine
 from vzero.rollout.template import render
 from vzero.rollout.thinking import after_thought, load_processor
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
+from vzero.runtime import checkpoints
 
 USER = (Message("user", "How many?"),)
 GREEDY = SamplingConfig(n=1, temperature=0.0, max_new_tokens=8)
@@ -86,6 +87,20 @@ def test_the_switch_is_the_templates_own(hybrid: Path, always: Path) -> None:
         vocabulary = read_vocabulary(hybrid, way)
         body = request_body(Request(USER, None, 1), None, GREEDY, vocabulary)
         assert body["chat_template_kwargs"] == {"enable_thinking": way}
+
+
+def test_a_template_that_does_not_end_once_it_is_switched_is_refused(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 1)
+    folder = Path(shutil.copytree(plain, tmp_path / "bad"))
+    template = folder / "chat_template.jinja"
+    endless = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    begin = "{% if enable_thinking is defined %}" + endless + "{% endif %}"
+    template.write_text(begin + template.read_text("utf-8"), "utf-8")
+    load_processor(folder, None)
+    with pytest.raises(InputError, match="does not end within"):
+        load_processor(folder, True)
 
 
 def test_nothing_is_switched_unasked(plain: Path, always: Path) -> None:

@@ -178,5 +178,8 @@ def _where(error: BaseException) -> str:
     """What went wrong, and in which line of the text."""
     frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else None
-    message = (error.msg if isinstance(error, SyntaxError) else str(error)) or "no message"
-    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message}"
+    try:
+        message = (error.msg if isinstance(error, SyntaxError) else str(error)) or "no message"
+    except Exception:  # its class is the file's own
+        message = "no message"
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {message[:_SHOWN]}"

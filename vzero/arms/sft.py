@@ -28,7 +28,7 @@ from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import full_disk_as_oserror
 from vzero.images.records import ImageRecord, load_records, open_image
 from vzero.prompts import solver_messages
-from vzero.rollout import template
+from vzero.rollout import template, thinking
 from vzero.rollout.protocol import Message
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.seeding import derive
@@ -137,7 +137,8 @@ def _prepare(ctx: StageContext, resumed: Path | None) -> TrainState:
     if resumed is not None:
         states.load_weights(model, resumed)
         states.load_moments(model, optimizer, resumed)
-    return TrainState(model, checkpoints.load_processor(ctx.inputs["solver"]), optimizer)
+    processor = thinking.load_processor(ctx.inputs["solver"], ctx.preset.engine.thinking)
+    return TrainState(model, processor, optimizer)
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

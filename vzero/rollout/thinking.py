@@ -31,6 +31,7 @@ def load_processor(checkpoint: Path, thinking: bool | None) -> Any:
     if not isinstance(template, str):
         raise InputError(f"{checkpoint} has several chat templates; leave engine.thinking out.")
     processor.chat_template = _SWITCHES[thinking] + template
+    checkpoints.check_template(processor, checkpoint)  # switched, it may be another program
     if not thinking and opens_thought(processor):
         raise InputError(
             f"The chat template of {checkpoint} opens a thought in any case; set engine.thinking=true, or "

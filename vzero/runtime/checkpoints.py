@@ -74,9 +74,13 @@ def _checked(folder: Path, model: str) -> Path:
             f"{model} has no *.safetensors weights, and pickled ones are not loaded; convert them with"
             " save_pretrained."
         )
-    for path in folder.rglob("*"):
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
-            raise InputError(f"{path} is no regular file; get the checkpoint again.")
+    try:
+        for path in folder.rglob("*"):
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+                raise InputError(f"{path} is no regular file; get the checkpoint again.")
+    except OSError as error:
+        reason = f"A file of {model} cannot be looked at: {first_line(error)}."
+        raise machine_failure(error, folder) or InputError(reason) from error
     for index in folder.glob("*.safetensors.index.json"):
         _check_index(index)
     return folder
@@ -228,14 +232,18 @@ def load_processor(folder: Path) -> Any:
         )
     if getattr(processor, "chat_template", None) is None:
         raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
-    _check_template(processor, folder)
+    check_template(processor, folder)
     processor.tokenizer.padding_side = "left"
     return processor
 
 
-def _check_template(processor: Any, folder: Path) -> None:
+def check_template(processor: Any, folder: Path) -> None:
     """Refuse a chat template that does not end on a plain conversation, or takes all memory: a program in the
-    checkpoint, though one that can only write."""
+    checkpoint, though one that can only write.
+
+    Raises:
+        InputError: it does.
+    """
     text = {"type": "text", "text": "A"}
     turns = [{"role": role, "content": [text]} for role in ("system", "user", "assistant", "user")]
     turns[1]["content"] = [{"type": "image"}, text]

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-_CLOCK = 30  # seconds of the clock for each of processor time: a busy machine is no endless work
+_CLOCK = 30  # wall seconds for each of processor time: a busy machine is no endless loop
 _WITHOUT_END, _UNLIMITED = 1, 2  # how the fork of `ends` exits
 
 
@@ -57,7 +57,7 @@ def ends(work: Callable[[], object], seconds: int, memory: int) -> bool:
             signal.alarm(_CLOCK * seconds)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             limit(seconds, memory)
-            code = _WITHOUT_END  # also where an exception passes that no program should raise
+            code = _WITHOUT_END  # also for SystemExit and KeyboardInterrupt
             code = _tried(work)
         finally:
             os._exit(code)

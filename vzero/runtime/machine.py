@@ -1,5 +1,5 @@
 """What of this machine its processes may use: cores and memory, those of the container that they are in. None
-where it cannot be told."""
+where it is not known."""
 
 from __future__ import annotations
 
@@ -35,12 +35,22 @@ def memory_limit() -> int | None:
     return None
 
 
+def _used_memory() -> int:
+    """Bytes of its cgroup that cannot be given back: those of programs, without cached files."""
+    for path, name in (("memory.stat", "anon"), ("memory/memory.stat", "total_rss")):
+        for line in _read(f"/sys/fs/cgroup/{path}").splitlines():
+            if line.split()[:1] == [name]:
+                return int(line.split()[1])
+    return 0
+
+
 def free_memory() -> int | None:
-    """Bytes that new processes can have now, without the machine's taking any from others."""
+    """Bytes that new processes can have now, without swapping; of a cgroup, what is left of its limit."""
     lines = _read("/proc/meminfo").splitlines()
     free = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-    known = [one for one in (free, memory_limit()) if one is not None]
-    return min(known, default=None)
+    limit = memory_limit()
+    left = None if limit is None else max(0, limit - _used_memory())
+    return min((one for one in (free, left) if one is not None), default=None)
 
 
 def _read(path: str) -> str:
