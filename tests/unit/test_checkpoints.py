@@ -20,7 +20,7 @@ from vzero.errors import InputError
 from vzero.rollout import Message, Request
 from vzero.rollout.engines import open_engine
 from vzero.rollout.vocabulary import read_vocabulary
-from vzero.runtime import checkpoints
+from vzero.runtime import chat_templates, checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ ENDLESS_TEMPLATES = {
 def test_a_template_that_does_not_end_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
-    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 1)
+    monkeypatch.setattr(chat_templates, "SECONDS", 1)
     shutil.copytree(folder, tmp_path / "bad")
     (tmp_path / "bad" / "chat_template.jinja").write_text(template)
     with pytest.raises(InputError, match="does not end within"):

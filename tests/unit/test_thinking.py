@@ -21,7 +21,7 @@ from vzero.rollout.engines import open_engine
 from vzero.rollout.template import render
 from vzero.rollout.thinking import after_thought, load_processor
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
-from vzero.runtime import checkpoints
+from vzero.runtime import chat_templates
 
 USER = (Message("user", "How many?"),)
 GREEDY = SamplingConfig(n=1, temperature=0.0, max_new_tokens=8)
@@ -92,7 +92,7 @@ def test_the_switch_is_the_templates_own(hybrid: Path, always: Path) -> None:
 def test_a_template_that_does_not_end_once_it_is_switched_is_refused(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "TEMPLATE_SECONDS", 1)
+    monkeypatch.setattr(chat_templates, "SECONDS", 1)
     folder = Path(shutil.copytree(plain, tmp_path / "bad"))
     template = folder / "chat_template.jinja"
     endless = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3

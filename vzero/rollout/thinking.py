@@ -12,7 +12,7 @@ from typing import Any
 from vzero.errors import InputError
 from vzero.rollout.protocol import Message
 from vzero.rollout.template import render
-from vzero.runtime import checkpoints
+from vzero.runtime import chat_templates, checkpoints
 
 BEGIN, END = "<think>", "</think>"
 _SWITCHES = {True: "{%- set enable_thinking = true %}", False: "{%- set enable_thinking = false %}"}
@@ -31,7 +31,7 @@ def load_processor(checkpoint: Path, thinking: bool | None) -> Any:
     if not isinstance(template, str):
         raise InputError(f"{checkpoint} has several chat templates; leave engine.thinking out.")
     processor.chat_template = _SWITCHES[thinking] + template
-    checkpoints.check_template(processor, checkpoint)  # switched, it may be another program
+    chat_templates.check(processor, checkpoint)  # switched, it may be another program
     if not thinking and opens_thought(processor):
         raise InputError(
             f"The chat template of {checkpoint} opens a thought in any case; set engine.thinking=true, or "

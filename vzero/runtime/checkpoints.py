@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vzero.errors import InputError, machine_failure
-from vzero.runtime import compat, hub, limits
+from vzero.runtime import chat_templates, compat, hub
 from vzero.runtime.artefacts import atomic_folder
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 POCKET = Path(__file__).resolve().parents[1] / "pocket" / "checkpoint"
 _TOWERS = ("visual", "vision_tower", "vision_model")  # where Qwen, Llava, Idefics and their kin keep it
-TEMPLATE_SECONDS, TEMPLATE_BYTES = 10, 1 << 30  # processor time, memory; ordinary ones take a thousandth
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja")
 
 
@@ -232,33 +230,9 @@ def load_processor(folder: Path) -> Any:
         )
     if getattr(processor, "chat_template", None) is None:
         raise InputError(f"{folder} has no chat template; choose an instruction-tuned checkpoint.")
-    check_template(processor, folder)
+    chat_templates.check(processor, folder)
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def check_template(processor: Any, folder: Path) -> None:
-    """Refuse a chat template that does not end on a plain conversation, or takes all memory: a program in the
-    checkpoint, though one that can only write.
-
-    Raises:
-        InputError: it does.
-    """
-    text = {"type": "text", "text": "A"}
-    turns = [{"role": role, "content": [text]} for role in ("system", "user", "assistant", "user")]
-    turns[1]["content"] = [{"type": "image"}, text]
-    for asked in (turns, turns[1:2]):
-        render = partial(processor.apply_chat_template, asked, tokenize=False, add_generation_prompt=True)
-        try:
-            ended = limits.ends(render, TEMPLATE_SECONDS, TEMPLATE_BYTES)
-        except OSError as error:
-            reason = f"The chat template of {folder} cannot be tried: {first_line(error)}."
-            raise machine_failure(error, folder) or InputError(reason) from error
-        if not ended:
-            raise InputError(
-                f"The chat template of {folder} does not end within {TEMPLATE_SECONDS} s and "
-                f"{TEMPLATE_BYTES >> 20} MB; do not use it."
-            )
 
 
 def image_settings(image_processor: Any) -> dict[str, Any]:
