@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from harness.analysis import alarms, curves, format_gain, ground_truth, significance, verdicts
 from harness.analysis.accuracies import BASE, HeldOut, consecutive, model_name, read_rows, rows_by_suite
@@ -75,7 +75,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         seed=preset.seed,
         iterations=preset.iterations,
         split=preset.evaluation.split,
-        model=_plain_name(preset.model),
+        model=run.model,
         samples=held_out.samples,
         evidence=preset.evidence,
         settings=artefacts.digest(content(preset))[:12],
@@ -110,10 +110,6 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
         alarms=alarms.alarms(iterations),
         departures=departures.of_preset(preset),
     )
-
-
-def _plain_name(model: str) -> str:
-    return PurePath(model).name if model.startswith(("/", ".", "~")) else model
 
 
 def _headroom(base: Measured | None, metrics: Sequence[str]) -> float | None:

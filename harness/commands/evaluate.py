@@ -158,8 +158,9 @@ def _settings(
     from harness.evals.catalogue import choose
     from harness.evals.prompts import prompt_format_of
     from harness.evals.results import Limits, Settings
-    from harness.evals.run import checkpoint_sha256, plain_name
+    from harness.evals.run import checkpoint_sha256
     from vzero.config import SamplingConfig
+    from vzero.runtime.checkpoints import plain_name
 
     k, temperature, top_p, tokens = sampling
     spoken = prompt_format_of(place) if prompt_format == "auto" else prompt_format

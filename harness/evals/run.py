@@ -33,7 +33,6 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
 from vzero.rollout.protocol import Engine
 from vzero.runtime import artefacts
-from vzero.runtime.checkpoints import folder_of
 
 Say = Callable[[str], None]
 
@@ -65,12 +64,6 @@ class Evaluation:
 def checkpoint_sha256(checkpoint: Path) -> str:
     """Digest of a checkpoint's content."""
     return artefacts.digest(artefacts.folder_hashes(checkpoint))
-
-
-def plain_name(model: str) -> str:
-    """A model's name without the place it lies in."""
-    place = None if model == "pocket" else folder_of(model)
-    return place.resolve().name if place is not None else model
 
 
 def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerCount) -> EvaluationResults:

@@ -23,6 +23,7 @@ from harness.evals.scored import sample_rows
 from vzero.config import EngineConfig, Preset
 from vzero.errors import InputError
 from vzero.runtime import artefacts, owned
+from vzero.runtime.checkpoints import plain_name
 from vzero.runtime.stage import Facts, StageContext, main
 
 BASE = "base"
@@ -81,7 +82,7 @@ def _evaluation(context: StageContext) -> run.Evaluation:
     source, engine = context.stage.inputs["model"], evaluation_engine(preset)
     settings = Settings(
         # Published figures are the base's.
-        model=run.plain_name(preset.model) if source == BASE else source,
+        model=plain_name(preset.model) if source == BASE else source,
         checkpoint_sha256=run.checkpoint_sha256(checkpoint),
         suites=config.suites,
         profile="boxed",

@@ -3,10 +3,8 @@ and the results; it names no path, user or machine."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path, PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
@@ -14,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 from harness.analysis.results import BASE, Results
 from harness.report.findings import metric_label
 from harness.report.held_out import levels, shares
+from harness.runs.sealed import Run
 from harness.tables.markdown import escape, render
 from harness.tables.table import Row, Table, numbers, texts
 from harness.tables.words import interval, points
@@ -21,21 +20,18 @@ from vzero import __version__
 from vzero.arms import REFERENCE
 from vzero.config import Preset
 from vzero.runtime import artefacts
+from vzero.runtime.hub import is_id
 from vzero.selfplay import Stage
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 FINDING = {"positive": "gain", "negative": "loss", "unclear": "not significant"}
 
 
-def card(
-    preset: Preset, role: str, stage: Stage, manifest: Mapping[str, Any], results: Results | None
-) -> str:
+def card(run: Run, role: str, stage: Stage, manifest: Mapping[str, Any], results: Results | None) -> str:
     """In Markdown, with the header that the hub reads."""
-    on_hub, base = source(preset.model)
-    template = templates().get_template("card.md.j2")
+    preset, template = run.preset, templates().get_template("card.md.j2")
     return template.render(
-        on_hub=on_hub,
-        base=base,
+        on_hub=is_id(run.model),
+        base=run.model,
         role=role,
         stage=stage,
         preset=preset,
@@ -59,18 +55,12 @@ def templates() -> Environment:
     return found
 
 
-def source(name: str) -> tuple[bool, str]:
-    """Whether a model or data set is on the hub, and its name: a path is named without its folders."""
-    on_hub = bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
-    return on_hub, name if on_hub else PurePath(name).name
-
-
 def images(preset: Preset) -> str:
     """Where the pictures are from, in words that name no folder."""
     place, count = preset.images.source, preset.images.count
     if place == "pocket":
         return f"{count} drawn scenes of the pocket world"
-    return f"at most {count} of {place if source(place)[0] else 'a folder or table of pictures'}"
+    return f"at most {count} of {place if is_id(place) else 'a folder or table of pictures'}"
 
 
 def _findings(stage: Stage, role: str, results: Results | None) -> str:

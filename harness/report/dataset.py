@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from harness.analysis.ground_truth import pocket_truths
 from harness.analysis.questions import labelled_of, questions_of
 from harness.analysis.results import Results
-from harness.report.card import images, source, templates
+from harness.report.card import images, templates
 from harness.runs.sealed import Row, Run
 from vzero import __version__
 from vzero.errors import InputError
@@ -57,7 +57,7 @@ def write(run: Run, results: Results, pictures: bool, folder: Path) -> None:
         data=DATA,
         preset=run.preset,
         results=results,
-        base=source(run.preset.model)[1],
+        base=run.model,
         images=images(run.preset),
         version=__version__,
     )

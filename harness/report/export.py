@@ -56,7 +56,7 @@ def prepare(run: Path, role: str, iteration: int | None) -> Export:
         raise InputError(f"{run} has no finished {role}{wanted} ({planned} planned); run it to there first.")
     made = trained[-1]
     results = read_results(run / FILE) if (run / FILE).exists() else None
-    text = card(found.preset, role, made.stage, made.manifest, results)
+    text = card(found, role, made.stage, made.manifest, results)
     return Export(made, text, found.preset.model, tuple(trained))
 
 

@@ -6,17 +6,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from harness.report.card import HUB_ID
 from vzero import __version__
 from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts
+from vzero.runtime.hub import is_id
 
 MADE_BY_THE_HUB = frozenset({".gitattributes"})
 
 
 def require_name(name: str) -> None:
     """Raises InputError where `name` is not written like a repository of the hub."""
-    if not HUB_ID.fullmatch(name):
+    if not is_id(name):
         raise InputError(f"{name!r} is no name on the hub; write --to hub:ORG/NAME.")
 
 

@@ -17,7 +17,7 @@ from harness.analysis.build import build
 from harness.analysis.results import Results, write_results
 from harness.report import HTML, MARKDOWN, RESULTS, claims, dataset, export, html, hub, markdown
 from harness.report.answer import answer
-from harness.report.card import card, source
+from harness.report.card import card
 from harness.report.cards import card as question_card
 from harness.report.ending import verdict
 from harness.report.findings import run_name
@@ -34,6 +34,7 @@ from vzero.errors import InputError, escaped
 from vzero.presets import flatten
 from vzero.presets.written import as_toml
 from vzero.runtime import artefacts
+from vzero.runtime.hub import is_id
 
 LOGBOOK, SETTINGS, SUMS, MODEL, PICTURES = "index.html", "preset.toml", "SHA256SUMS", "model", "pictures"
 ROUTINE = frozenset({"stage-started", "stage-finished", "stage-shared"})  # rows of the ledger
@@ -69,7 +70,7 @@ def prepare(path: Path, pictures: bool = False) -> Publication:
     if not pictures:
         material = replace(material, pictures={})
     found = export.prepare(path, "solver", None)
-    text = card(run.preset, "solver", found.made.stage, found.made.manifest, results)
+    text = card(run, "solver", found.made.stage, found.made.manifest, results)
     return Publication(run, results, material, replace(found, card=text), pictures)
 
 
@@ -85,7 +86,7 @@ def to_folder(publication: Publication, target: Path) -> int:
         write_results(staging / RESULTS, one.results)
         artefacts.write_text(staging / HTML, html.render(one.results, one.material))
         artefacts.write_text(staging / MARKDOWN, markdown.render(one.results, one.material))
-        settings = public(one.run.preset).model_dump(mode="json")
+        settings = public(one.run).model_dump(mode="json")
         artefacts.write_text(staging / SETTINGS, as_toml(settings) + "\n")
         dataset.write(one.run, one.results, one.pictures, staging)
         export.to_folder(one.export, staging / MODEL)
@@ -113,10 +114,10 @@ def to_hub(publication: Publication, name: str, public: bool) -> list[str]:
         ]
 
 
-def public(preset: Preset) -> Preset:
+def public(run: Run) -> Preset:
     """The settings without where things are: folders by a name alone, servers and clusters not at all."""
-    pictures, model = preset.images.source, source(preset.model)[1]
-    if pictures != "pocket" and not source(pictures)[0]:
+    preset, pictures = run.preset, run.preset.images.source
+    if pictures != "pocket" and not is_id(pictures):
         pictures = PICTURES
     parts = {
         "images": preset.images.model_copy(update={"source": pictures}),
@@ -126,7 +127,7 @@ def public(preset: Preset) -> Preset:
         "engine": preset.engine.model_copy(update={"urls": ()}),
         "launch": preset.launch.model_copy(update={"cluster": None}),
     }
-    return preset.model_copy(update={"model": model, **parts})
+    return preset.model_copy(update={"model": run.model, **parts})
 
 
 def _logbook(one: Publication, staging: Path) -> str:
@@ -168,7 +169,7 @@ def _hashes(staging: Path) -> Mapping[str, str]:
 def _commands(one: Publication) -> list[tuple[str, str]]:
     """(command, what for), from inside the folder."""
     preset = one.run.preset
-    own = preset.images.source != "pocket" and not source(preset.images.source)[0]
+    own = preset.images.source != "pocket" and not is_id(preset.images.source)
     again = [
         "vzero-harness reproduce --preset preset.toml --out again",
         *(["--images FOLDER"] if own else []),

@@ -14,6 +14,7 @@ from vzero.config import Preset
 from vzero.presets import content_differences, current, differences
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import plain_name
 
 RESULTS = "results.json"
 TRACKED = ("tracked.json", "tensorboard")  # what `harness.report.track` writes; wandb's folder is its own
@@ -40,6 +41,7 @@ def opened(folder: Path, preset: Preset, command: str, fresh: bool = False) -> I
         record = RUN.read(folder)
         if found.created:
             record["prompts"] = _prompts(preset.prompt_format)
+            record["model"] = plain_name(preset.model)  # a folder and one of the hub may be written alike
         # Where servers are, and the like, may have changed: stages read it here.
         if found.created or differences(current(record["preset"]), wanted):
             artefacts.write_json(folder / RECORD, {**record, "preset": wanted})

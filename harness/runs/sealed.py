@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.runs.folder import RECORD
 from vzero.config import Preset
 from vzero.errors import InputError
 from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import plain_name
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan
 
@@ -67,6 +69,11 @@ class Run:
     preset: Preset
     stages: Mapping[str, SealedStage]
     missing: Mapping[str, str]
+
+    @cached_property
+    def model(self) -> str:
+        """The base's name: as the hub has it, or without its folders, wherever one asks."""
+        return artefacts.read_json(self.path / RECORD).get("model") or plain_name(self.preset.model)
 
     def of_kind(self, kind: str) -> list[SealedStage]:
         """Finished stages of one kind, in plan order."""

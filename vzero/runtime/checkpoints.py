@@ -57,6 +57,14 @@ def folder_of(model: str) -> Path | None:
         return None
 
 
+def plain_name(model: str) -> str:
+    """A model's name without the place it lies in: as the hub has it, or that of a folder, there or not."""
+    place = None if model == "pocket" else folder_of(model)
+    if place is not None:
+        return place.resolve().name
+    return model if hub.is_id(model) else Path(model).name
+
+
 def _checked(folder: Path, model: str) -> Path:
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise InputError(
