@@ -53,6 +53,19 @@ def export(
 
     Example: vzero-harness export runs/seed-0 --to exported/solver --dtype bf16 --for transformers4
     """
+    from harness.report import hub
+
+    on_hub = to.startswith("hub:")
+    if adapter_only and (merge or dtype or form):
+        raise InputError("--adapter-only writes no model: leave --merge, --dtype and --for out.")
+    if merge and (on_hub or iteration or role != "solver"):
+        raise InputError("--merge writes a folder of one adapter: give --to DIR, no --role, no --iteration.")
+    if base and not merge:
+        raise InputError("--base is the base of what --merge merges; leave it out, or add --merge.")
+    if public and not on_hub:
+        raise InputError("--public is of a repository on the hub; leave it out, or give --to hub:ORG/NAME.")
+    if on_hub:
+        hub.require_name(to.removeprefix("hub:"))
     with options.working("Loading what reads a checkpoint"):
         from transformers.utils import logging
 
@@ -61,17 +74,6 @@ def export(
 
         logging.disable_progress_bar()
     wanted = Form(dtype, form is not None, adapter_only)
-    on_hub = to.startswith("hub:")
-    if adapter_only and (merge or dtype or form):
-        raise InputError("--adapter-only writes no model: leave --merge, --dtype and --for out.")
-    if merge and (on_hub or iteration or role != "solver"):
-        raise InputError(
-            "--merge writes a folder of one adapter: give --to DIR, no --role and no --iteration."
-        )
-    if base and not merge:
-        raise InputError("--base is the base of what --merge merges; leave it out, or add --merge.")
-    if public and not on_hub:
-        raise InputError("--public is of a repository on the hub; leave it out, or give --to hub:ORG/NAME.")
     if merge:
         with options.working("Merging, and loading what was written"):
             source = exports.merge(run, base, options.path_option(to), wanted)
@@ -80,7 +82,8 @@ def export(
     found = exports.prepare(run, role, iteration)
     name = found.made.stage.name
     if on_hub:
-        place = exports.to_hub(found, to.removeprefix("hub:"), public, wanted)
+        with options.working("Writing, loading and sending it"):
+            place = exports.to_hub(found, to.removeprefix("hub:"), public, wanted)
         print(dumps({"stage": name, "to": place}) if json else f"{name}: {place}")
         return
     with options.working("Writing, and loading what was written"):

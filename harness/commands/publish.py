@@ -32,22 +32,30 @@ def publish(
 
     Example: vzero-harness publish runs/pocket --to published
     """
-    from transformers.utils import logging
-
     from harness.report import hub
-    from harness.report import publish as publications
-    from harness.report.export import require_new
 
-    logging.disable_progress_bar()
     on_hub = to.startswith("hub:")
     if public and not on_hub:
         raise InputError("--public is of repositories on the hub; leave it out, or give --to hub:ORG/NAME.")
     if on_hub:
         hub.require_name(name := to.removeprefix("hub:"))
-        places = publications.to_hub(publications.prepare(run, pictures), name, public)
+    folder = options.path_option(to)
+    with options.working("Writing what is published"):
+        from transformers.utils import logging
+
+        from harness.report import publish as publications
+        from harness.report.export import require_new
+
+        logging.disable_progress_bar()
+        if not on_hub:
+            require_new(folder)
+        publication = publications.prepare(run, pictures)
+        if on_hub:
+            places = publications.to_hub(publication, name, public)
+        else:
+            count = publications.to_folder(publication, folder)
+    if on_hub:
         print(dumps({"to": places}) if json else "\n".join(places))
         return
-    require_new(folder := options.path_option(to))
-    count = publications.to_folder(publications.prepare(run, pictures), folder)
     said = f"{folder / publications.LOGBOOK}: {count} files, listed with their hashes in {publications.SUMS}"
     print(dumps({"to": str(folder), "files": count}) if json else said)

@@ -7,6 +7,7 @@ machine that made or published it.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -108,6 +109,7 @@ def to_hub(publication: Publication, name: str, public: bool) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "published"
         to_folder(publication, whole)
+        hub.require_room(whole, name, "dataset", public, without=(MODEL,))  # before the model is sent
         return [
             hub.upload(whole / MODEL, name, "model", public),
             hub.upload(whole, name, "dataset", public, without=(MODEL,)),
@@ -196,9 +198,10 @@ def _history(run: Path) -> Table:
 def _refuse_private(staging: Path, preset: Preset) -> None:
     """The last look: a reward file, a base's config or the like may hold what no part of this program wrote
     there."""
-    words = re.compile(b"|".join(rb"(?<![\w.-])%b(?![\w-])" % re.escape(word) for word in _private(preset)))
+    words = b"|".join(map(re.escape, _private(preset))) or rb"(?!)"  # with none there is nothing to find
+    private = re.compile(rb"(?<![\w.-])(?:%b)(?![\w-])" % words)
     for path in sorted(staging.rglob("*")):
-        if path.is_file() and path.suffix not in BINARY and words.search(path.read_bytes()):
+        if path.is_file() and path.suffix not in BINARY and private.search(path.read_bytes()):
             raise InputError(
                 f"{path.relative_to(staging)} would name a folder or a server of this machine, or the hub's"
                 " token; take it out of the run (a reward file, a model's config) and run that anew."
@@ -206,11 +209,14 @@ def _refuse_private(staging: Path, preset: Preset) -> None:
 
 
 def _private(preset: Preset) -> Iterator[bytes]:
-    """The folders of this machine and of the run's settings, its servers, and the hub's token."""
+    """The folders of this machine and of the run's settings, its servers and cluster, and the hub's token."""
     from huggingface_hub import get_token
 
     settings = flatten(preset.model_dump(mode="json"))
-    places = (value for value in settings.values() if isinstance(value, str) and value.startswith("/"))
+    paths = (one for one in settings.values() if isinstance(one, str) and one.startswith(("/", ".", "~")))
+    places = [os.path.abspath(os.path.expanduser(one)) for one in paths]
+    if ":" in (cluster := preset.launch.cluster or ""):  # neither "auto" nor "local"
+        places.append(cluster)
     for word in (str(Path.home()), str(Path.cwd()), get_token(), *preset.engine.urls, *places):
         if word and len(word) > 3:
             yield word.encode("utf-8", "surrogateescape")

@@ -79,7 +79,9 @@ def _curves(name: Name, preset: Preset, folder: Path) -> Curves | None:
         sent = Sent()
     try:
         with redirect_stdout(sys.stderr):
-            return Curves(_started(name, preset, folder, sent.key), preset, folder, sent)
+            curves = Curves(_started(name, preset, folder, sent.key), preset, folder, sent)
+            artefacts.write_json(folder / SENT, sent.model_dump())  # stopped before a row, it is the same run
+            return curves
     except Exception as error:
         _say(error)
         return None

@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -261,6 +262,23 @@ def test_a_program_that_names_a_folder_of_this_machine_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_search_is_for_the_settings_places_and_with_none_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.chdir("/")
+    (tmp_path / "config.json").write_text("{}")
+    publish._refuse_private(tmp_path, load_preset("pocket"))
+    given = {"evaluation.data": "../srv/bob/data/", "launch.cluster": "gpu7.lab:6379"}
+    for text in ("/srv/bob/data/suite", "ray://gpu7.lab:6379"):
+        (tmp_path / "config.json").write_text(f'{{"place": "{text}"}}')
+        with pytest.raises(InputError, match=r"config\.json would name a folder"):
+            publish._refuse_private(tmp_path, load_preset("pocket", changes=given))
+
+
 def test_what_is_unfinished_changed_or_in_the_way_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +308,7 @@ def test_what_is_unfinished_changed_or_in_the_way_is_refused(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_the_command(run: Path, published: Path, tmp_path: Path) -> None:
+def test_the_command(run: Path, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["publish", str(run), "--to", str(tmp_path / "out"), "--json"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
@@ -299,9 +317,11 @@ def test_the_command(run: Path, published: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "is there already" in refused.stderr
     for shown in (["table", str(published)], ["table", str(tmp_path / "out"), "--against", str(published)]):
         assert CliRunner().invoke(app, [*shown, "--json"]).exit_code == 0
-    refused = CliRunner().invoke(app, ["publish", str(run), "--to", str(tmp_path / "x"), "--public"])
-    assert refused.exit_code == 2 and "--public is of repositories" in refused.stderr
-    assert CliRunner().invoke(app, ["publish", str(run), "--to", "hub:no-slash"]).exit_code == 2
+    monkeypatch.setitem(sys.modules, "transformers.utils", None)  # wrong options are refused before it loads
+    for command in ("publish", "export"):
+        refused = CliRunner().invoke(app, [command, str(run), "--to", str(tmp_path / "x"), "--public"])
+        assert refused.exit_code == 2 and "--public is of" in refused.stderr
+        assert CliRunner().invoke(app, [command, str(run), "--to", "hub:no-slash"]).exit_code == 2
 
 
 def test_the_hub_has_the_model_and_the_rest_private_unless_told(
@@ -326,6 +346,16 @@ def test_the_hub_has_the_model_and_the_rest_private_unless_told(
         assert not any(TOKEN.encode() in data for held in there.files.values() for data in held.values())
 
 
+def test_nothing_is_sent_where_one_of_both_repositories_is_taken(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub(monkeypatch, TOKEN) as there:
+        there.add("datasets/org/name", True, **{"README.md": b"another"})
+        refused = CliRunner().invoke(app, ["publish", str(run), "--to", "hub:org/name"])
+        assert refused.exit_code == 2 and "holds other files already (README.md)" in refused.stderr
+        assert there.files == {"datasets/org/name": {".gitattributes": b"", "README.md": b"another"}}
+
+
 def test_a_repository_of_something_else_or_that_all_see_is_left_alone(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,11 +372,17 @@ def test_a_repository_of_something_else_or_that_all_see_is_left_alone(
         there.add("datasets/org/other", True, **{"thesis.pdf": b"x"})
         with pytest.raises(InputError, match=r"holds other files already \(thesis\.pdf\)"):
             upload(folder, "org/other", "dataset", public=False)
+        for name in ("README.md", "model.safetensors"):  # another model's, under the names of this one's
+            there.add("org/another", True, **{name: b"another"})
+            with pytest.raises(InputError, match=rf"holds other files already \({name}\)"):
+                upload(folder, "org/another", "model", public=False)
+            assert there.files["org/another"][name] == b"another"
         assert not any("commit" in one or "preupload" in one for one in there.asked)
         there.refuse = 403
         with pytest.raises(InputError, match=r"did not take org/new \(\w+\); log in with"):
             upload(folder, "org/new", "model", public=True)
         there.refuse = None  # what a failed attempt left is gone on with
+        assert upload(folder, "org/new", "model", public=True) == f"{there.url}/org/new"
         assert upload(folder, "org/new", "model", public=True) == f"{there.url}/org/new"
         assert there.private["org/new"] is False
         monkeypatch.setenv("HF_TOKEN", "hf_wrong")

@@ -117,6 +117,18 @@ def test_a_tracker_that_does_not_start_ends_nothing(
     assert reached and said.count("tracking ended, the run goes on: ") == 1
 
 
+def test_a_run_stopped_before_its_first_row_goes_on_under_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic_run.make(tmp_path, stop_after="00-images", count=12, items_per_family=2)
+    keys: list[str] = []
+    monkeypatch.setattr(track, "_started", lambda *words: keys.append(words[-1]) or Kept())
+    for _ in range(2):
+        with track.tracking("wandb", read_preset(tmp_path), tmp_path):
+            pass
+    assert keys[0] == keys[1] and known(tmp_path).rows == {}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"rows": {"a": "b"}}'])
 def test_a_damaged_record_of_what_was_sent_is_another_run_sent_whole(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
