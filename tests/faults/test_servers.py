@@ -223,7 +223,7 @@ requests = [Request((Message("user", "red ?"),), tiny_model.picture(i), i) for i
 server.find_spec = lambda name: True
 server.vllm_launch = lambda *_: server.Launch(command, {{}})
 found = Vocabulary(tiny_model.processor(words), frozenset({{eos}}), frozenset(range(10)) - {{eos}}, 256)
-server.read_vocabulary = lambda folder: found
+server.read_vocabulary = lambda folder, thinking: found
 server.ServedEngine.check = lambda self: None
 processes.join()
 engine = server.open_local(EngineConfig(name="server", servers=2), Path(sys.argv[1]))

@@ -71,7 +71,8 @@ def install(engine: Seeded) -> None:
     """Let this process's stages ask `engine`. Only for a process that ends with its attempt."""
     open_any = lambda config, checkpoint: engine  # noqa: E731
     engines.open_engine = engines.open_solver = open_any
-    vocabulary.read_vocabulary = lambda checkpoint: SimpleNamespace(breaks_prompt=lambda text: False)
+    any_text = SimpleNamespace(breaks_prompt=lambda text: False)
+    vocabulary.read_vocabulary = lambda checkpoint, thinking: any_text
     orchestrate.POLL = 0.05
     artefacts.provenance = dict  # asks git, which takes longer than all else
 
@@ -133,7 +134,8 @@ def _run(preset: Preset, folder: Path, wanted: Sequence[Stage], shared: SharedSt
         pass
 
 
-def _execute_here(run: Any, preset: Preset, one: Stage, *_: object) -> None:
+def _execute_here(run: Any, preset: Preset, one: Stage, *_: object) -> Iterator[None]:
+    yield  # a look at other stages, of which there are none
     attempt = ledger.attempts(run.folder, one.name) + 1
     ledger.append(run.folder, {"event": "stage-started", "stage": one.name, "attempt": attempt})
     run_stage(run.folder, one.name, PROGRAMS)
