@@ -94,6 +94,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A folder that appears as a whole, or not at all."""
     require_new(target)
     try:
+        owned.sweep_dead(target)
         with artefacts.atomic_folder(target) as staging:
             yield staging
     except OSError as error:

@@ -73,7 +73,8 @@ class Run:
     @cached_property
     def model(self) -> str:
         """The base's name: as the hub has it, or without its folders, wherever one asks."""
-        return artefacts.read_json(self.path / RECORD).get("model") or plain_name(self.preset.model)
+        stated = artefacts.read_json(self.path / RECORD).get("model")  # runs of earlier versions have none
+        return stated if isinstance(stated, str) else plain_name(self.preset.model)
 
     def of_kind(self, kind: str) -> list[SealedStage]:
         """Finished stages of one kind, in plan order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from harness.commands.evaluate import _rescored
 from harness.evals import folder as evaluations
+from harness.report.export import new_folder
 from harness.runs import ledger
 from harness.runs.directory import RUN, opened
 from harness.runs.grid import Grid, grid_runs
@@ -173,3 +175,17 @@ def test_temporary_files_of_our_own_naming_are_swept_and_no_others(tmp_path: Pat
     assert [name for name in theirs if not (run / name).exists()] == []
     assert not (run / "logs" / ".folder.9.tmp").exists()
     assert [row["event"] for row in ledger.read(run)] == ["run-started", "run-resumed"]
+
+
+def test_what_a_killed_writer_left_beside_a_new_folder_goes_and_no_one_elses(tmp_path: Path) -> None:
+    """Another process may be writing the same folder now."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    gone, alive = (f"{pid}.tmp" for pid in (dead.pid, os.getppid()))
+    kept = {f".new.{alive}", f".newer.{gone}", f"new.{gone}", ".new.tmp"}
+    for name in (f".new.{gone}", f".new.old.{gone}", *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("torn")
+    with new_folder(tmp_path / "new") as staging:
+        (staging / "file").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", *kept}

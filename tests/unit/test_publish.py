@@ -138,6 +138,8 @@ def test_a_model_in_a_folder_is_named_alike_wherever_it_is_published(
     record = artefacts.read_json(run / "run.json")
     artefacts.write_json(run / "run.json", {**record, "model": "org/name"})  # begun elsewhere
     assert 'base_model: "org/name"' in publish.prepare(run).export.card
+    artefacts.write_json(run / "run.json", {**record, "model": ["no name"]})
+    assert "mine, solver after" in publish.prepare(run).export.card
 
 
 def test_the_tables_hold_what_the_run_says(run: Path, published: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from vzero.errors import InputError
 
 _DATA = (".json", ".jsonl", ".safetensors", ".pth", ".md", ".log")  # .pth: read as tensors only
-_TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.old)?\.\d+\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.old)?\.(?P<process>\d+)\.tmp")
 
 
 def open_own(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -75,6 +75,14 @@ def sweep_beside(folder: Path, names: Iterable[str]) -> None:
     for path in list(folder.iterdir()):
         if (torn := _TEMPORARY.fullmatch(path.name)) and torn["name"] in wanted:
             remove(path)
+
+
+def sweep_dead(path: Path) -> None:
+    """Remove what processes that are gone left of writing `path`, in a folder that is not ours alone."""
+    for beside in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        torn = _TEMPORARY.fullmatch(beside.name)
+        if torn and torn["name"] == path.name and not Path("/proc", torn["process"]).exists():
+            remove(beside)
 
 
 def keep_data(work: Path) -> None:
