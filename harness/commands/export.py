@@ -32,9 +32,7 @@ Role = Annotated[Literal["solver", "questioner"], Option("--role", help="Whose c
 
 def export(
     run: Annotated[Path, Argument(help="A run directory, or with --merge an adapter's folder.")],
-    to: Annotated[
-        str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a repository on the hub.")
-    ],
+    to: options.To,
     role: Role = "solver",
     iteration: Annotated[
         int | None, Option("--iteration", min=1, help="After which iteration; default: the last.")
@@ -44,9 +42,7 @@ def export(
     adapter_only: AdapterOnly = False,
     merge: Merge = False,
     base: Base = None,
-    public: Annotated[
-        bool, Option("--public", help="Make a new hub repository public; default: private.")
-    ] = False,
+    public: options.Public = False,
     json: options.Json = False,
 ) -> None:
     """Write a trained checkpoint as a plain Hugging Face folder with a model card, and load it.

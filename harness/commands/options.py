@@ -81,6 +81,10 @@ Track = Annotated[
     Option("--track", callback=_installed, help="Curves to a tracker, on this machine unless told else."),
 ]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON on stdout; progress goes to stderr.")]
+To = Annotated[
+    str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or a new place on the hub.")
+]
+Public = Annotated[bool, Option("--public", help="Make what is new on the hub public; default: private.")]
 Cluster = Annotated[str | None, Option("--cluster", metavar="ADDRESS", help=_CLUSTER)]
 TrustCode = Annotated[
     bool,

@@ -19,13 +19,9 @@ Pictures = Annotated[
 
 def publish(
     run: Annotated[Path, Argument(metavar="RUN", help="A finished run.")],
-    to: Annotated[
-        str, Option("--to", metavar="DIR|hub:ORG/NAME", help="A new folder, or repositories on the hub.")
-    ],
+    to: options.To,
     pictures: Pictures = False,
-    public: Annotated[
-        bool, Option("--public", help="Make new hub repositories public; default: private.")
-    ] = False,
+    public: options.Public = False,
     json: options.Json = False,
 ) -> None:
     """Write a finished run as a folder for reviewers: logbook, data set, checkpoint, hashes.
