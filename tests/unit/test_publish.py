@@ -216,8 +216,8 @@ def holiday(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.save(folder / "holiday" / f"beach-{number}.jpg", exif=exif)
     run = make(folder / "run", images=folder / "holiday")
     record = artefacts.read_json(run / "run.json")
-    record["preset"]["evaluation"]["data"] = "../bob/benchmarks"
-    record["preset"]["engine"]["urls"] = ["http://gpu7.lab.example:8000/v1"]
+    record["preset"]["evaluation"]["data"] = "../bobs-own-share/benchmarks"
+    record["preset"]["engine"]["urls"] = ["http://gpu7-in-the-cellar.lab.example:8000/v1"]
     artefacts.write_json(run / "run.json", record)
     return run
 
@@ -227,7 +227,15 @@ def test_nothing_of_this_machine_is_told(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("VZERO_TELLING", "value-of-the-environment")
-    words = ["alice-secrets", "holiday", "SECRET-REMARK", "bob", "gpu7", "no space", TOKEN]
+    words = [
+        "alice-secrets",
+        "holiday",
+        "SECRET-REMARK",
+        "bobs-own-share",
+        "gpu7-in-the-cellar",
+        "no space",
+        TOKEN,
+    ]
     words += ["value-of-the-environment", str(tmp_path), str(holiday), str(Path.cwd())]
     words += [socket.gethostname()] if len(socket.gethostname()) > 5 else []
     users = {getpass.getuser(), Path.home().name}
