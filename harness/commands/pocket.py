@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option, Typer
 
@@ -19,10 +19,19 @@ Scale = Annotated[
 ]
 Processes = Annotated[int, Option("--processes", min=1, help="Processes that pretrain together.")]
 
+Size = Annotated[
+    Literal["small", "large"],
+    Option("--size", help="The shipped model's, or one of seven times the weights."),
+]
+
 
 @app.command("build")
 def build(
-    out: Out = Path("runs/pocket-checkpoint"), seed: Seed = 0, scale: Scale = 1.0, processes: Processes = 2
+    out: Out = Path("runs/pocket-checkpoint"),
+    seed: Seed = 0,
+    scale: Scale = 1.0,
+    processes: Processes = 2,
+    size: Size = "small",
 ) -> None:
     """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder.
 
@@ -30,4 +39,4 @@ def build(
     """
     from vzero.pocket.build import main
 
-    main(out, seed, scale, processes)
+    main(out, seed, scale, processes, size)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from vzero.parsing import OPTIONS
-from vzero.pocket import annotators
+from vzero.pocket import annotators, build
 from vzero.pocket.model import ASK, SOLVE, VOCABULARY, build_model, build_processor
 from vzero.pocket.pretrain import Learner, Schedule, drill, patches, position_ids, prompt_ids, train
 from vzero.pocket.world import draw, sample_scene
 from vzero.prompts import parse_answer, parse_question, questioner_messages, solver_messages
+from vzero.runtime import artefacts, checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,16 @@ def test_pretraining_learns():
     assert texts[-1] < 2.2 < np.log(len(VOCABULARY)), lines
     assert cells[3] > 0.15, lines
     assert all(torch.isfinite(p).all() for p in learner.parameters)
+
+
+def test_a_larger_base_is_an_ordinary_checkpoint_that_says_its_size(tmp_path):
+    torch.set_num_threads(1)
+    build.main(tmp_path / "base", seed=3, scale=0.0, processes=1, size="large")
+    model = checkpoints.load_model(tmp_path / "base")
+    processor = checkpoints.load_processor(tmp_path / "base")
+    shipped = sum(one.numel() for one in build_model(0).parameters())
+    assert 5 < sum(one.numel() for one in model.parameters()) / shipped < 10
+    assert processor.tokenizer.get_vocab() == build_processor().tokenizer.get_vocab()
+    made = artefacts.read_json(tmp_path / "base" / "build.json")
+    assert made["size"]["width"] == model.config.get_text_config().hidden_size == 256
+    assert (made["seed"], made["seeing"]) == (3, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,22 +13,24 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from vzero.errors import InputError
-from vzero.pocket.model import build_processor
+from vzero.pocket.model import SIZES, Size, build_processor
 from vzero.pocket.pretrain import Schedule, train
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import save
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
-NEEDED = 32 * 2**20  # bytes: a checkpoint and its staging copy
+NEEDED = 64 * 2**20  # bytes: a checkpoint and its staging copy
 
 
-def scaled(scale: float) -> Schedule:
-    """The shipped schedule with every phase `scale` times as long, at least one step each."""
-    phases = (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)
-    return Schedule(*(max(1, round(steps * scale)) for steps in phases))
+def scaled(scale: float, size: Size) -> Schedule:
+    """The shipped schedule for `size`, with every phase `scale` times as long, at least one step each."""
+    seeing, clean, mixture = (
+        max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)
+    )
+    return Schedule(seeing, clean, mixture, size=size)
 
 
-def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> None:
+def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2, size: str = "small") -> None:
     """Pretrain a base and save it to `out` as a Hugging Face folder with a `build.json` of how it was made.
 
     Args:
@@ -35,16 +38,18 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2) -> No
         seed: of weights and data. The shipped checkpoint was made with seed 0 and two processes.
         scale: multiplies the length of the curriculum; below about 0.5 the model stays weak.
         processes: data-parallel processes, one CPU thread each.
+        size: a name of `SIZES`.
 
     Raises:
         InputError: `out` holds files already or cannot be written; found before the training, not after.
     """
     _claim(out)
+    schedule = scaled(scale, SIZES[size])
     if processes == 1:
-        _work(0, 1, "", scaled(scale), seed, out)
+        _work(0, 1, "", schedule, seed, out)
         return
     with TemporaryDirectory(prefix="vzero-pocket-") as private:
-        work = (processes, str(Path(private, "store")), scaled(scale), seed, out)
+        work = (processes, str(Path(private, "store")), schedule, seed, out)
         multiprocessing.spawn(_work, work, processes)  # type: ignore[no-untyped-call] # torch gives no types
 
 
@@ -74,7 +79,13 @@ def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, 
     if rank == 0:
         save(learner.model.eval(), build_processor(), out)
         phases = {name: getattr(schedule, name) for name in ("seeing", "clean", "mixture")}
-        made = {"seed": seed, "processes": processes, **phases, "provenance": artefacts.provenance()}
+        made = {
+            "seed": seed,
+            "processes": processes,
+            "size": asdict(schedule.size),
+            **phases,
+            "provenance": artefacts.provenance(),
+        }
         artefacts.write_json(out / "build.json", made)
     if processes > 1:
         dist.destroy_process_group()

@@ -8,6 +8,7 @@ two by two into nine image tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vzero.parsing import OPTION_MARKS, OPTIONS
@@ -92,19 +93,32 @@ def build_processor() -> Qwen2_5_VLProcessor:
     )
 
 
-def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
+@dataclass(frozen=True)
+class Size:
+    """Of the language part, whose heads are 32 wide; and the learning rate that pretrains it."""
+
+    width: int
+    layers: int
+    feed_forward: int
+    learning_rate: float
+
+
+SIZES = {"small": Size(96, 4, 256, 2e-3), "large": Size(256, 5, 704, 1e-3)}  # small is the one shipped
+
+
+def build_model(seed: int, size: Size = SIZES["small"]) -> Qwen2_5_VLForConditionalGeneration:
     """A freshly initialised pocket model, float32."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     ids = {word: i for i, word in enumerate(VOCABULARY)}
-    width, layers, heads = 96, 4, 3
+    heads = size.width // 32
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": -(-len(VOCABULARY) // 16) * 16,
-            "hidden_size": width,
-            "intermediate_size": 256,
-            "num_hidden_layers": layers,
+            "hidden_size": size.width,
+            "intermediate_size": size.feed_forward,
+            "num_hidden_layers": size.layers,
             "num_attention_heads": heads,
             "num_key_value_heads": heads,
             "max_position_embeddings": 2048,
@@ -121,7 +135,7 @@ def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
             "hidden_size": 48,
             "num_heads": 3,
             "intermediate_size": 96,
-            "out_hidden_size": width,
+            "out_hidden_size": size.width,
             "patch_size": 7,
             "fullatt_block_indexes": [0, 1],
             "initializer_range": 0.04,

@@ -35,11 +35,13 @@ from vzero.pocket.model import (
     IMAGE,
     IMAGE_TOKENS,
     PAD,
+    SIZES,
     SOLVE,
     TURN,
     VISION_END,
     VISION_START,
     VOCABULARY,
+    Size,
     build_model,
 )
 from vzero.pocket.world import (
@@ -66,14 +68,14 @@ _IMAGE_START = 2  # role, vision start, then the image
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimizer steps of each phase, and each process's part of a step's batch."""
+    """Optimizer steps of each phase, each process's part of a step's batch, and the model's size."""
 
     seeing: int
     clean: int
     mixture: int
     images: int = 96
     drills: int = 32
-    learning_rate: float = 2e-3
+    size: Size = SIZES["small"]
 
     @property
     def steps(self) -> int:
@@ -90,7 +92,7 @@ class Schedule:
         warm = min(1.0, (step + 1) / 100)
         late = (step - self.seeing - self.clean) / max(1, self.mixture)
         decay = 1.0 if late < 0 else 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * late))
-        return self.learning_rate * warm * decay
+        return self.size.learning_rate * warm * decay
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,8 @@ def _pad(rows: list[list[int]], value: int) -> Tensor:
 class Learner:
     """The model in training with its auxiliary cell classifier."""
 
-    def __init__(self, seed: int) -> None:
-        self.model = build_model(seed).train()
+    def __init__(self, seed: int, size: Size = SIZES["small"]) -> None:
+        self.model = build_model(seed, size).train()
         self.classifier = nn.Linear(self.model.config.text_config.hidden_size, len(_CLASSES))
         self.parameters = [*self.model.parameters(), *self.classifier.parameters()]
 
@@ -262,10 +264,10 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
 
 def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], None] = print) -> Learner:
     """Run the whole curriculum; every process of a group must call it with its own `rank`."""
-    learner = Learner(seed)
+    learner = Learner(seed, schedule.size)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
     optimizer = torch.optim.AdamW(
-        learner.parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        learner.parameters, lr=schedule.size.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
     start, means = time.monotonic(), {"text": 0.0, "drill": 0.0, "cells": 0.0}
     for step in range(schedule.steps):
