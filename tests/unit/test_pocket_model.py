@@ -9,11 +9,11 @@ import torch
 
 from vzero.parsing import OPTIONS
 from vzero.pocket import annotators, build
-from vzero.pocket.model import ASK, SOLVE, VOCABULARY, build_model, build_processor
+from vzero.pocket.model import ASK, SIZES, SOLVE, VOCABULARY, build_model, build_processor
 from vzero.pocket.pretrain import Learner, Schedule, drill, patches, position_ids, prompt_ids, train
 from vzero.pocket.world import draw, sample_scene
 from vzero.prompts import parse_answer, parse_question, questioner_messages, solver_messages
-from vzero.runtime import artefacts, checkpoints
+from vzero.runtime import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +121,14 @@ def test_pretraining_learns():
     assert all(torch.isfinite(p).all() for p in learner.parameters)
 
 
-def test_a_larger_base_is_an_ordinary_checkpoint_that_says_its_size(tmp_path):
-    torch.set_num_threads(1)
-    build.main(tmp_path / "base", seed=3, scale=0.0, processes=1, size="large")
-    model = checkpoints.load_model(tmp_path / "base")
-    processor = checkpoints.load_processor(tmp_path / "base")
+def test_a_larger_base_is_an_ordinary_checkpoint(tmp_path):
+    schedule = build.scaled(1.0, SIZES["large"])
+    assert (schedule.steps, schedule.rate(1000)) == (2000, 1e-3)
+    built = build_model(3, schedule.size)
+    checkpoints.save(built, build_processor(), tmp_path)
+    loaded = checkpoints.load_model(tmp_path)
+    assert loaded.config.get_text_config().hidden_size == 256
     shipped = sum(one.numel() for one in build_model(0).parameters())
-    assert 5 < sum(one.numel() for one in model.parameters()) / shipped < 10
-    assert processor.tokenizer.get_vocab() == build_processor().tokenizer.get_vocab()
-    made = artefacts.read_json(tmp_path / "base" / "build.json")
-    assert made["size"]["width"] == model.config.get_text_config().hidden_size == 256
-    assert (made["seed"], made["seeing"]) == (3, 1)
+    assert 5 < sum(one.numel() for one in loaded.parameters()) / shipped < 10
+    for name, weights in built.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weights), name
