@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from typer import Option, Typer
 
+from harness.runs.signals import interruptible
+
 app = Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -33,10 +35,12 @@ def build(
     processes: Processes = 2,
     size: Size = "small",
 ) -> None:
-    """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder.
+    """Pretrain the pocket base model from its seed and write it as an ordinary checkpoint folder; the same
+    command resumes.
 
     Example: vzero-harness pocket build --out runs/base --processes 2
     """
-    from vzero.pocket.build import main
+    with interruptible():
+        from vzero.pocket.build import main
 
-    main(out, seed, scale, processes, size)
+        main(out, seed, scale, processes, size)

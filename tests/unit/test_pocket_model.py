@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vzero.parsing import OPTIONS
-from vzero.pocket import annotators, build
+from vzero.pocket import annotators, build, resume
 from vzero.pocket.model import ASK, SIZES, SOLVE, VOCABULARY, build_model, build_processor
 from vzero.pocket.pretrain import Learner, Schedule, drill, patches, position_ids, prompt_ids, train
 from vzero.pocket.world import draw, sample_scene
@@ -132,3 +132,36 @@ def test_a_larger_base_is_an_ordinary_checkpoint(tmp_path):
     assert 5 < sum(one.numel() for one in loaded.parameters()) / shipped < 10
     for name, weights in built.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weights), name
+
+
+def test_an_interrupted_pretraining_goes_on_and_a_damaged_state_counts_as_none(tmp_path, monkeypatch):
+    """The weights are those of an undisturbed one, to the bit."""
+    torch.set_num_threads(1)
+    schedule = Schedule(seeing=2, clean=3, mixture=3, images=6, drills=4)
+    expected = [one.tolist() for one in train(schedule, seed=5).parameters]
+    save, load, started = resume.save, resume.load, []
+
+    def killed(folder, step, rank, training):
+        save(folder, step, rank, training)
+        if step == 6:
+            raise KeyboardInterrupt
+
+    def noted(*given):
+        started.append(load(*given))
+        return started[-1]
+
+    monkeypatch.setattr(resume, "EVERY", 3)
+    monkeypatch.setattr(resume, "save", killed)
+    monkeypatch.setattr(resume, "load", noted)
+    for damaged in (False, True):
+        kept = tmp_path / str(damaged)
+        kept.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            train(schedule, seed=5, kept=kept)
+        if damaged:
+            weights = next(kept.glob("6.weights.*"))
+            weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+            monkeypatch.setattr(resume, "save", save)
+        found = train(schedule, seed=5, kept=kept)
+        assert [one.tolist() for one in found.parameters] == expected
+    assert started == [0, 6, 0, 0]

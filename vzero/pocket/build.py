@@ -19,7 +19,7 @@ from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import save
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
-NEEDED = 64 * 2**20  # bytes: a checkpoint and its staging copy
+NEEDED = 128 * 2**20  # bytes: a checkpoint, its staging copy, and two states of its pretraining
 
 
 def scaled(scale: float, size: Size) -> Schedule:
@@ -32,9 +32,10 @@ def scaled(scale: float, size: Size) -> Schedule:
 
 def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2, size: str = "small") -> None:
     """Pretrain a base and save it to `out` as a Hugging Face folder with a `build.json` of how it was made.
+    Interrupted, the same call goes on.
 
     Args:
-        out: a folder that does not exist yet or is empty.
+        out: a folder that does not exist yet, is empty, or holds the same pretraining, unfinished.
         seed: of weights and data. The shipped checkpoint was made with seed 0 and two processes.
         scale: multiplies the length of the curriculum; below about 0.5 the model stays weak.
         processes: data-parallel processes, one CPU thread each.
@@ -43,24 +44,25 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2, size:
     Raises:
         InputError: `out` holds files already or cannot be written; found before the training, not after.
     """
-    _claim(out)
     schedule = scaled(scale, SIZES[size])
+    asked = artefacts.digest({"schedule": asdict(schedule), "seed": seed, "processes": processes})
+    states = out / f".pretraining-{asked[:16]}"
+    _claim(out, states)
     if processes == 1:
-        _work(0, 1, "", schedule, seed, out)
+        _work(0, 1, "", schedule, seed, states)
         return
     with TemporaryDirectory(prefix="vzero-pocket-") as private:
-        work = (processes, str(Path(private, "store")), schedule, seed, out)
-        multiprocessing.spawn(_work, work, processes)  # type: ignore[no-untyped-call] # torch gives no types
+        work = (processes, str(Path(private, "store")), schedule, seed, states)
+        multiprocessing.spawn(_work, work, processes, daemon=True)  # type: ignore[no-untyped-call]
 
 
-def _claim(out: Path) -> None:
-    """Make `out`, and see that a checkpoint fits into it."""
+def _claim(out: Path, states: Path) -> None:
+    """See that `out` is free, or ours and unfinished, and that a checkpoint fits into it; make `states`."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
+        if not states.is_dir() and out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} is not empty; name a new folder with --out.")
-        artefacts.write_bytes(out / "probe", b"")
-        (out / "probe").unlink()
+        states.mkdir(parents=True, exist_ok=True)
+        artefacts.write_bytes(states / "probe", b"")
     except OSError as error:
         raise InputError(f"Cannot write into {out}: {error.strerror}; choose another --out.") from None
     if shutil.disk_usage(out).free < NEEDED:
@@ -69,14 +71,15 @@ def _claim(out: Path) -> None:
         )
 
 
-def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, out: Path) -> None:
+def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, states: Path) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         meeting = dist.FileStore(store, processes)
         dist.init_process_group("gloo", store=meeting, rank=rank, world_size=processes)
-    learner = train(schedule, seed, rank, log=lambda line: print(line, flush=True))
+    learner = train(schedule, seed, rank, lambda line: print(line, flush=True), states)
     if rank == 0:
+        out = states.parent
         save(learner.model.eval(), build_processor(), out)
         phases = {name: getattr(schedule, name) for name in ("seeing", "clean", "mixture")}
         made = {
@@ -87,5 +90,6 @@ def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, 
             "provenance": artefacts.provenance(),
         }
         artefacts.write_json(out / "build.json", made)
+        shutil.rmtree(states)
     if processes > 1:
         dist.destroy_process_group()

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vzero.parsing import OPTIONS
-from vzero.pocket import annotators
+from vzero.pocket import annotators, resume
 from vzero.pocket.families import CELLS, NUMBERS, option_text
 from vzero.pocket.model import (
     ASK,
@@ -262,15 +263,25 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter).clone()
 
 
-def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], None] = print) -> Learner:
-    """Run the whole curriculum; every process of a group must call it with its own `rank`."""
+def train(
+    schedule: Schedule,
+    seed: int,
+    rank: int = 0,
+    log: Callable[[str], None] = print,
+    kept: Path | None = None,
+) -> Learner:
+    """Run the whole curriculum; every process of a group must call it with its own `rank`. Where `kept` is a
+    folder, it goes on from the state there and leaves its own (see resume.py)."""
     learner = Learner(seed, schedule.size)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
     optimizer = torch.optim.AdamW(
         learner.parameters, lr=schedule.size.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    training = resume.Training(learner.parameters, optimizer, rng, pixels)
+    done = resume.load(kept, rank, processes, training) if kept is not None else 0
     start, means = time.monotonic(), {"text": 0.0, "drill": 0.0, "cells": 0.0}
-    for step in range(schedule.steps):
+    for step in range(done, schedule.steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         phase = schedule.phase(step)
@@ -294,4 +305,6 @@ def train(schedule: Schedule, seed: int, rank: int = 0, log: Callable[[str], Non
             shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
             log(f"step {step + 1}/{schedule.steps} {phase}: {shown} ({time.monotonic() - start:.0f} s)")
             means = dict.fromkeys(means, 0.0)
+        if kept is not None and (step + 1) % resume.EVERY == 0:
+            resume.save(kept, step + 1, rank, training)
     return learner
