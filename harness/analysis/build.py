@@ -43,10 +43,10 @@ MOST_FAULTS = 0.05  # share of unreadable or truncated answers above which a com
 _FAULTS = {"unparsed": "could not be read", "truncated": "were truncated"}
 
 
-def build(run: Run) -> Results:
-    """All results of `run`."""
+def build(run: Run, operations: bool = True) -> Results:
+    """All results of `run`; its operations are counted where wanted, which imports torch."""
     held_out = HeldOut.of(run, read_rows(run))
-    found = _measured(run, held_out)
+    found = _measured(run, held_out, operations)
     warned = [*_warnings(run.preset, found, held_out), *_published_warnings(run, found)]
     return judged(found.model_copy(update={"warnings": warned}))
 
@@ -60,7 +60,7 @@ def judged(found: Results) -> Results:
     return Results.model_validate(rounded(found.model_copy(update={"claims": claims}).model_dump()))
 
 
-def _measured(run: Run, held_out: HeldOut) -> Results:
+def _measured(run: Run, held_out: HeldOut, operations: bool) -> Results:
     """All but what is said of the measures: warnings and claims."""
     preset, models, metrics = run.preset, list(held_out.rows), held_out.metrics
     suites = {
@@ -105,7 +105,7 @@ def _measured(run: Run, held_out: HeldOut) -> Results:
             for one in run.of_kind(kind)
         },
         trained_on=ground_truth.trained_on(run),
-        compute=compute(run),
+        compute=compute(run, operations),
         keep=(preset.solver.keep_low, preset.solver.keep_high),
         alarms=alarms.alarms(iterations),
         departures=departures.of_preset(preset),

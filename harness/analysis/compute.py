@@ -8,12 +8,13 @@ from harness.runs.sealed import Run, SealedStage
 from vzero.selfplay import MEASUREMENTS
 
 
-def compute(run: Run) -> Compute:
-    """Counts over the finished stages of `run`; evaluation is not in them."""
+def compute(run: Run, operations: bool = True) -> Compute:
+    """Counts over the finished stages of `run`; evaluation is not in them. Without `operations`, for which
+    the model's layers are built, those are unknown."""
     questioners, solvers = run.of_kind("train-questioner"), run.of_kind("train-solver")
     questioner, solver = run.preset.questioner, run.preset.solver
     drawn = 0 if solver.objective == "sft" else solver.grpo.group_size
-    stages = by_stage(run)
+    stages = by_stage(run) if operations else None
     return Compute(
         images=_total(run.of_kind("images"), "images"),
         written=_total(run.of_kind("write-questions"), "questions"),

@@ -23,7 +23,7 @@ def check(path: Path, beside: Reference | None) -> Report:
         InputError: `path` is no run, or a sealed file in it was changed.
     """
     run = read_run(path)
-    results = build(run)
+    results = build(run, operations=False)
     findings = [*exact.findings(run), *learning.findings(run), *protocol.findings(run, results)]
     if beside is None:
         findings.append(finding("beside-reference", "", None, "no reference was given"))
@@ -44,7 +44,7 @@ def make_reference(path: Path) -> Reference:
             f"{path} is not finished (missing: {', '.join(run.missing)}); finish it first, with the command "
             "that began it."
         )
-    return reference.measure(run, build(run))
+    return reference.measure(run, build(run, operations=False))
 
 
 def read_reference(path: Path) -> Reference:

@@ -69,7 +69,7 @@ def needs(preset: Preset, facts: Facts) -> Needs:
     from harness.doctor.needs import needs_of
 
     least = needs_of(preset)
-    if facts.quick or (facts.imports is None and not facts.gpus):
+    if facts.quick or facts.imports or (facts.imports is None and not facts.gpus):
         return least  # a plan builds the model's layers, which imports torch
     from harness.perf.plan import plan
     from harness.perf.plan.work import BASE
@@ -92,7 +92,9 @@ def needs(preset: Preset, facts: Facts) -> Needs:
 
 def _end_of_turn(preset: Preset, facts: Facts) -> list[Finding]:
     """Whether the model's answers end; nothing of one that is not on disk, or not to be looked at."""
-    if facts.quick or not facts.model_on_disk or (preset.model == "pocket" and facts.imports is None):
+    if facts.quick or facts.imports or not facts.model_on_disk:
+        return []
+    if preset.model == "pocket" and facts.imports is None:
         return []  # it takes a processor, which imports transformers
     from harness.doctor.checks import Finding
     from vzero.rollout.vocabulary import read_vocabulary

@@ -82,6 +82,9 @@ def profile(
     if out is not None:
         _make(out)
     with options.working("starting"):
+        from vzero.runtime.checkpoints import resolve
+
+        resolve(resolved.model)  # refused before anything heavy is imported
         from harness.perf.profile.results import Options
 
     asked = Options(

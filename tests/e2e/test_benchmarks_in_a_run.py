@@ -4,10 +4,7 @@ killed and resumed."""
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,11 +16,11 @@ from harness.evals.pinned import pinned
 from harness.runs.directory import opened
 from harness.runs.sealed import read_run
 from tests.fixtures import suite_rows
+from tests.warm import Program, Warm
 from vzero.config import Preset
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
 MARK = "kept "
 SUITES = ("logicvista", "mathvista", "mmstar")
@@ -49,16 +46,12 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     return pinned(load_preset("smoke", [*changes, *small, "engine.threads=1"]), folder / "scratch")
 
 
-def stage(run: Path) -> subprocess.Popen[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness.evals.stage", str(run), STAGE]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+def stage(warm: Warm, run: Path) -> Program:
+    return warm.start("-m", "harness.evals.stage", str(run), STAGE)
 
 
-def whole(run: Path) -> Path:
-    done = stage(run)
+def whole(warm: Warm, run: Path) -> Path:
+    done = stage(warm, run)
     _, err = done.communicate(timeout=600)
     assert done.returncode == 0, err
     return run / "stages" / STAGE
@@ -70,11 +63,11 @@ def started(run: Path, preset: Preset) -> Path:
 
 
 def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(
-    preset: Preset, tmp_path: Path
+    preset: Preset, warm: Warm, tmp_path: Path
 ) -> None:
     calm, killed = started(tmp_path / "calm", preset), started(tmp_path / "killed", preset)
     kept = killed / "stages" / STAGE / "work" / "evaluation" / "responses" / "logicvista.jsonl"
-    process = stage(killed)
+    process = stage(warm, killed)
     end = time.monotonic() + 300
     while (
         process.poll() is None
@@ -94,7 +87,7 @@ def test_a_killed_evaluation_goes_on_at_the_item_and_comes_to_the_same(
             answer["text"] = MARK + answer["text"]  # an answer drawn again would not say so
             marked += 1
     kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folder, undisturbed = whole(killed), whole(calm)
+    folder, undisturbed = whole(warm, killed), whole(warm, calm)
     found, expected = (artefacts.read_jsonl(one / "samples.jsonl") for one in (folder, undisturbed))
     answers = [answer for row in found for answer in (row["greedy"], *row["sampled"])]
     assert sum(answer["text"].startswith(MARK) for answer in answers) == marked == 2
@@ -129,10 +122,10 @@ def _speaks_as_the_rest_does(run: Path, rows: list[dict]) -> None:
     assert sorted(one["n"] for one in sent.values()) == [1, 3]
 
 
-def test_data_that_changed_meanwhile_is_refused(preset: Preset, tmp_path: Path) -> None:
+def test_data_that_changed_meanwhile_is_refused(preset: Preset, warm: Warm, tmp_path: Path) -> None:
     other = preset.model_copy(
         update={"evaluation": preset.evaluation.model_copy(update={"data_sha256": "0" * 64})}
     )
-    done = stage(started(tmp_path / "run", other))
+    done = stage(warm, started(tmp_path / "run", other))
     _, err = done.communicate(timeout=600)
     assert done.returncode == 2 and "has changed since this run began" in err and "Traceback" not in err

@@ -125,7 +125,8 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     path = folder / "stages" / SOLVER / "rollouts.jsonl"
     rows = artefacts.read_jsonl(path)
     artefacts.write_jsonl(path, [{**rows[0], "reward": 1.0 - rows[0]["reward"]}, *rows[1:]])
-    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app; app()"
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import app\n"
+    program += "try: app()\nfinally: assert 'torch' not in sys.modules"  # it takes ten times its seconds
     words = [sys.executable, "-c", program, "check", str(folder), "--no-reference", "--json"]
     unsealed = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert unsealed.returncode == 2 and "is not the file that was sealed" in unsealed.stderr
@@ -134,7 +135,7 @@ def test_the_command_exits_1_with_the_reason(healthy: Path, tmp_path: Path) -> N
     del manifest["digest"]
     artefacts.write_json(path.parent / "manifest.json", manifest)
     done = subprocess.run(words, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 1 and "reward-formula" in done.stderr
+    assert done.returncode == 1 and "reward-formula" in done.stderr and "Traceback" not in done.stderr
     broken = {one["rule"] for one in json.loads(done.stdout)["findings"] if one["passed"] is False}
     assert broken == {"reward-formula", "advantages-follow-rewards", "run-complete"}
     step = check_step(tmp_path / "foreign", folder, no_reference=True)

@@ -4,14 +4,13 @@ resumed."""
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.warm import Warm
 from vzero.config import EngineConfig
 from vzero.parsing import parse_answer
 from vzero.pocket.suites import SUITES, items
@@ -21,7 +20,6 @@ from vzero.rollout.protocol import Request
 from vzero.runtime import artefacts
 from vzero.runtime.seeding import derive
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGE = "01-evaluate-base"
 FAMILIES = sum(map(len, SUITES.values()))
 OUTPUTS = ("samples.jsonl", "evaluation.json")
@@ -73,25 +71,17 @@ def new_run(folder: Path, checkpoint: Path) -> Path:
     return folder
 
 
-def attempt(run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
+def attempt(warm: Warm, run: Path, *fault: str) -> subprocess.CompletedProcess[str]:
     program = ["-c", FAULTY] if fault else ["-m", "harness.evals.stage"]
     temporary = run.with_name(f"{run.name}-temporary")
     temporary.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, *program, str(run), STAGE, *fault],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
-        check=False,
-    )
+    return warm.run(*program, str(run), STAGE, *fault, TMPDIR=str(temporary))
 
 
 @pytest.fixture(scope="module")
-def evaluated(checkpoint, tmp_path_factory) -> Path:
+def evaluated(checkpoint, warm: Warm, tmp_path_factory) -> Path:
     run = new_run(tmp_path_factory.mktemp("run"), checkpoint)
-    done = attempt(run)
+    done = attempt(warm, run)
     assert done.returncode == 0, done.stderr
     assert "Postprocessing" not in done.stderr + done.stdout  # lmms-eval's noise stays in its log
     return run / "stages" / STAGE
@@ -194,17 +184,19 @@ def test_all_that_was_sent_is_recorded_and_nothing_of_the_place(evaluated):
         assert str(evaluated.parents[1]) not in (evaluated / name).read_text()
 
 
-def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(evaluated, checkpoint, tmp_path):
+def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(
+    evaluated, checkpoint, warm: Warm, tmp_path
+):
     run = new_run(tmp_path, checkpoint)
     folder = run / "stages" / STAGE
-    failed = attempt(run, "3", "error")
+    failed = attempt(warm, run, "3", "error")
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1] == "error: The engine lost its server."
     assert not any((folder / name).exists() for name in (*OUTPUTS, "manifest.json"))
-    killed = attempt(run, "2", "kill")
+    killed = attempt(warm, run, "2", "kill")
     assert killed.returncode < 0
     assert not (folder / "manifest.json").exists()
-    resumed = attempt(run)
+    resumed = attempt(warm, run)
     assert resumed.returncode == 0, resumed.stderr
     for name in OUTPUTS:
         assert (folder / name).read_bytes() == (evaluated / name).read_bytes(), name

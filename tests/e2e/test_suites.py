@@ -4,39 +4,28 @@ interruptions."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.evals import catalogue
 from tests.fixtures import clones, suite_rows
+from tests.warm import Warm
 from vzero.pocket.suites import items
 from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
-    for name in ("OPENAI_API_KEY", "OPENAI_API_URL"):
-        env.pop(name, None)
-    return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, env=env, check=False
-    )
-
-
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Path:
+def ran(tmp_path_factory, warm: Warm) -> Path:
     folder = tmp_path_factory.mktemp("suites")
     suite_rows.write(folder / "data")
     (folder / "gold.json").write_text(json.dumps(suite_rows.GOLD))
     clone = clones.write(folder / "clone", clones.spoilt())
     (clone / "images" / "13.png").write_bytes(b"\x89PNG")
     (clone / "images" / "15.png").unlink()
-    done = python(str(ROOT / "tests" / "e2e" / "suite_runs.py"), str(folder))
+    done = warm.run(str(ROOT / "tests" / "e2e" / "suite_runs.py"), str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -275,7 +264,7 @@ def test_an_item_that_exceeds_the_context_is_set_aside_by_name_and_the_others_co
     assert (again["code"], again["asked"]) == (0, 0)
 
 
-def test_a_killed_evaluation_goes_on_at_the_next_item(ran, tmp_path):
+def test_a_killed_evaluation_goes_on_at_the_next_item(ran, warm: Warm, tmp_path):
     """SIGKILL at the real engine's second answer; the real command line then asks for the rest."""
     program = """
 import os, signal, sys
@@ -307,11 +296,11 @@ cli.app(sys.argv[1:])
         "--max-new-tokens",
         "8",
     ]
-    killed = python("-c", program, *words, "--out", str(tmp_path / "run"))
+    killed = warm.run("-c", program, *words, "--out", str(tmp_path / "run"))
     assert killed.returncode == -9, killed.stderr
     first = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")
     assert [row["id"] for row in first] == ["v1_0"] and not (tmp_path / "run" / "results.json").exists()
-    resumed = python("-m", "harness", *words, "--out", str(tmp_path / "run"))
+    resumed = warm.run("-m", "harness", *words, "--out", str(tmp_path / "run"))
     assert resumed.returncode == 0, resumed.stderr
     rows = artefacts.read_jsonl(tmp_path / "run" / "responses" / "logicvista.jsonl")
     assert rows[0] == first[0] and [row["id"] for row in rows] == ["v1_0", "v1_1", "v1_2"]

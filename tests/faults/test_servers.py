@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from tests import fake_server, tiny_model
+from tests.warm import Warm
 from vzero.config import SamplingConfig
 from vzero.errors import InterruptedRun
 from vzero.rollout import Message, Request, endpoints, server
@@ -211,6 +212,7 @@ SHARED = f"""
 import json, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
+import time
 import fake_server, tiny_model
 from vzero.runtime import processes
 from vzero.config import EngineConfig, SamplingConfig
@@ -232,41 +234,32 @@ drawn = [[list(one.token_ids) for one in answer.completions] for answer in answe
 everyone = processes.all_gather_object(drawn)
 if processes.world().first:
     print(json.dumps(everyone), flush=True)
-    sys.stdin.readline()
+    while not Path(sys.argv[1], "go on").exists():
+        time.sleep(0.02)
 processes.wait()
 """
 
 
-def test_two_processes_share_the_servers_of_the_first(tools: SimpleNamespace, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "RANK": "0",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-    }
+def test_two_processes_share_the_servers_of_the_first(
+    tools: SimpleNamespace, warm: Warm, tmp_path: Path
+) -> None:
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         environment["MASTER_PORT"] = str(probe.getsockname()[1])
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARED, str(tmp_path)],
-            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
+        warm.start("-c", SHARED, str(tmp_path), RANK=rank, LOCAL_RANK=rank, **environment) for rank in "01"
     ]
     try:
-        one, other = json.loads(ranks[0].stdout.readline())
+        tools.wait_for(lambda: ranks[0].out.read_text().endswith("\n"), "the answers")
+        one, other = json.loads(ranks[0].out.read_text())
         assert one == other and len(one) == 6 and len(one[0]) == 10
-        assert len(of_fake(tools, tmp_path)) == 6  # two watchdogs, two servers, their two users
-        ranks[0].stdin.write("go on\n")
-        ranks[0].stdin.flush()
-        assert [rank.wait(60) for rank in ranks] == [0, 0]
+        assert len(of_fake(tools, tmp_path)) == 4  # two watchdogs, two servers
+        (tmp_path / "go on").touch()
+        for rank in ranks:
+            assert rank.communicate(60) and rank.returncode == 0
         tools.wait_for(lambda: not of_fake(tools, tmp_path), "the end of the servers")
     finally:
         for rank in ranks:
-            rank.kill()
-            rank.communicate()
+            if rank.poll() is None:
+                rank.send_signal(signal.SIGKILL)

@@ -19,6 +19,7 @@ from harness.doctor import imports
 from harness.doctor.checks import diagnose
 from harness.doctor.facts import Facts, Gpu, Place, gather, parse_gpus
 from harness.doctor.needs import Needs, needs_of
+from tests.warm import Warm
 from vzero.presets import load_preset
 
 GIB = 2**30
@@ -255,24 +256,31 @@ def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stag
     tmp_path: Path,
 ) -> None:
     """As a free resolve once left it: a filelock without the module that lmms-eval reaches into. All declared
-    ranges were met, and the first evaluation died."""
+    ranges were met, and the first evaluation died. And a torch that cannot be imported at all."""
     import filelock
 
     shutil.copytree(Path(filelock.__file__).parent, tmp_path / "filelock")
     for path in (tmp_path / "filelock").glob("*.py"):
         path.write_text(path.read_text().replace("_api", "_core"))
     (tmp_path / "filelock" / "_api.py").rename(tmp_path / "filelock" / "_core.py")
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so')")
     answer = run("--imports", "--json", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
     checks = {one["name"]: one for one in json.loads(answer.stdout)["checks"]}
     assert answer.returncode == 1 and checks["imports"]["level"] == "fail"
     assert "filelock._api: ModuleNotFoundError" in checks["imports"]["found"]
+    assert "torch: ImportError: libtorch.so" in checks["imports"]["found"]
     assert "filelock<4.3" in checks["imports"]["fix"]
 
 
-def test_what_the_stages_import_can_be_imported_here() -> None:
-    begun: list[str] = []
+def test_what_the_stages_import_can_be_imported_here(
+    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, program, begun = warm.run("-m", "harness.doctor.imports"), tmp_path / "python", list[str]()
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{said.stdout}END\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
     assert imports.failures(600, begun.append) == ({}, torch.cuda.is_available())
-    assert begun == [*imports.MODULES, "CUDA"]
+    assert begun == [*imports.MODULES, "CUDA"] and said.returncode == 0
 
 
 def test_a_module_that_takes_python_down_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

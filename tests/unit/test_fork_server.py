@@ -22,6 +22,7 @@ from harness.runs.orchestrate import run_plan
 from harness.runs.progress import Position
 from harness.runs.supervise import StageProcess, StartedStage, stop
 from tests.fixtures import synthetic_run
+from tests.warm import Warm
 from vzero.errors import InterruptedRun
 from vzero.runtime.stage import read_preset
 from vzero.runtime.watchdog import watchdog_command
@@ -233,11 +234,9 @@ def test_it_says_when_all_is_imported(environment: dict[str, str], tmp_path: Pat
         server.close()
 
 
-def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(warm: Warm) -> None:
     """A pool of OpenMP's that the server had begun would leave the fork waiting for it."""
-    (tmp_path / "code" / "product.py").write_text(
+    program = (
         "import sys, threading\n"
         f"assert {set(MODULES)!r} <= set(sys.modules), set({MODULES!r}) - set(sys.modules)\n"
         "assert threading.active_count() == 1\n"
@@ -245,11 +244,5 @@ def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(
         "torch.set_num_threads(2)\n"
         "print((torch.ones(512, 512) @ torch.ones(512, 512)).sum().item())\n"
     )
-    server, log = ForkServer(), tmp_path / "log"
-    try:
-        with open(log, "ab") as stream:
-            child = server.start(["product"], environment, stream.fileno(), stream.fileno())
-        assert child is not None and child.wait(120)
-        assert child.end()[0] == 0 and log.read_text().splitlines()[-1] == f"{512.0**3}"
-    finally:
-        server.close()
+    done = warm.run("-c", program)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{512.0**3}", done.stderr

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import Warm
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def harness(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from harness.cli import app; app(prog_name='vzero-harness')"
+        "from harness.cli import app\ntry: app(prog_name='vzero-harness')\n"
+        "finally: assert 'torch' not in sys.modules"  # nothing heavy is imported to refuse
     )
     return subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=300
@@ -61,7 +64,7 @@ def test_wrong_use_is_one_sentence_and_exit_2(words: list[str], sentence: str, t
     assert "Traceback" not in result.stderr
 
 
-def test_json_and_files_are_the_same_profile(tmp_path: Path) -> None:
+def test_json_and_files_are_the_same_profile(warm: Warm, tmp_path: Path) -> None:
     words = [
         "rollout",
         "--preset",
@@ -76,7 +79,7 @@ def test_json_and_files_are_the_same_profile(tmp_path: Path) -> None:
         "out",
         "--json",
     ]
-    result = harness("profile", *words, cwd=tmp_path)
+    result = warm.run("-m", "harness", "profile", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     profile = json.loads(result.stdout)
     assert json.loads((tmp_path / "out" / "profile.json").read_text()) == profile

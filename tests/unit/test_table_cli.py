@@ -17,14 +17,14 @@ HEAVY = ("torch", "transformers", "trl", "lmms_eval", "statsmodels", "scipy.stat
 POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
 
 
-def harness(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def harness(*words: str) -> subprocess.CompletedProcess[str]:
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom harness.cli import app\n"
         "try: app(prog_name='vzero-harness')\n"
         f"finally: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
     return subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=cwd, timeout=120
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
 
 
@@ -37,16 +37,17 @@ def test_each_format_goes_to_stdout_or_a_file_and_loads_no_model(
 ) -> None:
     shown = harness("table", POCKET, "--format", name)
     assert shown.returncode == 0 and shown.stdout.lstrip().startswith(start) and shown.stderr.strip() == "[]"
-    written = harness("table", POCKET, "--format", name, "--out", str(tmp_path / "table"))
-    assert written.returncode == 0 and written.stdout == ""
+    words = ["table", POCKET, "--format", name, "--out", str(tmp_path / "table")]
+    written = CliRunner().invoke(app, words)
+    assert written.exit_code == 0 and written.stdout == ""
     assert (tmp_path / "table").read_text(encoding="utf-8").replace("\r\n", "\n") == shown.stdout.replace(
         "\r\n", "\n"
     )
 
 
 def test_the_terminal_shows_every_suite_and_the_losses() -> None:
-    shown = harness("table", POCKET)
-    assert shown.returncode == 0
+    shown = CliRunner().invoke(app, ["table", POCKET])
+    assert shown.exit_code == 0
     for words in (
         "pocket_math",
         "pocket_logic",
@@ -59,7 +60,7 @@ def test_the_terminal_shows_every_suite_and_the_losses() -> None:
 
 
 def test_json_is_the_whole_object() -> None:
-    found = json.loads(harness("table", POCKET, "--json").stdout)
+    found = json.loads(CliRunner().invoke(app, ["table", POCKET, "--json"]).stdout)
     assert [row["name"] for row in found["rows"]] == ["base", "v-zero S1", "v-zero S2"] and len(
         found["claims"]
     ) > 10
@@ -119,7 +120,10 @@ def test_the_schema_of_results_is_current() -> None:
         (["check", "nowhere", "--reference", "nothing.json"], "There is no reference nothing.json"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exit_2(words: list[str], sentence: str, tmp_path: Path) -> None:
-    result = harness(*words, cwd=tmp_path)
-    assert result.returncode == 2 and result.stdout == ""
+def test_wrong_use_is_one_sentence_and_exit_2(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2 and result.stdout == ""
     assert sentence in result.stderr.splitlines()[0] and list(tmp_path.iterdir()) == []
