@@ -96,7 +96,7 @@ RULES = (
     ),
     Rule(
         "one-letter-labels",
-        "the pseudo-labels are mostly one letter",
+        "the labels are mostly one letter",
         0.6,
         _largest_letter("letters_majority"),
     ),

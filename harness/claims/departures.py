@@ -27,6 +27,7 @@ EFFECTS: tuple[Effect, ...] = ("large", "unknown", "small", "none")
 UNSET = "unset"  # how the file writes None
 PAGE = Path("docs/method.md")
 MARKS = ("<!-- departures.toml -->", "<!-- end of departures.toml -->")
+UNMARKED = {ord(mark): None for mark in "`*"}  # a table of the report is plain text
 HEADINGS = {"large": "Large", "unknown": "Unknown", "small": "Small", "none": "None"}
 
 
@@ -87,14 +88,14 @@ def table(found: Sequence[Departure]) -> Table:
     rows = [
         (
             one.effect,
-            one.ours,
-            one.theirs,
-            one.why,
-            f"{one.reason}{f': {one.measured}' if one.measured else ''}",
+            *(text.translate(UNMARKED) for text in (one.ours, one.theirs, one.why, _because(one))),
         )
         for one in found
     ]
-    columns = (*keys("effect"), *texts("here", "paper or its code", "why", "what the effect rests on"))
+    columns = (
+        *keys("effect on gain"),
+        *texts("here", "paper or its code", "why", "what the effect rests on"),
+    )
     counts = Counter(one.effect for one in found)
     counted = ", ".join(f"{counts[effect]} {effect}" for effect in EFFECTS)
     note = f"{len(found)} departures; their effect on the gain: {counted}."
@@ -115,8 +116,13 @@ def page() -> str:
     return "\n\n".join(parts)
 
 
-def _because(one: Listed) -> str:
-    return one.reason + (f": {one.measured}" if one.measured else "")
+def _because(one: Departure) -> str:
+    """The reason, its numbers where it does not say them itself, and the page that they stand on."""
+    if one.measured is None:
+        return one.reason
+    numbers, _, page = one.measured.removesuffix(")").rpartition(" (")
+    said = all(number in one.reason for number in numbers.split(" ... "))
+    return f"{one.reason}{'' if said else f': {numbers}'} ({page})"
 
 
 def _settings(one: Listed) -> str:

@@ -6,17 +6,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from harness.analysis.alarms import RULES
 from harness.analysis.measures import Alarm
-from harness.analysis.results import AVERAGE, BASE, Results
+from harness.analysis.results import BASE, Results
+from harness.analysis.sharpening import Kind
 from harness.analysis.verdicts import TOY, toy_world
-from harness.report.claims import ordered
-from harness.report.findings import findings, incomplete, kind_of_gain, metric_label, whole
+from harness.report.claims import in_words, ordered
+from harness.report.findings import findings, headroom, incomplete, metric_label, nature_of, whole
 from harness.report.held_out import TONES
 from harness.stats import Gain
 from harness.tables.table import Tone
 from harness.tables.words import MISSING, NBSP, counted, interval, percent, points
 
-KINDS = {"learning": "points to learning", "sharpening": "looks like sharpening, not learning"}
+KINDS: dict[Kind, str] = {
+    "learning": "and the gain looks like learning",
+    "sharpening": "but the gain looks like sharpening (more consistent answers), not like learning",
+    "both": "and the gain looks like sharpening and learning together",
+    "open": "but it is open whether the gain is sharpening or learning",
+}
 NOT_JUDGED = "not judged"
 
 
@@ -46,7 +53,7 @@ def answer(results: Results) -> str:
     model, _, gains = found
     greedy, sampled = gains["greedy"].direction, gains["sampled"].direction
     name = f"{model}, the Solver after {counted(int(model[1:]), 'iteration')},"
-    kind = kind_of_gain(results, model)
+    nature = nature_of(results, model)
     where = f", in {TOY}" if toy_world(results.model, results.suites) else ", in this run"
     if {greedy, sampled} == {"unclear"}:
         return f"No gain{where}: {name} is not significantly different from its base ({_size(gains)})."
@@ -56,15 +63,12 @@ def answer(results: Results) -> str:
             f"Better and worse{where}: {name} beats its base by {_one(gains, better)} and loses by "
             f"{_one(gains, worse)}."
         )
-    if kind is None:
+    if nature is None:
         fewer = "answers fewer held-out questions right than its base"
         return f"No, a loss{where}: {name} {fewer} ({_size(gains)})."
     start = "Yes" if greedy == sampled else "In part"
-    but = "and" if kind == "learning" else "but"
-    return (
-        f"{start}{where}: {name} answers more held-out questions right than its base ({_size(gains)}), {but} "
-        f"this {KINDS[kind]}."
-    )
+    more = f"{name} answers more held-out questions right than its base ({_size(gains)})"
+    return f"{start}{where}: {more}, {KINDS[nature.kind]}."
 
 
 def _size(gains: dict[str, Gain]) -> str:
@@ -101,27 +105,20 @@ def _kind(results: Results) -> Tile:
     title, found = "Sharpening or learning", last_gains(results)
     if not results.evidence:
         return Tile(title, NOT_JUDGED, ("The preset is too small.",))
-    kind = kind_of_gain(results, found[0]) if found else None
-    if found is None or kind is None:
+    nature = nature_of(results, found[0]) if found else None
+    if found is None or nature is None:
         return Tile(title, MISSING, ("There is no gain to explain.",))
     model, _, gains = found
     lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[2:4]]
-    majority, passed = results.metrics[2:4]
-    rose = gains[majority].direction == "positive"
-    missing = f"Learning does not lower {passed}." if rose else f"Learning raises {majority} too."
-    lines.append(missing if kind == "sharpening" else "The majority is right more often.")
-    if (probe := results.elicitation) and AVERAGE in probe.elicited and AVERAGE in probe.beyond:
-        given, rest = (gains[AVERAGE]["greedy"].gain for gains in (probe.elicited, probe.beyond))
-        lines.append(
-            f"Greedy, the base given the first {counted(probe.words, 'word')} of {probe.model}'s answers: "
-            f"{points(given)}. {probe.model} over that: {points(rest)}."
-        )
-    return Tile(title, kind.capitalize(), tuple(lines))
+    lines += [nature.reason, *headroom(results)]
+    return Tile(title, nature.kind.capitalize(), tuple(lines))
 
 
 def _moved(results: Results, model: str, metric: str, gain: Gain) -> str:
     before, after = (results.average.get(one, {}).get(metric) for one in (BASE, model))
-    ends = f", {percent(before.value)} to {percent(after.value)}{NBSP}%" if before and after else ""
+    ends = ""
+    if before and after:
+        ends = f", {percent(before.value)}{NBSP}\u2192{NBSP}{percent(after.value)}{NBSP}%"
     unclear = ", not significant" if gain.direction == "unclear" and results.evidence else ""
     return f"{metric_label(metric)}: {points(gain.gain)} ({interval(gain.low, gain.high)}){ends}{unclear}"
 
@@ -133,7 +130,8 @@ def _alarms(results: Results) -> Tile:
     tone: Tone = "warn" if found and results.evidence else ""
     warned = [f"{counted(len(results.warnings), 'warning')} besides."] if results.warnings else []
     said = [_alarm(one) for one in found] or [f"{counted(len(results.ground_truth), 'iteration')} checked"]
-    return Tile(title, counted(len(found), "alarm") if found else "none", (*said, *warned), tone)
+    meaning = f"Of {len(RULES)} signs that self-play goes wrong. An alarm changes no number."
+    return Tile(title, counted(len(found), "alarm") if found else "none", (*said, *warned, meaning), tone)
 
 
 def _alarm(one: Alarm) -> str:
@@ -142,16 +140,16 @@ def _alarm(one: Alarm) -> str:
 
 def _reach(results: Results) -> Tile:
     toy = toy_world(results.model, results.suites)
-    can = "Can: what this one training did on questions of these kinds."
+    can = "It can say what this one training did, on questions of these kinds."
     cannot = ["another training would do the same"]
     if toy:
         cannot.append("large models gain")
     if results.split == "dev":
         cannot.append("the test split agrees")
-    lines = [can, f"Cannot: whether {', or whether '.join(cannot)}."]
+    lines = [can, f"It cannot say whether {', or whether '.join(cannot)}."]
     if not results.evidence:
-        lines = ["Can: that the program runs.", "Cannot: anything about the method."]
-    verdicts = Counter(one.label for one in ordered(results.claims))
+        lines = ["It can say that the program runs, and nothing about the method."]
+    verdicts = Counter(in_words(one) for one in ordered(results.claims))
     if verdicts:
-        lines.append(f"Published claims: {', '.join(f'{n} {label}' for label, n in verdicts.items())}.")
-    return Tile("This run can and cannot say", "a toy world, 1 seed" if toy else "1 seed", tuple(lines))
+        lines.append(f"Published claims: {', '.join(f'{n} {words}' for words, n in verdicts.items())}.")
+    return Tile("What this run can say", "a toy world, 1 seed" if toy else "1 seed", tuple(lines))

@@ -150,7 +150,7 @@ def mixed(comparison: Comparison) -> list[str]:
             found.setdefault(key, {}).setdefault(run.settings, run.name)
     return [
         f"WARNING: runs of {key[1]} with other settings share a row ({', '.join(names.values())}); "
-        "`vzero-harness diff` says which."
+        "vzero-harness diff says which."
         for key, names in found.items()
         if len(names) > 1
     ]

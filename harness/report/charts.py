@@ -153,7 +153,7 @@ def _bar(gain: Gain, across: Scale, y: float, kind: str) -> list[Markup]:
 
 
 def calibration(bins: Sequence[CalibrationBin], keep: tuple[float, float], iteration: int) -> Markup:
-    """Accuracy of the pseudo-label against c: dots sized by n, Wilson intervals, the kept band shaded; on the
+    """Accuracy of the label against c: dots sized by n, Wilson intervals, the kept band shaded; on the
     diagonal c would be the probability of being right."""
     left, right, top, bottom = 34.0, 226.0, 10.0, 172.0
     across, up = Scale(0, 1, left, right), Scale(0, 1, bottom, top)

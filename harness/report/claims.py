@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.claims.verdict import ClaimVerdict, Verdict
+from harness.claims.schema import Certainty
+from harness.claims.verdict import ClaimVerdict, Outcome, Verdict
 from harness.tables.table import Cell, Table, Tone, texts
 from harness.tables.words import counted, interval, points
 
@@ -15,6 +16,12 @@ TONES: dict[Verdict, Tone] = {
     Verdict.PROTOCOL_DEVIATION: "warn",
     Verdict.INCONCLUSIVE: "",
     Verdict.NOT_RUN: "dim",
+}
+OUTCOMES = {Outcome.HOLDS: "holds", Outcome.FAILS: "fails", Outcome.OPEN: "stays open"}
+CERTAINTIES: dict[Certainty, str] = {
+    "read": "read there",
+    "secondary": "as others quote it",
+    "inferred": "inferred, not read",
 }
 
 
@@ -28,7 +35,7 @@ def table(claims: Sequence[ClaimVerdict]) -> Table:
     rows = [
         (
             one.statement,
-            Cell.of(f"{one.source}, {one.table}", one.certainty),
+            cited(one),
             Cell.of(one.label, tone=TONES[one.verdict]),
             f"{measured(one)}; {one.sentence}" if one.measured else one.reason or "",
         )
@@ -37,10 +44,23 @@ def table(claims: Sequence[ClaimVerdict]) -> Table:
     return Table("Claims", texts("claim", "source", "verdict", "here"), [rows])
 
 
+def in_words(claim: ClaimVerdict) -> str:
+    """The verdict in lower case: "not run", "holds in the toy world"."""
+    if claim.verdict is Verdict.TOY and claim.outcome:
+        return f"{OUTCOMES[claim.outcome]} in the toy world"
+    return claim.verdict.value.lower()
+
+
+def cited(claim: ClaimVerdict) -> str:
+    """Where it is published, and how it was read there."""
+    place = f", {claim.table}" if claim.table not in claim.source else ""
+    return f"{claim.source}{place} ({CERTAINTIES[claim.certainty]})"
+
+
 def measured(claim: ClaimVerdict) -> str:
     """The measured gain in points with its interval; nothing where there is none."""
     found = claim.measured
-    return f"{points(found.gain)} points, {interval(found.low, found.high)}" if found else ""
+    return f"{points(found.gain)} points ({interval(found.low, found.high)})" if found else ""
 
 
 def on_card(claim: ClaimVerdict) -> str:

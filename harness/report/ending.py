@@ -10,13 +10,12 @@ from rich.console import Console
 
 from harness.analysis.alarms import RULES
 from harness.analysis.results import AVERAGE, Results
-from harness.claims.verdict import Outcome, Verdict
-from harness.report.findings import metric_label, nature
+from harness.claims.verdict import Verdict
+from harness.report.claims import OUTCOMES
+from harness.report.findings import metric_label, said_of_nature
 from harness.tables import terminal
 from harness.tables.words import counted, interval, points
 from vzero.presets import preset_names
-
-WORDS = {Outcome.HOLDS: "holds", Outcome.FAILS: "fails", Outcome.OPEN: "stays open"}
 
 
 def show(results: Results, report: Path, console: Console) -> None:
@@ -48,7 +47,7 @@ def verdict(results: Results) -> str:
         return ", ".join(f"{count} x {label}" for label, count in counts.items()) + rest
     (one,) = measured
     there = " in the toy world" if one.verdict is Verdict.TOY else ""
-    said = f"{WORDS[one.outcome]}{there}" if one.outcome else "is not judged"
+    said = f"{OUTCOMES[one.outcome]}{there}" if one.outcome else "is not judged"
     return f"{one.verdict.value}: \u201c{one.statement}\u201d {said}{rest}"
 
 
@@ -68,7 +67,7 @@ def gain(results: Results) -> list[str]:
     ]
     judged = "" if results.evidence else "; not judged"
     where = f"{found[results.metrics[0]].n:,} questions"
-    kind = nature(results, model) if results.evidence else []
+    kind = said_of_nature(results, model) if results.evidence else []
     return [f"{model} over the base, points: {', '.join(each)}; {where}{judged}", *kind]
 
 

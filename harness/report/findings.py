@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from harness.analysis.measures import LABELS, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
+from harness.analysis.sharpening import Nature, nature
 from harness.stats import Gain
 from harness.tables.words import NBSP, counted, interval, percent, points
 from vzero.arms import REFERENCE
@@ -14,11 +13,6 @@ NO_EVIDENCE = (
     "The preset {preset} shows that the program runs. It is too small to say anything about the method, so "
     "nothing here is judged."
 )
-READINGS = {  # of the direction of the majority of several answers, beside a gain of single ones
-    "positive": "the majority itself is right more often, which points to learning",
-    "unclear": "no sign of more than sharpening towards the base's own majority",
-    "negative": "single answers got better, and their majority worse",
-}
 
 
 def run_name(results: Results) -> list[str]:
@@ -42,7 +36,7 @@ def findings(results: Results) -> list[str]:
     for model in trained:
         said.append(_compared(results, results.gains[model], model, BASE))
         if model == trained[0]:
-            said += nature(results, model) + elicited(results)
+            said += said_of_nature(results, model) + elicited(results)
     for model, gains in results.gains_over_previous.items():
         said.append(_compared(results, gains, model, f"S{int(model[1:]) - 1}"))
     if not trained:
@@ -57,30 +51,16 @@ def incomplete(results: Results) -> list[str]:
     return [f"This run is incomplete, so this is no final result. Missing: {missing}."] if missing else []
 
 
-def nature(results: Results, model: str) -> list[str]:
-    """Whether a gain looks like sharpening or like learning; nothing where there is no gain to speak of."""
+def nature_of(results: Results, model: str) -> Nature | None:
+    """Of what kind the gain of `model` over the base is; None where there is no gain to speak of."""
     _, gains = whole(results, results.gains[model])
-    kind = kind_of_gain(results, model)
-    if gains is None or kind is None:
-        return []
-    *_, majority, passed = results.metrics
-    moves = {"positive": "rose", "negative": "fell", "unclear": "did not change significantly"}
-    votes, any_right = gains[majority].direction, gains[passed].direction
-    fewer = f"fewer questions have a right answer among {results.samples}"
-    reading = READINGS[votes] + (f"; {fewer}" if any_right == "negative" else "")
-    if votes == "positive" and kind == "sharpening":
-        reading = f"the majority is right more often, but {fewer}, which is not learning"
-    return [f"Sharpening or learning? {majority} {moves[votes]}, {passed} {moves[any_right]}: {reading}."]
+    return nature(results.metrics, gains) if gains else None
 
 
-def kind_of_gain(results: Results, model: str) -> Literal["learning", "sharpening"] | None:
-    """Learning where the vote of several answers got better too, and as many questions as before have a right
-    answer among them (docs/reading.md); None where there is no gain to speak of."""
-    _, gains = whole(results, results.gains[model])
-    if gains is None or "positive" not in (gains["greedy"].direction, gains["sampled"].direction):
-        return None
-    _, _, majority, passed = (gains[metric].direction for metric in results.metrics)
-    return "learning" if majority == "positive" and passed != "negative" else "sharpening"
+def said_of_nature(results: Results, model: str) -> list[str]:
+    """The same in a sentence."""
+    found = nature_of(results, model)
+    return [f"Sharpening or learning? {found.kind.capitalize()}: {found.reason}"] if found else []
 
 
 def elicited(results: Results) -> list[str]:
@@ -92,16 +72,20 @@ def elicited(results: Results) -> list[str]:
     _, gains = whole(results, results.gains.get(probe.model, {}))
     if gains is None or gains["greedy"].direction != "positive":
         return []
-    given, rest = probe.elicited[AVERAGE]["greedy"], probe.beyond[AVERAGE]["greedy"]
+    rest = probe.beyond[AVERAGE]["greedy"]
+    levels = [results.average[BASE], probe.average or {}, results.average[probe.model]]
+    if any("greedy" not in one for one in levels):
+        return []
+    base, prefilled, last = (f"{percent(one['greedy'].value)}{NBSP}%" for one in levels)
     readings = {
         "positive": "the gain is more than another way to begin an answer",
         "unclear": "no sign that the gain is more than another way to begin an answer",
         "negative": f"the base does better with {probe.model}'s first words than {probe.model} itself",
     }
     return [
-        f"Only other first words? Given the first {counted(probe.words, 'word')} of {probe.model}'s answers, "
-        f"the base's greedy accuracy moves by {points(given.gain)} points. {probe.model} moves from there by "
-        f"{points(rest.gain)}: {readings[rest.direction]}."
+        f"Only other first words? Greedy accuracy is {base} for the base, {prefilled} for the base given the "
+        f"first {counted(probe.words, 'word')} of {probe.model}'s answers, and {last} for {probe.model}: "
+        f"{readings[rest.direction]}."
     ]
 
 
@@ -162,7 +146,7 @@ def not_run(results: Results) -> list[str]:
     said = [f"Stage {name}: {why}." for name, why in results.missing.items()]
     unrun = sum(one.verdict == "NOT RUN" for one in results.claims)
     if unrun:
-        said.append(f"{unrun} of {len(results.claims)} claims on file; the reasons stand beside the claims.")
+        said.append(f"{unrun} of {len(results.claims)} published claims; the reasons stand beside them.")
     if all(one.well_posed is None for one in results.ground_truth.values()):
         said.append("Measures that need the true answer to a written question: these images have none.")
     said.append("Other seeds and arms: this is one training run; vzero-harness table compares runs.")
@@ -173,23 +157,35 @@ def not_run(results: Results) -> list[str]:
     return [*said, "The test split."] if results.split == "dev" else said
 
 
+def headroom(results: Results) -> list[str]:
+    """How much sharpening alone can gain; nothing where the base was not measured."""
+    base = results.average.get(BASE)
+    if not base:
+        return []
+    majority = results.metrics[2]
+    above = [
+        f"{percent(abs(room))} points {'above' if room >= 0 else 'below'} its {metric_label(metric)}"
+        for metric in ("sampled", "greedy")
+        for room in (base[majority].value - base[metric].value,)
+    ]
+    return [
+        f"Headroom: the base's {majority} is {' and '.join(above)} accuracy. Sharpening alone can gain about "
+        "that much."
+    ]
+
+
 def caveats(results: Results) -> list[str]:
     """What the numbers cannot say."""
     said = [
         f"One training run, seed {results.seed}: the intervals cover other questions of the same kinds, not "
         "other runs."
     ]
-    base = results.average.get(BASE)
-    if base:
-        majority = results.metrics[2]
-        above = [points(base[majority].value - base[metric].value) for metric in ("greedy", "sampled")]
-        said.append(
-            f"Headroom for sharpening: the base's {majority} minus its greedy accuracy is {above[0]} points, "
-            f"minus its T{NBSP}={NBSP}1 accuracy {above[1]}. A gain of that size can be sharpening alone."
-        )
+    said += headroom(results)
     n, others = results.samples, "; benchmarks have other numbers of options" if results.scorings else ""
-    guess = f"pass@{n} = {percent(1 - 0.75**n)}{NBSP}%"
-    said.append(f"{n} random guesses among four options give {guess}{others}: read it as a change alone.")
+    said.append(
+        f"{n} random guesses among four options give a pass@{n} of {percent(1 - 0.75**n)}{NBSP}%{others}: "
+        f"read pass@{n} as a change from the base, not as a level."
+    )
     if results.split == "dev":
         said.append(
             "These are development questions, on which settings may have been chosen; report the test split."

@@ -86,7 +86,8 @@ def accuracy(results: Results) -> Table:
     ]
     note = (
         f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals over "
-        "images. Unparsed answers count as wrong."
+        "images, coloured where significant after correction for all gains of the report. Unparsed answers "
+        "count as wrong."
     )
     columns = (*keys("suite", "measure"), *numbers(*models, *(_minus(model, BASE) for model in models[1:])))
     return Table("Held-out accuracy", columns, groups, [*_not_evaluated(results), note])
@@ -94,7 +95,7 @@ def accuracy(results: Results) -> Table:
 
 def elicitation(results: Results) -> Table:
     """The base, the base with prefilled answers, the last Solver, and both paired differences."""
-    probe, title = results.elicitation, "Elicited or learned"
+    probe, title = results.elicitation, "Is it only another way to begin an answer?"
     if probe is None:
         return Table(title, (), [])
     groups, last = [], probe.model
@@ -107,8 +108,8 @@ def elicitation(results: Results) -> Table:
     headings = (BASE, "base (prefilled)", last, _minus("prefilled", BASE), _minus(last, "prefilled"))
     note = (
         f"base (prefilled): each answer of the base begins with the first {counted(probe.words, 'word')} of "
-        f"{last}'s answer to the same question. What that gains was in the base already; the rest of "
-        f"{last}'s gain was not."
+        f"{last}'s answer to the same question. What {last} gains over that is more than a way to begin; it "
+        "may still be sharpening."
     )
     return Table(title, (*keys("suite", "measure"), *numbers(*headings)), groups, [note])
 

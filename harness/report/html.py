@@ -12,14 +12,24 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from harness.analysis.results import AVERAGE, Results
+from harness.analysis.verdicts import toy_world
 from harness.report import cards, charts, claims, sections
 from harness.report.answer import answer, last_gains, tiles
-from harness.report.findings import alarms, caveats, findings, incomplete, metric_label, not_run, run_name
+from harness.report.findings import (
+    alarms,
+    caveats,
+    findings,
+    incomplete,
+    metric_label,
+    not_run,
+    run_name,
+)
 from harness.report.held_out import TONES
 from harness.report.material import Curves, Material
 from harness.report.questions import sample
 from harness.tables.html import environment
 from harness.tables.table import Table
+from vzero.arms import REFERENCE
 
 PANELS = {
     "questioner": ("reward", "kl", "valid", "would_keep", "confidence", "agreement", "entropy", "truncated"),
@@ -32,7 +42,7 @@ LABELS = {
     "would_keep": "valid questions the filter would keep",
     "confidence": "mean confidence c",
     "agreement": "intuitive = majority",
-    "unanimous": "groups of equal rewards",
+    "unanimous": "groups whose rewards are all equal",
     "entropy": "entropy, nats per token",
     "completion_tokens": "tokens per completion",
     "truncated": "truncated completions",
@@ -71,6 +81,8 @@ def render(results: Results, material: Material) -> str:
             run_name=run_name(results),
             incomplete=incomplete(results),
             answer=answer(results),
+            toy=toy_world(results.model, results.suites),
+            reference=REFERENCE,
             tiles=tiles(results),
             forest=forest(results),
             findings=findings(results),
@@ -79,6 +91,7 @@ def render(results: Results, material: Material) -> str:
             not_run=not_run(results),
             claims=claims.ordered(results.claims),
             on_card=claims.on_card,
+            cited=claims.cited,
             forests=_forests(results),
             by_samples=_by_samples(results),
             calibrations=_calibrations(results),
@@ -111,7 +124,7 @@ def _parts(
             tables["by_samples"] or tables["elicitation"],
             "kind",
             "Sharpening or learning",
-            "the same answers more often, or better ones",
+            "the answers it had, more often, or answers it did not have",
         ),
         (tables["scorings"], "scorings", "Benchmarks by their own headlines", "official and verified scores"),
         (

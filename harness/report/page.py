@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.analysis.comparison import ArmRow, Comparison
 from harness.analysis.results import AVERAGE
+from harness.analysis.verdicts import toy_world
 from harness.report import arms, charts, claims, frontier
 from harness.report.findings import metric_label
 from harness.report.held_out import TONES
@@ -36,9 +37,11 @@ def render(comparison: Comparison, folders: Sequence[Path] = (), others: Sequenc
     return template.render(
         comparison=comparison,
         answer=frontier.answer(comparison),
+        toy=all(toy_world(run.model, comparison.suites) for run in comparison.runs),
         metric=metric_label(comparison.metric),
         claims=claims.ordered(comparison.claims),
         on_card=claims.on_card,
+        cited=claims.cited,
         losses=arms.headline(comparison),
         mixed=arms.mixed(comparison),
         table=arms.table(comparison),

@@ -144,6 +144,7 @@ def _logbook(one: Publication, staging: Path) -> str:
         verdict=verdict(results),
         claims=claims.ordered(results.claims),
         on_card=claims.on_card,
+        cited=claims.cited,
         commands=_commands(one),
         programs=one.run.preset.programs(),
         software=material.software,

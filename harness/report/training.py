@@ -3,6 +3,8 @@ without rows has nothing to show."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -10,32 +12,36 @@ from harness.analysis.measures import CalibrationBin, Rate
 from harness.analysis.results import Results
 from harness.report.held_out import family_cell
 from harness.report.material import StageCost
-from harness.tables.table import Cell, Column, Row, Table, keys, numbers
+from harness.tables.table import Cell, Column, Row, Table, keys, numbers, texts
 from harness.tables.words import NBSP, number, percent
+from vzero.pocket.families import FAMILIES
 
 MEASURES = {
     "valid": "questions in the right form",
     "truncated": "questions truncated",
-    "distinct": "distinct among the valid",
     "duplicates": "repeat another question",
-    "letter_entropy_intuitive": "entropy of intuitive letters, nats (of 1.39)",
-    "letter_entropy_majority": "entropy of majority letters, nats (of 1.39)",
-    "mean_dual_track": "mean dual_track reward of the written",
+    "letter_entropy_intuitive": "entropy of intuitive letters, nats",
+    "letter_entropy_majority": "entropy of majority letters, nats",
+    "mean_dual_track": "mean reward, by V-Zero's formula",
     "mean_confidence": "mean confidence c",
     "agreement": "intuitive answer = majority",
     "unparsed_votes": "votes that could not be read",
     "kept": "kept by the filter",
-    "effective_families": "effective number of question families",
-    "hard": "questions of hard families",
+    "effective_families": "effective families",
+    "hard": "hard",
     "well_posed": "well-posed",
-    "well_posed_kept": "well-posed among the kept",
-    "hard_kept": "hard among the kept",
+    "well_posed_kept": "well-posed, kept",
+    "hard_kept": "hard, kept",
     "intuitive_accuracy": "intuitive answer right",
-    "label_accuracy": "pseudo-label right",
-    "label_accuracy_kept": "pseudo-label right, kept",
-    "label_accuracy_kept_strict": "same, ill-posed counted as wrong",
+    "label_accuracy": "label right",
+    "label_accuracy_kept": "label right, kept",
+    "label_accuracy_kept_strict": "label right, kept, ill-posed as wrong",
     "calibration_error": "calibration error of c",
 }
+KNOWN = (
+    "Answers and labels that are right: of the well-posed questions alone, unless the row says otherwise.",
+    "Effective families: so many families, asked equally often, would be as diverse (exp of the entropy).",
+)
 MEANS = ("mean_confidence", "mean_dual_track")  # rates that are no shares
 LOGGED = {"reward": 3, "kl": 4, "grad_norm": 2, "completion_tokens": 1, "truncated": 3}  # and its decimals
 
@@ -53,7 +59,10 @@ def questions(results: Results) -> Table:
         for name, label in MEASURES.items()
         if any(value is not None for value in values[name])
     ]
-    notes = [f"In{NBSP}% unless said otherwise, with n. Accuracies are among well-posed questions."]
+    even = f"{math.log(4):.2f} where A to D are equally frequent"
+    notes = [f"In{NBSP}% unless said otherwise, with n. Entropy of letters: {even}."]
+    if any(one.well_posed is not None for one in found.values()):
+        notes += KNOWN
     if all(one.well_posed is None for one in found.values()):
         notes.append(
             "These images have no known truth: well-posed questions and right labels are not counted."
@@ -72,7 +81,7 @@ def _measure(name: str, value: Rate | float | None) -> Cell:
 
 
 def calibration(results: Results) -> Table:
-    """How often the pseudo-label is right at each confidence."""
+    """How often the label is right at each confidence."""
     known = {t: one.calibration for t, one in results.ground_truth.items() if one.calibration}
     found = {t: {one.c: one for one in bins} for t, bins in known.items()}
 
@@ -83,7 +92,7 @@ def calibration(results: Results) -> Table:
         (Cell.number(c, digits=1), *(cell(bins.get(c)) for bins in found.values()))
         for c in sorted({c for bins in found.values() for c in bins})
     ]
-    note = "Accuracy of the pseudo-label among well-posed questions at each confidence."
+    note = f"Labels that are right, in{NBSP}% of the well-posed questions of each confidence."
     title = "Is c the chance that the label is right?"
     return Table(title, (*numbers("c"), *_iterations(found)), [rows], [note])
 
@@ -98,10 +107,17 @@ def asked_families(results: Results) -> Table:
 
     most = {name: max(one.get(name, 0) for one in found.values()) for name in chain(*found.values())}
     rows: list[Row] = [
-        (family_cell(results, name), *(cell(families, name) for families in found.values()))
+        (family_cell(results, name), _asked(name), *(cell(families, name) for families in found.values()))
         for name in sorted(most, key=lambda name: (-most[name], name))
     ]
-    return Table("What the Questioner asks about", (*keys("family"), *_iterations(found)), [rows])
+    columns = (*keys("family"), *texts("asks"), *_iterations(found))
+    return Table("What the Questioner asks about", columns, [rows])
+
+
+def _asked(family: str) -> str:
+    """Its words, "…" for what changes from question to question."""
+    known = FAMILIES.get(family)
+    return re.sub(r"\{\w+\}", "\u2026", known.template) if known else ""
 
 
 def logged(results: Results) -> Table:

@@ -43,4 +43,5 @@ def render(table: Table) -> Markup:
         for index, column in enumerate(table.columns)
     ]
     width = max((len(cell.detail) for row in table.rows for cell in row), default=0)
-    return Markup(template.render(table=table, detailed=detailed, width=width))
+    prose = all(column.kind != "number" for column in table.columns)
+    return Markup(template.render(table=table, detailed=detailed, width=width, prose=prose))

@@ -237,7 +237,7 @@ def test_many_losses_are_counted_at_the_top_and_named_below(runs: Path) -> None:
     assert head[0].startswith("31 of 32 rows lose on some suite")
     assert "arm 29 on b (" in head[1] and "v-zero" not in head[1]
     page = formats.render(found, "html", [Path("/nowhere")] * 6)
-    assert page.index("31 of 32 rows") < page.index("<h2>Claims") < page.index("arm 29 loses on b")
+    assert page.index("31 of 32 rows") < page.index("<h2>Published claims") < page.index("arm 29 loses on b")
 
 
 def test_one_endless_interval_does_not_squeeze_the_others(runs: Path) -> None:

@@ -106,3 +106,8 @@ def test_the_page_on_the_method_shows_the_list_as_it_is() -> None:
 def test_the_list_stands_in_the_report_as_a_table_of_plain_text() -> None:
     text = markdown.render(departures.table(departures.of_preset(PAPER)))
     assert "## Departures from the paper" in text and "lmms-eval, answers read by rules" in text
+    cells = [cell.text for row in departures.table(departures.listed()).rows for cell in row]
+    assert not [one for one in cells if "`" in one or "*" in one]
+    assert "\\boxed{} everywhere, one parser" in cells
+    (rate,) = [one for one in cells if "with 3e-4" in one]
+    assert rate.endswith("70.2 % with 3e-4 (results/pocket/README.md)"), "its numbers once"

@@ -23,7 +23,8 @@ from vzero.pocket.ground_truth import Truth
 from vzero.runtime import artefacts
 
 WIDTHS = (390, 768, 1400)
-WORDS = {"+": "positive", "-": "negative", "0": "unclear"}
+SHARPENED = "sharpening (more consistent answers), not like learning."
+SIGNS = {"#": (0.09, "positive"), "+": (0.05, "positive"), "-": (-0.05, "negative"), "0": (0.001, "unclear")}
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +59,14 @@ def embedded(page: str) -> dict:
 
 
 def judged(results, directions: str):
-    """The results with these directions of greedy, T = 1, maj@10 and pass@10 on average."""
-    sizes = {"+": 0.05, "-": -0.05, "0": 0.001}
+    """The results with these average gains of greedy, T = 1, maj@10 and pass@10, a point to either side."""
     gains = {
         metric: Gain(
-            **{"gain": sizes[sign], "low": sizes[sign] - 0.01, "high": sizes[sign] + 0.01, "t_low": None},
+            **{"gain": size, "low": size - 0.01, "high": size + 0.01, "t_low": None},
             **{"t_high": None, "p": None, "test": "", "n": 84, "images": 84, "by_seed": (0.0,)},
-            direction=WORDS[sign],
+            direction=direction,
         )
-        for metric, sign in zip(results.metrics, directions, strict=True)
+        for metric, (size, direction) in zip(results.metrics, map(SIGNS.get, directions), strict=True)
     }
     return results.model_copy(update={"gains": {"S2": {"average": gains}}})
 
@@ -74,12 +74,14 @@ def judged(results, directions: str):
 @pytest.mark.parametrize(
     ("directions", "start", "end"),
     [
-        ("++++", "Yes, in the pocket world: S2, the Solver after 2 iterations,", "points to learning."),
-        ("+++-", "Yes, in the pocket world: S2", "looks like sharpening, not learning."),
-        ("+++0", "Yes, in the pocket world: S2", "points to learning."),
-        ("++00", "Yes, in the pocket world: S2", "looks like sharpening, not learning."),
-        ("+0--", "In part, in the pocket world: S2", "looks like sharpening, not learning."),
-        ("0+00", "In part, in the pocket world: S2", "looks like sharpening, not learning."),
+        ("++++", "Yes, in the pocket world: S2, the Solver after 2 iterations,", "looks like learning."),
+        ("+#++", "Yes, in the pocket world: S2", "looks like sharpening and learning together."),
+        ("+++-", "Yes, in the pocket world: S2", SHARPENED),
+        ("+++0", "Yes, in the pocket world: S2", "open whether the gain is sharpening or learning."),
+        ("++0+", "Yes, in the pocket world: S2", SHARPENED),
+        ("++00", "Yes, in the pocket world: S2", SHARPENED),
+        ("+0--", "In part, in the pocket world: S2", SHARPENED),
+        ("0+00", "In part, in the pocket world: S2", SHARPENED),
         ("00+0", "No gain, in the pocket world: S2", "95 % interval \u22120.9 to +1.1)."),
         (
             "-0+0",
@@ -94,7 +96,7 @@ def test_one_sentence_says_whether_the_gain_is_real_and_of_which_kind(
 ) -> None:
     said = answer.answer(judged(results, directions)).replace("\u00a0", " ")
     assert said.startswith(start) and said.endswith(end), said
-    assert ("learning" in said) == ("+" in directions[:2] and "-" not in directions[:2])
+    assert ("learning" in said) == (bool({"+", "#"} & {*directions[:2]}) and "-" not in directions[:2])
     other = judged(results, directions).model_copy(update={"model": "qwen", "suites": {"mathvista": {}}})
     assert "pocket" not in answer.answer(other)
 
@@ -110,9 +112,21 @@ def test_tiles_hold_the_gain_its_kind_the_alarms_and_the_limits(results) -> None
     assert len(results.alarms) == 1 and alarms.value == "1 alarm" and alarms.tone == "warn"
     assert alarms.lines[0].endswith(results.alarms[0].message)
     quiet = judged(results, "++0-").model_copy(update={"alarms": [], "warnings": ["of something"]})
-    assert answer.tiles(quiet)[2].value == "none" and answer.tiles(quiet)[2].lines[-1] == "1 warning besides."
-    assert "large models" in reach.lines[1] and "1 TOY" in reach.lines[2]
-    assert answer.tiles(judged(results, "++++"))[1].value == "Learning"
+    assert answer.tiles(quiet)[2].value == "none" and "1 warning besides." in answer.tiles(quiet)[2].lines
+    assert "large models" in reach.lines[1] and reach.lines[2].endswith("in the toy world, 17 not run.")
+    kinds = {one: answer.tiles(judged(results, one))[1] for one in ("++++", "##++", "+++0", "##+0", "+++-")}
+    assert [one.value for one in kinds.values()] == ["Learning", "Both", "Open", "Sharpening", "Sharpening"]
+    assert kinds["++++"].lines[2] == "maj@10 and pass@10 both rise (+5.0, +5.0)."
+    assert kinds["##+0"].lines[2].startswith("greedy gains more than maj@10 (+9.0 against +5.0 points, and")
+    assert "T = 1 gains more than maj@10" in kinds["##+0"].lines[2]
+    assert kinds["+++-"].lines[2] == "pass@10 falls (\u22125.0). Learning would lift both maj@10 and pass@10."
+    base = {metric: one.value for metric, one in results.average["base"].items()}
+    sides = [
+        f"{100 * abs(by):.1f} points {'above' if by >= 0 else 'below'}"
+        for by in (base["maj@10"] - base[one] for one in ("sampled", "greedy"))
+    ]
+    (room,) = [line for line in kinds["++++"].lines if line.startswith("Headroom: ")]
+    assert f"is {sides[0]} its T = 1 and {sides[1]} its greedy accuracy" in room
     assert answer.tiles(judged(results, "00++"))[1].lines == ("There is no gain to explain.",)
 
 
@@ -227,6 +241,30 @@ def test_nothing_overflows_and_every_text_can_be_read(page: Page) -> None:
         page.show(390, dark=dark)
         assert page.faint() == [], dark
     assert page.problems == []
+
+
+def test_tables_of_words_fit_the_window_and_stand_as_lines_on_a_narrow_one(page: Page) -> None:
+    unfold(page, every=True)
+    wide = "document.querySelector('#departures .scroll')"
+    for width in WIDTHS:
+        page.show(width)
+        assert page.run(f"{wide}.scrollWidth - {wide}.clientWidth") <= 0, width
+    cell = "#departures tbody tr td:nth-child(3)"
+    label = page.run(f"getComputedStyle(document.querySelector('{cell}'), '::before').content")
+    page.show(390)
+    narrow = page.run(f"getComputedStyle(document.querySelector('{cell}'), '::before').content")
+    assert (label, narrow) == ("none", '"paper or its code: "')
+
+
+def test_words_of_the_page_are_explained_on_it(page: Page) -> None:
+    """Each word of the tables that a reader may not know stands in the list at the top."""
+    words = page.run("document.querySelector('dl.words').textContent")
+    for word in ("greedy", "T = 1", "maj@10", "pass@10", "label", "kept", "well-posed", "ill-posed", "hard"):
+        assert word in words, word
+    ours = "[...document.querySelectorAll('header, #findings, #claims, #questions, #departures')]"
+    shown = page.run(f"{ours}.map(one => one.textContent).join(' ')")
+    assert "`" not in shown and "**" not in shown, "no marks of Markdown"
+    assert "README, README" not in shown and "abstract, abstract" not in shown
 
 
 def test_on_paper_every_part_is_there_and_no_table_is_cut(page: Page) -> None:
