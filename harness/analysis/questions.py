@@ -11,8 +11,12 @@ def questions_of(run: Run, iteration: int) -> list[Row] | None:
     """Rows of `questions.jsonl`; of an arm that writes none and recycles, in the same form, all that the
     Questioner's training asked. None before there are any."""
     written = run.of_iteration("write-questions", iteration)
-    if written is not None:
-        return written.rows("questions.jsonl")
+    return recycled_of(run, iteration) if written is None else written.rows("questions.jsonl")
+
+
+def recycled_of(run: Run, iteration: int) -> list[Row] | None:
+    """All that the Questioner's training asked, in the form of `questions.jsonl`; None where nothing is
+    recycled."""
     recycled = run.of_iteration("recycle", iteration)
     if recycled is None:
         return None

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.analysis.ground_truth import pocket_truths
-from harness.analysis.questions import labelled_of, questions_of
+from harness.analysis.questions import questions_of, recycled_of
 from harness.analysis.results import Results
 from harness.report.card import images, templates
-from harness.runs.sealed import Row, Run
+from harness.runs.sealed import Row, Run, SealedStage
 from vzero import __version__
 from vzero.errors import InputError
 from vzero.images.records import load_records, open_image
@@ -69,13 +69,24 @@ def _rows(run: Run, name: str) -> Iterator[Row]:
     for iteration in range(1, run.preset.iterations + 1):
         if name == "questions":
             yield from _questions(run, iteration)
-        elif stage := labelled_of(run, iteration):
+        elif stage := _source(run, name, iteration):
             yield from ({**row, "iteration": iteration} for row in stage.rows(f"{name}.jsonl"))
+
+
+def _source(run: Run, name: str, iteration: int) -> SealedStage | None:
+    """The votes that were drawn for labels alone; the labels that the Solver was trained on, whichever stage
+    chose them."""
+    if name == "votes":
+        return run.of_iteration("label", iteration)
+    training = run.of_iteration("train-solver", iteration)
+    return training and run.stages[training.stage.inputs["labels"]]
 
 
 def _questions(run: Run, iteration: int) -> Iterator[Row]:
     hashes = {one.image_id: one.sha256 for one in load_records(run.stages["00-images"].folder)}
     rows = questions_of(run, iteration) or []
+    if run.preset.solver.questions == "both":
+        rows = [*rows, *(recycled_of(run, iteration) or ())]
     truths = pocket_truths(run, [row for row in rows if row["valid"]]) or {}
     for row in rows:
         truth = truths.get(row["question_id"])

@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,10 +39,12 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, _nothing if came else handler)
+            if came:  # Python puts the default back before it has ended, unless a signal is ignored
+                atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Not SIG_IGN, which processes started from here would inherit."""
+    """Before the exit no SIG_IGN, which processes started from here would inherit."""
 
 
 @contextmanager

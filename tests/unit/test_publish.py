@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -17,6 +18,7 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,19 +26,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.report import export, publish
+from harness.report import dataset, export, publish
 from harness.runs import ledger
 from harness.runs.directory import opened
+from harness.runs.sealed import Run, SealedStage
 from tests.browser import browser
 from tests.fixtures import synthetic_run
 from tests.hub import hub
+from vzero.arms import recycling, selection
 from vzero.errors import InputError, InterruptedRun
 from vzero.presets import load_preset
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.stage import read_preset
+from vzero.selfplay import plan
 
 TOKEN = "hf_test0123456789"
 TABLES = ("images", "labels", "questions", "votes")
+GOOD = "<question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> A </answer>"
 MODEL = {path.name for path in checkpoints.POCKET.iterdir()} | {"README.md"}
 
 
@@ -171,6 +177,52 @@ def test_the_tables_hold_what_the_run_says(run: Path, published: Path) -> None:
     assert {row["image_sha256"] for row in table["questions"]} == {row["sha256"] for row in table["images"]}
 
 
+def test_labels_are_those_that_trained_and_no_question_is_missing(tmp_path: Path) -> None:
+    """An arm that trains on all questions, those of the Questioner's training among them: its filter's choice
+    is not what the Solver was trained on."""
+    settings = ("iterations=1", "images.count=8", "solver.questions=both", "solver.filter=none")
+    preset = load_preset("pocket", settings)
+    stages = {stage.kind: stage for stage in plan(preset)}
+    folders = {stage.name: tmp_path / "stages" / stage.name for stage in stages.values()}
+    said = {"generation": 1, "finish_reason": "stop", "tokens": 9, "intuitive": "A", "text": GOOD}
+    made = {"images": synthetic_run._images, "write-questions": synthetic_run._write_questions}
+    made |= {"label": synthetic_run._label}
+    programs = {"recycle": recycling.run, "select": selection.run}
+    sealed = {}
+    for kind in ("images", "train-questioner", "write-questions", "label", "recycle", "select", "train-solver"):
+        stage = stages[kind]
+        (folder := folders[stage.name]).mkdir(parents=True)
+        if kind in made:
+            made[kind](tmp_path, preset, stage, folder, random.Random(kind), False)
+        elif kind in programs:
+            inputs = {role: folders.get(source) for role, source in stage.inputs.items()}
+            programs[kind](SimpleNamespace(preset=preset, stage=stage, inputs=inputs, folder=folder))
+        elif kind == "train-questioner":
+            images = artefacts.read_jsonl(folders["00-images"] / "images.jsonl")[:3]
+            asked = [
+                {**said, "index": i, "prompt": one["image_id"], "votes": list("AAA")}
+                for i, one in enumerate(images)
+            ]
+            artefacts.write_jsonl(folder / "rollouts.jsonl", asked)
+        sealed[stage.name] = SealedStage(stage, folder, artefacts.seal(folder, {}))
+    (tmp_path / "out").mkdir()
+    run = Run(tmp_path, preset, sealed, {})
+    artefacts.write_json(tmp_path / "run.json", {})
+    dataset.write(run, SimpleNamespace(arm="own"), False, tmp_path / "out")
+    table = {
+        name: pq.read_table(tmp_path / "out" / "data" / f"{name}.parquet").to_pylist()
+        for name in ("questions", "votes", "labels")
+    }
+    trained = artefacts.read_jsonl(folders[stages["select"].name] / "labels.jsonl")
+    filtered = artefacts.read_jsonl(folders[stages["label"].name] / "labels.jsonl")
+    kept = {row["question_id"]: row["kept"] for row in table["labels"]}
+    assert kept == {row["question_id"]: row["kept"] for row in trained} and all(kept.values())
+    recycled = artefacts.read_jsonl(folders[stages["recycle"].name] / "labels.jsonl")
+    assert sum(not row["kept"] for row in recycled) >= 3 and len(trained) == len(filtered) + 3
+    assert kept.keys() <= {row["question_id"] for row in table["questions"]}
+    assert {row["question_id"] for row in table["votes"]} == {row["question_id"] for row in filtered}
+
+
 def test_datasets_reads_it_by_its_card(published: Path, tmp_path: Path) -> None:
     from datasets import get_dataset_config_names, load_dataset
 
@@ -238,7 +290,7 @@ def test_nothing_of_this_machine_is_told(
     ]
     words += ["value-of-the-environment", str(tmp_path), str(holiday), str(Path.cwd())]
     words += [socket.gethostname()] if len(socket.gethostname()) > 5 else []
-    users = {getpass.getuser(), Path.home().name}
+    users = {name for name in (getpass.getuser(), Path.home().name) if len(name) > 3}  # others by chance
     seen = []
     for pictures in (False, True):
         publish.to_folder(publish.prepare(holiday, pictures), tmp_path / str(pictures))

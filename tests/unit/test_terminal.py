@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -125,6 +126,29 @@ def test_without_an_interruption_signals_are_as_they_were() -> None:
     with interruptible():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+IMPATIENT = """
+import os, signal, sys
+from harness.cli import explain
+from harness.runs.signals import SIGNALS, interruptible
+class Last:
+    kill, me, numbers = staticmethod(os.kill), os.getpid(), tuple(SIGNALS)
+    def __del__(self):
+        for number in self.numbers:
+            self.kill(self.me, number)
+last = Last()  # deleted where Python ends
+try:
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+except Exception as error:
+    sys.exit(explain(error))
+"""
+
+
+def test_signals_while_python_ends_change_no_exit_code() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 75 and done.stderr.startswith("Stopped by SIGTERM"), done
 
 
 def test_ctrl_c_leaves_a_clean_panel_and_one_sentence(tmp_path: Path) -> None:
