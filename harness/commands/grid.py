@@ -66,21 +66,18 @@ def run(
     folder = out or (single := options.run_folder(None, base)).with_name(f"{single.name}-arms")
     wanted = grid_runs(_chosen(arms, matched), seeds)
     forecast, names, forks = Forecast(stages_at_once(base)), [one.name for one in wanted], ForkServer()
-    afforded, ended = set[str](), set[str]()  # whose first stages are there, with --fresh new ones; done here
+    afforded = set[str]()  # whose first stages are there, with --fresh new ones
 
     def runner_of(place: Path, anew: bool) -> Runner:
         name = str(place.relative_to(folder))
         title = f"Run {names.index(name) + 1} of {len(names)}: {name}"
-        foresee(forecast, grid, [run for run in wanted if run.name not in ended], runner.fresh)
+        foresee(forecast, grid, wanted, runner.fresh)
         return replace(runner, forecast=forecast, name=name, title=title, forks=forks, fresh=anew)
 
     def one(place: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
         name = str(place.relative_to(folder))
         own = runner_of(place, anew=runner.fresh and name not in afforded)
-        try:
-            return _counted(own, preset, place, shared, run_one)
-        finally:
-            ended.add(name)
+        return _counted(own, preset, place, shared, run_one)
 
     def afford(
         place: Path,
@@ -114,16 +111,21 @@ def _chosen(arms: str | None, matched: Matched | None) -> Sequence[Arm]:
     return tuple({form.name: form for form in (known.matched(arm, matched) for arm in asked)}.values())
 
 
-def foresee(forecast: Forecast, grid: Grid, ahead: Sequence[GridRun], fresh: bool) -> None:
-    """Let `forecast` count those runs that wait, and the processes that work in the grid."""
+def foresee(forecast: Forecast, grid: Grid, wanted: Sequence[GridRun], fresh: bool) -> None:
+    """Let `forecast` count those runs that wait, and the processes that work in the grid. Of those that were
+    done here it keeps what they took."""
     from harness.runs.folder import held
     from vzero.selfplay import plan
 
     entries = grid.index().runs
-    busy = {run.name for run in ahead if held(grid.folder / run.name)}
+    busy = {run.name for run in grid.pending if held(grid.folder / run.name)}
     forecast.workers = 1 + len(busy)
-    for run in ahead:
-        if run.name in busy or (entries[run.name].state == "done" and not fresh):
+    for run in wanted:
+        state = entries[run.name].state
+        if run not in grid.pending:
+            if state == "failed":
+                forecast.drop(run.name)
+        elif run.name in busy or (state == "done" and not fresh):
             forecast.drop(run.name)
         else:
             preset = grid.preset_of(run)
@@ -189,12 +191,7 @@ def _counted(
     from harness.tables.words import duration
 
     begin = time.monotonic()
-    try:
-        found = run_one(runner, preset, place, shared)
-    except VZeroError:
-        if runner.forecast is not None:
-            runner.forecast.drop(runner.name)
-        raise
+    found = run_one(runner, preset, place, shared)
     from harness.report import ending
 
     took = duration(time.monotonic() - begin)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,7 @@ class Grid:
         afford: brings the stages before a Solver's training to their end; how many questions make the run's
             total compute the reference's, and how many were kept.
         say: told what happens, as sentences.
+        pending: of the runs that `run` was given, those that are not over.
     """
 
     folder: Path
@@ -106,6 +107,7 @@ class Grid:
     run_one: RunOne
     say: Callable[[str], None]
     afford: Afford | None = None
+    pending: list[GridRun] = field(default_factory=list)
 
     def run(self, wanted: Sequence[GridRun], fresh: bool) -> GridIndex:
         """Bring every run of `wanted` to its results; the index as it is then.
@@ -118,17 +120,18 @@ class Grid:
             InputError: `folder` is something else.
         """
         shared = self.prepare(wanted, fresh)
-        pending, told, named = list(wanted), False, set[str]()
-        while pending:
-            left = [run for run in pending if not self._attempt(run, shared, fresh, named)]
-            if len(left) == len(pending):
+        self.pending[:] = wanted
+        told, named = False, set[str]()
+        while attempted := tuple(self.pending):
+            for run in attempted:
+                if self._attempt(run, shared, fresh, named):
+                    self.pending.remove(run)
+            if len(self.pending) == len(attempted):
                 if not told:
-                    self.say(
-                        f"{len(left)} runs are being done by other processes, or wait for them; waiting."
-                    )
+                    count = len(attempted)
+                    self.say(f"{count} runs are being done by other processes, or wait for them; waiting.")
                     told = True
                 time.sleep(PAUSE)
-            pending = left
         return self.index()
 
     def prepare(self, wanted: Sequence[GridRun], fresh: bool) -> SharedStages:

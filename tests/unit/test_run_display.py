@@ -5,19 +5,25 @@ from __future__ import annotations
 import io
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from harness.commands import grid as command
 from harness.commands.grid import foresee
+from harness.commands.running import Runner
 from harness.runs import display
-from harness.runs.folder import locked
+from harness.runs.folder import Busy, held, locked
 from harness.runs.forecast import Forecast, Running
 from harness.runs.grid import Grid, grid_runs
 from harness.runs.progress import Position, ProgressReader
 from vzero.arms import ARMS
+from vzero.config import Preset
+from vzero.errors import InputError, VZeroError
 from vzero.presets import load_preset
 from vzero.runtime.progress import Progress
 from vzero.selfplay import plan
@@ -263,6 +269,7 @@ def test_a_grid_counts_the_runs_that_wait_and_the_processes_that_work_in_it(tmp_
     base = load_preset("smoke")
     grid, wanted = Grid(tmp_path, base, lambda *_: {}, print), grid_runs([ARMS["v-zero"]], range(4))
     grid.prepare(wanted, fresh=False)
+    grid.pending.extend(wanted)
     for run, state in zip(wanted, ("done", "running", "running", "waiting"), strict=True):
         grid._update([run], state)
         (tmp_path / run.name).mkdir(parents=True)
@@ -280,3 +287,32 @@ def test_a_grid_counts_the_runs_that_wait_and_the_processes_that_work_in_it(tmp_
     assert own == pytest.approx(single) and every == pytest.approx(1.5 * single, rel=0.05)
     foresee(forecast, grid, wanted, fresh=True)  # all of them anew, by this process alone
     assert (forecast.left(wanted[2].name) or (0, 0))[1] == pytest.approx(4 * single, rel=0.1)
+
+
+def test_a_process_that_works_is_counted_as_long_as_it_does_and_a_run_until_it_failed(tmp_path: Path) -> None:
+    """Another process has the first run, and ends; the second fails, and so does what is matched to it."""
+    folder, seen = tmp_path / "grid", dict[str, Any]()
+    taken = folder / "v-zero" / "seed-0"
+    taken.mkdir(parents=True)
+
+    def run_one(runner: Runner, preset: Preset, place: Path, shared: object) -> Any:
+        assert runner.forecast is not None
+        seen[runner.name] = (runner.forecast.workers, {*runner.forecast._runs})
+        if runner.name == "recycled-beside/seed-0":
+            other.close()
+        elif place == taken and held(taken):
+            raise Busy("Another run is working in it.")
+        raise InputError("no")
+
+    arms, one = (
+        "v-zero,recycled-step-matched,recycled-beside",
+        Runner("reproduce", Console(quiet=True), plain=True),
+    )
+    with ExitStack() as other, pytest.raises(VZeroError, match="6 of 6 runs failed"):
+        other.enter_context(locked(taken))
+        command.run(one, load_preset("smoke"), arms, range(2), folder, run_one, json=False, verbose=False)
+    matched = [f"recycled-step-matched/seed-{seed}" for seed in range(2)]
+    ahead = [matched[0], "recycled-beside/seed-0", "recycled-beside/seed-1"]
+    assert seen["v-zero/seed-1"] == (2, {"v-zero/seed-1", *matched, *ahead})
+    assert seen["recycled-beside/seed-0"] == (2, {*ahead})
+    assert seen["recycled-beside/seed-1"] == (1, {"v-zero/seed-0", matched[0], "recycled-beside/seed-1"})
