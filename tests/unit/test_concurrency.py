@@ -60,8 +60,8 @@ def test_each_stage_has_a_core_and_memory(
 
 
 def test_a_large_model_has_the_machine_for_one_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     """bfloat16 on disk; float32 weights, gradient, two moments and a reference in a training."""
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     monkeypatch.setattr(concurrency, "DRIVERS", ())
     monkeypatch.setattr(machine, "cores", lambda: 8)
     monkeypatch.setattr(machine, "free_memory", lambda: 30 * GIB)
