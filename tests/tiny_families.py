@@ -141,6 +141,7 @@ def _smol_processor(name: str) -> Callable[[Any, str], Any]:
         sizes = {"size": {"longest_edge": 2 * TILE}, "max_image_size": {"longest_edge": TILE}}
         parts = [getattr(transformers, f"{name}ImageProcessor")(**sizes), tokenizer]
         if name == "SmolVLM":
+            compat.read_pictures_alone()
             parts.append(transformers.SmolVLMVideoProcessor())
         own = getattr(transformers, f"{name}Processor")
         return own(*parts, image_seq_len=(TILE // PATCH // MERGE) ** 2, chat_template=template)

@@ -140,7 +140,8 @@ def _iteration(preset: Preset, config: Tree, t: int) -> Iterator[Step]:
     if preset.questioner.trained:
         writer = "train-questioner"
         intuition = {"intuition": "base"} if preset.questioner.intuition == "base" else {}
-        own = {**keep, **_pick(asking, "grpo", "reward", "reward_source", "intuition", "votes_see", "votes")}
+        paid = ("grpo", "reward", "reward_source", "intuition", "votes_see", "votes", "token_entropies")
+        own = {**keep, **_pick(asking, *paid)}
         policy = {**_policy(config, draws=True), **_shared(preset, "train-questioner")}
         inputs = {**images, "questioner": "questioner", **solver, **intuition}
         yield "train-questioner", inputs, {**common, **own, **policy}

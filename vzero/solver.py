@@ -60,7 +60,7 @@ def run_labelling(ctx: StageContext) -> dict[str, Any]:
         "kept": sum(label["kept"] for label in labels),
         "mean_confidence": sum(label["confidence"] for label in labels) / len(labels) if labels else None,
         "tokens": tokens_of(replies),
-        **bulk.too_long(replies),
+        **bulk.lost(replies, preset.engine.thinking),
     }
 
 

@@ -44,10 +44,10 @@ def _fact(stage: SealedStage, name: str) -> int:
 
 
 def _votes_in_reward(run: Run, stage: SealedStage) -> int:
-    """Each valid completion was voted on by n replies, and by one more where a frozen model gives the
-    intuitive answer."""
+    """Each valid completion was voted on by n replies, by one more where a frozen model gives the intuitive
+    answer, and by one where the entropies of a greedy one are looked at."""
     questioner = run.preset.questioner
-    each = questioner.votes.n + (questioner.intuition == "base")
+    each = questioner.votes.n + (questioner.intuition == "base") + bool(questioner.token_entropies)
     generations = {
         row["generation"]: row["valid"] for row in stage.rows("metrics.jsonl") if row.get("valid") is not None
     }

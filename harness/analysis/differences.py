@@ -37,6 +37,7 @@ _WHY = {
     "prompt_format": "other prompts",
     "seed": "other draws",
     "cap": "other budgets",
+    "thought_tokens": "other budgets",
     # of the protocol
     "dtype": "another arithmetic",
     "context": "another budget of tokens",
@@ -129,7 +130,7 @@ def _setting(key: str, both: tuple[Settings, Settings], rows_known: bool) -> tup
         return not rows_known, "the rows that were asked decide" if rows_known else "other rows are asked"
     if key == "seed" and not stock and all(one.sampled is None for one in both):
         return False, "greedy answers draw nothing"
-    if key == "cap" and not stock:
+    if key in ("cap", "thought_tokens") and not stock:
         return False, "for lmms-eval's own tasks alone"
     return True, _why(key)
 

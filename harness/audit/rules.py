@@ -131,6 +131,7 @@ def _beyond(preset: Preset) -> list[str]:
     notes = {
         "votes without the image": preset.questioner.votes_see == "nothing",
         "intuition of a frozen model": preset.questioner.intuition == "base",
+        "without its tokens' entropies": preset.questioner.token_entropies > 0,
         "no filter": solver.filter == "none",
         "own filter": solver.filter == OWN,
         f"kept: {low:g} <= c <= {high:g}": solver.filter == "confidence" and (low, high) != (0.3, 0.8),

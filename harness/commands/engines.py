@@ -35,6 +35,10 @@ Thinking = Annotated[
     ),
 ]
 
+ThoughtTokens = Annotated[
+    int, Option("--thought-tokens", min=0, help="With --thinking: for thoughts, on top of every budget.")
+]
+
 
 def config(
     name: str,
@@ -43,6 +47,7 @@ def config(
     gpus: str | None,
     max_model_len: int | None,
     thinking: bool | None = None,
+    thought_tokens: int = 0,
 ) -> EngineConfig:
     """The engine that these options name.
 
@@ -74,6 +79,7 @@ def config(
                 "servers": max(1, len(numbers)),
                 "max_model_len": max_model_len,
                 "thinking": thinking,
+                "thought_tokens": thought_tokens,
             }
         )
     except ValidationError as error:

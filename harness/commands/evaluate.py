@@ -100,6 +100,7 @@ def evaluate(
     gpus: engines.Gpus = None,
     max_model_len: engines.ModelLen = None,
     thinking: engines.Thinking = None,
+    thought_tokens: engines.ThoughtTokens = 0,
     prompt_format: PromptFormat = "auto",
     images: TrainedOn = None,
     rescore: Rescore = None,
@@ -130,10 +131,11 @@ def evaluate(
                 from harness.evals.run import Evaluation
                 from vzero.runtime.checkpoints import resolve
 
-            opened = engines.config(engine, batch, server_url, gpus, max_model_len, thinking)
+            asked = (engine, batch, server_url, gpus, max_model_len, thinking, thought_tokens)
+            opened = engines.config(*asked)
             place = resolve(checkpoint)
             sampling = (samples, temperature, top_p, max_new_tokens)
-            how = (profile, prompt_format, engine, limit, seed, (min_pixels, max_pixels), max_model_len)
+            how = (profile, prompt_format, opened, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
             if against is not None:
                 _check(against, settings, opened, place)
@@ -148,13 +150,13 @@ def _settings(
     sampling: tuple[int, float, float, int | None],
     profile: Profile,
     prompt_format: PromptFormat,
-    engine: str,
+    engine: EngineConfig,
     limit: int | None,
     seed: int,
     pixels: tuple[int, int],
-    max_model_len: int | None,
 ) -> Settings:
-    """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer."""
+    """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer, those
+    of a thought left out."""
     from harness.evals.catalogue import choose
     from harness.evals.prompts import prompt_format_of
     from harness.evals.results import Limits, Settings
@@ -164,14 +166,14 @@ def _settings(
 
     k, temperature, top_p, tokens = sampling
     spoken = prompt_format_of(place) if prompt_format == "auto" else prompt_format
-    budget = tokens or (POCKET_BUDGET if spoken == "pocket" else BUDGET)
+    budget = (tokens or (POCKET_BUDGET if spoken == "pocket" else BUDGET)) + engine.thought_tokens
     return Settings(
         model=plain_name(checkpoint),
         suites=tuple(suite.name for suite in choose(suites)),
         checkpoint_sha256=checkpoint_sha256(place),
         profile=profile,
         prompt_format=spoken,
-        engine=engine,
+        engine=engine.name,
         greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=budget),
         sampled=SamplingConfig(n=k, temperature=temperature, top_p=top_p, max_new_tokens=budget)
         if k
@@ -180,7 +182,8 @@ def _settings(
         limit=limit,
         seed=seed,
         cap=tokens is not None,
-        max_model_len=max_model_len,
+        max_model_len=engine.max_model_len,
+        thought_tokens=engine.thought_tokens,
     )
 
 

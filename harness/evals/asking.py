@@ -41,17 +41,20 @@ class Asking:
         limits: of the pixels shown.
         seed: of sampled answers; an item's own seed follows from it, whichever the checkpoint.
         budget: new tokens where a stock task names none, and their upper bound where `cap`.
+        thoughts: tokens on top of a stock task's own budget; `budget` has them already.
     """
 
     limits: Limits
     seed: int
     budget: int
     cap: bool
+    thoughts: int = 0
 
     def stock(self, kwargs: Mapping[str, Any]) -> SamplingConfig:
         """A stock task's generation arguments as ours: greedy unless it asks to sample; its own budget, or
         the run's where it has none."""
-        budget = int(kwargs.get("max_new_tokens") or self.budget)
+        own = int(kwargs.get("max_new_tokens") or 0)
+        budget = own + self.thoughts if own else self.budget
         if self.cap:
             budget = min(budget, self.budget)
         temperature = float(kwargs.get("temperature") or 0)

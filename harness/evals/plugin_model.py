@@ -34,6 +34,8 @@ class VZero(EngineModel):
         max_pixels: int = DEFAULT.most,
         max_new_tokens: int | None = None,
         seed: int = 0,
+        thinking: bool | None = None,
+        thought_tokens: int = 0,
         **others: object,
     ) -> None:
         """Open the checkpoint.
@@ -46,9 +48,16 @@ class VZero(EngineModel):
             wrong = f"does not know {', '.join(unknown)}" if unknown else "needs pretrained=FOLDER"
             raise InputError(f"lmms-eval's model vzero {wrong}; see docs/suites.md for its arguments.")
         folder, limits = resolve(str(pretrained)), Limits(least=int(min_pixels), most=int(max_pixels))
-        config = EngineConfig(name=engine, batch_sequences=int(batch_sequences), threads=int(threads))
-        budget, cap = int(max_new_tokens or BUDGET), max_new_tokens is not None
-        super().__init__(open_engine(config, folder), Asking(limits, int(seed), budget, cap))
+        config = EngineConfig(
+            name=engine,
+            batch_sequences=int(batch_sequences),
+            threads=int(threads),
+            thinking=thinking,
+            thought_tokens=int(thought_tokens),
+        )
+        budget, cap = int(max_new_tokens or BUDGET) + config.thought_tokens, max_new_tokens is not None
+        asking = Asking(limits, int(seed), budget, cap, config.thought_tokens)
+        super().__init__(open_engine(config, folder), asking)
         logger.info(f"pixels: {limits}, the processor's own: {load_image_processor(folder).size}")
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:

@@ -39,6 +39,7 @@ class Settings(Frozen):
         images: "shuffled" shows each question the pictures of another one.
         prefills: digest of the words that answers were made to begin with.
         max_model_len: tokens of prompt and answer together, where vLLM was told.
+        thought_tokens: for thoughts, on top of the budgets of stock tasks; in `greedy` and `sampled` already.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Settings(Frozen):
     images: Literal["own", "shuffled"] = "own"
     prefills: str | None = None
     max_model_len: int | None = None
+    thought_tokens: int = 0
 
 
 class Protocol(Frozen):

@@ -213,7 +213,7 @@ def _ask(
     budget = settings.greedy.max_new_tokens
     model = StoredModel(
         engine,
-        Asking(settings.pixels, settings.seed, budget, settings.cap),
+        Asking(settings.pixels, settings.seed, budget, settings.cap, settings.thought_tokens),
         identity,
         asked,
         {suite: store.Store(folder.responses(out, suite)) for suite in parts},

@@ -289,4 +289,6 @@ def summary(kind: str, facts: Mapping[str, object]) -> str:
     said = [text.format_map(shown) for name, text in SAID.get(kind, ()) if facts.get(name) and name in shown]
     if (too_long := facts.get("too_long")) and isinstance(too_long, int):
         said.append(f"{counted(too_long, 'prompt')} too long")
+    if (unfinished := facts.get("unfinished_thoughts")) and isinstance(unfinished, int):
+        said.append(f"{counted(unfinished, 'thought')} unfinished (engine.thought_tokens)")
     return ", ".join([*said, *([str(facts["note"])] if "note" in facts else [])])

@@ -20,11 +20,13 @@ from vzero.arms import defects, objectives
 from vzero.arms.questioner_rewards import named
 from vzero.arms.repetition import bleu, cluster_shares, ngrams
 from vzero.arms.scored import ScoredQuestion
+from vzero.arms.vote_reward import RewardSpec, VoteReward
 from vzero.config import SamplingConfig
+from vzero.errors import InputError
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
-from vzero.questioner import RewardSpec, VoteReward
+from vzero.presets import load_preset
 from vzero.rollout.protocol import Completion, Request, Rollout
 
 SIX_FOUR = [*"AAAAAA", *"BBB", None]  # c = .6
@@ -76,6 +78,50 @@ def test_the_entropy_band_by_hand() -> None:
         math.exp(-((entropy - 0.9) ** 2) / 0.245)
     )
     assert alone("evolmm", []) == 0.0
+
+
+def test_the_difficulty_of_tokens_by_hand() -> None:
+    band = math.exp(-((math.log(2) - 0.9) ** 2) / 0.245)  # of two answers, five votes each
+
+    def asked(votes: str, *entropies: float) -> ScoredQuestion:
+        return ScoredQuestion("q", "A", tuple(votes), token_entropies=entropies)
+
+    # The largest of a question's tokens, ranked among valid ones: 2.0, 0.5, 0.5, 3.0.
+    batch = [
+        asked("A" * 10, 0.1, 2.0),
+        None,
+        asked("AB" * 5, 0.5),
+        asked("A" * 10, 0.5),
+        asked("BA" * 5, 3.0),
+    ]
+    assert named("token_entropy").score(batch) == pytest.approx(
+        [0.7 * 0.5, -1.0, 0.3 * band, 0.0, 0.7 * 0.75 + 0.3 * band]
+    )
+    alone = named("token_entropy").reward
+    assert alone(asked("AAAA", 2.0)) == pytest.approx(0.35)  # the middle of the sigmoid
+    assert alone(asked("AAAA", 4.0)) == pytest.approx(0.7 / (1 + math.exp(-3)))
+    assert alone(asked("ABABABABAB")) == pytest.approx(0.3 * band) and alone(asked("AAAA")) == 0.0
+
+
+def test_a_reward_is_told_how_unsure_the_solver_is_of_its_first_tokens() -> None:
+    """A stub's entropies, each to its own question; nothing of those that were not asked."""
+    entropies = iter([(0.5, 1.5), (2.5,)])
+
+    def look(requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        return [next(entropies) for _ in requests]
+
+    pay = RewardSpec(named("token_entropy"), entropies=look)
+    engine = Answering(*["\\boxed{ B }"] * 10)
+    scores = reward_with(engine, pay)([group(WRITTEN.format("B"), "none", WRITTEN.format("A"))], 0)
+    assert scores.rewards == [[0.0, -1.0, pytest.approx(0.7 * 0.5)]]
+    assert scores.reward_inputs is not None
+    assert [one.get("token_entropies") for one in scores.reward_inputs[0]] == [[0.5, 1.5], None, [2.5]]
+    plain = reward_with(engine, RewardSpec())([group(WRITTEN.format("B"), WRITTEN.format("A"))], 0)
+    assert scores.vote_tokens == plain.vote_tokens + 3
+    with pytest.raises(InputError, match="token_entropies = 5"):
+        load_preset("smoke", changes={"questioner.reward": "token_entropy"})
+    with pytest.raises(InputError, match="whole vocabulary"):
+        load_preset("smoke", changes={"questioner.token_entropies": 5, "engine.name": "vllm"})
 
 
 def test_group_rewards_by_hand() -> None:

@@ -122,6 +122,7 @@ def test_which_stages_two_arms_share() -> None:
         "r-zero",
         "visplay",
         "evolmm",
+        "token-entropy",
         "frozen-intuition",
         "capped-mismatch",
     ):

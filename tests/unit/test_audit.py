@@ -23,11 +23,11 @@ from harness.cli import app
 from tests.stub_engine import StubEngine
 from vzero.arms import chosen
 from vzero.arms.defects import DEFECTS
+from vzero.arms.vote_reward import VoteReward
 from vzero.config import SamplingConfig
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.parsing import parse_answer, parse_question
-from vzero.questioner import VoteReward
 from vzero.rollout.protocol import Completion, Request, Rollout
 
 BY_NAME = {player.name: player for player in PLAYERS}

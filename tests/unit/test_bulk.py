@@ -70,7 +70,7 @@ class Backwards:
 def test_replies_are_in_the_order_of_the_items_whichever_ends_first(tmp_path: Path) -> None:
     replies = ask(Backwards(long=[2]), 5, tmp_path)
     assert [[one.text for one in given] for given in replies] == [["0"], ["1"], [], ["3"], ["4"]]
-    assert bulk.too_long(replies) == {"too_long": 1} and bulk.too_long(replies[:2]) == {}
+    assert bulk.lost(replies, None) == {"too_long": 1} and bulk.lost(replies[:2], None) == {}
     last = json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[-1])
     assert (last["done"], last["total"], last["unit"]) == (5, 5, "questions")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -95,6 +96,9 @@ def test_a_stock_task_keeps_its_budget_unless_it_is_bounded():
     assert asking().stock({"max_new_tokens": 500}).max_new_tokens == 500
     assert asking(cap=True).stock({"max_new_tokens": 500}).max_new_tokens == 100
     assert asking().stock({}).max_new_tokens == 100
+    thinks = replace(asking(), thoughts=50)  # whose own budget has them already
+    assert [thinks.stock(own).max_new_tokens for own in ({"max_new_tokens": 500}, {})] == [550, 100]
+    assert replace(thinks, cap=True).stock({"max_new_tokens": 500}).max_new_tokens == 100
     assert asking().stock({"temperature": 0.5, "do_sample": False}).temperature == 0
     assert asking().stock({"temperature": 0.5, "top_p": None}).temperature == 0.5
 

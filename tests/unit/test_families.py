@@ -3,7 +3,6 @@ of each role, packed rows against single sequences, an evaluation, what is expor
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributions import Categorical
 from torch.nn.attention import flex_attention
 from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.utils import add_fused_lm_head
@@ -54,8 +54,6 @@ TOWERS = ("visual.", "vision_model.", "vision_tower.")
 @pytest.fixture(params=tiny_families.FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     torch.set_num_threads(1)
-    if request.param == "smolvlm2" and importlib.util.find_spec("num2words") is None:
-        pytest.skip("SmolVLM2's processor needs the package num2words, which is not installed")
     return request.param
 
 
@@ -93,12 +91,16 @@ def test_a_family_decodes_trains_and_exports(
     # Decoded in one batch as the family's own `generate` decodes each prompt by itself.
     requests = [Request(one.messages, open_image(one.image), 0) for one in given]
     greedy = SamplingConfig(n=1, temperature=0.0, max_new_tokens=5)
-    drawn = TransformersEngine(model, processor, 8).generate(requests, greedy)
+    engine = TransformersEngine(model, processor, 8)
+    drawn, entropies = engine.generate(requests, greedy), engine.greedy_entropies(requests, 3)
     size = size_of(str(base))
-    for request, rollout in zip(requests, drawn, strict=True):
+    for request, rollout, found_entropies in zip(requests, drawn, entropies, strict=True):
         inputs = read(processor, request.messages, request.image)
         found = model.generate(**inputs, max_new_tokens=5, do_sample=False, suppress_tokens=control)
         assert rollout.completions[0].token_ids == tuple(found[0, inputs["input_ids"].shape[1] :].tolist())
+        scores = logits_of(model, inputs, torch.tensor(rollout.completions[0].token_ids[:3])).detach()
+        scores[:, sorted(engine.forbidden)] = -1e9
+        assert found_entropies == pytest.approx(Categorical(logits=scores).entropy().tolist(), abs=1e-4)
         # A plan knows a picture's tokens by its size, marks of tiles and the ends of their rows among them.
         marks = [i for i in control if "im_" not in ids.convert_ids_to_tokens(i)]
         seen = sum(int((inputs["input_ids"] == i).sum()) for i in marks)
@@ -203,17 +205,23 @@ def batch_of(family: str, given: list[Prompt], sizes: list[int]) -> tuple[MicroB
     return batch, [(alone[g], completion) for g, completion in zip(group.tolist(), drawn, strict=True)]
 
 
+def logits_of(model, alone: dict[str, torch.Tensor], completion: torch.Tensor) -> torch.Tensor:
+    """(completion time, vocabulary) for the tokens of a completion, by Hugging Face's own forward."""
+    ids = torch.cat([alone["input_ids"], completion[None]], dim=1)
+    kinds = {"mm_token_type_ids"} & set(alone)
+    others = {name: one for name, one in alone.items() if name not in {"input_ids", "attention_mask"}}
+    nothing = torch.zeros_like(completion)[None]
+    others |= {name: torch.cat([others[name], nothing], dim=1) for name in kinds}
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **others, use_cache=False).logits
+    return logits[0, -len(completion) - 1 : -1]
+
+
 def one_at_a_time(model, rows: list[tuple], width: int) -> torch.Tensor:
     """(sequences, completion time) log-probabilities by Hugging Face's own forward, unpadded."""
     found = []
     for alone, completion in rows:
-        ids = torch.cat([alone["input_ids"], completion[None]], dim=1)
-        kinds = {"mm_token_type_ids"} & set(alone)
-        others = {name: one for name, one in alone.items() if name not in {"input_ids", "attention_mask"}}
-        nothing = torch.zeros_like(completion)[None]
-        others |= {name: torch.cat([others[name], nothing], dim=1) for name in kinds}
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **others, use_cache=False).logits
-        scores = logits[0, -len(completion) - 1 : -1].log_softmax(-1).gather(1, completion[:, None])[:, 0]
+        logits = logits_of(model, alone, completion)
+        scores = logits.log_softmax(-1).gather(1, completion[:, None])[:, 0]
         found.append(torch.nn.functional.pad(scores, (0, width - len(completion))))
     return torch.stack(found)
 

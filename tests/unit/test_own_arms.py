@@ -454,7 +454,7 @@ def test_the_audit_plays_against_labels_and_choices_of_ones_own(tmp_path: Path) 
     assert row.kept and row.label_accuracy == 0.0  # of those answered A, none is B
 
 
-@pytest.mark.parametrize("name", ["r_zero", "visplay", "evolmm"])
+@pytest.mark.parametrize("name", ["r_zero", "visplay", "evolmm", "token_entropy"])
 def test_the_rewards_of_other_methods_are_files_as_a_user_writes_them(name: str, tmp_path: Path) -> None:
     text = (ROOT / "vzero" / "arms" / "methods" / f"{name}.py").read_text("utf-8")
     preset = preset_of(written(tmp_path, f"my-{name.replace('_', '-')}.py", text))

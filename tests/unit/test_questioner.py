@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from tests import tiny_model
 from tests.stub_engine import StubEngine
 from vzero import questioner, selfplay
+from vzero.arms.vote_reward import VoteReward
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
 from vzero.grpo.data import Prompt
@@ -52,7 +54,7 @@ class Scripted(StubEngine):
 
 
 def reward_of(engine: Scripted, n: int = 10):
-    return questioner.VoteReward(
+    return VoteReward(
         engine,
         SamplingConfig(n=n, max_new_tokens=8),
         "pocket",
@@ -104,6 +106,24 @@ def test_rewards_by_hand() -> None:
     assert [message.text for message in requests[0].messages] == ["solve", "how many ? A) 1 B) 2 C) 3 D) 4"]
     assert all(request.image is PICTURE for request in requests)
     assert len({request.seed for request in requests}) == 3
+
+
+def test_votes_that_end_inside_a_thought_are_none_and_counted() -> None:
+    """Each is a vote without an answer among ten; the share is said beside the rewards."""
+
+    class Thinks(Scripted):
+        def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
+            found = super().generate(requests, sampling)
+            return [
+                Rollout(3, tuple(replace(one, thought="hm") for one in rollout.completions))
+                for rollout in found
+            ]
+
+    asked = [group("i0", completion(GOOD.format("B")), completion("no question"))]
+    scores = reward_of(Thinks([*votes("BBBBBB"), *[""] * 4]))(asked, 0)
+    assert scores.metrics["unfinished_votes"] == pytest.approx(0.4)
+    assert scores.metrics["confidence"] == pytest.approx(0.6)
+    assert "unfinished_votes" not in reward_of(Scripted(["", *votes("BBBBBBBBB")]))(asked, 0).metrics
 
 
 def test_votes_begun_ahead_are_the_same_votes() -> None:

@@ -9,19 +9,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import TrainerState
 
+from harness.perf.plan.plan import choose_machine, make
+from harness.runs.display import summary
 from tests import tiny_families, tiny_model
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError
+from vzero.grpo.data import Prompt
+from vzero.grpo.groups import Group, Scores
+from vzero.grpo.recorder import Phases, Recorder
+from vzero.images.records import ImageRecord
 from vzero.presets import load_preset
 from vzero.prompts import parse_answer, read_question, solver_messages
-from vzero.rollout import Message, Request
+from vzero.rollout import Completion, Message, Request, bulk
 from vzero.rollout.chat import request_body
 from vzero.rollout.engines import open_engine
 from vzero.rollout.template import render
 from vzero.rollout.thinking import after_thought, load_processor
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
-from vzero.runtime import chat_templates
+from vzero.runtime import artefacts, chat_templates, stage
+from vzero.runtime.progress import Progress
 
 USER = (Message("user", "How many?"),)
 GREEDY = SamplingConfig(n=1, temperature=0.0, max_new_tokens=8)
@@ -149,6 +157,74 @@ def test_questions_considered_in_a_thought_are_not_asked(hybrid: Path) -> None:
         found = completed(vocabulary, text)
         question = read_question(found.text, found.finish_reason, "natural", vocabulary.breaks_prompt)
         assert (question and question.text.splitlines()[0]) == wanted
+
+
+LIMITS = ("max_new_tokens", "max_completion_tokens", "max_model_len")
+
+
+def limits(tree: Any, path: str = "") -> dict[str, int]:
+    """Every limit of tokens in a preset's tree, by its place."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= limits(value, f"{path}{key}.")
+        elif key in LIMITS and value is not None:
+            found[path + key] = value
+    return found
+
+
+def test_thoughts_have_a_budget_of_their_own(tmp_path: Path) -> None:
+    """A stage runs with every limit raised by it; the preset that is written down keeps the answers'."""
+    written = load_preset("qwen3-vl-4b", changes={"engine.thinking": True, "engine.thought_tokens": 5000})
+    artefacts.write_json(tmp_path / "run.json", {"preset": written.model_dump(mode="json")})
+    ran = []
+
+    def program(ctx: stage.StageContext) -> dict[str, Any]:
+        ran.append(ctx.preset)
+        return {}
+
+    stage.run_stage(tmp_path, "00-images", {"images": program})
+    before, during = (limits(one.model_dump(mode="json")) for one in (written, ran[0]))
+    assert len(before) == 8 and during == {place: limit + 5000 for place, limit in before.items()}
+    assert limits(ran[0].with_thoughts().model_dump(mode="json")) == during
+    assert limits(load_preset("qwen3-vl-4b").with_thoughts().model_dump(mode="json")) == before
+    with pytest.raises(InputError, match="thinking = true"):
+        load_preset("qwen3-vl-4b", changes={"engine.thought_tokens": 5000})
+
+
+def test_a_plan_counts_the_room_for_thoughts() -> None:
+    short, long = (
+        make(
+            load_preset("smolvlm-256m", changes={"engine.thinking": True, "engine.thought_tokens": tokens}),
+            1,
+            choose_machine(1, None, 80.0),
+        )
+        for tokens in (0, 4000)
+    )
+    assert long.hours > short.hours
+    assert max(one.total for one in long.phases) > max(one.total for one in short.phases)
+
+
+def test_replies_that_end_inside_a_thought_are_counted_and_said() -> None:
+    asked = [(bulk.Reply("", "length", 9), bulk.Reply("</think>B", "stop", 5)), (bulk.Reply("", "stop", 2),)]
+    assert bulk.lost(asked, True) == {"unfinished_thoughts": 2}
+    assert bulk.lost(asked, None) == {}  # a model that does not think may say nothing
+    assert summary("label", {"valid": 2, "kept": 1, **bulk.lost(asked, True)}) == (
+        "1 of 2 questions kept, 2 thoughts unfinished (engine.thought_tokens)"
+    )
+
+
+def test_a_training_says_which_share_of_its_completions_ends_inside_a_thought(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Progress(tmp_path / "progress.jsonl"), Phases(), 1)
+    prompt = Prompt("q", USER, ImageRecord("i", Path("x"), "", 2, 2))
+    for ends in ([("", "hm"), ("</think>\\boxed{A}", "hm")], [("\\boxed{A}", ""), ("", "")]):
+        drawn = tuple(Completion(text, (1,), (0.0,), "length", thought) for text, thought in ends)
+        recorder.record([Group(prompt, drawn)], Scores([[0.0, 1.0]], {"valid": 1.0}), [[-1.0, 1.0]], 0)
+        state = TrainerState(global_step=1, max_steps=1)
+        recorder.on_log(None, state, None, {"loss": 0.0, "reward": 0.5})
+    first, second = artefacts.read_jsonl(tmp_path / "metrics.jsonl")
+    assert first["unfinished_thoughts"] == 0.5 and first["valid"] == 1.0
+    assert "unfinished_thoughts" not in second  # no model that thinks
 
 
 def test_without_a_thought_everything_is_read_as_before(hybrid: Path) -> None:

@@ -95,5 +95,5 @@ def test_what_is_too_long_for_one_of_several_servers_is_dropped_and_counted(
         unit="questions",
     )
     assert [len(given) for given in replies] == [2, 0, 0] * 4
-    assert bulk.too_long(replies) == {"too_long": 8}
+    assert bulk.lost(replies, None) == {"too_long": 8}
     assert len(sent) == 12 and set(sent.values()) == {1}

@@ -58,7 +58,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "checked": len(polls),
         "answerable": sum(row["answerable"] for row in rows),
         "tokens": tokens_of(replies),
-        **bulk.too_long(replies),
+        **bulk.lost(replies, ctx.preset.engine.thinking),
     }
 
 

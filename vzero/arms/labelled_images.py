@@ -63,7 +63,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "graded": len(graded),
         "chosen": len(kept),
         "tokens": tokens_of(replies),
-        **bulk.too_long(replies),
+        **bulk.lost(replies, ctx.preset.engine.thinking),
     }
 
 

@@ -24,6 +24,8 @@ class ScoredQuestion:
         image: what it is about; `vzero.images.records.open_image` opens it.
         group: the same for all questions whose rewards are compared with each other: those about one image.
         label: what the Solver would be trained on; None before there is one.
+        token_entropies: in nats, of the first tokens of the frozen Solver's greedy answer, as many as
+            `questioner.token_entropies` says; empty where it says none, and outside the Questioner's reward.
     """
 
     text: str
@@ -34,6 +36,7 @@ class ScoredQuestion:
     image: ImageRecord | None = field(default=None, repr=False)
     group: str = ""
     label: str | None = None
+    token_entropies: tuple[float, ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -42,7 +45,11 @@ class ScoredQuestion:
 
 
 def scored_question(
-    prompt: Prompt, question: Question, intuitive: str | None, replies: Sequence[str]
+    prompt: Prompt,
+    question: Question,
+    intuitive: str | None,
+    replies: Sequence[str],
+    token_entropies: tuple[float, ...] = (),
 ) -> ScoredQuestion:
     """A question asked about the image of `prompt`, with the frozen Solver's replies to it."""
     return ScoredQuestion(
@@ -53,6 +60,7 @@ def scored_question(
         question.description,
         prompt.image,
         prompt.key,
+        token_entropies=token_entropies,
     )
 
 

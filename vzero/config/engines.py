@@ -24,6 +24,7 @@ class EngineConfig(Section):
     threads: int = Field(2, ge=1, description="CPU threads of a stage")
     # Of the chat template (enable_thinking). True: only what follows the thought is read (docs/families.md).
     thinking: bool | None = Field(None, description="None leaves the template as it is")
+    thought_tokens: int = Field(0, ge=0, description="for thoughts: raises every limit of tokens")
     max_model_len: int | None = Field(None, ge=1, description="vLLM: prompt and completion together")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory")
     # On GPUs, of stages during which nothing trains and which have every card whole (Preset.bulk_engine).
@@ -60,6 +61,12 @@ class EngineConfig(Section):
     def _a_gpu_each(self) -> EngineConfig:
         if self.gpus and len(self.gpus) != self.servers:
             raise ValueError("gpus must name one GPU for each of the servers, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _thoughts_are_thought(self) -> EngineConfig:
+        if self.thought_tokens and not self.thinking:
+            raise ValueError("thought_tokens are for a model that thinks: set thinking = true as well")
         return self
 
 

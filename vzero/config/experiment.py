@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -31,13 +31,16 @@ class QuestionerConfig(Section):
     grpo: GrpoSettings
     trained: bool = Field(True, description="false leaves it the base model in every iteration")
     reward: Literal[
-        "dual_track", "uncertainty", "zero_sum", "capped_mismatch", "r_zero", "visplay", "evolmm", "own"
+        *("dual_track", "uncertainty", "zero_sum", "capped_mismatch"),
+        *("r_zero", "visplay", "evolmm", "token_entropy", "own"),
     ] = "dual_track"
     reward_source: str | None = Field(None, description="of the reward own: the text of a reward file")
     intuition: Literal["questioner", "base"] = Field(
         "questioner", description="who gives the intuitive answer"
     )
     votes_see: Literal["image", "nothing"] = Field("image", description="shown to the reward's Solver")
+    # Of the frozen Solver's greedy answer: of how many of its first tokens the reward is told the entropy.
+    token_entropies: int = Field(0, ge=0)
     votes: SamplingConfig
     write: SamplingConfig
     per_image: int = Field(1, ge=1, description="questions written about each image")
@@ -46,6 +49,8 @@ class QuestionerConfig(Section):
     def _own_reward_is_there(self) -> QuestionerConfig:
         if (self.reward == OWN) != (self.reward_source is not None):
             raise ValueError('reward = "own" needs reward_source, and no other reward has one')
+        if self.reward == "token_entropy" and not self.token_entropies:
+            raise ValueError('reward = "token_entropy" needs token_entropies = 5, the paper\'s number')
         return self
 
 
@@ -117,6 +122,21 @@ class EvaluationConfig(Section):
     prefill_words: int = Field(0, ge=0)
 
 
+S = TypeVar("S", bound=Section)
+LIMITS = ("max_new_tokens", "max_completion_tokens", "max_model_len")
+
+
+def _longer(section: S, tokens: int) -> S:
+    """With `tokens` more in each of its limits, and in those of its sections."""
+    changes: dict[str, Any] = {}
+    for name, value in section:
+        if name in LIMITS and value is not None:
+            changes[name] = value + tokens
+        elif isinstance(value, Section):
+            changes[name] = _longer(value, tokens)
+    return section.model_copy(update=changes)
+
+
 class Preset(Section):
     """A whole experiment."""
 
@@ -154,6 +174,11 @@ class Preset(Section):
                 "engine.thinking = true has answers that begin by a thought: it needs"
                 ' evaluation.prefill_words = 0 and no objective "sft"'
             )
+        if asked.token_entropies and self.engine.name != "transformers":
+            raise ValueError(
+                "questioner.token_entropies are of the whole vocabulary, which servers and vLLM do not tell:"
+                ' it needs engine.name = "transformers"'
+            )
         serving = self.launch.solver_gpus
         if serving and self.engine.name != "server":
             raise ValueError(
@@ -189,6 +214,11 @@ class Preset(Section):
             "solver.selection_source": self.solver.selection_source,
         }
         return {key: text for key, text in found.items() if text is not None}
+
+    def with_thoughts(self) -> Preset:
+        """The preset as its stages run: each limit of tokens raised by `engine.thought_tokens`."""
+        longer = _longer(self, self.engine.thought_tokens)
+        return longer.model_copy(update={"engine": longer.engine.model_copy(update={"thought_tokens": 0})})
 
     def placed_engine(self) -> EngineConfig:
         """The engine, its servers on the GPUs after those that train unless it names its own."""

@@ -131,7 +131,9 @@ class Recorder(TrainerCallback):
         everyone = self._sharding.all_gather(rows)
         self.phases.tokens["rollout"] = sum(row["tokens"] for row in everyone)
         self.phases.tokens["votes"] = sum(processes.all_gather_object(scores.vote_tokens))
-        self._scores = scores.metrics
+        unfinished = [not row["text"] for row in everyone if "thought" in row]
+        share = {"unfinished_thoughts": sum(unfinished) / len(everyone)} if unfinished else {}
+        self._scores = {**scores.metrics, **share}
         if self._writes:
             artefacts.append_jsonl(self.rollouts, *everyone)
 

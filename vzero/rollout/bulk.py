@@ -68,10 +68,12 @@ def ask(
     return [replies[i] for i in range(len(items))]
 
 
-def too_long(replies: Sequence[Sequence[Reply]]) -> dict[str, int]:
-    """How many items exceeded the context, as a stage's fact; nothing to say where none did."""
-    count = sum(not given for given in replies)
-    return {"too_long": count} if count else {}
+def lost(replies: Sequence[Sequence[Reply]], thinking: bool | None) -> dict[str, int]:
+    """How many items exceeded the context, and of a model that thinks how many replies end inside a thought,
+    of which nothing is read; as a stage's facts, where there are any."""
+    unfinished = sum(not reply.text for given in replies for reply in given) if thinking else 0
+    counts = {"too_long": sum(not given for given in replies), "unfinished_thoughts": unfinished}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Speed:

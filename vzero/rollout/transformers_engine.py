@@ -18,13 +18,15 @@ from torch import Tensor
 
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import encoding
+from vzero.rollout import encoding, template
 from vzero.rollout.decoding import Rules, decode
 from vzero.rollout.pictures import Pictures
 from vzero.rollout.protocol import PICTURE_BYTES, Completion, Finished, Request, Rollout, overflow
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.units import Block, Drawn, Unit
 from vzero.rollout.vocabulary import vocabulary_of
+
+_TOGETHER = 16  # requests whose entropies are looked at together
 
 
 class TransformersEngine(StreamingEngine):
@@ -58,6 +60,39 @@ class TransformersEngine(StreamingEngine):
                 raise RolloutError(
                     f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences."
                 ) from error
+
+    def greedy_entropies(self, requests: Sequence[Request], tokens: int) -> list[tuple[float, ...]]:
+        """Of each of the first `tokens` tokens of the greedy answer to each request, the entropy in nats of
+        the model's distribution over the tokens that may be drawn; of fewer where the answer ends before.
+
+        Raises:
+            RolloutError: the model could not be asked.
+        """
+        found: list[tuple[float, ...]] = []
+        with as_rollout_error("The model could not be asked"), _inference(self.model):
+            for start in range(0, len(requests), _TOGETHER):
+                some = requests[start : start + _TOGETHER]
+                pictured = [one.image for one in some if one.image is not None]
+                texts = [template.render(self.processor, one.messages, bool(pictured)) for one in some]
+                inputs = template.processed(self.processor, texts, pictured)
+                drawn = self.model.generate(
+                    **{name: value.to(self.model.device) for name, value in inputs.items()},
+                    max_new_tokens=tokens,
+                    do_sample=False,
+                    repetition_penalty=1.0,  # a checkpoint may bring its own
+                    suppress_tokens=sorted(self.forbidden),
+                    eos_token_id=sorted(self.eos),
+                    pad_token_id=self.processor.tokenizer.pad_token_id,
+                    output_scores=True,
+                    return_dict_in_generate=True,
+                )
+                scores = torch.stack(drawn.scores, dim=1).float()  # (requests, tokens, vocabulary)
+                entropies = torch.special.entr(scores.softmax(dim=-1)).sum(dim=-1)
+                answers = drawn.sequences[:, -scores.shape[1] :].tolist()
+                for row, answer in zip(entropies.tolist(), answers, strict=True):
+                    ends = next((i + 1 for i, token in enumerate(answer) if token in self.eos), len(answer))
+                    found.append(tuple(row[:ends]))
+        return found
 
     def _blocks(
         self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished

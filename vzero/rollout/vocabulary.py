@@ -131,8 +131,8 @@ def vocabulary_of(config: Any, generation_config: Any, processor: Any) -> Vocabu
     tokenizer, text = processor.tokenizer, config.get_text_config()
     if thinking.switched(processor) is None and thinking.opens_thought(processor):
         raise InputError(
-            "The checkpoint's chat template opens a thought: say engine.thinking=true (--thinking), with room"
-            " for thoughts in every max_new_tokens, or false."
+            "The checkpoint's chat template opens a thought: say engine.thinking=true, with room for it in"
+            " engine.thought_tokens (--thinking --thought-tokens N), or engine.thinking=false."
         )
     special = {i: one.content for i, one in tokenizer.added_tokens_decoder.items() if one.special}
     if thinking.switched(processor) and thinking.END in special.values():

@@ -227,6 +227,7 @@ def load_processor(folder: Path) -> Any:
     compat.install()
     from transformers import AutoProcessor
 
+    compat.read_pictures_alone()
     try:
         processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above

@@ -39,6 +39,17 @@ def _leave_scikit_learn() -> None:
     sys.modules["transformers.utils"].is_sklearn_available = lambda: False  # type: ignore[attr-defined]
 
 
+def read_pictures_alone() -> None:
+    """SmolVLM2's processor is not made without num2words, by which it writes in words how many frames a video
+    has. No video is read here."""
+    from transformers.models.smolvlm import processing_smolvlm
+
+    def no_video(number: int) -> str:
+        raise ImportError("Videos need the package num2words: pip install num2words.")
+
+    processing_smolvlm.num2words = processing_smolvlm.num2words or no_video
+
+
 _BEFORE = {
     "torchvision": _declare_operators,
     "transformers.generation.candidate_generator": _leave_scikit_learn,

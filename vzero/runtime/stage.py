@@ -190,12 +190,12 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
 
 
 def _share_of(preset: Preset, stage: Stage, here: World) -> Preset:
-    """`preset` with the engine that the stage has beside its training or alone, and with this process's share
-    of the stage's CPU threads."""
+    """`preset` with room for thoughts, with the engine that the stage has beside its training or alone, and
+    with this process's share of the stage's CPU threads."""
     threads = max(1, preset.engine.threads // here.local_size)
     placed = preset.placed_engine() if stage.kind.startswith("train-") else preset.bulk_engine()
     engine = placed.model_copy(update={"threads": threads})
-    return preset.model_copy(update={"engine": engine})
+    return preset.model_copy(update={"engine": engine}).with_thoughts()
 
 
 def main(programs: Mapping[str, Program], arguments: list[str]) -> int:

@@ -66,7 +66,7 @@ def make(
     Raises:
         InputError: the model's config is not known, or its processor refuses such a picture.
     """
-    size, assumed = size_of(preset.model), assumed or Assumptions()
+    preset, size, assumed = preset.with_thoughts(), size_of(preset.model), assumed or Assumptions()
     picture = picture or (DRAWN if preset.images.source == "pocket" else PHOTOGRAPH)
     if preset.images.shrink_megapixels is not None:
         picture = seen_size(*picture, preset.images.shrink_megapixels * 1e6)

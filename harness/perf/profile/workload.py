@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.perf.profile.clock import now
 from harness.perf.profile.counts import Scope
+from vzero.arms.vote_reward import VoteReward
 from vzero.config import Preset, SamplingConfig
 from vzero.errors import InputError
 from vzero.grpo.data import image_opener
@@ -16,7 +17,6 @@ from vzero.images import stage
 from vzero.images.records import ImageRecord, load_records
 from vzero.parsing import Question
 from vzero.prompts import read_question
-from vzero.questioner import VoteReward
 from vzero.rollout.protocol import Engine, Finished, Request, Rollout
 from vzero.rollout.streaming import StreamingEngine
 from vzero.rollout.transformers_engine import TransformersEngine
