@@ -131,8 +131,7 @@ def evaluate(
                 from harness.evals.run import Evaluation
                 from vzero.runtime.checkpoints import resolve
 
-            asked = (engine, batch, server_url, gpus, max_model_len, thinking, thought_tokens)
-            opened = engines.config(*asked)
+            opened = engines.config(engine, batch, server_url, gpus, max_model_len, thinking, thought_tokens)
             place = resolve(checkpoint)
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, opened, limit, seed, (min_pixels, max_pixels))

@@ -86,6 +86,14 @@ def test_a_file_may_hold_classes_and_does_not_paint_the_terminal(tmp_path: Path)
     )
 
 
+def test_a_file_is_read_as_python_reads_it(tmp_path: Path) -> None:
+    """With the mark that editors on Windows put first; its annotations are no strings unless it says so."""
+    source = "def reward(one: int) -> float:\n    return 0.5 * (reward.__annotations__['return'] is float)\n"
+    path = tmp_path / "marked.py"
+    path.write_bytes(source.encode("utf-8-sig"))
+    assert reward_of(preset_of(path).questioner).score([ScoredQuestion("q", "A", ())]) == [0.5]
+
+
 def test_the_reward_is_part_of_the_training_and_of_nothing_before_it(tmp_path: Path) -> None:
     one, other = (
         preset_of(written(tmp_path, "one.py", LENGTH)),
@@ -178,7 +186,7 @@ def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:
     ("body", "said"),
     [
         ("return 1 / asked.votes.count(None)", "ZeroDivisionError in line 2"),
-        ("return 'high'", "ValueError"),
+        ("return '0.5'", "paid '0.5' for .*; a reward is a finite number"),
         ("return None", "TypeError"),
         ("raise SystemExit(0)", "SystemExit in line 2"),
         ("return float('nan')", "paid nan"),

@@ -137,6 +137,6 @@ def _text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} is larger than 1 MiB, so it is no arm.")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8.") from None

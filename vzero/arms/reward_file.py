@@ -109,11 +109,11 @@ def _shown(value: object) -> str:
 
 def _number(value: Any, one: object) -> float:
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except Exception as error:
         raise _Unfit(f"paid {_shown(value)} for {_shown(one)}: {_where(error)}") from error
     if not math.isfinite(number):
-        raise _Unfit(f"paid {number} for {_shown(one)}; a reward is a finite number")
+        raise _Unfit(f"paid {_shown(value)} for {_shown(one)}; a reward is a finite number")
     return number
 
 
@@ -170,7 +170,9 @@ def shipped(name: str) -> RewardFile:
 def _run(source: str) -> dict[str, Any]:
     module = ModuleType(f"reward_file_{hashlib.sha256(source.encode()).hexdigest()[:12]}")
     sys.modules[module.__name__] = module  # where a dataclass looks up what its annotations name
-    exec(compile(source, FILE, "exec"), module.__dict__)  # the user's own program, see above
+    exec(
+        compile(source, FILE, "exec", dont_inherit=True), module.__dict__
+    )  # the user's own program, see above
     return module.__dict__
 
 

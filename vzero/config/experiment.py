@@ -10,6 +10,7 @@ from vzero.config.engines import EngineConfig, LaunchConfig, RolloutsConfig
 from vzero.config.training import GrpoSettings, LoraConfig, SamplingConfig, Section
 
 OWN = "own"  # the name of a reward that comes as a text
+OtherMethod = Literal["r_zero", "visplay", "evolmm", "token_entropy"]  # files in vzero/arms/methods
 Defect = Literal["article_votes", "unparsed_dropped", "three_prompts", "label_selection"]
 
 
@@ -30,10 +31,9 @@ class QuestionerConfig(Section):
 
     grpo: GrpoSettings
     trained: bool = Field(True, description="false leaves it the base model in every iteration")
-    reward: Literal[
-        *("dual_track", "uncertainty", "zero_sum", "capped_mismatch"),
-        *("r_zero", "visplay", "evolmm", "token_entropy", "own"),
-    ] = "dual_track"
+    reward: Literal["dual_track", "uncertainty", "zero_sum", "capped_mismatch", OtherMethod, "own"] = (
+        "dual_track"
+    )
     reward_source: str | None = Field(None, description="of the reward own: the text of a reward file")
     intuition: Literal["questioner", "base"] = Field(
         "questioner", description="who gives the intuitive answer"
