@@ -1,6 +1,7 @@
 # make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
+# make quick       set up, run the cheap unit tests alone
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make faults      set up, attack small runs for ten minutes, print what held      (ARGS="--seconds 3600 --kinds kill"; docs/security.md)
 # make bench       set up, time this against stock TRL and transformers            (ARGS="-k votes"; results/benchmarks/)
@@ -18,7 +19,7 @@ SOURCES := vzero harness benchmarks tests tools
 
 .DEFAULT_GOAL := install
 .NOTPARALLEL:
-.PHONY: install vllm reproduce test faults bench gpu-check lint unlocked format lock lock-cuda image-test clean
+.PHONY: install vllm reproduce test quick faults bench gpu-check lint unlocked format lock lock-cuda image-test clean
 
 # The first Python that fits, then a program that does nothing where .venv is up to date.
 install:
@@ -43,8 +44,13 @@ vllm: install
 reproduce: install
 	@.venv/bin/vzero-harness reproduce $(ARGS)
 
+# Files as they stand, and tests/e2e first: the dearest would else be the last, and all other cores wait for it.
+PYTEST := .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=10
 test: install
-	@.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+quick: install
+	@$(PYTEST) -m "not slow" $$(grep -LE '^(pytestmark = |    )pytest\.mark\.slow' tests/unit/test_*.py) $(ARGS)
 
 faults: install
 	@.venv/bin/python tests/faults $(ARGS)

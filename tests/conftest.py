@@ -18,6 +18,10 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: `make quick` leaves it out")
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the collector need not look through it again."""
     gc.collect()

@@ -35,6 +35,8 @@ from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime import checkpoints
 from vzero.selfplay import plan
 
+pytestmark = pytest.mark.slow
+
 LORA = LoraConfig(rank=2, alpha=6)
 LAYERS = (
     "self_attn.q_proj",

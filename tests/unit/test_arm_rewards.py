@@ -156,6 +156,7 @@ def sentences(count: int) -> list[str]:
     return [" ".join(rng.choices(words, k=rng.randint(0, 14))) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_bleu_is_nltks() -> None:
     translate = pytest.importorskip("nltk.translate.bleu_score")
     smooth, texts, rng = translate.SmoothingFunction().method1, sentences(60), random.Random(1)
@@ -166,6 +167,7 @@ def test_bleu_is_nltks() -> None:
         )
 
 
+@pytest.mark.slow
 def test_clusters_are_scikit_learns() -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     texts = [

@@ -132,6 +132,7 @@ def test_the_outcomes_of_the_votes_are_a_distribution(votes: int) -> None:
     assert Outcomes.of(constant, votes).ways.sum() == pytest.approx(5**votes)  # all orders of all votes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["honest, hard", "constant letter", "unanswerable"])
 @pytest.mark.parametrize("rules", [DUAL, SINGLE], ids=["dual", "single"])
 def test_simulation_agrees_with_enumeration(rules: Rules, name: str) -> None:
@@ -145,6 +146,7 @@ def test_simulation_agrees_with_enumeration(rules: Rules, name: str) -> None:
     assert row(rules, name, weak, 10, draws=4000) == drawn
 
 
+@pytest.mark.slow
 def test_what_cannot_be_enumerated_is_simulated() -> None:
     assert row(DUAL, "wrong on easy", EVEN, 30).draws and row(
         DUAL, "wrong on easy", EVEN, 30
@@ -253,6 +255,7 @@ def command(*words: str) -> Result:
     return CliRunner().invoke(app, ["audit", *words])
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_was_found(whole: Audit) -> None:
     printed = command("--json")
     assert printed.exit_code == 0 and json.loads(printed.stdout) == json.loads(
@@ -332,6 +335,7 @@ def test_the_fixes_close_the_known_hole() -> None:
     assert after.kept > 0.6 * before.kept and before.label_accuracy < 0.82 and after.label_accuracy > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["blind-solver", "answerable", "frozen-intuition", "random-label", "supervised", "article-votes"]
 )
@@ -353,6 +357,7 @@ def test_labels_that_are_not_the_majority_by_hand() -> None:
     assert row(truth, "unanswerable", EVEN, 10).kept == 0.0
 
 
+@pytest.mark.slow
 def test_arms_from_the_command() -> None:
     shown = command("--arm", "fixes", "--json")
     found = json.loads(shown.stdout)

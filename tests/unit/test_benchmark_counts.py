@@ -19,6 +19,8 @@ from benchmarks.shapes import POCKET, subject
 from harness.perf.profile.counts import Counts
 from vzero.config import SamplingConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

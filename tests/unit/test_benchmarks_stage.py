@@ -29,6 +29,8 @@ from vzero.errors import InputError
 from vzero.presets import content_differences, load_preset
 from vzero.selfplay import plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 MMSTAR = 'evaluation.suites=["mmstar"]'
 

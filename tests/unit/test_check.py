@@ -40,6 +40,7 @@ def test_both_sets_of_formulas_agree(votes: list[str | None], intuitive: str | N
     assert formulas.uncertainty(votes, intuitive) == pytest.approx(rewards.uncertainty(votes))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(["\\boxed{", " A }", "B}", "</think>", "AB}", "x ", "\\boxed{ C }"]), max_size=8)
 )
@@ -113,6 +114,7 @@ def test_advantages_of_another_sign_or_scale_are_found() -> None:
     assert exact.advantages("x", [{**ROWS[0], "advantage": 0.5}, *ROWS[1:]]).passed is False
 
 
+@pytest.mark.slow
 def test_a_falling_reward_is_a_fall_and_noise_is_not() -> None:
     rng = np.random.default_rng(1)
 

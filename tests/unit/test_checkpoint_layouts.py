@@ -21,6 +21,8 @@ from vzero.rollout.engines import open_engine
 from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime import checkpoints
 
+pytestmark = pytest.mark.slow
+
 WORDS = tiny_model.vocabulary()
 # Where transformers 4 kept the settings of the language model, and how it called two of them.
 TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")

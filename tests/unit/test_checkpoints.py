@@ -28,6 +28,7 @@ def folder(tmp_path_factory) -> Path:
     return tiny_model.build(tmp_path_factory.mktemp("tiny") / "base")
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_again_is_the_same(folder: Path, tmp_path: Path) -> None:
     model, processor = checkpoints.load_model(folder), checkpoints.load_processor(folder)
     assert not model.training
@@ -53,6 +54,7 @@ def test_saved_and_loaded_again_is_the_same(folder: Path, tmp_path: Path) -> Non
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_leaves_the_old_checkpoint(folder: Path, tmp_path: Path, monkeypatch) -> None:
     model, processor = checkpoints.load_model(folder), checkpoints.load_processor(folder)
     target = tmp_path / "checkpoint"
@@ -143,6 +145,7 @@ def test_a_damaged_checkpoint_is_one_sentence(folder: Path, tmp_path: Path) -> N
         checkpoints.load_model(bad)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -235,6 +238,7 @@ ENDLESS_TEMPLATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ENDLESS_TEMPLATES.values(), ids=ENDLESS_TEMPLATES)
 def test_a_template_that_does_not_end_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
@@ -246,6 +250,7 @@ def test_a_template_that_does_not_end_is_refused(
         checkpoints.load_processor(tmp_path / "bad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"7", b"[1, 2]", b"{}", b"[" * 100_000, b"\0" * 30])
 @pytest.mark.parametrize(
     "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json"]

@@ -238,6 +238,7 @@ def share(true: float, verdict: Verdict, n: int = 1500, changed: float = 0.1, wo
     return found / worlds
 
 
+@pytest.mark.slow
 def test_a_true_claim_is_seldom_contradicted_and_an_edge_seldom_reproduced() -> None:
     assert share(0.02, Verdict.CONTRADICTED) <= 0.01
     assert share(0.01, Verdict.CONTRADICTED) <= 0.035  # on the edge: one side of a 95 % interval
@@ -246,6 +247,7 @@ def test_a_true_claim_is_seldom_contradicted_and_an_edge_seldom_reproduced() -> 
     assert share(0.03, Verdict.REPRODUCED, n=20_000) <= 0.06
 
 
+@pytest.mark.slow
 def test_the_promised_sizes_settle_four_times_in_five() -> None:
     variance = 0.1 - 0.02**2
     items = math.ceil(variance / (0.01 / 2.9264) ** 2)  # if the claim is true

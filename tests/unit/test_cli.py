@@ -48,6 +48,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["reproduce"], ["train"], ["reproduce", "--seeds", "2"]])
 def test_the_first_line_of_a_run_waits_for_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     """What results and reports need is imported after it; the program stops at the first line."""
@@ -163,6 +164,7 @@ def test_with_json_an_error_is_json_on_stderr(
     assert out == "" and found["error"].startswith(said) and line.isascii() and "\x1b" not in line
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     for words in ([], ["--fresh"]):
@@ -171,6 +173,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
+@pytest.mark.slow
 def test_shown_presets_can_be_given_back(tmp_path: Path) -> None:
     result = harness(
         "reproduce", "--preset", "smoke", "--seed", "5", "--set", "solver.grpo.learning_rate=2e-6", "--show"
@@ -192,6 +195,7 @@ def test_no_command_shows_the_help() -> None:
     assert result.returncode == 2 and "Commands:" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_image_folder_without_pictures_is_one_sentence(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -177,6 +177,7 @@ def test_seeds_are_pooled_into_one_row_with_the_t_of_seeds_and_images(runs: Path
     assert gain.p_corrected >= gain.p
 
 
+@pytest.mark.slow
 def test_a_gain_is_the_same_wherever_it_is_shown() -> None:
     """In a run's own results, in the table of that run, as a seed of a pooled row, and in the claim."""
     committed = Path(__file__).parents[2] / "results" / "pocket" / "arms" / "v-zero"
@@ -207,6 +208,7 @@ def test_gains_over_an_arm_or_another_run_are_paired_with_it(runs: Path) -> None
         compare(load([runs]), against="nobody")
 
 
+@pytest.mark.slow
 def test_losses_are_always_said(runs: Path) -> None:
     said = arms.losses(compare(load([runs])))
     assert any(one.startswith("rival S1 loses on b") for one in said) and not any(
@@ -590,6 +592,7 @@ def test_the_total_is_said_first_and_never_called_equal_where_it_differs(runs: P
     assert rows["rival S1"].compute_ratio == pytest.approx(1.01) and rows["v-zero S1"].compute_ratio == 1
 
 
+@pytest.mark.slow
 def test_a_total_that_was_estimated_is_marked_and_explained_wherever_it_is_shown(runs: Path) -> None:
     def total(found: dict, estimated: str | None) -> dict:
         return {"compute": {**spent(found)["compute"], "flop": 1e12, "estimated": estimated}}

@@ -39,6 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_the_solver_was_trained_on(run: Path) -> None:
     scenes = {
         row["image_id"]: scene_from_json(row["scene"])

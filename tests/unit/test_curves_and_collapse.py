@@ -34,6 +34,7 @@ def test_majority_at_k_by_hand() -> None:
     assert curves.majority_at(row("----"), 2) == 0
 
 
+@pytest.mark.slow
 def test_majority_at_three_is_unbiased() -> None:
     rng = np.random.default_rng(4)
     rows = [row("".join(rng.choice(list("AB"), 9, p=[0.7, 0.3]))) for _ in range(4000)]

@@ -220,6 +220,7 @@ def measured(place: Path) -> Protocol:
     return protocol.measured(EngineConfig(), place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of_images", "longest"),
     [
@@ -244,6 +245,7 @@ def test_limits_are_those_that_transformers_applies(tmp_path: Path, of_images: A
     assert measured(place).image_processor["size"] == {"longest_edge": 500, "shortest_edge": 196}
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_what_it_renders(tmp_path: Path) -> None:
     place, whole = tmp_path / "changed", measured(POCKET)
     checkpoint(place, "config.json", lambda stored: None)

@@ -241,6 +241,7 @@ def run(*words: str, environment: dict[str, str] | None = None) -> subprocess.Co
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
     well = run("--quick", "--json")
     assert well.returncode == 0, well.stderr
@@ -252,6 +253,7 @@ def test_the_command_prints_json_and_fails_with_1(tmp_path: Path) -> None:
     assert [one["name"] for one in told["checks"] if one["level"] == "fail"] == ["disk"]
 
 
+@pytest.mark.slow
 def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stages_import(
     tmp_path: Path,
 ) -> None:
@@ -272,6 +274,7 @@ def test_versions_that_do_not_work_together_are_found_by_importing_what_the_stag
     assert "filelock<4.3" in checks["imports"]["fix"]
 
 
+@pytest.mark.slow
 def test_what_the_stages_import_can_be_imported_here(
     warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +313,7 @@ def test_the_quick_look_imports_nothing_heavy() -> None:
     assert answer.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_plain_look_imports_nothing_heavy_and_says_what_it_left_out() -> None:
     heavy = ("torch", "transformers", "trl", "lmms_eval", "datasets")
     code = (

@@ -62,6 +62,7 @@ def test_a_preset_that_is_no_evidence_has_no_verdict_and_a_broken_off_run_says_w
     assert any(line.startswith("Warnings  1, ") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_grid_ends_with_an_arm_a_line_its_page_and_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

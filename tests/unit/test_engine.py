@@ -20,6 +20,8 @@ from vzero.rollout import ContextOverflow, Message, Request, encoding, kv_cache,
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.rollout.transformers_engine import TransformersEngine
 
+pytestmark = pytest.mark.slow
+
 WORDS = tiny_model.vocabulary()
 SAMPLINGS = [
     SamplingConfig(n=3, temperature=1.0, max_new_tokens=10),

@@ -33,6 +33,7 @@ def table(folder: Path, name: str = "pocket_math", split: str = "test", per_fami
     return found
 
 
+@pytest.mark.slow
 def test_the_pocket_suites_load_balanced_and_the_same_each_time(tmp_path):
     for name in catalogue.members("pocket"):
         one, dev = table(tmp_path, name), table(tmp_path / "dev", name, "dev")

@@ -28,6 +28,8 @@ from vzero.errors import InputError, InterruptedRun
 from vzero.grpo import adapters
 from vzero.runtime import artefacts, checkpoints
 
+pytestmark = pytest.mark.slow
+
 LORA = LoraConfig(rank=2, alpha=6)
 
 

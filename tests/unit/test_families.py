@@ -37,6 +37,8 @@ from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = GrpoSettings(
     prompts_per_generation=2,
     prompts_per_step=1,

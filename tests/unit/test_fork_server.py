@@ -29,7 +29,10 @@ from vzero.runtime.watchdog import watchdog_command
 from vzero.selfplay import Stage, plan
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone"),
+]
 # Does what its last word says; says first what it was given.
 PROGRAM = """
 import os, signal, subprocess, sys, time

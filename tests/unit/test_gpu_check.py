@@ -16,6 +16,8 @@ from tools.gpu_check_models import Setup
 from tools.gpu_check_report import Check, Report, Section, markdown
 from vzero.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -130,6 +130,7 @@ def test_runs_are_arm_by_arm_with_the_reference_first() -> None:
     assert [run.name for run in grid_runs(chosen("zero-sum"), [0])] == ["zero-sum/seed-0"]
 
 
+@pytest.mark.slow
 def test_every_stage_runs_once_and_every_run_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +312,7 @@ def test_results_of_other_runs_are_left_to_their_owners(
     assert index["runs"]["zero-sum/seed-0"]["compute_differs"] == {}
 
 
+@pytest.mark.slow
 def test_a_grid_matched_by_compute_knows_each_iteration_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

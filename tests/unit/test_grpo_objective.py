@@ -36,6 +36,8 @@ from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "how many red ? A) 1 B) 2 C) 3 D) 4"
 
 

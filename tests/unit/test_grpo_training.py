@@ -28,6 +28,8 @@ from vzero.rollout.template import conversation
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = GrpoSettings(
     prompts_per_generation=4,
     prompts_per_step=2,

@@ -262,6 +262,7 @@ def test_at_most_a_tenth_of_a_used_picture_is_missing(kind: str, lost: float) ->
     assert (np.abs(found - whole) > 40).any(2).mean() < 0.12
 
 
+@pytest.mark.slow
 def test_metadata_that_pillow_refuses_costs_no_picture_and_no_memory() -> None:
     plain, bomb = encoded(scene(), "PNG"), zlib.compress(bytes(30_000_000))
     texts = [encoded(scene(), "PNG", icc_profile=bytes(30_000_000))]

@@ -30,6 +30,7 @@ def _leaves() -> None:
     raise SystemExit(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "ended"),
     [

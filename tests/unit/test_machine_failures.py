@@ -174,6 +174,7 @@ except VZeroError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_model_that_loads_where_no_thread_may_start(model: Path) -> None:
     words = [sys.executable, "-c", LIMITED, str(model)]
     if os.geteuid() == 0:  # whom the limit does not hold

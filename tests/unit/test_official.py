@@ -29,6 +29,8 @@ from tests.fixtures.evaluations import answer, run_folder
 from vzero.errors import VZeroError
 from vzero.runtime import artefacts
 
+pytestmark = pytest.mark.slow
+
 # suite, its row, an answer, whether it is right by the suite's rule, and verified; why they differ.
 CASES = [
     ("blink", 0, "The answer is (C).", True, True, ""),

@@ -130,6 +130,7 @@ cli.app(['show'])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "encoding"), [(">&-", "latin-1"), (">&- 2>&-", "ascii"), ("| cat", "ascii")])
 def test_a_stream_that_is_closed_or_knows_few_characters_is_no_failure(
     tmp_path: Path, how: str, encoding: str

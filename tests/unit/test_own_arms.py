@@ -250,6 +250,7 @@ def test_source_and_name_go_together() -> None:
             changed(BASE, changes)
 
 
+@pytest.mark.slow
 def test_the_audit_plays_against_a_reward_of_ones_own(tmp_path: Path) -> None:
     """V-Zero's formula written anew as a file: simulated, so its rewards lie within their intervals around
     the enumerated ones."""
@@ -299,6 +300,7 @@ def _chance_of_top(most: int) -> float:
     return (up_to[0].coef[10] - up_to[1].coef[10]) * math.factorial(10) / 4**10
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_files(tmp_path: Path) -> None:
     from harness.cli import app
 

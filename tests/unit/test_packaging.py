@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 
 from harness.check.run import SMOKE
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = (ROOT / "requirements" / "cpu.txt").read_text(encoding="utf-8")

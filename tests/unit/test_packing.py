@@ -34,6 +34,8 @@ from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Rollout
 from vzero.runtime import artefacts, checkpoints
 
+pytestmark = pytest.mark.slow
+
 PAD, IMAGE = 0, 3
 
 

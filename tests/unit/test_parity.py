@@ -27,6 +27,8 @@ from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 
 def scored(engine: list[float], trainer: list[float], mask: list[int]) -> MicroBatch:
     nothing = torch.zeros(0)

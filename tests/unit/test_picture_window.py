@@ -24,6 +24,8 @@ from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.rollout.vllm_engine import VllmEngine
 from vzero.rollout.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 WORDS = tiny_model.vocabulary()
 SIDE = 70
 EACH = 3 * SIDE * SIDE

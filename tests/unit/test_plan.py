@@ -49,6 +49,7 @@ def planned(
     )
 
 
+@pytest.mark.slow
 def test_full_size_shapes_have_the_known_numbers_of_parameters(three: ModelSize, seven: ModelSize) -> None:
     assert f"{three.total / 1e9:.3f}" == "3.755" and f"{seven.total / 1e9:.3f}" == "8.292"
     four, eight, smol = map(size_of, (f"{QWEN3}-4B-Instruct", f"{QWEN3}-8B-Instruct", SMOL))
@@ -308,6 +309,7 @@ def test_memory_agrees_with_what_the_pocket_stages_took() -> None:
         assert plan[row["kind"]] == pytest.approx(row["measured_mib"], rel=0.15), row["stage"]
 
 
+@pytest.mark.slow
 def test_the_command_says_whether_it_fits() -> None:
     command = [sys.executable, "-m", "harness", "plan", "--preset", "qwen2.5-vl-7b", "--gpus", "1", "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

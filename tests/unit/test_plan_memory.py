@@ -25,6 +25,8 @@ from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 from vzero.runtime import compat
 
+pytestmark = pytest.mark.slow
+
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::convolution", "aten::_scaled_dot_product")
 
 

@@ -109,6 +109,7 @@ def test_drill_asks_for_what_the_options_say():
         assert options[previous] == word if word in OPTIONS else options[word] == previous[0]
 
 
+@pytest.mark.slow
 def test_pretraining_learns():
     """A very short curriculum: things in cells are told apart and text gets much likelier than uniform."""
     torch.set_num_threads(2)

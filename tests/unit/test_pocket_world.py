@@ -120,6 +120,7 @@ def test_careful_reasoning_without_blind_spots_is_right(seed):
         assert words[-2] == asked.gold and words[-3:] == ["\\boxed{", asked.gold, "}"]
 
 
+@pytest.mark.slow
 def test_majority_beats_every_single_style_on_hard_questions():
     """The room the world leaves: with blind spots learned in full, ten mixed votes are right far more often
     than any one style."""

@@ -84,6 +84,7 @@ def test_a_prefill_is_a_beginning_without_a_box(text: str, words: int) -> None:
     assert len(found.split()) <= words
 
 
+@pytest.mark.slow
 def test_an_answer_prefilled_as_it_began_goes_on_as_it_went_on(
     engine: TransformersEngine, asked: list[Request]
 ) -> None:

@@ -31,6 +31,8 @@ from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import load_model, load_processor
 
+pytestmark = pytest.mark.slow
+
 SHAPE = Shape(
     text_weights=10,
     head_weights=6,

@@ -455,6 +455,7 @@ PIECES = st.sampled_from(
 HOSTILE = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(st.characters(), max_size=60))
 
 
+@pytest.mark.slow
 @given(HOSTILE)
 def test_total_and_never_invented(text):
     has_control_tokens(text), has_control_tokens(text, "pocket")

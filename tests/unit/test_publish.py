@@ -40,6 +40,8 @@ from vzero.runtime import artefacts, checkpoints
 from vzero.runtime.stage import read_preset
 from vzero.selfplay import plan
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_test0123456789"
 TABLES = ("images", "labels", "questions", "votes")
 GOOD = "<question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> A </answer>"

@@ -30,6 +30,8 @@ from vzero.runtime.checkpoints import load_processor
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 
+pytestmark = pytest.mark.slow
+
 GOOD = (
     "<description> d </description> <question> how many ? A) 1 B) 2 C) 3 D) 4 </question>"
     " <answer> {} </answer>"

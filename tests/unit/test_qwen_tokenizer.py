@@ -29,6 +29,8 @@ from vzero.rollout.protocol import Message, Request
 from vzero.rollout.vocabulary import Vocabulary, vocabulary_of
 from vzero.runtime.checkpoints import load_processor
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
 IDS = {
     "<|endoftext|>": 151643,

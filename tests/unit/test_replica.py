@@ -27,6 +27,8 @@ from vzero.rollout.streaming import answers
 from vzero.runtime import checkpoints
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 WORDS = tiny_model.vocabulary()
 CONFIG = EngineConfig(threads=1, batch_sequences=12, retries=2)
 SAMPLED = SamplingConfig(n=4, temperature=1.0, top_p=0.9, repetition_penalty=1.1, max_new_tokens=6)

@@ -62,6 +62,7 @@ def page(whole) -> str:
     return (whole / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_report_says_which_arm_it_is_of(results: Results, page: str) -> None:
     name = [results.preset, f"seed {results.seed}"]
     assert findings.run_name(results) == name and "arm v-zero" not in page.split("</h1>")[0]
@@ -161,6 +162,7 @@ def test_p_values_are_corrected_over_all_gains_of_the_report(results):
     assert all(gain.direction == "unclear" for gain in shown if gain.p_corrected > 0.05)
 
 
+@pytest.mark.slow
 def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(whole, moved)
@@ -178,6 +180,7 @@ def test_results_are_a_pure_function_of_the_sealed_stages(whole, results, tmp_pa
 # partial, stale and changed runs
 
 
+@pytest.mark.slow
 def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     run = tmp_path / "half"
     synthetic.make(run, stop_after="07-train-questioner-2")
@@ -191,6 +194,7 @@ def test_a_run_killed_half_way_says_so_everywhere(tmp_path):
     assert "S2 answers" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", ["00-images", "01-evaluate-base", "03-write-questions-1"])
 def test_very_early_reports_claim_no_gain(tmp_path, stop):
     run = tmp_path / "early"
@@ -210,6 +214,7 @@ def test_a_run_without_any_stage_still_reports(tmp_path):
     assert "the base has not been evaluated" in summary(run)
 
 
+@pytest.mark.slow
 def test_stages_made_from_other_inputs_do_not_count(whole, tmp_path):
     run = tmp_path / "stale"
     shutil.copytree(whole, run)
@@ -388,6 +393,7 @@ def test_changed_answers_are_counted_and_shown_with_their_own_picture(whole, res
     assert len(page.encode()) < 8_000_000
 
 
+@pytest.mark.slow
 def test_a_users_pictures_are_reencoded_thumbnails_and_a_lost_one_is_said(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -578,6 +584,7 @@ def test_judging_anew_changes_nothing(results):
     assert judged(results) == results
 
 
+@pytest.mark.slow
 def test_on_one_suite_of_several_the_corrected_p_decides(tmp_path):
     """Six won and none lost of 84 is p = .03 alone, and not beside the other gains of the report."""
     run = tmp_path / "run"
@@ -619,6 +626,7 @@ def test_charts_survive_odd_numbers():
     )  # nothing below zero on the axis of a share that stayed zero
 
 
+@pytest.mark.slow
 def test_many_unreadable_answers_are_a_warning_and_few_are_none(tmp_path):
     run = tmp_path / "warned"
     synthetic.make(run, stop_after="01-evaluate-base", items_per_family=4)

@@ -22,6 +22,8 @@ from vzero.images.records import ImageRecord
 from vzero.pocket.ground_truth import Truth
 from vzero.runtime import artefacts
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (390, 768, 1400)
 SHARPENED = "sharpening (more consistent answers), not like learning."
 SIGNS = {"#": (0.09, "positive"), "+": (0.05, "positive"), "-": (-0.05, "negative"), "0": (0.001, "unclear")}

@@ -124,6 +124,7 @@ def test_lines_are_few_and_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(line.endswith(" left") for line in lines if "tok/s" in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_stage_of_the_panel_is_one_line_and_a_long_plan_fits_the_terminal(width: int) -> None:
     """A preset of 43 stages on 24 lines, a note far too long: nothing wraps, the running stage is seen."""

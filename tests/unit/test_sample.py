@@ -84,6 +84,7 @@ def test_sets_that_overlap_are_one() -> None:
     assert sorted(sample._together(places)) == [[(0, 0), (0, 1), (0, 2)], [(0, 3)]]
 
 
+@pytest.mark.slow
 def test_pictures_stay_with_their_rows(tmp_path: Path) -> None:
     suite_rows.write(tmp_path / "saved")
     suite = catalogue.find("blink")

@@ -15,9 +15,12 @@ from harness.evals.layouts import items as load
 from tools import agreement
 
 DATA = Path(os.environ.get("VZERO_DATA", ""))
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("VZERO_DATA"), reason="VZERO_DATA names no folder with the real benchmark data"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("VZERO_DATA"), reason="VZERO_DATA names no folder with the real benchmark data"
+    ),
+]
 
 
 def test_the_real_suites_load() -> None:

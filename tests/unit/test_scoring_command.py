@@ -87,6 +87,7 @@ RESPONSES = {"v1_0": "The answer is (C).", "v1_1": "C and A", "v1_2": "A", "v1_3
 LOGIC = [{"id": name, "response": response} for name, response in RESPONSES.items()]
 
 
+@pytest.mark.slow
 def test_json_holds_what_is_promised(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     path = answers(tmp_path / "r.jsonl", LOGIC)
     code, out, err = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data), "--json")
@@ -130,6 +131,7 @@ def test_free_answers_are_one_value_and_ids_may_be_numbers(
     )
 
 
+@pytest.mark.slow
 def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     path = answers(tmp_path / "r.jsonl", LOGIC[:1])
     code, out, _ = run(capsys, "score", str(path), "--suite", "logicvista", "--data", str(data))
@@ -145,6 +147,7 @@ def test_a_part_is_scored_as_a_part(capsys: pytest.CaptureFixture[str], data: Pa
     )
 
 
+@pytest.mark.slow
 def test_the_table_shows_both_counts_of_rows(
     capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
 ) -> None:
@@ -266,6 +269,7 @@ def test_options_written_into_a_question(question: str, options: tuple[str, ...]
     assert written_out(question) == options
 
 
+@pytest.mark.slow
 def test_scoring_loads_nothing_heavy() -> None:
     import subprocess
     import sys

@@ -244,6 +244,7 @@ _MORE_WORDS = (
 PIECES = st.sampled_from([*_WORDS.split("|"), *_MORE_WORDS.split("|")])
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join)), st.sampled_from(ITEMS))
 def test_any_text_gives_an_extraction(response: str, item: Item) -> None:
     found = read(item, response)
@@ -258,6 +259,7 @@ def test_questions_that_a_model_numbers_itself_are_not_this_one() -> None:
     assert read(FRUITS, text).found == ("B",)
 
 
+@pytest.mark.slow
 def test_an_answer_at_the_end_of_a_very_long_response_is_read() -> None:
     assert read(FRUITS, "Let me look again. " * 20_000 + "\nThe answer is (B).").found == ("B",)
     assert read(INTEGER, "Let me look again. " * 20_000 + "\nThe answer is 4.").found == ("4",)

@@ -15,9 +15,12 @@ import pytest
 from harness.scoring import Item, judge, read
 from tools import made_answers
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("VZERO_DATA"), reason="VZERO_DATA names no folder with the real benchmark data"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("VZERO_DATA"), reason="VZERO_DATA names no folder with the real benchmark data"
+    ),
+]
 SUITES = ("blink", "dynamath", "hallusionbench", "logicvista", "mathverse", "mathvision", "mathvista")
 SIZES = (1638, 501, 1129, 447, 778, 3040, 1000)
 # Of the 394 golds that are words or formulas: MathVerse's 556 is "-4.9" on two lines, for two parts.

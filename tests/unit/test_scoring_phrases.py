@@ -152,6 +152,7 @@ def test_it_is_read_as_a_person_reads_it(item: Item, response: str, answer: str)
     assert "".join(found.found) == answer, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     ["Answer: ", "(A) ", "\\boxed{", "<think>", "1/", "the answer is not (A). ", "A ", "\ud800\x00", "9"],

@@ -22,6 +22,7 @@ ROWS = [{"item": i, "replies": [{"text": f"é{i}", "finish_reason": "stop", "tok
 NUL = b"\0" * 40 + b"\n"
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_damaged_log_gives_rows_as_they_were_or_none(tmp_path_factory, data) -> None:
     path = tmp_path_factory.mktemp("log") / "votes.jsonl"

@@ -57,6 +57,7 @@ def select(
     return artefacts.read_jsonl(folder / "out" / "labels.jsonl")
 
 
+@pytest.mark.slow
 def test_random_labels_are_random_and_not_the_majority(tmp_path: Path) -> None:
     labels = [label(i, "A") for i in range(4000)]
     rows = select(tmp_path, labels, {"solver.labels": "random"})

@@ -23,6 +23,8 @@ from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 from vzero.selfplay import plan
 
+pytestmark = pytest.mark.slow
+
 TEXT = "how many ? A) 1 B) 2 C) 3 D) 4"
 WORDS = tiny_model.vocabulary()
 

@@ -25,6 +25,8 @@ from vzero.runtime import artefacts
 from vzero.runtime.progress import Progress
 from vzero.runtime.stage import StageContext
 
+pytestmark = pytest.mark.slow
+
 TEXT = "how many ? A) 1 B) 2 C) 3 D) 4"
 
 

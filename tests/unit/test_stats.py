@@ -45,6 +45,7 @@ def test_mcnemar_is_scipys_two_sided_binomial_test(wins, losses):
     assert mcnemar(wins, losses) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.data())
 def test_wilson_is_scipys(n, data):
     k = data.draw(st.integers(0, n))
@@ -197,6 +198,7 @@ def test_mean_interval_is_wilson_for_single_answers_and_bootstrap_for_shares():
     assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.006)
 
 
+@pytest.mark.slow
 def test_coverage_of_a_known_difference():
     """200 simulated suites of 40 images x 3 dependent items: the intervals cover the true gain about 95 % of
     the time."""

@@ -53,6 +53,7 @@ def logicvista(folder: Path, rows: int = 3) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_suite_is_found_where_fetch_puts_it(saved, tmp_path):
     for name, suite in SUITES.items():
         tables = rows.open_parts(suite, saved, tmp_path)

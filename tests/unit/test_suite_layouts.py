@@ -131,6 +131,7 @@ def test_a_folder_of_clones_and_both_parts_of_mathvision(tmp_path):
             assert len(opened(name, data, tmp_path / "scratch").questions) == size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("VZERO_DATA"), reason="VZERO_DATA names no folder with real data")
 @pytest.mark.parametrize(
     ("name", "count", "without_gold"),

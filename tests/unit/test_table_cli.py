@@ -28,6 +28,7 @@ def harness(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"),
     [("md", "## Arms by suite"), ("csv", "kind,row,arm"), ("latex", "\\begin{table}"), ("html", "<!doctype")],

@@ -18,6 +18,8 @@ from vzero.errors import InterruptedRun
 from vzero.presets import load_preset
 from vzero.selfplay import plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = [sys.executable, "-m", "harness", "reproduce", "--preset", "smoke"]
 STAGES = [stage.name for stage in plan(load_preset("pocket"))]

@@ -31,6 +31,8 @@ from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts, chat_templates, stage
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 USER = (Message("user", "How many?"),)
 GREEDY = SamplingConfig(n=1, temperature=0.0, max_new_tokens=8)
 QUESTION = (

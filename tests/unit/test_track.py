@@ -20,6 +20,8 @@ from tests.fixtures import synthetic_run
 from vzero.runtime import artefacts
 from vzero.runtime.stage import read_preset
 
+pytestmark = pytest.mark.slow
+
 
 class Kept:
     """A tracker of the reader's own, as accelerate's interface has it."""

@@ -20,6 +20,8 @@ from vzero.rollout.template import end_of_turn
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
 from vzero.runtime.checkpoints import load_processor
 
+pytestmark = pytest.mark.slow
+
 PAD, EOS, USER = (tiny_model.SPECIAL.index(word) for word in ("<pad>", "<eos>", "<user>"))
 Edit = Callable[[dict[str, Any]], object]
 NO_END = tiny_model.TEMPLATE.replace("<eos> ", "")

@@ -89,6 +89,7 @@ def address(run: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_the_view_says_where_the_run_is(run: Path) -> None:
     with locked(run):
         assert held(run)
@@ -151,6 +152,7 @@ def test_a_tunnel_to_this_machine_and_no_other_interface(address: str) -> None:
         other.connect(("127.0.0.2", int(address.rstrip("/").rpartition(":")[2])))
 
 
+@pytest.mark.slow
 def test_it_outlives_an_interruption_and_ends_with_the_run(tmp_path: Path) -> None:
     synthetic_run.make(tmp_path)
     watch = Watch(tmp_path)
@@ -216,6 +218,7 @@ def test_a_report_opens_in_the_browser_where_there_is_one_and_its_path_is_said(
     assert opened.read_text() == (run / "report.html").as_uri()
 
 
+@pytest.mark.slow
 def test_the_live_page_in_a_real_browser_from_a_running_stage_to_the_end(run: Path, tmp_path: Path) -> None:
     """The page itself fetches what comes; nothing of what models wrote is markup in it."""
     own = tmp_path / "run"

@@ -67,6 +67,7 @@ def run(model: torch.nn.Module, grids: list[tuple[int, int, int]]) -> tuple[torc
     return features.detach(), [pixels.grad, *(one.grad.clone() for one in model.parameters())], calls
 
 
+@pytest.mark.slow
 @given(GRIDS)
 @settings(deadline=None, max_examples=12)
 def test_features_and_gradients_are_hugging_faces_to_the_bit(grids: list[tuple[int, int, int]]) -> None:
