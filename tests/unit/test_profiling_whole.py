@@ -20,13 +20,16 @@ from harness.perf.profile.results import OURS, STOCK, Options, PhaseRow, Profile
 from harness.perf.profile.training import TRAINED
 from vzero.presets import load_preset
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     trace = tmp_path_factory.mktemp("profile") / "trace.json.gz"
-    preset = load_preset("smoke", ["engine.threads=1"])
+    short = ["solver.grpo.max_completion_tokens=12", "questioner.votes.max_new_tokens=8"]
+    preset = load_preset("smoke", ["engine.threads=1", *short])
     options = Options(target="all", stock=True, repetitions=1, prompts=4)
     return SimpleNamespace(profile=measure(preset, options, trace, lambda step: None), trace=trace)
 
