@@ -45,11 +45,14 @@ NO_THREADS = ("can't start new thread", "Thread creation failed", "pthread_creat
 
 def machine_failure(error: BaseException, place: str | Path) -> InterruptedRun | None:
     """The sentence of a failure that is the machine's, whatever was read or written at `place`, also where
-    another error came of it; None of any other. It may pass: whoever sees to it resumes."""
+    another error came of it; None of any other, also where a sentence was found for it before. It may pass:
+    whoever sees to it resumes."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InterruptedRun):
             return cause
+        if isinstance(cause, VZeroError):
+            return None
         if isinstance(cause, OSError) and cause.errno in DISK_FAILURES:
             return disk_failure(cause, place)
         if isinstance(cause, OSError) and cause.errno in _USED_UP:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from typer.testing import CliRunner
 from harness.audit import PLAYERS, SOLVERS, audit
 from harness.audit.measure import measure
 from harness.audit.rules import of_arm
+from harness.runs.signals import interruptible
 from vzero.arms import ARMS, changes_of, chosen
 from vzero.arms.objectives import label_reward, of_file
 from vzero.arms.questioner_rewards import named, reward_of
 from vzero.arms.reward_file import read_source
 from vzero.arms.scored import ScoredQuestion
 from vzero.config import Preset
-from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.errors import InputError, InterruptedRun, VZeroError, machine_failure
 from vzero.grpo.data import Prompt
 from vzero.grpo.groups import Group
 from vzero.images.records import ImageRecord
@@ -394,19 +396,20 @@ def full(): raise OSError(errno.ENOSPC, "No space left on device")
         ("score", "'12'", InputError, "score gives one value for each of the 2"),
         ("score", "(0.5 for _ in iter(int, 1))", InputError, "score gives one value for each of the 2"),
         ("score", "[Odd(), 0.5]", InputError, r"score paid <.*Odd.* for ScoredQuestion.*KeyError in line 4"),
-        ("score", "[Stopped(), 0.5]", InterruptedRun, "stopped"),
-        ("score", "full()", InterruptedRun, "No space left"),
-        ("reward", "Stopped()", InterruptedRun, "stopped"),
+        ("score", "[Stopped(), 0.5]", InputError, "score paid .* InterruptedRun in line 10: stopped"),
+        ("score", "full()", InputError, "score failed on a batch .* OSError in line 14: .*No space left"),
+        ("reward", "Stopped()", InputError, "reward paid .*: InterruptedRun in line 10: stopped"),
+        ("reward", "Odd.__float__(Stopped)", InputError, "reward failed on "),
         ("reward", "Odd()", InputError, "reward paid <"),
         ("solver_reward", "Odd()", InputError, "solver_reward paid <"),
         ("keep", "rising(one)", InputError, "keep failed on a batch of 2 questions: ValueError in line 13"),
         ("keep", "{q: True for q in range(2)}", InputError, "keep gives one value for each of the 2"),
         ("keep", "__import__('numpy').ones((2, 2))", InputError, "keep failed on a batch .* ValueError"),
-        ("keep", "full()", InterruptedRun, "No space left"),
+        ("keep", "full()", InputError, "keep failed on a batch of 2 .*No space left"),
         ("keep", "mute()", InputError, "keep failed on a batch of 2 questions: Mute in line 7: no message"),
         ("reward", "long()", InputError, "reward failed on .*: ValueError in line 8: xxx"),
         ("label", "__import__('numpy').ones(2)", InputError, "label failed on ScoredQuestion.*ValueError"),
-        ("label", "full()", InterruptedRun, "No space left"),
+        ("label", "full()", InputError, "label failed on .*No space left"),
     ],
 )
 def test_whatever_a_function_gives_is_one_sentence_that_names_it(
@@ -419,9 +422,34 @@ def test_whatever_a_function_gives_is_one_sentence_that_names_it(
     assert len(str(found.value)) < 1000 and "\n" not in str(found.value)
 
 
-def test_a_machine_that_fails_while_a_file_is_read_is_no_bad_file() -> None:
-    with pytest.raises(InterruptedRun, match="No space left"):
-        read_source(f"{HOSTILE}full()\n")
+def test_a_strangers_arm_opens_regular_files_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    for place, said in (
+        ("/dev/zero", "no regular file"),
+        ("pipe.py", "no regular file"),
+        ("gone.py", "Cannot read"),
+    ):
+        arm = written(tmp_path, "odd.toml", f'summary = "x"\nreward = "{place}"\n')
+        with pytest.raises(InputError, match=said):
+            chosen(str(arm))
+
+
+def test_what_a_file_raises_is_its_own_fault_and_no_interruption() -> None:
+    """It would raise it again: exit code 75 would send who runs it in a circle."""
+    for call in ("full()", "float(Stopped())"):
+        with pytest.raises(InputError, match="The reward file does not run") as found:
+            read_source(f"{HOSTILE}{call}\n")
+        assert machine_failure(found.value, "/data") is None
+
+
+def test_ctrl_c_in_a_file_is_an_interruption() -> None:
+    raising = (
+        "import signal\nclass Paid:\n    def __float__(one): signal.raise_signal(signal.SIGINT); return 0.5\n"
+    )
+    file = read_source(f"{raising}def reward(one): return Paid()\ndef score(batch): return [float(Paid())]\n")
+    for call in (lambda: file.reward(QUESTION), lambda: file.score([QUESTION])):
+        with interruptible(), pytest.raises(InterruptedRun, match="Stopped by Ctrl-C"):
+            call()
 
 
 def test_a_question_is_put_into_words_only_where_something_failed(monkeypatch: pytest.MonkeyPatch) -> None:

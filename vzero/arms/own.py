@@ -24,15 +24,14 @@ from typing import Any, Literal
 from vzero.arms import reward_file
 from vzero.arms.arm import Arm
 from vzero.config import OWN
-from vzero.errors import InputError
-from vzero.presets import flatten, read_toml
+from vzero.errors import InputError, machine_failure
+from vzero.presets import flatten, read_small, read_toml
 from vzero.runtime import artefacts
 
 SUFFIXES = (".py", ".toml")
 CATEGORY: Literal["own"] = "own"
 KEYS = ("summary", "step_matched", "reward", "changes")
 RENAMED = {"says": "summary", "matched": "step_matched"}
-MAX_BYTES = 1 << 20  # of a file; it is written into every run
 OF_THE_GRID = frozenset({"name", "arm", "seed", "step_matched"})  # settings that the grid gives each run
 
 
@@ -52,7 +51,8 @@ def write_new(name: str, folder: Path, taken: Collection[str]) -> tuple[Path, Pa
         try:
             artefacts.write_text(path, text.replace("NAME", name))
         except OSError as error:
-            raise InputError(f"Cannot write {path}: {error.strerror}; choose another folder.") from None
+            refused = InputError(f"Cannot write {path}: {error.strerror}; choose another folder.")
+            raise machine_failure(error, path) or refused from None
     return arm, reward
 
 
@@ -62,7 +62,7 @@ def read(path: Path, taken: Collection[str]) -> Arm:
     Raises:
         InputError: it cannot be read, is none, or has a name that is taken or unfit for a folder.
     """
-    text, name = _text(path), _check_name(path.stem, path, taken)
+    text, name = read_small(path, "arm's file"), _check_name(path.stem, path, taken)
     source = f"{path.name}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if path.suffix == ".py":
         changes = _reward_changes(path, text)
@@ -76,7 +76,7 @@ def read(path: Path, taken: Collection[str]) -> Arm:
             raise InputError(f"{path}: {key!r} is a program; put it into a file and name that: reward = ...")
     if "reward" in tree:
         reward = path.parent / tree["reward"]
-        changes |= _reward_changes(reward, _text(reward))
+        changes |= _reward_changes(reward, read_small(reward, "arm's file"))
     if not changes:
         raise InputError(f"{path} changes nothing; put settings under [changes].")
     return Arm(name, CATEGORY, tree["summary"].strip(), source, changes, tree.get("step_matched", False))
@@ -127,16 +127,3 @@ def _reward_changes(path: Path, text: str) -> dict[str, Any]:
         if name in found:
             changes |= {key: OWN, "solver.selection_source": text}
     return changes
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read the arm's file {path}: {error.strerror}.") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path} is larger than 1 MiB, so it is no arm.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8.") from None

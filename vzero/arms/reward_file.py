@@ -29,7 +29,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from vzero.arms.scored import ScoredAnswer, ScoredQuestion
-from vzero.errors import InputError, machine_failure
+from vzero.errors import InputError, InterruptedRun
 from vzero.parsing import OPTIONS
 from vzero.rewards import INVALID
 
@@ -43,7 +43,8 @@ Batch = Sequence[ScoredQuestion | None]
 @dataclass(frozen=True)
 class RewardFile:
     """The functions of a reward file, each held to what it may give. Every method raises InputError where the
-    function is missing, fails or gives something else, and InterruptedRun where the machine fails.
+    function is missing, fails or gives something else, be it that the file meets a full disk: it would again.
+    An interruption by the user passes.
 
     Attributes:
         summary: what it says it does, in one line.
@@ -93,10 +94,11 @@ class RewardFile:
         try:
             return read(self.functions[name](given))
         except (Exception, SystemExit) as error:
+            if _from_outside(error):
+                raise
             on = f"a batch of {len(given)} questions" if isinstance(given, tuple) else _shown(given)
             said = str(error) if isinstance(error, _Unfit) else f"failed on {on}: {_where(error)}"
-            failure = machine_failure(error, "the reward file")
-            raise failure or InputError(f"The reward file's {name} {said}.") from error
+            raise InputError(f"The reward file's {name} {said}.") from error
 
 
 class _Unfit(Exception):
@@ -111,6 +113,8 @@ def _number(value: Any, one: object) -> float:
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)
     except Exception as error:
+        if _from_outside(error):
+            raise
         raise _Unfit(f"paid {_shown(value)} for {_shown(one)}: {_where(error)}") from error
     if not math.isfinite(number):
         raise _Unfit(f"paid {_shown(value)} for {_shown(one)}; a reward is a finite number")
@@ -148,8 +152,9 @@ def read_source(source: str) -> RewardFile:
         docstring = ast.get_docstring(ast.parse(source)) or ""
         space = _run(source)
     except (Exception, SystemExit) as error:
-        broken = InputError(f"The reward file does not run: {_where(error)}.")
-        raise machine_failure(error, "the reward file") or broken from error
+        if _from_outside(error):
+            raise
+        raise InputError(f"The reward file does not run: {_where(error)}.") from error
     names = (*QUESTIONER, *SOLVER, *SELECTION)
     found = {name: function for name in names if callable(function := space.get(name))}
     if not found:
@@ -174,6 +179,14 @@ def _run(source: str) -> dict[str, Any]:
         compile(source, FILE, "exec", dont_inherit=True), module.__dict__
     )  # the user's own program, see above
     return module.__dict__
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Whether a signal's handler interrupted the file, and not the file itself."""
+    if not isinstance(error, InterruptedRun):
+        return False
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return frame.filename != FILE
 
 
 def _where(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from vzero.config import OPERATIONAL, Preset
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 
+MAX_BYTES = 1 << 20  # of a preset's or an arm's file; it is written into every run
 RENAMED = {
     "dialect": "prompt_format",
     "matched": "step_matched",
@@ -70,8 +72,31 @@ def read_toml(text: str, what: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not valid TOML: {error}.") from None
+
+
+def read_small(path: Path, what: str) -> str:
+    """The text of a file of at most a mebibyte; `what` it is, for the sentence.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+        InterruptedRun: the disk fails.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"The {what} {path} is no regular file.")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        refused = InputError(f"Cannot read the {what} {path}: {error.strerror}.")
+        raise machine_failure(error, path) or refused from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path} is larger than 1 MiB, so it is no {what}.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"The {what} {path} is not text in UTF-8.") from None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -123,12 +148,7 @@ def current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _preset_text(name: str) -> str:
     if Path(name).suffix == ".toml":
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"Cannot read the preset file {name}: {error.strerror}.") from None
-        except UnicodeDecodeError:
-            raise InputError(f"The preset file {name} is not text in UTF-8.") from None
+        return read_small(Path(name), "preset file")
     if name not in preset_names():
         raise InputError(
             f"There is no preset {name!r}; choose one of {', '.join(preset_names())}, or give a .toml file."
@@ -139,7 +159,7 @@ def _preset_text(name: str) -> str:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -177,4 +197,4 @@ def _explain(error: ValidationError, name: str) -> str:
         snake = given.replace("-", "_")  # how enumerated values were once written
         if snake != given and repr(snake) in first["ctx"]["expected"]:
             return f"{key}: {given!r} is now written {snake!r}."
-    return f"{key or 'the preset'}: {first['msg']} (got {given!r})."
+    return f"{key or 'the preset'}: {first['msg']} (got {reprlib.repr(given)})."

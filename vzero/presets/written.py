@@ -29,4 +29,11 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_printable, json.dumps(value, ensure_ascii=False)))
+
+
+def _printable(c: str) -> str:
+    """Whoever reads a stranger's preset on a terminal sees all of it."""
+    if "\ud800" <= c <= "\udfff":  # TOML has no such character
+        return "\ufffd"
+    return c if c.isprintable() else f"\\U{ord(c):08x}"
