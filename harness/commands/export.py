@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,16 +72,22 @@ def export(
     if merge:
         with options.working("Merging, and loading what was written"):
             source = exports.merge(run, base, options.path_option(to), wanted)
-        print(dumps({"base": source, "to": to}) if json else f"{run} merged into {source}: {to}")
+        _say(f"{run} merged into {source}: {to}", {"base": source, "to": to}, json)
         return
     found = exports.prepare(run, role, iteration)
     name = found.made.stage.name
     if on_hub:
         with options.working("Writing, loading and sending it"):
             place = exports.to_hub(found, to.removeprefix("hub:"), public, wanted)
-        print(dumps({"stage": name, "to": place}) if json else f"{name}: {place}")
+        _say(f"{name}: {place}", {"stage": name, "to": place}, json)
         return
     with options.working("Writing, and loading what was written"):
         change = exports.to_folder(found, options.path_option(to), wanted)
     said = f"{name}: {to}; it loads, its logits differ from the run's by {change:.2g} of their spread"
-    print(dumps({"stage": name, "to": to, "logits_change": change}) if json else said)
+    if adapter_only and not exports.found_by_name(found.base):
+        said += f"; it names its base {found.base}, not the folder: to merge it, give that with --base"
+    _say(said, {"stage": name, "to": to, "logits_change": change}, json)
+
+
+def _say(sentence: str, facts: dict[str, object], json: bool) -> None:
+    options.out_json(facts, None) if json else options.out(sentence)

@@ -19,6 +19,7 @@ from harness.report.forms import AS_IT_IS, Form, check_loads, rewrite, write_ada
 from harness.runs.sealed import SealedStage, read_run
 from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts, checkpoints, owned
+from vzero.runtime.hub import is_id
 
 CARD, CHECKPOINT, ADAPTER = "README.md", "checkpoint", "adapter"
 
@@ -31,12 +32,14 @@ class Export:
         made: the sealed stage that made the checkpoint.
         card: the text of its card.
         model: the base of the run, as its preset names it.
+        base: its name without the place it lies in.
         trained: all stages that trained this role, up to `made`.
     """
 
     made: SealedStage
     card: str
     model: str
+    base: str
     trained: tuple[SealedStage, ...]
 
 
@@ -57,7 +60,7 @@ def prepare(run: Path, role: str, iteration: int | None) -> Export:
     made = trained[-1]
     results = read_results(run / FILE) if (run / FILE).exists() else None
     text = card(found, role, made.stage, made.manifest, results)
-    return Export(made, text, found.preset.model, tuple(trained))
+    return Export(made, text, found.preset.model, found.model, tuple(trained))
 
 
 def to_folder(export: Export, target: Path, form: Form = AS_IT_IS) -> float:
@@ -73,7 +76,7 @@ def to_folder(export: Export, target: Path, form: Form = AS_IT_IS) -> float:
         owned.refuse_links(export.made.folder)
         if form.adapter_only:
             parts = _adapters(export)
-            write_adapter(parts, export.model, staging)
+            write_adapter(parts, export.base, staging)
         else:
             _copy_checkpoint(export.made, staging)
             rewrite(staging, form)
@@ -149,6 +152,10 @@ def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) 
     named = base or _named_base(adapter)
     if not isinstance(named, str) or not named:
         raise InputError(f"{adapter} does not say what it is an adapter of; name its base with --base.")
+    if base is None and not found_by_name(named) and checkpoints.folder_of(named) is None:
+        raise InputError(
+            f"{adapter} is an adapter of {named!r}, and no such folder is here; name its base with --base."
+        )
     source = checkpoints.resolve(named)
     with new_folder(target) as staging:
         whole = staging / "whole"
@@ -158,6 +165,11 @@ def merge(adapter: Path, base: str | None, target: Path, form: Form = AS_IT_IS) 
         check_loads(staging, whole, form)
         shutil.rmtree(whole)
     return named
+
+
+def found_by_name(base: str) -> bool:
+    """Whether a base is found by its name wherever somebody merges its adapter."""
+    return base == "pocket" or is_id(base)
 
 
 def _named_base(adapter: Path) -> object:

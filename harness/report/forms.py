@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vzero.errors import InputError
+from vzero.errors import InputError, machine_failure
 from vzero.runtime import artefacts, checkpoints
 
 if TYPE_CHECKING:
@@ -114,23 +114,33 @@ def _for_transformers4(folder: Path) -> None:
 
 
 def write_adapter(parts: Sequence[Path], base: str, folder: Path) -> None:
-    """One adapter that does what the adapters of all `parts` do one after another: B1 A1 + B2 A2 is
-    [B1 B2] [A1; A2]."""
+    """One adapter of `base` that does what the adapters of all `parts` do one after another: B1 A1 + B2 A2 is
+    [B1 B2] [A1; A2].
+
+    Raises:
+        InputError: they are not adapters of one form.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
-    factors = [load_file(part / "adapter_model.safetensors") for part in parts]
-    config = artefacts.read_json(parts[-1] / "adapter_config.json")
-    config |= {
-        "base_model_name_or_path": base,
-        "r": config["r"] * len(parts),
-        "lora_alpha": config["lora_alpha"] * len(parts),
-    }
-    joined = {
-        name: torch.cat([one[name] for one in factors], 0 if ".lora_A." in name else 1) for name in factors[0]
-    }
+    from vzero.grpo.adapters import read_config
+
+    try:
+        factors = [load_file(part / "adapter_model.safetensors") for part in parts]
+        *others, config = (read_config(part) for part in parts)
+        if any((one.r, one.lora_alpha) != (config.r, config.lora_alpha) for one in others):
+            raise ValueError("their ranks differ")
+        joined = {
+            name: torch.cat([one[name] for one in factors], 0 if ".lora_A." in name else 1)
+            for name in factors[0]
+        }
+    except Exception as error:  # of a stranger's run; torch and safetensors have no common error
+        unfit = InputError(f"The adapters of this run do not fit together: {checkpoints.first_line(error)}.")
+        raise machine_failure(error, folder) or unfit from error
+    config.r, config.lora_alpha = config.r * len(parts), config.lora_alpha * len(parts)
+    config.base_model_name_or_path = base
     save_file(joined, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    artefacts.write_json(folder / "adapter_config.json", config)
+    config.save_pretrained(folder)
 
 
 def check_loads(folder: Path, reference: Path, form: Form, base: Path | None = None) -> float:

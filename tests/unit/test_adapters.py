@@ -32,7 +32,7 @@ from vzero.grpo.train import train
 from vzero.grpo.trainer import GroupTrainer
 from vzero.presets import load_preset
 from vzero.rollout.transformers_engine import unwrap
-from vzero.runtime import checkpoints
+from vzero.runtime import artefacts, checkpoints
 from vzero.selfplay import plan
 
 pytestmark = pytest.mark.slow
@@ -323,6 +323,50 @@ def test_an_adapter_that_does_not_fit_is_refused_in_one_sentence(
     with pytest.raises(InputError, match=said) as found:
         adapters.load_adapted(base, bad)
     assert str(bad) in str(found.value) and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"init_lora_weights": "corda", "corda_config": {"cache_file": "/etc/passwd"}},  # loads that file
+        {"megatron_config": {"a": 1}, "megatron_core": "megatron.core.evil"},  # imports that module
+        {"layer_replication": [[0, 1_000_000]]},
+        {"rank_pattern": {"(a+)+$": 3}},
+        {"modules_to_save": ["lm_head"]},
+        {"use_dora": True},
+        {"r": 10**9},
+        {"r": "2"},
+        {"lora_alpha": [6]},
+        {"target_modules": {"a": 1}},
+        {"target_modules": ["nowhere"]},
+        {"peft_type": "LOHA"},
+        {"of a later version": 1},
+    ],
+)
+def test_of_an_adapters_settings_rank_scale_and_layers_are_read_and_no_others(
+    written: tuple[Path, Path], tmp_path: Path, setting: dict[str, object]
+) -> None:
+    bad = shutil.copytree(written[1], tmp_path / "bad")
+    path = bad / "adapter_config.json"
+    artefacts.write_json(path, {**artefacts.read_json(path), **setting})
+    with pytest.raises(InputError, match="is no adapter that fits") as found:
+        adapters.load_adapted(written[0], bad)
+    assert len(str(found.value)) < 1000 and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"target_modules": "(.*a)*"}, {"target_modules": "all-linear"}, {"init_lora_weights": "pissa"}],
+)
+def test_the_layers_are_those_that_an_adapter_has_weights_of(
+    written: tuple[Path, Path], tmp_path: Path, setting: dict[str, object]
+) -> None:
+    other = shutil.copytree(written[1], tmp_path / "other")
+    path = other / "adapter_config.json"
+    artefacts.write_json(path, {**artefacts.read_json(path), **setting})
+    expected = adapters.load_adapted(*written).state_dict()
+    found = adapters.load_adapted(written[0], other).state_dict()
+    assert all(torch.equal(one, expected[name]) for name, one in found.items())
 
 
 def test_a_disk_that_fails_under_an_adapter_is_no_bad_adapter(

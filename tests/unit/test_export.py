@@ -244,6 +244,27 @@ def test_the_adapters_of_all_iterations_are_one_adapter_over_the_base(run: Path,
     assert artefacts.read_json(tmp_path / "first" / "adapter_config.json")["r"] == 2
 
 
+def test_an_adapter_names_its_base_and_not_where_it_lay(run: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(checkpoints.POCKET, tmp_path / "private" / "my-model")
+    record = artefacts.read_json(run / "run.json")
+    record["preset"]["model"] = str(base)
+    artefacts.write_json(run / "run.json", record)
+    for stage in run.glob("stages/*/manifest.json"):  # made from that base
+        manifest = artefacts.read_json(stage)
+        if "model" in manifest["spec"]["config"]:
+            manifest["spec"]["config"]["model"] = str(base)
+            del manifest["digest"]
+            artefacts.write_json(stage, manifest)
+    said = CliRunner().invoke(app, ["export", str(run), "--to", str(tmp_path / "out"), "--adapter-only"])
+    assert said.exit_code == 0, said.stderr
+    assert "it names its base my-model, not the folder: to merge it, give that with --base" in said.stdout
+    assert not [one for one in (tmp_path / "out").iterdir() if b"private" in one.read_bytes()]
+    merging = ["export", str(tmp_path / "out"), "--merge", "--to", str(tmp_path / "whole")]
+    refused = CliRunner().invoke(app, merging)
+    assert refused.exit_code == 2 and "an adapter of 'my-model'" in " ".join(refused.stderr.split())
+    assert CliRunner().invoke(app, [*merging, "--base", str(base)]).exit_code == 0
+
+
 def test_an_adapter_that_is_not_what_was_trained_is_not_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,20 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig as PeftConfig
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from vzero.config import LoraConfig
 from vzero.errors import InputError, machine_failure
 from vzero.rollout.transformers_engine import unwrap
-from vzero.runtime import checkpoints
+from vzero.runtime import artefacts, checkpoints
 
 NAME = "default"  # PEFT's for the only adapter
+# What is read before this, or said another way by an adapter's weights, or of training it alone.
+_WITHOUT_EFFECT = (
+    *("peft_type", "r", "lora_alpha", "use_rslora", "base_model_name_or_path", "revision", "peft_version"),
+    *("task_type", "auto_mapping", "inference_mode", "lora_dropout", "init_lora_weights", "megatron_core"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+)
 
 
 def peft_config(model: Any, lora: LoraConfig) -> PeftConfig:
@@ -125,6 +132,43 @@ def save(model: torch.nn.Module, lora: LoraConfig, folder: Path) -> None:
     config.save_pretrained(folder)
 
 
+def read_config(folder: Path) -> PeftConfig:
+    """Rank, scale and layers of an adapter. PEFT is given nothing else of its settings: they name modules to
+    import and files to load, hold patterns without end, and ask for any size.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is more than W x + (alpha / rank) B A x.
+    """
+    from safetensors import safe_open
+
+    class Settings(BaseModel, strict=True):
+        peft_type: Literal["LORA"]
+        r: int = Field(ge=1)
+        lora_alpha: float
+        use_rslora: bool = False
+        target_modules: str | list[str]
+
+    found = artefacts.read_json(folder / "adapter_config.json")
+    read, usual = Settings.model_validate(found), PeftConfig()
+    for name, value in found.items():
+        if value and name not in _WITHOUT_EFFECT and value != getattr(usual, name, None):
+            raise ValueError(f"{name} is a setting that is not read here")
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        names = [name for name in file.keys() if ".lora_A." in name]  # noqa: SIM118 # it is no dictionary
+        ranks = {name: file.get_slice(name).get_shape()[0] for name in names}
+    if set(ranks.values()) != {read.r}:
+        raise ValueError(f"its weights are of another rank than {read.r}")
+    own = sorted(name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in ranks)
+    return PeftConfig(
+        r=read.r,
+        lora_alpha=read.lora_alpha,  # type: ignore[arg-type]  # PEFT divides by it and takes halves
+        use_rslora=read.use_rslora,
+        # A text is a pattern to PEFT, or a word for many layers; a list has a name or its end for each.
+        target_modules=own if isinstance(read.target_modules, str) else read.target_modules,
+        inference_mode=True,
+    )
+
+
 def load_adapted(base: Path, folder: Path) -> Any:
     """The model of the checkpoint `base` in float32 with the adapter in `folder` added in.
 
@@ -135,11 +179,7 @@ def load_adapted(base: Path, folder: Path) -> Any:
     if not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"{folder} has no adapter_model.safetensors, and pickled adapters are not loaded.")
     try:
-        config = PeftConfig.from_pretrained(folder, local_files_only=True)
-        if config.peft_type != "LORA":
-            raise ValueError("it is no adapter of low rank")
-        config.inference_mode = True
-        adapted = PeftModel(model, config, NAME)
+        adapted = PeftModel(model, read_config(folder), NAME)
         keys = adapted.load_adapter(folder, NAME, torch_device="cpu", local_files_only=True)
         if odd := [*keys.missing_keys, *keys.unexpected_keys]:
             raise ValueError(f"weights are missing or have no place in the model, {odd[0]} for one")
