@@ -17,7 +17,7 @@ from harness.evals import layouts, pins, rows, saved, write
 from harness.evals.catalogue import Part, Suite
 from harness.evals.rows import OpenPart
 from vzero.errors import InputError, machine_failure
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 if TYPE_CHECKING:
     import datasets
@@ -57,6 +57,8 @@ def fetch(
     if suite.drawn:
         raise InputError(f"{suite.name} is drawn by every evaluation; there is nothing to fetch.")
     path = pins.file(folder, suite)
+    for one in (path, folder / suite.name, *(rows.part_folder(folder, suite, part) for part in suite.parts)):
+        owned.sweep_dead(one)  # of a fetch that was killed
     if path.exists():
         parts = rows.open_parts(suite, folder, folder)  # raises where a row is not the pinned one
         return _done(suite, parts, artefacts.read_json(path), "already there")

@@ -67,7 +67,7 @@ def tracking(name: Name, preset: Preset, folder: Path) -> Iterator[None]:
 class Sent(BaseModel):
     """What a tracker has of a run: under which `key` of its own, and how many rows by source."""
 
-    key: str = Field(default_factory=lambda: secrets.token_hex(4))
+    key: str = Field(default_factory=lambda: secrets.token_hex(4), pattern="^[0-9a-f]{8}$")
     rows: dict[str, int] = {}
 
 
@@ -105,6 +105,7 @@ def _started(name: Name, preset: Preset, folder: Path, key: str) -> Any:
     elif name == "trackio":
         tracker = TrackioTracker(project, name=run, resume="allow")
     else:
+        owned.refuse_links(folder / "wandb")
         mode = os.environ.get("WANDB_MODE", "offline")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is imported
         tracker = WandBTracker(project, name=run, id=run, resume="allow", mode=mode, dir=str(folder))

@@ -65,12 +65,13 @@ class SharedStages:
         return manifest
 
     def publish(self, stage: Path) -> None:
-        """Put a sealed stage folder here, unless it is here already."""
+        """Put a sealed stage folder, whose files were checked, here, unless it is here already and sound."""
         manifest = artefacts.sealed(stage)
         assert manifest is not None, f"{stage} is not sealed"
         digest = manifest["spec_digest"]
-        if (self.folder / digest / artefacts.MANIFEST).exists():
+        if _sound(self.folder / digest, stage):
             return
+        shutil.rmtree(self.folder / digest, ignore_errors=True)
         staging = self.folder / f".{digest}.{os.getpid()}.tmp"
         shutil.rmtree(staging, ignore_errors=True)
         _link(stage, staging, manifest["files"])
@@ -87,6 +88,18 @@ class SharedStages:
             pid = path.name.split(".")[-2]
             if not (pid.isdecimal() and Path(f"/proc/{pid}").exists()):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _sound(entry: Path, stage: Path) -> bool:
+    """Whether an entry is as it was sealed; files that it shares with `stage` need not be read for that."""
+    manifest = artefacts.sealed(entry)
+    try:
+        return manifest is not None and all(
+            os.path.samefile(entry / name, stage / name) or artefacts.sha256_file(entry / name) == digest
+            for name, digest in manifest["files"].items()
+        )
+    except OSError:
+        return False
 
 
 def _link(source: Path, target: Path, files: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def test_a_stage_is_linked_in_and_out(tmp_path: Path) -> None:
         taken / "rows.jsonl", [{"x": 2}]
     )  # a rewrite is a new file: the other run keeps its own
     assert artefacts.read_jsonl(made / "rows.jsonl") == [{"x": 1}]
+
+
+@pytest.mark.parametrize("harm", ["change", "delete", "torn manifest"])
+def test_a_damaged_entry_is_put_there_again_by_a_run_that_has_the_stage(tmp_path: Path, harm: str) -> None:
+    """A grid that was copied: its files are shared no longer, and one of the store's is damaged."""
+    store, made = SharedStages(tmp_path / "store"), tmp_path / "made"
+    digest = sealed_stage(made)
+    store.publish(made)
+    entry = tmp_path / "store" / digest
+    shutil.copytree(entry, tmp_path / "copy")
+    shutil.rmtree(entry)
+    (tmp_path / "copy").rename(entry)
+    store.publish(made)
+    assert (entry / "rows.jsonl").stat().st_ino != (made / "rows.jsonl").stat().st_ino  # sound: left alone
+    path = entry / (artefacts.MANIFEST if harm == "torn manifest" else "rows.jsonl")
+    path.unlink()
+    if harm != "delete":
+        path.write_text('{"x": 2')
+    store.publish(made)
+    assert store.fetch(digest, tmp_path / "taken") == artefacts.sealed(made)
 
 
 @pytest.mark.parametrize("harm", ["change", "delete", "add", "torn manifest"])

@@ -124,6 +124,18 @@ def test_fetch_from_a_copy_pins_rows_and_pictures_and_is_done_once(tmp_path):
     assert again.state == "already there" and again.sha256 == told.sha256
 
 
+def test_what_a_killed_fetch_left_goes_with_the_next(tmp_path):
+    folder, data = logicvista(tmp_path / "copy"), tmp_path / "data"
+    nobody = 9_999_999  # above any process id
+    names = ("logicvista", "logicvista.old", "logicvista.pins.json")
+    dead = [data / f".{name}.{nobody}.tmp" for name in names]
+    kept = [data / name for name in (".logicvista.x.tmp", f".other.{nobody}.tmp", ".logicvista.1.tmp")]
+    for one in (*dead, *kept):
+        one.mkdir(parents=True)
+    fetch(SUITES["logicvista"], data, folder, None, silent)
+    assert [one.exists() for one in (*dead, *kept)] == [False] * 3 + [True] * 3
+
+
 def test_a_changed_row_is_refused_and_named(tmp_path):
     folder = logicvista(tmp_path / "copy", rows=6)
     fetch(SUITES["logicvista"], tmp_path / "data", folder, None, silent)

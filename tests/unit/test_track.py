@@ -4,6 +4,7 @@ no run."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -103,6 +104,17 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(
     track.Curves(Broken(), read_preset(tmp_path / "run"), tmp_path / "run", track.Sent()).close()
     assert capsys.readouterr().err.count("tracking ended, the run goes on: OSError: no space") == 1
     assert not (tmp_path / "run" / track.SENT).exists()
+
+
+@pytest.mark.parametrize("key", ["/../../../out/of/it", "", "0" * 9, "\x1b[2J"])
+def test_a_strangers_key_names_no_folder(tmp_path: Path, key: str) -> None:
+    pytest.importorskip("tensorboard")
+    synthetic_run.make(tmp_path / "run", stop_after="00-images", count=2)
+    artefacts.write_json(tmp_path / "run" / track.SENT, {"key": key, "rows": {}})
+    with track.tracking("tensorboard", read_preset(tmp_path / "run"), tmp_path / "run"):
+        pass
+    assert re.fullmatch("[0-9a-f]{8}", known(tmp_path / "run").key)
+    assert [one.name for one in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_tracker_that_does_not_start_ends_nothing(
