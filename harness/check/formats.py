@@ -6,6 +6,7 @@ that reads our output, or markup.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,7 @@ def verdict(report: Report) -> str:
 def render(report: Report, name: Literal["json", "github", "junit"]) -> str:
     """The report as `name` wants it, without the last line break."""
     if name == "json":
-        return report.model_dump_json(indent=2)
+        return json.dumps(report.model_dump(mode="json"), indent=2)
     return github(report) if name == "github" else junit(report)
 
 

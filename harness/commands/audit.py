@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from typing import Annotated
 
 from typer import Option
@@ -60,7 +59,7 @@ def audit(
     rules, notes = ([RULES[name] for name in names], []) if arm is None else of_arms(chosen(arm))
     found, defects = play(rules, votes, draws, seed), () if arm or reward else damages()
     if json:
-        print(dumps(as_json(found, defects, notes), indent=2, allow_nan=False))
+        options.out_json(as_json(found, defects, notes))
         return
     console = options.console(json)
     for table in tables(found, defects):

@@ -70,7 +70,7 @@ def check(
     if chosen == "text":
         _show(report, terminal)
     else:
-        print(formats.render(report, chosen))
+        options.out(formats.render(report, chosen))
     if chosen == "github" and (page := os.environ.get("GITHUB_STEP_SUMMARY")):
         formats.append_summary(report, Path(page))
     if not report.passed:

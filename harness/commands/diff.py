@@ -28,8 +28,6 @@ def diff(
 
     Example: vzero-harness diff runs/base runs/trained
     """
-    from json import dumps
-
     with options.working("Comparing the two"):
         from harness.analysis import sides
         from harness.analysis.differences import compare
@@ -39,7 +37,7 @@ def diff(
     alike = not any(one.matters for one in found)
     if json:
         rows = [one.model_dump(mode="json") for one in found]
-        print(dumps({"a": str(a), "b": str(b), "alike": alike, "differences": rows}, indent=2))
+        options.out_json({"a": str(a), "b": str(b), "alike": alike, "differences": rows})
     elif found:
         terminal.show(_table(a, b, found), options.console(json))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +55,7 @@ def doctor(
     failed = any(finding.level == "fail" for finding in findings)
     if json:
         checks = [asdict(one) for one in findings]
-        print(dumps({"healthy": not failed, "quick": quick, "checks": checks}, indent=2))
+        options.out_json({"healthy": not failed, "quick": quick, "checks": checks})
     else:
         _show(findings, imports, options.console(json))
     raise Exit(1 if failed else 0)

@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from contextlib import redirect_stdout
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -264,7 +263,7 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
         shown = found.model_dump(mode="json")
         if gains is not None:
             shown["against"] = gains.model_dump(mode="json")
-        print(dumps(shown, indent=2))
+        options.out_json(shown)
         return
     terminal = options.console(json=False)
     show(found, terminal)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +50,4 @@ def fetch(
                 aside = [SetAside.model_validate(one) for one in found.set_aside]
                 say(f"{found.suite}: {told(aside)}", terminal, "yellow")
         if json:
-            print(dumps(done, indent=2))
+            options.out_json(done)

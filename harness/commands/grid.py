@@ -175,7 +175,7 @@ def _end(index: GridIndex, folder: Path, runner: Runner, json: bool, verbose: bo
 
     comparison = grid_end.finish(folder)
     if json:
-        print(index.model_dump_json(indent=2, exclude_none=True))
+        options.out_json(index.model_dump(mode="json", exclude_none=True))
     else:
         grid_end.show(comparison, index, folder, runner.terminal, verbose)
     failed = {name: entry.reason for name, entry in index.runs.items() if entry.state == "failed"}

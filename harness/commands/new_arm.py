@@ -25,7 +25,7 @@ def new_arm(
     from vzero.arms.own import write_new
 
     arm, reward = write_new(name, to or Path(), TAKEN)
-    print(f"""{reward} and {arm}: as they stand, V-Zero. Change them, then
+    options.out(f"""{reward} and {arm}: as they stand, V-Zero. Change them, then
   vzero-harness audit --arm v-zero,{arm}
   vzero-harness reproduce --preset smoke --arms v-zero,{arm} --out runs/{name}-smoke
   vzero-harness reproduce --arms v-zero,{arm} --seeds 3 --out runs/{name}

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -162,6 +163,16 @@ def run_folder(out: Path | None, preset: Preset) -> Path:
 def say(text: str, terminal: Console) -> None:
     """One line, as it is."""
     terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def out(text: str) -> None:
+    """A result on stdout, as it is but for control characters."""
+    print(escaped(text))
+
+
+def out_json(value: object, indent: int | None = 2) -> None:
+    """A result on stdout for programs."""
+    print(dumps(value, indent=indent, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def say_line(text: str, terminal: Console) -> None:

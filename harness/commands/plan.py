@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from json import dumps
 from typing import Annotated
 
 from typer import Exit, Option
@@ -59,7 +58,7 @@ def plan(
         pixels, assumed = _pixels(picture), Assumptions(completion_tokens=completion)
         made = planning.make(wanted, there, machine, pixels, seeds, assumed)
     if json:
-        print(dumps(planning.as_json(made), indent=2, allow_nan=False))
+        options.out_json(planning.as_json(made))
     else:
         render.show(made, options.console(json))
     raise Exit(1 if made.refusals else 0)
@@ -83,7 +82,7 @@ def _all(
             assumed = Assumptions(completion_tokens=completion)
             plans.append(planning.make(wanted, there, machine, assumed=assumed))
     if json:
-        print(dumps([planning.as_json(one) for one in plans], indent=2, allow_nan=False))
+        options.out_json([planning.as_json(one) for one in plans])
     else:
         terminal.show(render.overview(plans), options.console(json))
 

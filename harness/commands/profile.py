@@ -3,7 +3,6 @@ libraries."""
 
 from __future__ import annotations
 
-import json as json_format
 import os
 import sys
 from contextlib import redirect_stdout
@@ -98,7 +97,7 @@ def profile(
     if out is not None:
         _write(found, out)
     if json:
-        print(json_format.dumps(found.as_json(), indent=2))
+        options.out_json(found.as_json())
     else:
         from harness.perf.profile import tables
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def publish(
         else:
             count = publications.to_folder(publication, folder)
     if on_hub:
-        print(dumps({"to": places}) if json else "\n".join(places))
+        options.out_json({"to": places}, None) if json else options.out("\n".join(places))
         return
     said = f"{folder / publications.LOGBOOK}: {count} files, listed with their hashes in {publications.SUMS}"
-    print(dumps({"to": str(folder), "files": count}) if json else said)
+    options.out_json({"to": str(folder), "files": count}, None) if json else options.out(said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +82,7 @@ def reproduce(
             return
         results = _run(runner, resolved, folder := options.run_folder(out, resolved))
         if json:
-            print(results.model_dump_json(indent=2))
+            options.out_json(results.model_dump(mode="json"))
         else:
             from harness.report import print_summary
 
@@ -105,7 +104,7 @@ def _show(resolved: Preset, json: bool) -> None:
     from vzero.presets.written import as_toml
 
     tree = resolved.model_dump(mode="json")
-    print(json_format.dumps(tree, indent=2) if json else as_toml(tree))
+    options.out_json(tree) if json else options.out(as_toml(tree))
 
 
 def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Results:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +91,7 @@ def score(
     if json:
         about = as_json(scored)
         about |= {"set_aside": [one.model_dump() for one in aside], "official_set_aside": failed}
-        print(dumps(about, indent=2, allow_nan=False))
+        options.out_json(about)
     else:
         terminal.show(_table(scored, by, missing), console)
     for line in _incomplete(scored, aside, failed, suite is None):

@@ -61,6 +61,6 @@ def table(
         others = beside(comparison, found, "base" if reference else against, reference)
     text = formats.render(comparison, chosen, [run.folder for run in (*found, *reference)], others)
     if out is None:
-        print(text, end="")
+        options.out(text.removesuffix("\n"))
     else:
         formats.write(text, out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
-
 from harness.commands import options
 from harness.commands.running import Runner
 from harness.runs.signals import interruptible
@@ -51,7 +49,7 @@ def train(
             }
         if json:
             checkpoints = {name: str(path) for name, path in made.items()}
-            print(json_format.dumps({"run": str(folder), "checkpoints": checkpoints}, indent=2))
+            options.out_json({"run": str(folder), "checkpoints": checkpoints})
             return
         for name, path in made.items():
             options.say(f"{name}: {path}", terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def render(
         InputError: a picture of runs whose total compute is not known.
     """
     if name == "json":
-        return comparison.model_dump_json(indent=2) + "\n"
+        return json.dumps(comparison.model_dump(mode="json"), indent=2) + "\n"
     if name == "csv":
         return csv.render(sheet(comparison))
     if name == "html":

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vzero.errors import InputError, machine_failure
+from vzero.errors import InputError, escaped, machine_failure
 from vzero.presets import differences
 from vzero.runtime import artefacts, owned
 
@@ -153,7 +153,8 @@ def set_aside_damaged(record: Path, read: Callable[[], object]) -> bool:
             raise
         aside = record.with_name(f"{record.name}.damaged")
         os.replace(record, aside)
-        print(f"note: {record} cannot be read; it is now {aside.name}, and is made anew.", file=sys.stderr)
+        said = f"note: {record} cannot be read; it is now {aside.name}, and is made anew."
+        print(escaped(said), file=sys.stderr)
         return True
 
 

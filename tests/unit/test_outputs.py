@@ -6,11 +6,15 @@ from __future__ import annotations
 import csv as reader
 import errno
 import io
+import json
 import os
 import pty
+import re
 import subprocess
 import sys
+import tomllib
 import unicodedata
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,9 @@ from harness import cli
 from harness.commands import options
 from harness.tables import csv
 from harness.tables.table import Cell, Table, texts
-from vzero.errors import InterruptedRun, VZeroError, escaped
+from vzero.errors import InputError, InterruptedRun, VZeroError, escaped
+from vzero.presets import read_toml
+from vzero.presets.written import as_toml
 from vzero.runtime import stage
 
 HOSTILE = "\x1b]0;title\x07\x1b[31m\u202eevil\u2066\x9b2J\u2028\r\ud800"
@@ -62,6 +68,34 @@ def test_nothing_reaches_a_csv_and_no_cell_is_a_formula(text: str) -> None:
     for row in reader.reader(io.StringIO(rendered, newline="")):
         for value in row:
             assert not value.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+
+
+@given(TEXTS)
+def test_nothing_reaches_stdout_and_json_stays_json(text: str) -> None:
+    with redirect_stdout(io.StringIO()) as stream:
+        options.out(text)
+        options.out_json({"a": text})
+    said = stream.getvalue()
+    assert not dangerous(said) and json.loads(said[said.rindex("{\n") :]) == {"a": text}
+
+
+def test_commands_print_in_no_other_way() -> None:
+    places = sorted(Path(options.__file__).parent.glob("*.py"))
+    assert len(places) > 15
+    printing = [one.name for one in places if re.search(r"(?<![\w.])print\(", one.read_text())]
+    assert printing == ["options.py"]
+
+
+@given(TEXTS.filter(lambda text: not re.search("[\ud800-\udfff]", text)))
+def test_a_preset_is_shown_whole_and_read_back(text: str) -> None:
+    shown = as_toml({"a": text, "b": {"c": [text]}})
+    assert not dangerous(shown) and tomllib.loads(shown) == {"a": text, "b": {"c": [text]}}
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "1" * 5000, "a = 1e", "\ud800"])
+def test_a_preset_that_is_none_is_a_sentence(text: str) -> None:
+    with pytest.raises(InputError, match="is not valid TOML"):
+        read_toml(text, "It")
 
 
 @given(TEXTS)
