@@ -17,8 +17,9 @@ from harness.analysis.items import (
     values_of,
 )
 from harness.analysis.measures import Count, Measured, SuiteGains
-from harness.runs.sealed import Row, Run, SealedStage
+from harness.runs.sealed import Known, Row, Run, SealedStage
 from harness.stats import Interval, mean_interval, paired_gain
+from vzero.errors import InputError
 from vzero.runtime.seeding import derive
 
 AVERAGE, BASE = "average", "base"
@@ -35,10 +36,20 @@ def model_name(stage: SealedStage) -> str:
 
 
 def rows_by_suite(stage: SealedStage, run: Run) -> dict[str, list[Row]]:
-    """The answers of one evaluation; each suite of the preset is there."""
-    found: dict[str, list[Row]] = {suite: [] for suite in run.preset.evaluation.suites}
+    """The answers of one evaluation; each suite of the preset is there.
+
+    Raises:
+        InputError: they are not those that the preset asks for.
+    """
+    found: Known[list[Row]] = Known({suite: [] for suite in run.preset.evaluation.suites})
     for row in stage.rows("samples.jsonl"):
         found[row["suite"]].append(row)
+        if len(row["sampled"]) != run.preset.evaluation.sampled.n:
+            raise InputError(
+                f"{stage.stage.name} has {len(row['sampled'])} sampled answers to an item, and the preset"
+                f" asks for {run.preset.evaluation.sampled.n}; delete its folder and run the same command"
+                " again."
+            )
     return found
 
 

@@ -29,6 +29,7 @@ from harness.analysis.measures import (
 )
 from harness.analysis.results import Results
 from harness.claims import departures
+from harness.evals import results as evaluations
 from harness.evals.catalogue import asked
 from harness.evals.results import EvaluationResults
 from harness.evals.set_aside import told, too_many
@@ -244,11 +245,7 @@ def _starved(iterations: Mapping[int, GroundTruth], least: int) -> list[str]:
 
 def _published_warnings(run: Run, found: Results) -> list[str]:
     base = [one for one in run.of_kind("evaluate") if model_name(one) == BASE]
-    stored = [
-        EvaluationResults.model_validate(one.json("evaluation.json"))
-        for one in base
-        if one.has("evaluation.json")
-    ]
+    stored = [evaluations.read(one.file("evaluation.json")) for one in base if one.has("evaluation.json")]
     repaired = [one.protocol.repaired for one in stored if one.protocol and one.protocol.repaired]
     notes = [note for one in stored for note in (*format_gain.outside_published(one), *_set_aside(one))]
     return repaired + format_gain.warnings(found.scorings) + notes

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.measures import CalibrationBin, GroundTruth, Rate, TrainedOn
 from harness.analysis.questions import labelled_of, questions_of
-from harness.runs.sealed import Row, Run
+from harness.runs.sealed import Known, Row, Run
 from harness.stats import wilson
 from vzero.rewards import dual_track
 
@@ -48,10 +48,13 @@ def pocket_truths(run: Run, questions: Sequence[Row]) -> Truths | None:
     from vzero.pocket.ground_truth import truth
     from vzero.pocket.world import scene_from_json
 
-    scenes = {row["image_id"]: row["scene"] for row in images.rows("ground_truth.jsonl")}
-    return {
-        row["question_id"]: truth(row["text"], scene_from_json(scenes[row["image_id"]])) for row in questions
-    }
+    scenes = Known({row["image_id"]: row["scene"] for row in images.rows("ground_truth.jsonl")})
+    return Known(
+        {
+            row["question_id"]: truth(row["text"], scene_from_json(scenes[row["image_id"]]))
+            for row in questions
+        }
+    )
 
 
 def by_iteration(run: Run) -> dict[int, GroundTruth]:

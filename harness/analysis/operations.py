@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.analysis.measures import StageCompute
 from harness.cost.meter import Meter, meter, scoring_passes, trained_shape
-from harness.runs.sealed import Row, Run, SealedStage
+from harness.runs.sealed import Known, Row, Run, SealedStage
 from vzero.arms.answerability import rotate_options
 from vzero.errors import InputError
 from vzero.prompts import parse_question
@@ -29,11 +29,13 @@ class Unrecorded(Exception):
 def by_stage(run: Run) -> dict[str, StageCompute] | None:
     """Every finished stage but those that measure, by name; None where one left too little, or the model's
     sizes are not known here."""
-    sizes = {
-        row["image_id"]: tuple(row.get("seen") or (row["width"], row["height"]))
-        for stage in run.of_kind("images")
-        for row in stage.rows("images.jsonl")
-    }
+    sizes = Known(
+        {
+            row["image_id"]: tuple(row.get("seen") or (row["width"], row["height"]))
+            for stage in run.of_kind("images")
+            for row in stage.rows("images.jsonl")
+        }
+    )
     try:
         counter = _Counter(run, meter(run.preset.model, run.preset.prompt_format), sizes)
         found = run.stages.items()
@@ -138,7 +140,7 @@ class _Counter:
         if one.stage.kind == "train-questioner":
             asked: list[Asked] = [(None, image) for _, image in groups]
         else:
-            labels = {row["question_id"]: (row["text"], row["image_id"]) for row in self._labels(one)}
+            labels = Known({row["question_id"]: (row["text"], row["image_id"]) for row in self._labels(one)})
             asked = [labels[name] for _, name in groups]
         own = _Call(asked, list(groups.values()), [image for _, image in asked])
         grpo = self.run.preset.questioner.grpo

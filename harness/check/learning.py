@@ -15,7 +15,8 @@ import numpy as np
 from harness.check.exact import ROLLOUTS
 from harness.check.finding import Finding, finding
 from harness.runs.sealed import Row, Run, SealedStage
-from vzero.runtime.stage import input_folder
+from vzero.runtime.checkpoints import at_hand
+from vzero.runtime.stage import stage_folder
 
 MOST_KL = 0.5  # nats a token, mean over completions; healthy pocket runs stay below .11
 LEAST_MOVE, MOST_MOVE = 1e-7, 0.5  # of the norm of the weights
@@ -39,7 +40,8 @@ def _stage(run: Run, stage: SealedStage, role: str) -> list[Finding]:
     if not metrics:
         return [finding("weights-moved", name, None, "trained on nothing")]
     settings = (run.preset.questioner if role == "questioner" else run.preset.solver).grpo
-    start = input_folder(run.path, run.preset, role, stage.stage.inputs[role])
+    source = stage.stage.inputs[role]
+    start = at_hand(run.preset.model) if source == "base" else stage_folder(run.path, source) / "checkpoint"
     before, after = _weights(start), _weights(stage.folder / "checkpoint")
     results = [weights_moved(name, before, after, settings.freeze_vision), gradients_flow(name, metrics)]
     if role == "solver" and run.preset.solver.objective == "sft":
@@ -77,14 +79,14 @@ def _squared(weights: np.ndarray[Any, Any]) -> float:
     return float((weights**2).sum())
 
 
-def _weights(folder: Path) -> Weights | None:
+def _weights(folder: Path | None) -> Weights | None:
     """All weights of a checkpoint; None where a number format (bfloat16) cannot be read without torch, or
     there is none."""
     from safetensors.numpy import load_file
 
     weights: Weights = {}
     try:
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("*.safetensors")) if folder else ():
             weights |= load_file(path)
     except (TypeError, KeyError, OSError):
         return None

@@ -166,8 +166,8 @@ def say(text: str, terminal: Console) -> None:
 
 
 def out(text: str) -> None:
-    """A result on stdout, as it is but for control characters."""
-    print(escaped(text))
+    """A result on stdout, as it is but for control characters; lines of CSV end with two."""
+    print(escaped(text, keep="\r\n"))
 
 
 def out_json(value: object, indent: int | None = 2) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.cost.flops import Lengths, Shape, flops, generation_work, training_work
 from harness.cost.shapes import ModelSize, image_tokens, size_of
 from vzero.config import GrpoSettings, Preset
+from vzero.errors import InputError
 from vzero.prompts import questioner_messages, solver_messages
 from vzero.rollout import template
 
@@ -85,9 +86,11 @@ def meter(model: str, prompt_format: str) -> Meter:
     Raises:
         InputError: its files or its sizes are not known here.
     """
-    from vzero.runtime.checkpoints import load_processor, resolve
+    from vzero.runtime.checkpoints import at_hand, load_processor
 
-    return Meter(size_of(model), load_processor(resolve(model)), prompt_format)
+    if (folder := at_hand(model)) is None:
+        raise InputError(f"{model} is not on this machine.")
+    return Meter(size_of(model), load_processor(folder), prompt_format)
 
 
 def trained_shape(preset: Preset, grpo: GrpoSettings, size: ModelSize) -> Shape:

@@ -122,7 +122,7 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
     folder = place / "stages" / "00-images"
     if (folder / "images.jsonl").is_file():
         for record in records.load_records(folder):
-            yield record.image_id, records.open_image(record)
+            yield record.image_id, records.open_foreign(record)
         return
     if not place.is_dir():
         raise InputError(

@@ -123,7 +123,7 @@ def _prefills(context: StageContext) -> dict[int, tuple[str, ...]] | None:
     if "prefills" not in context.inputs:
         return None
     preset = context.preset
-    rows = artefacts.read_jsonl(context.inputs["prefills"] / "samples.jsonl")
+    rows = artefacts.read_rows(context.inputs["prefills"] / "samples.jsonl")
     return prefills(rows, preset.evaluation.prefill_words, preset.seed, preset.prompt_format)
 
 

@@ -42,7 +42,7 @@ def card(run: Run, role: str, stage: Stage, manifest: Mapping[str, Any], results
         run=artefacts.digest(preset.model_dump(mode="json"))[:12],
         content=artefacts.content_digest(manifest)[:16],
         version=__version__,
-        packages=manifest["provenance"]["packages"],
+        packages=manifest.get("provenance", {}).get("packages", {}),
         findings=_findings(stage, role, results),
     )
 

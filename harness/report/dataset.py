@@ -14,10 +14,10 @@ from harness.analysis.ground_truth import pocket_truths
 from harness.analysis.questions import questions_of, recycled_of
 from harness.analysis.results import Results
 from harness.report.card import images, templates
-from harness.runs.sealed import Row, Run, SealedStage
+from harness.runs.sealed import Known, Row, Run, SealedStage
 from vzero import __version__
 from vzero.errors import InputError
-from vzero.images.records import load_records, open_image
+from vzero.images.records import load_records, open_foreign
 from vzero.runtime import artefacts
 
 DATA = "data"  # folder of the tables
@@ -83,7 +83,7 @@ def _source(run: Run, name: str, iteration: int) -> SealedStage | None:
 
 
 def _questions(run: Run, iteration: int) -> Iterator[Row]:
-    hashes = {one.image_id: one.sha256 for one in load_records(run.stages["00-images"].folder)}
+    hashes = Known({one.image_id: one.sha256 for one in load_records(run.stages["00-images"].folder)})
     rows = questions_of(run, iteration) or []
     if run.preset.solver.questions == "both":
         rows = [*rows, *(recycled_of(run, iteration) or ())]
@@ -114,7 +114,7 @@ def _pictures(run: Run) -> Iterator[Row]:
     """Each as the models saw it, encoded anew: without the file's metadata. `sha256` is the file's."""
     for record in load_records(run.stages["00-images"].folder):
         buffer = io.BytesIO()
-        open_image(record).save(buffer, "PNG")
+        open_foreign(record).save(buffer, "PNG")
         shown = {"bytes": buffer.getvalue(), "path": None}
         yield {"image_id": record.image_id, "sha256": record.sha256, "image": shown}
 

@@ -89,15 +89,15 @@ def _cost(stage: SealedStage) -> StageCost:
 
 def _software(run: Run) -> tuple[str, ...]:
     """The states of the software that made the stages, and how many each of them made."""
-    found = Counter(_state(one.manifest["provenance"]) for one in run.stages.values())
+    found = Counter(_state(one.manifest.get("provenance", {})) for one in run.stages.values())
     return tuple(f"{counted(count, 'stage')} by {said}" for said, count in found.items())
 
 
 def _state(provenance: Mapping[str, Any]) -> str:
-    git = provenance["git"]
+    git = provenance.get("git")
     commit = "code without git"
     if git:
         commit = f"commit {git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}"
-    packages = (f", {name} {version}" for name, version in provenance["packages"].items() if version)
-    system = f"{provenance['system']} {provenance['machine']}"
-    return f"{commit}; Python {provenance['python']}, {system}{''.join(packages)}"
+    packages = (f", {name} {version}" for name, version in provenance.get("packages", {}).items() if version)
+    python, system, machine = (provenance.get(name, "unknown") for name in ("python", "system", "machine"))
+    return f"{commit}; Python {python}, {system} {machine}{''.join(packages)}"

@@ -121,7 +121,7 @@ def learning_curves(comparison: Comparison, folders: Sequence[Path]) -> list[tup
     for run, folder in zip(comparison.runs, folders, strict=False):
         for path in sorted(folder.glob("stages/*/metrics.jsonl")):
             if stage := _STAGE.fullmatch(path.parent.name):
-                found = points_of(artefacts.read_jsonl(path))
+                found = points_of(artefacts.read_rows(path))
                 for name, label in CURVES.items():
                     if name in found:
                         series.setdefault((run.arm, stage[1], stage[2], label), {})[run.seed] = found[name]

@@ -13,7 +13,9 @@ from functools import partial
 from PIL import Image
 
 from vzero.errors import InputError
-from vzero.images.records import ImageRecord, open_image
+from vzero.images.decoding import Decode
+from vzero.images.isolated import decoders
+from vzero.images.records import ImageRecord, open_foreign
 
 SMALL = 128  # pixels; pictures up to this size are scaled up in whole pixels
 BYTES = 4_200_000  # of all thumbnails of a page together, in base64
@@ -43,14 +45,14 @@ def thumbnails(records: Sequence[ImageRecord], budget: int = BYTES) -> Mapping[s
     `budget` bytes of base64."""
     different = {record.sha256: record for record in records}
     each = budget * 3 // 4 // max(len(different), 1)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        made = pool.map(partial(_thumbnail, most=each), different.values())
+    with decoders() as decode, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        made = pool.map(partial(_thumbnail, most=each, decode=decode), different.values())
         return {name: one for name, one in zip(different, made, strict=True) if one}
 
 
-def _thumbnail(record: ImageRecord, most: int) -> Picture | None:
+def _thumbnail(record: ImageRecord, most: int, decode: Decode) -> Picture | None:
     try:
-        image = open_image(record)
+        image = open_foreign(record, decode)
     except InputError:
         return None
     small = max(image.size) <= SMALL

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts, owned, schemas
 
 NAME = "ledger.jsonl"
 
@@ -22,17 +22,19 @@ def append(run: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """All rows so far that can be read, oldest first; none where there is no ledger yet."""
+    """All rows so far that are of their form, oldest first; none where there is no ledger yet."""
     path = run / NAME
     lines = owned.read_bytes(path).split(b"\n") if path.exists() else []
-    return [row for line in lines if isinstance(row := _parsed(line), dict)]
+    return [row for line in lines if (row := _parsed(line)) is not None]
 
 
-def _parsed(line: bytes) -> object:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        return artefacts.parse_json(line)
+        row: dict[str, Any] = artefacts.parse_json(line)
+        schemas.require_rows([row], "", NAME)
     except ValueError:
         return None
+    return row
 
 
 def attempts(run: Path, stage: str) -> int:

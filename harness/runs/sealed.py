@@ -7,17 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.runs.folder import RECORD
 from vzero.config import Preset
-from vzero.errors import InputError
+from vzero.errors import InputError, escaped
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import plain_name
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan
 
 Row = Mapping[str, Any]  # of a JSONL file
+Value = TypeVar("Value")
+
+
+class Known(dict[Any, Value]):
+    """What some files of a run say by name; that others name nothing else is seen where it is looked up."""
+
+    def __missing__(self, name: object) -> Value:
+        raise InputError(
+            f"The files of this run do not fit together: one speaks of {escaped(repr(name))}, which is in no"
+            " other. Somebody changed them; do not use it, or run it anew."
+        )
 
 
 @dataclass(frozen=True)
@@ -41,13 +52,13 @@ class SealedStage:
         """A JSONL file of the stage; empty where it made none of that name.
 
         Raises:
-            InputError: it is not the file that was sealed.
+            InputError: it is not the file that was sealed, or holds other rows than a run writes.
         """
-        return list(artefacts.read_jsonl(self.file(name))) if self.has(name) else []
+        return list(artefacts.read_rows(self.file(name), self.stage.kind)) if self.has(name) else []
 
     def json(self, name: str) -> Any:
         """A JSON file of the stage; None where it made none of that name. Raises as `rows`."""
-        return artefacts.read_json(self.file(name)) if self.has(name) else None
+        return artefacts.read_rows(self.file(name))[0] if self.has(name) else None
 
     def file(self, name: str) -> Path:
         """A file that the stage made. Raises as `rows`."""

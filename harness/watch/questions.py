@@ -3,7 +3,6 @@ that were labelled last."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -17,9 +16,9 @@ from harness.tables.text import visible
 from vzero import voting
 from vzero.config import Preset
 from vzero.errors import InputError
-from vzero.images.records import ImageRecord, load_records, open_image
+from vzero.images.records import ImageRecord, load_records, open_foreign
 from vzero.parsing import parse_question
-from vzero.runtime import owned
+from vzero.runtime import artefacts, owned, schemas
 from vzero.runtime.stage import stage_folder
 from vzero.selfplay import IMAGES, Stage
 
@@ -54,7 +53,7 @@ def newest(run: Path, preset: Preset, stages: Sequence[Stage]) -> list[QuestionV
         if name is None or not path.exists():
             continue
         found: dict[str, QuestionView] = {}
-        for row in reversed(list(tail(path))):
+        for row in reversed(list(tail(path, stage.kind))):
             view = _view(run, preset, stage, row)
             if view is not None:
                 found.setdefault(view.text, view)
@@ -65,24 +64,24 @@ def newest(run: Path, preset: Preset, stages: Sequence[Stage]) -> list[QuestionV
     return []
 
 
-def tail(path: Path) -> Iterator[dict[str, Any]]:
-    """The last whole rows of a file that may be growing."""
+def tail(path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """The last whole rows of a file that may be growing, of a stage of this kind."""
     with open(owned.open_own(path), "rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - TAIL))
         lines = stream.read().split(b"\n")[:-1]
     for line in lines[1:] if size > TAIL else lines:
         try:
-            row = json.loads(line)
+            row = artefacts.parse_json(line)
+            schemas.require_rows([row], kind, path.name)
         except ValueError:
             continue
-        if isinstance(row, dict):
-            yield row
+        yield row
 
 
 def _view(run: Path, preset: Preset, stage: Stage, row: Mapping[str, Any]) -> QuestionView | None:
     """None for what is no question, or was not voted on."""
-    votes, text = row.get("votes"), str(row.get("text", ""))
+    votes, text = row["votes"], row["text"]
     if stage.kind == "train-questioner":
         asked = parse_question(text)
         text = asked.text if asked else ""
@@ -95,9 +94,11 @@ def _view(run: Path, preset: Preset, stage: Stage, row: Mapping[str, Any]) -> Qu
         votes=[(letter, counts[letter]) for letter in "ABCD?" if letter != "?" or counts[letter]],
         answer=tally.answer,
         confidence=tally.confidence,
-        intuitive=row.get("intuitive"),
+        intuitive=row["intuitive"],
         kept=voting.keep(tally, preset.solver.keep_low, preset.solver.keep_high),
-        picture=_picture(stage_folder(run, IMAGES), str(row.get("image_id") or row.get("prompt"))),
+        picture=_picture(
+            stage_folder(run, IMAGES), row["prompt" if stage.kind == "train-questioner" else "image_id"]
+        ),
     )
 
 
@@ -108,9 +109,9 @@ def _picture(images: Path, name: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def _encoded(images: Path, made: int, name: str) -> str | None:
-    record = _records(images, made).get(name)
     try:
-        return None if record is None else picture(open_image(record)).uri
+        record = _records(images, made).get(name)
+        return None if record is None else picture(open_foreign(record)).uri
     except InputError:
         return None
 

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from secrets import compare_digest, token_urlsafe
 
 from markupsafe import Markup
 
@@ -38,10 +39,12 @@ class Page:
 
     Attributes:
         told: the state that a page was told last.
+        key: part of its addresses: other accounts of the machine, who can connect too, do not know it.
     """
 
     run: Path
     told: str = ""
+    key: str = field(default_factory=lambda: token_urlsafe(16))
     _watch: Watch = field(init=False)
     _looked: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,9 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or hosts[0].rpartition(":")[0 if ":" in hosts[0] else 2] not in HOSTS:
             self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", "This page is for this machine alone.\n")
-        elif self.path == "/":
+        elif not compare_digest(self.path.rpartition("/")[0].encode(), f"/{self.page.key}".encode()):
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is nothing here; give the whole address.\n")
+        elif self.path.endswith("/"):
             self._send(HTTPStatus.OK, "text/html", self.page.html)
-        elif self.path == "/state.json":
+        elif self.path.endswith("/state.json"):
             view = self.page.view()
             self._send(HTTPStatus.OK, "application/json", view.model_dump_json())
             self.page.told = view.state
@@ -147,7 +152,7 @@ def serving(run: Path, port: int = 0) -> Iterator[tuple[Page, str]]:
         raise InputError(f"Cannot serve on port {port}: {error.strerror}; choose another --port.") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield page, f"http://{HERE}:{server.server_port}/"
+        yield page, f"http://{HERE}:{server.server_port}/{page.key}/"
         until = time.monotonic() + FAREWELL
         while page.told == "running" and time.monotonic() < until:
             time.sleep(0.1)

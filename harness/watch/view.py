@@ -110,7 +110,9 @@ class Watch:
         share, left = self._forecast(preset, stages, shown)
         report = self.run / HTML
         return View(
-            title=" · ".join([preset.name, f"arm {preset.arm or REFERENCE}", f"seed {preset.seed}"]),
+            title=one_line(
+                " · ".join([preset.name, f"arm {preset.arm or REFERENCE}", f"seed {preset.seed}"])
+            ),
             state=state,
             status=_status(state, shown, left, [row for row in rows if row["event"] in ENDS]),
             share=1.0 if over else share,
@@ -137,7 +139,9 @@ class Watch:
             return StageView(name=stage.name, state=state, time=duration(time.time() - begun), note=note)
         if event is not None and what in ENDS:
             reason = one_line(str(event.get("reason", "")), 300)
-            return StageView(name=stage.name, state=ENDS[what], time=duration(event["seconds"]), note=reason)
+            return StageView(
+                name=stage.name, state=ENDS[what], time=duration(event.get("seconds")), note=reason
+            )
         manifest = self._manifest(stage)
         if manifest is None:
             return StageView(name=stage.name, state="waiting")
@@ -177,7 +181,7 @@ class Watch:
             )
             if role not in ("questioner", "solver") or not path.exists():
                 continue
-            points = points_of(self._once(path, artefacts.read_jsonl))
+            points = points_of(self._once(path, artefacts.read_rows))
             for name, what in CURVES.items():
                 if points.get(name):
                     label = f"{role.capitalize()}: {what}"

@@ -21,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.cli import app, explain
+from harness.report import finish
+from harness.watch.view import Watch
 from tests import tiny_model
 from tests.faults import damage
 from tests.faults.attempts import KILLED, Attempt, attempt, calls, no_injection
@@ -186,11 +188,17 @@ def _finished(kept: Path) -> Path:
     ):  # what they import is imported once, and not in each attempt
         for words in _reading(run, kept / "exported"):
             _called(words)
+        finish(run)
     return run
 
 
 def _reading(run: Path, out: Path) -> list[list[str]]:
-    return [["check", str(run)], ["table", str(run)], ["export", str(run), "--to", str(out)]]
+    return [
+        ["check", str(run), "--format", "junit"],
+        ["table", str(run)],
+        ["export", str(run), "--to", str(out)],
+        ["publish", str(run), "--to", str(out)],
+    ]
 
 
 def read_damaged(place: Path, rng: random.Random) -> str | None:
@@ -204,6 +212,31 @@ def read_damaged(place: Path, rng: random.Random) -> str | None:
         if fault := found.fault(CONTRACT):
             return f"{how} {path.relative_to(run)} {words[0]}: {fault}"
     return None
+
+
+def read_misshapen(place: Path, rng: random.Random) -> str | None:
+    """A finished run, one value of which is of another kind, sealed again as a stranger can do it, under what
+    reads it."""
+    run = shutil.copytree(_finished(place.parent), place / "run")
+    what = damage.misshape(run, rng)
+    acts = {words[0]: partial(_called, words) for words in _reading(run, place / "out")}
+    acts |= {"report": partial(_explained, finish, run), "watch": partial(_explained, _looked, run)}
+    for name, act in acts.items():
+        if fault := attempt(act).fault(CONTRACT):
+            return f"{what} {name}: {fault}"
+    return None
+
+
+def _looked(run: Path) -> None:
+    Watch(run).look()
+
+
+def _explained(act: Callable[[Path], object], run: Path) -> int:
+    try:
+        act(run)
+        return 0
+    except Exception as error:
+        return explain(error)
 
 
 def _called(words: list[str]) -> int:
@@ -247,6 +280,7 @@ KINDS: Mapping[str, Try] = {
     "hostile replies": hostile_replies,
     "damaged checkpoint": damaged_checkpoint,
     "damaged, read": read_damaged,
+    "misshapen, read": read_misshapen,
 }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from tests.faults.victims import GOOD
+from vzero.runtime import artefacts
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -40,6 +44,51 @@ DAMAGES: Mapping[str, Damage] = {
     "deep": lambda data, rng: b"[" * 100_000,
     "swapped": lambda data, rng: data.replace(b": {", b": [", 1).replace(b'": "', b'": 3, "x": "', 1),
 }
+
+
+# What a value of JSON may become.
+VALUES = (
+    *(None, "x", "", -1, 0, 0.5, 1e300, 10**40, True, [], [[]], {}, {"a": 1}, "A" * 9000),
+    *("\u202e\x1b[2J", "\ud800", "../../../etc/passwd", "<script>alert(1)</script>"),
+)
+
+
+def misshape(run: Path, rng: random.Random) -> str:
+    """One value of a run, whose stages are sealed, becomes another, and all is sealed again, as whoever made
+    that run can do it; which one."""
+    path = rng.choice(sorted(one for one in run.rglob("*") if one.suffix in (".json", ".jsonl")))
+    lines = path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]
+    at = rng.randrange(max(1, len(lines)))
+    holder: Any = {"": json.loads(lines[at]) if lines else {}}
+    whole, way, key = holder, [], ""
+    while isinstance(holder[key], dict | list) and holder[key] and (not way or rng.random() < 0.8):
+        holder = holder[key]
+        key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        way.append(str(key))
+    value = rng.choice((*VALUES, whole))
+    if value is whole and way:
+        del holder[key]
+    else:
+        holder[key] = value if value is not whole else []
+    lines[at:] = [json.dumps(whole[""]).encode(), *lines[at + 1 :]]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    seal_again(run)
+    return f"{path.relative_to(run)}, row {at + 1}, {'.'.join(way)} -> {json.dumps(holder)[:60]}"
+
+
+def seal_again(run: Path) -> None:
+    """Give the manifests of a run's stages the digests of what lies there, in the order of their names."""
+    renewed: dict[str, str] = {}  # digest of a content -> what it is now
+    for manifest in sorted(run.glob(f"stages/*/{artefacts.MANIFEST}")):
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # it is what was misshapen
+            sealed = json.loads(manifest.read_bytes())
+            sealed.pop("digest", None)
+            before, files = artefacts.content_digest(sealed), artefacts.folder_hashes(manifest.parent)
+            sealed["files"] = {name: files.get(name, digest) for name, digest in sealed["files"].items()}
+            inputs = sealed["spec"]["inputs"]
+            sealed["spec"]["inputs"] = {role: renewed.get(one, one) for role, one in inputs.items()}
+            renewed[before] = artefacts.content_digest(sealed)
+            artefacts.write_json(manifest, sealed)
 
 
 def picture(rng: random.Random, kind: str = "PNG") -> bytes:

@@ -13,6 +13,7 @@ from vzero.runtime import artefacts
 
 SLOW = (
     *("enospc, runner", "eio, runner", "damaged, read"),  # the last is what test_garbled_files.py samples
+    "misshapen, read",  # as test_strangers.py
     *("enospc, grpo", "eio, grpo", "kill, sft", "enospc, sft", "eio, sft"),
 )
 

@@ -233,7 +233,8 @@ def test_a_solver_may_train_on_what_a_selection_kept_though_the_filter_did_not(t
     stages = {}
     for stage in plan(preset):
         if stage.kind in ("label", "select"):
-            row = {"question_id": "q1", "answer": "B", "kept": stage.kind == "select"}
+            asked = {"question_id": "q1", "image_id": "i", "text": "?", "intuitive": None, "votes": ["B"]}
+            row = {**asked, "answer": "B", "confidence": 1.0, "kept": stage.kind == "select"}
             path = tmp_path / stage.name / "labels.jsonl"
             artefacts.write_jsonl(path, [row])
             manifest = {"files": {path.name: artefacts.sha256_file(path)}}

@@ -91,12 +91,18 @@ def test_operations_are_those_of_the_formulas_by_hand(tmp_path: Path) -> None:
     preset = load_preset("smoke")
     stages = {stage.kind: stage for stage in plan(preset)}
     words = {"q1": "how many red shapes ? A) 1 B) 2 C) 3 D) 4", "q2": "is it red ? A) yes B) no C) 1 D) 2"}
-    labels = [{"question_id": name, "image_id": f"i{name}", "text": text} for name, text in words.items()]
-    replies = {"q1": [9, 12], "q2": [20, 7]}
-    rollouts = [
-        {"generation": 1, "prompt": name, "tokens": tokens} for name, own in replies.items() for tokens in own
+    voted = {"intuitive": None, "votes": [], "answer": None, "confidence": 0.0, "kept": True}
+    labels = [
+        {**voted, "question_id": name, "image_id": f"i{name}", "text": text} for name, text in words.items()
     ]
-    images = [{"image_id": f"i{name}", "width": 42, "height": 42} for name in words]
+    replies = {"q1": [9, 12], "q2": [20, 7]}
+    drawn = {"index": 0, "finish_reason": "stop", "text": "", "label": None, "reward": 0.0, "advantage": 0.0}
+    rollouts = [
+        {**drawn, "generation": 1, "prompt": name, "tokens": tokens}
+        for name, own in replies.items()
+        for tokens in own
+    ]
+    images = [{"image_id": f"i{name}", "path": "", "sha256": "", "width": 42, "height": 42} for name in words]
     facts = {"prompts_used": 2, "generations": 1, "steps": 2}
     run = Run(
         tmp_path,

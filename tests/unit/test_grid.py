@@ -54,9 +54,8 @@ def settle(ctx: StageContext, kept: int) -> dict[str, Any]:
     if ctx.stage.kind in ("label", "select"):
         artefacts.write_jsonl(ctx.folder / "labels.jsonl", [])
     if ctx.stage.kind == "train-questioner":
-        artefacts.write_jsonl(
-            ctx.folder / "metrics.jsonl", [{"generation": g, "valid": 0.75} for g in (1, 1, 2, 2)]
-        )
+        rows = [{"step": n + 1, "generation": n // 2 + 1, "loss": 0.0, "valid": 0.75} for n in range(4)]
+        artefacts.write_jsonl(ctx.folder / "metrics.jsonl", rows)
         return {"prompts": 32, "prompts_used": 32, "generations": 2, "steps": 4}
     if ctx.stage.kind == "train-solver":
         return {

@@ -175,7 +175,7 @@ def test_recycled_questions_are_measured_as_all_that_the_training_asked(tmp_path
     said = [("what color ?", first), ("what color ?", sure), ("no options", None), ("which ?", sure)]
     rows = [
         {"generation": 1, "prompt": "i0", "index": i, "tokens": 9, "finish_reason": "stop", "intuitive": "A"}
-        | {"text": ask.format(text) if votes else text, "votes": votes}
+        | {"text": ask.format(text) if votes else text, "votes": votes, "reward": 0.0, "advantage": 0.0}
         for i, (text, votes) in enumerate(said)
     ]
     label = {"image_id": "i0", "intuitive": "A", "text": "what color ? A) red B) blue C) green D) pink"}

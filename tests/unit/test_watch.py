@@ -37,7 +37,10 @@ def begun(run: Path, stage: str, attempt: int = 1) -> None:
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_a_pipe_or_a_link_is_not_read(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    for name, read in ((".lock", lambda: held(tmp_path)), ("rows", lambda: list(tail(tmp_path / "rows")))):
+    for name, read in (
+        (".lock", lambda: held(tmp_path)),
+        ("rows", lambda: list(tail(tmp_path / "rows", "label"))),
+    ):
         make(tmp_path / name)
         with pytest.raises(InputError, match=f"{name} is "):
             read()
@@ -52,7 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     begun(run, "07-train-questioner-2")
     folder = run / "stages" / "07-train-questioner-2"
     Progress(folder / "work" / "progress.jsonl").update(3, 32, "steps", {"reward": 0.25})
-    artefacts.append_jsonl(folder / "metrics.jsonl", *({"step": n, "reward": n / 4} for n in (1, 2, 3)))
+    metrics = ({"step": n, "generation": 1, "loss": 0.0, "reward": n / 4} for n in (1, 2, 3))
+    artefacts.append_jsonl(folder / "metrics.jsonl", *metrics)
     with open(folder / "metrics.jsonl", "a") as stream:
         stream.write('{"step": 4, "rew')  # a row on its way
     asked = "<description> d </description><question>{}</question><answer> B </answer>"
@@ -65,17 +69,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "intuitive": "B",
         },
         {"prompt": "nowhere", "text": "no question at all", "votes": None, "intuitive": None},
+        {"prompt": ["pocket-0-00003"], "text": asked.format("odd"), "votes": [{}], "intuitive": 7},
     ]
-    artefacts.append_jsonl(folder / "rollouts.jsonl", *rows)
+    drawn = {
+        "generation": 1,
+        "index": 0,
+        "tokens": 9,
+        "finish_reason": "stop",
+        "reward": 0.5,
+        "advantage": 0.0,
+    }
+    artefacts.append_jsonl(folder / "rollouts.jsonl", *({**drawn, **row} for row in rows))
     return run
 
 
 def fetch(
-    address: str, path: str = "/", method: str = "GET", host: str | None = None
+    address: str, path: str = "", method: str = "GET", host: str | None = None
 ) -> tuple[int, dict, str]:
-    place = address.removeprefix("http://").rstrip("/")
+    """`path` as it is where it begins with a slash, else beside the page."""
+    place, slash, key = address.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(place, timeout=60)
-    connection.putrequest(method, path, skip_host=host is not None)
+    whole = path if path.startswith("/") else f"{slash}{key}{path}"
+    connection.putrequest(method, whole, skip_host=host is not None)
     if host:
         connection.putheader("Host", host)
     connection.endheaders()
@@ -120,11 +135,17 @@ def test_only_the_page_and_its_json_are_served(address: str, run: Path) -> None:
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "frame-ancestors" in policy
     assert page.count("<script>") == 1 and "alert" not in page and str(run) not in page
-    status, headers, text = fetch(address, "/state.json")
+    status, headers, text = fetch(address, "state.json")
     assert status == 200 and headers["Content-Type"] == "application/json; charset=utf-8"
     assert headers["X-Content-Type-Options"] == "nosniff" and json.loads(text)["title"].startswith("pocket")
     assert "Access-Control-Allow-Origin" not in headers
     for path in (
+        "/",
+        "/state.json",
+        "/x/state.json",
+        f"/{'x' * 22}/",
+        "run.json",
+        "../run.json",
         "/run.json",
         "/../run.json",
         "//run.json",
@@ -133,8 +154,8 @@ def test_only_the_page_and_its_json_are_served(address: str, run: Path) -> None:
     ):
         status, _, text = fetch(address, path)
         assert status == 404 and "preset" not in text, path
-    assert fetch(address, "/", "HEAD")[2] == ""
-    assert fetch(address, "/", "POST")[0] == fetch(address, "/", "DELETE")[0] == 501
+    assert fetch(address, "", "HEAD")[2] == ""
+    assert fetch(address, "", "POST")[0] == fetch(address, "", "DELETE")[0] == 501
 
 
 @pytest.mark.parametrize(
@@ -142,14 +163,14 @@ def test_only_the_page_and_its_json_are_served(address: str, run: Path) -> None:
     ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example:1", "", "[::1]"],
 )
 def test_a_name_that_was_made_to_point_here_is_refused(address: str, host: str) -> None:
-    status, _, text = fetch(address, "/state.json", host=host or "0")
+    status, _, text = fetch(address, "state.json", host=host or "0")
     assert status == 421 and "pocket" not in text
 
 
 def test_a_tunnel_to_this_machine_and_no_other_interface(address: str) -> None:
-    assert fetch(address, "/state.json", host="localhost:9")[0] == 200
+    assert fetch(address, "state.json", host="localhost:9")[0] == 200
     with socket.socket() as other, pytest.raises(OSError):
-        other.connect(("127.0.0.2", int(address.rstrip("/").rpartition(":")[2])))
+        other.connect(("127.0.0.2", int(address.split(":")[2].partition("/")[0])))
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ class EvaluationConfig(Section):
     suites: tuple[str, ...] = ("pocket_math", "pocket_logic", "pocket_vision")
     split: Literal["dev", "test"] = Field("test", description="dev is for choosing settings")
     images: Literal["own", "shuffled"] = Field("own", description="shuffled: another question's of the suite")
-    items_per_family: int = Field(ge=1, description="of the pocket suites")
+    items_per_family: int = Field(ge=1, le=10_000, description="of the pocket suites")
     data: str = Field("runs/data", description="where benchmark suites lie, as `fetch` writes them")
     data_sha256: str | None = Field(None, description="of their content; a run writes it down when it begins")
     limit: int | None = Field(None, ge=1, description="of rows of each suite: an even sample")
@@ -143,7 +143,7 @@ class Preset(Section):
     name: str
     model: str = Field("pocket", description='"pocket" (the shipped base checkpoint), a folder, or a hub id')
     prompt_format: Literal["pocket", "natural"] = "pocket"
-    iterations: int = Field(2, ge=1)
+    iterations: int = Field(2, ge=1, le=1000)
     seed: int = 0
     evidence: bool = Field(True, description="false: too small to say anything; nothing of it is judged")
     arm: str = Field("v-zero", description="what the switches below amount to: a name in vzero.arms")

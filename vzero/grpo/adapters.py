@@ -161,7 +161,7 @@ def read_config(folder: Path) -> PeftConfig:
     own = sorted(name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in ranks)
     return PeftConfig(
         r=read.r,
-        lora_alpha=read.lora_alpha,  # type: ignore[arg-type]  # PEFT divides by it and takes halves
+        lora_alpha=read.lora_alpha,
         use_rslora=read.use_rslora,
         # A text is a pattern to PEFT, or a word for many layers; a list has a name or its end for each.
         target_modules=own if isinstance(read.target_modules, str) else read.target_modules,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -25,6 +26,12 @@ _MISSING = 0.1  # of the pixels: a cut file that lacks more is refused
 _DNG_VERSION, _SUBFILE_TYPE, _SUB_IFDS = 50706, 254, 330  # TIFF tags
 _CR2 = b"II*\0\x10\0\0\0CR"
 _RAW = "a camera's raw file: only a preview in it could be read"
+
+
+class Decode(Protocol):
+    """As `decode`."""
+
+    def __call__(self, data: bytes, max_pixels: float, note: Callable[[str], None] = ...) -> Image.Image: ...
 
 
 class Unusable(Exception):

@@ -15,15 +15,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
 from PIL import Image
 
 from vzero.errors import InterruptedRun
-from vzero.images.decoding import Unusable, decode, formats
+from vzero.images.decoding import Decode, Unusable, decode, formats
 from vzero.runtime import limits
 
 SECONDS = 15  # of processor time for one picture; a healthy one of 50 megapixels takes 3
@@ -41,6 +41,27 @@ def decode_isolated(
         Unusable: as by `decode`; or it takes too much time or memory, or its decoder crashed.
     """
     return _child(os.getpid()).decode(data, max_pixels, note)
+
+
+@contextmanager
+def decoders() -> Iterator[Decode]:
+    """`decode_isolated` by a child for each thread that asks; they end with the body."""
+    of_thread, children = threading.local(), list[_Child]()
+
+    def decode_in_child(
+        data: bytes, max_pixels: float, note: Callable[[str], None] = lambda _: None
+    ) -> Image.Image:
+        if not hasattr(of_thread, "child"):
+            of_thread.child = _Child()
+            children.append(of_thread.child)
+        child: _Child = of_thread.child
+        return child.decode(data, max_pixels, note)
+
+    try:
+        yield decode_in_child
+    finally:
+        for child in children:
+            child.close()
 
 
 @cache
@@ -79,6 +100,11 @@ class _Child:
         if answer["unusable"] is not None:
             raise Unusable(answer["unusable"])
         return Image.frombytes("RGB", tuple(answer["size"]), pixels)
+
+    def close(self) -> None:
+        """End it, if it was started."""
+        if self._popen is not None:
+            self._end(self._popen)
 
     def _ask(self, data: bytes, max_pixels: float) -> tuple[dict[str, Any], bytes]:
         if self._popen is None:

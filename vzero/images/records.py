@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from vzero.errors import InputError, machine_failure
-from vzero.images.decoding import Unusable, decode, sha256, shown
+from vzero.images.decoding import Decode, Unusable, decode, most_bytes, sha256, shown
 from vzero.images.files import content, open_below
+from vzero.images.isolated import decode_isolated
 from vzero.runtime import artefacts
+
+ORDINARY = 50e6  # pixels; of a smaller picture too the file may be as large as theirs
+SMALL, BYTES = 128, 16_384  # pixels of a side and bytes of a file that no decoder takes long for
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,23 @@ class ImageRecord:
 
 
 def load_records(stage_folder: Path) -> list[ImageRecord]:
-    """The usable images of a finished images stage, in the order they are used."""
-    records = []
-    for row in artefacts.read_jsonl(stage_folder / "images.jsonl"):
-        seen = tuple(row["seen"]) if "seen" in row else None
-        records.append(ImageRecord(**{**row, "path": stage_folder.absolute() / row["path"], "seen": seen}))
-    return records
+    """The usable images of a finished images stage, in the order they are used.
+
+    Raises:
+        InputError: its file is not what a run writes.
+    """
+    rows, place = artefacts.read_rows(stage_folder / "images.jsonl"), stage_folder.absolute()
+    return [
+        ImageRecord(
+            image_id=row["image_id"],
+            path=place / row["path"],
+            sha256=row["sha256"],
+            width=row["width"],
+            height=row["height"],
+            seen=(row["seen"][0], row["seen"][1]) if "seen" in row else None,
+        )
+        for row in rows
+    ]
 
 
 def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
@@ -49,15 +65,29 @@ def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def open_image(record: ImageRecord) -> Image.Image:
+def open_foreign(record: ImageRecord, other: Decode = decode_isolated) -> Image.Image:
+    """As `open_image`, of a run that somebody else may have made: nobody looked at its pictures here. Those
+    whose cost is small by their size are decoded here, any other by `other`."""
+    small = max(record.width, record.height) <= SMALL
+
+    def either(data: bytes, max_pixels: float, note: Callable[[str], None] = lambda _: None) -> Image.Image:
+        return (decode if small and len(data) <= BYTES else other)(data, max_pixels, note)
+
+    return open_image(record, either)
+
+
+def open_image(record: ImageRecord, decode: Decode = decode) -> Image.Image:
     """The picture as RGB, upright, in the size of `record.seen` or else its own.
+
+    Args:
+        decode: how.
 
     Raises:
         InputError: the file is gone, or is not the one the images stage saw.
     """
     try:
         with open_below(record.path, Path(record.path.anchor)) as stream:
-            data = content(stream)
+            data = content(stream, most_bytes(max(record.width * record.height, ORDINARY)))
     except (Unusable, OSError) as error:
         if failure := machine_failure(error, record.path):
             raise failure from None

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from vzero.errors import InputError
 from vzero.runtime.seeding import derive
 
 COLORS = ("red", "green", "blue", "yellow")
@@ -215,8 +216,26 @@ def scene_to_json(scene: Scene) -> list[Any]:
 
 
 def scene_from_json(value: list[Any]) -> Scene:
-    """Inverse of `scene_to_json`."""
-    return tuple(None if cell is None else _MADE_OF[cell[0]](*cell[1:]) for cell in value)
+    """Inverse of `scene_to_json`.
+
+    Raises:
+        InputError: it is no scene.
+    """
+    try:
+        scene = tuple(None if cell is None else _MADE_OF[cell[0]](*cell[1:]) for cell in value)
+    except (LookupError, TypeError):
+        scene = ()
+    if len(scene) != 9 or not all(thing is None or _is_drawn(thing) for thing in scene):
+        raise InputError("A scene of the ground truth is none that the pocket world draws; run it anew.")
+    return scene
+
+
+def _is_drawn(thing: Thing) -> bool:
+    if isinstance(thing, Shape):
+        return thing.color in COLORS and thing.form in SHAPES
+    if isinstance(thing, Bar):
+        return thing.color in COLORS and thing.height in range(1, MAX_BAR + 1)
+    return thing.value is None or thing.value in range(10)
 
 
 _NAMES: dict[type, str] = {Shape: "shape", Digit: "digit", Bar: "bar"}

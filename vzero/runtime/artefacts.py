@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vzero.runtime import owned
+from vzero.errors import InputError, escaped
+from vzero.runtime import owned, schemas
 
 MANIFEST = "manifest.json"
 WORK = "work"  # scratch inside a stage folder: checkpoints, progress; never part of the manifest
@@ -103,11 +104,16 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text; raises ValueError also where it is nested too deep to be read."""
+    """The value of a JSON text; raises ValueError also where it is nested too deep to be read, or has NaN or
+    Infinity, which JSON has not."""
     try:
-        return json.loads(data.decode() if isinstance(data, bytes) else data)
+        return json.loads(data.decode() if isinstance(data, bytes) else data, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"it holds {name}")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -116,6 +122,24 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = [parse_json(line) for line in lines if line.strip()]
     with suppress(ValueError):  # without its newline: torn, unless another program wrote it
         rows.append(parse_json(last))
+    return rows
+
+
+def read_rows(path: Path, kind: str = "") -> list[dict[str, Any]]:
+    """The rows of a file that a stage of this kind made, or where it makes no difference, any; a JSON file is
+    one row.
+
+    Raises:
+        InputError: they are not of the form that a run writes.
+    """
+    try:
+        rows = [read_json(path)] if path.suffix == ".json" else read_jsonl(path)
+        schemas.require_rows(rows, kind, path.name)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not what a run writes ({escaped(str(error))}); delete that stage's folder and run the"
+            " same command again."
+        ) from None
     return rows
 
 
@@ -239,13 +263,9 @@ def sealed(folder: Path) -> dict[str, Any] | None:
         manifest = read_json(folder / MANIFEST)
         if manifest.pop("digest", None) not in (None, digest(manifest)):
             return None
-        parts = [manifest[name] for name in ("spec", "files", "facts")]
-        seconds = manifest["facts"].get("seconds", 0)
-        texts = [manifest["spec_digest"], *manifest["files"].values()]
-    except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
+    except (*ABSENT, ValueError, TypeError, AttributeError):
         return None
-    shaped = all(isinstance(part, dict) for part in parts) and isinstance(seconds, int | float)
-    return manifest if shaped and all(isinstance(text, str) for text in texts) else None
+    return manifest if schemas.is_manifest(manifest) else None
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:

@@ -48,6 +48,14 @@ def resolve(model: str) -> Path:
     return _checked(hub.snapshot(model, "model", _WANTED), model)
 
 
+def at_hand(model: str) -> Path | None:
+    """As `resolve`, of a model that a stranger's run names: nothing is fetched. None where it is not here."""
+    folder = folder_of(model)
+    if folder is None and hub.is_id(model):
+        folder = hub.cached(model, _WANTED)
+    return None if folder is None else _checked(folder.resolve(), model)
+
+
 def folder_of(model: str) -> Path | None:
     """The folder that a model's name means here; None where it means none."""
     try:

@@ -17,6 +17,16 @@ def is_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
+def cached(name: str, patterns: tuple[str, ...]) -> Path | None:
+    """The folder of a model of the hub that was fetched before; nobody is asked. None where it was not."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns), local_files_only=True))
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        return None
+
+
 def snapshot(name: str, kind: Literal["model", "dataset"], patterns: tuple[str, ...]) -> Path:
     """The folder of a hub repository, with the files that match one of `patterns`.
 

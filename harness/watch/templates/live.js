@@ -1,5 +1,5 @@
 "use strict";
-// Shows /state.json, every two seconds. Whatever is in it is put into the page as text, never as markup.
+// Shows state.json beside this page, every two seconds. Whatever is in it is put into the page as text, never as markup.
 const MARKS = { done: "✓", running: "▶", waiting: "·", stopped: "‖", failed: "✗" };
 const before = {};
 
@@ -95,7 +95,7 @@ function show(view) {
 async function follow() {
   let state = "";
   try {
-    const view = await (await fetch("/state.json", { cache: "no-store" })).json();
+    const view = await (await fetch("state.json", { cache: "no-store" })).json();
     show(view);
     state = view.state;
   } catch {
