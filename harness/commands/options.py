@@ -165,9 +165,9 @@ def say(text: str, terminal: Console) -> None:
     terminal.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def out(text: str) -> None:
-    """A result on stdout, as it is but for control characters; lines of CSV end with two."""
-    print(escaped(text, keep="\r\n"))
+def out(text: str, keep: str = "\n", end: str = "\n") -> None:
+    """A result on stdout, as it is but for control characters that are not in `keep`."""
+    print(escaped(text, keep), end=end)
 
 
 def out_json(value: object, indent: int | None = 2) -> None:

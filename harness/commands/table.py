@@ -61,6 +61,6 @@ def table(
         others = beside(comparison, found, "base" if reference else against, reference)
     text = formats.render(comparison, chosen, [run.folder for run in (*found, *reference)], others)
     if out is None:
-        options.out(text.removesuffix("\n"))
+        options.out(text, keep="\r\n\t", end="")  # of CSV, say; what is in its cells is guarded
     else:
         formats.write(text, out)
