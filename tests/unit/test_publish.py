@@ -187,6 +187,7 @@ def test_labels_are_those_that_trained_and_no_question_is_missing(tmp_path: Path
     stages = {stage.kind: stage for stage in plan(preset)}
     folders = {stage.name: tmp_path / "stages" / stage.name for stage in stages.values()}
     said = {"generation": 1, "finish_reason": "stop", "tokens": 9, "intuitive": "A", "text": GOOD}
+    said |= {"reward": 0.0, "advantage": 0.0}
     made = {"images": synthetic_run._images, "write-questions": synthetic_run._write_questions}
     made |= {"label": synthetic_run._label}
     programs = {"recycle": recycling.run, "select": selection.run}
