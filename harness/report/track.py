@@ -36,13 +36,12 @@ Name = Literal["trackio", "wandb", "tensorboard", "none"]
 SENT, TENSORBOARD = TRACKED  # in the run; the first is a `Sent`
 METRICS = "metrics.jsonl"
 EVERY = 5.0  # seconds between two looks at what training wrote
-INSTALL = {"trackio": '"vzero-harness[trackio]"', "wandb": "wandb", "tensorboard": "tensorboard"}
 
 
 def require(name: str) -> None:
     """Raises InputError where the tracker is not installed."""
     if name != "none" and find_spec(name) is None:
-        raise InputError(f"--track {name} needs {name}, which is not installed: pip install {INSTALL[name]}.")
+        raise InputError(f"--track {name} needs {name}, which is not installed: pip install {name}.")
 
 
 @contextmanager
