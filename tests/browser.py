@@ -19,13 +19,19 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--no-first-run")
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Enter": 13, " ": 32}
 
-# Texts whose contrast (WCAG 2.2) with the first opaque background behind them is below `least`.
+# Texts whose contrast (WCAG 2.2) with what is behind them is below `least`: the first opaque background; for a
+# text in a drawing its own outline, or the bar that it stands in.
 CONTRAST = """(least) => {
   const channel = v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
   const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
   const rgba = text => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
   const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
   const behind = e => {
+    const bar = e.matches('text.inside') && e.previousElementSibling;
+    if (bar) {
+      const style = getComputedStyle(bar), c = rgba(style.fill);
+      return [...over([...c.slice(0, 3), c[3] * style.opacity], behind(e.parentElement)), 1];
+    }
     for (; e; e = e.parentElement) {
       const c = rgba(getComputedStyle(e).backgroundColor);
       if (c[3] === 1) return c;
@@ -38,7 +44,8 @@ CONTRAST = """(least) => {
     box.selectNodeContents(node);
     if (!node.data.trim() || !box.getClientRects().length) continue;
     if (e.closest('[hidden], script, style, option')) continue;
-    const style = getComputedStyle(e), back = behind(e);
+    const style = getComputedStyle(e), outlined = e instanceof SVGElement && style.stroke !== 'none';
+    const back = outlined ? rgba(style.stroke) : behind(e);
     const front = rgba(e instanceof SVGElement ? style.fill : style.color);
     for (let up = e; up; up = up.parentElement) front[3] *= Number(getComputedStyle(up).opacity);
     const [a, b] = [light(over(front, back)), light(back)].sort((one, two) => two - one);

@@ -215,7 +215,7 @@ class Panel(Display):
         first = max(0, min(done - room // 2, len(lines) - room))
         head = [Text(self.title, "bold", no_wrap=True, overflow="ellipsis")] if self.title else []
         left, every = self.left()
-        foot = [Text(every, "dim", no_wrap=True)] if every else []
+        foot = [Text(every, "dim", no_wrap=True)] if self.name else []  # a line from the start: nothing jumps
         return Group(*head, *lines[first : first + room], self._bar(done, left), *foot)
 
     def _line(self, name: str, row: _Row) -> Text:

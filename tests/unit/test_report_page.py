@@ -16,6 +16,7 @@ from harness.report import answer, cards, finish
 from harness.report.pictures import Picture, thumbnails
 from harness.report.questions import Label, WrittenQuestion
 from harness.stats import Gain
+from harness.tables import html as html_tables
 from tests.browser import Page, browser
 from tests.fixtures import synthetic_run as synthetic
 from vzero.images.records import ImageRecord
@@ -24,6 +25,7 @@ from vzero.runtime import artefacts
 
 pytestmark = pytest.mark.slow
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 WIDTHS = (390, 768, 1400)
 SHARPENED = "sharpening (more consistent answers), not like learning."
 SIGNS = {"#": (0.09, "positive"), "+": (0.05, "positive"), "-": (-0.05, "negative"), "0": (0.001, "unclear")}
@@ -256,6 +258,29 @@ def test_tables_of_words_fit_the_window_and_stand_as_lines_on_a_narrow_one(page:
     page.show(390)
     narrow = page.run(f"getComputedStyle(document.querySelector('{cell}'), '::before').content")
     assert (label, narrow) == ("none", '"paper or its code: "')
+
+
+@pytest.mark.parametrize("name", ["pocket/arms.html", "profile/profile.html"])
+def test_pages_among_the_results_are_of_this_version_and_can_be_read(tab: Page, name: str) -> None:
+    """After a change of the style: vzero-harness table results/pocket/arms --metric T=1 --format html --out
+    results/pocket/arms.html (and svg, frontier.svg); harness.perf.profile.page.render of profile.json."""
+    path = RESULTS / name
+    assert html_tables.environment("harness.tables").get_template("style.css").render() in path.read_text(
+        "utf-8"
+    )
+    tab.problems.clear()
+    for every in (False, True):
+        tab.show(1400)
+        tab.open(path)
+        if every:
+            unfold(tab, every=True)
+        for width in WIDTHS:
+            tab.show(width)
+            assert tab.overflow() == 0, (every, width)
+        for dark in (False, True):
+            tab.show(1400, dark=dark)
+            assert tab.faint() == [], (every, dark)
+    assert tab.problems == []
 
 
 def test_words_of_the_page_are_explained_on_it(page: Page) -> None:

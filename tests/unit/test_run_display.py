@@ -253,11 +253,13 @@ def test_a_run_of_several_says_what_is_left_of_it_and_of_all() -> None:
     one = display.Plan(preset, plan(preset), forecast, name, f"Run 1 of 10: {name}")
     with display.shown(one, console, plain=False) as view:
         assert isinstance(view, display.Panel)
+        lines = len(console.render_lines(view.render()))
         for stage in plan(preset)[:4]:
             view.started(stage, 1)
             view.ended(stage, 60.0, {})
     console.file = last = io.StringIO()
     console.print(view.render())
+    assert lines == len(last.getvalue().splitlines()), "nothing jumps"
     *_, bar, every = last.getvalue().splitlines()
     found = re.search(r"stage 5 of 7, \d+ s, about (\d+) min left$", bar.rstrip())
     assert found and 2 <= int(found[1]) <= 4, bar
