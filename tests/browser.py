@@ -19,8 +19,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--no-first-run")
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Enter": 13, " ": 32}
 
-# Texts whose contrast (WCAG 2.2) with what is behind them is below `least`: the first opaque background; for a
-# text in a drawing its own outline, or the bar that it stands in.
+# Texts whose contrast (WCAG 2.2) with what is behind them is below `least`: the first opaque background; for
+# a text in a drawing its own outline, or the bar that it stands in.
 CONTRAST = """(least) => {
   const channel = v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
   const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);

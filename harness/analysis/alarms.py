@@ -118,7 +118,7 @@ RULES = (
     Rule("starved-filter", "the filter keeps hardly any question", 0.1, _level("kept"), below=True),
     Rule(
         "yield-halved",
-        "the filter keeps less than half of what it kept in the last iteration",
+        "the filter keeps less than half of what it kept in the iteration before",
         0.5,
         _change("kept"),
         below=True,

@@ -19,10 +19,11 @@ from harness.tables.table import Tone
 from harness.tables.words import MISSING, NBSP, counted, interval, percent, points
 
 KINDS: dict[Kind, str] = {
-    "learning": "and the gain looks like learning",
-    "sharpening": "but the gain looks like sharpening (more consistent answers), not like learning",
-    "both": "and the gain looks like sharpening and learning together",
-    "open": "but it is open whether the gain is sharpening or learning",
+    "learning": "and this looks like learning",
+    "sharpening": "but the gain in {} looks like sharpening (more consistent answers), and learning is not "
+    "shown",
+    "both": "and this looks like sharpening and learning together",
+    "open": "but it is open whether this is sharpening or learning",
 }
 NOT_JUDGED = "not judged"
 
@@ -68,13 +69,13 @@ def answer(results: Results) -> str:
         return f"No, a loss{where}: {name} {fewer} ({_size(gains)})."
     start = "Yes" if greedy == sampled else "In part"
     more = f"{name} answers more held-out questions right than its base ({_size(gains)})"
-    return f"{start}{where}: {more}, {KINDS[nature.kind]}."
+    sharpened = " and ".join(metric_label(metric).replace(" ", NBSP) for metric in nature.sharpened)
+    return f"{start}{where}: {more}, {KINDS[nature.kind].format(sharpened)}."
 
 
 def _size(gains: dict[str, Gain]) -> str:
-    """The greedy gain with its interval; the sampled one beside where they do not say the same."""
-    shown = ["greedy"] if gains["greedy"].direction == gains["sampled"].direction else ["greedy", "sampled"]
-    return "; ".join(_one(gains, metric) for metric in shown)
+    """The greedy and the sampled gain with their intervals."""
+    return "; ".join(_one(gains, metric) for metric in ("greedy", "sampled"))
 
 
 def _one(gains: dict[str, Gain], metric: str) -> str:
@@ -95,10 +96,25 @@ def _gain(results: Results) -> Tile:
     model, where, gains = found
     lines = [_moved(results, model, metric, gains[metric]) for metric in results.metrics[:2]]
     lines.append(f"{where}, {gains['greedy'].n:,} questions")
-    size = f"{points(gains['greedy'].gain)}{NBSP}points"
+    if results.evidence:
+        lines += _by_suite(results, model)
+    size = ", ".join(
+        f"{points(gains[metric].gain)}{NBSP}{metric_label(metric).replace(' ', NBSP)}"
+        for metric in ("greedy", "sampled")
+    )
     return Tile(
         title, size if results.evidence else NOT_JUDGED, tuple(lines), TONES[gains["greedy"].direction]
     )
+
+
+def _by_suite(results: Results, model: str) -> list[str]:
+    """In how many of several suites the gain is significant."""
+    own = [gains for suite, gains in results.gains[model].items() if suite in results.suites]
+    shares = [
+        f"{metric_label(metric)} in {sum(one[metric].direction == 'positive' for one in own)}"
+        for metric in ("greedy", "sampled")
+    ]
+    return [f"significant gains, of {len(own)} suites: {', '.join(shares)}"] if len(own) > 1 else []
 
 
 def _kind(results: Results) -> Tile:
@@ -130,8 +146,19 @@ def _alarms(results: Results) -> Tile:
     tone: Tone = "warn" if found and results.evidence else ""
     warned = [f"{counted(len(results.warnings), 'warning')} besides."] if results.warnings else []
     said = [_alarm(one) for one in found] or [f"{counted(len(results.ground_truth), 'iteration')} checked"]
-    meaning = f"Of {len(RULES)} signs that self-play goes wrong. An alarm changes no number."
-    return Tile(title, counted(len(found), "alarm") if found else "none", (*said, *warned, meaning), tone)
+    lines = (*said, *warned, f"{len(RULES)} rules watch for self-play going wrong.", *_labels(results))
+    return Tile(title, counted(len(found), "alarm") if found else "none", lines, tone)
+
+
+def _labels(results: Results) -> list[str]:
+    """How many of the labels that were trained on are right, where the truth is known."""
+    strict = {t: one.label_accuracy_kept_strict for t, one in results.ground_truth.items()}
+    shares = [
+        f"{percent(one.value)}{NBSP}% in iteration {t}"
+        for t, one in strict.items()
+        if one and one.value is not None
+    ]
+    return [f"Labels of kept questions that are right: {', '.join(shares)}."] if shares else []
 
 
 def _alarm(one: Alarm) -> str:

@@ -48,6 +48,8 @@ def in_words(claim: ClaimVerdict) -> str:
     """The verdict in lower case: "not run", "holds in the toy world"."""
     if claim.verdict is Verdict.TOY and claim.outcome:
         return f"{OUTCOMES[claim.outcome]} in the toy world"
+    if claim.reason and claim.reason.startswith("the claim is about"):
+        return "about other models"
     return claim.verdict.value.lower()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.analysis.alarms import RULES
 from harness.analysis.measures import LABELS, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
 from harness.analysis.sharpening import Nature, nature
@@ -83,9 +84,9 @@ def elicited(results: Results) -> list[str]:
         "negative": f"the base does better with {probe.model}'s first words than {probe.model} itself",
     }
     return [
-        f"Only other first words? Greedy accuracy is {base} for the base, {prefilled} for the base given the "
-        f"first {counted(probe.words, 'word')} of {probe.model}'s answers, and {last} for {probe.model}: "
-        f"{readings[rest.direction]}."
+        f"Is it only another way to begin an answer? Greedy accuracy is {base} for the base, {prefilled} for "
+        f"the base given the first {counted(probe.words, 'word')} of {probe.model}'s answers, and {last} for "
+        f"{probe.model}: {readings[rest.direction]}."
     ]
 
 
@@ -134,9 +135,10 @@ def _compared(results: Results, gains: SuiteGains, model: str, base: str) -> str
 
 def alarms(results: Results) -> list[str]:
     """Each rule of the collapse alarm that fired."""
+    below = {rule.name for rule in RULES if rule.below}
     return [
-        f"Collapse alarm, iteration {one.iteration}: {one.message} ({one.rule}: {one.value:.2f}, fires at "
-        f"{one.threshold:g})."
+        f"Collapse alarm, iteration {one.iteration}: {one.message} ({one.rule}: {one.value:.2f}, fires "
+        f"{'below' if one.rule in below else 'above'} {one.threshold:g})."
         for one in results.alarms
     ]
 
@@ -162,15 +164,15 @@ def headroom(results: Results) -> list[str]:
     base = results.average.get(BASE)
     if not base:
         return []
-    majority = results.metrics[2]
+    majority, passed = results.metrics[2:4]
     above = [
         f"{percent(abs(room))} points {'above' if room >= 0 else 'below'} its {metric_label(metric)}"
         for metric in ("sampled", "greedy")
         for room in (base[majority].value - base[metric].value,)
     ]
     return [
-        f"Headroom: the base's {majority} is {' and '.join(above)} accuracy. Sharpening alone can gain about "
-        "that much."
+        f"Headroom: the base's {majority} is {' and '.join(above)} accuracy, about what sharpening alone can "
+        f"gain. {passed} can rise by {percent(1 - base[passed].value)} points at most."
     ]
 
 
@@ -186,6 +188,8 @@ def caveats(results: Results) -> list[str]:
         f"{n} random guesses among four options give a pass@{n} of {percent(1 - 0.75**n)}{NBSP}%{others}: "
         f"read pass@{n} as a change from the base, not as a level."
     )
+    fired = {one.rule for one in results.alarms}
+    said.append(f"Alarms that did not fire: {', '.join(one.name for one in RULES if one.name not in fired)}.")
     if results.split == "dev":
         said.append(
             "These are development questions, on which settings may have been chosen; report the test split."

@@ -86,8 +86,8 @@ def accuracy(results: Results) -> Table:
     ]
     note = (
         f"Accuracy in{NBSP}%; gains over the base in points with 95{NBSP}% paired bootstrap intervals over "
-        "images, coloured where significant after correction for all gains of the report. Unparsed answers "
-        "count as wrong."
+        "images, coloured where significant after correction for all gains of the report. The average "
+        "counts each suite alike. Unparsed answers count as wrong."
     )
     columns = (*keys("suite", "measure"), *numbers(*models, *(_minus(model, BASE) for model in models[1:])))
     return Table("Held-out accuracy", columns, groups, [*_not_evaluated(results), note])

@@ -35,11 +35,12 @@ MEASURES = {
     "intuitive_accuracy": "intuitive answer right",
     "label_accuracy": "label right",
     "label_accuracy_kept": "label right, kept",
-    "label_accuracy_kept_strict": "label right, kept, ill-posed as wrong",
+    "label_accuracy_kept_strict": "label right, of all kept (ill-posed: none is)",
     "calibration_error": "calibration error of c",
 }
 KNOWN = (
-    "Answers and labels that are right: of the well-posed questions alone, unless the row says otherwise.",
+    "Answers and labels that are right: of the well-posed questions alone, unless the row says otherwise. "
+    "Hard: of the questions whose family is recognised.",
     "Effective families: so many families, asked equally often, would be as diverse (exp of the entropy).",
 )
 MEANS = ("mean_confidence", "mean_dual_track")  # rates that are no shares

@@ -155,7 +155,7 @@ class Forecast:
             return None
         rest = dict.fromkeys(self._taken, 0.0) | {one.key: self._rest(one, general) for one in running}
         own = self._span(run, rest, general)
-        if self.forking and not self.imported:
+        if own and self.forking and not self.imported:
             own += general * IMPORTS
         others = sum(self._span(name, rest, general) for name in self._runs if name != run)
         return own, own + others / self.workers

@@ -241,6 +241,14 @@ def test_stages_that_runs_share_are_counted_once_and_failed_runs_not_at_all() ->
     assert forecast.left("a") == (0.0, 0.0)
 
 
+def test_a_run_whose_stages_were_all_done_earlier_has_no_time_left() -> None:
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    with display.shown(of_smoke(), console, plain=False) as view:
+        for stage in STAGES:
+            view.reused(stage, {"seconds": 60.0})
+    assert view.left() == ("", "")
+
+
 def test_a_run_of_several_says_what_is_left_of_it_and_of_all() -> None:
     """Ten runs of a minute for each stage: the first, half done, and the nine others."""
     presets = {f"arm/seed-{seed}": load_preset("smoke", [f"seed={seed}"]) for seed in range(10)}
