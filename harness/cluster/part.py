@@ -20,11 +20,11 @@ from typing import Any, cast
 import harness
 import vzero
 from harness.runs import supervise
-from harness.runs.environment import environment
+from harness.runs.environment import fixed
 from harness.runs.folder import locked
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
-from vzero.errors import InterruptedRun, VZeroError
+from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import read_preset
 from vzero.selfplay import Stage, plan
@@ -38,13 +38,14 @@ POLL = 0.2  # seconds
 
 @dataclass(frozen=True)
 class Place:
-    """Where an actor is: its machine, a port that was free there a moment ago, and digests of the program's
-    files and versions there."""
+    """Where an actor is: its machine, a port that was free there a moment ago, digests of the program's files
+    and versions there, and whether it has a GPU."""
 
     address: str
     host: str
     port: int
     program: Mapping[str, str | None]
+    on_gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Part:
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = int(probe.getsockname()[1])
-        return Place(ray.util.get_node_ip_address(), socket.gethostname(), port, program())
+        address, on_gpu = ray.util.get_node_ip_address(), bool(ray.get_gpu_ids())
+        return Place(address, socket.gethostname(), port, program(), on_gpu)
 
     def run(self, run: Path, name: str, rank: int, variables: Mapping[str, str]) -> End:
         """Run the stage `name` as process `rank` to its end, with `variables` in its environment."""
@@ -88,14 +90,11 @@ class Part:
         except VZeroError as error:
             return End(error.exit_code, error.exit_code, str(error))
 
-    def serve(
-        self, run: Path, name: str, number: int, words: Sequence[str], variables: Mapping[str, str]
-    ) -> End:
-        """Run the `number`-th server of the model that the stage `name` asks, until `stop`."""
+    def serve(self, words: Sequence[str], threads: int, log: Path, variables: Mapping[str, str]) -> End:
+        """Run a server of a model, which prints into `log`, until `stop`."""
         command = [sys.executable, "-P", "-m", "vzero.rollout.serve", *words]
-        given = {**environment(*_found(run, name)), **variables}
-        log = run / "logs" / f"{name}.replica-{number}.log"
-        return self._awaited(name, supervise.start_command(command, log, given, driver=False))
+        given = {**fixed(threads), **variables}
+        return self._awaited(log.stem, supervise.start_command(command, log, given, driver=False))
 
     def give(self, words: Sequence[str], cwd: Path, log: Path, variables: Mapping[str, str]) -> End:
         """Give the command `words` in the folder `cwd`, which prints into `log`."""
@@ -135,6 +134,31 @@ def _interface(variables: Mapping[str, str]) -> dict[str, str]:
 def _found(run: Path, name: str) -> tuple[Preset, Stage]:
     preset = read_preset(run)
     return preset, next(one for one in plan(preset) if one.name == name)
+
+
+def placed(group: Any, index: int, share: Mapping[str, float]) -> Any:
+    """An actor in the `index`-th bundle of a placement group, which takes `share` of it."""
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+    resources = {"num_cpus": share.get("CPU", 0), "num_gpus": share.get("GPU", 0)}
+    return ray.remote(Part).options(**resources, scheduling_strategy=where, max_concurrency=3).remote()
+
+
+def require_alike(places: Sequence[Place]) -> None:
+    """Refuse machines with another program than the first.
+
+    Raises:
+        InputError: some have one.
+    """
+    first = places[0].program
+    for place in places[1:]:
+        if different := sorted(name for name in first if first[name] != place.program.get(name)):
+            raise InputError(
+                f"The machines {places[0].host} and {place.host} differ in {', '.join(different)}; install "
+                "the same program on all of them."
+            )
 
 
 def end_of(done: Any) -> End:

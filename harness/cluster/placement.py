@@ -80,11 +80,9 @@ def await_machines(demands: Sequence[Sequence[Share]]) -> None:
     Raises:
         InputError: it could not meet one even if nothing else ran.
     """
-    import ray
-
     end, told = time.monotonic() + JOIN_SECONDS, False
     while True:
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        machines = _machines()
         try:
             for shares in demands:
                 refuse(shares, machines)
@@ -138,10 +136,30 @@ def refuse(shares: Sequence[Share], machines: Sequence[Share]) -> None:
 
 def fitting(share: Share) -> int:
     """How many such shares the cluster holds when nothing else runs."""
+    return sum(int(min(one.get(name, 0) // count for name, count in share.items())) for one in _machines())
+
+
+def everywhere(threads: int) -> Sequence[Share]:
+    """A share for each server of all that the cluster holds: a GPU; or where no machine has one, `threads`
+    CPUs, as far as every machine has so many.
+
+    Raises:
+        InputError: it has neither.
+    """
+    machines = _machines()
+    cpus = [one["CPU"] for one in machines if one.get("CPU", 0) >= 1]
+    if not cpus:
+        raise InputError("The cluster has no CPU to run a server on; add machines (docs/launch.md).")
+    on_gpu = any(one.get("GPU", 0) >= 1 for one in machines)
+    share = {"CPU": 1.0, "GPU": 1.0} if on_gpu else {"CPU": float(min(threads, *cpus))}
+    return [share] * fitting(share)
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has."""
     import ray
 
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(int(min(one.get(name, 0) // count for name, count in share.items())) for one in machines)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _wanted(shares: Sequence[Share]) -> str:

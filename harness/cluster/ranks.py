@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster import placement, replicas, session
-from harness.cluster.part import End, Part, Place, end_of, passed_on, stop
+from harness.cluster.part import End, Place, end_of, passed_on, placed, require_alike, stop
 from harness.runs import supervise
 from harness.runs.launcher import root_cause
 from vzero.config import Preset
@@ -44,39 +44,19 @@ def _run(run: Path, preset: Preset, stage: Stage) -> None:
         demand = placement.demand_of(preset, stage)
         group = stack.enter_context(placement.reserved(demand.bundles))
         try:
-            parts = [_part(group, *one) for one in demand.placed]
+            parts = [placed(group, *one) for one in demand.placed]
             places = ray.get([part.place.remote() for part in parts])
-            _require_alike(places)
-            started = list[Any]()
-            stack.callback(lambda: stop({one: parts[i] for i, one in enumerate(started)}))
+            require_alike(places)
+            started = dict[Any, Any]()
+            stack.callback(lambda: stop(started))
             count = len(parts) - len(demand.replicas)
-            served = replicas.started(run, preset, stage, parts[count:], places[count:], started)
+            served = replicas.of_stage(run, preset, stage, parts[count:], places[count:], started)
             for rank in range(count):
                 given = _variables(preset, stage, places[:count], rank) | served
-                started.append(parts[rank].run.remote(run.absolute(), stage.name, rank, given))
-            _judge(_ends(started[-count:]), places)
+                started[parts[rank].run.remote(run.absolute(), stage.name, rank, given)] = parts[rank]
+            _judge(_ends([*started][-count:]), places)
         except ray.exceptions.RayError as error:
             raise InterruptedRun(_lost(stage, " ".join(str(error).split())[:300])) from None
-
-
-def _part(group: Any, index: int, share: placement.Share) -> Any:
-    """The actor in the `index`-th bundle."""
-    import ray
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
-    resources = {"num_cpus": share.get("CPU", 0), "num_gpus": share.get("GPU", 0)}
-    return ray.remote(Part).options(**resources, scheduling_strategy=where, max_concurrency=3).remote()
-
-
-def _require_alike(places: Sequence[Place]) -> None:
-    first = places[0].program
-    for place in places[1:]:
-        if different := sorted(name for name in first if first[name] != place.program.get(name)):
-            raise InputError(
-                f"The machines {places[0].host} and {place.host} differ in {', '.join(different)}; install "
-                "the same program on all of them."
-            )
 
 
 def _variables(preset: Preset, stage: Stage, places: Sequence[Place], rank: int) -> dict[str, str]:

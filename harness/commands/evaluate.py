@@ -100,6 +100,7 @@ def evaluate(
     max_model_len: engines.ModelLen = None,
     thinking: engines.Thinking = None,
     thought_tokens: engines.ThoughtTokens = 0,
+    cluster: options.Cluster = None,
     prompt_format: PromptFormat = "auto",
     images: TrainedOn = None,
     rescore: Rescore = None,
@@ -136,8 +137,9 @@ def evaluate(
             how = (profile, prompt_format, opened, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
             if against is not None:
-                _check(against, settings, opened, place)
-            found = _run(Evaluation(settings, place, data, opened, images), folder, fresh)
+                _check(against, settings, opened, place, elsewhere=bool(cluster))
+            evaluation = Evaluation(settings, place, data, opened, images, cluster=cluster or None)
+            found = _run(evaluation, folder, fresh)
         _report(found, folder, against, json)
 
 
@@ -272,11 +274,13 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
     show_next([["table", str(short(folder))]], terminal)
 
 
-def _check(base: Path, settings: Settings, engine: EngineConfig, checkpoint: Path) -> None:
+def _check(base: Path, settings: Settings, engine: EngineConfig, checkpoint: Path, elsewhere: bool) -> None:
+    """`elsewhere`: on machines of which is not known yet what they compute in."""
     from harness.analysis.against import check
     from harness.evals.protocol import measured
 
-    check(base, settings, measured(engine, checkpoint))
+    found = measured(engine, checkpoint)
+    check(base, settings, found.model_copy(update={"dtype": None}) if elsewhere else found)
 
 
 def _against(base: Path, folder: Path) -> Against:

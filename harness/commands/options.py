@@ -35,7 +35,7 @@ _OUT = "Run directory; default: runs/<preset>. The same command resumes it."
 _SET = "Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable."
 _SOLVER_URL = "A server that votes for the frozen Solver, see docs/engines.md; repeat it for several."
 _SUITE_DATA = "Where `fetch` put the benchmark suites, or a copy; default: evaluation.data of the preset."
-_CLUSTER = 'Run stages on a Ray cluster: HOST:PORT, "auto", or "local", made for the run (docs/launch.md).'
+_CLUSTER = 'Run on a Ray cluster: HOST:PORT, "auto", or "local", made for the run (docs/launch.md).'
 
 
 def _presets(beginning: str) -> list[str]:

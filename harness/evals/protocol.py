@@ -28,6 +28,7 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
         InputError: a checkpoint without processor, chat template or end of turn.
     """
     from vzero.rollout import template
+    from vzero.rollout.replica import replicas_of
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import image_settings, inference_dtype
 
@@ -35,9 +36,11 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
     processor = vocabulary.processor
     texts = [_rendered(processor, one) for one in _CONVERSATIONS]
     names = zip(sorted(vocabulary.eos), _tokens(processor, sorted(vocabulary.eos)), strict=True)
+    here = inference_dtype()
+    dtype = here if (served := replicas_of(checkpoint)) is None else inference_dtype(served.on_gpu)
     return Protocol(
-        device="servers" if engine.urls else artefacts.device(),
-        dtype=None if engine.urls else inference_dtype(),
+        device="servers" if engine.urls or dtype != here else artefacts.device(),
+        dtype=None if engine.urls else dtype,
         context=engine.max_model_len or vocabulary.positions,
         stop_tokens=tuple(f"{token} ({i})" for i, token in names),
         never_drawn=artefacts.digest(sorted(vocabulary.forbidden)),

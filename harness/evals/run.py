@@ -4,6 +4,7 @@ what is stored. `vzero-harness evaluate` and the stages of a run do it alike."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Evaluation:
         trained_on: pictures (a folder, or a run) to look for among those of the suites; None to look for
             none.
         wrap: made of the opened engine what is asked.
+        cluster: of Ray, on which servers of the model are started (a preset's launch.cluster); None: here.
     """
 
     settings: Settings
@@ -55,6 +57,7 @@ class Evaluation:
     engine: EngineConfig
     trained_on: Path | None = None
     wrap: Callable[[Engine], Engine] = lambda engine: engine
+    cluster: str | None = None
 
     @property
     def suites(self) -> tuple[Suite, ...]:
@@ -77,7 +80,11 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
     """
     settings, suites = evaluation.settings, evaluation.suites
     check(settings, suites)
-    with folder.opened(out, settings, fresh), folder.new_folder(out / "work", "suites") as scratch:
+    with (
+        folder.opened(out, settings, fresh),
+        folder.new_folder(out / "work", "suites") as scratch,
+        ExitStack() as servers,
+    ):
         runner.prepare()
         parts = {suite.name: _parts(evaluation, suite, out, scratch, say) for suite in suites}
         if evaluation.trained_on is not None:
@@ -97,6 +104,7 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
                     tally.add(suite.name, k * len(folder.items(out, suite.name)))
             if missing:
                 if engine is None:
+                    _serve(evaluation, out, servers, say)
                     say(f"opening the checkpoint with the {evaluation.engine.name} engine")
                     protocol.record(out, protocol.measured(evaluation.engine, evaluation.checkpoint))
                     engine = _engine(evaluation)
@@ -156,6 +164,15 @@ def _parts(evaluation: Evaluation, suite: Suite, out: Path, scratch: Path, say: 
     asked = [AskedItem.of(one, opened.part.config) for opened in parts for one in opened.questions]
     folder.write_items(out, suite.name, asked)
     return parts
+
+
+def _serve(evaluation: Evaluation, out: Path, servers: ExitStack, say: Say) -> None:
+    if evaluation.cluster is not None:
+        from harness.cluster.serving import serving
+
+        say("starting servers of the model on the cluster")
+        at = (evaluation.cluster, evaluation.checkpoint, evaluation.engine)
+        servers.enter_context(serving(*at, out / "logs", say))
 
 
 def _engine(evaluation: Evaluation) -> Engine:

@@ -17,16 +17,11 @@ def threads_of(preset: Preset, stage: Stage) -> int:
     return max(1, preset.engine.threads // max(1, processes_of(preset, stage.kind) // preset.launch.nodes))
 
 
-def environment(preset: Preset, stage: Stage) -> dict[str, str]:
-    """The runner's environment with what must be equal from attempt to attempt: threads, hash seed, the code
-    that is run."""
-    threads = str(threads_of(preset, stage))
-    here = preset.launch.cluster is None  # all of it on this machine
+def fixed(threads: int) -> dict[str, str]:
+    """What must be equal from attempt to attempt: threads, hash seed, the code that is run."""
     code = str(Path(vzero.__file__).resolve().parent.parent)
-    fixed = {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+    return {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
         "TOKENIZERS_PARALLELISM": "false",
         # Threads that wait spin for a moment, a 300th of libgomp's default, and then sleep. On two cores
         # votes took 1.3 times as long without any spinning when nothing else ran, and with ten times this
@@ -40,16 +35,23 @@ def environment(preset: Preset, stage: Stage) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
     }
+
+
+def environment(preset: Preset, stage: Stage) -> dict[str, str]:
+    """The runner's environment with what is `fixed`, and where the processes of `stage` listen and
+    compute."""
+    given = fixed(threads_of(preset, stage))
+    here = preset.launch.cluster is None  # all of it on this machine
     if here and sys.platform == "linux":
-        fixed |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
+        given |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
     if here and preset.launch.gpus and stage.kind.startswith("train-"):
-        fixed |= _gpus(preset)
+        given |= _gpus(preset)
     fetches = stage.kind == "images" and preset.images.source != "pocket"
     if preset.model == "pocket" and not fetches:
-        fixed["HF_HUB_OFFLINE"] = "1"  # everything is on the disk; a look at the hub could only hang
+        given["HF_HUB_OFFLINE"] = "1"  # everything is on the disk; a look at the hub could only hang
     # A launcher around the runner is not ours.
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return {**inherited, **fixed}
+    return {**inherited, **given}
 
 
 def _gpus(preset: Preset) -> dict[str, str]:

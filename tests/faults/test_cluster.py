@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.runs import ledger
-from tests import ray_cluster, small_grid
+from tests import ray_cluster, small_grid, tiny_model
 from tests.faults.trainings import (
     LABELS,
     ONE_STAGE,
@@ -37,6 +38,7 @@ from tests.faults.trainings import (
 from tests.fixtures import synthetic_run
 from tests.ray_cluster import Machines
 from vzero.runtime import artefacts
+from vzero.runtime.checkpoints import POCKET
 from vzero.runtime.stage import run_stage, stage_folder
 from vzero.stages import PROGRAMS
 
@@ -125,34 +127,46 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     assert_equal_trainings(alone, tmp_path, SOLVER)
 
 
-def test_labels_by_two_servers_of_which_one_is_killed(
-    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+@pytest.mark.parametrize(
+    ("before", "stage", "log"),
+    [(QUESTIONER, WRITTEN, "written.jsonl"), (WRITTEN, LABELS, "votes.jsonl")],
+    ids=["written", "labelled"],
+)
+def test_what_two_servers_give_of_which_one_is_killed(
+    launch: Launch,
+    tools: SimpleNamespace,
+    tmp_path: Path,
+    machines: Machines,
+    before: str,
+    stage: str,
+    log: str,
 ) -> None:
-    """kill -9 of a machine's server once questions are answered: the other answers what is left, the stage
+    """kill -9 of a machine's server once requests are answered: the other answers what is left, the stage
     goes on to its end, and its files have the bytes that one engine in one process gives them."""
     served, here = tmp_path / "served", tmp_path / "here"
     for run in (served, here):
-        synthetic_run.make(run, stop_after=WRITTEN, count=48, hostile=False)
+        synthetic_run.make(run, stop_after=before, count=48, hostile=False)
+        shutil.copytree(POCKET, stage_folder(run, QUESTIONER) / "checkpoint", dirs_exist_ok=True)
         stored = artefacts.read_json(run / "run.json")
-        stored["preset"]["engine"] |= {"threads": 1, "batch_sequences": 40}
+        stored["preset"]["engine"] |= {"threads": 1, "batch_sequences": 40 if stage == LABELS else 4}
         if run == served:
             there = {"nodes": 2, "strategy": "ddp", "cluster": machines.address}
             stored["preset"]["launch"] |= there
         artefacts.write_json(run / "run.json", stored)
-    process = launch(ONE_STAGE, str(served), LABELS)
-    answered = stage_folder(served, LABELS) / "work" / "votes.jsonl"
+    process = launch(ONE_STAGE, str(served), stage)
+    answered = stage_folder(served, stage) / "work" / log
     tools.wait_for(
         lambda: process.poll() is not None or (answered.exists() and answered.stat().st_size > 0),
-        "votes",
+        "answers",
         400,
     )
-    subprocess.run(["kill", "-9", str(servers_of(served, LABELS)[0])], check=True)
+    subprocess.run(["kill", "-9", str(servers_of(served, stage)[0])], check=True)
     out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, LABELS)}"
-    assert servers_of(served, LABELS) == []
-    run_stage(here, LABELS, PROGRAMS)
+    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, stage)}"
+    assert servers_of(served, stage) == []
+    run_stage(here, stage, PROGRAMS)
     one, other = (
-        artefacts.read_json(stage_folder(run, LABELS) / artefacts.MANIFEST) for run in (here, served)
+        artefacts.read_json(stage_folder(run, stage) / artefacts.MANIFEST) for run in (here, served)
     )
     assert one["files"] == other["files"] and one["spec_digest"] == other["spec_digest"]
 
@@ -199,3 +213,38 @@ def test_a_grid_of_which_a_worker_is_killed(
     # finished the killed worker may not have said so.
     assert made["stage-finished"] in (9, 10) and made["stage-shared"] == 5
     assert printing_into(list((tmp_path / "logs").glob("*.log"))) == []
+
+
+def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
+    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+) -> None:
+    """`evaluate` on all machines. Then again, kill -9 of the head while servers owe answers: 75 and a sentence,
+    no server goes on; and the same command without the cluster ends where the undisturbed one did."""
+    checkpoint, words = tiny_model.build(tmp_path / "tiny"), ["--batch", "8", "--max-new-tokens", "12"]
+    words = [str(checkpoint), *words, "--suites", "pocket_math", "--limit", "60", "--samples", "3"]
+    served, lost = tmp_path / "served", tmp_path / "lost"
+    there = ["--cluster", machines.address]
+    process = launch(tools.COMMAND, "evaluate", *words, "--out", str(served), *there)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, '')}"
+    assert len(list((served / "logs").glob("evaluate.replica-*.log"))) == 2
+
+    process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost), *there)
+    answered = lost / "responses" / "pocket_math.jsonl"
+    tools.wait_for(lambda: process.poll() is not None or answered.exists(), "an answer", 400)
+    subprocess.run(
+        ["kill", "-STOP", *map(str, servers_of(lost, "evaluate"))], check=True
+    )  # they owe the rest
+    machines.kill("head")
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 75 and "cluster was lost during evaluate" in err.splitlines()[-1], err
+    tools.wait_for(lambda: servers_of(lost, "evaluate") == [], "the servers to end")
+    process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost))
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, f"{out}\n{err}"
+    one, other = (artefacts.read_json(run / "results.json") for run in (served, lost))
+    for found in (one, other):
+        del found["created"], found["provenance"]
+    assert one == other
+    rows = [sorted((run / "responses" / answered.name).read_text().splitlines()) for run in (served, lost)]
+    assert rows[0] == rows[1] and len(rows[0]) > 60

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cluster import placement, ranks
-from harness.cluster.part import End, Part, Place
+from harness.cluster.part import End, Part, Place, require_alike
 from harness.runs import supervise
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
@@ -158,9 +158,9 @@ def test_the_first_cause_of_a_failure_is_told(
 def test_machines_with_another_program_are_named() -> None:
     same = {"vzero-harness": "x", "torch": "2.13.0"}
     places = [Place("10.0.0.1", "one", 1, same), Place("10.0.0.2", "two", 2, {**same, "torch": "2.12.0"})]
-    ranks._require_alike(places[:1] * 3)
+    require_alike(places[:1] * 3)
     with pytest.raises(InputError, match="machines one and two differ in torch;"):
-        ranks._require_alike(places)
+        require_alike(places)
 
 
 def test_a_process_that_cannot_begin_says_why(tmp_path: Path) -> None:

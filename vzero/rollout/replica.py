@@ -42,12 +42,13 @@ _MOST = 256 << 20  # bytes of a request
 
 @dataclass(frozen=True)
 class Replicas:
-    """Servers of `checkpoint` that whoever started a stage has started for it."""
+    """Servers of `checkpoint` that whoever started a stage has started for it, on GPUs or not."""
 
     checkpoint: str
     urls: Sequence[str]
     model: str
     token: str
+    on_gpu: bool = False
 
     def variable(self) -> dict[str, str]:
         """What the stage finds them by in its environment."""
@@ -61,15 +62,20 @@ class ReplicaEngine(ServedEngine):
         return {**super()._body(request, url, sampling), "seed": request.seed}
 
 
+def replicas_of(checkpoint: Path) -> Replicas | None:
+    """The servers that there are for `checkpoint`."""
+    said = os.environ.get(REPLICAS)
+    found = Replicas(**json.loads(said)) if said else None
+    return found if found is not None and found.checkpoint == str(checkpoint.absolute()) else None
+
+
 def open_replicas(config: EngineConfig, checkpoint: Path) -> ServedEngine | None:
     """An engine over the servers that there are for `checkpoint`, None where there are none.
 
     Raises:
         InterruptedRun, InputError, RolloutError: see `ServedEngine.check`.
     """
-    said = os.environ.get(REPLICAS)
-    found = Replicas(**json.loads(said)) if said else None
-    if found is None or found.checkpoint != str(checkpoint.absolute()):
+    if (found := replicas_of(checkpoint)) is None:
         return None
     servers = [RemoteServer(Endpoint(url, found.model, found.token)) for url in found.urls]
     kind = ReplicaEngine if config.name == "transformers" else ServedEngine

@@ -279,11 +279,11 @@ def load_image_processor(folder: Path) -> Any:
         raise machine_failure(error, folder) or InputError(reason) from error
 
 
-def inference_dtype() -> str:
-    """What frozen models compute in here, by torch's name."""
+def inference_dtype(on_gpu: bool | None = None) -> str:
+    """What frozen models compute in, by torch's name; None: here."""
     import torch
 
-    return "bfloat16" if torch.cuda.is_available() else "float32"
+    return "bfloat16" if (torch.cuda.is_available() if on_gpu is None else on_gpu) else "float32"
 
 
 def save(model: Any, processor: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
