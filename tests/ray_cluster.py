@@ -9,11 +9,12 @@ tell it: the number of a machine whose raylet it kills and replaces, or "head".
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-# How soon a lost head and a lost machine are noticed; Ray's own times are up to a minute.
+# How soon a lost head and a lost machine are noticed; Ray's own times are up to a minute. A raylet's agents
+# may take long to start on a busy machine.
 QUICK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_health_check_period_ms": "1000"}
+QUICK |= {"RAY_agent_register_timeout_ms": "300000"}
 SMALL: Any = {"include_dashboard": False, "object_store_memory": 80_000_000}
 
 
@@ -76,6 +79,22 @@ def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
+def ports() -> dict[str, int]:
+    """Ports of a machine's agents that were free a moment ago: for ports that the agents choose by themselves
+    a raylet waits 15 s, no more, and then dies."""
+    names = (
+        "metrics_agent_port",
+        "metrics_export_port",
+        "dashboard_agent_listen_port",
+        "runtime_env_agent_port",
+    )
+    with ExitStack() as stack:
+        probes = {name: stack.enter_context(socket.socket()) for name in names}
+        for probe in probes.values():
+            probe.bind(("", 0))
+        return {name: int(probe.getsockname()[1]) for name, probe in probes.items()}
+
+
 def hold(count: int) -> None:
     from ray._private import services
     from ray.cluster_utils import Cluster
@@ -84,8 +103,8 @@ def hold(count: int) -> None:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Ray and its processes print elsewhere
     cluster = Cluster()
-    head = cluster.add_node(num_cpus=0, **SMALL)
-    nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(count)]
+    head = cluster.add_node(num_cpus=0, **SMALL, **ports())
+    nodes = [cluster.add_node(num_cpus=1, **SMALL, **ports()) for _ in range(count)]
     print(cluster.address, file=said)
     for line in sys.stdin:
         what = line.strip()
@@ -94,7 +113,7 @@ def hold(count: int) -> None:
         process.kill()
         process.wait()
         if what != "head":
-            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL)
+            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL, **ports())
         print(f"killed {what}", file=said)
     cluster.shutdown()
 

@@ -218,7 +218,7 @@ def test_a_grid_of_which_a_worker_is_killed(
 def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
     launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
 ) -> None:
-    """`evaluate` on all machines. Then again, kill -9 of the head while servers owe answers: 75 and a sentence,
+    """`evaluate` on all machines. Then again, kill -9 of the head while servers owe answers: 75, a sentence,
     no server goes on; and the same command without the cluster ends where the undisturbed one did."""
     checkpoint, words = tiny_model.build(tmp_path / "tiny"), ["--batch", "8", "--max-new-tokens", "12"]
     words = [str(checkpoint), *words, "--suites", "pocket_math", "--limit", "60", "--samples", "3"]
