@@ -17,6 +17,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from vzero.presets import load_preset
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
@@ -121,8 +123,16 @@ def test_the_solvers_network_leads_nowhere_else() -> None:
     assert devices[0]["device_ids"] != devices[1]["device_ids"]
 
 
-def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
-    job = read("deploy/kubernetes.yaml")[1]
+KUBERNETES = ["deploy/kubernetes.yaml", "deploy/kubernetes-cluster.yaml"]
+
+
+def job_of(name: str) -> Any:
+    return next(one for one in read(name) if one["kind"] == "Job")
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_the_job_of_kubernetes_tries_again_after_75_only(name: str) -> None:
+    job = job_of(name)
     rules = job["spec"]["podFailurePolicy"]["rules"]
     actions = {
         code: rule["action"] for rule in rules for code in rule.get("onExitCodes", {}).get("values", ())
@@ -133,6 +143,43 @@ def test_the_job_of_kubernetes_tries_again_after_75_only() -> None:
         pod["securityContext"]["runAsNonRoot"]
         and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
     )
+
+
+def test_pods_of_several_machines_meet_and_nobody_else_meets_them() -> None:
+    service, policy, job = read("deploy/kubernetes-cluster.yaml")
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert spec["completions"] == spec["parallelism"] == load_preset(container["args"][3]).launch.nodes
+    selected = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}  # Kubernetes labels its pods so
+    allowed = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert selected == service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == allowed
+    assert pod["subdomain"] == service["metadata"]["name"] and service["spec"]["clusterIP"] == "None"
+    first = f"{job['metadata']['name']}-0.{pod['subdomain']}:6379"
+    assert f"--address={first} " in container["command"][-2]
+    variables = {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+    assert variables["RAY_AUTH_MODE"] == "token" and "secretKeyRef" in variables["RAY_AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize(
+    ("index", "head", "code", "ended"),
+    [("0", 0, 0, 0), ("0", 0, 2, 2), ("0", 0, 75, 75), ("0", 1, 0, 75), ("1", 0, 0, 75), ("1", 1, 0, 75)],
+)
+def test_a_pod_gives_the_command_or_joins(
+    tmp_path: Path, index: str, head: int, code: int, ended: int
+) -> None:
+    """`head`: the exit code of `ray`. A pod that only joins never ends the Job."""
+    for name, end in (("ray", head), ("vzero-harness", code)):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho "{name} $@" >> {tmp_path}/given\nexit {end}\n')
+        (tmp_path / name).chmod(0o755)
+    container = job_of("deploy/kubernetes-cluster.yaml")["spec"]["template"]["spec"]["containers"][0]
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": index}
+    words = [*container["command"][2:], "train", "--out", "a b"]
+    assert subprocess.run(words, env=path, check=False).returncode == ended
+    given = (tmp_path / "given").read_text().splitlines()
+    joined = ["ray start --address=vzero-ray-0.vzero-ray:6379 --num-cpus=16 --block"]
+    begun = ["ray start --head --port=6379 --num-cpus=16 --include-dashboard=false"]
+    asked = [] if head else ["vzero-harness train --out a b --cluster auto"]
+    assert given == (joined if index == "1" else begun + asked)
 
 
 @pytest.fixture
