@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,32 +79,35 @@ def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
     return get
 
 
-def ports() -> dict[str, int]:
-    """Ports of a machine's agents that were free a moment ago: for ports that the agents choose by themselves
-    a raylet waits 15 s, no more, and then dies."""
-    names = (
-        "metrics_agent_port",
-        "metrics_export_port",
-        "dashboard_agent_listen_port",
-        "runtime_env_agent_port",
-    )
-    with ExitStack() as stack:
-        probes = {name: stack.enter_context(socket.socket()) for name in names}
-        for probe in probes.values():
+def sooner(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
+    """A raylet waits 15 s for the ports of its agents and then dies, which a busy machine misses. All but one
+    agent's are known, as none, without `ray[default]`: say so before it starts, and choose the one's."""
+    from ray import _raylet as ray
+
+    absent = (ray.METRICS_AGENT_PORT_NAME, ray.METRICS_EXPORT_PORT_NAME, ray.DASHBOARD_AGENT_LISTEN_PORT_NAME)
+
+    def start(node: Any, *words: Any, **named: Any) -> None:
+        for name in absent:
+            ray.persist_port(node._session_dir, node._node_id, name, -1)
+        with socket.socket() as probe:
             probe.bind(("", 0))
-        return {name: int(probe.getsockname()[1]) for name, probe in probes.items()}
+            node._ray_params.runtime_env_agent_port = int(probe.getsockname()[1])
+        start_raylet(node, *words, **named)
+
+    return start
 
 
 def hold(count: int) -> None:
     from ray._private import services
+    from ray._private.node import Node
     from ray.cluster_utils import Cluster
 
-    services.get_node = patient(services.get_node)
+    services.get_node, Node.start_raylet = patient(services.get_node), sooner(Node.start_raylet)
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Ray and its processes print elsewhere
     cluster = Cluster()
-    head = cluster.add_node(num_cpus=0, **SMALL, **ports())
-    nodes = [cluster.add_node(num_cpus=1, **SMALL, **ports()) for _ in range(count)]
+    head = cluster.add_node(num_cpus=0, **SMALL)
+    nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(count)]
     print(cluster.address, file=said)
     for line in sys.stdin:
         what = line.strip()
@@ -113,7 +116,7 @@ def hold(count: int) -> None:
         process.kill()
         process.wait()
         if what != "head":
-            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL, **ports())
+            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL)
         print(f"killed {what}", file=said)
     cluster.shutdown()
 
