@@ -3,12 +3,14 @@ on.
 
 It is held by a process of its own, since Ray reads its settings once, when it is first imported:
 `python ray_cluster.py MACHINES`. That process says the cluster's address, and does what lines on its input
-tell it: the number of a machine whose raylet it kills and replaces, or "head".
+tell it: "kill 0", of a machine's raylet, which is replaced; "kill head"; "cut 0", a machine's raylet answers
+nobody until "join 0": by then it counts as lost, and has ended and is replaced when that is done.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +28,7 @@ AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_E
 # may take long to start on a busy machine.
 QUICK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_health_check_period_ms": "1000"}
 QUICK |= {"RAY_agent_register_timeout_ms": "300000"}
+SIGNALS = {"kill": signal.SIGKILL, "cut": signal.SIGSTOP, "join": signal.SIGCONT}
 SMALL: Any = {"include_dashboard": False, "object_store_memory": 80_000_000}
 
 
@@ -37,12 +40,12 @@ class Machines:
         self.address = self._said()
         assert self.address, "the cluster did not start; see above"
 
-    def kill(self, what: str) -> None:
-        """kill -9 of a machine's raylet ("0"), with another machine in its place, or of the head's GCS."""
+    def tell(self, what: str) -> None:
+        """See above; returns when it is done."""
         assert self._holder.stdin is not None
         self._holder.stdin.write(f"{what}\n")
         self._holder.stdin.flush()
-        assert self._said() == f"killed {what}"
+        assert self._said() == what
 
     def _said(self) -> str:
         assert self._holder.stdout is not None
@@ -110,14 +113,15 @@ def hold(count: int) -> None:
     nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(count)]
     print(cluster.address, file=said)
     for line in sys.stdin:
-        what = line.strip()
-        node, kind = (head, "gcs_server") if what == "head" else (nodes[int(what)], "raylet")
+        what, where = line.split()
+        node, kind = (head, "gcs_server") if where == "head" else (nodes[int(where)], "raylet")
         process = node.all_processes[kind][0].process
-        process.kill()
-        process.wait()
-        if what != "head":
-            nodes[int(what)] = cluster.add_node(num_cpus=1, **SMALL)
-        print(f"killed {what}", file=said)
+        process.send_signal(SIGNALS[what])
+        if what != "cut":
+            process.wait()
+        if what != "cut" and where != "head":
+            nodes[int(where)] = cluster.add_node(num_cpus=1, **SMALL)
+        print(line.strip(), file=said)
     cluster.shutdown()
 
 

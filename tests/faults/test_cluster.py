@@ -57,6 +57,7 @@ def test_a_cluster_of_this_machine_ends_with_its_run() -> None:
         "import os\n"
         "from harness.cluster import session\n"
         "with session.local('local'):\n"
+        "    assert os.environ[session.AUTH] == 'token' and len(os.environ[session.TOKEN]) == 64\n"
         "    print(os.environ[session.ADDRESS])\n"
     )
     done = subprocess.run(
@@ -85,6 +86,23 @@ def logs(run: Path, stage: str) -> str:
     return "\n".join(log.read_text() for log in (run / "logs").glob(f"{stage}*"))
 
 
+def test_nobody_without_the_token_joins(machines: Machines) -> None:
+    """And it is told that a cluster which asks for none is open to all."""
+    code = (
+        "import sys\n"
+        "from harness.cluster import session\n"
+        "sys.exit(session.driven(session.joined(sys.argv[1]).__enter__))\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in ray_cluster.AUTH}
+    words = [sys.executable, "-c", code, machines.address]
+    done = subprocess.run(
+        words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith(("note: ", "error: "))]
+    assert done.returncode == 2 and len(said) == 2, done.stderr
+    assert "asks for no token" in said[0] and "No Ray cluster can be joined" in said[1]
+
+
 def test_copies_whose_runner_and_then_a_machine_were_killed(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
 ) -> None:
@@ -102,7 +120,7 @@ def test_copies_whose_runner_and_then_a_machine_were_killed(
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     reached = checkpointed(tmp_path, QUESTIONER)
     tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", 400)
-    machines.kill("0")
+    machines.tell("kill 0")
     assert "its machine or its worker is gone" in interrupted(process, tmp_path, QUESTIONER)
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine")
     finish(launch, tmp_path, QUESTIONER)
@@ -112,8 +130,9 @@ def test_copies_whose_runner_and_then_a_machine_were_killed(
 def test_split_weights_of_which_a_machine_lost_its_process(
     alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
 ) -> None:
-    """The Solver, its weights split over the machines. kill -9 of a process: 75, its machine is named, and
-    the same command resumes and ends where one process does."""
+    """The Solver, its weights split over the machines. kill -9 of a process: 75, and its machine is named. A
+    machine that answers nobody any more: 75, and when it is back nothing of the run goes on there. The same
+    command resumes, and ends where one process does."""
     preset = start_run(tmp_path, on(machines, "fsdp2"))
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     process = launch(ONE_STAGE, str(tmp_path), SOLVER)
@@ -123,6 +142,15 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     said = interrupted(process, tmp_path, SOLVER)
     assert "Rank " in said and f"Stage {SOLVER} was ended from outside by SIGKILL" in said
     assert tools.processes_of(tmp_path) == []
+    process = launch(ONE_STAGE, str(tmp_path), SOLVER)
+    tools.wait_for(
+        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", 400
+    )
+    subprocess.run(["kill", "-STOP", str(max(ranks_of(tools, tmp_path)))], check=True)  # or it may finish
+    machines.tell("cut 1")
+    assert "is gone" in interrupted(process, tmp_path, SOLVER)
+    machines.tell("join 1")
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "the lost machine's process to end")
     finish(launch, tmp_path, SOLVER)
     assert_equal_trainings(alone, tmp_path, SOLVER)
 
@@ -235,7 +263,7 @@ def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
     subprocess.run(
         ["kill", "-STOP", *map(str, servers_of(lost, "evaluate"))], check=True
     )  # they owe the rest
-    machines.kill("head")
+    machines.tell("kill head")
     _, err = process.communicate(timeout=400)
     assert process.returncode == 75 and "cluster was lost during evaluate" in err.splitlines()[-1], err
     tools.wait_for(lambda: servers_of(lost, "evaluate") == [], "the servers to end")
