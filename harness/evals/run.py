@@ -172,7 +172,7 @@ def _serve(evaluation: Evaluation, out: Path, servers: ExitStack, say: Say) -> N
 
         say("starting servers of the model on the cluster")
         at = (evaluation.cluster, evaluation.checkpoint, evaluation.engine)
-        servers.enter_context(serving(*at, out / "logs", say))
+        servers.enter_context(serving(*at, out / "work", say))
 
 
 def _engine(evaluation: Evaluation) -> Engine:

@@ -188,10 +188,10 @@ def test_what_two_servers_give_of_which_one_is_killed(
         "answers",
         400,
     )
-    subprocess.run(["kill", "-9", str(servers_of(served, stage)[0])], check=True)
+    subprocess.run(["kill", "-9", str(servers_of(served / "logs", stage)[0])], check=True)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, f"{out}\n{err}\n{logs(served, stage)}"
-    assert servers_of(served, stage) == []
+    assert servers_of(served / "logs", stage) == []
     run_stage(here, stage, PROGRAMS)
     one, other = (
         artefacts.read_json(stage_folder(run, stage) / artefacts.MANIFEST) for run in (here, served)
@@ -199,8 +199,8 @@ def test_what_two_servers_give_of_which_one_is_killed(
     assert one["files"] == other["files"] and one["spec_digest"] == other["spec_digest"]
 
 
-def servers_of(run: Path, stage: str) -> list[int]:
-    return printing_into(list((run / "logs").glob(f"{stage}.replica-*.log")))
+def servers_of(logs: Path, stage: str) -> list[int]:
+    return printing_into(list(logs.glob(f"{stage}.replica-*.log")))
 
 
 def printing_into(files: list[Path]) -> list[int]:
@@ -254,19 +254,19 @@ def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
     there = ["--cluster", machines.address]
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(served), *there)
     out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, '')}"
-    assert len(list((served / "logs").glob("evaluate.replica-*.log"))) == 2
+    assert process.returncode == 0, f"{out}\n{err}\n{(served / 'work' / 'cluster.log').read_text()}"
+    assert len(list((served / "work").glob("evaluate.replica-*.log"))) == 2
 
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost), *there)
     answered = lost / "responses" / "pocket_math.jsonl"
     tools.wait_for(lambda: process.poll() is not None or answered.exists(), "an answer", 400)
     subprocess.run(
-        ["kill", "-STOP", *map(str, servers_of(lost, "evaluate"))], check=True
+        ["kill", "-STOP", *map(str, servers_of(lost / "work", "evaluate"))], check=True
     )  # they owe the rest
     machines.tell("kill head")
     _, err = process.communicate(timeout=400)
     assert process.returncode == 75 and "cluster was lost during evaluate" in err.splitlines()[-1], err
-    tools.wait_for(lambda: servers_of(lost, "evaluate") == [], "the servers to end")
+    tools.wait_for(lambda: servers_of(lost / "work", "evaluate") == [], "the servers to end")
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost))
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, f"{out}\n{err}"
