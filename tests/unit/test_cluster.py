@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.cluster import placement, ranks
 from harness.cluster.part import End, Part, Place, require_alike
+from harness.commands import engines
 from harness.runs import supervise
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
@@ -100,6 +101,32 @@ def test_what_a_stage_asks_for(
     assert bundles == list(range(len(own + servers))) if own else [0, *range(len(servers))]
     for index, share in demand.placed:
         assert all(demand.bundles[index][name] >= count for name, count in share.items())
+
+
+@pytest.mark.parametrize(
+    ("machines", "found"),
+    [
+        ([{"CPU": 4.0}, {"CPU": 5.0}, {"memory": 1.0}], [{"CPU": 2.0}] * 4),
+        ([{"CPU": 1.0}, {"CPU": 3.0}], [{"CPU": 1.0}] * 4),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 64.0}], [{"CPU": 1.0, "GPU": 1.0}] * 2),
+    ],
+)
+def test_an_evaluation_has_servers_on_all_of_a_cluster(
+    machines: list[dict[str, float]], found: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_machines", lambda: machines)
+    assert placement.everywhere(threads=2) == found
+    placement.refuse(found, machines)
+    monkeypatch.setattr(placement, "_machines", lambda: [{"memory": 1.0}])
+    with pytest.raises(InputError, match="no CPU to run a server on"):
+        placement.everywhere(threads=2)
+
+
+def test_an_evaluation_on_a_cluster_names_no_servers_of_its_own() -> None:
+    for urls, gpus in ((["http://a:1"], None), (None, "0")):
+        with pytest.raises(InputError, match="--cluster starts servers on all of it"):
+            engines.config("server", 8, urls, gpus, None, cluster="auto")
+    assert engines.config("server", 8, ["http://a:1"], None, None, cluster="").urls == ("http://a:1",)
 
 
 def test_machines_that_could_not_reach_the_solver_are_refused_when_the_preset_is_read() -> None:

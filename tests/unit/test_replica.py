@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from harness.evals import protocol
 from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, InterruptedRun, RolloutError
@@ -156,6 +157,21 @@ def test_servers_of_another_model_are_not_asked(
     for name, value in Replicas(str(tmp_path), two, "m", "t").variable().items():
         monkeypatch.setenv(name, value)
     assert type(open_engine(CONFIG, checkpoint)).__name__ == "TransformersEngine"
+
+
+def test_what_servers_compute_in_is_recorded_not_what_this_machine_would(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = protocol.measured(CONFIG, checkpoint)
+    for on_gpu, dtype in ((False, "float32"), (True, "bfloat16")):
+        told = Replicas(str(checkpoint), ["http://127.0.0.1:9"], "m", "t", on_gpu)
+        with monkeypatch.context() as patch:
+            for name, value in told.variable().items():
+                patch.setenv(name, value)
+            found = protocol.measured(CONFIG, checkpoint)
+        alike = dtype == here.dtype
+        device = here.device if alike else "servers"
+        assert found == here.model_copy(update={"dtype": dtype, "device": device})
 
 
 def test_servers_that_are_all_gone_end_the_stage_resumable(
