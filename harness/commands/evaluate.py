@@ -138,8 +138,7 @@ def evaluate(
             settings = _settings(checkpoint, place, suites, sampling, *how)
             if against is not None:
                 _check(against, settings, opened, place, elsewhere=bool(cluster))
-            evaluation = Evaluation(settings, place, data, opened, images, cluster=cluster or None)
-            found = _run(evaluation, folder, fresh)
+            found = _run(Evaluation(settings, place, data, opened, images, cluster or None), folder, fresh)
         _report(found, folder, against, json)
 
 

@@ -47,8 +47,8 @@ class Evaluation:
         data: where benchmarks lie.
         trained_on: pictures (a folder, or a run) to look for among those of the suites; None to look for
             none.
-        wrap: made of the opened engine what is asked.
         cluster: of Ray, on which servers of the model are started (a preset's launch.cluster); None: here.
+        wrap: made of the opened engine what is asked.
     """
 
     settings: Settings
@@ -56,8 +56,8 @@ class Evaluation:
     data: Path
     engine: EngineConfig
     trained_on: Path | None = None
-    wrap: Callable[[Engine], Engine] = lambda engine: engine
     cluster: str | None = None
+    wrap: Callable[[Engine], Engine] = lambda engine: engine
 
     @property
     def suites(self) -> tuple[Suite, ...]:
