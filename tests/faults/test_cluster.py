@@ -42,6 +42,7 @@ from vzero.runtime.checkpoints import POCKET
 from vzero.runtime.stage import run_stage, stage_folder
 from vzero.stages import PROGRAMS
 
+LONG = 1200  # seconds, for a busy machine
 SMALL_GRID = [*SMALL, *small_grid.SETTINGS, "images.count=12"]
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 
@@ -76,7 +77,7 @@ def on(machines: Machines, strategy: str) -> list[str]:
 
 def interrupted(process: subprocess.Popen[str], run: Path, stage: str) -> str:
     """What a runner says that ended with 75."""
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=LONG)
     assert (process.returncode, err.count("\n")) == (75, 1), f"{err}\n{logs(run, stage)}"
     assert not (stage_folder(run, stage) / "manifest.json").exists()
     return err
@@ -96,7 +97,7 @@ def test_nobody_without_the_token_joins(machines: Machines) -> None:
     env = {name: value for name, value in os.environ.items() if name not in ray_cluster.AUTH}
     words = [sys.executable, "-c", code, machines.address]
     done = subprocess.run(
-        words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=600, check=False
+        words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=LONG, check=False
     )
     said = [line for line in done.stderr.splitlines() if line.startswith(("note: ", "error: "))]
     assert done.returncode == 2 and len(said) == 2, done.stderr
@@ -115,11 +116,11 @@ def test_copies_whose_runner_and_then_a_machine_were_killed(
         lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", 400
     )
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=120)
+    process.communicate(timeout=LONG)
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner")
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     reached = checkpointed(tmp_path, QUESTIONER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", 400)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", LONG)
     machines.tell("kill 0")
     assert "its machine or its worker is gone" in interrupted(process, tmp_path, QUESTIONER)
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine")
@@ -137,7 +138,7 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     process = launch(ONE_STAGE, str(tmp_path), SOLVER)
     reached = checkpointed(tmp_path, SOLVER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", 400)
+    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", LONG)
     subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
     said = interrupted(process, tmp_path, SOLVER)
     assert "Rank " in said and f"Stage {SOLVER} was ended from outside by SIGKILL" in said
@@ -186,10 +187,10 @@ def test_what_two_servers_give_of_which_one_is_killed(
     tools.wait_for(
         lambda: process.poll() is not None or (answered.exists() and answered.stat().st_size > 0),
         "answers",
-        400,
+        LONG,
     )
     subprocess.run(["kill", "-9", str(servers_of(served / "logs", stage)[0])], check=True)
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{out}\n{err}\n{logs(served, stage)}"
     assert servers_of(served / "logs", stage) == []
     run_stage(here, stage, PROGRAMS)
@@ -227,9 +228,9 @@ def test_a_grid_of_which_a_worker_is_killed(
     place = ["--cluster", machines.address]
     process = launch(tools.COMMAND, "reproduce", "--preset", "smoke", *words, *grid, *place)
     begun = (tmp_path / arms[0] / "seed-0" / "ledger.jsonl").exists
-    tools.wait_for(lambda: process.poll() is not None or begun(), "the first run", 400)
+    tools.wait_for(lambda: process.poll() is not None or begun(), "the first run", LONG)
     subprocess.run(["kill", "-9", str(printing_into([tmp_path / "logs" / "worker-0.log"])[0])], check=True)
-    shown, err = process.communicate(timeout=900)
+    shown, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{err}\n{logs(tmp_path, 'worker')}"
     index = json.loads(shown)
     assert {name: one["state"] for name, one in index["runs"].items()} == {
@@ -253,22 +254,22 @@ def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
     served, lost = tmp_path / "served", tmp_path / "lost"
     there = ["--cluster", machines.address]
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(served), *there)
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{out}\n{err}\n{(served / 'work' / 'cluster.log').read_text()}"
     assert len(list((served / "work").glob("evaluate.replica-*.log"))) == 2
 
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost), *there)
     answered = lost / "responses" / "pocket_math.jsonl"
-    tools.wait_for(lambda: process.poll() is not None or answered.exists(), "an answer", 400)
+    tools.wait_for(lambda: process.poll() is not None or answered.exists(), "an answer", LONG)
     subprocess.run(
         ["kill", "-STOP", *map(str, servers_of(lost / "work", "evaluate"))], check=True
     )  # they owe the rest
     machines.tell("kill head")
-    _, err = process.communicate(timeout=400)
+    _, err = process.communicate(timeout=LONG)
     assert process.returncode == 75 and "cluster was lost during evaluate" in err.splitlines()[-1], err
     tools.wait_for(lambda: servers_of(lost / "work", "evaluate") == [], "the servers to end")
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost))
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{out}\n{err}"
     one, other = (artefacts.read_json(run / "results.json") for run in (served, lost))
     for found in (one, other):
