@@ -62,7 +62,7 @@ def test_a_cluster_of_this_machine_ends_with_its_run() -> None:
         "    print(os.environ[session.ADDRESS])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ray_cluster.ROOT, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", code], cwd=ray_cluster.ROOT, capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 0, done.stderr
     host, _, port = done.stdout.strip().rpartition(":")
@@ -113,17 +113,17 @@ def test_copies_whose_runner_and_then_a_machine_were_killed(
     start_run(tmp_path, on(machines, "ddp"))
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     tools.wait_for(
-        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", 400
+        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", LONG
     )
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=LONG)
-    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner")
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner", LONG)
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
     reached = checkpointed(tmp_path, QUESTIONER)
     tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", LONG)
     machines.tell("kill 0")
     assert "its machine or its worker is gone" in interrupted(process, tmp_path, QUESTIONER)
-    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine")
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine", LONG)
     finish(launch, tmp_path, QUESTIONER)
     assert_equal_trainings(alone, tmp_path, QUESTIONER)
 
@@ -145,13 +145,13 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     assert tools.processes_of(tmp_path) == []
     process = launch(ONE_STAGE, str(tmp_path), SOLVER)
     tools.wait_for(
-        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", 400
+        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", LONG
     )
     subprocess.run(["kill", "-STOP", str(max(ranks_of(tools, tmp_path)))], check=True)  # or it may finish
     machines.tell("cut 1")
     assert "is gone" in interrupted(process, tmp_path, SOLVER)
     machines.tell("join 1")
-    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "the lost machine's process to end")
+    tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "the lost machine's process to end", LONG)
     finish(launch, tmp_path, SOLVER)
     assert_equal_trainings(alone, tmp_path, SOLVER)
 
@@ -267,7 +267,7 @@ def test_an_evaluation_by_two_servers_and_one_that_lost_the_head(
     machines.tell("kill head")
     _, err = process.communicate(timeout=LONG)
     assert process.returncode == 75 and "cluster was lost during evaluate" in err.splitlines()[-1], err
-    tools.wait_for(lambda: servers_of(lost / "work", "evaluate") == [], "the servers to end")
+    tools.wait_for(lambda: servers_of(lost / "work", "evaluate") == [], "the servers to end", LONG)
     process = launch(tools.COMMAND, "evaluate", *words, "--out", str(lost))
     out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{out}\n{err}"
