@@ -3,8 +3,8 @@
 On two logical machines of one CPU each, on this one, which must have two idle cores; about a quarter of an
 hour. Three parts:
 
-- bulk: votes for the same questions by the engine of one process with one thread, and by two servers with one
-  thread each. Seconds are the stage's own: from its start to its seal, its servers started.
+- bulk: the base writes questions and votes for them, by the engine of one process with one thread, and by two
+  servers with one thread each. Seconds are the stages' own: from start to seal, their servers started.
 - grid: `smoke` with four seeds, one after the other on one core, and spread over the two machines. Seconds of
   the whole command.
 - overhead: a stage that does next to nothing, with and without the cluster, and what the difference is made
@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,32 +37,45 @@ from harness.runs.directory import opened
 from harness.runs.display import Display, Plan
 from harness.runs.forecast import Forecast
 from harness.runs.orchestrate import run_plan
-from tests.fixtures import synthetic_run
-from tests.ray_cluster import machines
+from vzero.config import Preset
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
 from vzero.runtime.machine import cores
-from vzero.runtime.stage import read_preset, stage_folder
+from vzero.runtime.stage import stage_folder
 from vzero.selfplay import plan
 
 ROUNDS = 3
-WRITTEN, LABELS, IMAGES = "03-write-questions-1", "04-label-1", "00-images"
+IMAGES, BULK = ("images",), ("write-questions", "label")  # kinds of stages
 QUESTIONS = 400
+HOLDER = Path(__file__).resolve().parents[1] / "tests" / "ray_cluster.py"
 GRID = ["reproduce", "--preset", "smoke", "--seeds", "4", "--plain", "--set", "engine.threads=1"]
 
 
 def main(out: Path) -> None:
     """Measure and write `out`."""
-    with machines(2) as cluster, TemporaryDirectory() as place:
+    with machines() as address, TemporaryDirectory() as place:
         before = busy()
         found = {
-            "bulk": bulk(cluster.address, Path(place)),
-            "grid": grid(cluster.address, Path(place)),
-            "overhead": overhead(cluster.address, Path(place)),
+            "bulk": bulk(address, Path(place)),
+            "grid": grid(address, Path(place)),
+            "overhead": overhead(address, Path(place)),
         }
         used, whole = (now - then for now, then in zip(busy(), before, strict=True))
     about = {"processor": processor(), "cores": cores(), "busy": round(used / whole, 3)}
     artefacts.write_json(out, {**about, **found, "provenance": artefacts.provenance()})
+
+
+@contextmanager
+def machines() -> Iterator[str]:
+    """The address of a cluster of two machines of one CPU, with a token."""
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    words = [sys.executable, str(HOLDER), "2"]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        yield holder.stdout.readline().strip()
+    finally:
+        holder.communicate()
 
 
 def sides(one: Callable[[int], float], other: Callable[[int], float]) -> dict[str, Any]:
@@ -72,23 +87,20 @@ def sides(one: Callable[[int], float], other: Callable[[int], float]) -> dict[st
 
 
 def bulk(address: str, place: Path) -> dict[str, Any]:
-    """Votes by one engine and by two servers; their files must be the same."""
+    """Questions and votes by one engine and by two servers; their files must be the same."""
     contents = set()
+    words = ["questioner.trained=false", f"images.count={QUESTIONS}", "engine.threads=1"]
+    there = ["launch.nodes=2", "launch.strategy=ddp", f"launch.cluster={address}"]
 
-    def labelled(name: str, launch: dict[str, Any]) -> float:
-        run = place / name
-        synthetic_run.make(run, stop_after=WRITTEN, count=QUESTIONS, hostile=False)
-        stored = artefacts.read_json(run / "run.json")
-        stored["preset"]["engine"] |= {"threads": 1, "batch_sequences": 320}
-        stored["preset"]["launch"] |= launch
-        artefacts.write_json(run / "run.json", stored)
-        finish(run, LABELS)
-        manifest = artefacts.read_json(stage_folder(run, LABELS) / artefacts.MANIFEST)
-        contents.add(artefacts.digest(manifest["files"]))
-        return float(manifest["facts"]["seconds"])
+    def written(name: str, launch: list[str]) -> float:
+        preset = load_preset("smoke", [*words, *launch])
+        finish(place / name, preset, IMAGES)
+        folders = [stage_folder(place / name, one) for one in finish(place / name, preset, BULK)]
+        manifests = [artefacts.read_json(folder / artefacts.MANIFEST) for folder in folders]
+        contents.add(artefacts.digest([one["files"] for one in manifests]))
+        return sum(float(one["facts"]["seconds"]) for one in manifests)
 
-    two = {"nodes": 2, "strategy": "ddp", "cluster": address}
-    found = sides(lambda i: labelled(f"one-{i}", {}), lambda i: labelled(f"two-{i}", two))
+    found = sides(lambda i: written(f"one-{i}", []), lambda i: written(f"two-{i}", there))
     return {"questions": QUESTIONS, **found, "same_content": len(contents) == 1}
 
 
@@ -111,11 +123,9 @@ def overhead(address: str, place: Path) -> dict[str, Any]:
     stage's."""
 
     def drawn(name: str, words: list[str]) -> float:
-        run = place / name
         preset = load_preset("smoke", ["engine.threads=1", "images.count=4", *words])
-        artefacts.write_json(run / "run.json", {"preset": preset.model_dump(mode="json")})
         begin = time.perf_counter()
-        finish(run, IMAGES)
+        finish(place / name, preset, IMAGES)
         return time.perf_counter() - begin
 
     there = [f"launch.cluster={address}"]
@@ -139,13 +149,13 @@ def overhead(address: str, place: Path) -> dict[str, Any]:
     return {**found, "seconds": round(more, 2), **{name: round(one, 2) for name, one in times.items()}}
 
 
-def finish(run: Path, stage: str) -> None:
-    """Bring one stage to its end as a run does."""
-    preset = read_preset(run)
-    stages = [one for one in plan(preset) if one.name == stage]
+def finish(run: Path, preset: Preset, kinds: Sequence[str]) -> list[str]:
+    """Bring the stages of these kinds to their end as a run does; their names."""
+    stages = [one for one in plan(preset) if one.kind in kinds]
     display = Display(Plan(preset, stages, Forecast()), Console(quiet=True))
     with opened(run, preset, "benchmark") as open_run:
         run_plan(open_run, preset, stages, display)
+    return [one.name for one in stages]
 
 
 if __name__ == "__main__":
