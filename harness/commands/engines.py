@@ -40,6 +40,17 @@ ThoughtTokens = Annotated[
 ]
 
 
+def cluster_of(cluster: str | None, engine: EngineConfig) -> str | None:
+    """Where servers of a model are started; none with an empty name.
+
+    Raises:
+        InputError: `engine` has servers of its own.
+    """
+    if cluster and (engine.urls or engine.gpus):
+        raise InputError("--cluster starts servers on all of it; leave out --server-url and --gpus.")
+    return cluster or None
+
+
 def config(
     name: str,
     batch: int,

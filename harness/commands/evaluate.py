@@ -132,13 +132,12 @@ def evaluate(
                 from vzero.runtime.checkpoints import resolve
 
             opened = engines.config(engine, batch, server_url, gpus, max_model_len, thinking, thought_tokens)
-            place = resolve(checkpoint)
+            place, there = resolve(checkpoint), engines.cluster_of(cluster, opened)
             sampling = (samples, temperature, top_p, max_new_tokens)
             how = (profile, prompt_format, opened, limit, seed, (min_pixels, max_pixels))
             settings = _settings(checkpoint, place, suites, sampling, *how)
-            if against is not None:
-                _check(against, settings, opened, place, elsewhere=bool(cluster))
-            found = _run(Evaluation(settings, place, data, opened, images, cluster or None), folder, fresh)
+            _check(against, settings, opened, place, there is not None)
+            found = _run(Evaluation(settings, place, data, opened, images, there), folder, fresh)
         _report(found, folder, against, json)
 
 
@@ -273,13 +272,16 @@ def _report(found: EvaluationResults, folder: Path, against: Path | None, json: 
     show_next([["table", str(short(folder))]], terminal)
 
 
-def _check(base: Path, settings: Settings, engine: EngineConfig, checkpoint: Path, elsewhere: bool) -> None:
-    """`elsewhere`: on machines of which is not known yet what they compute in."""
+def _check(
+    base: Path | None, settings: Settings, engine: EngineConfig, checkpoint: Path, elsewhere: bool
+) -> None:
+    """Refuse a base that was asked otherwise. `elsewhere`: it is not known yet what machines compute in."""
     from harness.analysis.against import check
     from harness.evals.protocol import measured
 
-    found = measured(engine, checkpoint)
-    check(base, settings, found.model_copy(update={"dtype": None}) if elsewhere else found)
+    if base is not None:
+        found = measured(engine, checkpoint)
+        check(base, settings, found.model_copy(update={"dtype": None}) if elsewhere else found)
 
 
 def _against(base: Path, folder: Path) -> Against:

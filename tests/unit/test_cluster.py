@@ -124,9 +124,11 @@ def test_an_evaluation_has_servers_on_all_of_a_cluster(
 
 def test_an_evaluation_on_a_cluster_names_no_servers_of_its_own() -> None:
     for urls, gpus in ((["http://a:1"], None), (None, "0")):
+        named = engines.config("server", 8, urls, gpus, None)
+        assert engines.cluster_of("", named) is None is engines.cluster_of(None, named)
         with pytest.raises(InputError, match="--cluster starts servers on all of it"):
-            engines.config("server", 8, urls, gpus, None, cluster="auto")
-    assert engines.config("server", 8, ["http://a:1"], None, None, cluster="").urls == ("http://a:1",)
+            engines.cluster_of("auto", named)
+    assert engines.cluster_of("auto", engines.config("server", 8, None, None, None)) == "auto"
 
 
 def test_machines_that_could_not_reach_the_solver_are_refused_when_the_preset_is_read() -> None:
