@@ -19,6 +19,8 @@ from vzero.rollout.protocol import Finished, overflow
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = tiny_model.vocabulary()
 VOTES = SamplingConfig(n=3, max_new_tokens=40)
