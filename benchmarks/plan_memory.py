@@ -3,7 +3,8 @@
 
 The product's own forward pass, backward pass, optimizer and reference run on tensors without storage
 (PyTorch's FakeTensor), under bfloat16 autocast with gradient checkpointing, on the longest micro-batch of a
-preset; a dispatch mode adds up the storages that are alive. Nothing is computed and no weight is needed.
+preset; a dispatch mode adds up the storages that are alive. Nothing is computed and no weight is needed. Of
+several processes that split the weights (FSDP2) it is the first; the others are PyTorch's fake process group.
 FlexAttention stands as what its kernel reads, writes and keeps; kernels of TRL's head that work in place take
 nothing. Fragmentation, CUDA's context and kernels' scratch are not counted: `plan` has an allowance for them.
 """
@@ -11,124 +12,50 @@ nothing. Fragmentation, CUDA's context and kernels' scratch are not counted: `pl
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+from torch import Tensor, distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForImageTextToText
 from trl.trainer.utils import add_fused_lm_head
 
+from benchmarks.live_memory import Live, as_on_a_gpu
 from harness.cost import shapes
 from harness.perf.plan import memory
-from vzero.config import Preset
-from vzero.grpo import attention, frozen, log_probs
+from vzero.config import LoraConfig, Preset
+from vzero.grpo import adapters, frozen, log_probs, sharding
 from vzero.grpo.micro_batches import MicroBatch
 from vzero.presets import load_preset
 from vzero.runtime import artefacts, checkpoints, compat, windows
 
 GRID = 62, 82  # patches of a picture of one megapixel
-FACTORIES = ("aten::empty", "aten::zeros", "aten::ones", "aten::full")
 CARD = 141e9
-CASES = (  # one process and every weight: FSDP2 needs several, and PEFT cannot wrap fakes
+CASES = (
     ("qwen2.5-vl-3b-1gpu", None),
     ("qwen2.5-vl-3b-1gpu", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    ("qwen2.5-vl-3b", None),
+    ("qwen2.5-vl-7b-4gpu", None),
+    ("qwen2.5-vl-3b-lora-1gpu", None),
+    ("qwen2.5-vl-7b-lora-1gpu", None),
 )
-
-
-class Live(TorchDispatchMode):
-    """Runs what meets a fake tensor as fakes; bytes of their storages, `now` and at the `peak`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self.now, self.peak = 0, 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        fakes = any(isinstance(one, FakeTensor) for one in tree_iter((args, kwargs)))
-        if fakes and func is torch.ops.aten.index.Tensor:  # by a mask: how many it picks must be known
-            args = (args[0], [place for mask in args[1] for place in _places(mask)])
-        large = func._schema.name in FACTORIES and args and torch.Size(args[0]).numel() > 2**20
-        with ExitStack() as stack:
-            if fakes or large:
-                stack.enter_context(self.fake)
-            made = func(*args, **kwargs)
-        for one in tree_iter(made):
-            if isinstance(one, FakeTensor):
-                self.watch(one)
-        return made
-
-    def watch(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-            self._known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._freed, key, size)
-
-    def _freed(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-    def grown(self, start: int) -> int:
-        """By how much since there were `start`."""
-        return self.now - start
-
-
-def _places(index: Any) -> list[Any]:
-    is_mask = isinstance(index, Tensor) and index.dtype is torch.bool and not isinstance(index, FakeTensor)
-    return list(index.nonzero().unbind(1)) if is_mask else [index]
-
-
-class _Fused(torch.autograd.Function):
-    """What a kernel of attention that never holds a whole matrix allocates."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        found, sums = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, found, sums)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        *inputs, _, sums = ctx.saved_tensors
-        _delta = torch.empty_like(sums)
-        return tuple(torch.empty_like(one) for one in inputs)
-
-
-@contextmanager
-def as_on_a_gpu() -> Iterator[None]:
-    """Let the pass take the ways that it takes there."""
-    nothing: dict[str, Any] = {
-        name: lambda *_, **__: None for name in ("_forward_tile", "_backward_tile", "_addmm_fp32")
-    }
-    with (
-        patch.object(attention, "reads_blocks", lambda device: True),
-        patch.object(attention, "_kernel", lambda device: lambda q, k, v, **_: _Fused.apply(q, k, v)),
-        patch("trl.trainer.utils._use_triton", lambda device: True),
-        patch.multiple("trl.kernels.chunked_logprob", **nothing),
-    ):
-        yield
 
 
 @dataclass(frozen=True)
 class Case:
-    """A policy of which every weight is trained, and one of its micro-batches."""
+    """A policy, one of its micro-batches, and what is trained of it: adapters or all, split over so many
+    processes."""
 
     config: Any
     freeze_vision: bool
     batch: MicroBatch
+    lora: LoraConfig | None = None
+    processes: int = 1
 
 
 def micro_batch(
@@ -157,14 +84,9 @@ def micro_batch(
 def counted(case: Case) -> dict[str, int]:
     """Bytes of the states, and of the fullest moment of a step's second micro-batch beyond them."""
     live = Live()
-    with as_on_a_gpu(), live:
-        model = _model(case.config, live)
-        add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-        assert log_probs.prepare(model)
-        windows.group(model)
-        if case.freeze_vision:
-            frozen.freeze_vision(model)
-        frozen.spare_frozen_parts(model)
+    resized = patch.object(torch.UntypedStorage, "resize_", lambda storage, size: live.resized(storage, size))
+    with as_on_a_gpu(), _group(case.processes), resized, live:
+        model = _model(case, live)
         options = {"use_reentrant": False}
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
         found, start = {"weights": live.now}, live.now
@@ -174,18 +96,63 @@ def counted(case: Case) -> dict[str, int]:
         optimizer = torch.optim.AdamW(trained, fused=True)
         optimizer.step()
         found["optimizer"] = live.grown(start)
-    with torch.device("meta"):  # beside the count: fakes cannot change their type
-        reference = AutoModelForImageTextToText.from_config(case.config, dtype=torch.float32)
-    whole = checkpoints.rounded_as_autocast(reference)
-    found["reference"] = sum(one.nbytes for one in (*whole.parameters(), *whole.buffers()))
+    found["reference"] = 0 if case.lora else _reference(case.config) // case.processes
     return {**found, "activations": above}
 
 
-def _model(config: Any, live: Live) -> Any:
-    with live.fake:
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).train()
+def _reference(config: Any) -> int:
+    """Bytes; beside the count, since fakes cannot change their type."""
+    with torch.device("meta"):
+        reference = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    whole = checkpoints.rounded_as_autocast(reference)
+    return sum(one.nbytes for one in (*whole.parameters(), *whole.buffers()))
+
+
+@contextmanager
+def _group(processes: int) -> Iterator[None]:
+    if processes == 1:
+        yield
+        return
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=processes)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _model(case: Case, live: Live) -> Any:
+    """As a training sets it up on a GPU."""
+    dtype = torch.float32 if case.lora is None else torch.bfloat16
+    with torch.device("meta") if case.lora else live.fake:  # PEFT changes types, which fakes cannot
+        model = AutoModelForImageTextToText.from_config(case.config, dtype=dtype).train()
+        add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+        assert log_probs.prepare(model)
+        windows.group(model)
+        if case.freeze_vision:
+            frozen.freeze_vision(model)
+        frozen.spare_frozen_parts(model)
+        if case.lora:
+            model = adapters.wrap(model, case.lora, seed=0)
+    if case.lora:
+        with live.fake:
+            _materialize(model)
+    if case.processes > 1:
+        with patch("torch.cuda.is_available", lambda: True):  # its layers compute in bfloat16 there
+            sharding.split(model)
     _watch(model, live)
     return model
+
+
+def _materialize(model: Any) -> None:
+    """Fakes in place of meta tensors, tied ones once."""
+    made: dict[Tensor, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, one in module._parameters.items():
+            if one is not None and one not in made:
+                made[one] = torch.nn.Parameter(torch.empty(one.shape, dtype=one.dtype), one.requires_grad)
+            module._parameters[name] = None if one is None else made[one]
+        for name, one in module._buffers.items():
+            module._buffers[name] = None if one is None else torch.empty(one.shape, dtype=one.dtype)
 
 
 def _watch(model: Any, live: Live) -> None:
@@ -227,16 +194,21 @@ def rows() -> Iterator[dict[str, Any]]:
         groups = max(1, grpo.micro_batch // grpo.group_size)
         shape = groups, grpo.micro_batch // groups, prompt, grpo.max_completion_tokens
         batch = micro_batch(*shape, GRID, config.image_token_id)
-        found = counted(Case(config, grpo.freeze_vision, batch))
+        processes = preset.launch.gpus * preset.launch.nodes if preset.launch.strategy == "fsdp2" else 1
+        found = counted(Case(config, grpo.freeze_vision, batch, preset.lora, processes))
         expected = planned(preset, size, "solver", micro)
         yield {
             "model": model.split("/")[-1],
-            "training": "every weight",
+            "training": f"{'adapters' if preset.lora else 'every weight'}{_on(processes)}",
             "tokens": micro.tokens,
             "counted": found,
             "planned": expected,
             "ratio": sum(found.values()) / sum(expected.values()),
         }
+
+
+def _on(processes: int) -> str:
+    return f", split over {processes}" if processes > 1 else ""
 
 
 def main(folder: Path) -> None:

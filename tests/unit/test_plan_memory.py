@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from benchmarks import plan_memory
+from benchmarks import live_memory, plan_memory
 from harness.cost import shapes
 from harness.perf.plan import memory
 from vzero.grpo import log_probs
@@ -183,3 +183,30 @@ def test_tensors_without_storage_hold_what_real_ones_do(monkeypatch: pytest.Monk
     assert found["optimizer"] == pytest.approx(8 * numbers, rel=1e-3)
     real = held(config, batch, False) + batch.prompts["pixel_values"].nbytes
     assert found["gradients"] + found["activations"] == pytest.approx(real, rel=0.06)
+
+
+@pytest.mark.parametrize("preset", ["qwen2.5-vl-3b-lora-1gpu", "qwen2.5-vl-7b-4gpu"])
+def test_adapters_and_split_weights_hold_what_is_planned(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adapters on a frozen model of half precision; weights split over four processes, gathered layer by
+    layer."""
+    compat.install()
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
+    monkeypatch.setattr(memory, "HEAD_TILE", (4096, 64))
+    monkeypatch.setattr(live_memory, "LARGE", 2**14)
+    given, processes = load_preset(preset), 1 if "lora" in preset else 4
+    config, model = shapes._without_storage(tree(4, 520, True), "small")
+    images = shapes._image_processor({"image_processor_type": "Qwen2VLImageProcessor"})
+    size = shapes._build(tree(4, 520, True), images, "small")
+    case = plan_memory.Case(config, False, micro_batch((24, 24), 60), given.lora, processes)
+    found = plan_memory.counted(case)
+    numbers = sum(one.numel() for one in model.parameters())
+    learned = numbers if given.lora is None else given.lora.rank * size.adapters
+    whole = 2 * numbers + 4 * learned if given.lora else 4 * numbers
+    assert found["weights"] == pytest.approx(whole / processes, rel=1e-3)
+    assert found["gradients"] == pytest.approx(4 * learned / processes, rel=1e-3)
+    assert found["optimizer"] == pytest.approx(8 * learned / processes, rel=1e-3)
+    micro = memory.MicroBatchSize(2 * (60 + 2 * 24 * 24 // 8) + 480, 480, 2 * 24 * 24)
+    planned = plan_memory.planned(given, size, "solver", micro)
+    assert sum(found.values()) == pytest.approx(sum(planned.values()), rel=0.1), planned
