@@ -25,6 +25,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import Qwen2VLImageProcessor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 
+from harness.perf import hardware
+from harness.perf.plan import plan
 from vzero.grpo import packing, sharding
 from vzero.presets import load_preset
 from vzero.rollout.pictures import Pictures
@@ -33,6 +35,7 @@ from vzero.runtime import artefacts, checkpoints, windows
 PIXELS = (1154, 866)  # one megapixel
 PICTURES = 8  # processed here; a generation batch has 64
 RANKS = 4
+RUNS = ("qwen2.5-vl-3b-1gpu", "h200-141"), ("qwen2.5-vl-7b", "h100-80")
 Row = dict[str, float | str]
 
 
@@ -163,6 +166,19 @@ def checkpoints_of_a_run() -> Row:
     return _row("checkpoints to resume from, pocket's Questioner", "bytes", before, 0)
 
 
+def checkpoints_of_a_large_run(name: str, kind: str) -> Row:
+    """The same of a preset on cards of a kind: weights and moments every four generations and after the last,
+    against what the clock allows in the hours that are planned. Computed, not run."""
+    preset = load_preset(name)
+    made = plan.make(preset, preset.launch.gpus + preset.launch.solver_gpus, hardware.card(kind))
+    times, each = preset.iterations, 12 * made.trained
+    trainings = [part for part in made.parts if part.steps]
+    before = sum(times * (part.steps // (2 * times) // 4 + 1) * each for part in trainings)
+    minutes = [60 * part.hours / times for part in trainings]
+    now = sum(times * (one // preset.launch.checkpoint_minutes) * each for one in minutes)
+    return _row(f"checkpoints to resume from, {name}, planned on {kind}", "bytes", before, now)
+
+
 def _row(name: str, unit: str, before: float, after: float) -> Row:
     return {"name": name, "unit": unit, "before": before, "after": after}
 
@@ -173,6 +189,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         rows = [attention_of_the_tower(), mask_of_a_micro_batch(), *pictures(), loading(Path(made))]
     rows.append(checkpoints_of_a_run())
+    rows += [checkpoints_of_a_large_run(name, kind) for name, kind in RUNS]
     lines = ["| | unit | before | after |", "| :-- | :-- | --: | --: |"]
     lines += [
         f"| {one['name']} | {one['unit']} | {one['before']:,.4g} | {one['after']:,.4g} |" for one in rows

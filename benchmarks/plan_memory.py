@@ -1,5 +1,6 @@
 """Memory of training by phase at the shapes of Qwen2.5-VL-3B and 7B, counted beside what `plan` says:
-`python -m benchmarks.plan_memory FOLDER` writes memory.json and memory.md.
+`python -m benchmarks.plan_memory results/plan [ROW ...]` writes memory.json and memory.md. A part of a
+row's name counts that row alone; the others keep what was counted.
 
 The product's own forward pass, backward pass, optimizer and reference run on tensors without storage
 (PyTorch's FakeTensor), under bfloat16 autocast with gradient checkpointing, on the longest micro-batch of a
@@ -12,7 +13,7 @@ nothing. Fragmentation, CUDA's context and kernels' scratch are not counted: `pl
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from vzero.runtime import artefacts, checkpoints, compat, windows
 
 GRID = 62, 82  # patches of a picture of one megapixel
 CARD = 141e9
+FILE = "memory.json"
 CASES = (
     ("qwen2.5-vl-3b-1gpu", None),
     ("qwen2.5-vl-3b-1gpu", "Qwen/Qwen2.5-VL-7B-Instruct"),
@@ -181,57 +183,83 @@ def planned(
     return {name: found[name] for name in states} | {"activations": rest}
 
 
-def rows() -> Iterator[dict[str, Any]]:
-    """Every case with the Solver's longest micro-batch, which is longer than the Questioner's."""
-    compat.install()
-    for name, model in CASES:
-        preset = load_preset(name)
-        model = model or preset.model
-        size, grpo = shapes.size_of(model), preset.solver.grpo
-        config, _ = shapes._without_storage(shapes.published(model), name)
-        prompt = memory.longest_prompt(preset, "solver", GRID[0] * GRID[1] // 4)
-        micro = memory.longest_micro_batch(grpo, prompt, GRID[0] * GRID[1])
+@dataclass(frozen=True)
+class Row:
+    """What is counted of a preset's Solver on its longest micro-batch, which is longer than the
+    Questioner's."""
+
+    preset: Preset
+    model: str
+
+    @property
+    def name(self) -> str:
+        """Names the row in the file: what is trained of which model, and by how many processes."""
+        split = f", split over {self.processes}" if self.processes > 1 else ""
+        of = "adapters" if self.preset.lora else "every weight"
+        return f"{self.model.split('/')[-1]}, {of}{split}"
+
+    @property
+    def processes(self) -> int:
+        launch = self.preset.launch
+        return launch.gpus * launch.nodes if launch.strategy == "fsdp2" else 1
+
+    @property
+    def micro(self) -> memory.MicroBatchSize:
+        prompt = memory.longest_prompt(self.preset, "solver", GRID[0] * GRID[1] // 4)
+        return memory.longest_micro_batch(self.preset.solver.grpo, prompt, GRID[0] * GRID[1])
+
+    def counted(self) -> dict[str, int]:
+        """Minutes of one core."""
+        grpo = self.preset.solver.grpo
+        config, _ = shapes._without_storage(shapes.published(self.model), self.model)
         groups = max(1, grpo.micro_batch // grpo.group_size)
+        prompt = (self.micro.tokens - self.micro.scored) // groups
         shape = groups, grpo.micro_batch // groups, prompt, grpo.max_completion_tokens
         batch = micro_batch(*shape, GRID, config.image_token_id)
-        processes = preset.launch.gpus * preset.launch.nodes if preset.launch.strategy == "fsdp2" else 1
-        found = counted(Case(config, grpo.freeze_vision, batch, preset.lora, processes))
-        expected = planned(preset, size, "solver", micro)
-        yield {
-            "model": model.split("/")[-1],
-            "training": f"{'adapters' if preset.lora else 'every weight'}{_on(processes)}",
-            "tokens": micro.tokens,
-            "counted": found,
-            "planned": expected,
-            "ratio": sum(found.values()) / sum(expected.values()),
-        }
+        return counted(Case(config, grpo.freeze_vision, batch, self.preset.lora, self.processes))
+
+    def planned(self) -> dict[str, float]:
+        """By today's plan."""
+        return planned(self.preset, shapes.size_of(self.model), "solver", self.micro)
 
 
-def _on(processes: int) -> str:
-    return f", split over {processes}" if processes > 1 else ""
+def rows() -> dict[str, Row]:
+    """Every case by its name."""
+    presets = [(load_preset(name), model) for name, model in CASES]
+    found = [Row(preset, model or preset.model) for preset, model in presets]
+    return {one.name: one for one in found}
 
 
-def main(folder: Path) -> None:
-    """Count, and write."""
-    found = []
-    for row in rows():
-        print(row, flush=True)
-        found.append(row)
-    kinds = list(found[0]["counted"])
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """What was counted beside today's plan, as Markdown."""
+    kinds = list(next(iter(counts.values())))
     lines = [
-        f"| | | tokens | {' | '.join(kinds)} | all | counted / planned |",
-        f"| :-- | :-- |{' --: |' * 8}",
+        "# Memory of training, counted on tensors without storage (and planned), GB\n",
+        f"| | tokens | {' | '.join(kinds)} | all | counted / planned |",
+        f"| :-- |{' --: |' * (len(kinds) + 3)}",
     ]
-    for row in found:
-        cells = [f"{row['counted'][kind] / 1e9:.2f} ({row['planned'][kind] / 1e9:.2f})" for kind in kinds]
-        total = [sum(row[side].values()) / 1e9 for side in ("counted", "planned")]
-        cells += [f"{total[0]:.2f} ({total[1]:.2f})", f"{row['ratio']:.3f}"]
-        lines.append(f"| {row['model']} | {row['training']} | {row['tokens']:,} | {' | '.join(cells)} |")
-    head = "# Memory of training, counted on tensors without storage (and planned), GB\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    artefacts.write_json(folder / "memory.json", {"torch": torch.__version__, "rows": found})
-    artefacts.write_text(folder / "memory.md", "\n".join([head, *lines]) + "\n")
+    for name, row in ((name, row) for name, row in rows().items() if name in counts):
+        sides = counts[name], row.planned()
+        cells = [f"{sides[0][kind] / 1e9:.2f} ({sides[1][kind] / 1e9:.2f})" for kind in kinds]
+        total = [sum(side.values()) for side in sides]
+        cells += [f"{total[0] / 1e9:.2f} ({total[1] / 1e9:.2f})", f"{total[0] / total[1]:.3f}"]
+        lines.append(f"| {name} | {row.micro.tokens:,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(folder: Path, wanted: Sequence[str]) -> None:
+    """Count the `wanted` rows (all, where none is named; "" for none), keep the others, and write."""
+    compat.install()
+    counts: dict[str, dict[str, int]] = {}
+    if (folder / FILE).exists():
+        counts = artefacts.read_json(folder / FILE)["counted"]
+    for name, row in rows().items():
+        if not wanted or any(word and word in name for word in wanted):
+            counts[name] = row.counted()
+            print(name, counts[name], flush=True)
+        artefacts.write_json(folder / FILE, {"torch": torch.__version__, "counted": counts})
+    artefacts.write_text(folder / "memory.md", table(counts))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

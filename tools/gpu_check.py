@@ -56,6 +56,7 @@ LIMITS = {
     "solver": 150, "decode": 60, "stock": 120, "lora": 120, "smoke": 150,
 }  # fmt: skip
 LEAST = 15.0  # seconds left that are worth beginning another
+DYING = 3.0  # seconds that a section out of time has to say where it is
 NEEDED = "torch transformers trl accelerate peft datasets pydantic numpy PIL safetensors tokenizers packaging"
 
 
@@ -155,31 +156,42 @@ def _save(report: Report, out: Path) -> None:
 
 
 def _run(given: argparse.Namespace, name: str, limit: float) -> Section:
-    """One section in a process group of its own, which ends with it."""
+    """One section in a process group of its own, which ends with it, on one GPU and without a network."""
     from tools.gpu_check_report import Section
 
     target = given.scratch / f"{name}.json"
     target.unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--section", name, "--scratch", str(given.scratch)]
+    command = [sys.executable, "-X", "faulthandler", __file__, "--section", name]
+    command += ["--scratch", str(given.scratch)]
     command += ["--dry-run"] if given.dry_run else []
     command += ["--layers", str(given.layers)] if given.layers else []
     command += ["--processor", str(given.processor)] if given.processor else []
-    start = time.monotonic()
+    one = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]  # with two, Trainer would split batches
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": one, "HF_HUB_OFFLINE": "1"}
+    start, late = time.monotonic(), False
     with (given.scratch / f"{name}.log").open("w+b") as log:
-        child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log)
+        child = subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log
+        )
         try:
             child.wait(None if limit == float("inf") else limit)
         except subprocess.TimeoutExpired:
-            return Section(state="out of time", seconds=round(time.monotonic() - start, 1))
+            late = True
+            child.send_signal(signal.SIGABRT)  # says where it is
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(DYING)
         finally:
             _end(child)
             log.seek(0)
             said = log.read().decode("utf-8", "replace")
             print(said, end="", file=sys.stderr)
+    seconds, lines = round(time.monotonic() - start, 1), said.strip().splitlines() or ["nothing said"]
+    if late:
+        where = [line.strip() for line in lines if line.startswith("  File ")]
+        return Section(state="out of time", seconds=seconds, error="; ".join(where[:3]))
     if not target.exists():
-        last = (said.strip().splitlines() or ["nothing said"])[-1]
-        error = f"the process ended with {child.returncode}: {last[:300]}"
-        return Section(state="failed", seconds=round(time.monotonic() - start, 1), error=error)
+        error = f"the process ended with {child.returncode}: {lines[-1][:300]}"
+        return Section(state="failed", seconds=seconds, error=error)
     return Section.model_validate_json(target.read_text("utf-8"))
 
 

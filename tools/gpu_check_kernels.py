@@ -27,13 +27,13 @@ def vision(setup: Setup) -> Found:
     if not windows.group(tower):
         raise RuntimeError("the tower cannot be grouped: it is not Qwen2.5-VL's, or does not attend by sdpa")
     measured["grouped"], ours = _tower(tower, pixels, grid, setup)
-    apart = float((plain - ours).abs().max() / plain.abs().mean())
+    apart = float((plain - ours).norm() / plain.norm())
     speeds = {
         kind: loop[f"{kind}_seconds"] / measured["grouped"][f"{kind}_seconds"] for kind in ("forward", "both")
     }
     measured |= {"speed": speeds}
     checks = [
-        Check(name="largest difference / mean size", value=apart, high=0.05),
+        Check(name="norm of the difference / norm", value=apart, high=0.03),
         Check(name="grouped, times as fast forward", value=speeds["forward"], low=5, judged=not setup.dry),
         Check(name="grouped, times as fast with backward", value=speeds["both"], low=3, judged=not setup.dry),
     ]
@@ -100,7 +100,10 @@ def attention(setup: Setup) -> Found:
         if blocks and dtype == torch.float32:  # never asked for
             continue
         label = f"{name}, {kind}, {str(dtype).removeprefix('torch.')}"
-        measured[label], apart = _attend(setup, shape, dtype, blocks)
+        try:
+            measured[label], apart = _attend(setup, shape, dtype, blocks)
+        except Exception as error:  # a kernel that cannot be built says nothing about the others
+            measured[label], apart = {"error": f"{type(error).__name__}: {str(error)[:300]}"}, None
         bound = 1e-3 if dtype == torch.float32 else 3e-2
         checks.append(Check(name=f"{label}: difference from single sequences", value=apart, high=bound))
     return measured, checks, {}

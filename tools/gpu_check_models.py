@@ -32,6 +32,7 @@ from vzero.runtime import checkpoints
 
 MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
 PICTURE, TINY_PICTURE = (1154, 866), (140, 112)  # one megapixel, and ten by eight patches
+SMALL_PICTURE = 420, 308  # 30 by 22 patches: windows of three lengths
 QUESTION = "What stands to the left of the tallest one?\nA) red\nB) green\nC) blue\nD) none of these"
 MEAN_LENGTH = 290.0, 0.8  # of a log-normal: completions of 400 tokens on average
 
@@ -111,12 +112,13 @@ class Setup:
         """Of the checkpoint, as a plan counts it."""
         return size_of(str(self.checkpoint()))
 
-    def prompts(self, role: str, count: int) -> list[Prompt]:
-        """`count` prompts of a role, each about a picture of its own."""
+    def prompts(self, role: str, count: int, picture: tuple[int, int] | None = None) -> list[Prompt]:
+        """`count` prompts of a role, each about a picture of its own, of so many pixels."""
+        picture = picture or self.picture
         messages = questioner_messages("natural")
         if role == "solver":
             messages = solver_messages("natural", QUESTION)
-        records = [drawn(self.scratch / "pictures", i, self.picture) for i in range(count)]
+        records = [drawn(self.scratch / f"pictures-{picture[0]}", i, picture) for i in range(count)]
         return [Prompt(one.image_id, messages, one, "A") for one in records]
 
 

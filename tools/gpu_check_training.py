@@ -17,7 +17,7 @@ from harness.perf.profile import training as profile
 from harness.perf.profile.counts import Scope
 from harness.perf.profile.memory import MIB
 from harness.perf.profile.results import OURS, STOCK, PhaseRow, ratios, row
-from tools.gpu_check_models import Setup, StandIn
+from tools.gpu_check_models import SMALL_PICTURE, Setup, StandIn
 from tools.gpu_check_report import Check, Found, Values
 from vzero.config import EngineConfig, GrpoSettings, LoraConfig, SamplingConfig
 from vzero.grpo import log_probs
@@ -221,8 +221,9 @@ class _Scored:
 
 
 def parity(setup: Setup) -> Found:
-    """One micro-batch of a model of two layers at full width: the CPU in float32 against the GPU in float32
-    and under bfloat16 autocast."""
+    """One micro-batch of a model of two layers at full width, with small pictures, since the CPU goes through
+    the whole tower as well: the CPU in float32 against the GPU in float32 and under bfloat16 autocast."""
+    torch.backends.cudnn.allow_tf32 = False  # which PyTorch allows convolutions, and calls float32
     folder = setup.checkpoint(None if setup.dry else 2)
     batch = _micro_batch(setup, folder)
     places = {"cpu, float32": ("cpu", False), "gpu, float32": (setup.device, False)}
@@ -248,7 +249,7 @@ def parity(setup: Setup) -> Found:
 
 def _micro_batch(setup: Setup, folder: Any) -> MicroBatch:
     """Two groups of three completions as the trainer assembles them."""
-    prompts = setup.prompts("solver", 2)
+    prompts = setup.prompts("solver", 2, None if setup.dry else SMALL_PICTURE)
     engine = StandIn(None, folder)
     requests = [Request(one.messages, open_image(one.image), 0) for one in prompts]
     rollouts = engine.generate(requests, SamplingConfig(n=3, max_new_tokens=6 if setup.dry else 48))

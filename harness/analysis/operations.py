@@ -143,11 +143,12 @@ class _Counter:
             labels = Known({row["question_id"]: (row["text"], row["image_id"]) for row in self._labels(one)})
             asked = [labels[name] for _, name in groups]
         own = _Call(asked, list(groups.values()), [image for _, image in asked])
-        grpo = self.run.preset.questioner.grpo
+        facts, preset = one.manifest["facts"], self.run.preset
+        steps = facts["steps"] / facts["generations"] if facts["generations"] else 1
         if one.stage.kind == "train-questioner":
-            return self._taken(one, [own, *self._votes(one, rows)], own, scoring_passes(grpo, one.manifest))
-        grpo = self.run.preset.solver.grpo
-        return self._taken(one, [own], own, scoring_passes(grpo, one.manifest))
+            scored = scoring_passes(preset.questioner.grpo, steps)
+            return self._taken(one, [own, *self._votes(one, rows)], own, scored)
+        return self._taken(one, [own], own, scoring_passes(preset.solver.grpo, steps))
 
     def _votes(self, one: SealedStage, rows: Sequence[Row]) -> list[_Call]:
         """What the reward asked the frozen Solver: `votes.n` replies to each valid question, and where

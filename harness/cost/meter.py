@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -99,11 +99,9 @@ def trained_shape(preset: Preset, grpo: GrpoSettings, size: ModelSize) -> Shape:
     return replace(size.flops, text_trained=whole, vision_trained=whole and not grpo.freeze_vision)
 
 
-def scoring_passes(grpo: GrpoSettings, manifest: Mapping[str, Any]) -> float:
+def scoring_passes(grpo: GrpoSettings, steps: float) -> float:
     """How often training scores each completion without a gradient: by the reference, where there is a KL
-    term, and by the policy before its first optimizer step of a generation batch, except in that first step
-    (`vzero.grpo.step`)."""
-    facts = manifest["facts"]
-    steps = facts["steps"] / facts["generations"] if facts["generations"] else 1
+    term, and by the policy before the first of so many optimizer `steps` of a generation batch, except in
+    that first step where nothing is weighed (`vzero.grpo.step`)."""
     old = 1.0 if grpo.importance_correction != "none" else 1 - 1 / steps
     return (grpo.kl_coefficient > 0) + old

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
@@ -124,6 +124,18 @@ def test_shards_are_put_together_and_a_lost_one_is_one_sentence(plain: Path, tmp
     with pytest.raises(InputError) as error:
         checkpoints.load_model(folder)
     assert len(str(error.value).splitlines()) == 1 and str(folder) in str(error.value)
+
+
+def test_a_head_of_its_own_that_the_config_denies_is_refused(plain: Path, tmp_path: Path) -> None:
+    """Engines would not agree on it: one believes the weights, another the config."""
+    folder = Path(shutil.copytree(plain, tmp_path / "odd"))
+    weights = load_file(folder / "model.safetensors")
+    table = weights["model.embed_tokens.weight"]
+    save_file({**weights, "lm_head.weight": table.clone()}, folder / "model.safetensors", {"format": "pt"})
+    assert answers(folder) == answers(plain)  # the same twice, as some write it
+    save_file({**weights, "lm_head.weight": -table}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="tie_word_embeddings to false"):
+        checkpoints.load_model(folder)
 
 
 def test_a_tied_head_is_the_embedding_and_an_untied_one_its_own(plain: Path, tmp_path: Path) -> None:

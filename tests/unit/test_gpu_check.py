@@ -34,16 +34,32 @@ def test_a_section_runs_and_is_in_range(name: str, setup: Setup) -> None:
 
 
 def test_a_section_that_fails_says_why(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vzero.runtime import windows
+
+    monkeypatch.setattr(windows, "group", lambda tower: False)
+    found = gpu_check_sections.run("vision", setup)
+    assert found.state == "failed" and not found.in_range
+    assert found.error.startswith("RuntimeError: the tower cannot be grouped")
+
+
+def test_a_kernel_that_cannot_be_built_leaves_the_others(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
     from tools import gpu_check_kernels
-    from vzero.grpo import packing
 
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("no such kernel")
+    attend = gpu_check_kernels.attend
 
-    monkeypatch.setattr(gpu_check_kernels, "pack", broken)
+    def broken(module: Any, query: torch.Tensor, *given: Any, **options: Any) -> Any:
+        if query.dtype == torch.bfloat16:
+            raise RuntimeError("no such kernel")
+        return attend(module, query, *given, **options)
+
+    monkeypatch.setattr(gpu_check_kernels, "attend", broken)
     found = gpu_check_sections.run("attention", setup)
-    assert packing.pack is not broken
-    assert found.state == "failed" and not found.in_range and found.error == "RuntimeError: no such kernel"
+    assert found.measured["tiny, dense, bfloat16"] == {"error": "RuntimeError: no such kernel"}
+    assert [check.in_range for check in found.checks] == [True, False] and found.state == "done"
 
 
 def test_a_section_needs_nothing_of_the_others(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +79,18 @@ def test_the_last_words_of_a_section_that_died_are_kept(
     given = gpu_check.arguments(["--dry-run", "--scratch", str(tmp_path)])
     found = gpu_check._run(given, "facts", float("inf"))
     assert (found.state, found.error) == ("failed", "the process ended with 1: no such module")
+
+
+def test_a_section_out_of_time_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "hangs.py"
+    program.write_text("import time\n\n\ndef wait():\n    time.sleep(3600)\n\n\nwait()\n")
+    monkeypatch.setattr(gpu_check, "__file__", str(program))
+    given = gpu_check.arguments(["--dry-run", "--scratch", str(tmp_path)])
+    for seconds in (2.0, 10.0, 60.0):  # a busy machine starts Python slowly
+        found = gpu_check._run(given, "facts", seconds)
+        if found.error:
+            break
+    assert found.state == "out of time" and "hangs.py" in found.error and "in wait" in found.error
 
 
 def test_attention_that_sees_too_much_is_out_of_range(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cost.meter import Meter, scoring_passes, trained_shape
 from harness.cost.shapes import ModelSize, image_tokens, size_of
+from harness.perf.hardware import Machine, Rates
 from harness.perf.plan import gains, memory, work
 from harness.perf.plan.plan import FILL, Plan, choose_machine, make
 from harness.perf.plan.work import Assumptions
@@ -267,8 +269,34 @@ def test_an_update_costs_six_operations_a_weight_and_token_and_two_more_where_it
 ) -> None:
     machine = choose_machine(1, "h200", None)
     clock = work._Clock(load_preset("qwen2.5-vl-3b-1gpu"), three, machine, Assumptions(), 0)
-    seconds = clock._computing(work.Work(1000, 0, 0), backward=True)
+    seconds = clock._computing(work.Work(1000, 0, 0), three.flops)
     assert seconds == pytest.approx(8 * three.flops.text_weights * 1000 / (989e12 * 0.35))
+
+
+@pytest.mark.parametrize(
+    ("name", "sets"),
+    [
+        ("qwen2.5-vl-3b-1gpu", {}),
+        ("qwen2.5-vl-3b-1gpu", {"solver__grpo__freeze_vision": True, "solver__grpo__kl_coefficient": 0}),
+        ("qwen2.5-vl-3b-lora-1gpu", {"solver__grpo__importance_correction": "none"}),
+    ],
+)
+def test_a_plan_counts_the_operations_that_the_analysis_of_a_run_counts(
+    three: ModelSize, name: str, sets: dict[str, object]
+) -> None:
+    """On a machine that does nothing but compute, a training's hours are its operations."""
+    preset = load_preset(name, changes={key.replace("__", "."): value for key, value in sets.items()})
+    nothing = Rates(1.0, 1.0, 1.0, 0.0, math.inf, math.inf, 0.0, 0.0)
+    computer = Machine("computes", 1e-3, 1e300, None, nothing)
+    part = work.parts(preset, three, 391, computer, Assumptions(), 0)[4]
+    grpo, prompt, prompts = preset.solver.grpo, 391 + 107 + 80, 28 * 64  # of 1,800 kept, 28 batches
+    groups = [(prompt, [400] * grpo.group_size)]
+    meter = Meter(three, None, "natural")
+    passes = scoring_passes(grpo, 2)
+    expected = meter.trained(groups, [391], trained_shape(preset, grpo, three), passes)
+    expected += meter.drawn([prompt], [(prompt, 400)] * grpo.group_size, [391])
+    assert part.name == "train the Solver" and part.steps == 2 * 2 * 28
+    assert part.hours * 3600 * 1e9 == pytest.approx(2 * prompts * expected, rel=0.03)
 
 
 def test_the_docs_name_the_assumed_shares() -> None:

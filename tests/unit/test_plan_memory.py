@@ -8,7 +8,9 @@ for them in bfloat16), their outputs are not.
 from __future__ import annotations
 
 import copy
+import json
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,3 +212,15 @@ def test_adapters_and_split_weights_hold_what_is_planned(
     micro = memory.MicroBatchSize(2 * (60 + 2 * 24 * 24 // 8) + 480, 480, 2 * 24 * 24)
     planned = plan_memory.planned(given, size, "solver", micro)
     assert sum(found.values()) == pytest.approx(sum(planned.values()), rel=0.1), planned
+
+
+@pytest.mark.parametrize("name", plan_memory.rows())
+def test_the_plan_of_a_large_model_is_what_was_counted(name: str) -> None:
+    """At the shapes of 3B and 7B, which takes minutes: `python -m benchmarks.plan_memory results/plan`."""
+    path = Path(__file__).resolve().parents[2] / "results" / "plan" / plan_memory.FILE
+    counted = json.loads(path.read_text("utf-8"))["counted"][name]
+    planned = plan_memory.rows()[name].planned()
+    for kind in ("weights", "gradients", "optimizer", "reference"):
+        assert counted[kind] == pytest.approx(planned[kind], rel=0.01), kind
+    assert counted["activations"] == pytest.approx(planned["activations"], rel=0.12)
+    assert sum(counted.values()) == pytest.approx(sum(planned.values()), rel=0.1)

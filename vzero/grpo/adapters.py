@@ -22,7 +22,7 @@ from torch import Tensor
 from vzero.config import LoraConfig
 from vzero.errors import InputError, machine_failure
 from vzero.rollout.transformers_engine import unwrap
-from vzero.runtime import artefacts, checkpoints
+from vzero.runtime import artefacts, checkpoints, weights
 
 NAME = "default"  # PEFT's for the only adapter
 # What is read before this, or said another way by an adapter's weights, or of training it alone.
@@ -187,5 +187,5 @@ def load_adapted(base: Path, folder: Path) -> Any:
     except Exception as error:  # of damaged files PEFT raises nearly anything
         unfit = InputError(f"{folder} is no adapter that fits {base}: {checkpoints.first_line(error)}.")
         raise machine_failure(error, folder) or unfit from error
-    checkpoints.check_finite(whole, folder)
+    weights.check_finite(whole, folder)
     return whole

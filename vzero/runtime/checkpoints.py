@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vzero.errors import InputError, machine_failure
-from vzero.runtime import chat_templates, compat, hub
+from vzero.runtime import chat_templates, compat, hub, weights
 from vzero.runtime.artefacts import atomic_folder
 
 if TYPE_CHECKING:
@@ -162,25 +162,10 @@ def load_model(
             f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} for one; get the checkpoint"
             " again."
         )
-    check_finite(model, folder)
+    weights.check_head(model, folder)
+    weights.check_finite(model, folder)
     windows.group(model)
     return model.eval()
-
-
-def check_finite(model: Any, folder: Path) -> None:
-    """Refuse weights of which one is NaN or infinite, by name; each process looks at its own part.
-
-    Raises:
-        InputError: there is one.
-    """
-    import torch
-
-    for name, weight in model.named_parameters():
-        part = (weight.to_local() if hasattr(weight, "to_local") else weight).detach()
-        if not part.sum(dtype=torch.float32).isfinite() and not part.isfinite().all():
-            raise InputError(
-                f"{folder} has a weight that is NaN or infinite, {name}; get the checkpoint again."
-            )
 
 
 @contextmanager

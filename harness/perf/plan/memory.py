@@ -15,8 +15,10 @@ over the processes.
 Activations of an update follow from the longest micro-batch that the preset allows. With gradient
 checkpointing (on GPUs) the fuller of two moments counts: the end of the forward pass, with the input of every
 layer and autocast's copies of the weights; and the backward pass, with the inputs, all that one layer
-computes, and the gradient of the head, which TRL's fused head sums apart. Without it (on the CPU) all that
-every layer computes is kept. Kernels' scratch, fragmentation and the CUDA context are a fixed allowance.
+computes, and the gradient of the head, which TRL's fused head sums apart. FSDP2 gathers weights in bfloat16,
+and hands layers bfloat16: its backward pass is fuller than its forward. Without checkpointing (on the CPU)
+all that every layer computes is kept. Kernels' scratch, fragmentation and the CUDA context are a fixed
+allowance.
 """
 
 from __future__ import annotations
@@ -247,7 +249,7 @@ class _Device:
         return {"keys and values": float(kept), "weights for rollouts": copies}
 
     def activations(self, grpo: GrpoSettings, micro: MicroBatchSize) -> Parts:
-        """Of one micro-batch; while one layer goes backward, half as much again is held in gradients."""
+        """Of one micro-batch."""
         size, learned = self.size, self.preset.lora is None
         sees = learned and not grpo.freeze_vision
         tile = min(HEAD_TILE[0], micro.scored)
@@ -257,24 +259,38 @@ class _Device:
             numbers = micro.tokens * _layer_numbers(size) * size.layers + tower
             return {"activations": float(FLOAT * numbers), **scores}
         scores = {"vocabulary scores": float(HALF * tile * min(size.vocabulary, HEAD_TILE[1]))}
-        # The language model's layers hand on float32 (embeddings are), the tower's bfloat16.
+        # Layers of the language model hand on what embeddings are: float32, or bfloat16 of a frozen model and
+        # under FSDP2; the tower's bfloat16.
+        handed = FLOAT if learned and self.split == 1 else HALF
         tower = HALF * micro.patches * size.vision_hidden * size.vision_layers if sees else 0
-        inputs = float(FLOAT * micro.tokens * size.hidden * (size.layers + 3) + tower)
+        inputs = float(handed * micro.tokens * size.hidden * (size.layers + 3) + tower)
         scores["pictures"] = float(
             (FLOAT + HALF) * micro.patches * size.patch_values
         )  # as they come, and rounded
-        gathered = 0 if self.split == 1 else HALF * 2 * size.block + FLOAT * size.embeddings
+        layer = {"one layer, recomputed": micro.tokens * _layer_bytes(size, adapted=not learned)}
+        if self.split > 1:
+            # Of a layer: its weights, the next one's, and the buffer these come in; then its gradient, and
+            # the float32 numbers in which that is summed over processes.
+            parts = HALF * size.embeddings + (4 * HALF + FLOAT) * size.block
+            layer |= {"the head's gradient": HALF * size.flops.head_weights, "gathered layers": float(parts)}
+            return {"layer inputs": inputs, **layer, **scores}
         copied = trained(self.preset, size) - size.embeddings  # autocast keeps copies of what is trained
-        copies = HALF * copied if learned and self.split == 1 else gathered
-        forward = {"layer inputs": inputs, "bfloat16 copies": float(copies), **scores}
+        copies = {"bfloat16 copies": float(HALF * copied if learned else 0)}
+        forward = {"layer inputs": inputs, **copies, **scores}
         head = FLOAT * (size.flops.head_weights + micro.scored * size.hidden) if learned else 0
-        layer = {
-            "one layer, recomputed": 1.5 * HALF * micro.tokens * _layer_numbers(size),
-            "the head's gradient": float(head),
-            "gathered layers": float(gathered),
-        }
-        backward = {"layer inputs": inputs, **layer, **scores}
+        backward = {"layer inputs": inputs, **layer, "the head's gradient": float(head), **scores}
         return max(forward, backward, key=lambda parts: sum(parts.values()))
+
+
+def _layer_bytes(size: ModelSize, adapted: bool) -> float:
+    """Of a token at the fullest moment of a layer that is computed again: half as much as it keeps is held in
+    gradients while it goes backward. Adapters (PEFT) keep the input of each linear layer once more, and while
+    the widest is computed its input stands in float32 as well."""
+    kept = HALF * _layer_numbers(size)
+    if not adapted:
+        return 1.5 * kept
+    inputs = 5 * size.hidden + size.heads_width + size.intermediate
+    return float(kept + HALF * inputs + FLOAT * size.intermediate)
 
 
 def _layer_numbers(size: ModelSize) -> int:

@@ -11,9 +11,10 @@ writes its checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from harness.cost.flops import Work, flops, training_work
+from harness.cost.flops import Shape, Work, flops, training_work
+from harness.cost.meter import scoring_passes, trained_shape
 from harness.cost.shapes import ModelSize
 from harness.perf.hardware import Machine
 from harness.perf.plan import memory
@@ -128,9 +129,9 @@ class _Clock:
         processing = each * megapixels * self.machine.rates.picture_seconds / CORES
         length = int(self._length(grpo.max_completion_tokens))
         once = training_work([(prompt, [length] * grpo.group_size)], *self._pictures(1))
-        # The reference scores all, the old policy the second of two optimizer steps, or all where weighed.
-        scored = 1.5 if grpo.importance_correction == "none" else 2.0
-        computed = each * (self._computing(once, backward=True) + scored * self._computing(once))
+        updated = self._computing(once, trained_shape(preset, grpo, self.size))
+        scored = scoring_passes(grpo, batches.steps_per_generation) * self._computing(once)
+        computed = each * (updated + scored)
         sync = SYNC_SECONDS if preset.rollouts.engine == "vllm" and self.machine.memory else 0.0
         hosted = 16.0 * memory.trained(preset, self.size) if launch.optimizer_states == "host" else 0.0
         stepping = batches.steps_per_generation * hosted / HOST_BYTES  # moments come to the GPU and go back
@@ -183,11 +184,12 @@ class _Clock:
         share = machine.rates.unfused if engine == "transformers" else machine.rates.decoding
         return max((weights + kept) / (machine.bandwidth * share), self._computing(Work(running, 0, running)))
 
-    def _computing(self, work: Work, backward: bool = False) -> float:
-        """Seconds of `work` on one device. On GPUs gradient checkpointing recomputes the forward."""
+    def _computing(self, work: Work, trained: Shape | None = None) -> float:
+        """Seconds of `work` on one device, of an update where so much is `trained`. On GPUs gradient
+        checkpointing recomputes the forward."""
+        backward = trained is not None
         recomputed = backward and self.machine.memory is not None
-        shape = replace(self.size.flops, text_trained=self.preset.lora is None)
-        operations = flops(shape, work, backward, recomputed)
+        operations = flops(trained or self.size.flops, work, backward, recomputed)
         return operations / (self.machine.tflops * 1e12 * self.machine.rates.computing)
 
     def _length(self, limit: int) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from harness.cost.flops import Shape, flops, shape_of, training_work
+from harness.cost.meter import scoring_passes
 from harness.perf.profile import memory
 from harness.perf.profile.clock import interleave, stopwatch
 from harness.perf.profile.counts import Counts, Scope, Tally, counting
@@ -129,7 +130,8 @@ def build(training: Training) -> Bench:
     trainer.args.save_strategy = "no"
     rollout = Recorded(trainer.rollout.engine, training.scope, "rollout")
     trainer.rollout = replace(trainer.rollout, engine=rollout)
-    return Bench(training, batches, trainer, phases, rollout, shape_of(model))
+    shape = replace(shape_of(model), text_trained=training.lora is None)
+    return Bench(training, batches, trainer, phases, rollout, shape)
 
 
 @contextmanager
@@ -235,9 +237,7 @@ def _trained(
 ) -> Measured:
     rollouts, distinct, update = bench.rollout.rollouts, pictures(bench.rollout.requests), phase == "update"
     once = distinct / counts.images if counts.images else 0.0
-    # Log-probabilities are needed of the reference, and of the old policy in all optimizer steps of the
-    # generation but the first.
-    scored = (bench.trainer.ref_model is not None) + 1 - 1 / bench.batches.steps_per_generation
+    scored = scoring_passes(bench.training.settings, bench.batches.steps_per_generation)
     groups = [
         (rollout.prompt_tokens, [len(one.token_ids) for one in rollout.completions]) for rollout in rollouts
     ]
