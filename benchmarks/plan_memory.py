@@ -98,16 +98,18 @@ def counted(case: Case) -> dict[str, int]:
         optimizer = torch.optim.AdamW(trained, fused=True)
         optimizer.step()
         found["optimizer"] = live.grown(start)
-    found["reference"] = 0 if case.lora else _reference(case.config) // case.processes
+    found["reference"] = 0 if case.lora else _reference(case)
     return {**found, "activations": above}
 
 
-def _reference(config: Any) -> int:
-    """Bytes; beside the count, since fakes cannot change their type."""
+def _reference(case: Case) -> int:
+    """Bytes of one process; beside the count, since fakes cannot change their type."""
+    split = case.processes > 1
     with torch.device("meta"):
-        reference = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    whole = checkpoints.rounded_as_autocast(reference)
-    return sum(one.nbytes for one in (*whole.parameters(), *whole.buffers()))
+        dtype = torch.bfloat16 if split else torch.float32
+        reference = AutoModelForImageTextToText.from_config(case.config, dtype=dtype)
+    whole = reference if split else checkpoints.rounded_as_autocast(reference)
+    return sum(one.nbytes for one in (*whole.parameters(), *whole.buffers())) // case.processes
 
 
 @contextmanager
