@@ -4,7 +4,7 @@
 #   docker build --target gpu -t vzero-harness:gpu .    torch and vLLM built for CUDA 13, and a C compiler for Triton; Linux on x86-64
 #   docker build --target dev -t vzero-harness:dev .    cpu with tests and linters; `docker run vzero-harness:dev` runs all tests
 #
-# The base is any image with Python 3.11 or 3.12 and its venv module; pin it by digest with --build-arg BASE=...@sha256:... .
+# The base is any image with Python 3.11, 3.12 or 3.13 and its venv module; pin it by digest with --build-arg BASE=...@sha256:... .
 # Only syntax that BuildKit, the classic builder and buildah share is used: no heredocs, no COPY --link, no RUN --mount.
 ARG BASE=python:3.11-slim-bookworm
 

@@ -1,4 +1,4 @@
-# make             set up .venv (Python 3.11 or 3.12; PYTHON=/path/to/python names one)
+# make             set up .venv (Python 3.11, 3.12 or 3.13; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
 # make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
 # make quick       set up, run the cheap unit tests alone
@@ -26,15 +26,15 @@ install:
 	@python="$(PYTHON)"; exact=--exact-python; \
 	if [ -z "$$python" ]; then \
 	    exact=; \
-	    for name in python3.11 python3.12 python3; do \
-	        if $$name -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then python=$$name; break; fi; \
+	    for name in python3.11 python3.12 python3.13 python3; do \
+	        if $$name -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null; then python=$$name; break; fi; \
 	    done; \
 	fi; \
 	if [ -z "$$python" ]; then \
-	    echo "error: no Python 3.11 or 3.12 found; install one (with its venv module) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; \
+	    echo "error: no Python 3.11, 3.12 or 3.13 found; install one (with its venv module) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	fi; \
-	if ! "$$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
-	    echo "error: PYTHON=$$python is no Python 3.11 or 3.12 with its venv module; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; \
+	if ! "$$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null; then \
+	    echo "error: PYTHON=$$python is no Python 3.11, 3.12 or 3.13 with its venv module; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	fi; \
 	"$$python" tools/setup_env.py $$exact
 

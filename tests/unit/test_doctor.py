@@ -91,7 +91,7 @@ def test_a_laptop_cannot_do_what_needs_eight_gpus() -> None:
     ("change", "needs", "name", "level"),
     [
         ({"python": (3, 10, 1)}, POCKET, "Python", "fail"),
-        ({"python": (3, 13, 0)}, POCKET, "Python", "fail"),
+        ({"python": (3, 14, 0)}, POCKET, "Python", "fail"),
         ({"optimized": True}, POCKET, "Python", "warn"),
         ({"system": "Darwin"}, POCKET, "system", "fail"),
         ({"machine": "aarch64"}, POCKET, "system", "warn"),

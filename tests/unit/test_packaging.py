@@ -235,7 +235,7 @@ def test_make_with_a_wrong_python_says_so_in_one_sentence(python: str) -> None:
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
     (line, *rest) = answer.stderr.splitlines()
-    assert line.startswith(f"error: PYTHON={python} is no Python 3.11 or 3.12") and len(rest) <= 1
+    assert line.startswith(f"error: PYTHON={python} is no Python 3.11, 3.12 or 3.13") and len(rest) <= 1
 
 
 def test_the_metadata_agrees_with_the_citation_and_names_no_place_that_is_not_there() -> None:
