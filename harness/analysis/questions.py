@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms.recycling import question_id
 from vzero.prompts import read_question
+from vzero.selfplay import plan
 
 
 def questions_of(run: Run, iteration: int) -> list[Row] | None:
@@ -28,6 +29,13 @@ def labelled_of(run: Run, iteration: int) -> SealedStage | None:
     """The stage whose `labels.jsonl` says what the votes made of them: the votes that were bought, or the
     recycled ones where none were."""
     return run.of_iteration("label", iteration) or run.of_iteration("recycle", iteration)
+
+
+def trained_of(run: Run, iteration: int) -> SealedStage | None:
+    """The stage whose `labels.jsonl` the Solver's training reads: in `answer` the labels, in `kept` which
+    questions it trains on, whichever stage chose them. None before there are any."""
+    training = (one for one in plan(run.preset) if one.kind == "train-solver" and one.iteration == iteration)
+    return next((run.stages.get(one.inputs["labels"]) for one in training), None)
 
 
 def _question(run: Run, iteration: int, row: Row) -> Row:

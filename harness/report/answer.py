@@ -152,11 +152,10 @@ def _alarms(results: Results) -> Tile:
 
 def _labels(results: Results) -> list[str]:
     """How many of the labels that were trained on are right, where the truth is known."""
-    strict = {t: one.label_accuracy_kept_strict for t, one in results.ground_truth.items()}
     shares = [
-        f"{percent(one.value)}{NBSP}% in iteration {t}"
-        for t, one in strict.items()
-        if one and one.value is not None
+        f"{percent(one.label_right.value)}{NBSP}% in iteration {t}"
+        for t, one in results.trained_on.items()
+        if one.label_right and one.label_right.value is not None
     ]
     return [f"Labels of kept questions that are right: {', '.join(shares)}."] if shares else []
 

@@ -68,7 +68,7 @@ def card(one: WrittenQuestion, replies: bool = True) -> Card:
         state=one.state,
         text="\n".join(question_lines(one.text)),
         votes=tuple(sorted(cast.items(), key=lambda pair: (pair[0] == UNREAD, pair[0]))),
-        majority=visible(label.answer or "") if label else "",
+        majority=visible(label.majority or "") if label else "",
         intuitive=visible(one.intuitive or ""),
         said=_said(one),
         verdict=one.verdict,
@@ -86,7 +86,8 @@ def _said(one: WrittenQuestion) -> str:
     if one.label is None:
         return f"intuitive {visible(one.intuitive or 'none')}; no votes"
     c, reward = number(one.label.confidence, 2), number(one.reward, 2)
-    return f"majority {visible(one.label.answer or 'none')}, c = {c}, reward {reward}"
+    said = f"majority {visible(one.label.majority or 'none')}, c = {c}, reward {reward}"
+    return said + (f", label {visible(other)}" if (other := one.label.other) else "")
 
 
 def _truth(one: WrittenQuestion) -> str:

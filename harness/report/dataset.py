@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.analysis.ground_truth import pocket_truths
-from harness.analysis.questions import questions_of, recycled_of
+from harness.analysis.questions import questions_of, recycled_of, trained_of
 from harness.analysis.results import Results
 from harness.report.card import images, templates
 from harness.runs.sealed import Known, Row, Run, SealedStage
@@ -74,12 +74,8 @@ def _rows(run: Run, name: str) -> Iterator[Row]:
 
 
 def _source(run: Run, name: str, iteration: int) -> SealedStage | None:
-    """The votes that were drawn for labels alone; the labels that the Solver was trained on, whichever stage
-    chose them."""
-    if name == "votes":
-        return run.of_iteration("label", iteration)
-    training = run.of_iteration("train-solver", iteration)
-    return training and run.stages[training.stage.inputs["labels"]]
+    """The votes that were drawn for labels alone; the labels that the Solver was trained on."""
+    return run.of_iteration("label", iteration) if name == "votes" else trained_of(run, iteration)
 
 
 def _questions(run: Run, iteration: int) -> Iterator[Row]:

@@ -49,9 +49,11 @@ def _question(one: WrittenQuestion) -> str:
     said = [
         f"intuitive {escape(one.intuitive or 'none')}",
         f"votes {votes}",
-        f"majority {escape(one.label.answer or 'none')}",
+        f"majority {escape(one.label.majority or 'none')}",
         f"c = {number(one.label.confidence, 2)}",
     ]
+    if other := one.label.other:
+        said.append(f"label {escape(other)}")
     if one.truth is not None:
         known = one.truth.answer if one.truth.well_posed else None
         said.append(f"truth: {escape(known) if known else 'ill-posed'}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.ground_truth import pocket_truths
-from harness.analysis.questions import labelled_of, questions_of
+from harness.analysis.questions import labelled_of, questions_of, trained_of
 from harness.report.pictures import Picture, thumbnails
 from harness.runs.sealed import Row, Run
 from vzero.images.records import ImageRecord, load_records
@@ -22,12 +22,19 @@ SHARES = {"kept": 9, "dropped": 9, "invalid": 2}  # of the sample, where there a
 
 @dataclass(frozen=True)
 class Label:
-    """How a question was labelled: each reply and the letter read in it, the majority and its share."""
+    """How a question was labelled: each reply and the letter read in it, the majority and its share, and the
+    label to train on (`answer`; None: none, or not chosen yet)."""
 
     votes: tuple[str | None, ...]
     replies: tuple[str, ...]
-    answer: str | None
+    majority: str | None
     confidence: float
+    answer: str | None
+
+    @property
+    def other(self) -> str | None:
+        """The label to train on where it is not the majority."""
+        return None if self.answer == self.majority else self.answer
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class WrittenQuestion:
     """A question of the Questioner on its way through the loop.
 
     Attributes:
-        state: "kept", "dropped", "invalid" (not in the required form; `text` is then what was written) or
-            "unlabelled".
+        state: "kept" (the Solver trains on it), "dropped", "invalid" (not in the required form; `text` is
+            then what was written) or "unlabelled" (not chosen from yet).
         picture: its key among the run's thumbnails; None where there is no record of it.
         reward: V-Zero's own (dual_track), whatever the arm trains on; None without votes.
         truth: None where the images have none.
@@ -59,7 +66,8 @@ class WrittenQuestion:
             return ""
         if not self.truth.well_posed:
             return "ill-posed"
-        return "" if self.label is None else "right" if self.label.answer == self.truth.answer else "wrong"
+        answer = self.label.answer if self.label else None
+        return "" if answer is None else "right" if answer == self.truth.answer else "wrong"
 
 
 def written_questions(run: Run) -> tuple[tuple[WrittenQuestion, ...], int, Mapping[str, Picture]]:
@@ -88,17 +96,19 @@ def _of_iteration(
 ) -> Iterator[WrittenQuestion]:
     labelled = labelled_of(run, iteration)
     labels = {row["question_id"]: row for row in labelled.rows("labels.jsonl")} if labelled else {}
+    training = trained_of(run, iteration)
+    trained = {row["question_id"]: row for row in training.rows("labels.jsonl")} if training else {}
     replies: dict[str, list[Row]] = {}
     for vote in labelled.rows("votes.jsonl") if labelled else []:
         replies.setdefault(vote["question_id"], []).append(vote)
     truths = pocket_truths(run, [row for row in questions if row["valid"]]) or {}
     for row in questions:
         name = row["question_id"]
-        label = _label(labels[name], replies.get(name, [])) if name in labels else None
+        label = _label(labels[name], trained.get(name), replies.get(name, [])) if name in labels else None
         yield WrittenQuestion(
             question_id=name,
             iteration=iteration,
-            state=_state(row, labels.get(name)),
+            state=_state(row, trained.get(name)),
             text=row["text"] if row["valid"] else row["raw"],
             intuitive=row["intuitive"],
             picture=records[row["image_id"]].sha256,
@@ -108,10 +118,10 @@ def _of_iteration(
         )
 
 
-def _state(question: Row, label: Row | None) -> str:
+def _state(question: Row, trained: Row | None) -> str:
     if not question["valid"]:
         return "invalid"
-    return "unlabelled" if label is None else "kept" if label["kept"] else "dropped"
+    return "unlabelled" if trained is None else "kept" if trained["kept"] else "dropped"
 
 
 def _reward(question: Row, label: Label | None) -> float | None:
@@ -120,9 +130,10 @@ def _reward(question: Row, label: Label | None) -> float | None:
     return dual_track(label.votes, question["intuitive"]) if label else None
 
 
-def _label(label: Row, replies: Sequence[Row]) -> Label:
+def _label(label: Row, trained: Row | None, replies: Sequence[Row]) -> Label:
     texts = tuple(one["text"] for one in sorted(replies, key=lambda one: one["index"]))
-    return Label(tuple(label["votes"]), texts, label["answer"], label["confidence"])
+    answer = trained["answer"] if trained else None
+    return Label(tuple(label["votes"]), texts, label["answer"], label["confidence"], answer)
 
 
 def sample(questions: Sequence[WrittenQuestion], count: int = SAMPLE) -> list[WrittenQuestion]:

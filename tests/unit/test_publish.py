@@ -26,7 +26,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.report import dataset, export, publish
+from harness.report import cards, dataset, export, publish
+from harness.report.questions import written_questions
 from harness.runs import ledger
 from harness.runs.directory import opened
 from harness.runs.sealed import Run, SealedStage
@@ -180,9 +181,10 @@ def test_the_tables_hold_what_the_run_says(run: Path, published: Path) -> None:
 
 
 def test_labels_are_those_that_trained_and_no_question_is_missing(tmp_path: Path) -> None:
-    """An arm that trains on all questions, those of the Questioner's training among them: its filter's choice
-    is not what the Solver was trained on."""
+    """An arm that trains on all questions, those of the Questioner's training among them, with labels by lot:
+    what votes and filter chose is not what the Solver was trained on."""
     settings = ("iterations=1", "images.count=8", "solver.questions=both", "solver.filter=none")
+    settings = (*settings, "solver.labels=random")
     preset = load_preset("pocket", settings)
     stages = {stage.kind: stage for stage in plan(preset)}
     folders = {stage.name: tmp_path / "stages" / stage.name for stage in stages.values()}
@@ -225,6 +227,27 @@ def test_labels_are_those_that_trained_and_no_question_is_missing(tmp_path: Path
     assert sum(not row["kept"] for row in recycled) >= 3 and len(trained) == len(filtered) + 3
     assert kept.keys() <= {row["question_id"] for row in table["questions"]}
     assert {row["question_id"] for row in table["votes"]} == {row["question_id"] for row in filtered}
+    browsed_as_trained(run, trained, filtered)
+
+
+def browsed_as_trained(run: Run, trained: list[dict], filtered: list[dict]) -> None:
+    """The report's browser has the votes' majority, and the choice and the label that trained."""
+    by_id, majority = ({row["question_id"]: row for row in rows} for rows in (trained, filtered))
+    shown = {one.question_id: one for one in written_questions(run)[0] if one.state != "invalid"}
+    assert shown.keys() == majority.keys() and {one.state for one in shown.values()} == {"kept"}
+    others = 0
+    for name, one in shown.items():
+        label, right = by_id[name]["answer"], one.truth.answer if one.truth.well_posed else None
+        assert one.label.majority == majority[name]["answer"] and one.label.answer == label
+        assert one.verdict == ("ill-posed" if right is None else "right" if label == right else "wrong")
+        other = label != majority[name]["answer"]
+        assert (f", label {label}" in cards.card(one).said) == other
+        others += other
+    assert others, "some lots fall beside the majority"
+    pending = replace(run, stages={name: one for name, one in run.stages.items() if "select" not in name})
+    waiting = [one for one in written_questions(pending)[0] if one.state != "invalid"]
+    assert {one.state for one in waiting} == {"unlabelled"}, "the filter's choice is not the arm's"
+    assert {one.verdict for one in waiting} <= {"", "ill-posed"} and all(one.label.votes for one in waiting)
 
 
 def test_datasets_reads_it_by_its_card(published: Path, tmp_path: Path) -> None:

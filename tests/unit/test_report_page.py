@@ -173,7 +173,7 @@ def test_rows_hold_every_question_with_its_votes_reward_and_truth(run) -> None:
 
 
 def question(number: int, text: str, reply: str) -> WrittenQuestion:
-    label = Label(("A",) * 9 + (None,), tuple(f"{reply}{number} {i}" for i in range(10)), "A", 0.9)
+    label = Label(("A",) * 9 + (None,), tuple(f"{reply}{number} {i}" for i in range(10)), "A", 0.9, "A")
     return WrittenQuestion(
         f"q{number}", 1, "dropped", text, "A", "key", label, 0.1, Truth("sum", "B", True, False)
     )
