@@ -34,6 +34,7 @@ from harness.evals.catalogue import asked
 from harness.evals.results import EvaluationResults
 from harness.evals.set_aside import told, too_many
 from harness.runs.sealed import Row, Run, SealedStage
+from harness.tables.words import counted
 from vzero.arms import REFERENCE, matched_by
 from vzero.config import Preset
 from vzero.presets import content
@@ -237,7 +238,7 @@ def _faults(measured: Measured) -> list[str]:
 
 def _starved(iterations: Mapping[int, GroundTruth], least: int) -> list[str]:
     return [
-        f"Iteration {number} kept {one.kept_count} questions, fewer than one Solver step takes."
+        f"Iteration {number} kept {counted(one.kept_count, 'question')}, fewer than one Solver step takes."
         for number, one in iterations.items()
         if one.kept_count is not None and one.kept_count < least
     ]

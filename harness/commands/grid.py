@@ -187,7 +187,7 @@ def _end(index: GridIndex, folder: Path, runner: Runner, json: bool, verbose: bo
 def _counted(
     runner: Runner, preset: Preset, place: Path, shared: SharedStages, run_one: Run
 ) -> Mapping[str, int]:
-    """Run one, say in a line what came of it; what it cost."""
+    """Run one, say in a line what came of it, on a terminal in short; what it cost."""
     from harness.tables.words import duration
 
     begin = time.monotonic()
@@ -195,5 +195,7 @@ def _counted(
     from harness.report import ending
 
     took = duration(time.monotonic() - begin)
-    options.say_line(f"{runner.name}: done in {took}; {ending.gain(found)[0]}", runner.terminal)
+    short = runner.terminal.is_terminal
+    gained = f"gain: {ending.brief(found)}" if short else ending.gain(found)[0]
+    options.say_line(f"{runner.name}: done in {took}; {gained}", runner.terminal)
     return found.compute.flat() if found.compute else {}

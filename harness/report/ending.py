@@ -71,6 +71,14 @@ def gain(results: Results) -> list[str]:
     return [f"{model} over the base, points: {', '.join(each)}; {where}{judged}", *kind]
 
 
+def brief(results: Results) -> str:
+    """The same without model and intervals: for one of a grid's lines, which ends at 80 columns."""
+    gains = next(reversed(results.gains.values()), {})
+    found = gains.get(AVERAGE) or next(iter(gains.values()), {})
+    sizes = (f"{metric_label(one)} {points(found[one].gain)}" for one in results.metrics[:2] if one in found)
+    return ", ".join(sizes) or "none"
+
+
 def alarms(results: Results) -> str:
     """Which rules of the collapse alarm fired."""
     if not results.alarms:

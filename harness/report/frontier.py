@@ -81,13 +81,18 @@ def answer(comparison: Comparison) -> str:
     over the base has a known compute."""
     found = arms(comparison)
     if not (best := frontier(found)):
-        return "No gain over the base is significant." if found else ""
+        return f"No gain over the base is significant{_apart(found)}." if found else ""
     most = best[-1]
-    said = f"Highest gain, {metric_label(comparison.metric)}: {most.name}, {_size(most)}"
+    said = f"Highest gain{_apart(found)}, {metric_label(comparison.metric)}: {most.name}, {_size(most)}"
     if most.reference:
         return f"{said}."
     said += f", for {ratio(most.compute)} of {REFERENCE}'s total compute."
     return said + "".join(f" {one.name}: {_size(one)}." for one in found if one.reference)
+
+
+def _apart(found: Sequence[Arm]) -> str:
+    """Of which arms nothing is said, where there are any."""
+    return "" if all(one.usable for one in found) else ", controls and defects apart"
 
 
 def _size(one: Arm) -> str:
@@ -124,9 +129,9 @@ def panel(comparison: Comparison) -> Markup:
     for one in order:
         parts += _point(one, one in best, across, up, taken)
     y = HEIGHT + 52
-    head = (
-        f"Best arm for a budget (total compute, {REFERENCE} = 1.00x):" if best else "No gain is significant."
-    )
+    head = f"No gain is significant{_apart(found)}."
+    if best:
+        head = f"Best arm for a budget{_apart(found)} (total compute, {REFERENCE} = 1.00x):"
     parts.append(text(0, y, head, "strong"))
     for i, sentence in enumerate(said, 1):
         parts.append(text(0, y + 16 * i, sentence))
@@ -151,7 +156,8 @@ def _axes(comparison: Comparison, across: Scale, up: Scale) -> list[Markup]:
         text(
             0,
             46,
-            f"significant gain for its compute. Diamond: {REFERENCE}, the reference. Square: a control.",
+            f"significant gain for its compute. Diamond: {REFERENCE}, the reference. "
+            "Square: a control or a defect.",
         ),
     ]
     for value in ticks(100 * up.low, 100 * up.high, 7):

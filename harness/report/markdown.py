@@ -13,7 +13,7 @@ from harness.report.material import Material
 from harness.report.questions import WrittenQuestion, sample
 from harness.tables.markdown import escape, plain
 from harness.tables.markdown import render as table
-from harness.tables.words import number
+from harness.tables.words import counted, number
 
 
 def render(results: Results, material: Material) -> str:
@@ -71,7 +71,7 @@ def _changed(one: ChangedAnswer) -> str:
 def provenance(results: Results, material: Material) -> list[str]:
     """Where the numbers come from."""
     said = [
-        f"preset {results.preset}, seed {results.seed}, {results.iterations} iterations, "
+        f"preset {results.preset}, seed {results.seed}, {counted(results.iterations, 'iteration')}, "
         f"model {results.model}, {results.split} split"
     ]
     if images := results.images:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from harness.runs.folder import RECORD, Busy, locked, prepare, set_aside_damaged
 from harness.runs.shared_stages import SharedStages
 from harness.tables.text import one_line
+from harness.tables.words import counted
 from vzero.arms import ARMS, REFERENCE, Arm, changes_of
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
@@ -128,8 +129,8 @@ class Grid:
                     self.pending.remove(run)
             if len(self.pending) == len(attempted):
                 if not told:
-                    count = len(attempted)
-                    self.say(f"{count} runs are being done by other processes, or wait for them; waiting.")
+                    left = counted(len(attempted), "run")
+                    self.say(f"Waiting for other processes, which do or hold up {left}.")
                     told = True
                 time.sleep(PAUSE)
         return self.index()
@@ -190,8 +191,8 @@ class Grid:
             own = self.preset_of(run).iterations
             if matched_counts is not None and own != len(matched_counts):
                 raise InputError(
-                    f"It has {own} iterations and {REFERENCE} {len(matched_counts)}: it can't be matched; "
-                    "leave it out."
+                    f"It has {counted(own, 'iteration')} and {REFERENCE} {len(matched_counts)}: it can't be "
+                    "matched; leave it out."
                 )
             if run.arm.compute_matched:
                 matched_counts = self._affordable(run, shared, fresh)
@@ -236,8 +237,8 @@ class Grid:
                 late = "its file keeps some of them later: it may stay"
                 ready = late if kept is None else f"{kept:,} were kept: it stays"
                 self.say(
-                    f"{run.name}: {count:,} questions of iteration {iteration} would make its total compute "
-                    f"{REFERENCE}'s, and {ready} below."
+                    f"{run.name}: {counted(count, 'question')} of iteration {iteration} would make its total "
+                    f"compute {REFERENCE}'s, and {ready} below."
                 )
             counts.append(count)
         return counts

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from harness.analysis.results import read_results, write_results
-from harness.report import grid_end, print_summary
+from harness.report import ending, grid_end, print_summary
 from harness.runs.grid import GridEntry, GridIndex
 
 ARMS = Path(__file__).resolve().parents[2] / "results" / "pocket" / "arms"
@@ -93,6 +93,14 @@ def test_a_grid_ends_with_an_arm_a_line_its_page_and_what_failed(
     assert "Failed    visplay/seed-0: no such picture" in lines
     assert "Page      grid/arms.html" in lines and (folder / "arms.html").stat().st_size > 1000
     assert "Next      vzero-harness open grid" in lines
+
+
+def test_a_line_of_a_grid_has_the_gain_without_its_intervals() -> None:
+    results = read_results(ARMS / "v-zero" / "seed-0" / "results.json")
+    gains = results.gains["S2"]["average"]
+    greedy, sampled = (f"{100 * gains[one].gain:+.1f}" for one in ("greedy", "sampled"))
+    assert ending.brief(results) == f"greedy {greedy}, T = 1 {sampled}".replace("-", "\u2212")
+    assert ending.brief(results.model_copy(update={"gains": {}})) == "none"
 
 
 def test_a_grid_without_a_finished_run_has_no_page(tmp_path: Path) -> None:

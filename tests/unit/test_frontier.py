@@ -70,15 +70,18 @@ def test_controls_and_unknown_compute_are_never_recommended() -> None:
     arms = {"v-zero": (1.0, 0.05), "supervised": (0.9, 0.2), "mystery": (None, 0.3)}
     said = frontier.sentences(comparison(arms))
     assert said == ["From 1.00x on: v-zero, +5.0 points (+3.0 to +7.0)."]
-    assert frontier.answer(comparison(arms)) == "Highest gain, greedy: v-zero, +5.0 points (+3.0 to +7.0)."
+    assert frontier.answer(comparison(arms)) == (
+        "Highest gain, controls and defects apart, greedy: v-zero, +5.0 points (+3.0 to +7.0)."
+    )
     more = frontier.answer(comparison({**arms, "zero-sum": (1.25, 0.08)}))
     assert more == (
-        "Highest gain, greedy: zero-sum, +8.0 points (+6.0 to +10.0), for 1.25x of v-zero's total compute. "
-        "v-zero: +5.0 points (+3.0 to +7.0)."
+        "Highest gain, controls and defects apart, greedy: zero-sum, +8.0 points (+6.0 to +10.0), for "
+        "1.25x of v-zero's total compute. v-zero: +5.0 points (+3.0 to +7.0)."
     )
     assert page.render(comparison(arms)).index("Highest gain") < page.render(comparison(arms)).index("<svg")
     drawn = str(frontier.panel(comparison(arms)))
     assert "supervised" in drawn and "mystery" not in drawn
+    assert "Best arm for a budget, controls and defects apart (total compute, v-zero = 1.00x):" in drawn
     assert frontier.panel(comparison(arms, against="v-zero")) == "", (
         "gains over an arm are no gains over the base"
     )
@@ -88,6 +91,9 @@ def test_where_no_arm_gains_none_is_best_and_a_preset_without_evidence_has_no_fr
     losing = comparison({"v-zero": (1.0, -0.005), "zero-sum": (0.9, -0.002)})
     assert frontier.answer(losing) == "No gain over the base is significant."
     assert frontier.sentences(losing) == [] and "No gain is significant." in str(frontier.panel(losing))
+    control = comparison({"v-zero": (1.0, -0.005), "supervised": (0.9, 0.2)})
+    assert frontier.answer(control) == "No gain over the base is significant, controls and defects apart."
+    assert "No gain is significant, controls and defects apart." in str(frontier.panel(control))
     unclear = comparison({"v-zero": (1.0, 0.02), "zero-sum": (1.1, 0.04)})
     gained = unclear.rows[1].scores["suite"].gain
     assert gained is not None
