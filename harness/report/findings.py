@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.analysis.alarms import RULES
 from harness.analysis.measures import LABELS, SuiteGains
 from harness.analysis.results import AVERAGE, BASE, Results
@@ -14,6 +16,8 @@ NO_EVIDENCE = (
     "The preset {preset} shows that the program runs. It is too small to say anything about the method, so "
     "nothing here is judged."
 )
+
+FEW = 3  # families that may carry a gain
 
 
 def run_name(results: Results) -> list[str]:
@@ -37,7 +41,7 @@ def findings(results: Results) -> list[str]:
     for model in trained:
         said.append(_compared(results, results.gains[model], model, BASE))
         if model == trained[0]:
-            said += said_of_nature(results, model) + elicited(results)
+            said += said_of_nature(results, model) + carried(results, model) + elicited(results)
     for model, gains in results.gains_over_previous.items():
         said.append(_compared(results, gains, model, f"S{int(model[1:]) - 1}"))
     if not trained:
@@ -62,6 +66,29 @@ def said_of_nature(results: Results, model: str) -> list[str]:
     """The same in a sentence."""
     found = nature_of(results, model)
     return [f"Sharpening or learning? {found.kind.capitalize()}: {found.reason}"] if found else []
+
+
+def carried(results: Results, model: str) -> list[str]:
+    """Which families a significant greedy gain is of, where a few of many make more than half of it."""
+    _, gains = whole(results, results.gains[model])
+    if gains is None or gains["greedy"].direction != "positive" or {*results.families} != {*results.suites}:
+        return []
+    parts = []
+    for families in results.families.values():
+        items = sum(models[BASE].n for models in families.values())
+        for name, models in families.items():
+            before, after = (models[one].accuracy["greedy"] for one in (BASE, model))
+            share = models[BASE].n / items / len(results.families)  # of the mean of the suites
+            parts.append((share * (after - before), f"{name} ({percent(before)} to {percent(after)}{NBSP}%)"))
+    parts.sort(reverse=True)
+    most, rest = (math.fsum(part for part, _ in some) for some in (parts[:FEW], parts[FEW:]))
+    if len(parts) <= 2 * FEW or most <= (most + rest) / 2:
+        return []
+    names = ", ".join(name for _, name in parts[:FEW])
+    return [
+        f"A few families carry {model}'s greedy gain: {names} add {points(most)}{NBSP}points to it, the "
+        f"other {len(parts) - FEW} together {points(rest)}."
+    ]
 
 
 def elicited(results: Results) -> list[str]:

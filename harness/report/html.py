@@ -26,7 +26,7 @@ from harness.report.findings import (
 )
 from harness.report.held_out import TONES
 from harness.report.material import Curves, Material
-from harness.report.questions import sample
+from harness.report.questions import example, sample
 from harness.tables.html import environment
 from harness.tables.table import Table
 from vzero.arms import REFERENCE
@@ -69,7 +69,7 @@ def render(results: Results, material: Material) -> str:
     tables = sections.tables(results, material.cost)
     script = files("harness.report").joinpath("templates", SCRIPT).read_text("utf-8")
     questions, held = cards.rows(material.questions, material.pictures)
-    curves = panels(material.curves)
+    curves, shown = panels(material.curves), example(material.questions)
     return (
         environment("harness.report")
         .get_template("report.html.j2")
@@ -96,6 +96,7 @@ def render(results: Results, material: Material) -> str:
             by_samples=_by_samples(results),
             calibrations=_calibrations(results),
             curves=curves,
+            example=cards.card(shown) if shown else None,
             sample=[cards.card(one) for one in sample(material.questions)],
             question_rows=questions,
             held=held,

@@ -148,6 +148,12 @@ def sample(questions: Sequence[WrittenQuestion], count: int = SAMPLE) -> list[Wr
     return found
 
 
+def example(questions: Sequence[WrittenQuestion]) -> WrittenQuestion | None:
+    """One that the Solver trains on by votes, well-posed where that is known; None where there is none."""
+    fit = [one for one in questions if one.state == "kept" and one.label and one.verdict != "ill-posed"]
+    return min(fit, key=lambda one: _hash(one.question_id), default=None)
+
+
 def spread(states: Mapping[str, str], quota: int) -> frozenset[str]:
     """`quota` ids (or all there are): a share of each state where it exists, the rest from what is left."""
     order = sorted(states, key=_hash)

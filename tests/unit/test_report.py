@@ -32,6 +32,8 @@ from vzero.errors import InputError
 from vzero.presets import content, load_preset
 from vzero.runtime import artefacts
 
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "pocket" / "arms"
+
 
 def _load(name: str):
     path = Path(__file__).parent.parent / "fixtures" / f"{name}.py"
@@ -316,13 +318,13 @@ def test_html_shows_twenty_questions_of_all_states_with_real_pictures(page):
     classes = [attributes.get("class", "") for tag, attributes in found.tags if tag == "span"]
     counts = {state: classes.count(f"tag {state}") for state in ("kept", "dropped", "invalid")}
     assert (
-        sum(counts.values()) == 20
-        and counts["kept"] >= 8
+        sum(counts.values()) == 20 + 1  # and one at the top
+        and counts["kept"] >= 8 + 1
         and counts["dropped"] >= 6
         and counts["invalid"] == 2
     )
     pictures = [attributes["src"] for tag, attributes in found.tags if tag == "img" and "src" in attributes]
-    assert len(pictures) == 20 + 12, "twelve changed answers have theirs too"
+    assert len(pictures) == 1 + 20 + 12, "twelve changed answers have theirs too"
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0].split(",")[1])))
     assert image.size == (42, 42)
 
@@ -582,6 +584,24 @@ def test_what_determines_a_run_but_its_seed(results):
 
 def test_judging_anew_changes_nothing(results):
     assert judged(results) == results
+
+
+def test_families_that_carry_the_greedy_gain_are_named():
+    found = read_results(COMMITTED / "v-zero" / "seed-0" / "results.json")
+    (said,) = findings.carried(found, "S2")
+    assert said in findings.findings(found)
+    numbers = [float(one.replace("\u2212", "-")) for one in re.findall(r"[+\u2212][\d.]+\d", said)]
+    gain = found.gains["S2"]["average"]["greedy"].gain
+    assert len(numbers) == 2 and abs(sum(numbers) - 100 * gain) < 0.11 and numbers[0] > 50 * gain
+    (math,) = (by for suite, by in found.families.items() if suite == "pocket_math")
+    rises = {name: by["S2"].accuracy["greedy"] - by["base"].accuracy["greedy"] for name, by in math.items()}
+    best = sorted(rises, key=rises.get, reverse=True)[:3]
+    assert all(f"{name} (" in said for name in best) and said.count("to 100.0") == 3
+    few = {suite: dict(list(by.items())[:2]) for suite, by in found.families.items()}
+    assert findings.carried(found.model_copy(update={"families": few}), "S2") == [], "three of six are many"
+    unclear = read_results(COMMITTED / "v-zero" / "seed-1" / "results.json")
+    assert unclear.gains["S2"]["average"]["greedy"].direction == "unclear"
+    assert findings.carried(unclear, "S2") == []
 
 
 @pytest.mark.slow

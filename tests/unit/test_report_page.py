@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from harness.analysis.results import read_results
-from harness.report import answer, cards, finish
+from harness.report import answer, cards, finish, questions
 from harness.report.pictures import Picture, thumbnails
 from harness.report.questions import Label, WrittenQuestion
 from harness.stats import Gain
@@ -170,6 +171,17 @@ def test_rows_hold_every_question_with_its_votes_reward_and_truth(run) -> None:
     assert {one["verdict"] for one in found} >= {"right", "wrong", "ill-posed"}
     pictures = {one["id"].split("-", 1)[1]: one["picture"] for one in found}
     assert len(set(pictures.values())) == len(data["pictures"]) == 40, "one copy for both iterations"
+
+
+def test_one_question_that_trained_stands_at_the_top(run) -> None:
+    page = (run / "report.html").read_text("utf-8")
+    shown = re.search(r'<section id="example".*?</section>', page, re.DOTALL)[0]
+    kept = {row["question_id"]: row for row in labels(run) if row["kept"]}
+    row = kept[re.search(r'data-slot="id">([^<]+)<', shown)[1]]
+    assert f"majority {row['answer']}, c = " in shown and "ill-posed" not in shown
+    assert page.index('id="example"') < page.index('aria-label="Contents"') and "data:image" in shown
+    invalid = dataclasses.replace(question(1, "?", "so"), state="dropped")
+    assert questions.example([invalid]) is None
 
 
 def question(number: int, text: str, reply: str) -> WrittenQuestion:
