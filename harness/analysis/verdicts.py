@@ -20,6 +20,7 @@ from vzero.arms import REFERENCE, matched_names
 
 POCKET = "pocket"
 TOY = "the pocket world"
+OTHER_MODEL = "the claim is about"  # how the reason begins where no run's model is the claim's
 UNKNOWN_AVERAGE = (
     "it is about the average of all sets of the paper's table, and which those are is not known here"
 )
@@ -66,7 +67,7 @@ def _measure(claim: Claim, found: Sequence[Checkpoint], suites: Sequence[str], m
     here = sorted({one.model for one in found})
     fitting = [one for one in found if claim.model is None or canonical(one.model) == claim.model]
     if not fitting:
-        return f"the claim is about {claim.model}, these runs about {', '.join(here)}", None
+        return f"{OTHER_MODEL} {claim.model}, these runs about {', '.join(here)}", None
     places = [suite for suite in suites if canonical(suite) == claim.suite]
     if claim.suite == AVERAGE and not places:
         places = list(suites)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.verdicts import OTHER_MODEL
 from harness.claims.schema import Certainty
 from harness.claims.verdict import ClaimVerdict, Outcome, Verdict
 from harness.tables.table import Cell, Table, Tone, texts
@@ -48,7 +49,7 @@ def in_words(claim: ClaimVerdict) -> str:
     """The verdict in lower case: "not run", "holds in the toy world"."""
     if claim.verdict is Verdict.TOY and claim.outcome:
         return f"{OUTCOMES[claim.outcome]} in the toy world"
-    if claim.reason and claim.reason.startswith("the claim is about"):
+    if claim.reason and claim.reason.startswith(OTHER_MODEL):
         return "about other models"
     return claim.verdict.value.lower()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vzero.errors import InputError
 from vzero.parsing import OPTIONS
 from vzero.pocket import annotators, build, resume
 from vzero.pocket.model import ASK, SIZES, SOLVE, VOCABULARY, build_model, build_processor
@@ -165,3 +166,31 @@ def test_an_interrupted_pretraining_goes_on_and_a_damaged_state_counts_as_none(t
         found = train(schedule, seed=5, kept=kept)
         assert [one.tolist() for one in found.parameters] == expected
     assert started == [0, 6, 0, 0]
+
+
+def test_a_build_that_was_killed_goes_on_and_leaves_a_checkpoint_alone(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(build, "SHIPPED", Schedule(seeing=2, clean=2, mixture=2, images=6, drills=4))
+    monkeypatch.setattr(resume, "EVERY", 2)
+    build.main(tmp_path / "whole", seed=3, processes=1)
+    save = resume.save
+
+    def killed(folder, step, rank, training):
+        save(folder, step, rank, training)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build.main(tmp_path / "base", seed=3, processes=1)
+    monkeypatch.setattr(resume, "save", save)
+    with pytest.raises(InputError, match="is not empty"):
+        build.main(tmp_path / "base", seed=4, processes=1)
+    build.main(tmp_path / "base", seed=3, processes=1)
+    names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("whole", "base")]
+    assert names[0] == names[1] and "build.json" in names[0] and ".pretraining" not in " ".join(names[0])
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "base")]
+    assert weights[0] == weights[1]
+    with pytest.raises(InputError, match="is not empty"):
+        build.main(tmp_path / "base", seed=3, processes=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "whole"]

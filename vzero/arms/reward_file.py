@@ -175,9 +175,8 @@ def shipped(name: str) -> RewardFile:
 def _run(source: str) -> dict[str, Any]:
     module = ModuleType(f"reward_file_{hashlib.sha256(source.encode()).hexdigest()[:12]}")
     sys.modules[module.__name__] = module  # where a dataclass looks up what its annotations name
-    exec(
-        compile(source, FILE, "exec", dont_inherit=True), module.__dict__
-    )  # the user's own program, see above
+    program = compile(source, FILE, "exec", dont_inherit=True)
+    exec(program, module.__dict__)  # the user's own, see above
     return module.__dict__
 
 

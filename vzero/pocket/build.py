@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,15 +19,14 @@ from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import save
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
+PHASES = ("seeing", "clean", "mixture")
 NEEDED = 128 * 2**20  # bytes: a checkpoint, its staging copy, and two states of its pretraining
 
 
 def scaled(scale: float, size: Size) -> Schedule:
     """The shipped schedule for `size`, with every phase `scale` times as long, at least one step each."""
-    seeing, clean, mixture = (
-        max(1, round(steps * scale)) for steps in (SHIPPED.seeing, SHIPPED.clean, SHIPPED.mixture)
-    )
-    return Schedule(seeing, clean, mixture, size=size)
+    steps = {name: max(1, round(getattr(SHIPPED, name) * scale)) for name in PHASES}
+    return replace(SHIPPED, size=size, **steps)
 
 
 def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2, size: str = "small") -> None:
@@ -79,17 +78,15 @@ def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, 
         dist.init_process_group("gloo", store=meeting, rank=rank, world_size=processes)
     learner = train(schedule, seed, rank, lambda line: print(line, flush=True), states)
     if rank == 0:
-        out = states.parent
-        save(learner.model.eval(), build_processor(), out)
-        phases = {name: getattr(schedule, name) for name in ("seeing", "clean", "mixture")}
         made = {
             "seed": seed,
             "processes": processes,
             "size": asdict(schedule.size),
-            **phases,
+            **{name: getattr(schedule, name) for name in PHASES},
             "provenance": artefacts.provenance(),
         }
-        artefacts.write_json(out / "build.json", made)
-        shutil.rmtree(states)
+        with artefacts.atomic_folder(states.parent) as whole:  # in place of the states
+            save(learner.model.eval(), build_processor(), whole)
+            artefacts.write_json(whole / "build.json", made)
     if processes > 1:
         dist.destroy_process_group()
