@@ -121,6 +121,34 @@ def test_the_image_alone_chooses_the_server(vocabulary: Vocabulary) -> None:
     assert not pictures[0] & pictures[1]
 
 
+def test_a_server_that_did_not_reply_holds_up_one_request_at_a_time(vocabulary: Vocabulary) -> None:
+    """One server drops a connection and is silent from then on: one request waits for it, the other server
+    answers all others."""
+    held, came = threading.Event(), list[int]()
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        came.append(body["seed"])
+        if len(came) == 1:
+            handler.close_connection = True
+            return True
+        return not held.wait(30)
+
+    told: dict[int, Any] = {}
+    with fake_server.serving(fault=fault) as (bad, _), fake_server.serving() as (good, _):
+        asking = engine(vocabulary, bad, good, retry=RetryPolicy(60, 3, 0.01, sequences=16))
+        requests = [request(i % 8, i) for i in range(24)]
+        thread = threading.Thread(target=asking.stream, args=(requests, VOTES, told.__setitem__), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while len(told) < 23 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(told) == 23 and len(came) == 2
+        held.set()
+        thread.join(30)
+        alone = engine(vocabulary, good).generate(requests, VOTES)
+    assert [told[i] for i in range(24)] == alone
+
+
 def test_servers_are_kept_full_though_one_picture_would_go_to_one_of_them(vocabulary: Vocabulary) -> None:
     """All questions are about one picture. Each server takes two requests at a time; when both are full the
     next is not read, and whichever gets free takes it."""

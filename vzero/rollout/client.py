@@ -212,7 +212,7 @@ class ServedEngine(StreamingEngine):
                     sent, answered, most = await body(), slot.answered, slot.most
                     data = await _post(http, endpoint, sent, retry.attempt_seconds)
                     rollout = read(data, endpoint.model)
-                    slot.answered += 1
+                    slot.answered, slot.lost = slot.answered + 1, False
                     return rollout
             except LateReply as error:
                 reason = str(error)
@@ -220,7 +220,7 @@ class ServedEngine(StreamingEngine):
                 if slot.answered > answered:  # it was busy with the others: fewer at a time, and again
                     continue
             except NoReply as error:
-                reason = str(error)
+                reason, slot.lost = str(error), True
             except BadReply as error:
                 if torn or not isinstance(error, TornReply) or attempt == retry.retries:
                     raise RolloutError(

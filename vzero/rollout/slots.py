@@ -15,6 +15,7 @@ class Slot:
 
     Attributes:
         most: requests it is handed at a time; halved when one waits too long behind the others.
+        lost: it did not reply the last time: it is handed one at a time until it answers.
         open, answered: how many it has, and has answered; `pictures` bytes of those it has.
         recoveries: how often it was recovered.
     """
@@ -23,6 +24,7 @@ class Slot:
     gate: asyncio.Semaphore
     most: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lost: bool = False
     open: int = 0
     pictures: int = 0
     answered: int = 0
@@ -31,7 +33,7 @@ class Slot:
     @property
     def full(self) -> bool:
         """Whether no other request is to be opened at it."""
-        return self.open >= self.most or self.pictures >= PICTURE_BYTES
+        return self.open >= (1 if self.lost else self.most) or self.pictures >= PICTURE_BYTES
 
     def count(self, request: Request, by: int) -> None:
         """One more, or one less."""

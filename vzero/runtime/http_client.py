@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,9 @@ _SHOWN = 200  # characters of what a server sent
 _SHORTEST_TOKEN = 4  # characters; a shorter one is no secret, and would be found in any sentence
 _HUB_BYTES, _HUB_SECONDS = 1 << 26, 120.0  # of one reply of the hub that is no file
 PAUSES = (1.0, 2.0)  # seconds before the attempts after the first, of `ask_again`
+# Seconds within which the machine of a server must acknowledge what it is sent: its kernel does, however long
+# the server thinks. One that is off, or behind a cut network, is noticed by that and by nothing else.
+SILENT_SECONDS = 30
 _LATER = frozenset({408, 409, 425, 429})  # refusals that pass, beside those of 500 and above
 
 
@@ -91,10 +95,15 @@ class Reply:
 
 def session(limits: httpx.Limits | None = None) -> httpx.AsyncClient:
     """What requests are sent by, to be closed at the end."""
-    own = {"Accept-Encoding": "identity"}
-    return httpx.AsyncClient(
-        timeout=None, trust_env=False, verify=_tls(), headers=own, limits=limits or httpx.Limits()
+    tcp = {"TCP_KEEPIDLE": SILENT_SECONDS // 3, "TCP_KEEPINTVL": SILENT_SECONDS // 6}
+    tcp["TCP_USER_TIMEOUT"] = 1000 * SILENT_SECONDS
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    options += [(socket.IPPROTO_TCP, getattr(socket, k), v) for k, v in tcp.items() if hasattr(socket, k)]
+    wire = httpx.AsyncHTTPTransport(
+        verify=_tls(), trust_env=False, limits=limits or httpx.Limits(), socket_options=options
     )
+    own, timeout = {"Accept-Encoding": "identity"}, httpx.Timeout(None, connect=SILENT_SECONDS)
+    return httpx.AsyncClient(transport=wire, timeout=timeout, trust_env=False, headers=own)
 
 
 @functools.cache
