@@ -222,5 +222,5 @@ def test_the_plan_of_a_large_model_is_what_was_counted(name: str) -> None:
     planned = plan_memory.rows()[name].planned()
     for kind in ("weights", "gradients", "optimizer", "reference"):
         assert counted[kind] == pytest.approx(planned[kind], rel=0.01), kind
-    assert counted["activations"] == pytest.approx(planned["activations"], rel=0.12)
-    assert sum(counted.values()) == pytest.approx(sum(planned.values()), rel=0.1)
+    assert counted["activations"] == pytest.approx(planned["activations"], rel=0.08)
+    assert sum(counted.values()) == pytest.approx(sum(planned.values()), rel=0.03)
