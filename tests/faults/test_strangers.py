@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness.analysis import ground_truth
 from harness.cli import app
 from harness.report import finish, pictures
 from harness.runs import ledger
-from harness.runs.sealed import read_run
+from harness.runs.sealed import Run, read_run
 from harness.watch.view import Watch
 from tests.faults import damage
 from tests.faults.test_pictures import jpeg_of_scans
@@ -79,7 +80,8 @@ def test_each_column_is_held_to_its_kind(tmp_path: Path, place: str, odd: object
     artefacts.write_jsonl(path, [good])
     assert artefacts.read_rows(path, kind) == [good]
     for column, value in good.items():
-        if (isinstance(odd, str) and isinstance(value, str)) or (odd == -1 and type(value) is not int):
+        number = isinstance(value, float) or column == "kl"
+        if (isinstance(odd, str) and isinstance(value, str)) or (odd == -1 and number):
             continue  # of its kind
         path.write_text(f"{json.dumps(good)}\n{json.dumps({**good, column: odd})}\n")
         with pytest.raises(
@@ -107,8 +109,14 @@ def test_a_seal_of_another_form_is_none(run: Path, tmp_path: Path, section: str,
     assert artefacts.sealed(folder) is None
 
 
-@pytest.mark.parametrize("name", ["image_id", "question_id"])
-def test_what_names_nothing_of_the_run_is_said(run: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [("image_id", ground_truth.trained_on), ("question_id", ground_truth.by_iteration)],
+    ids=["image_id", "question_id"],
+)
+def test_what_names_nothing_of_the_run_is_said(
+    run: Path, tmp_path: Path, name: str, measure: Callable[[Run], object]
+) -> None:
     other = shutil.copytree(run, tmp_path / "run")
     path = other / "stages" / "04-label-1" / "labels.jsonl"
     rows = artefacts.read_jsonl(path)
@@ -117,7 +125,7 @@ def test_what_names_nothing_of_the_run_is_said(run: Path, tmp_path: Path, name: 
     stranger = read_run(other)
     assert not stranger.missing
     with pytest.raises(InputError, match=r"do not fit together: one speaks of '.*nowhere'"):
-        ground_truth.by_iteration(stranger), ground_truth.trained_on(stranger)
+        measure(stranger)
 
 
 def test_rows_of_the_ledger_that_are_none_are_left_out(run: Path, tmp_path: Path) -> None:
