@@ -247,5 +247,6 @@ def test_what_is_imported_starts_no_thread_that_a_fork_would_miss(warm: Warm) ->
         "torch.set_num_threads(2)\n"
         "print((torch.ones(512, 512) @ torch.ones(512, 512)).sum().item())\n"
     )
-    done = warm.run("-c", program)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{512.0**3}", done.stderr
+    done = warm.start("-c", program)
+    out, err = done.communicate(300)  # one that waits for a thread does so for ever
+    assert done.returncode == 0 and out.splitlines()[-1] == f"{512.0**3}", err
