@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -18,6 +19,7 @@ from vzero.runtime.watchdog import watchdog_command
 
 LOCAL = "local"
 ADDRESS = "VZERO_CLUSTER"  # of the cluster that the runner has started
+CONNECT = 10.0  # seconds for a connection to a cluster
 GRACE = 30.0  # seconds that a cluster of this machine has to end by itself
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off: Ray listens on 127.0.0.1 alone, on every system
 AUTH, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
@@ -32,24 +34,32 @@ def joined(said: str) -> Iterator[None]:
     """
     import ray
 
-    if os.environ.get(AUTH) != "token":
-        scratch.note(
-            "The Ray cluster asks for no token: whoever reaches its ports can run programs as you; start it "
-            "with RAY_AUTH_MODE=token (docs/launch.md), or keep its network to yourself."
-        )
     address = os.environ.get(ADDRESS, said)
     try:
+        _require_listener(address)
         ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="vzero-harness")
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise InputError(
             f"No Ray cluster can be joined at {address} ({reason}); start one (docs/launch.md), or leave "
             "--cluster out."
         ) from None
+    if os.environ.get(AUTH) != "token":
+        scratch.note(
+            "The Ray cluster asks for no token: whoever reaches its ports can run programs as you; start it "
+            "with RAY_AUTH_MODE=token (docs/launch.md), or keep its network to yourself."
+        )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
 
 
 def driven(work: Callable[[], None]) -> int:

@@ -75,6 +75,8 @@ def config(
         raise InputError(
             "--server-url names servers elsewhere, --gpus where to start some; give one of them."
         )
+    if thought_tokens and not thinking:
+        raise InputError("--thought-tokens is for --thinking.")
     if name == "transformers" and max_model_len is not None:
         raise InputError("--max-model-len is for --engine vllm and --engine server.")
     numbers = [number.strip() for number in gpus.split(",")] if gpus is not None else []
@@ -94,4 +96,5 @@ def config(
             }
         )
     except ValidationError as error:
-        raise InputError(f"--engine {name!r} cannot be used: {error.errors()[0]['msg']}.") from None
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--engine {name!r} cannot be used: {why}.") from None

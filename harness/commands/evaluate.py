@@ -51,8 +51,10 @@ Out = Annotated[
     Path | None, Option("--out", help="Default: runs/evaluate-<model>. The same command resumes it.")
 ]
 Samples = Annotated[int, Option("--samples", min=0, help="Sampled answers per item, beside the greedy one.")]
-Temperature = Annotated[float, Option("--temperature", min=0.0, help="Of the sampled answers.")]
-TopP = Annotated[float, Option("--top-p", min=0.0, max=1.0, help="Of the sampled answers.")]
+Temperature = Annotated[
+    float, Option("--temperature", min=0.0, callback=options.finite, help="Of the sampled answers.")
+]
+TopP = Annotated[float, Option("--top-p", max=1.0, callback=options.positive, help="Of the sampled answers.")]
 Seed = Annotated[int, Option("--seed", help="Of the sampled answers.")]
 Tokens = Annotated[
     int | None,

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,6 +29,20 @@ def path_option(text: str) -> Path:
     if not text.strip():
         raise BadParameter("is empty; name a folder.")
     return Path(text)
+
+
+def finite(number: float | None) -> float | None:
+    """A number that was given; the bounds of an option refuse nan, not inf."""
+    if number is not None and not isfinite(number):
+        raise BadParameter("must be a finite number.")
+    return number
+
+
+def positive(number: float) -> float:
+    """A finite number above 0."""
+    if not isfinite(number) or number <= 0:
+        raise BadParameter("must be a finite number above 0.")
+    return number
 
 
 _IMAGES = "Unlabeled pictures: a folder, a Parquet file or a hub data set; default: the preset's."

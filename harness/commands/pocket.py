@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from typer import Option, Typer
 
+from harness.commands.options import finite
 from harness.runs.signals import interruptible
 
 app = Typer(
@@ -17,7 +18,14 @@ app = Typer(
 Out = Annotated[Path, Option("--out", help="Folder of the checkpoint to write.")]
 Seed = Annotated[int, Option("--seed", help="Seed of the data and the weights.")]
 Scale = Annotated[
-    float, Option("--scale", min=0.0, help="Length of the curriculum; below about 0.5 the model is weak.")
+    float,
+    Option(
+        "--scale",
+        min=0.0,
+        max=100.0,
+        callback=finite,
+        help="Length of the curriculum; below about 0.5 the model is weak.",
+    ),
 ]
 Processes = Annotated[int, Option("--processes", min=1, help="Processes that pretrain together.")]
 

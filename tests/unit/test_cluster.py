@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cluster import placement, ranks
+from harness.cluster import placement, ranks, session
 from harness.cluster.part import End, Part, Place, require_alike
 from harness.commands import engines
 from harness.runs import supervise
@@ -257,3 +259,15 @@ def test_one_machine_imports_no_ray(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
     for stage in plan(moved):
         assert "harness.cluster.ranks" in supervise.command_of(tmp_path, moved, stage)
+
+
+@pytest.mark.parametrize(("mode", "notes"), [("token", 0), ("", 1)])
+def test_who_joins_a_cluster_without_a_token_is_told_once(
+    mode: str, notes: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = SimpleNamespace(init=lambda *_, **__: None, shutdown=lambda: None, exceptions=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv(session.AUTH, mode)
+    with socket.create_server(("127.0.0.1", 0)) as head, session.joined(f"127.0.0.1:{head.getsockname()[1]}"):
+        pass
+    assert capsys.readouterr().err.count("asks for no token") == notes
