@@ -1,10 +1,11 @@
 """What a Ray cluster costs and gives: `python -m benchmarks.cluster --out results/benchmarks/cluster.json`.
 
-On two logical machines of one CPU each, on this one, which must have two idle cores; about a quarter of an
-hour. Three parts:
+On two logical machines of one CPU each, on this one, which must have two idle cores; about half an hour.
+Three parts, each written as soon as it is measured; what `--out` has already is not measured again:
 
 - bulk: the base writes questions and votes for them, by the engine of one process with one thread, and by two
-  servers with one thread each. Seconds are the stages' own: from start to seal, their servers started.
+  servers with one thread each. Seconds are the stages' own: from start to seal, their servers started, which
+  is what few questions pay most for; so there are two sizes, and the ratio of what the larger has more.
 - grid: `smoke` with four seeds, one after the other on one core, and spread over the two machines. Seconds of
   the whole command.
 - overhead: a stage that does next to nothing, with and without the cluster, and what the difference is made
@@ -26,7 +27,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ray
 from rich.console import Console
 
 from benchmarks.stages import busy
@@ -45,24 +45,27 @@ from vzero.runtime.stage import stage_folder
 from vzero.selfplay import plan
 
 ROUNDS = 3
+SIDES = ("alone", "on_cluster")
+PARTS = ("bulk", "grid", "overhead")
 IMAGES, BULK = ("images",), ("write-questions", "label")  # kinds of stages
-QUESTIONS = 400
+FEW, MANY = 400, 2400  # questions
 HOLDER = Path(__file__).resolve().parents[1] / "tests" / "ray_cluster.py"
 GRID = ["reproduce", "--preset", "smoke", "--seeds", "4", "--plain", "--set", "engine.threads=1"]
 
 
 def main(out: Path) -> None:
-    """Measure and write `out`."""
-    with machines() as address, TemporaryDirectory() as place:
-        before = busy()
-        found = {
-            "bulk": bulk(address, Path(place)),
-            "grid": grid(address, Path(place)),
-            "overhead": overhead(address, Path(place)),
-        }
-        used, whole = (now - then for now, then in zip(busy(), before, strict=True))
-    about = {"processor": processor(), "cores": cores(), "busy": round(used / whole, 3)}
-    artefacts.write_json(out, {**about, **found, "provenance": artefacts.provenance()})
+    """Measure what `out` does not have, and write it there."""
+    found: dict[str, Any] = artefacts.read_json(out) if out.exists() else {}
+    measure = {"bulk": bulk, "grid": grid, "overhead": overhead}
+    with machines() as address:
+        for part in [part for part in PARTS if part not in found]:
+            before = busy()
+            with TemporaryDirectory() as place:
+                found[part] = measure[part](address, Path(place))
+            used, whole = (now - then for now, then in zip(busy(), before, strict=True))
+            found[part]["busy"] = round(used / whole, 3)
+            found |= {"processor": processor(), "cores": cores(), "provenance": artefacts.provenance()}
+            artefacts.write_json(out, found)
 
 
 @contextmanager
@@ -78,30 +81,42 @@ def machines() -> Iterator[str]:
         holder.communicate()
 
 
-def sides(one: Callable[[int], float], other: Callable[[int], float]) -> dict[str, Any]:
+def sides(one: Callable[[int], float], other: Callable[[int], float], rounds: int = ROUNDS) -> dict[str, Any]:
     """Seconds of both in turn, and how many times as long the median of the first is."""
-    pairs = [(one(i), other(i)) for i in range(ROUNDS)]
+    pairs = [(one(i), other(i)) for i in range(rounds)]
     alone, together = ([round(seconds, 2) for seconds in side] for side in zip(*pairs, strict=True))
     ratio = statistics.median(alone) / statistics.median(together)
-    return {"alone": alone, "on_cluster": together, "ratio": round(ratio, 2)}
+    return {SIDES[0]: alone, SIDES[1]: together, "ratio": round(ratio, 2)}
 
 
 def bulk(address: str, place: Path) -> dict[str, Any]:
     """Questions and votes by one engine and by two servers; their files must be the same."""
-    contents = set()
-    words = ["questioner.trained=false", f"images.count={QUESTIONS}", "engine.threads=1"]
     there = ["launch.nodes=2", "launch.strategy=ddp", f"launch.cluster={address}"]
+    contents = dict[int, set[str]]()
 
-    def written(name: str, launch: list[str]) -> float:
-        preset = load_preset("smoke", [*words, *launch])
-        finish(place / name, preset, IMAGES)
-        folders = [stage_folder(place / name, one) for one in finish(place / name, preset, BULK)]
+    def written(name: str, questions: int, launch: list[str]) -> float:
+        words = ["questioner.trained=false", f"images.count={questions}", "engine.threads=1", *launch]
+        preset, run = load_preset("smoke", words), place / f"{name}-{questions}"
+        finish(run, preset, IMAGES)
+        folders = [stage_folder(run, one) for one in finish(run, preset, BULK)]
         manifests = [artefacts.read_json(folder / artefacts.MANIFEST) for folder in folders]
-        contents.add(artefacts.digest([one["files"] for one in manifests]))
+        contents.setdefault(questions, set()).add(artefacts.digest([one["files"] for one in manifests]))
         return sum(float(one["facts"]["seconds"]) for one in manifests)
 
-    found = sides(lambda i: written(f"one-{i}", []), lambda i: written(f"two-{i}", there))
-    return {"questions": QUESTIONS, **found, "same_content": len(contents) == 1}
+    def both(questions: int, rounds: int) -> dict[str, Any]:
+        return sides(
+            lambda i: written(f"one-{i}", questions, []),
+            lambda i: written(f"two-{i}", questions, there),
+            rounds,
+        )
+
+    few, many = both(FEW, ROUNDS), both(MANY, 1)
+    more = [statistics.median(many[side]) - statistics.median(few[side]) for side in SIDES]
+    return {
+        "questions": {FEW: few, MANY: many},
+        "ratio_of_more": round(more[0] / more[1], 2),
+        "same_content": all(len(one) == 1 for one in contents.values()),
+    }
 
 
 def grid(address: str, place: Path) -> dict[str, Any]:
@@ -121,6 +136,7 @@ def grid(address: str, place: Path) -> dict[str, Any]:
 def overhead(address: str, place: Path) -> dict[str, Any]:
     """Seconds that a stage takes longer on the cluster: medians, and of its parts in a driver like the
     stage's."""
+    import ray  # which reads the settings of `machines` when it is imported
 
     def drawn(name: str, words: list[str]) -> float:
         preset = load_preset("smoke", ["engine.threads=1", "images.count=4", *words])
