@@ -1,7 +1,9 @@
 """The pocket model is Qwen2.5-VL to everything that loads it, and its pretraining feeds it what the processor
 would."""
 
+import multiprocessing
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -138,34 +140,57 @@ def test_a_larger_base_is_an_ordinary_checkpoint(tmp_path):
 def test_an_interrupted_pretraining_goes_on_and_a_damaged_state_counts_as_none(tmp_path, monkeypatch):
     """The weights are those of an undisturbed one, to the bit."""
     torch.set_num_threads(1)
-    schedule = Schedule(seeing=2, clean=3, mixture=3, images=6, drills=4)
+    schedule = Schedule(seeing=1, clean=2, mixture=1, images=4, drills=4)
     expected = [one.tolist() for one in train(schedule, seed=5).parameters]
     save, load, started = resume.save, resume.load, []
 
     def killed(folder, step, rank, training):
         save(folder, step, rank, training)
-        if step == 6:
+        if step == 2:
             raise KeyboardInterrupt
 
     def noted(*given):
         started.append(load(*given))
         return started[-1]
 
-    monkeypatch.setattr(resume, "EVERY", 3)
-    monkeypatch.setattr(resume, "save", killed)
+    monkeypatch.setattr(resume, "EVERY", 2)
     monkeypatch.setattr(resume, "load", noted)
-    for damaged in (False, True):
-        kept = tmp_path / str(damaged)
+
+    def flipped(weights):
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+    def renamed(weights):
+        for path in list(weights.parent.iterdir()):
+            path.rename(path.with_name(path.name.replace("2.", "3.", 1)))
+
+    def anothers(weights):
+        shutil.rmtree(weights.parent)
+        interrupted(tmp_path / "another", seed=6)
+        shutil.copytree(tmp_path / "another", weights.parent)
+
+    def interrupted(kept, seed):
         kept.mkdir()
-        with pytest.raises(KeyboardInterrupt):
-            train(schedule, seed=5, kept=kept)
-        if damaged:
-            weights = next(kept.glob("6.weights.*"))
-            weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-            monkeypatch.setattr(resume, "save", save)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(resume, "save", killed)
+            train(schedule, seed, kept=kept)
+
+    for number, harm in enumerate((None, flipped, renamed, anothers)):
+        kept = tmp_path / str(number)
+        interrupted(kept, seed=5)
+        if harm is not None:
+            harm(next(kept.glob("2.weights.*")))
+        started.clear()
         found = train(schedule, seed=5, kept=kept)
         assert [one.tolist() for one in found.parameters] == expected
-    assert started == [0, 6, 0, 0]
+        assert started == [0 if harm else 2]
+
+
+def test_a_failure_of_one_process_has_its_sentence(tmp_path):
+    said, states = multiprocessing.SimpleQueue(), tmp_path / ".pretraining-0"
+    (states / "2.weights.0").mkdir(parents=True)
+    with pytest.raises(InputError):
+        build._spawned(0, said, 1, "", Schedule(seeing=2, clean=2, mixture=2), 3, states)
+    assert "2.weights.0 is no regular file" in str(said.get())
 
 
 def test_a_build_that_was_killed_goes_on_and_leaves_a_checkpoint_alone(tmp_path, monkeypatch):

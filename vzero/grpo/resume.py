@@ -4,9 +4,10 @@ Generations are expensive and checkpoints large (12 bytes a trained weight), so 
 at the end of a generation batch, since rollouts are not saved; and never after the last, whose weights the
 stage keeps. Hugging Face's trainer writes file by file into the final folder, so a kill can leave half of a
 checkpoint. A marker, written after all of them are synced, holds the hash of every file, and how far the
-stage's own rows had come, with their hash. What does not match is not there: training goes on from the
-checkpoint before, of which one is kept, or begins anew. On a network file system the first node may see
-another's file (its random states) a moment late; it is then no part of the marker, and no harm.
+stage's own rows had come, with their hash, and of which stage it is. What does not match is not there:
+training goes on from the checkpoint before, of which one is kept, or begins anew. On a network file system
+the first node may see another's file (its random states) a moment late; it is then no part of the marker, and
+no harm.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ _READ = (".safetensors", ".pth", ".json")  # Hugging Face's trainer writes pickl
 
 
 class Marker(BaseModel):
-    """A whole checkpoint: SHA-256 of its files by name; of the rows so far, by file, bytes and their
-    SHA-256."""
+    """A whole checkpoint: SHA-256 of its files by name, and of what its stage is made from; of the rows so
+    far, by file, bytes and their SHA-256."""
 
     files: dict[str, str]
+    spec: str = ""
     rows: dict[str, tuple[int, str]] = {}
 
 
@@ -86,7 +88,9 @@ def mark(folder: Path, rows: Sequence[Path] = ()) -> None:
             os.close(descriptor)
     so_far = {path.name: owned.read_bytes(path) for path in rows}
     marker = Marker(
-        files=_hashes(folder), rows={name: (len(data), _sha256(data)) for name, data in so_far.items()}
+        files=_hashes(folder),
+        spec=scratch.made_for(folder.parents[1]),
+        rows={name: (len(data), _sha256(data)) for name, data in so_far.items()},
     )
     artefacts.write_json(folder / MARKER, marker.model_dump(mode="json"))
 
@@ -123,6 +127,8 @@ def _wrong(checkpoint: Path, rows: Sequence[Path]) -> str:
         marker = _marker(checkpoint)
     except (*artefacts.ABSENT, ValueError):
         return MARKER
+    if marker.spec != scratch.made_for(checkpoint.parents[1]):
+        return "of another training"
     found = _hashes(checkpoint)
     for path in rows:
         size, digest = marker.rows.get(path.name, (0, ""))

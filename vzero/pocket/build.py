@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import asdict, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from vzero.errors import InputError
+from vzero.errors import InputError, VZeroError, machine_failure
 from vzero.pocket.model import SIZES, Size, build_processor
 from vzero.pocket.pretrain import Schedule, train
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 from vzero.runtime.checkpoints import save
 
 SHIPPED = Schedule(seeing=500, clean=1000, mixture=500)
@@ -52,15 +54,24 @@ def main(out: Path, seed: int = 0, scale: float = 1.0, processes: int = 2, size:
         return
     with TemporaryDirectory(prefix="vzero-pocket-") as private:
         work = (processes, str(Path(private, "store")), schedule, seed, states)
-        multiprocessing.spawn(_work, work, processes, daemon=True)  # type: ignore[no-untyped-call]
+        said = multiprocessing.get_context("spawn").SimpleQueue()
+        try:
+            multiprocessing.spawn(  # type: ignore[no-untyped-call]
+                _spawned, (said, *work), processes, daemon=True
+            )
+        except multiprocessing.ProcessRaisedException:
+            if said.empty():
+                raise
+            raise said.get() from None
 
 
 def _claim(out: Path, states: Path) -> None:
     """See that `out` is free, or ours and unfinished, and that a checkpoint fits into it; make `states`."""
     try:
-        if not states.is_dir() and out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(path != states for path in out.iterdir()):
             raise InputError(f"{out} is not empty; name a new folder with --out.")
         states.mkdir(parents=True, exist_ok=True)
+        owned.refuse_links(states)
         artefacts.write_bytes(states / "probe", b"")
     except OSError as error:
         raise InputError(f"Cannot write into {out}: {error.strerror}; choose another --out.") from None
@@ -68,6 +79,17 @@ def _claim(out: Path, states: Path) -> None:
         raise InputError(
             f"The disk of {out} has less than {NEEDED // 2**20} MB left; free some or choose another --out."
         )
+
+
+def _spawned(rank: int, said: SimpleQueue[VZeroError], *work: Any) -> None:
+    """As `_work`; a failure that has a sentence is handed over, since else its traceback would be."""
+    try:
+        _work(rank, *work)
+    except Exception as error:
+        states = work[-1]
+        if failure := error if isinstance(error, VZeroError) else machine_failure(error, states):
+            said.put(failure)
+        raise
 
 
 def _work(rank: int, processes: int, store: str, schedule: Schedule, seed: int, states: Path) -> None:

@@ -1,7 +1,8 @@
 """How far a pretraining came, so that the same command goes on after an interruption.
 
 Every `EVERY` steps each process writes where its random streams are, then the first one writes weights and
-AdamW's moments. A step counts once all of that is there; every file has its hash in its name.
+AdamW's moments. A step counts once all of that is there; every file has the hash of what it holds, of which
+part of which pretraining, in its name.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def save(folder: Path, step: int, rank: int, training: Training) -> None:
         _write(folder, step, "weights", as_bytes(_tensors(training)))
         for path in folder.iterdir():
             if path.name.split(".")[0] != str(step):
-                path.unlink(missing_ok=True)
+                owned.remove(path)
 
 
 def load(folder: Path, rank: int, processes: int, training: Training) -> int:
@@ -83,13 +84,20 @@ def _restore(training: Training, tensors: dict[str, Tensor], streams: dict[str, 
 
 
 def _write(folder: Path, step: int, part: str, data: bytes) -> None:
-    artefacts.write_bytes(folder / f"{step}.{part}.{hashlib.sha256(data).hexdigest()}", data)
+    artefacts.write_bytes(folder / f"{step}.{part}.{_hash(folder, step, part, data)}", data)
 
 
 def _read(folder: Path, step: int, part: str) -> bytes | None:
     """None where it is not there as it was written."""
     for path in folder.glob(f"{step}.{part}.*"):
         data = owned.read_bytes(path)
-        if path.suffix == f".{hashlib.sha256(data).hexdigest()}":
+        if path.suffix == f".{_hash(folder, step, part, data)}":
             return data
     return None
+
+
+def _hash(folder: Path, step: int, part: str, data: bytes) -> str:
+    """The folder's name is that of the pretraining."""
+    found = hashlib.sha256(f"{folder.name}/{step}.{part}/".encode())
+    found.update(data)
+    return found.hexdigest()

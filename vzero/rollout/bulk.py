@@ -48,7 +48,8 @@ def ask(
         log: scratch file, one row a finished item; what a killed attempt left in it is used.
         unit: what an item is called in `progress`, in the plural.
     """
-    rows = scratch.recover(log, lambda row: "item" in row and "replies" in row)
+    spec = scratch.made_for(log.parent)
+    rows = scratch.recover(log, lambda row: row.get("spec") == spec and "item" in row and "replies" in row)
     replies = {row["item"]: tuple(Reply(**reply) for reply in row["replies"]) for row in rows}
     missing = [i for i in range(len(items)) if i not in replies]
     progress.update(len(replies), len(items), unit)  # work begins; its rate is counted from here
@@ -59,7 +60,7 @@ def ask(
         drawn = answer.completions if isinstance(answer, Rollout) else ()
         replies[i] = tuple(Reply(one.text, one.finish_reason, len(one.token_ids)) for one in drawn)
         rate = speed.add(sum(reply.tokens for reply in replies[i]), last=len(replies) == len(items))
-        row = {"item": i, "replies": [vars(reply) for reply in replies[i]]}
+        row = {"spec": spec, "item": i, "replies": [vars(reply) for reply in replies[i]]}
         scratch.append(log, row, sync=rate is not None)
         if rate is not None:
             progress.update(len(replies), len(items), unit, {"tokens_per_second": rate})

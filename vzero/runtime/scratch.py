@@ -1,5 +1,5 @@
-"""Rows that an attempt appends and the next one goes on from. Each carries a digest of itself: one that does
-not match counts as not there and is made anew, and a line of the log says so."""
+"""What an attempt leaves for the next one to go on from. Of rows that are appended, each carries a digest of
+itself: one that does not match counts as not there and is made anew, and a line of the log says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from vzero.runtime import artefacts, owned
 
 _CHECK = "check"
+SPEC = "spec.json"  # in a stage's scratch: what the stage is made from
 NOTE = "note: "  # how a line of a stage's log begins that its user is shown
 
 
@@ -46,6 +47,13 @@ def row_of(line: bytes, unmarked: bool) -> dict[str, Any] | None:
         return row if digest in (_digest(row), None) else None
     except (ValueError, AttributeError, TypeError):
         return None
+
+
+def made_for(work: Path) -> str:
+    """SHA-256 of what the stage with this scratch is made from, by which another's scratch is known; empty
+    where nothing says it."""
+    path = work / SPEC
+    return artefacts.sha256_file(path) if path.exists() else ""
 
 
 def note(text: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from vzero.config import Preset
 from vzero.errors import InputError, VZeroError, escaped, machine_failure
-from vzero.runtime import artefacts, owned, processes
+from vzero.runtime import artefacts, owned, processes, scratch
 from vzero.runtime.processes import World
 from vzero.runtime.progress import Progress
 from vzero.selfplay import Stage, plan
@@ -176,7 +176,7 @@ def _agreed(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _begin(folder: Path, spec: dict[str, Any]) -> None:
     """Leave in `folder` what an attempt from the same spec can be resumed from, and nothing else."""
-    earlier = folder / artefacts.WORK / "spec.json"
+    earlier = folder / artefacts.WORK / scratch.SPEC
     try:
         same = artefacts.read_json(earlier) == spec
     except (*artefacts.ABSENT, ValueError):
@@ -208,6 +208,8 @@ def main(programs: Mapping[str, Program], arguments: list[str]) -> int:
         run_stage(run, name, programs)
     except VZeroError as error:
         return _failed(error)
+    except PermissionError as error:
+        return _failed(InputError(f"{error}; allow it, then run the same command again."))
     except Exception as error:
         if (failure := machine_failure(error, run)) is None:
             raise
