@@ -146,4 +146,4 @@ def of_training(place: Path) -> Iterator[tuple[str, Image.Image]]:
 def write(out: Path, parts: Iterable[OpenPart], place: Path) -> None:
     """Compare and write `out`/contamination.json, which the results quote."""
     found = report(prints(of_training(place)), prints(of_parts(parts)))
-    artefacts.write_json(out / "contamination.json", found.model_dump(mode="json"))
+    artefacts.write_digested(out / "contamination.json", found.model_dump(mode="json"))

@@ -152,7 +152,7 @@ def read_model(kind: type[Model], path: Path) -> Model:
         InputError: it is damaged, or of another version.
     """
     try:
-        return kind.model_validate_json(owned.read_bytes(path))
+        return kind.model_validate(artefacts.read_digested(path))
     except ValueError:
         raise damaged(path) from None
 

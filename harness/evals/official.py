@@ -52,14 +52,14 @@ def update(out: Path, suites: Sequence[Suite], judge: Judge | None = None) -> No
     for suite in suites:
         place, found = _file(out, suite.name), job(suite, _answered(out, suite), judge)
         if isinstance(found, Outcome):
-            artefacts.write_json(place, Official(key="", outcome=found).model_dump())
+            artefacts.write_digested(place, Official(key="", outcome=found).model_dump(mode="json"))
         elif _stored_key(place) != _key(found):
             jobs[suite.name] = found
     for (name, asked), outcome in zip(jobs.items(), run(list(jobs.values())), strict=True):
         # What may have failed by chance is kept without its key, so that the next scoring tries it again.
         chance = outcome.unavailable or any("takes too long" in why for why in outcome.set_aside.values())
         stored = Official(key="" if chance else _key(asked), outcome=outcome)
-        artefacts.write_json(_file(out, name), stored.model_dump())
+        artefacts.write_digested(_file(out, name), stored.model_dump(mode="json"))
 
 
 def _stored_key(place: Path) -> str | None:

@@ -87,7 +87,7 @@ def read(path: Path) -> Pins | None:
             return Pins(stored["rows"], aside)
     except (ValueError, KeyError, TypeError, ValidationError):
         pass
-    raise InputError(f"{path} is not a file of pins; fetch the suite again.")
+    raise InputError(f"{path} is not a file of pins; delete it, then fetch or evaluate the suite again.")
 
 
 def write(path: Path, suite: Suite, pins: Pins, source: Mapping[str, str | None]) -> None:

@@ -12,7 +12,7 @@ from vzero.config import EngineConfig
 from vzero.errors import InputError
 from vzero.presets import differences
 from vzero.rollout.protocol import Message
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts
 
 FILE = "protocol.json"
 NOTED = frozenset({"device", "repaired"})  # say where and why, not what was asked
@@ -73,7 +73,7 @@ def record(out: Path, found: Protocol) -> None:
         InputError: others there were drawn otherwise, on another machine or by other libraries.
     """
     if (before := read(out)) is None:
-        artefacts.write_json(out / FILE, found.model_dump(mode="json"))
+        artefacts.write_digested(out / FILE, found.model_dump(mode="json"))
         return
     changed = set(differences(before.model_dump(mode="json"), found.model_dump(mode="json"))) - NOTED
     if changed:
@@ -93,6 +93,6 @@ def read(out: Path) -> Protocol | None:
     if not path.exists():
         return None
     try:
-        return Protocol.model_validate_json(owned.read_bytes(path))
+        return Protocol.model_validate(artefacts.read_digested(path))
     except ValueError:
         raise InputError(f"{path} is damaged; evaluate anew with --fresh.") from None

@@ -151,6 +151,7 @@ class LmmsEval(Frozen, extra="ignore"):
     sent: dict[str, SamplingConfig]
     not_sent: dict[str, dict[str, Any]]
     pixels: Limits
+    responses_sha256: str | None = Field(default=None, exclude=True)  # of the answers when it had them all
 
 
 class Figure(Frozen):

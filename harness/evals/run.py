@@ -28,6 +28,7 @@ from harness.evals.catalogue import Suite
 from harness.evals.folder import AskedItem
 from harness.evals.results import EvaluationResults, Settings
 from harness.evals.rows import OpenPart
+from harness.evals.scored import stored
 from harness.evals.set_aside import TooLong
 from harness.evals.tasks import Task
 from vzero.config import EngineConfig
@@ -102,6 +103,8 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
             for suite in group:
                 if suite not in missing:
                     tally.add(suite.name, k * len(folder.items(out, suite.name)))
+            for suite in missing:
+                folder.record(out, suite.name).unlink(missing_ok=True)
             if missing:
                 if engine is None:
                     _serve(evaluation, out, servers, say)
@@ -114,12 +117,10 @@ def run(evaluation: Evaluation, out: Path, fresh: bool, say: Say, tally: AnswerC
 
 
 def _answered(out: Path, suite: Suite) -> bool:
-    """Whether a suite was asked to its end, and what was kept of it is whole."""
+    """Whether a suite was asked to its end, and what was kept of it is as it was then."""
     try:
-        return folder.lmms_eval(out, suite.name) is not None and store.intact(
-            folder.responses(out, suite.name)
-        )
-    except InputError:
+        return folder.lmms_eval(out, suite.name) is not None and bool(stored(out, suite))
+    except VZeroError:
         return False
 
 
@@ -242,7 +243,8 @@ def _ask(
         said = runner.record(found, own, model)
         if settings.profile == "boxed":
             runner.cross_check(out, own, said)
-        artefacts.write_json(folder.record(out, suite), said.model_dump(mode="json"))
+        of = {"responses_sha256": artefacts.sha256_file(folder.responses(out, suite))}
+        artefacts.write_digested(folder.record(out, suite), {**said.model_dump(mode="json"), **of})
 
 
 def _write_tasks(settings: Settings, parts: Sequence[OpenPart], work: Path) -> list[Task]:

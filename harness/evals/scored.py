@@ -67,10 +67,14 @@ def stored(out: Path, suite: Suite) -> dict[str, dict[Purpose, Response]]:
     """What is stored by item and purpose.
 
     Raises:
-        VZeroError: responses contradict each other.
+        VZeroError: responses are damaged, others than were scored, or contradict each other.
     """
     found: dict[str, dict[Purpose, Response]] = {}
-    for row in store.read(folder.responses(out, suite.name)):
+    place, said = folder.responses(out, suite.name), folder.lmms_eval(out, suite.name)
+    known = said.responses_sha256 if said else None
+    if known and not (place.exists() and artefacts.sha256_file(place) == known):
+        raise store.damaged(place)
+    for row in store.read(place):
         purpose: Purpose = "greedy" if row["purpose"] == "greedy" else "sampled"
         if found.setdefault(row["id"], {}).setdefault(purpose, row)["key"] != row["key"]:
             raise VZeroError(

@@ -103,15 +103,12 @@ def read(path: Path) -> list[Response]:
         rows.append(row)
     if all(row is not None and _whole(row) for row in rows):
         return rows  # type: ignore[return-value]  # checked right above
-    raise VZeroError(f"{path} is damaged; run its evaluation again, which draws what is lost.")
+    raise damaged(path)
 
 
-def intact(path: Path) -> bool:
-    """Whether a file of responses is there and whole."""
-    try:
-        return path.exists() and bool(read(path))
-    except VZeroError:
-        return False
+def damaged(path: Path) -> VZeroError:
+    """What to say of a file of responses that is not as it was written."""
+    return VZeroError(f"{path} is damaged; run its evaluation again, which draws what is lost.")
 
 
 def _whole(row: Mapping[str, Any]) -> bool:

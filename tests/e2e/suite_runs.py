@@ -188,6 +188,10 @@ scenario("dying, looked at", fail, "--rescore", run("dying"))
 scenario("dying, resumed", at(9, fail), *LOGIC, "--out", run("dying"))
 scenario("ended", at(1, lambda: os.kill(os.getpid(), signal.SIGTERM)), *LOGIC, "--out", run("ended"))
 scenario("ended, resumed", at(9, fail), *LOGIC, "--out", run("ended"))
+answered = ROOT / "ended" / "responses" / "logicvista.jsonl"
+answered.write_bytes(b"".join(answered.read_bytes().splitlines(keepends=True)[:-1]))
+scenario("shortened, looked at", fail, "--rescore", run("ended"))
+scenario("shortened, again", at(9, fail), *LOGIC, "--out", run("ended"))
 
 
 def plant(run: Path) -> None:

@@ -185,6 +185,13 @@ def test_an_evaluation_that_is_asked_to_end_resumes_at_the_item(report):
     )
 
 
+def test_answers_that_were_lost_after_the_scoring_are_drawn_again(ran, report):
+    looked, again = report["shortened, looked at"], report["shortened, again"]
+    assert looked["code"] == 1 and "logicvista.jsonl is damaged" in looked["err"]
+    assert again["code"] == 0 and again["asked"] == 1
+    assert results(ran, "ended")["suites"] == results(ran, "dying")["suites"]
+
+
 def test_another_checkpoint_is_never_answered_by_the_responses_of_the_first(report):
     assert report["mine"]["code"] == 0 and report["mine"]["asked"] == 3
     assert report["mine, changed"]["code"] == 2 and "checkpoint_sha256" in report["mine, changed"]["err"]

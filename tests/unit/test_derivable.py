@@ -24,7 +24,7 @@ from harness.runs.sealed import read_run
 from tests.fixtures.evaluations import answer, run_folder
 from tests.unit.test_stage import STAGE, draw, new_run
 from vzero.arms import chosen
-from vzero.errors import InputError
+from vzero.errors import InputError, VZeroError
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
 from vzero.runtime.stage import run_stage
@@ -173,12 +173,12 @@ def test_a_seal_with_another_number_is_none(tmp_path: Path, part: str) -> None:
 DERIVED = ("lmms_eval/logicvista.json", "items/logicvista.jsonl", "contamination.json")
 
 
-def evaluation(place: Path) -> Path:
+def evaluation(place: Path, said: str = "\\boxed{A}") -> Path:
     from harness.scoring import Item
 
     items = [Item(id=str(i), question="q", options=("x", "y"), labels=("A", "B"), gold=("A",), kind="choice")
              for i in range(2)]  # fmt: skip
-    return run_folder(place, items, [answer("\\boxed{A}")] * 2)
+    return run_folder(place, items, [answer(said)] * 2)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -198,6 +198,25 @@ def test_what_an_evaluation_cannot_read_is_a_sentence_and_asked_again(
     if name.startswith("lmms_eval"):
         (suite,) = build.suites_of(evaluations.settings(run))
         assert not evaluating._answered(run, suite)
+
+
+@pytest.mark.parametrize("harm", ["shortened", "another's", "gone"])
+def test_answers_that_are_not_those_that_were_scored_are_asked_again(tmp_path: Path, harm: str) -> None:
+    run, other = evaluation(tmp_path / "run"), evaluation(tmp_path / "other", "\\boxed{B}")
+    (suite,) = build.suites_of(evaluations.settings(run))
+    path, record = evaluations.responses(run, suite.name), evaluations.record(run, suite.name)
+    stated = {**artefacts.read_json(record), "responses_sha256": artefacts.sha256_file(path)}
+    artefacts.write_json(record, stated)
+    assert evaluating._answered(run, suite) and build.build(run).complete
+    if harm == "gone":
+        path.unlink()
+    elif harm == "shortened":
+        path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    else:
+        path.write_bytes(evaluations.responses(other, suite.name).read_bytes())
+    assert not evaluating._answered(run, suite)
+    with pytest.raises(VZeroError, match="is damaged; run its evaluation again"):
+        build.build(run)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)

@@ -37,6 +37,7 @@ Edit = Callable[[dict[str, Any]], object]
 
 def edit(path: Path, change: Edit) -> None:
     found = artefacts.read_json(path)
+    found.pop("digest", None)  # as an earlier version wrote it
     change(found)
     artefacts.write_json(path, found)
 

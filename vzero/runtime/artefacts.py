@@ -89,6 +89,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
+def write_digested(path: Path, value: Mapping[str, Any]) -> None:
+    """As `write_json`, with a digest of the value in it, by which `read_digested` sees damage."""
+    write_json(path, {**value, "digest": digest(value)})
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Atomic JSON Lines, one object a row, readable by `datasets.load_dataset("json")`."""
     write_text(path, _json_lines(rows))
@@ -101,6 +106,18 @@ def read_json(path: Path) -> Any:
         ValueError: it holds none.
     """
     return parse_json(owned.read_bytes(path))
+
+
+def read_digested(path: Path) -> dict[str, Any]:
+    """What `write_digested` wrote, or an earlier version without a digest.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.pop("digest", None) not in (None, digest(value)):
+        raise ValueError("it changed since it was written")
+    return value
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -251,7 +268,7 @@ def seal(folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any] | None 
         "provenance": provenance(),
     }
     manifest: dict[str, Any] = parse_json(json.dumps(made))  # as it will be read
-    write_json(folder / MANIFEST, {**manifest, "digest": digest(manifest)})
+    write_digested(folder / MANIFEST, manifest)
     return manifest
 
 
@@ -260,10 +277,8 @@ def sealed(folder: Path) -> dict[str, Any] | None:
     sealed (those of earlier versions have no digest of themselves). A read that fails for another reason is
     passed on: what cannot be read now may be whole."""
     try:
-        manifest = read_json(folder / MANIFEST)
-        if manifest.pop("digest", None) not in (None, digest(manifest)):
-            return None
-    except (*ABSENT, ValueError, TypeError, AttributeError):
+        manifest = read_digested(folder / MANIFEST)
+    except (*ABSENT, ValueError):
         return None
     return manifest if schemas.is_manifest(manifest) else None
 
