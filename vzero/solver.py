@@ -9,7 +9,7 @@ from vzero import voting
 from vzero.arms import defects
 from vzero.arms.objectives import reward_of
 from vzero.arms.solver_votes import Poll, solver_votes, tokens_of
-from vzero.images.records import load_records
+from vzero.images.records import records_by_id
 from vzero.prompts import solver_messages
 from vzero.rollout import bulk
 from vzero.runtime import artefacts
@@ -20,7 +20,7 @@ from vzero.runtime.stage import StageContext
 def run_labelling(ctx: StageContext) -> dict[str, Any]:
     """Let the frozen Solver vote on each valid question; writes `labels.jsonl` and `votes.jsonl`."""
     preset, config = ctx.preset, ctx.preset.solver
-    written = artefacts.read_jsonl(ctx.inputs["questions"] / "questions.jsonl")
+    written = artefacts.read_rows(ctx.inputs["questions"] / "questions.jsonl")
     questions = [row for row in written if row["valid"]]
     seeds = (derive(preset.seed, "label", ctx.stage.iteration, row["question_id"]) for row in questions)
     polls = [Poll(row["text"], row["image_id"], seed) for row, seed in zip(questions, seeds, strict=True)]
@@ -76,8 +76,8 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     torch.set_num_threads(preset.engine.threads)
     if config.objective == "sft":
         return sft.run_training(ctx)
-    records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
-    kept = [row for row in artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
+    records = records_by_id(ctx.inputs["images"])
+    kept = [row for row in artefacts.read_rows(ctx.inputs["labels"] / "labels.jsonl") if row["kept"]]
     prompts = []
     for row in kept:
         messages = solver_messages(preset.prompt_format, row["text"])

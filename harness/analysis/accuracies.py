@@ -17,9 +17,10 @@ from harness.analysis.items import (
     values_of,
 )
 from harness.analysis.measures import Count, Measured, SuiteGains
-from harness.runs.sealed import Known, Row, Run, SealedStage
+from harness.runs.sealed import Row, Run, SealedStage
 from harness.stats import Interval, mean_interval, paired_gain
 from vzero.errors import InputError
+from vzero.runtime.schemas import Known
 from vzero.runtime.seeding import derive
 
 AVERAGE, BASE = "average", "base"

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.measures import CalibrationBin, GroundTruth, Rate, TrainedOn
 from harness.analysis.questions import labelled_of, questions_of
-from harness.runs.sealed import Known, Row, Run
+from harness.runs.sealed import Row, Run
 from harness.stats import wilson
 from vzero.rewards import dual_track
+from vzero.runtime.schemas import Known
 
 if TYPE_CHECKING:  # the pocket world is loaded only where its images were used
     from vzero.pocket.ground_truth import Truth

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from harness.analysis.measures import StageCompute
 from harness.cost.meter import Meter, meter, scoring_passes, trained_shape
-from harness.runs.sealed import Known, Row, Run, SealedStage
+from harness.runs.sealed import Row, Run, SealedStage
 from vzero.arms.answerability import rotate_options
 from vzero.errors import InputError
 from vzero.prompts import parse_question
+from vzero.runtime.schemas import Known
 from vzero.selfplay import MEASUREMENTS
 
 Asked = tuple[str | None, str | None]  # a question (None: the Questioner's prompt), the picture shown

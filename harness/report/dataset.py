@@ -14,10 +14,10 @@ from harness.analysis.ground_truth import pocket_truths
 from harness.analysis.questions import questions_of, recycled_of, trained_of
 from harness.analysis.results import Results
 from harness.report.card import images, templates
-from harness.runs.sealed import Known, Row, Run, SealedStage
+from harness.runs.sealed import Row, Run, SealedStage
 from vzero import __version__
 from vzero.errors import InputError
-from vzero.images.records import load_records, open_foreign
+from vzero.images.records import load_records, open_foreign, records_by_id
 from vzero.runtime import artefacts
 
 DATA = "data"  # folder of the tables
@@ -79,7 +79,7 @@ def _source(run: Run, name: str, iteration: int) -> SealedStage | None:
 
 
 def _questions(run: Run, iteration: int) -> Iterator[Row]:
-    hashes = Known({one.image_id: one.sha256 for one in load_records(run.stages["00-images"].folder)})
+    pictures = records_by_id(run.stages["00-images"].folder)
     rows = questions_of(run, iteration) or []
     if run.preset.solver.questions == "both":
         rows = [*rows, *(recycled_of(run, iteration) or ())]
@@ -89,7 +89,7 @@ def _questions(run: Run, iteration: int) -> Iterator[Row]:
         yield {
             **row,
             "iteration": iteration,
-            "image_sha256": hashes[row["image_id"]],
+            "image_sha256": pictures[row["image_id"]].sha256,
             "question": row["text"],
             "written": row["raw"],
             "family": truth.family if truth else None,

@@ -7,28 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.runs.folder import RECORD
 from vzero.config import Preset
-from vzero.errors import InputError, escaped
+from vzero.errors import InputError
 from vzero.runtime import artefacts
 from vzero.runtime.checkpoints import plain_name
 from vzero.runtime.stage import read_preset, stage_folder
 from vzero.selfplay import Stage, plan
 
 Row = Mapping[str, Any]  # of a JSONL file
-Value = TypeVar("Value")
-
-
-class Known(dict[Any, Value]):
-    """What some files of a run say by name; that others name nothing else is seen where it is looked up."""
-
-    def __missing__(self, name: object) -> Value:
-        raise InputError(
-            f"The files of this run do not fit together: one speaks of {escaped(repr(name))}, which is in no"
-            " other. Somebody changed them; do not use it, or run it anew."
-        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.tables.text import visible
 from vzero import voting
 from vzero.config import Preset
 from vzero.errors import InputError
-from vzero.images.records import ImageRecord, load_records, open_foreign
+from vzero.images.records import ImageRecord, open_foreign, records_by_id
 from vzero.parsing import parse_question
 from vzero.runtime import artefacts, owned, schemas
 from vzero.runtime.stage import stage_folder
@@ -119,4 +119,4 @@ def _encoded(images: Path, made: int, name: str) -> str | None:
 @lru_cache(maxsize=2)
 def _records(images: Path, made: int) -> Mapping[str, ImageRecord]:
     """`made`: when, in nanoseconds; the stage may have been done anew."""
-    return {record.image_id: record for record in load_records(images)}
+    return records_by_id(images)

@@ -25,6 +25,10 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     sys.modules["tests"] = ModuleType("tests")  # some installed package has this name as well
     sys.modules["tests"].__path__ = [str(ROOT / "tests")]
+    import vzero
+
+    if Path(vzero.__file__).parents[1] != ROOT:  # as an environment that has it from elsewhere begins with
+        parser.error(f"vzero is imported from {Path(vzero.__file__).parents[1]}; set PYTHONPATH={ROOT}")
     from tests.faults.campaign import KINDS, campaign
     from vzero.runtime import artefacts
 

@@ -24,8 +24,8 @@ from harness.cli import app, explain
 from harness.report import finish
 from harness.watch.view import Watch
 from tests import tiny_model
-from tests.faults import damage
-from tests.faults.attempts import KILLED, Attempt, attempt, calls, no_injection
+from tests.faults import damage, tiny_evaluation
+from tests.faults.attempts import KILLED, Attempt, attempt, calls, no_injection, unprivileged
 from tests.faults.tiny_trainings import OBJECTIVES
 from tests.faults.trainings import SOLVER
 from tests.faults.victims import DIED, DRIVES, PRESET, Seeded, going_on, left, small
@@ -57,12 +57,16 @@ class Row:
 
 
 @cache
-def undisturbed(target: str) -> dict[str, str]:
+def undisturbed(target: str) -> Mapping[str, object]:
     """What a target leaves that nobody disturbs."""
     with TemporaryDirectory(prefix="vzero-undisturbed-") as place:
         done = attempt(going_on(target, Path(place, "run")))
         assert done.fault((0,)) is None, done
-        return left(Path(place, "run"))
+        return _left(target, Path(place, "run"))
+
+
+def _left(target: str, run: Path) -> Mapping[str, object]:
+    return tiny_evaluation.left(run) if target == "evaluate" else left(run)
 
 
 @cache
@@ -75,7 +79,7 @@ def resumed(target: str, run: Path) -> str | None:
     """What does not hold of one more attempt, and of what there is then."""
     if fault := attempt(going_on(target, run)).fault((0,)):
         return f"the next attempt: {fault}"
-    found, wanted = left(run), undisturbed(target)
+    found, wanted = _left(target, run), undisturbed(target)
     other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     return f"other content: {other[:5]}" if other else None
 
@@ -92,14 +96,17 @@ def injected(target: str, how: str, place: Path, rng: random.Random) -> str | No
 
 ALL = 10**9
 # Rows that an attempt appends until it dies: no answers, some, a stage done, a checkpoint or two, the end.
-DEATHS = {"stages": (0, 2, 5, 7), "grid": (1, 6, 12, 18, ALL), "grpo": (2, 5, 8), "sft": (1, 2)}
+DEATHS = {
+    **{"stages": (0, 2, 5, 7, 10), "grid": (1, 6, 12, 18, ALL), "grpo": (2, 5, 8), "sft": (1, 2)},
+    **{"evaluate": (1, 4, ALL)},
+}
 
 
 @cache
-def _unfinished(target: str, rows: int, kept: Path) -> Path:
-    """A run that died on the way, or a finished one."""
-    run = kept / f"{target}-{rows}"
-    died = attempt(going_on(target, run), rows=rows)
+def _unfinished(target: str, rows: int, kept: Path, other: bool = False) -> Path:
+    """A run that died on the way, or a finished one; `other`: of another preset."""
+    run = kept / f"{target}-{rows}{'-other' * other}"
+    died = attempt(going_on(target, run, other), rows=rows)
     assert died.code == (0 if rows == ALL else DIED), died
     return run
 
@@ -113,15 +120,21 @@ def _attacked(target: str, run: Path) -> list[Path]:
 
 
 def garbled(target: str, place: Path, rng: random.Random) -> str | None:
-    """A file of an unfinished or finished run damaged."""
-    state = _unfinished(target, rng.choice(DEATHS[target]), place.parent)
-    shutil.copytree(state, place / "run", symlinks=True)
-    path, how = place / "run" / rng.choice(_attacked(target, state)), rng.choice(list(damage.DAMAGES))
-    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
-    first = attempt(going_on(target, place / "run"))
-    fault = first.fault(CONTRACT) or (None if first.code else resumed(target, place / "run"))
-    said = f"{target} {how} {path.relative_to(place)} of {state.name}: "
-    return (said + fault) if fault else ("refused: " + said + first.said if first.code else None)
+    """A file of an unfinished or finished run harmed; what is said to help against a refusal does."""
+    state, run = _unfinished(target, rng.choice(DEATHS[target]), place.parent), place / "run"
+    shutil.copytree(state, run, symlinks=True)
+    name, how = rng.choice(_attacked(target, state)), rng.choice(damage.HARMS)
+    others = [_unfinished(target, rows, place.parent) for rows in DEATHS[target]]
+    others.append(_unfinished(target, max(DEATHS[target]), place.parent, other=True))
+    damage.harm(run / name, how, rng, [one for other in others for one in sorted(other.rglob(name.name))])
+    first = attempt(unprivileged(going_on(target, run)))
+    said, fault = f"{target} {how} {name} of {state.name}: ", first.fault(CONTRACT)
+    if first.code and not fault and ("delete it" in first.said or "allow it" in first.said):
+        damage.put_right(run / name)
+    elif first.code and not fault:
+        return f"refused: {said}{first.said}"
+    fault = fault or resumed(target, run)
+    return (said + fault) if fault else (f"refused: {said}{first.said}" if first.code else None)
 
 
 def _images_of(source: Path, run: Path) -> tuple[Attempt, list[dict[str, object]]]:
@@ -170,7 +183,7 @@ def hostile_replies(place: Path, rng: random.Random) -> str | None:
     if fault := attempt(partial(DRIVES["stages"], run), Seeded(reply)).fault((0,)):
         return fault
     (questions,) = run.rglob("questions.jsonl")
-    (labels,) = run.rglob("labels.jsonl")
+    (labels,) = run.glob("stages/*-label-1/labels.jsonl")
     texts = [row["text"] for row in artefacts.read_jsonl(questions) if row["valid"]]
     if broken := [text for text in texts if has_control_tokens(text, "pocket")]:
         return f"a question that breaks a prompt: {broken[0]!r}"
@@ -202,27 +215,27 @@ def _reading(run: Path, out: Path) -> list[list[str]]:
 
 
 def read_damaged(place: Path, rng: random.Random) -> str | None:
-    """A finished run with a damaged file, under the commands that read it."""
+    """A finished run with a harmed file, under what reads it."""
     run = shutil.copytree(_finished(place.parent), place / "run")
-    files = sorted(path for path in run.rglob("*") if path.suffix in (".json", ".jsonl"))
-    path, how = rng.choice(files), rng.choice(list(damage.DAMAGES))
-    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
-    for words in _reading(run, place / "out"):
-        found = attempt(partial(_called, words))
-        if fault := found.fault(CONTRACT):
-            return f"{how} {path.relative_to(run)} {words[0]}: {fault}"
-    return None
+    files = sorted(path for path in run.rglob("*") if path.is_file())
+    path, how = rng.choice(files), rng.choice(damage.HARMS)
+    damage.harm(path, how, rng, [one for one in files if one.name == path.name])
+    return _read(run, place, f"{how} {path.relative_to(run)}")
 
 
 def read_misshapen(place: Path, rng: random.Random) -> str | None:
     """A finished run, one value of which is of another kind, sealed again as a stranger can do it, under what
     reads it."""
     run = shutil.copytree(_finished(place.parent), place / "run")
-    what = damage.misshape(run, rng)
+    return _read(run, place, damage.misshape(run, rng))
+
+
+def _read(run: Path, place: Path, what: str) -> str | None:
+    """What does not hold of `run` under all that reads it."""
     acts = {words[0]: partial(_called, words) for words in _reading(run, place / "out")}
     acts |= {"report": partial(_explained, finish, run), "watch": partial(_explained, _looked, run)}
     for name, act in acts.items():
-        if fault := attempt(act).fault(CONTRACT):
+        if fault := attempt(unprivileged(act)).fault(CONTRACT):
             return f"{what} {name}: {fault}"
     return None
 
@@ -253,11 +266,11 @@ def _checkpoint(kept: Path) -> Path:
 
 
 def damaged_checkpoint(place: Path, rng: random.Random) -> str | None:
-    """A stranger's checkpoint with a damaged file: it is opened, or refused in a sentence."""
+    """A stranger's checkpoint with a harmed file: it is opened, or refused in a sentence."""
     folder = Path(shutil.copytree(_checkpoint(place.parent), place / "checkpoint"))
-    path, how = rng.choice(sorted(folder.iterdir())), rng.choice(list(damage.DAMAGES))
-    path.write_bytes(damage.DAMAGES[how](path.read_bytes(), rng))
-    fault = attempt(partial(_opened, folder)).fault((0, 2))
+    path, how = rng.choice(sorted(folder.iterdir())), rng.choice(damage.HARMS)
+    damage.harm(path, how, rng)
+    fault = attempt(unprivileged(partial(_opened, folder))).fault((0, 2))
     return fault and f"{how} {path.name}: {fault}"
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from tests.faults.victims import GOOD
-from vzero.runtime import artefacts
+from vzero.runtime import artefacts, owned
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -32,11 +32,20 @@ def _doubled(data: bytes, rng: random.Random) -> bytes:
     return b"".join([*lines[: at + 1], *lines[at:]])
 
 
+def _swapped(data: bytes, rng: random.Random) -> bytes:
+    lines = data.splitlines(keepends=True)
+    if len(lines) > 1:
+        one, other = rng.sample(range(len(lines)), 2)
+        lines[one], lines[other] = lines[other], lines[one]
+    return b"".join(lines)
+
+
 DAMAGES: Mapping[str, Damage] = {
     "empty": lambda data, rng: b"",
     "cut": lambda data, rng: data[: rng.randrange(len(data) + 1)],
     "flip": _flipped,
     "double": _doubled,
+    "rows swapped": _swapped,
     "nul": lambda data, rng: data + b"\0" * 30 + b"\n",
     "garbage": lambda data, rng: rng.randbytes(200),
     "list": lambda data, rng: b"[1, 2]\n",
@@ -44,6 +53,37 @@ DAMAGES: Mapping[str, Damage] = {
     "deep": lambda data, rng: b"[" * 100_000,
     "swapped": lambda data, rng: data.replace(b": {", b": [", 1).replace(b'": "', b'": 3, "x": "', 1),
 }
+
+
+# What may come to be in the place of a file.
+PLACES: Mapping[str, Callable[[Path], object]] = {
+    "gone": lambda path: None,
+    "a directory": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link": lambda path: path.symlink_to(os.devnull),
+    "unreadable": lambda path: path.touch(0),
+}
+HARMS = (*DAMAGES, *PLACES, "another's")
+
+
+def harm(path: Path, how: str, rng: random.Random, others: Sequence[Path] = ()) -> None:
+    """Do one of `HARMS` to a file; `others`: of the same name, in another place, of another run or an earlier
+    version, one of which may take its place."""
+    if how in PLACES:
+        path.unlink()
+        PLACES[how](path)
+    elif how in DAMAGES:
+        path.write_bytes(DAMAGES[how](path.read_bytes(), rng))
+    elif others:
+        path.write_bytes(rng.choice(others).read_bytes())
+
+
+def put_right(path: Path) -> None:
+    """Do what the sentence about such a file asks for: allow it to be read, or delete it."""
+    if path.is_file() and not path.is_symlink() and not path.stat().st_mode & 0o400:
+        path.chmod(0o644)
+    else:
+        owned.remove(path)
 
 
 # What a value of JSON may become.

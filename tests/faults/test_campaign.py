@@ -15,6 +15,7 @@ SLOW = (
     *("enospc, runner", "eio, runner", "damaged, read"),  # the last is what test_garbled_files.py samples
     "misshapen, read",  # as test_strangers.py
     *("enospc, grpo", "eio, grpo", "kill, sft", "enospc, sft", "eio, sft"),
+    "garbled, evaluate",  # as tests/e2e/test_suites.py
 )
 
 

@@ -13,7 +13,6 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -28,30 +27,17 @@ from harness.watch.view import Watch
 from tests.faults import damage
 from tests.faults.test_pictures import jpeg_of_scans
 from tests.fixtures import synthetic_run
+from tests.fixtures.stage_rows import ROWS
 from vzero.errors import InputError
 from vzero.images import isolated
 from vzero.images.decoding import sha256
 from vzero.images.records import ImageRecord
+from vzero.presets import changed
 from vzero.runtime import artefacts
+from vzero.runtime.stage import main, read_preset
+from vzero.stages import PROGRAMS
 
 TRIES = int(os.environ.get("VZERO_FAULTS", "3"))
-ROWS: dict[str, dict[str, Any]] = {
-    "images.jsonl": {"image_id": "a", "path": "a.png", "sha256": "0", "width": 3, "height": 3},
-    "questions.jsonl": {
-        **{"question_id": "q", "image_id": "a", "raw": "", "finish_reason": "stop", "tokens": 3},
-        **{"valid": True, "description": "", "text": "?", "intuitive": "A"},
-    },
-    "label/labels.jsonl": {
-        **{"question_id": "q", "image_id": "a", "text": "?", "intuitive": None, "votes": ["A", None]},
-        **{"answer": "A", "confidence": 0.5, "kept": True},
-    },
-    "train-questioner/rollouts.jsonl": {
-        **{"generation": 1, "prompt": "a", "index": 0, "tokens": 3, "finish_reason": "stop", "text": ""},
-        **{"votes": None, "intuitive": None, "reward": -1.0, "advantage": 0.5},
-    },
-    "metrics.jsonl": {"step": 1, "generation": 1, "loss": 0.1, "kl": None},
-    "timings.jsonl": {"generation": 1, "rollout_tokens": 1, "vote_tokens": 1, "total": 0.1},
-}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +112,65 @@ def test_what_names_nothing_of_the_run_is_said(
     assert not stranger.missing
     with pytest.raises(InputError, match=r"do not fit together: one speaks of '.*nowhere'"):
         measure(stranger)
+
+
+QUESTIONS, LABELS = "03-write-questions-1/questions.jsonl", "04-label-1/labels.jsonl"
+UNFIT = "do not fit together: one speaks of 'nowhere'"
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage", "file", "column", "value", "said"),
+    [
+        ({}, "03-write-questions-1", "00-images/images.jsonl", "width", "3", "row 2, width"),
+        ({}, "04-label-1", QUESTIONS, "text", 3, "row 2, text"),
+        ({}, "04-label-1", QUESTIONS, "image_id", "nowhere", UNFIT),
+        ({}, "05-train-solver-1", LABELS, "kept", "yes", "row 2, kept"),
+        ({}, "05-train-solver-1", LABELS, "image_id", "nowhere", UNFIT),
+        ({"solver.objective": "sft"}, "05-train-solver-1", LABELS, "answer", "E", "row 2, answer"),
+        ({"solver.objective": "sft"}, "05-train-solver-1", "04-label-1/votes.jsonl", "text", None, "row 2"),
+        ({"solver.objective": "sft"}, "05-train-solver-1", LABELS, "image_id", "nowhere", UNFIT),
+        ({"solver.answerable": True}, "05-check-options-1", LABELS, "text", [], "row 2, text"),
+        ({"solver.answerable": True}, "05-check-options-1", LABELS, "image_id", "nowhere", UNFIT),
+        ({"solver.labels": "random"}, "05-select-1", LABELS, "question_id", 7, "row 2, question_id"),
+        ({"solver.labels": "truth"}, "05-select-1", LABELS, "image_id", "nowhere", UNFIT),
+        ({"solver.labels": "truth"}, "05-select-1", "00-images/ground_truth.jsonl", "scene", 1, "row 2"),
+        (
+            {"solver.labels": "truth"},
+            "05-select-1",
+            "00-images/ground_truth.jsonl",
+            "scene",
+            [["x"]],
+            "scene",
+        ),
+        (
+            {"solver.questions": "recycled"},
+            *("03-recycle-1", "02-train-questioner-1/rollouts.jsonl", "votes", "A", "row 2, votes"),
+        ),
+    ],
+)
+def test_a_stage_that_would_go_on_from_such_rows_says_which(
+    changes: dict[str, object],
+    stage: str,
+    file: str,
+    column: str,
+    value: object,
+    said: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    preset = changed(read_preset(other), changes)
+    artefacts.write_json(other / "run.json", {"preset": preset.model_dump(mode="json")})
+    path = other / "stages" / file
+    rows = artefacts.read_jsonl(path) if path.exists() else [ROWS[f"train-questioner/{path.name}"]] * 2
+    # All but one, since not every one of them is kept.
+    artefacts.write_jsonl(path, [rows[0], *({**row, column: value} for row in rows[1:])])
+    damage.seal_again(other)
+    shutil.rmtree(other / "stages" / stage, ignore_errors=True)
+    assert main(PROGRAMS, [str(other), stage]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and (said == UNFIT or path.name in line or said == "scene"), line
 
 
 def test_rows_of_the_ledger_that_are_none_are_left_out(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from tests import tiny_model
 from tests.faults.trainings import IMAGES, LABELS, QUESTIONER, SOLVER, WRITTEN, seal_made
+from tests.fixtures.stage_rows import ROWS
 from vzero.presets import load_preset
 from vzero.runtime import artefacts, stage
 from vzero.runtime.stage import run_stage, stage_folder
@@ -51,8 +52,8 @@ def begun(target: str) -> Path:
         name, answer = f"q{number}", "ABCD"[number % 4]
         text = f"how many {'circle ' * (number % 3)}? A) w1 B) w2 C) w3 D) w4"
         about = {"question_id": name, "image_id": pictures[number % 4]["image_id"], "text": text}
-        labels.append({**about, "answer": answer, "confidence": 0.5, "kept": True})
-        vote = {"question_id": name, "answer": answer, "finish_reason": "stop"}
+        labels.append({**ROWS["label/labels.jsonl"], **about, "answer": answer})
+        vote = {**ROWS["votes.jsonl"], "question_id": name, "answer": answer}
         votes += [{**vote, "text": f"\\boxed{{ {answer} }} w{number + i}"} for i in range(2)]
     artefacts.write_jsonl(stage_folder(run, LABELS) / "labels.jsonl", labels)
     artefacts.write_jsonl(stage_folder(run, LABELS) / "votes.jsonl", votes)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
+from tests.fixtures.stage_rows import ROWS
 from vzero.config import Preset
 from vzero.presets import load_preset
 from vzero.runtime import artefacts
@@ -73,6 +74,7 @@ def start_run(folder: Path, words: list[str]) -> Preset:
     rows = artefacts.read_jsonl(folder / "stages" / IMAGES / "images.jsonl")
     labels = [
         {
+            **ROWS["label/labels.jsonl"],
             "question_id": f"q{i}",
             "image_id": row["image_id"],
             "text": "how many red shapes are there ? A) 1 B) 2 C) 3 D) 4",

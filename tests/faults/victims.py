@@ -1,8 +1,9 @@
 """What the campaign attacks: small runs, each going on wherever an earlier attempt was cut short.
 
-`stages` runs three stages as their own processes do, `runner` what a command does around one stage that it
-starts, `grid` two runs that share a stage. A model would take all the time: in its place answers come out of
-each request's seed. `grpo` and `sft` train a tiny one. All else is the product's own.
+`stages` runs five stages as their own processes do, `runner` what a command does around one stage that it
+starts, `grid` two runs that share a stage, `evaluate` its command. A model would take all the time: in its
+place answers come out of each request's seed. `grpo` and `sft` train a tiny one. All else is the product's
+own.
 """
 
 from __future__ import annotations
@@ -27,21 +28,25 @@ from harness.runs.folder import RECORD
 from harness.runs.grid import INDEX, Grid, grid_runs
 from harness.runs.shared_stages import SharedStages
 from harness.runs.signals import interruptible
-from tests.faults import tiny_trainings
+from tests.faults import tiny_evaluation, tiny_trainings
 from tests.stub_engine import StubEngine
 from vzero import arms, questioner, solver  # noqa: F401 # as torch
 from vzero.config import Preset, SamplingConfig
 from vzero.errors import VZeroError
-from vzero.presets import load_preset
+from vzero.presets import changed, load_preset
 from vzero.rollout import Request, engines, vocabulary
 from vzero.rollout.protocol import Completion, Rollout
 from vzero.runtime import artefacts, stage
-from vzero.runtime.stage import run_stage
-from vzero.selfplay import Stage, plan
+from vzero.runtime.stage import read_preset, run_stage
+from vzero.selfplay import Stage, training
 from vzero.stages import PROGRAMS
 
 PRESET = load_preset(
-    "smoke", ["images.count=4", "engine.threads=1", "solver.votes.n=3", "questioner.trained=false"]
+    "smoke",
+    [
+        *("images.count=4", "engine.threads=1", "solver.votes.n=3", "questioner.trained=false"),
+        "solver.answerable=true",
+    ],
 )
 DIED = 9  # exit code of an attempt that was told to die
 GOOD = "<question> how many ? A) 1 B) 2 C) 3 D) 4 </question> <answer> {} </answer>"
@@ -90,12 +95,12 @@ def die_after(rows: int) -> None:
 
 
 def small(preset: Preset) -> list[Stage]:
-    """The stages of a plan that need no model."""
-    return [one for one in plan(preset) if one.kind in ("images", "write-questions", "label")]
+    """The stages of a plan that train and measure nothing."""
+    return [one for one in training(preset) if not one.kind.startswith("train-")]
 
 
 def stages(folder: Path) -> int:
-    """Three stages, each as its own process runs it."""
+    """All stages that train and measure nothing, each as its own process runs it."""
     record = {"preset": PRESET.model_dump(mode="json")}
     if not (folder / RECORD).exists() and (
         code := _command(partial(artefacts.write_json, folder / RECORD, record))
@@ -157,10 +162,18 @@ DRIVES: Mapping[str, Drive] = {
 }
 
 
-def going_on(target: str, run: Path) -> Callable[[], int]:
-    """What goes on with `run`, which is begun first where it has to be."""
+def going_on(target: str, run: Path, other: bool = False) -> Callable[[], int]:
+    """What goes on with `run`, which is begun first where it has to be; `other`: by another preset."""
     if target in tiny_trainings.OBJECTIVES and not run.exists():
         shutil.copytree(tiny_trainings.begun(target), run)
+    if target == "evaluate":
+        tiny_evaluation.settings(int(other))
+        return partial(_command, partial(tiny_evaluation.evaluate, run, int(other)))
+    if other and target != "grid":  # whose two runs are others of each other
+        record = run / RECORD
+        preset = read_preset(run) if record.exists() else PRESET
+        changes = {"seed": 1} if target == "stages" else {"solver.grpo.learning_rate": 3e-4}
+        artefacts.write_json(record, {"preset": changed(preset, changes).model_dump(mode="json")})
     return partial(DRIVES[target], run)
 
 

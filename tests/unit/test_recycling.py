@@ -27,11 +27,12 @@ def asked(
         "generation": 1,
         "prompt": image,
         "index": 0,
+        "tokens": 3,
         "finish_reason": "stop",
         "text": raw,
         "intuitive": "A",
     }
-    return {**row, "votes": votes, "reward": 0.0, **other}
+    return {**row, "votes": votes, "reward": 0.0, "advantage": 0.0, **other}
 
 
 def recycle(

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny_model
+from tests.fixtures.stage_rows import ROWS
 from tests.stub_engine import StubEngine
 from vzero.arms import answerability, selection
 from vzero.arms.answerability import rotate_options
@@ -135,7 +136,7 @@ def test_no_filter_and_its_limit(tmp_path: Path) -> None:
 
 def test_objectives_without_labels_take_the_valid_questions(tmp_path: Path) -> None:
     rows = [
-        {"question_id": f"1-{i}", "image_id": "i0", "text": TEXT, "intuitive": "A", "valid": i != 2}
+        {**ROWS["questions.jsonl"], "question_id": f"1-{i}", "image_id": "i0", "text": TEXT, "valid": i != 2}
         for i in range(4)
     ]
     artefacts.write_jsonl(tmp_path / "questions" / "questions.jsonl", rows)
@@ -148,7 +149,7 @@ def test_objectives_without_labels_take_the_valid_questions(tmp_path: Path) -> N
 
 def test_checked_options_decide(tmp_path: Path) -> None:
     labels = [label(0), label(1), label(2, kept=False)]
-    checks = [{"question_id": f"1-{i}", "answerable": i != 1} for i in range(3)]
+    checks = [{**ROWS["checks.jsonl"], "question_id": f"1-{i}", "answerable": i != 1} for i in range(3)]
     artefacts.write_jsonl(tmp_path / "checks" / "checks.jsonl", checks)
     rows = select(tmp_path, labels, {"solver.answerable": True}, checks=tmp_path / "checks")
     assert [row["kept"] for row in rows] == [True, False, False]
@@ -168,9 +169,14 @@ def test_a_reward_file_labels_and_keeps_by_all_that_was_said(tmp_path: Path) -> 
     seconds = ["B so", "C so", "D so", "A so"]
     rows = [label(i, "A", kept=i == 2, text=TEXT if i != 3 else "how many ? A) 1 B) 2") for i in range(4)]
     votes = [
-        {"question_id": f"1-{i}", "text": text} for i, second in enumerate(seconds) for text in ("A", second)
+        {**ROWS["votes.jsonl"], "question_id": f"1-{i}", "text": text}
+        for i, second in enumerate(seconds)
+        for text in ("A", second)
     ]
-    seen = [{"question_id": f"1-{i}", "description": "" if i == 1 else "a dog"} for i in range(4)]
+    seen = [
+        {**ROWS["questions.jsonl"], "question_id": f"1-{i}", "description": "" if i == 1 else "a dog"}
+        for i in range(4)
+    ]
     artefacts.write_jsonl(tmp_path / "labels" / "votes.jsonl", votes)
     artefacts.write_jsonl(tmp_path / "written" / "questions.jsonl", seen)
     places = {"votes": tmp_path / "labels", "described": tmp_path / "written"}

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from tests import tiny_model
+from tests.fixtures.stage_rows import ROWS
 from vzero.arms import sft
 from vzero.grpo.states import HostAdamW
 from vzero.images.records import ImageRecord, load_records, open_image
@@ -48,7 +49,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
         )
         name = f"1-i{i}"
-        labels.append({"question_id": name, "image_id": f"i{i}", "text": TEXT, "answer": "B", "kept": i != 3})
+        about = {"question_id": name, "image_id": f"i{i}", "text": TEXT, "answer": "B", "kept": i != 3}
+        labels.append({**ROWS["label/labels.jsonl"], **about})
         for k in range(4):
             text = " ".join(plain[(i + k + j) % len(plain)] for j in range(2 + k))
             votes.append(
@@ -58,6 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "text": text,
                     "answer": "C" if k == 1 else "B",
                     "finish_reason": "stop",
+                    "tokens": 3,
                 }
             )
     votes[3]["finish_reason"] = "length"

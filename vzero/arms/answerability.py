@@ -40,7 +40,7 @@ def rotate_options(text: str) -> str | None:
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Ask again about every kept question; writes `checks.jsonl`, a row for each labelled one."""
-    labels = artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl")
+    labels = artefacts.read_rows(ctx.inputs["labels"] / "labels.jsonl")
     polls = {}
     for row in labels:
         if row["kept"] and (text := rotate_options(row["text"])) is not None:

@@ -30,7 +30,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         InputError: images without true answers, or none that is chosen.
     """
     source, seed = ctx.inputs["images"], ctx.preset.seed
-    rows = artefacts.read_jsonl(source / "images.jsonl")
+    rows = artefacts.read_rows(source / "images.jsonl")
     annotated = annotate(source, seed)
     ids = [row["image_id"] for row in rows if row["image_id"] in annotated]
     polls = [Poll(annotated[one][0], one, derive(seed, "label-selection", one)) for one in ids]
@@ -81,7 +81,7 @@ def annotate(images: Path, seed: int) -> dict[str, tuple[str, str]]:
     from vzero.pocket.world import scene_from_json
 
     found = {}
-    for row in artefacts.read_jsonl(images / "ground_truth.jsonl"):
+    for row in artefacts.read_rows(images / "ground_truth.jsonl"):
         rng = random.Random(derive(seed, "annotate", row["image_id"]))
         question = ask_any(rng, scene_from_json(row["scene"]))
         if question is not None:

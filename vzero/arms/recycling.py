@@ -23,8 +23,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     A question asked again of the same image counts once, by its first votes.
     """
     preset, iteration = ctx.preset, ctx.stage.iteration
-    bought = artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl") if "labels" in ctx.inputs else []
-    asked = [row for row in artefacts.read_jsonl(ctx.inputs["rollouts"] / "rollouts.jsonl") if row["votes"]]
+    bought = artefacts.read_rows(ctx.inputs["labels"] / "labels.jsonl") if "labels" in ctx.inputs else []
+    rollouts = artefacts.read_rows(ctx.inputs["rollouts"] / "rollouts.jsonl", "train-questioner")
+    asked = [row for row in rollouts if row["votes"]]
     known = {(row["image_id"], row["text"]) for row in bought}
     recycled = []
     for row in asked:

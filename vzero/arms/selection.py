@@ -14,9 +14,10 @@ from vzero.arms.reward_file import RewardFile, read_source
 from vzero.arms.scored import ScoredQuestion
 from vzero.config import OWN
 from vzero.errors import InputError
-from vzero.images.records import load_records
+from vzero.images.records import records_by_id
 from vzero.parsing import OPTIONS
 from vzero.runtime import artefacts
+from vzero.runtime.schemas import Known
 from vzero.runtime.seeding import derive
 from vzero.runtime.stage import StageContext
 
@@ -34,7 +35,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if solver.selection_source is not None:
         rows = _as_the_file_says(ctx, read_source(solver.selection_source), rows)
     if "checks" in ctx.inputs:
-        checks = artefacts.read_jsonl(ctx.inputs["checks"] / "checks.jsonl")
+        checks = artefacts.read_rows(ctx.inputs["checks"] / "checks.jsonl")
         answerable = {row["question_id"] for row in checks if row["answerable"]}
         rows = [{**row, "kept": row["kept"] and row["question_id"] in answerable} for row in rows]
 
@@ -64,7 +65,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _labelled(ctx: StageContext) -> list[Row]:
     """The voted rows, each with the label that the preset asks for."""
-    rows = artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl")
+    rows = artefacts.read_rows(ctx.inputs["labels"] / "labels.jsonl")
     if ctx.preset.solver.labels == "random":
         labels: Sequence[str | None] = random_labels(ctx.preset.seed, ctx.stage.iteration, rows)
     elif ctx.preset.solver.labels == "truth":
@@ -87,14 +88,14 @@ def _as_the_file_says(ctx: StageContext, file: RewardFile, rows: list[Row]) -> l
 
 def _questions(ctx: StageContext, rows: Sequence[Row]) -> list[ScoredQuestion]:
     """Each row with all that its writer and its voters said, where that was written down."""
-    images = {record.image_id: record for record in load_records(ctx.inputs["images"])}
+    images = records_by_id(ctx.inputs["images"])
     said: dict[str, list[str]] = {}
     if "votes" in ctx.inputs:
-        for vote in artefacts.read_jsonl(ctx.inputs["votes"] / "votes.jsonl"):
+        for vote in artefacts.read_rows(ctx.inputs["votes"] / "votes.jsonl"):
             said.setdefault(vote["question_id"], []).append(vote["text"])
     seen = {}
     if "questions" in ctx.inputs:
-        written = artefacts.read_jsonl(ctx.inputs["questions"] / "questions.jsonl")
+        written = artefacts.read_rows(ctx.inputs["questions"] / "questions.jsonl")
         seen = {row["question_id"]: row["description"] for row in written}
     return [
         ScoredQuestion(
@@ -113,7 +114,7 @@ def _questions(ctx: StageContext, rows: Sequence[Row]) -> list[ScoredQuestion]:
 
 def _unlabelled(ctx: StageContext) -> list[Row]:
     """The valid questions as rows without votes, all kept."""
-    written = artefacts.read_jsonl(ctx.inputs["questions"] / "questions.jsonl")
+    written = artefacts.read_rows(ctx.inputs["questions"] / "questions.jsonl")
     names = ("question_id", "image_id", "text", "intuitive")
     return [
         {**{name: row[name] for name in names}, "votes": [], "answer": None, "confidence": None, "kept": True}
@@ -140,5 +141,5 @@ def _true_labels(ctx: StageContext, rows: Sequence[Row]) -> list[str | None]:
     from vzero.pocket.ground_truth import truth
     from vzero.pocket.world import scene_from_json
 
-    scenes = {row["image_id"]: scene_from_json(row["scene"]) for row in artefacts.read_jsonl(path)}
+    scenes = Known({row["image_id"]: scene_from_json(row["scene"]) for row in artefacts.read_rows(path)})
     return [truth(row["text"], scenes[row["image_id"]]).answer for row in rows]

@@ -26,7 +26,7 @@ from vzero.grpo.data import training_order
 from vzero.grpo.frozen import freeze_vision, spare_frozen_parts
 from vzero.grpo.settings import Batches, plan_batches
 from vzero.grpo.train import full_disk_as_oserror
-from vzero.images.records import ImageRecord, load_records, open_image
+from vzero.images.records import ImageRecord, open_image, records_by_id
 from vzero.prompts import solver_messages
 from vzero.rollout import template, thinking
 from vzero.rollout.protocol import Message
@@ -96,9 +96,9 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
     """Train, resumable after a kill; writes `checkpoint/` (unchanged without examples), `metrics.jsonl`."""
     preset, settings = ctx.preset, ctx.preset.solver.grpo
     given = examples(
-        artefacts.read_jsonl(ctx.inputs["labels"] / "labels.jsonl"),
-        artefacts.read_jsonl(ctx.inputs["votes"] / "votes.jsonl"),
-        {record.image_id: record for record in load_records(ctx.inputs["images"])},
+        artefacts.read_rows(ctx.inputs["labels"] / "labels.jsonl"),
+        artefacts.read_rows(ctx.inputs["votes"] / "votes.jsonl"),
+        records_by_id(ctx.inputs["images"]),
         preset.prompt_format,
         settings.group_size,
     )

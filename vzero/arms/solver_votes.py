@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vzero.images.records import load_records, open_image
+from vzero.images.records import ImageRecord, open_image, records_by_id
 from vzero.prompts import solver_messages
 from vzero.rollout import bulk
 from vzero.rollout.protocol import Request
@@ -36,16 +36,16 @@ def solver_votes(
 
     preset, votes = ctx.preset, ctx.preset.solver.votes
     torch.set_num_threads(preset.engine.threads)
-    records = {record.image_id: record for record in load_records(ctx.inputs["images"])}
+    records = records_by_id(ctx.inputs["images"])
+    pictured = [(poll, records[poll.image_id]) for poll in polls]  # all, before any is asked
 
-    def request(poll: Poll) -> Request:
-        return Request(
-            solver_messages(preset.prompt_format, poll.text), open_image(records[poll.image_id]), poll.seed
-        )
+    def request(one: tuple[Poll, ImageRecord]) -> Request:
+        poll, record = one
+        return Request(solver_messages(preset.prompt_format, poll.text), open_image(record), poll.seed)
 
     return bulk.ask(
         open_solver(preset.engine, ctx.inputs["solver"]),
-        polls,
+        pictured,
         request,
         votes,
         log=ctx.work / log,

@@ -14,6 +14,7 @@ from vzero.images.decoding import Decode, Unusable, decode, most_bytes, sha256, 
 from vzero.images.files import content, open_below
 from vzero.images.isolated import decode_isolated
 from vzero.runtime import artefacts
+from vzero.runtime.schemas import Known
 
 ORDINARY = 50e6  # pixels; of a smaller picture too the file may be as large as theirs
 SMALL, BYTES = 128, 16_384  # pixels of a side and bytes of a file that no decoder takes long for
@@ -57,6 +58,11 @@ def load_records(stage_folder: Path) -> list[ImageRecord]:
         )
         for row in rows
     ]
+
+
+def records_by_id(stage_folder: Path) -> Known[ImageRecord]:
+    """As `load_records`, by image_id, for rows that name one."""
+    return Known({record.image_id: record for record in load_records(stage_folder)})
 
 
 def seen_size(width: int, height: int, pixels: float) -> tuple[int, int]:

@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from vzero.errors import InputError, escaped
+
+Value = TypeVar("Value")
 Count = Annotated[int, Field(ge=0, le=1 << 48)]
 MOST = 1e30  # no number of a run is larger
 Number = Annotated[float, Field(ge=-MOST, le=MOST)]
@@ -179,8 +182,8 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asked(row: dict[str, Any]) -> dict[str, Any]:
-    if row["valid"] and row["text"] is None:
-        raise ValueError("valid, without a text")
+    if row["valid"] and None in (row["text"], row["description"]):
+        raise ValueError("valid, without a text or description")
     return row
 
 
@@ -244,6 +247,16 @@ class _Manifest(_Form):
     files: dict[str, str]
     facts: Annotated[_Facts, AfterValidator(_finite)]
     provenance: NotRequired[_Provenance]
+
+
+class Known(dict[Any, Value]):
+    """What some files of a run say by name; that others name nothing else is seen where it is looked up."""
+
+    def __missing__(self, name: object) -> Value:
+        raise InputError(
+            f"The files of this run do not fit together: one speaks of {escaped(repr(name))}, which is in no"
+            " other. Somebody changed them; do not use it, or run it anew."
+        )
 
 
 def require_rows(rows: list[dict[str, Any]], kind: str, name: str) -> None:
