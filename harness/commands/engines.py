@@ -9,6 +9,8 @@ from typer import Option
 from vzero.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from vzero.config import EngineConfig
 
 Engine = Annotated[str, Option("--engine", help="transformers, vllm or server.")]
@@ -96,5 +98,11 @@ def config(
             }
         )
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"--engine {name!r} cannot be used: {why}.") from None
+        raise InputError(f"--engine {name!r} cannot be used: {refused(error)}.") from None
+
+
+def refused(error: ValidationError) -> str:
+    """Which setting pydantic refuses first, and why."""
+    first = error.errors()[0]
+    where = "".join(f"{part}: " for part in first["loc"] if isinstance(part, str))
+    return where + first["msg"].removeprefix("Value error, ")

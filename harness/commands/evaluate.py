@@ -51,10 +51,8 @@ Out = Annotated[
     Path | None, Option("--out", help="Default: runs/evaluate-<model>. The same command resumes it.")
 ]
 Samples = Annotated[int, Option("--samples", min=0, help="Sampled answers per item, beside the greedy one.")]
-Temperature = Annotated[
-    float, Option("--temperature", min=0.0, callback=options.finite, help="Of the sampled answers.")
-]
-TopP = Annotated[float, Option("--top-p", max=1.0, callback=options.positive, help="Of the sampled answers.")]
+Temperature = Annotated[float, Option("--temperature", min=0.0, help="Of the sampled answers.")]
+TopP = Annotated[float, Option("--top-p", min=0.0, max=1.0, help="Of the sampled answers.")]
 Seed = Annotated[int, Option("--seed", help="Of the sampled answers.")]
 Tokens = Annotated[
     int | None,
@@ -157,6 +155,8 @@ def _settings(
 ) -> Settings:
     """`sampling` is how many samples, their temperature and top-p, and the new tokens of every answer, those
     of a thought left out."""
+    from pydantic import ValidationError
+
     from harness.evals.catalogue import choose
     from harness.evals.prompts import prompt_format_of
     from harness.evals.results import Limits, Settings
@@ -167,6 +167,12 @@ def _settings(
     k, temperature, top_p, tokens = sampling
     spoken = prompt_format_of(place) if prompt_format == "auto" else prompt_format
     budget = (tokens or (POCKET_BUDGET if spoken == "pocket" else BUDGET)) + engine.thought_tokens
+    try:
+        greedy = SamplingConfig(n=1, temperature=0, max_new_tokens=budget)
+        drawn = {"n": k, "temperature": temperature, "top_p": top_p, "max_new_tokens": budget}
+        sampled = SamplingConfig.model_validate(drawn) if k else None
+    except ValidationError as error:
+        raise InputError(f"Answers cannot be drawn like that: {engines.refused(error)}.") from None
     return Settings(
         model=plain_name(checkpoint),
         suites=tuple(suite.name for suite in choose(suites)),
@@ -174,10 +180,8 @@ def _settings(
         profile=profile,
         prompt_format=spoken,
         engine=engine.name,
-        greedy=SamplingConfig(n=1, temperature=0, max_new_tokens=budget),
-        sampled=SamplingConfig(n=k, temperature=temperature, top_p=top_p, max_new_tokens=budget)
-        if k
-        else None,
+        greedy=greedy,
+        sampled=sampled,
         pixels=Limits(least=pixels[0], most=pixels[1]),
         limit=limit,
         seed=seed,

@@ -38,13 +38,6 @@ def finite(number: float | None) -> float | None:
     return number
 
 
-def positive(number: float) -> float:
-    """A finite number above 0."""
-    if not isfinite(number) or number <= 0:
-        raise BadParameter("must be a finite number above 0.")
-    return number
-
-
 _IMAGES = "Unlabeled pictures: a folder, a Parquet file or a hub data set; default: the preset's."
 _OUT = "Run directory; default: runs/<preset>. The same command resumes it."
 _SET = "Change a setting, e.g. solver.grpo.learning_rate=2e-6; repeatable."

@@ -105,7 +105,7 @@ def test_greedy_takes_the_lowest_id_of_equals() -> None:
 def test_tiny_temperature_does_not_overflow() -> None:
     logits = torch.tensor([[1e4, 2e4, -1e4, 0.0]])
     tokens, logprobs = s.draw(
-        logits, config(temperature=1e-36), torch.tensor([0.999], dtype=torch.float64), NONE
+        logits, config(temperature=1e-30), torch.tensor([0.999], dtype=torch.float64), NONE
     )
     assert (tokens.tolist(), logprobs.tolist()) == ([1], [0.0])
 

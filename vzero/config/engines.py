@@ -20,15 +20,19 @@ class EngineConfig(Section):
     """Who answers for frozen models (docs/engines.md). `RolloutsConfig` is for those that are trained."""
 
     name: Literal["transformers", "vllm", "server"] = "transformers"
-    batch_sequences: int = Field(1280, ge=1, description="sequences that decode together, at each server")
-    threads: int = Field(2, ge=1, description="CPU threads of a stage")
+    batch_sequences: int = Field(
+        1280, ge=1, le=1 << 20, description="sequences that decode together, at each server"
+    )
+    threads: int = Field(2, ge=1, le=4096, description="CPU threads of a stage")
     # Of the chat template (enable_thinking). True: only what follows the thought is read (docs/families.md).
     thinking: bool | None = Field(None, description="None leaves the template as it is")
-    thought_tokens: int = Field(0, ge=0, description="for thoughts: raises every limit of tokens")
+    thought_tokens: int = Field(0, ge=0, le=1 << 20, description="for thoughts: raises every limit of tokens")
     max_model_len: int | None = Field(None, ge=1, description="vLLM: prompt and completion together")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: share of a GPU's memory")
     # On GPUs, of stages during which nothing trains and which have every card whole (Preset.bulk_engine).
-    bulk_sequences: int = Field(512, ge=1, description="vLLM: as batch_sequences, while nothing trains")
+    bulk_sequences: int = Field(
+        512, ge=1, le=1 << 20, description="vLLM: as batch_sequences, while nothing trains"
+    )
     bulk_gpu_memory: float = Field(0.9, gt=0, le=1, description="vLLM: as gpu_memory, while nothing trains")
     servers: int = Field(1, ge=1, description="servers a stage starts on loopback, one per GPU")
     gpus: tuple[int, ...] = Field((), description="GPU of each, among the visible ones; none named: in order")

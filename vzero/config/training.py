@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+MOST = 1 << 48  # no whole number of a preset but a seed is larger
 
 
 class Section(BaseModel):
@@ -12,16 +14,30 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _whole_numbers_fit(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, int) and abs(value) > MOST and info.field_name != "seed":
+            raise ValueError("no machine can hold that many")
+        return value
+
 
 class SamplingConfig(Section):
     """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are no filters."""
 
-    n: int = Field(1, ge=1, description="completions drawn for one request")
-    temperature: float = Field(1.0, ge=0)
+    n: int = Field(1, ge=1, le=100_000, description="completions drawn for one request")
+    temperature: float = Field(1.0, ge=0)  # 0, or one that float32 holds
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(ge=1)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
+    max_new_tokens: int = Field(ge=1, le=1 << 20)
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, temperature: float) -> float:
+        if 0 < temperature < 1e-30:
+            raise ValueError("logits cannot be divided by so small a number; 0 is greedy")
+        return temperature
 
 
 class GrpoSettings(Section):
