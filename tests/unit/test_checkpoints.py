@@ -20,7 +20,7 @@ from vzero.errors import InputError
 from vzero.rollout import Message, Request
 from vzero.rollout.engines import open_engine
 from vzero.rollout.vocabulary import read_vocabulary
-from vzero.runtime import chat_templates, checkpoints
+from vzero.runtime import chat_templates, checkpoints, limits
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +248,26 @@ def test_a_template_that_does_not_end_is_refused(
     (tmp_path / "bad" / "chat_template.jinja").write_text(template)
     with pytest.raises(InputError, match="does not end within"):
         checkpoints.load_processor(tmp_path / "bad")
+
+
+@pytest.mark.slow
+def test_a_template_is_tried_once_and_anew_when_it_or_its_tokens_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, ends = [], limits.ends
+    monkeypatch.setattr(limits, "ends", lambda *given: tried.append(1) or ends(*given))
+    shutil.copytree(folder, tmp_path / "other")
+    template, tokens = tmp_path / "other" / "chat_template.jinja", tmp_path / "other" / "tokenizer_config.json"
+    template.write_text("{# another #}" + template.read_text())
+    for count in (1, 1):
+        checkpoints.load_processor(tmp_path / "other")
+        assert len(tried) == count
+    template.write_text("{# a third #}" + template.read_text())
+    checkpoints.load_processor(tmp_path / "other")
+    assert len(tried) == 2
+    tokens.write_text(tokens.read_text().replace('"<eos>"', '"<pad>"'))
+    checkpoints.load_processor(tmp_path / "other")
+    assert len(tried) == 3
 
 
 @pytest.mark.slow

@@ -38,9 +38,12 @@ def test_a_python_starts_in_silence_where_the_package_is_gone(
 
 
 def test_the_classes_of_models_come_without_scikit_learn_and_pandas() -> None:
-    """transformers wants them for assisted decoding, which nothing here uses."""
+    """transformers wants them for assisted decoding, which nothing here uses. Nor is a configuration written
+    out whole, beside its defaults, where it is only named."""
     program = (
         "import sys, vzero\nfrom transformers import AutoModelForImageTextToText, GenerationMixin\n"
+        "from transformers import AutoConfig\n"
+        "assert str(AutoConfig.for_model('qwen2_5_vl')) == 'Qwen2_5_VLConfig'\n"
         "import torchvision\n"
         "print([one for one in ('sklearn', 'pandas', 'scipy.stats') if one in sys.modules])\n"
         "from transformers.generation.candidate_generator import AssistedCandidateGenerator\n"

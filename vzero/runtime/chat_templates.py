@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,41 @@ def check(processor: Any, folder: Path) -> None:
     Raises:
         InputError: it does.
     """
-    text = {"type": "text", "text": "A"}
-    turns = [{"role": role, "content": [text]} for role in ("system", "user", "assistant", "user")]
-    turns[1]["content"] = [{"type": "image"}, text]
-    for asked in (turns, turns[1:2]):
-        render = partial(processor.apply_chat_template, asked, tokenize=False, add_generation_prompt=True)
-        try:
-            ended = limits.ends(render, SECONDS, BYTES)
-        except OSError as error:
-            reason = f"The chat template of {folder} cannot be tried: {error}."
-            raise machine_failure(error, folder) or InputError(reason) from error
-        if not ended:
-            raise InputError(
-                f"The chat template of {folder} does not end within {SECONDS} s and "
-                f"{BYTES >> 20} MB; do not use it."
-            )
+    tokens = repr(processor.tokenizer.special_tokens_map)
+    try:
+        ended = _ends(_Program(repr(processor.chat_template), tokens, processor))
+    except OSError as error:
+        reason = f"The chat template of {folder} cannot be tried: {error}."
+        raise machine_failure(error, folder) or InputError(reason) from error
+    if not ended:
+        raise InputError(
+            f"The chat template of {folder} does not end within {SECONDS} s and "
+            f"{BYTES >> 20} MB; do not use it."
+        )
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A template, and all that it reads but the conversation."""
+
+    template: str
+    tokens: str
+    processor: Any = field(compare=False)
+
+    def render(self) -> None:
+        """A conversation of all roles, and one turn by itself; a template may refuse either."""
+        text = {"type": "text", "text": "A"}
+        turns = [{"role": role, "content": [text]} for role in ("system", "user", "assistant", "user")]
+        turns[1]["content"] = [{"type": "image"}, text]
+        for asked in (turns, turns[1:2]):
+            try:
+                self.processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+            except MemoryError:
+                raise
+            except Exception:
+                continue
+
+
+@lru_cache(maxsize=8)  # the policy, the reference and the engine of a stage are of one checkpoint
+def _ends(program: _Program) -> bool:
+    return limits.ends(program.render, SECONDS, BYTES)

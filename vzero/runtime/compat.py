@@ -7,6 +7,9 @@ calls that operator. Declaring the two schemas before the import is enough.
 transformers imports scikit-learn, and with it pandas, for assisted decoding alone: a third of what loading a
 model's classes takes. It is told that there is none.
 
+transformers writes out each configuration that it reads, beside its defaults, for a log that is off: half of
+what loading a processor takes. Configurations are written in one word.
+
 Every Python of the environment runs this at start (a `.pth` line put there at set-up), so it imports only
 what the interpreter has loaded already.
 """
@@ -39,6 +42,12 @@ def _leave_scikit_learn() -> None:
     sys.modules["transformers.utils"].is_sklearn_available = lambda: False  # type: ignore[attr-defined]
 
 
+def _name_configurations() -> None:
+    from transformers.configuration_utils import PreTrainedConfig
+
+    PreTrainedConfig.__repr__ = lambda self: type(self).__name__  # type: ignore[method-assign]
+
+
 def read_pictures_alone() -> None:
     """SmolVLM2's processor is not made without num2words, by which it writes in words how many frames a video
     has. No video is read here."""
@@ -53,6 +62,7 @@ def read_pictures_alone() -> None:
 _BEFORE = {
     "torchvision": _declare_operators,
     "transformers.generation.candidate_generator": _leave_scikit_learn,
+    "transformers.models.auto.configuration_auto": _name_configurations,
 }
 
 
