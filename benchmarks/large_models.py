@@ -111,10 +111,10 @@ def pictures() -> Iterator[Row]:
         )
 
 
-def loading(folder: Path) -> Row:
-    """Growth of private memory while one of RANKS processes opens 0.6 GB of weights, from a file of half
-    that."""
-    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6, "vocab_size": 32_000}
+def loading(folder: Path, layers: int = 6) -> Row:
+    """Growth of private memory while one of RANKS processes opens weights, 0.6 GB of six layers, from a file
+    of half that."""
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": layers, "vocab_size": 32_000}
     config = qwen.Qwen2_5_VLConfig(
         text_config={**text, "num_attention_heads": 8, "num_key_value_heads": 2},
         vision_config={"depth": 2, "hidden_size": 128, "num_heads": 2, "out_hidden_size": 1024},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from harness.perf.profile import generation, roofline
 from harness.perf.profile import training as profile
 from harness.perf.profile.counts import Scope
 from harness.perf.profile.memory import MIB
-from harness.perf.profile.results import OURS, STOCK, PhaseRow, ratios, row
+from harness.perf.profile.results import OURS, STOCK, Machine, PhaseRow, ratios, row
 from tools.gpu_check_models import SMALL_PICTURE, Setup, StandIn
 from tools.gpu_check_report import Check, Found, Values
 from vzero.config import EngineConfig, GrpoSettings, LoraConfig, SamplingConfig
@@ -90,9 +91,14 @@ class Run:
         return None if above is None or not torch.cuda.is_available() else self.lasting + above * MIB
 
 
+@cache
+def _machine() -> Machine:
+    return roofline.measure(load_before=0.0)
+
+
 def _measured(bench: profile.Bench, stock: bool = False) -> Run:
     measured, _, parts = profile.measure(bench, stock, 1, lambda step: None)
-    machine = roofline.measure(load_before=0.0)
+    machine = _machine()
     lasting = float(torch.cuda.memory_allocated()) if torch.cuda.is_available() else 0.0
     return Run(bench, [row(one, machine) for one in measured], parts, lasting)
 
@@ -159,7 +165,7 @@ def _peak_flops() -> float:
         kind = kind_of(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
         if kind in cards():
             return float(cards()[kind]["tflops"]) * 1e12
-    return roofline.measure(load_before=0.0).matmul_tflops * 1e12
+    return _machine().matmul_tflops * 1e12
 
 
 def stock(setup: Setup) -> Found:
@@ -207,8 +213,7 @@ def decode(setup: Setup) -> Found:
         "rollout", "questioner", engine, requests, SamplingConfig(n=4, max_new_tokens=length), 0
     )
     found, _ = generation.measure(asked, None, 1, lambda step: None)
-    machine = roofline.measure(load_before=0.0)
-    measured = row(found[0], machine)
+    measured = row(found[0], _machine())
     share = measured.bandwidth_use or 0.0
     values = {"tokens_per_second": measured.completion_tokens_per_second, "share_of_bandwidth": share}
     return {**values, **_row_values(measured)}, [], {"unfused": share}

@@ -61,8 +61,8 @@ def _overdue(signum: int, frame: object) -> None:
 # What that code imports, replaced before it does.
 
 
-def prepare() -> None:
-    """Put the stand-ins in place, once, before any of lmms-eval is imported."""
+def prepare(asks: bool) -> None:
+    """Put the stand-ins in place, once, before any of lmms-eval is imported; `asks`: some job has a judge."""
     root = str(metadata.distribution("lmms-eval").locate_file("lmms_eval"))
     for name in _HOLLOW:
         path = Path(root, *name.split(".")[1:])
@@ -70,6 +70,8 @@ def prepare() -> None:
     _module("datasets", Dataset=object)  # an annotation
     _module("huggingface_hub", snapshot_download=lambda **_: ".")  # VisuLogic's pictures
     _module("latex2sympy2", latex2sympy=_latex2sympy)
+    if not asks:  # seconds of import, for a client that is made and never asked
+        _module("openai", OpenAI=types.SimpleNamespace)
     # lmms-eval's copy of MathVision's rule lost `from math import *`, and evaluates model output as Python.
     importlib.import_module("lmms_eval.tasks.mathvision.eval_utils").__dict__["eval"] = arithmetic
     os.environ |= {"API_TYPE": "openai", "USE_LLM_JUDGE": "False", "OPENAI_API_KEY": "none"}

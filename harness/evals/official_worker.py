@@ -131,14 +131,15 @@ def main() -> None:
     """Score jobs until there are none."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # what lmms-eval prints
-        prepare()
+        jobs = [Job.model_validate_json(line) for line in sys.stdin]
+        prepare(asks=any(job.judge for job in jobs))
         from loguru import logger
 
         logger.remove()
         sys.addaudithook(guard)
-        for line in sys.stdin:
+        for job in jobs:
             try:
-                found = outcome(Job.model_validate_json(line))
+                found = outcome(job)
             except JudgeFailed as error:
                 found = Outcome(unavailable=f"the judge failed ({error})")
             answers.write(json.dumps(found.model_dump()) + "\n")

@@ -224,6 +224,7 @@ def close(one: str, other: str) -> bool:
     return abs(first - second) <= 1e-9 * max(1.0, abs(second))
 
 
+@lru_cache(maxsize=4096)
 def squeezed(text: str) -> str:
     """Letters and signs alone: neither spaces, `$`, a closing full stop nor the writing of LaTeX count."""
     return "".join(without_latex(plain(text)).split()).casefold().rstrip(".")

@@ -45,6 +45,7 @@ PRESET = load_preset(
         "solver.grpo.prompts_per_generation=4",
         "solver.grpo.prompts_per_step=2",
         "solver.grpo.micro_batch=10",
+        "solver.grpo.max_generations=1",
         "solver.keep_high=0.9",
     ],
 )

@@ -7,6 +7,7 @@ import getpass
 import json
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
+def small() -> Iterator[None]:
+    """One thread; few questions, written once."""
     torch.set_num_threads(1)
+    written = workload.questions(64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "questions", lambda count: written[:count])
+        yield
 
 
 def both(case: Case) -> tuple[Counts, Counts]:
@@ -134,7 +140,10 @@ def test_both_samplers_draw_from_the_same_distribution(filters: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["questioner", "solver"])
-def test_a_generation_batch_needs_fewer_encoder_passes(role: str, tmp_path: Path) -> None:
+def test_a_generation_batch_needs_fewer_encoder_passes(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "PROMPTS", 4)
     ours, stock = both(training.batch_of(role, tmp_path))
     group = 4 if role == "questioner" else 5
     sequences = training.PROMPTS * group
@@ -201,5 +210,5 @@ def test_large_models_cost_less_before_the_first_matrix_product(tmp_path: Path) 
     tower, mask = large_models.attention_of_the_tower(), large_models.mask_of_a_micro_batch()
     assert (tower["before"], tower["after"]) == (28 * 88 + 4, 28 * 4 + 4)
     assert mask["after"] < mask["before"] / 50
-    opened = large_models.loading(tmp_path)
+    opened = large_models.loading(tmp_path, layers=1)
     assert opened["after"] < opened["before"] / 2

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_model
+from tests.warm import Warm
 from vzero.config import SamplingConfig
 from vzero.rollout import Completion, Message, Request, Rollout, bulk
 from vzero.rollout.protocol import Finished, overflow
@@ -100,7 +99,7 @@ test_bulk.ask(test_bulk.tiny(), 30, Path({folder!r}))
 """
 
 
-def test_a_stage_killed_in_the_midst_loses_what_was_being_drawn_alone(tmp_path: Path) -> None:
+def test_a_stage_killed_in_the_midst_loses_what_was_being_drawn_alone(warm: Warm, tmp_path: Path) -> None:
     """SIGKILL to the real engine; the replies are those of an undisturbed attempt, and no
     more requests are made again than were open."""
     calm, killed = tmp_path / "calm", tmp_path / "killed"
@@ -109,13 +108,14 @@ def test_a_stage_killed_in_the_midst_loses_what_was_being_drawn_alone(tmp_path: 
     expected = ask(tiny(), 30, calm)
     log, moment = killed / "log.jsonl", 8
     program = PROGRAM.format(tests=str(ROOT / "tests"), folder=str(killed))
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    process = warm.start("-c", program)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and log.read_bytes().count(b"\n") >= moment:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.002)
-    assert process.wait() == -signal.SIGKILL
+    process.communicate(300)
+    assert process.returncode == -signal.SIGKILL
     before = log.read_bytes().count(b"\n")
     assert moment <= before < 30
     made: list[int] = []

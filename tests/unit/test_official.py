@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from vzero.errors import VZeroError
 from vzero.runtime import artefacts
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 
 # suite, its row, an answer, whether it is right by the suite's rule, and verified; why they differ.
 CASES = [
@@ -292,6 +294,17 @@ def test_scoring_imports_nothing_from_the_folder_that_the_user_stands_in(
     assert not (tmp_path / "trap").exists() and list(found.verdicts.values()) == [True]
 
 
+def test_without_a_judge_the_package_that_asks_one_is_not_imported() -> None:
+    program = (
+        "import sys\nfrom harness.evals import official_worker\nofficial_worker.main()\n"
+        "sys.exit('openai.resources' in sys.modules)"
+    )
+    given = job("logicvista", (asked("logicvista"), "\\boxed{C}")).model_dump_json()
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and '"verdicts": {"v1_0": true}' in done.stdout, done
+
+
 @given(
     st.recursive(
         st.integers(0, 99).map(str),
@@ -365,17 +378,18 @@ def test_rules_that_ask_a_judge_ask_the_one_that_is_named() -> None:
 def test_a_judge_is_asked_again_only_where_that_may_help_and_repeats_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And scores nothing then: lmms-eval itself would call the answer wrong."""
+    """And scores nothing then: lmms-eval itself would call the answer wrong. Asked again after 503, and no
+    more after 404."""
     monkeypatch.setenv("VZERO_EXTRACTOR_TOKEN", "very-secret")
-    for status, attempts in ((503, 3), (404, 1)):
-        with (
-            server(lambda number, body, status=status: (status, b"not for very-secret")) as (url, bodies, _),
-            pytest.raises(VZeroError, match=f"judge failed.* {status}") as failed,
-        ):
-            outcome(
-                job("mathverse", (asked("mathverse", 1), "It is twelve."), judge=Judge(url=url, model="m"))
-            )
-        assert len(bodies) == attempts and "secret" not in str(failed.value)
+    said = []
+
+    def refuses(number: int, body: dict[str, Any]) -> tuple[int, bytes]:
+        said.append(503 if not said else 404)
+        return said[-1], b"not for very-secret"
+
+    with server(refuses) as (url, _, _), pytest.raises(VZeroError, match=r"judge failed.* 404") as failed:
+        outcome(job("mathverse", (asked("mathverse", 1), "It is twelve."), judge=Judge(url=url, model="m")))
+    assert said == [503, 404] and "secret" not in str(failed.value)
 
 
 def test_an_evaluation_keeps_the_outcome_until_its_answers_change(tmp_path: Path) -> None:

@@ -221,14 +221,6 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     assert answer.stdout.strip() == "[]"
 
 
-def test_torchvision_imports_in_a_plain_interpreter_of_the_environment(tmp_path: Path) -> None:
-    code = "import torchvision"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-
-
 @pytest.mark.parametrize("python", ["/nowhere/python3", "/bin/false", str(ROOT / "Makefile")])
 def test_make_with_a_wrong_python_says_so_in_one_sentence(python: str) -> None:
     command = ["make", "-s", "install", f"PYTHON={python}"]

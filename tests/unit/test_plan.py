@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from harness.perf.hardware import Machine, Rates
 from harness.perf.plan import gains, memory, work
 from harness.perf.plan.plan import FILL, Plan, choose_machine, make
 from harness.perf.plan.work import Assumptions
+from tests.warm import Warm
 from tools.plan_check import predicted
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
@@ -338,9 +337,9 @@ def test_memory_agrees_with_what_the_pocket_stages_took() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_says_whether_it_fits() -> None:
-    command = [sys.executable, "-m", "harness", "plan", "--preset", "qwen2.5-vl-7b", "--gpus", "1", "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+def test_the_command_says_whether_it_fits(warm: Warm) -> None:
+    words = ["plan", "--preset", "qwen2.5-vl-7b", "--gpus", "1", "--json"]
+    answer = warm.run("-m", "harness", *words)
     told = json.loads(answer.stdout)
     assert answer.returncode == 1 and told["fits"] is False and told["fitting"] == ["qwen2.5-vl-7b-lora-1gpu"]
     assert told["model"]["parameters"] == 8_292_166_656

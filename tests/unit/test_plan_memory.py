@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import weakref
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,13 @@ class Live(TorchDispatchMode):
         return made
 
 
-def tree(layers: int, words: int, tied: bool) -> shapes.Tree:
+def tree(layers: int, words: int, tied: bool, depth: int = 10) -> shapes.Tree:
     found = copy.deepcopy(shapes.published("Qwen/Qwen2.5-VL-3B-Instruct"))
     text, vision = found["text_config"], found["vision_config"]
     text |= {"num_hidden_layers": layers, "hidden_size": 256, "intermediate_size": 1376, "vocab_size": words}
     text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 2}
-    vision |= {"depth": 10, "hidden_size": 320, "num_heads": 4, "intermediate_size": 856}
-    vision |= {"out_hidden_size": 256, "fullatt_block_indexes": [9]}
+    vision |= {"depth": depth, "hidden_size": 320, "num_heads": 4, "intermediate_size": 856}
+    vision |= {"out_hidden_size": 256, "fullatt_block_indexes": [depth - 1]}
     kinds = ("image", "video", "vision_start", "vision_end")
     text["tie_word_embeddings"] = tied
     return found | {f"{kind}_token_id": 5 + i for i, kind in enumerate(kinds)} | {"tie_word_embeddings": tied}
@@ -105,9 +106,11 @@ def micro_batch(grid: tuple[int, int], length: int) -> MicroBatch:
     )
 
 
-def held(config: Any, batch: MicroBatch, frozen: bool) -> int:
+@cache
+def held(layers: int, words: int, tied: bool, grid: tuple[int, int], length: int, frozen: bool) -> int:
     """Bytes at the fullest moment of the second micro-batch of a step, when gradients are there, above the
     weights."""
+    config, batch = shapes._without_storage(tree(layers, words, tied), "small")[0], micro_batch(grid, length)
     from transformers import AutoModelForImageTextToText
     from trl.trainer.utils import add_fused_lm_head
 
@@ -160,10 +163,8 @@ def test_memory_of_an_update_is_what_the_pass_holds(
     # On a CPU TRL's head has no kernel that folds a tile in place: small ones keep its copies from counting.
     monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 64)
     monkeypatch.setattr(memory, "HEAD_TILE", (4096, 64))
-    config, _ = shapes._without_storage(tree(layers, words, tied), "small")
     images = shapes._image_processor({"image_processor_type": "Qwen2VLImageProcessor"})
     size = shapes._build(tree(layers, words, tied), images, "small")
-    batch = micro_batch(grid, length)
     scored, patches = 8 * length, 2 * grid[0] * grid[1]
     micro = memory.MicroBatchSize(2 * (60 + patches // 8) + scored, scored, patches)
     changes = {f"{role}.grpo.freeze_vision": frozen for role in ("questioner", "solver")}
@@ -171,7 +172,8 @@ def test_memory_of_an_update_is_what_the_pass_holds(
     planned = memory.of_update(preset, size, "questioner", micro, card=80e9)
     lasting = ("weights", "optimizer", "reference")  # not in this process
     expected = sum(value for name, value in planned.items() if name not in lasting)
-    assert held(config, batch, frozen) == pytest.approx(expected, rel=0.1), planned
+    found = held(layers, words, tied, grid, length, frozen)
+    assert found == pytest.approx(expected, rel=0.1), planned
 
 
 def test_tensors_without_storage_hold_what_real_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +185,7 @@ def test_tensors_without_storage_hold_what_real_ones_do(monkeypatch: pytest.Monk
     found = plan_memory.counted(plan_memory.Case(config, False, batch))
     assert found["weights"] == pytest.approx(4 * numbers, rel=1e-3)
     assert found["optimizer"] == pytest.approx(8 * numbers, rel=1e-3)
-    real = held(config, batch, False) + batch.prompts["pixel_values"].nbytes
+    real = held(4, 520, True, (24, 24), 60, False) + batch.prompts["pixel_values"].nbytes
     assert found["gradients"] + found["activations"] == pytest.approx(real, rel=0.06)
 
 
@@ -198,9 +200,10 @@ def test_adapters_and_split_weights_hold_what_is_planned(
     monkeypatch.setattr(memory, "HEAD_TILE", (4096, 64))
     monkeypatch.setattr(live_memory, "LARGE", 2**14)
     given, processes = load_preset(preset), 1 if "lora" in preset else 4
-    config, model = shapes._without_storage(tree(4, 520, True), "small")
+    small = tree(2, 520, True, depth=3)  # a fake of each tensor takes its time
+    config, model = shapes._without_storage(small, "small")
     images = shapes._image_processor({"image_processor_type": "Qwen2VLImageProcessor"})
-    size = shapes._build(tree(4, 520, True), images, "small")
+    size = shapes._build(small, images, "small")
     case = plan_memory.Case(config, False, micro_batch((24, 24), 60), given.lora, processes)
     found = plan_memory.counted(case)
     numbers = sum(one.numel() for one in model.parameters())

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     trace = tmp_path_factory.mktemp("profile") / "trace.json.gz"
-    short = ["solver.grpo.max_completion_tokens=12", "questioner.votes.max_new_tokens=8"]
+    short = ["solver.grpo.max_completion_tokens=8"]
+    short += [f"{role}.votes.max_new_tokens=4" for role in ("questioner", "solver")]
     preset = load_preset("smoke", ["engine.threads=1", *short])
     options = Options(target="all", stock=True, repetitions=1, prompts=4)
     return SimpleNamespace(profile=measure(preset, options, trace, lambda step: None), trace=trace)

@@ -18,6 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
 from harness.stats import (
+    Cell,
     Gain,
     Pairs,
     Sample,
@@ -25,6 +26,7 @@ from harness.stats import (
     bh_corrected,
     by_image,
     gain_over_seeds,
+    gains,
     holm,
     mcnemar,
     mean_interval,
@@ -45,10 +47,12 @@ def pairs(difference: np.ndarray, images: list[int] | None = None) -> Pairs:
     )
 
 
-def two_level(suites: list[list[Pairs]], seed: int, resamples: int) -> tuple[float, float]:
-    """The bare bootstrap over seeds and images of one suite."""
-    clustered = [by_image([one.other for one in seeds], seeds[0].images) for seeds in suites]
-    return bootstrap_intervals([Resampled(clustered, seed, resamples)], 0.95)[0]
+def two_level(worlds: list[list[list[Pairs]]], seed: int, resamples: int) -> list[tuple[float, float]]:
+    """The bare bootstrap over seeds and images of one suite, in each world."""
+    clustered = [
+        [by_image([one.other for one in seeds], seeds[0].images) for seeds in suites] for suites in worlds
+    ]
+    return bootstrap_intervals([Resampled(suites, seed, resamples) for suites in clustered], 0.95)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -125,7 +129,7 @@ def test_the_t_over_seeds_by_hand() -> None:
         (0.25, 0.25 - half, 0.25 + half), abs=1e-6
     )
     assert found.p == pytest.approx(2 * stats.t.sf(0.25 / math.sqrt(seeds + images), degrees), abs=1e-6)
-    low, high = two_level(suites, 0, 10_000)
+    ((low, high),) = two_level([suites], 0, 10_000)
     assert (found.low, found.high) == (min(low, found.t_low), min(max(high, found.t_high), 1.0))
 
 
@@ -167,11 +171,11 @@ def seeded(rng: np.random.Generator, seeds: int) -> list[list[Pairs]]:
 @pytest.mark.slow
 def test_intervals_of_one_run_cover_what_they_say() -> None:
     def bootstrap(rng: np.random.Generator) -> tuple[float, float]:
-        found = paired_gain([pairs(changed(rng))], int(rng.integers(2**32)), resamples=600)
+        found = paired_gain([pairs(changed(rng))], int(rng.integers(2**32)), resamples=400)
         return found.low, found.high
 
     def by_image(rng: np.random.Generator) -> tuple[float, float]:
-        found = paired_gain([clustered(rng)], int(rng.integers(2**32)), resamples=600)
+        found = paired_gain([clustered(rng)], int(rng.integers(2**32)), resamples=400)
         return found.low, found.high
 
     def students(rng: np.random.Generator) -> tuple[float, float]:
@@ -198,8 +202,8 @@ def test_intervals_over_seeds_cover_what_they_say_and_the_bare_bootstrap_of_thre
     rng, found = np.random.default_rng(13), {}
     for seeds in (3, 5, 20):
         suites = [seeded(rng, seeds) for _ in range(2000 if seeds == 3 else WORLDS)]
-        bare = [two_level(one, world, 300) for world, one in enumerate(suites)]
-        shown = [gain_over_seeds(one, world, resamples=300) for world, one in enumerate(suites)]
+        bare = two_level(suites, 0, 1000)  # all worlds by the same draws, as a table's cells are
+        shown = gains([Cell(one, 0, 1000) for one in suites])
         for name, (low, high) in {
             "wide": np.transpose([(one.low, one.high) for one in shown]),
             "two-level": np.transpose(bare),
@@ -264,11 +268,12 @@ def test_a_table_of_24_arms_without_effect_is_seldom_bold() -> None:
     for _ in range(worlds):
         skill = rng.uniform(0.3, 0.9, 60)
         base = [(rng.random(60) < skill).astype(float) for _ in range(3)]
-        gains = {}
-        for arm in range(arms):
+        cells = []
+        for _ in range(arms):
             others = [(rng.random(60) < skill + rng.normal(0, 0.02)).astype(float) for _ in range(3)]
             pairs = [Pairs(one, other, images) for one, other in zip(base, others, strict=True)]
-            gains[arm] = gain_over_seeds([pairs], 1, resamples=100)
-        bare += any(one.direction != "unclear" for one in gains.values())
-        bold += any(one.direction != "unclear" for one in bh_corrected(gains).values())
+            cells.append(Cell([pairs], 1, 100))
+        found = dict(enumerate(gains(cells)))
+        bare += any(one.direction != "unclear" for one in found.values())
+        bold += any(one.direction != "unclear" for one in bh_corrected(found).values())
     assert bold <= 0.06 * worlds < bare, (bold, bare)

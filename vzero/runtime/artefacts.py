@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,7 @@ def device() -> str | None:
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -236,6 +238,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache  # the code of this process is what was there when it was imported
 def _git_state() -> dict[str, Any] | None:
     root = Path(__file__).resolve().parents[2]
 
