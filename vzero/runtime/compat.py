@@ -45,7 +45,7 @@ def _leave_scikit_learn() -> None:
 def _name_configurations() -> None:
     from transformers.configuration_utils import PreTrainedConfig
 
-    PreTrainedConfig.__repr__ = lambda self: type(self).__name__  # type: ignore[method-assign]
+    PreTrainedConfig.__repr__ = lambda self: type(self).__name__
 
 
 def read_pictures_alone() -> None:
