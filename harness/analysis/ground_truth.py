@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.measures import CalibrationBin, GroundTruth, Rate, TrainedOn
 from harness.analysis.questions import labelled_of, questions_of
-from harness.runs.sealed import Row, Run
+from harness.runs.sealed import Row, Run, SealedStage
 from harness.stats import wilson
 from vzero.rewards import dual_track
 from vzero.runtime.schemas import Known
@@ -46,16 +47,18 @@ def pocket_truths(run: Run, questions: Sequence[Row]) -> Truths | None:
     images = run.stages.get("00-images")
     if images is None or not images.has("ground_truth.jsonl"):
         return None
+    known = _truth_in(images)
+    return Known({row["question_id"]: known(row["text"], row["image_id"]) for row in questions})
+
+
+@lru_cache(maxsize=1)  # results and report ask three times about the same questions
+def _truth_in(images: SealedStage) -> Callable[[str, str], Truth]:
+    """The truth of a question by its text and its image."""
     from vzero.pocket.ground_truth import truth
     from vzero.pocket.world import scene_from_json
 
     scenes = Known({row["image_id"]: row["scene"] for row in images.rows("ground_truth.jsonl")})
-    return Known(
-        {
-            row["question_id"]: truth(row["text"], scene_from_json(scenes[row["image_id"]]))
-            for row in questions
-        }
-    )
+    return cache(lambda text, image: truth(text, scene_from_json(scenes[image])))
 
 
 def by_iteration(run: Run) -> dict[int, GroundTruth]:

@@ -4,7 +4,7 @@ read are wrong everywhere."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from vzero.voting import tally
@@ -31,18 +31,14 @@ def right_samples(row: Row) -> int:
 def majority_correct(row: Row) -> bool:
     """Whether the most frequent parsed answer is right: ties go to the answer seen first, no parsed answer is
     wrong."""
-    return majority_right(row, row["sampled"])
-
-
-def majority_right(row: Row, answers: Sequence[Row]) -> bool:
-    """The same of some of the row's answers."""
-    names = [one["answer"] for one in answers]
+    names = [one["answer"] for one in row["sampled"]]
     chosen = tally(names).answer
-    return chosen is not None and is_right(row, answers[names.index(chosen)])
+    return chosen is not None and is_right(row, row["sampled"][names.index(chosen)])
 
 
-def pass_at(row: Row, k: int) -> float:
-    """Probability that at least one of k samples is right, without bias from the n >= k drawn.
+def pass_at(right: int, n: int, k: int) -> float:
+    """Probability that at least one of k samples is right, without bias from the n >= k drawn, of which
+    `right` are.
 
     1 - C(n - c, k) / C(n, k) with c right of n: Chen et al. 2021 (arXiv 2107.03374), equation 1. For k = n it
     is 1 or 0: any right.
@@ -50,7 +46,6 @@ def pass_at(row: Row, k: int) -> float:
     Raises:
         ValueError: k is not in 1..n.
     """
-    n = len(row["sampled"])
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs 1 <= k <= {n}, the number of samples")
-    return 1.0 - math.comb(n - right_samples(row), k) / math.comb(n, k)
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)

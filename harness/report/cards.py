@@ -24,7 +24,7 @@ FIELDS = (
     *("id", "iteration", "state", "text", "votes", "majority", "intuitive", "said", "verdict", "truth"),
     *("family", "confidence", "picture", "replies"),
 )
-SAFE = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&"}  # no end of a script inside a script
+SAFE = {mark: f"\\u{ord(mark):04x}" for mark in "<>&"}  # no end of a script inside a script
 
 
 @dataclass(frozen=True)
@@ -131,4 +131,7 @@ def rows(questions: Sequence[WrittenQuestion], pictures: Mapping[str, Picture]) 
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(SAFE)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for mark, escape in SAFE.items():
+        text = text.replace(mark, escape)
+    return text

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from harness.analysis.accuracies import model_name
 from harness.evals.metrics import greedy_correct
 from harness.report.pictures import Picture, picture
 from harness.runs.sealed import Row, Run
+
+if TYPE_CHECKING:  # the pocket world is loaded only where its suites were asked
+    from vzero.pocket.suites import PocketItem
 
 ANSWERS = 12
 
@@ -49,20 +51,20 @@ def changed_answers(run: Run, count: int = ANSWERS) -> tuple[ChangedAnswer, ...]
     return tuple(_changed(one, two, shown.get((one["suite"], one["item_id"]))) for one, two in chosen)
 
 
-def _drawn(run: Run, suites: set[str]) -> dict[tuple[str, str], tuple[str, Image.Image]]:
-    """(question, picture) of every item of the pocket suites among `suites`, drawn again."""
+def _drawn(run: Run, suites: set[str]) -> dict[tuple[str, str], PocketItem]:
+    """Every item of the pocket suites among `suites`."""
     from vzero.pocket.suites import SUITES, items
 
     config = run.preset.evaluation
     return {
-        (suite, item.item_id): (item.question, item.image)
+        (suite, item.item_id): item
         for suite in sorted(suites)
         if suite in SUITES
         for item in items(suite, config.split, config.items_per_family)
     }
 
 
-def _changed(before: Row, after: Row, shown: tuple[str, Image.Image] | None) -> ChangedAnswer:
+def _changed(before: Row, after: Row, shown: PocketItem | None) -> ChangedAnswer:
     answers = [(one["greedy"]["answer"], one["greedy"]["text"]) for one in (before, after)]
     return ChangedAnswer(
         suite=before["suite"],
@@ -72,6 +74,6 @@ def _changed(before: Row, after: Row, shown: tuple[str, Image.Image] | None) -> 
         gained=greedy_correct(after),
         before=answers[0],
         after=answers[1],
-        question=shown[0] if shown else None,
-        picture=picture(shown[1]) if shown else None,
+        question=shown.question if shown else None,
+        picture=picture(shown.image) if shown else None,
     )

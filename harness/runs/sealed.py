@@ -20,7 +20,7 @@ from vzero.selfplay import Stage, plan
 Row = Mapping[str, Any]  # of a JSONL file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SealedStage:
     """One finished stage. Files are checked against the manifest's hash when they are read."""
 

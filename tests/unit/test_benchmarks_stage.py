@@ -4,17 +4,15 @@ answers come to."""
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.analysis import curves, format_gain, items
+from harness.analysis import format_gain, items
 from harness.analysis.accuracies import HeldOut
 from harness.analysis.checkpoints import checkpoints
 from harness.analysis.load import Loaded
@@ -195,20 +193,6 @@ def test_stored_verified_verdicts_decide_and_not_the_letters() -> None:
     )
     assert not metrics.majority_correct(lost), "answers that cannot be read do not vote"
     assert not metrics.majority_correct(row("3", answer(None, False), answer(None, True, False)))
-
-
-def test_majorities_of_fewer_samples_by_enumeration() -> None:
-    draw = random.Random(3)
-    for _ in range(50):
-        letters = [draw.choice(["A", "B", "C", None]) for _ in range(5)]
-        one = row("1", answer("A", True), *(answer(letter, letter == "A") for letter in letters))
-        for k in (1, 2, 3):
-            windows = [[letters[(start + i) % 5] for i in range(k)] for start in range(5)]
-            right = 0
-            for window in windows:
-                read = [letter for letter in window if letter]
-                right += bool(read) and max(dict.fromkeys(read), key=read.count) == "A"
-            assert curves.majority_at(one, k) == pytest.approx(float(Fraction(right, 5)))
 
 
 def test_a_gain_in_reading_alone_is_a_format_gain() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.analysis import alarms, curves
 from harness.analysis.items import Outcome
@@ -26,21 +28,49 @@ def row(answers: str, gold: str = "A", item: str = "i") -> dict[str, Any]:
 
 def test_majority_at_k_by_hand() -> None:
     # windows of three of A B A B (cyclic): ABA -> A, BAB -> B, ABA -> A, BAB -> B
-    assert curves.majority_at(row("ABAB"), 3) == 0.5
-    assert curves.majority_at(row("ABAB"), 1) == 0.5
-    assert curves.majority_at(row("ABAB"), 4) == 1.0 == majority_correct(row("ABAB")), (
-        "ties go to the answer seen first"
-    )
-    assert curves.majority_at(row("----"), 2) == 0
+    found = curves.majority_at([row("ABAB"), row("----")])
+    assert found[0, 2] == 0.5
+    assert found[0, 0] == 0.5
+    assert found[0, 3] == 1.0 == majority_correct(row("ABAB")), "ties go to the answer seen first"
+    assert found[1, 1] == 0
+
+
+def share_of_windows(one: dict[str, Any], k: int) -> float:
+    """maj@k by its words: of every window, count what each answer has, and look the chosen one up."""
+    answers, won = one["sampled"], []
+    for start in range(len(answers) if k < len(answers) else 1):
+        window = [answers[(start + i) % len(answers)] for i in range(k)]
+        read = [each["answer"] for each in window if each["answer"] is not None]
+        chosen = max(dict.fromkeys(read), key=read.count, default=None)
+        first = next((each for each in window if each["answer"] == chosen), None)
+        won.append(bool(read) and bool(first.get("verified", chosen == one["gold"])))
+    return sum(won) / len(won)
+
+
+@given(st.integers(1, 8), st.booleans(), st.data())
+def test_majority_at_k_is_the_share_of_windows(n: int, verified: bool, data: st.DataObject) -> None:
+    answers = st.sampled_from(["A", "B", "7.5", None])
+    sampled = st.lists(st.tuples(answers, st.booleans()), min_size=n, max_size=n)
+    rows = [
+        {
+            "gold": "A",
+            "greedy": {"answer": "A"},
+            # Verdicts on what is read alike may differ: the one seen first counts.
+            "sampled": [{"answer": name, **({"verified": right} if verified else {})} for name, right in of],
+        }
+        for of in data.draw(st.lists(sampled, min_size=1, max_size=3))
+    ]
+    assert curves.majority_at(rows).tolist() == [
+        [share_of_windows(one, k) for k in range(1, n + 1)] for one in rows
+    ]
 
 
 @pytest.mark.slow
 def test_majority_at_three_is_unbiased() -> None:
     rng = np.random.default_rng(4)
     rows = [row("".join(rng.choice(list("AB"), 9, p=[0.7, 0.3]))) for _ in range(4000)]
-    assert np.mean([curves.majority_at(one, 3) for one in rows]) == pytest.approx(
-        0.7**3 + 3 * 0.7**2 * 0.3, abs=0.01
-    )
+    expected = 0.7**3 + 3 * 0.7**2 * 0.3
+    assert np.mean(curves.majority_at(rows)[:, 2]) == pytest.approx(expected, abs=0.01)
 
 
 def test_passed_is_the_share_of_subsets_with_a_right_answer() -> None:

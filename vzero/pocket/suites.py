@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from vzero.pocket.families import FAMILIES, ask
-from vzero.pocket.world import render, sample_scene
+from vzero.pocket.world import Scene, render, sample_scene
 from vzero.runtime.seeding import derive
 
 SUITES: dict[str, tuple[str, ...]] = {
@@ -22,13 +23,19 @@ _SEED = 20260111  # of the suites themselves: the same questions in every run
 
 @dataclass(frozen=True)
 class PocketItem:
-    """One held-out question with its options, a 42 x 42 RGB image, and the right letter."""
+    """One held-out question with its options, its picture in the world, and the right letter."""
 
     item_id: str
     family: str
-    image: Image.Image
+    scene: Scene
+    number: int
     question: str
     gold: str
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """42 x 42 RGB, drawn when it is looked at."""
+        return Image.fromarray(render(self.scene, np.random.default_rng(self.number)))
 
 
 def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[PocketItem]:
@@ -48,6 +55,6 @@ def items(suite: str, split: Literal["dev", "test"], per_family: int) -> list[Po
             while asked is None:
                 _, scene = sample_scene(rng, split, rng.choice(family.kinds))
                 asked = ask(rng, family, scene)
-            image = Image.fromarray(render(scene, np.random.default_rng(number)))
-            found.append(PocketItem(f"{split}-{name}-{index:04d}", name, image, asked.text, asked.gold))
+            item_id = f"{split}-{name}-{index:04d}"
+            found.append(PocketItem(item_id, name, scene, number, asked.text, asked.gold))
     return found

@@ -125,13 +125,16 @@ def parse_json(data: bytes | str) -> Any:
     """The value of a JSON text; raises ValueError also where it is nested too deep to be read, or has NaN or
     Infinity, which JSON has not."""
     try:
-        return json.loads(data.decode() if isinstance(data, bytes) else data, parse_constant=_no_number)
+        return _DECODER.decode(data.decode() if isinstance(data, bytes) else data)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
 
 def _no_number(name: str) -> None:
     raise ValueError(f"it holds {name}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)  # `json.loads` would make one for every row
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
