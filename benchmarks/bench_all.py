@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import generation, hostile, scoring, training
+from benchmarks import generation, hostile, scale, scoring, training
 from benchmarks.case import Case
-from benchmarks.conftest import Versus
+from benchmarks.conftest import LEAST, Versus
 from benchmarks.shapes import POCKET, SHAPES, Shape
 
 Benchmark = tuple[str, str, Callable[[], Case]]  # name, shape, and what builds the case
@@ -59,3 +59,10 @@ def test_grpo_loss(versus: Versus, shape: Shape, tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", ["questioner", "solver"])
 def test_generation_batch(versus: Versus, role: str, tmp_path: Path) -> None:
     versus(f"generation batch, {role}", "pocket", lambda: training.batch_of(role, tmp_path))
+
+
+def test_scale(pytestconfig: pytest.Config) -> None:
+    """Not against stock: by size, each point a process of its own (benchmarks/scale.py)."""
+    if pytestconfig.getoption("rounds") < LEAST:
+        pytest.skip("its points always have three rounds: minutes")
+    scale.main(pytestconfig.getoption("results") / "scale.json")

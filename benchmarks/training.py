@@ -48,19 +48,12 @@ def batch_of(role: str, folder: Path) -> Case:
         folder: scratch.
     """
     preset, asks = load_preset("pocket"), role == "questioner"
-    grpo = preset.questioner.grpo if asks else preset.solver.grpo
-    size = {
-        "prompts_per_generation": PROMPTS,
-        "prompts_per_step": PROMPTS // 2,
-        "micro_batch": PROMPTS // 2 * grpo.group_size,
-        "max_generations": 1,
-        "learning_rate": training.STILL,
-    }
-    settings, prompts = grpo.model_copy(update=size), _prompts(asks, folder)
+    settings = _small(preset.questioner.grpo if asks else preset.solver.grpo)
+    prompts = _prompts(asks, folder)
     ours, our_models = _ours(preset, asks, settings, prompts, folder / "ours")
     stock, stock_models = _stock(preset, asks, settings, prompts, folder / "stock")
     votes = ", ten votes a question by generate" if asks else ""
-    sizes = {"prompts": PROMPTS, "group": grpo.group_size, "micro_batch": settings.micro_batch}
+    sizes = {"prompts": PROMPTS, "group": settings.group_size, "micro_batch": settings.micro_batch}
     return Case(
         ours,
         stock,
@@ -70,6 +63,35 @@ def batch_of(role: str, folder: Path) -> Case:
         {"role": role, **sizes, "optimizer_steps": 2},
         [*our_models, *stock_models],
     )
+
+
+def solver_bench(checkpoint: Path, folder: Path) -> training.Bench:
+    """The Solver's generation batch by the stage's own trainer, from any pocket checkpoint."""
+    return training.build(
+        training.Training(
+            role="solver",
+            settings=_small(load_preset("pocket").solver.grpo),
+            engine=EngineConfig(),
+            checkpoint=checkpoint,
+            prompts=_prompts(False, folder),
+            reward=label_reward,
+            seed=SEED,
+            folder=folder,
+            scope=Scope(),
+        )
+    )
+
+
+def _small(grpo: GrpoSettings) -> GrpoSettings:
+    """One generation batch of `PROMPTS` in two optimizer steps that move nothing."""
+    size = {
+        "prompts_per_generation": PROMPTS,
+        "prompts_per_step": PROMPTS // 2,
+        "micro_batch": PROMPTS // 2 * grpo.group_size,
+        "max_generations": 1,
+        "learning_rate": training.STILL,
+    }
+    return grpo.model_copy(update=size)
 
 
 def _prompts(asks: bool, folder: Path) -> list[Prompt]:

@@ -32,7 +32,7 @@ def majority_at(rows: Sequence[Row]) -> NDArray[np.float64]:
     right = np.array([[is_right(row, one) for one in row["sampled"]] for row in rows])
     n = codes.shape[1]
     windows = np.array([n] * (n - 1) + [1])
-    wins = np.zeros(codes.shape)
+    wins: NDArray[np.float64] = np.zeros(codes.shape)
     for start in range(n):
         order = np.roll(np.arange(n), -start)
         # Of the first k samples from `start` on, how many say what sample i says: (items, i, k). Samples that
@@ -40,7 +40,8 @@ def majority_at(rows: Sequence[Row]) -> NDArray[np.float64]:
         votes = same[:, order[:, None], order].cumsum(axis=2, dtype=np.int32)
         won = np.take_along_axis(right[:, order], votes.argmax(axis=1), axis=1) & votes.any(axis=1)
         wins += won & (start < windows)
-    return wins / windows
+    shares: NDArray[np.float64] = wins / windows
+    return shares
 
 
 def by_k(suites: Mapping[str, Sequence[Row]], samples: int) -> SampleCurve | None:

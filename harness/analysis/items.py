@@ -61,7 +61,7 @@ class Answers:
 
     def __eq__(self, other: object) -> bool:
         """Whether both made the same of the same items."""
-        return (
+        return self is other or (
             isinstance(other, Answers)
             and (self.items, self.images) == (other.items, other.images)
             and np.array_equal(self.right, other.right)
@@ -169,7 +169,7 @@ def decode(items: Mapping[str, SuiteItems]) -> dict[str, dict[str, Answers]]:
     """
     return {
         suite: {
-            model: _answers(*_names(suite, block.ids, block.images), columns)
+            model: _answers(suite, block.ids, block.images, columns)
             for model, columns in block.outcomes.items()
         }
         for suite, block in items.items()
@@ -183,7 +183,10 @@ def _names(suite: str, ids: str, images: str | None) -> tuple[tuple[str, ...], t
     return names, tuple(f"{suite}/{image}" for image in (images.split() if images else names))
 
 
-def _answers(items: tuple[str, ...], images: tuple[str, ...], columns: Columns) -> Answers:
+@lru_cache(maxsize=256)
+def _answers(suite: str, ids: str, numbers: str | None, columns: Columns) -> Answers:
+    """Runs of a grid share those of their base."""
+    items, images = _names(suite, ids, numbers)
     greedy, majority = (
         np.frombuffer(one.encode("utf-32-le"), np.uint32) for one in (columns.greedy, columns.majority)
     )

@@ -61,6 +61,7 @@ def load(paths: Sequence[Path]) -> list[Loaded]:
     gc.disable()  # these are trees: the search for cycles in them takes as long as reading them
     try:
         found = [_read(path) for path in files]
+        gc.freeze()  # nor do later searches look at them
     finally:
         (gc.enable if collecting else gc.disable)()
     known: dict[tuple[object, ...], Loaded] = {}

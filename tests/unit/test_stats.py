@@ -31,6 +31,11 @@ def items(values: list[float]) -> Sample:
     return Sample(values, range(len(values)))
 
 
+def test_numpy_shows_again_what_was_put_off_while_scipy_was_imported():
+    assert {"f2py", "testing"} <= {*np.__all__} & {*dir(np)}
+    assert np.testing.assert_allclose([1.0], [1.0]) is None
+
+
 def test_mcnemar_by_hand():
     # 8 won, 2 lost: 2 * (1 + 10 + 45) / 2^10
     assert mcnemar(8, 2) == pytest.approx(2 * 56 / 1024)

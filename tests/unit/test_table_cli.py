@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 from harness.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "transformers", "trl", "lmms_eval", "statsmodels", "scipy.stats")
+HEAVY = (
+    *("torch", "transformers", "trl", "lmms_eval", "statsmodels", "scipy.stats"),
+    *("numpy.f2py", "numpy.testing"),  # which scipy alone would load (harness.stats.special)
+)
 POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
 
 

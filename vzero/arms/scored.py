@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from vzero.grpo.data import Prompt
-from vzero.images.records import ImageRecord
 from vzero.parsing import Question, option_texts, parse_answer
+
+if TYPE_CHECKING:  # a table of arms needs neither
+    from vzero.grpo.data import Prompt
+    from vzero.images.records import ImageRecord
 
 
 @dataclass(frozen=True)
