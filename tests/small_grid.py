@@ -10,3 +10,12 @@ SETTINGS = (
     "evaluation.sampled.n=2",
     "engine.threads=1",
 )
+# Two optimizer steps of each role on half the prompts.
+BATCHES = (
+    "questioner.grpo.prompts_per_generation=8",
+    "questioner.grpo.prompts_per_step=4",
+    "questioner.grpo.micro_batch=16",
+    "solver.grpo.prompts_per_generation=4",
+    "solver.grpo.prompts_per_step=2",
+    "solver.grpo.micro_batch=10",
+)

@@ -21,7 +21,7 @@ from vzero.runtime.checkpoints import POCKET
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = os.environ.get("VZERO_TEST_MODEL", "pocket")
 ARMS = ("v-zero", "one-iteration", "random-label")
-SETTINGS = (*small_grid.SETTINGS, "images.count=24", f"model={MODEL}")
+SETTINGS = (*small_grid.SETTINGS, *small_grid.BATCHES, "images.count=24", f"model={MODEL}")
 pytestmark = pytest.mark.skipif(
     MODEL == "pocket" and not (POCKET / "config.json").exists(), reason="there is no pocket checkpoint yet"
 )

@@ -297,7 +297,7 @@ def test_scoring_imports_nothing_from_the_folder_that_the_user_stands_in(
 def test_without_a_judge_the_package_that_asks_one_is_not_imported() -> None:
     program = (
         "import sys\nfrom harness.evals import official_worker\nofficial_worker.main()\n"
-        "sys.exit('openai.resources' in sys.modules)"
+        "sys.exit('openai._client' in sys.modules)"
     )
     given = job("logicvista", (asked("logicvista"), "\\boxed{C}")).model_dump_json()
     command = [sys.executable, "-c", program]

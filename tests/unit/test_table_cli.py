@@ -36,17 +36,22 @@ def harness(*words: str) -> subprocess.CompletedProcess[str]:
     ("name", "start"),
     [("md", "## Arms by suite"), ("csv", "kind,row,arm"), ("latex", "\\begin{table}"), ("html", "<!doctype")],
 )
-def test_each_format_goes_to_stdout_or_a_file_and_loads_no_model(
-    name: str, start: str, tmp_path: Path
-) -> None:
-    shown = harness("table", POCKET, "--format", name)
-    assert shown.returncode == 0 and shown.stdout.lstrip().startswith(start) and shown.stderr.strip() == "[]"
+def test_each_format_goes_to_stdout_or_a_file(name: str, start: str, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["table", POCKET, "--format", name])
+    assert shown.exit_code == 0 and shown.stdout.lstrip().startswith(start) and shown.stderr == ""
     words = ["table", POCKET, "--format", name, "--out", str(tmp_path / "table")]
     written = CliRunner().invoke(app, words)
     assert written.exit_code == 0 and written.stdout == ""
     assert (tmp_path / "table").read_text(encoding="utf-8").replace("\r\n", "\n") == shown.stdout.replace(
         "\r\n", "\n"
     )
+
+
+@pytest.mark.slow
+def test_a_page_of_its_own_loads_no_model() -> None:
+    """HTML draws the most of all formats: tables, charts and curves."""
+    shown = harness("table", POCKET, "--format", "html")
+    assert shown.returncode == 0 and shown.stdout.startswith("<!doctype") and shown.stderr.strip() == "[]"
 
 
 def test_the_terminal_shows_every_suite_and_the_losses() -> None:

@@ -20,7 +20,7 @@ def check(processor: Any, folder: Path) -> None:
     Raises:
         InputError: it does.
     """
-    tokens = repr(processor.tokenizer.special_tokens_map)
+    tokens = repr(getattr(processor.tokenizer, "special_tokens_map", None))
     try:
         ended = _ends(_Program(repr(processor.chat_template), tokens, processor))
     except OSError as error:
