@@ -18,7 +18,8 @@ from vzero.runtime import artefacts
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
-SETTINGS = (*small_grid.SETTINGS, "images.count=12", "questioner.votes.n=2", "solver.votes.n=2")
+FEW = ("images.count=12", "questioner.votes.n=2", "solver.votes.n=2")
+SETTINGS = (*small_grid.SETTINGS, *small_grid.BATCHES, *FEW)
 
 
 def cells() -> list[dict[str, Any]]:
