@@ -30,7 +30,7 @@ if [ "${SLURM_NNODES:-1}" -gt 1 ]; then
     cpus=--num-cpus=${SLURM_CPUS_PER_TASK:-16}
     $RAY start --head --port=6379 "$cpus" --include-dashboard=false || exit 1
     srun --nodes=$((SLURM_NNODES - 1)) --ntasks-per-node=1 --exclude="$first" $RAY start --address="$first:6379" "$cpus" --block &
-    set -- --cluster "$first:6379" "$@"
+    set -- --cluster "$first:6379" --set launch.join_seconds=300 "$@"
 fi
 $VZERO train --plain --out "$RUN_DIR" "$@" &
 child=$!

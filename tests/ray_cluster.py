@@ -3,8 +3,9 @@ on.
 
 It is held by a process of its own, since Ray reads its settings once, when it is first imported:
 `python ray_cluster.py MACHINES`. That process says the cluster's address, and does what lines on its input
-tell it: "kill 0", of a machine's raylet, which is replaced; "kill head"; "cut 0", a machine's raylet answers
-nobody until "join 0": by then it counts as lost, and has ended and is replaced when that is done.
+tell it: "kill 0", of a machine's raylet, which is replaced; "leave 0", the same, but nothing replaces it
+until "add 0"; "kill head"; "cut 0", a machine's raylet answers nobody until "join 0": by then it counts as
+lost, and has ended and is replaced when that is done.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_E
 # may take long to start on a busy machine.
 QUICK = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_health_check_period_ms": "1000"}
 QUICK |= {"RAY_agent_register_timeout_ms": "300000"}
-SIGNALS = {"kill": signal.SIGKILL, "cut": signal.SIGSTOP, "join": signal.SIGCONT}
+# No worker that nobody asked for, and no lower priority for processes than for whoever waits for them.
+QUICK |= {"RAY_prestart_worker_first_driver": "0", "RAY_worker_niceness": "0"}
+SIGNALS = {"kill": signal.SIGKILL, "leave": signal.SIGKILL, "cut": signal.SIGSTOP, "join": signal.SIGCONT}
 SMALL: Any = {"include_dashboard": False, "object_store_memory": 80_000_000}
 
 
@@ -109,17 +112,20 @@ def hold(count: int) -> None:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Ray and its processes print elsewhere
     cluster = Cluster()
-    head = cluster.add_node(num_cpus=0, **SMALL)
+    head = cluster.add_node(num_cpus=0, no_monitor=True, include_log_monitor=False, **SMALL)
     nodes = [cluster.add_node(num_cpus=1, **SMALL) for _ in range(count)]
     print(cluster.address, file=said)
     for line in sys.stdin:
         what, where = line.split()
         node, kind = (head, "gcs_server") if where == "head" else (nodes[int(where)], "raylet")
-        process = node.all_processes[kind][0].process
-        process.send_signal(SIGNALS[what])
-        if what != "cut":
-            process.wait()
-        if what != "cut" and where != "head":
+        if what != "add":
+            process = node.all_processes[kind][0].process
+            process.send_signal(SIGNALS[what])
+            if what != "cut":
+                process.wait()
+        while what == "leave" and node.node_id in cluster.global_state._live_node_ids():
+            time.sleep(0.1)
+        if what not in ("cut", "leave") and where != "head":
             nodes[int(where)] = cluster.add_node(num_cpus=1, **SMALL)
         print(line.strip(), file=said)
     cluster.shutdown()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster import placement, session
-from harness.cluster.part import KILLED, End, Part, end_of, passed_on, stop
+from harness.cluster.part import KILLED, End, Part, end_of, here, passed_on, stop
 from harness.runs import supervise
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
@@ -31,9 +31,10 @@ class Work:
     Attributes:
         folder: of the grid.
         cluster: address, "auto" or "local".
-        words: the command of each worker; its number follows.
+        words: the command of each worker, of `harness`.
         share: what one run needs of a machine.
         workers: at most so many.
+        join_seconds: for a machine to join where there is none.
     """
 
     folder: str
@@ -41,13 +42,16 @@ class Work:
     words: Sequence[str]
     share: placement.Share
     workers: int
+    join_seconds: float
 
 
-def run(folder: Path, preset: Preset, words: Sequence[str], workers: int, look: Callable[[], None]) -> None:
+def run(
+    folder: Path, preset: Preset, words: Sequence[str], workers: int, look: Callable[[Sequence[str]], None]
+) -> None:
     """Give the command `words` on every machine until the grid in `folder`, which is there, is done.
 
     Args:
-        look: called about every second meanwhile.
+        look: called about every second meanwhile, with what the driver has to say.
 
     Raises:
         VZeroError: as the grid on one machine.
@@ -58,12 +62,13 @@ def run(folder: Path, preset: Preset, words: Sequence[str], workers: int, look: 
     gpus = float(launch.gpus + launch.solver_gpus)
     share = {"CPU": float(preset.engine.threads), **({"GPU": gpus} if gpus else {})}
     with session.local(launch.cluster):
-        work = Work(str(folder.absolute()), launch.cluster or session.LOCAL, words, share, workers)
+        place = str(folder.absolute())
+        work = Work(place, launch.cluster or session.LOCAL, words, share, workers, launch.join_seconds)
         command = [sys.executable, "-P", "-m", __name__, json.dumps(vars(work))]
         process = supervise.start_command(command, folder / "logs" / "cluster.log", {}, driver=True)
         try:
             while (code := process.poll(LOOK)) is None:
-                look()
+                look(process.notes())
         except BaseException:
             supervise.stop([process])
             raise
@@ -72,15 +77,11 @@ def run(folder: Path, preset: Preset, words: Sequence[str], workers: int, look: 
 
 
 def spread(work: Work) -> None:
-    """Start the workers and wait for one that finds all done."""
+    """Keep a worker on each share of the cluster until one of them finds all runs done."""
     with session.joined(work.cluster):
-        placement.await_machines([[work.share]])
-        count = min(work.workers, placement.fitting(work.share))
         workers: dict[Any, Any] = {}
         try:
-            for number in range(count):
-                _start(work, number, workers)
-            _await(work, workers, count)
+            _await(work, workers)
         finally:
             stop(workers)
 
@@ -92,27 +93,34 @@ def _start(work: Work, number: int, workers: dict[Any, Any]) -> None:
     part = ray.remote(Part).options(**resources, max_concurrency=3).remote()
     log = Path(work.folder, "logs", f"worker-{number}.log")
     variables = {**passed_on(), WORKER: str(number)}
-    workers[part.give.remote(list(work.words), Path.cwd(), log, variables)] = part
+    workers[part.give.remote(list(work.words), Path.cwd(), log, variables, here())] = part
 
 
-def _await(work: Work, workers: dict[Any, Any], count: int) -> None:
-    """Return once a worker has found all runs done; one that was lost has `count` successors at most."""
+def _await(work: Work, workers: dict[Any, Any]) -> None:
+    """Return once a worker has found all runs done. A machine that joins gets one, and in place of each that
+    was lost there is another, as many in all as the cluster had room for at once."""
     import ray
 
     ended: list[End] = []
-    lost = 0
-    while workers:
-        for done in ray.wait(list(workers), timeout=1)[0]:
+    started = most = 0
+    while True:
+        placement.await_machines([[work.share]], work.join_seconds, begun=started > 0)
+        room = min(work.workers, placement.fitting(work.share))
+        most = max(most, room)
+        failed = sum(end.code != KILLED for end in ended)
+        while len(workers) + failed < room and started < 2 * most:
+            _start(work, started, workers)
+            started += 1
+        if not workers and room:
+            break
+        for done in ray.wait(list(workers), timeout=LOOK)[0] if workers else ():
             end = end_of(done)
             del workers[done]
             if end.code == 0:
                 return
-            ended.append(end)
-            if end.code == KILLED and lost < count:
-                lost += 1
-                _start(work, count + lost, workers)
             if end.exit_code == InputError.exit_code:
                 raise InputError(end.reason)
+            ended.append(end)
     codes = {end.exit_code for end in ended}
     kind = VZeroError if 1 in codes else InterruptedRun
     raise kind(next(end.reason for end in ended if end.exit_code == kind.exit_code))

@@ -21,10 +21,10 @@ import harness
 import vzero
 from harness.runs import supervise
 from harness.runs.environment import fixed
-from harness.runs.folder import locked
+from harness.runs.folder import Busy, locked
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
-from vzero.errors import InputError, InterruptedRun, VZeroError
+from vzero.errors import InputError, InterruptedRun, VZeroError, machine_failure
 from vzero.runtime import artefacts, owned
 from vzero.runtime.stage import read_preset
 from vzero.selfplay import Stage, plan
@@ -78,28 +78,44 @@ class Part:
         return Place(address, socket.gethostname(), port, program(), on_gpu)
 
     def run(self, run: Path, name: str, rank: int, variables: Mapping[str, str]) -> End:
-        """Run the stage `name` as process `rank` to its end, with `variables` in its environment."""
+        """Run the stage `name` as process `rank` to its end, with `variables` in its environment.
+
+        Raises:
+            InterruptedRun: one of an earlier attempt still runs somewhere.
+        """
+        place = run / RANKS / str(rank)
+        preset, stage = _found(run, name)
+        place.mkdir(parents=True, exist_ok=True)
+        owned.refuse_links(place)
         try:
-            place = run / RANKS / str(rank)
-            preset, stage = _found(run, name)
-            place.mkdir(parents=True, exist_ok=True)
-            owned.refuse_links(place)
             with locked(place, LOCK_SECONDS) as lock:
                 given = {**_interface(variables), **variables}
                 return self._awaited(name, supervise.start_rank(run, preset, stage, lock, rank, given))
-        except VZeroError as error:
-            return End(error.exit_code, error.exit_code, str(error))
+        except Busy:
+            raise InterruptedRun(
+                f"Process {rank} of an earlier attempt still runs on a machine that was cut off; end it "
+                "there, or wait until its raylet has ended, then run the same command again to resume."
+            ) from None
 
     def serve(self, words: Sequence[str], threads: int, log: Path, variables: Mapping[str, str]) -> End:
         """Run a server of a model, which prints into `log`, until `stop`."""
-        command = [sys.executable, "-P", "-m", "vzero.rollout.serve", *words]
-        given = {**fixed(threads), **variables}
-        return self._awaited(log.stem, supervise.start_command(command, log, given, driver=False))
+        return self._started(["vzero.rollout.serve", *words], log, fixed(threads) | dict(variables))
 
-    def give(self, words: Sequence[str], cwd: Path, log: Path, variables: Mapping[str, str]) -> End:
-        """Give the command `words` in the folder `cwd`, which prints into `log`."""
+    def give(
+        self, words: Sequence[str], cwd: Path, log: Path, variables: Mapping[str, str], driver: Place
+    ) -> End:
+        """Give the command `words` of `driver` in the folder `cwd`, which prints into `log`.
+
+        Raises:
+            InputError: the program is another one here.
+        """
+        require_alike([driver, self.place()])
         os.chdir(cwd)
-        return self._awaited(log.stem, supervise.start_command(words, log, variables, driver=False))
+        return self._started(["harness", *words], log, fixed(1) | dict(variables))
+
+    def _started(self, words: Sequence[str], log: Path, given: Mapping[str, str]) -> End:
+        command = [sys.executable, "-P", "-m", *words]
+        return self._awaited(log.stem, supervise.start_command(command, log, given, driver=False))
 
     def _awaited(self, name: str, process: StageProcess) -> End:
         while (code := process.poll(POLL)) is None:
@@ -146,6 +162,27 @@ def placed(group: Any, index: int, share: Mapping[str, float]) -> Any:
     return ray.remote(Part).options(**resources, scheduling_strategy=where, max_concurrency=3).remote()
 
 
+def here() -> Place:
+    """This process, a driver."""
+    return Place("", socket.gethostname(), 0, program())
+
+
+def places_of(parts: Sequence[Any]) -> list[Place]:
+    """Where actors are.
+
+    Raises:
+        InputError: a machine has another program than this driver, or none.
+    """
+    import ray
+
+    try:
+        places: list[Place] = ray.get([part.place.remote() for part in parts])
+    except ray.exceptions.RayError as error:
+        raise _raised(error) or error from None
+    require_alike([here(), *places])
+    return places
+
+
 def require_alike(places: Sequence[Place]) -> None:
     """Refuse machines with another program than the first.
 
@@ -162,13 +199,29 @@ def require_alike(places: Sequence[Place]) -> None:
 
 
 def end_of(done: Any) -> End:
-    """How the process ended whose `run` or `serve` has returned, or was lost with its actor."""
+    """How the process ended whose `run`, `serve` or `give` has returned or failed, or was lost with its
+    actor."""
     import ray
 
     try:
         return cast(End, ray.get(done))
-    except ray.exceptions.RayError:
-        return End(KILLED, InterruptedRun.exit_code, "its machine or its worker is gone")
+    except ray.exceptions.RayError as error:
+        if (told := _raised(error)) is None:
+            return End(KILLED, InterruptedRun.exit_code, "its machine or its worker is gone")
+        return End(told.exit_code, told.exit_code, str(told))
+
+
+def _raised(error: Any) -> VZeroError | None:
+    """What failed in an actor; None where it is gone."""
+    import ray
+
+    if "failed to import on the worker" in str(error):
+        return InputError("A machine of the cluster has not this program; install it on all of them.")
+    if not isinstance(error, ray.exceptions.RayTaskError):
+        return None
+    cause = error.cause
+    told = cause if isinstance(cause, VZeroError) else machine_failure(cause, "the machine")
+    return told or VZeroError(f"{type(cause).__name__}: {cause}")
 
 
 def stop(running: Mapping[Any, Any]) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from harness.runs.environment import threads_of
 from vzero.config import Preset
-from vzero.errors import InputError
+from vzero.errors import InputError, InterruptedRun
 from vzero.runtime import scratch
 from vzero.selfplay import Stage, processes_of
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
+_NOTHING = "nothing"
 Share = Mapping[str, float]  # of one process: CPUs and GPUs of one machine, by Ray's names
 
 
@@ -71,34 +72,42 @@ def demand_of(preset: Preset, stage: Stage) -> Demand:
     return Demand(replicas=[{**share, "CPU": each}] * count)
 
 
-JOIN_SECONDS = 60.0  # for machines of a cluster that has just been started
-
-
-def await_machines(demands: Sequence[Sequence[Share]]) -> None:
+def await_machines(demands: Sequence[Sequence[Share]], seconds: float, begun: bool = False) -> None:
     """Return once the cluster has the machines for each of `demands`, one at a time.
+
+    Args:
+        seconds: for those that are missing to join.
+        begun: it had them all a while ago.
 
     Raises:
         InputError: it could not meet one even if nothing else ran.
+        InterruptedRun: the same of one that it could meet before.
     """
-    end, told = time.monotonic() + JOIN_SECONDS, False
-    while True:
-        machines = _machines()
-        try:
-            for shares in demands:
-                refuse(shares, machines)
-            return
-        except InputError as error:
-            if time.monotonic() > end:
-                raise
-            if not told:
-                scratch.note(f"waiting {JOIN_SECONDS:g} s for machines to join. {error}")
-                told = True
+    end, told = time.monotonic() + seconds, False
+    while problem := next(filter(None, (lacking(shares, _machines()) for shares in demands)), ""):
+        if time.monotonic() > end and begun:
+            raise InterruptedRun(
+                f"A machine is gone: the stage {problem}; bring it back, then run the same command again to "
+                "resume."
+            )
+        if time.monotonic() > end:
+            raise InputError(
+                f"The stage {problem}; add machines, or ask for less (launch.*, engine.threads)."
+            )
+        if not told:
+            scratch.note(f"waiting {seconds:g} s for machines to join: the stage {problem}")
+            told = True
         time.sleep(1)
 
 
 @contextmanager
-def reserved(shares: Sequence[Share]) -> Iterator[PlacementGroup]:
-    """The bundles for `shares`, close together, once all are free; given back after the body."""
+def reserved(shares: Sequence[Share], seconds: float) -> Iterator[PlacementGroup]:
+    """The bundles for `shares`, close together, once all are free; given back after the body. `seconds`: for
+    a machine that is lost meanwhile to come back.
+
+    Raises:
+        InterruptedRun: it does not.
+    """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -109,29 +118,24 @@ def reserved(shares: Sequence[Share]) -> Iterator[PlacementGroup]:
                 free = ray.available_resources()
                 scratch.note(f"waiting for the cluster: wants {_wanted(shares)}; free: {_named(free)}")
                 told = True
+            await_machines([shares], seconds, begun=True)
         yield group
     finally:
         remove_placement_group(group)
 
 
-def refuse(shares: Sequence[Share], machines: Sequence[Share]) -> None:
-    """Refuse what does not fit on machines that nobody uses, the largest shares placed first.
-
-    Raises:
-        InputError: it does not.
-    """
+def lacking(shares: Sequence[Share], machines: Sequence[Share]) -> str:
+    """What does not fit on machines that nobody uses, the largest shares placed first; "" where all does."""
     free = [dict(one) for one in machines]
     for share in sorted(shares, key=lambda one: sorted(one.values()), reverse=True):
         fits = (one for one in free if all(one.get(name, 0) >= count for name, count in share.items()))
         found = next(fits, None)
         if found is None:
-            has = Counter(_named(one) for one in machines)
-            raise InputError(
-                f"The stage wants {_wanted(shares)}, each of one machine, and the cluster has "
-                f"{_times(has)}; add machines, or ask for less (launch.*, engine.threads)."
-            )
+            has = Counter(name for one in machines if (name := _named(one)) != _NOTHING)
+            return f"wants {_wanted(shares)}, each of one machine, and the cluster has {_times(has)}"
         for name, count in share.items():
             found[name] -= count
+    return ""
 
 
 def fitting(share: Share) -> int:
@@ -173,4 +177,4 @@ def _times(found: Mapping[str, int]) -> str:
 def _named(share: Share) -> str:
     """CPUs and GPUs in words."""
     counts = {name: share.get(name, 0) for name in ("CPU", "GPU")}
-    return " + ".join(f"{count:g} {name}" for name, count in counts.items() if count) or "nothing"
+    return " + ".join(f"{count:g} {name}" for name, count in counts.items() if count) or _NOTHING

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster import placement, replicas, session
-from harness.cluster.part import End, Place, end_of, passed_on, placed, require_alike, stop
-from harness.runs import supervise
+from harness.cluster.part import End, Place, end_of, passed_on, placed, places_of, stop
+from harness.runs import ledger, supervise
 from harness.runs.launcher import root_cause
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
@@ -25,8 +25,10 @@ from vzero.selfplay import Stage, plan, processes_of
 
 GRACE = 5.0  # seconds that the others have to fail by themselves, once one has said why
 LOSS_SECONDS = 45.0  # the same where it lost a partner: Ray takes so long to see that a machine is gone
-# Last words of a process that lost its partners.
-_PARTED = re.compile(r"gloo|nccl|TCPStore|DistStore|connection (closed|reset|refused)|broken pipe", re.I)
+# Last words of a process that lost its partners, or did not meet them: the port is free when it is chosen.
+_PARTED = re.compile(
+    r"gloo|nccl|TCPStore|DistStore|EADDRINUSE|connection (closed|reset|refused)|broken pipe", re.I
+)
 
 
 def main(run: Path, name: str) -> None:
@@ -40,13 +42,14 @@ def _run(run: Path, preset: Preset, stage: Stage) -> None:
 
     with ExitStack() as stack:
         stack.enter_context(session.joined(preset.launch.cluster or session.LOCAL))
-        placement.await_machines([placement.demand_of(preset, one).bundles for one in plan(preset)])
+        seconds = preset.launch.join_seconds
+        bundles = [placement.demand_of(preset, one).bundles for one in plan(preset)]
+        placement.await_machines(bundles, seconds, begun=_begun(run))
         demand = placement.demand_of(preset, stage)
-        group = stack.enter_context(placement.reserved(demand.bundles))
+        group = stack.enter_context(placement.reserved(demand.bundles, seconds))
         try:
             parts = [placed(group, *one) for one in demand.placed]
-            places = ray.get([part.place.remote() for part in parts])
-            require_alike(places)
+            places = places_of(parts)
             started = dict[Any, Any]()
             stack.callback(lambda: stop(started))
             count = len(parts) - len(demand.replicas)
@@ -57,6 +60,13 @@ def _run(run: Path, preset: Preset, stage: Stage) -> None:
             _judge(_ends([*started][-count:]), places)
         except ray.exceptions.RayError as error:
             raise InterruptedRun(_lost(stage, " ".join(str(error).split())[:300])) from None
+
+
+def _begun(run: Path) -> bool:
+    """Whether the command has finished a stage: then the cluster had all that the run needs."""
+    begins = ("run-started", "run-resumed")
+    events = (row.get("event") for row in reversed(ledger.read(run)))
+    return next((one for one in events if one in (*begins, "stage-finished")), None) == "stage-finished"
 
 
 def _variables(preset: Preset, stage: Stage, places: Sequence[Place], rank: int) -> dict[str, str]:

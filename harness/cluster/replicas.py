@@ -18,9 +18,7 @@ from harness.cluster.placement import ASKED
 from harness.runs.environment import threads_of
 from vzero.config import EngineConfig, Preset
 from vzero.errors import InterruptedRun
-from vzero.rollout.endpoints import serves
-from vzero.rollout.replica import Replicas
-from vzero.rollout.server import TOKEN_VARIABLE
+from vzero.rollout.endpoints import TOKEN_VARIABLE, Replicas, serves
 from vzero.runtime.http_client import Endpoint
 from vzero.runtime.stage import input_folder
 from vzero.selfplay import Stage

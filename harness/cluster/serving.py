@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,10 +16,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.cluster import placement, replicas, session
-from harness.cluster.part import Place, end_of, placed, program, require_alike, stop
+from harness.cluster.part import end_of, placed, places_of, stop
 from harness.cluster.replicas import Served
 from harness.runs import supervise
-from vzero.config import EngineConfig
+from vzero.config import EngineConfig, LaunchConfig
 from vzero.errors import InterruptedRun, VZeroError
 from vzero.runtime import artefacts
 from vzero.runtime.processes import REPLICAS
@@ -71,13 +70,12 @@ def hold(settings: dict[str, str]) -> None:
         stack.enter_context(session.joined(settings["cluster"]))
         engine = EngineConfig.model_validate_json(settings["engine"])
         shares = placement.everywhere(engine.threads)
-        group = stack.enter_context(placement.reserved(shares))
+        group = stack.enter_context(placement.reserved(shares, LaunchConfig().join_seconds))
         if "GPU" not in shares[0]:
             engine = engine.model_copy(update={"threads": int(shares[0]["CPU"])})
         try:
             parts = [placed(group, *one) for one in enumerate(shares)]
-            places = ray.get([part.place.remote() for part in parts])
-            require_alike([Place("", socket.gethostname(), 0, program()), *places])
+            places = places_of(parts)
             runs = dict[Any, Any]()
             stack.callback(lambda: stop(runs))
             served = Served(Path(settings["checkpoint"]), engine, Path(settings["logs"]), NAME)

@@ -152,13 +152,15 @@ def _spread(grid: Grid, wanted: Sequence[GridRun], runner: Runner) -> GridIndex:
     grid.prepare(wanted, fresh=False)
     told: dict[str, str] = {}
 
-    def look() -> None:
+    def look(notes: Sequence[str] = ()) -> None:
+        for note in notes:
+            options.say(note, runner.terminal)
         for name, entry in grid.index().runs.items():
             if told.setdefault(name, "waiting") != entry.state:
                 told[name] = entry.state
                 options.say_line(f"{name}: {entry.state}", runner.terminal)
 
-    words = [sys.executable, "-P", "-m", "harness", *sys.argv[1:], "--cluster", "", "--plain"]
+    words = [*sys.argv[1:], "--cluster", "", "--plain"]
     words += ["--set", "launch.max_concurrent_stages=1"]  # a worker's share is one stage's
     try:
         spread(grid.folder, grid.base, words, len(wanted), look)

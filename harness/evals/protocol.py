@@ -28,7 +28,7 @@ def measured(engine: EngineConfig, checkpoint: Path) -> Protocol:
         InputError: a checkpoint without processor, chat template or end of turn.
     """
     from vzero.rollout import template
-    from vzero.rollout.replica import replicas_of
+    from vzero.rollout.endpoints import replicas_of
     from vzero.rollout.vocabulary import read_vocabulary
     from vzero.runtime.checkpoints import image_settings, inference_dtype
 

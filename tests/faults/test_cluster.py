@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ import pytest
 from harness.runs import ledger
 from tests import ray_cluster, small_grid, tiny_model
 from tests.faults.trainings import (
+    IMAGES,
     LABELS,
     ONE_STAGE,
     QUESTIONER,
@@ -35,14 +35,16 @@ from tests.faults.trainings import (
     seal_made,
     start_run,
 )
-from tests.fixtures import synthetic_run
 from tests.ray_cluster import Machines
+from vzero.config import LaunchConfig
+from vzero.presets import load_preset
 from vzero.runtime import artefacts
-from vzero.runtime.checkpoints import POCKET
 from vzero.runtime.stage import run_stage, stage_folder
 from vzero.stages import PROGRAMS
 
+Wait = Callable[["subprocess.Popen[str]", Callable[[], bool], str], None]
 LONG = 1200  # seconds, for a busy machine
+SERVED = ("02-write-questions-1", "03-label-1")
 SMALL_GRID = [*SMALL, *small_grid.SETTINGS, "images.count=12"]
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 
@@ -75,6 +77,16 @@ def on(machines: Machines, strategy: str) -> list[str]:
     return [*SMALL, "launch.nodes=2", f"launch.cluster={machines.address}", f"launch.strategy={strategy}"]
 
 
+@pytest.fixture
+def wait(tools: SimpleNamespace) -> Wait:
+    """Until something is so, or the process has ended."""
+
+    def until(process: subprocess.Popen[str], condition: Callable[[], bool], what: str) -> None:
+        tools.wait_for(lambda: process.poll() is not None or condition(), what, LONG)
+
+    return until
+
+
 def interrupted(process: subprocess.Popen[str], run: Path, stage: str) -> str:
     """What a runner says that ended with 75."""
     _, err = process.communicate(timeout=LONG)
@@ -87,47 +99,46 @@ def logs(run: Path, stage: str) -> str:
     return "\n".join(log.read_text() for log in (run / "logs").glob(f"{stage}*"))
 
 
-def test_nobody_without_the_token_joins(machines: Machines) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = f"127.0.0.1:{free.getsockname()[1]}"
-    for address in (machines.address, nobody, "nowhere.invalid:6379", "127.0.0.1:65536"):
-        done = joining(address)
-        said = [line for line in done.stderr.splitlines() if line.startswith(("note: ", "error: "))]
-        assert done.returncode == 2 and len(said) == 1, done.stderr
-        assert f"No Ray cluster can be joined at {address} (" in said[0]
-
-
-def joining(address: str) -> subprocess.CompletedProcess[str]:
-    """Of somebody who has no token."""
+def test_nobody_joins_without_the_token_or_where_no_cluster_is(machines: Machines) -> None:
+    """Where nobody listens, and where somebody does who is no cluster: that is tried twice."""
     code = (
         "import sys\n"
         "from harness.cluster import session\n"
-        "sys.exit(session.driven(session.joined(sys.argv[1]).__enter__))\n"
+        "for address in sys.argv[1:]:\n"
+        "    print(session.driven(session.joined(address).__enter__))\n"
     )
     env = {name: value for name, value in os.environ.items() if name not in ray_cluster.AUTH}
-    words = [sys.executable, "-c", code, address]
-    return subprocess.run(
-        words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    env |= dict.fromkeys(("RAY_py_gcs_connect_timeout_s", "RAY_gcs_rpc_server_connect_timeout_s"), "2")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.create_server(("0.0.0.0", 0)) as silent:
+        addresses = [machines.address, nobody, "nowhere.invalid:6379", "127.0.0.1:65536"]
+        addresses += [f"127.0.0.1:{silent.getsockname()[1]}"]
+        words = [sys.executable, "-c", code, *addresses]
+        done = subprocess.run(
+            words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=LONG, check=False
+        )
+    said = [line for line in done.stderr.splitlines() if line.startswith(("note: ", "error: "))]
+    assert done.stdout == "2\n" * len(addresses), done.stderr
+    for line, address in zip(said, addresses, strict=True):
+        assert f"No Ray cluster can be joined at {address} (" in line
+    assert done.stderr.count("GCS server: TimedOut") == 2, done.stderr
 
 
 def test_copies_whose_runner_and_then_a_machine_were_killed(
-    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+    alone: Path, launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
     """The Questioner, a copy of the weights a machine. kill -9 of the runner: nothing goes on running. kill
     -9 of a machine's raylet after a checkpoint: 75 and a sentence, nothing goes on running, and the same
     command resumes and ends where one process does."""
     start_run(tmp_path, on(machines, "ddp"))
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
-    tools.wait_for(
-        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", LONG
-    )
+    wait(process, lambda: len(ranks_of(tools, tmp_path)) == 2, "both to train")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=LONG)
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the runner", LONG)
     process = launch(ONE_STAGE, str(tmp_path), QUESTIONER)
-    reached = checkpointed(tmp_path, QUESTIONER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", LONG)
+    wait(process, checkpointed(tmp_path, QUESTIONER), "a checkpoint")
     machines.tell("kill 0")
     assert "its machine or its worker is gone" in interrupted(process, tmp_path, QUESTIONER)
     tools.wait_for(lambda: tools.processes_of(tmp_path) == [], "all processes to die with the machine", LONG)
@@ -136,7 +147,7 @@ def test_copies_whose_runner_and_then_a_machine_were_killed(
 
 
 def test_split_weights_of_which_a_machine_lost_its_process(
-    alone: Path, launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+    alone: Path, launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
     """The Solver, its weights split over the machines. kill -9 of a process: 75, and its machine is named. A
     machine that answers nobody any more: 75, and when it is back nothing of the run goes on there. The same
@@ -144,16 +155,13 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     preset = start_run(tmp_path, on(machines, "fsdp2"))
     seal_made(tmp_path, preset, QUESTIONER, WRITTEN, LABELS)
     process = launch(ONE_STAGE, str(tmp_path), SOLVER)
-    reached = checkpointed(tmp_path, SOLVER)
-    tools.wait_for(lambda: reached() or process.poll() is not None, "a checkpoint", LONG)
+    wait(process, checkpointed(tmp_path, SOLVER), "a checkpoint")
     subprocess.run(["kill", "-9", str(max(ranks_of(tools, tmp_path)))], check=True)
     said = interrupted(process, tmp_path, SOLVER)
     assert "Rank " in said and f"Stage {SOLVER} was ended from outside by SIGKILL" in said
     assert tools.processes_of(tmp_path) == []
     process = launch(ONE_STAGE, str(tmp_path), SOLVER)
-    tools.wait_for(
-        lambda: len(ranks_of(tools, tmp_path)) == 2 or process.poll() is not None, "both to train", LONG
-    )
+    wait(process, lambda: len(ranks_of(tools, tmp_path)) == 2, "both to train")
     subprocess.run(["kill", "-STOP", str(max(ranks_of(tools, tmp_path)))], check=True)  # or it may finish
     machines.tell("cut 1")
     assert "is gone" in interrupted(process, tmp_path, SOLVER)
@@ -163,48 +171,56 @@ def test_split_weights_of_which_a_machine_lost_its_process(
     assert_equal_trainings(alone, tmp_path, SOLVER)
 
 
-@pytest.mark.parametrize(
-    ("before", "stage", "log"),
-    [(QUESTIONER, WRITTEN, "written.jsonl"), (WRITTEN, LABELS, "votes.jsonl")],
-    ids=["written", "labelled"],
-)
-def test_what_two_servers_give_of_which_one_is_killed(
-    launch: Launch,
-    tools: SimpleNamespace,
-    tmp_path: Path,
-    machines: Machines,
-    before: str,
-    stage: str,
-    log: str,
+def test_a_run_from_which_a_machine_and_then_a_server_is_taken(
+    launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
-    """kill -9 of a machine's server once requests are answered: the other answers what is left, the stage
-    goes on to its end, and its files have the bytes that one engine in one process gives them."""
-    served, here = tmp_path / "served", tmp_path / "here"
-    for run in (served, here):
-        synthetic_run.make(run, stop_after=before, count=48, hostile=False)
-        shutil.copytree(POCKET, stage_folder(run, QUESTIONER) / "checkpoint", dirs_exist_ok=True)
-        stored = artefacts.read_json(run / "run.json")
-        stored["preset"]["engine"] |= {"threads": 1, "batch_sequences": 40 if stage == LABELS else 4}
-        if run == served:
-            there = {"nodes": 2, "strategy": "ddp", "cluster": machines.address}
-            stored["preset"]["launch"] |= there
-        artefacts.write_json(run / "run.json", stored)
-    process = launch(ONE_STAGE, str(served), stage)
-    answered = stage_folder(served, stage) / "work" / log
-    tools.wait_for(
-        lambda: process.poll() is not None or (answered.exists() and answered.stat().st_size > 0),
-        "answers",
-        LONG,
-    )
-    subprocess.run(["kill", "-9", str(servers_of(served / "logs", stage)[0])], check=True)
+    """Questions and their votes by two servers. A machine goes between two stages: 75, and a sentence says
+    what is missing. The same command waits for one to come, then goes on. kill -9 of a server of each stage
+    once requests are answered: the other answers what is left. All files have the bytes that one engine in
+    one process gives them."""
+    served, here, stages = tmp_path / "served", tmp_path / "here", (IMAGES, *SERVED)
+    words = [*SMALL, "questioner.trained=false", "images.count=32", "engine.batch_sequences=8"]
+    preset = load_preset("smoke", words)
+    there = LaunchConfig(nodes=2, strategy="ddp", cluster=machines.address, join_seconds=1)
+
+    def begin(seconds: float) -> subprocess.Popen[str]:
+        launched = there.model_copy(update={"join_seconds": seconds})
+        said = preset.model_copy(update={"launch": launched}).model_dump(mode="json")
+        artefacts.write_json(served / "run.json", {"preset": said})
+        return launch(ONE_STAGE, str(served), *stages)
+
+    hold = tmp_path / f"served.hold-{SERVED[0]}"
+    hold.touch()
+    process = begin(1)
+    wait(process, lambda: "stage-finished" in events(served), "images")
+    machines.tell("leave 1")
+    hold.unlink()
+    said = interrupted(process, served, SERVED[0])
+    assert "A machine is gone: the stage wants 2 x 1 CPU, each of one machine, and the cluster has" in said
+    process = begin(LONG)
+    wait(process, lambda: "for machines to join" in logs(served, SERVED[0]), "it to wait")
+    machines.tell("add 1")
+    for stage, log in zip(SERVED, ("written.jsonl", "votes.jsonl"), strict=True):
+        wait(process, answered(stage_folder(served, stage) / "work" / log), "answers")
+        subprocess.run(["kill", "-9", str(servers_of(served / "logs", stage)[0])], check=True)
     out, err = process.communicate(timeout=LONG)
-    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, stage)}"
-    assert servers_of(served / "logs", stage) == []
-    run_stage(here, stage, PROGRAMS)
-    one, other = (
-        artefacts.read_json(stage_folder(run, stage) / artefacts.MANIFEST) for run in (here, served)
-    )
-    assert one["files"] == other["files"] and one["spec_digest"] == other["spec_digest"]
+    assert process.returncode == 0, f"{out}\n{err}\n{logs(served, '')}"
+    artefacts.write_json(here / "run.json", {"preset": preset.model_dump(mode="json")})
+    for stage in stages:
+        assert servers_of(served / "logs", stage) == []
+        run_stage(here, stage, PROGRAMS)
+        one, other = (
+            artefacts.read_json(stage_folder(run, stage) / artefacts.MANIFEST) for run in (here, served)
+        )
+        assert one["files"] == other["files"] and one["spec_digest"] == other["spec_digest"]
+
+
+def events(run: Path) -> list[str]:
+    return [row["event"] for row in ledger.read(run)]
+
+
+def answered(log: Path) -> Callable[[], bool]:
+    return lambda: log.exists() and log.stat().st_size > 0
 
 
 def servers_of(logs: Path, stage: str) -> list[int]:
@@ -224,19 +240,24 @@ def printing_into(files: list[Path]) -> list[int]:
     return found
 
 
-def test_a_grid_of_which_a_worker_is_killed(
-    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+def test_a_grid_that_gets_a_machine_and_loses_a_worker(
+    launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
-    """Two arms on two machines. kill -9 of one machine's worker: all is done in the end, and every stage that
-    both arms have in common was finished once."""
+    """Two arms on one machine, and on a second that comes. kill -9 of the first one's worker: all is done in
+    the end, and every stage that both arms have in common was finished once."""
     arms = ("v-zero", "random-label")
     words = [word for one in SMALL_GRID for word in ("--set", one)]
     grid = ["--arms", ",".join(arms), "--out", str(tmp_path), "--plain", "--json"]
     place = ["--cluster", machines.address]
+    machines.tell("leave 1")
     process = launch(tools.COMMAND, "reproduce", "--preset", "smoke", *words, *grid, *place)
     begun = (tmp_path / arms[0] / "seed-0" / "ledger.jsonl").exists
-    tools.wait_for(lambda: process.poll() is not None or begun(), "the first run", LONG)
-    subprocess.run(["kill", "-9", str(printing_into([tmp_path / "logs" / "worker-0.log"])[0])], check=True)
+    wait(process, begun, "the first run")
+    first, second = ([tmp_path / "logs" / f"worker-{i}.log"] for i in range(2))
+    assert not second[0].exists()
+    machines.tell("add 1")
+    wait(process, lambda: printing_into(second) != [], "the second machine")
+    subprocess.run(["kill", "-9", str(printing_into(first)[0])], check=True)
     shown, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, f"{err}\n{logs(tmp_path, 'worker')}"
     index = json.loads(shown)
@@ -252,7 +273,7 @@ def test_a_grid_of_which_a_worker_is_killed(
 
 
 def test_an_evaluation_by_two_servers_that_lost_the_head(
-    launch: Launch, tools: SimpleNamespace, tmp_path: Path, machines: Machines
+    launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
     """`evaluate` on all machines, kill -9 of the head when the greedy answers are there and others are owed:
     75 and a sentence, no server goes on; the same command without the cluster ends where one that nobody
@@ -266,7 +287,7 @@ def test_an_evaluation_by_two_servers_that_lost_the_head(
         return sorted(found.read_text().splitlines()) if found.exists() else []
 
     process = launch(tools.COMMAND, *words, str(served), "--cluster", machines.address)
-    tools.wait_for(lambda: process.poll() is not None or len(answers(served)) >= 40, "greedy answers", LONG)
+    wait(process, lambda: len(answers(served)) >= 40, "greedy answers")
     servers = servers_of(served / "work", "evaluate")
     subprocess.run(["kill", "-STOP", *map(str, servers)], check=True)  # they owe the rest
     machines.tell("kill head")

@@ -41,8 +41,9 @@ SMALL = [
     "solver.grpo.micro_batch=10",
 ]
 TWO = [*SMALL, "launch.processes=2"]
+# Arguments: the run's folder, and names of stages, none of which begins while FOLDER.hold-NAME is there.
 ONE_STAGE = f"""
-import sys
+import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from rich.console import Console
@@ -56,10 +57,13 @@ from vzero.selfplay import plan
 from vzero.runtime.stage import read_preset
 folder = Path(sys.argv[1])
 preset = read_preset(folder)
-stages = [one for one in plan(preset) if one.name == sys.argv[2]]
 try:
     with interruptible(), opened(folder, preset, "test") as run:
-        run_plan(run, preset, stages, Display(Plan(preset, stages, Forecast()), Console()))
+        for name in sys.argv[2:]:
+            while Path(f"{{folder}}.hold-{{name}}").exists():
+                time.sleep(0.05)
+            stages = [one for one in plan(preset) if one.name == name]
+            run_plan(run, preset, stages, Display(Plan(preset, stages, Forecast()), Console()))
 except Exception as error:
     sys.exit(explain(error))
 """

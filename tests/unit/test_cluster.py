@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harness.cluster import placement, ranks, session
 from harness.cluster.part import End, Part, Place, require_alike
 from harness.commands import engines
-from harness.runs import supervise
+from harness.runs import ledger, supervise
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError
@@ -62,17 +62,35 @@ def fits_somehow(shares: list[dict[str, float]], machines: list[dict[str, float]
 def test_equal_shares_are_refused_exactly_when_no_placement_holds_them(
     count: int, share: dict[str, float], machines: list[dict[str, float]]
 ) -> None:
-    try:
-        placement.refuse([share] * count, machines)
-        refused = False
-    except InputError:
-        refused = True
-    assert refused is not fits_somehow([share] * count, machines)
+    assert (placement.lacking([share] * count, machines) == "") is fits_somehow([share] * count, machines)
 
 
-def test_a_refusal_says_what_is_wanted_and_what_is_there() -> None:
-    with pytest.raises(InputError, match=r"wants 3 x 2 CPU \+ 1 GPU, .* has 2 x 8 CPU \+ 1 GPU, 1 x 2 CPU;"):
-        placement.refuse([{"CPU": 2, "GPU": 1}] * 3, [{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, {"CPU": 2}])
+@pytest.mark.parametrize(
+    ("begun", "kind", "fix"),
+    [(False, InputError, "add machines"), (True, InterruptedRun, "the same command")],
+)
+def test_a_refusal_says_what_is_wanted_and_what_is_there(
+    begun: bool, kind: type[VZeroError], fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster that never had it, and of one that lost it."""
+    monkeypatch.setattr(
+        placement, "_machines", lambda: [{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, {"CPU": 2}]
+    )
+    share = {"CPU": 2, "GPU": 1}
+    placement.await_machines([[share], [share] * 2], 0, begun)
+    wanted = r"wants 3 x 2 CPU \+ 1 GPU, each of one machine, .* has 2 x 8 CPU \+ 1 GPU, 1 x 2 CPU;"
+    with pytest.raises(VZeroError, match=f"{wanted} .*{fix}") as found:
+        placement.await_machines([[share], [share] * 3], 0, begun)
+    assert type(found.value) is kind
+
+
+def test_a_stage_is_not_the_first_once_its_command_has_finished_one(tmp_path: Path) -> None:
+    """What was finished by another command says nothing of the cluster that this one is given."""
+    expected = {"run-started": False, "stage-started": False, "stage-finished": True, "run-resumed": False}
+    assert not ranks._begun(tmp_path)
+    for event, begun in [*expected.items(), ("stage-finished", True), ("stage-started", True)]:
+        ledger.append(tmp_path, {"event": event, "stage": "00-images"})
+        assert ranks._begun(tmp_path) is begun, event
 
 
 GPU = {"CPU": 2.0, "GPU": 1.0}
@@ -118,7 +136,7 @@ def test_an_evaluation_has_servers_on_all_of_a_cluster(
 ) -> None:
     monkeypatch.setattr(placement, "_machines", lambda: machines)
     assert placement.everywhere(threads=2) == found
-    placement.refuse(found, machines)
+    assert placement.lacking(found, machines) == ""
     monkeypatch.setattr(placement, "_machines", lambda: [{"memory": 1.0}])
     with pytest.raises(InputError, match="no CPU to run a server on"):
         placement.everywhere(threads=2)
@@ -195,8 +213,8 @@ def test_machines_with_another_program_are_named() -> None:
 
 
 def test_a_process_that_cannot_begin_says_why(tmp_path: Path) -> None:
-    end = Part().run(tmp_path, "00-images", 0, {})
-    assert (end.code, end.exit_code) == (2, 2) and "is not a run directory" in end.reason
+    with pytest.raises(InputError, match="is not a run directory"):
+        Part().run(tmp_path, "00-images", 0, {})
 
 
 @pytest.mark.parametrize(("driver", "kind"), [(True, InterruptedRun), (False, VZeroError)])
@@ -239,7 +257,7 @@ def test_what_a_stage_notes_is_shown_once_and_whole(tmp_path: Path) -> None:
 
 def test_a_run_of_before_still_reads(tmp_path: Path) -> None:
     stored = load_preset("smoke").model_dump(mode="json")
-    stored["launch"] |= {"join_seconds": 600.0, "node_seconds": 120.0}
+    stored["launch"] |= {"join_seconds": 60.0, "node_seconds": 120.0}
     del stored["launch"]["cluster"]
     assert Preset.model_validate(stored) == load_preset("smoke")
 

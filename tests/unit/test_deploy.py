@@ -149,7 +149,9 @@ def test_pods_of_several_machines_meet_and_nobody_else_meets_them() -> None:
     service, policy, job = read("deploy/kubernetes-cluster.yaml")
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    assert spec["completions"] == spec["parallelism"] == load_preset(container["args"][3]).launch.nodes
+    preset = load_preset(container["args"][3], [container["args"][-1]])
+    assert spec["completions"] == spec["parallelism"] == preset.launch.nodes
+    assert preset.launch.join_seconds > 600, "a machine may have to pull the image first"
     selected = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}  # Kubernetes labels its pods so
     allowed = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert selected == service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == allowed
@@ -232,7 +234,8 @@ def test_the_slurm_job_on_three_nodes_starts_a_cluster_with_a_token_of_its_own(
         assert subprocess.run(words, env=there, cwd=tmp_path, check=False).returncode == int(code)
         until(lambda: (tmp_path / "joined").exists() and (tmp_path / "joined").read_text().endswith("\n"))
         tasked = (tmp_path / "tasked").read_text().splitlines()
-        assert tasked == [f"train --plain --out {tmp_path}/runs/slurm-7 --cluster n1:6379 --preset a b"]
+        there_is = "--cluster n1:6379 --set launch.join_seconds=300"
+        assert tasked == [f"train --plain --out {tmp_path}/runs/slurm-7 {there_is} --preset a b"]
         assert (tmp_path / "headed").read_text().startswith("start --head --port=6379 --num-cpus=4 ")
         joined = "ray start --address=n1:6379 --num-cpus=4 --block\n"
         srun = "--nodes=2 --ntasks-per-node=1 --exclude=n1 "

@@ -21,9 +21,9 @@ from tests import tiny_model
 from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import InputError, InterruptedRun, RolloutError
 from vzero.rollout import Engine, Message, Request, bulk, replica, serve
+from vzero.rollout.endpoints import Replicas
 from vzero.rollout.engines import open_engine
 from vzero.rollout.protocol import ContextOverflow, Finished, Rollout
-from vzero.rollout.replica import Replicas
 from vzero.rollout.streaming import answers
 from vzero.runtime import checkpoints
 from vzero.runtime.progress import Progress

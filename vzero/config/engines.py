@@ -106,13 +106,13 @@ class LaunchConfig(Section):
     )
     # Of Ray, on which stages then run: "auto" is the one of this machine, "local" one made for the run.
     cluster: str | None = Field(None, min_length=1, description='HOST:PORT, "auto" or "local"')
+    join_seconds: float = Field(60.0, ge=0, description="for machines of the cluster that are missing")
 
     @model_validator(mode="before")
     @classmethod
     def _without_retired(cls, given: Any) -> Any:
-        """Runs of earlier versions record settings that nothing reads any more."""
-        retired = ("join_seconds", "node_seconds")
-        return {k: v for k, v in given.items() if k not in retired} if isinstance(given, dict) else given
+        """Runs of earlier versions record a setting that nothing reads any more."""
+        return {k: v for k, v in given.items() if k != "node_seconds"} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _processes_fit(self) -> LaunchConfig:

@@ -24,7 +24,7 @@ RENAMED = {
 # Settings that may change between a run's attempts: they say how and where, not what (EngineConfig.content).
 _NO_CONTENT = frozenset(
     {"rollouts.gpu_memory", "rollouts.max_logprob_gap", "evaluation.data", "evidence"}
-    | {"launch.cluster", "launch.checkpoint_minutes", "launch.max_concurrent_stages"}
+    | {"launch.cluster", "launch.join_seconds", "launch.checkpoint_minutes", "launch.max_concurrent_stages"}
     | {f"engine.{name}" for name in OPERATIONAL}
 )
 

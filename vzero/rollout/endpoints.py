@@ -1,14 +1,22 @@
-"""Where models are served, and what can be learned there without asking the model."""
+"""Where models are served, and what can be learned there without asking the model.
+
+Imports no torch: drivers of a cluster start with this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from vzero.runtime.http_client import BadReply, Endpoint, NoReply, Reply, ask, loads
+from vzero.runtime.processes import REPLICAS
 
+TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
 MODELS = "/v1/models"
 _MOST = 4_000_000  # bytes of a list of models
 HEALTH_TIMEOUT = 10.0  # seconds within which a live server says that it is healthy
@@ -40,6 +48,28 @@ class RemoteServer:
 
     def recover(self) -> None:
         """Nothing."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Servers of `checkpoint` that whoever started a stage has started for it, on GPUs or not."""
+
+    checkpoint: str
+    urls: Sequence[str]
+    model: str
+    token: str
+    on_gpu: bool = False
+
+    def variable(self) -> dict[str, str]:
+        """What the stage finds them by in its environment."""
+        return {REPLICAS: json.dumps(vars(self))}
+
+
+def replicas_of(checkpoint: Path) -> Replicas | None:
+    """The servers that there are for `checkpoint`."""
+    said = os.environ.get(REPLICAS)
+    found = Replicas(**json.loads(said)) if said else None
+    return found if found is not None and found.checkpoint == str(checkpoint.absolute()) else None
 
 
 def healthy(endpoint: Endpoint) -> bool:

@@ -11,9 +11,8 @@ import base64
 import hmac
 import io
 import json
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,32 +26,16 @@ from vzero.config import EngineConfig, SamplingConfig
 from vzero.errors import RolloutError, machine_failure
 from vzero.rollout import template
 from vzero.rollout.client import ServedEngine
-from vzero.rollout.endpoints import RemoteServer
+from vzero.rollout.endpoints import RemoteServer, replicas_of
 from vzero.rollout.protocol import Answer, ContextOverflow, Engine, Message, Request, Rollout
 from vzero.rollout.server import checked
 from vzero.rollout.streaming import whole
 from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime.http_client import Endpoint
-from vzero.runtime.processes import REPLICAS
 
 MORE_SECONDS = 0.05  # that an engine with free slots waits for the next request
 SILENT_SECONDS = 60.0  # after which a connection that sends or takes nothing is closed
 _MOST = 256 << 20  # bytes of a request
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """Servers of `checkpoint` that whoever started a stage has started for it, on GPUs or not."""
-
-    checkpoint: str
-    urls: Sequence[str]
-    model: str
-    token: str
-    on_gpu: bool = False
-
-    def variable(self) -> dict[str, str]:
-        """What the stage finds them by in its environment."""
-        return {REPLICAS: json.dumps(vars(self))}
 
 
 class ReplicaEngine(ServedEngine):
@@ -60,13 +43,6 @@ class ReplicaEngine(ServedEngine):
 
     def _body(self, request: Request, url: str | None, sampling: SamplingConfig) -> dict[str, Any]:
         return {**super()._body(request, url, sampling), "seed": request.seed}
-
-
-def replicas_of(checkpoint: Path) -> Replicas | None:
-    """The servers that there are for `checkpoint`."""
-    said = os.environ.get(REPLICAS)
-    found = Replicas(**json.loads(said)) if said else None
-    return found if found is not None and found.checkpoint == str(checkpoint.absolute()) else None
 
 
 def open_replicas(config: EngineConfig, checkpoint: Path) -> ServedEngine | None:

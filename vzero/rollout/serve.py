@@ -17,7 +17,8 @@ from pathlib import Path
 
 from vzero.config import EngineConfig
 from vzero.errors import InputError, VZeroError
-from vzero.rollout.server import LOOPBACK, TOKEN_VARIABLE, model_name, vllm_launch
+from vzero.rollout.endpoints import TOKEN_VARIABLE
+from vzero.rollout.server import LOOPBACK, model_name, vllm_launch
 from vzero.rollout.vocabulary import read_vocabulary
 from vzero.runtime.checkpoints import resolve
 

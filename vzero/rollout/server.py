@@ -28,7 +28,7 @@ from typing import Any
 from vzero.config import EngineConfig
 from vzero.errors import InputError, InterruptedRun, VZeroError
 from vzero.rollout.client import RetryPolicy, ServedEngine
-from vzero.rollout.endpoints import RemoteServer, Server, healthy, serves
+from vzero.rollout.endpoints import TOKEN_VARIABLE, RemoteServer, Server, healthy, serves
 from vzero.rollout.vllm_engine import ENVIRONMENT, engine_arguments
 from vzero.rollout.vocabulary import Vocabulary, read_vocabulary
 from vzero.runtime import artefacts, processes
@@ -36,7 +36,6 @@ from vzero.runtime.http_client import Endpoint
 from vzero.runtime.watchdog import watchdog_command
 
 LOOPBACK = "127.0.0.1"
-TOKEN_VARIABLE = "VZERO_SOLVER_TOKEN"
 GRACE = 10.0  # seconds between asking a server to end and ending it
 RESTARTS = 3  # of one server by one engine
 _POLL_SECONDS = 0.2  # between two looks at a server that is starting
