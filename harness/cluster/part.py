@@ -25,7 +25,7 @@ from harness.runs.folder import Busy, locked
 from harness.runs.supervise import StageProcess
 from vzero.config import Preset
 from vzero.errors import InputError, InterruptedRun, VZeroError, machine_failure
-from vzero.runtime import artefacts, owned
+from vzero.runtime import artefacts, owned, scratch
 from vzero.runtime.stage import read_preset
 from vzero.selfplay import Stage, plan
 
@@ -34,6 +34,7 @@ LOCK_SECONDS = 30.0  # for the processes of a run that was just killed elsewhere
 PASSED_ON = ("VZERO_", "HF_")  # beginnings of names
 KILLED = 137  # in place of an exit code, for a process whose machine or actor is gone
 POLL = 0.2  # seconds
+START_SECONDS = 60.0  # for a worker of Ray, after which its user is told
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,13 @@ def places_of(parts: Sequence[Any]) -> list[Place]:
     """
     import ray
 
+    asked = [part.place.remote() for part in parts]
+    if late := ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)[1]:
+        scratch.note(
+            f"{len(late)} of {len(asked)} machines' workers do not start yet; Ray's logs there say why"
+        )
     try:
-        places: list[Place] = ray.get([part.place.remote() for part in parts])
+        places: list[Place] = ray.get(asked)
     except ray.exceptions.RayError as error:
         raise _raised(error) or error from None
     require_alike([here(), *places])

@@ -92,6 +92,7 @@ def local(said: str | None) -> Iterator[None]:
         yield
         return
     secret = {AUTH: "token", TOKEN: secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", LOOPBACK: "0"}
+    secret |= {"RAY_prestart_worker_first_driver": "0"}  # one for each core, and none would be used
     command = watchdog_command([sys.executable, "-P", "-m", __name__])
     popen = subprocess.Popen(
         command,

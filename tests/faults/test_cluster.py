@@ -125,6 +125,55 @@ def test_nobody_joins_without_the_token_or_where_no_cluster_is(machines: Machine
     assert done.stderr.count("GCS server: TimedOut") == 2, done.stderr
 
 
+FAILING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import ray
+from harness.cluster import part, session
+from vzero.errors import InputError
+
+class Absent:
+    def __reduce__(self):
+        return __import__, ("absent_here",)
+
+class Elsewhere:
+    needs = Absent()
+    def place(self): ...
+
+nowhere, log = Path("/nowhere"), Path(sys.argv[2])
+with session.joined(sys.argv[1]):
+    one = ray.remote(part.Part).options(num_cpus=1).remote()
+    other = replace(part.here(), program={"torch": "1.0"})
+    for found in (
+        one.run.remote(nowhere, "x", 0, {}),
+        one.give.remote([], nowhere, log, {}, part.here()),
+        one.give.remote([], nowhere, log, {}, other),
+    ):
+        end = part.end_of(found)
+        print(end.code, end.exit_code, end.reason)
+    try:
+        part.places_of([ray.remote(Elsewhere).options(num_cpus=1).remote()])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_what_fails_on_a_machine_is_not_told_as_its_loss(machines: Machines, tmp_path: Path) -> None:
+    """A folder that is not there, another program, none at all: the same command would fail again."""
+    words = [sys.executable, "-c", FAILING, machines.address, str(tmp_path / "a.log")]
+    env = {**os.environ, **ray_cluster.AUTH}
+    done = subprocess.run(
+        words, cwd=ray_cluster.ROOT, env=env, capture_output=True, text=True, timeout=LONG, check=False
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 4, f"{done.stdout}\n{done.stderr}"
+    assert said[0].startswith("2 2 ") and "is not a run directory" in said[0]
+    assert said[1].startswith("1 1 FileNotFoundError: ") and "/nowhere" in said[1]
+    assert said[2].startswith("2 2 The machines ") and "differ in torch; install" in said[2]
+    assert said[3] == "A machine of the cluster has not this program; install it on all of them."
+
+
 def test_copies_whose_runner_and_then_a_machine_were_killed(
     alone: Path, launch: Launch, tools: SimpleNamespace, wait: Wait, tmp_path: Path, machines: Machines
 ) -> None:
