@@ -101,7 +101,7 @@ def await_machines(demands: Sequence[Sequence[Share]], seconds: float, begun: bo
 
 
 @contextmanager
-def reserved(shares: Sequence[Share], seconds: float) -> Iterator[PlacementGroup]:
+def reserved(shares: Sequence[Share], seconds: float = 60.0) -> Iterator[PlacementGroup]:
     """The bundles for `shares`, close together, once all are free; given back after the body. `seconds`: for
     a machine that is lost meanwhile to come back.
 

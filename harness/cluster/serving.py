@@ -19,7 +19,7 @@ from harness.cluster import placement, replicas, session
 from harness.cluster.part import end_of, placed, places_of, stop
 from harness.cluster.replicas import Served
 from harness.runs import supervise
-from vzero.config import EngineConfig, LaunchConfig
+from vzero.config import EngineConfig
 from vzero.errors import InterruptedRun, VZeroError
 from vzero.runtime import artefacts
 from vzero.runtime.processes import REPLICAS
@@ -70,7 +70,7 @@ def hold(settings: dict[str, str]) -> None:
         stack.enter_context(session.joined(settings["cluster"]))
         engine = EngineConfig.model_validate_json(settings["engine"])
         shares = placement.everywhere(engine.threads)
-        group = stack.enter_context(placement.reserved(shares, LaunchConfig().join_seconds))
+        group = stack.enter_context(placement.reserved(shares))
         if "GPU" not in shares[0]:
             engine = engine.model_copy(update={"threads": int(shares[0]["CPU"])})
         try:
