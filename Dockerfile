@@ -72,13 +72,11 @@ VOLUME /data
 WORKDIR /data
 ARG VERSION=unknown
 ARG REVISION=unknown
-ARG LOCK_DIGEST=unknown
 LABEL org.opencontainers.image.title="vzero-harness" \
       org.opencontainers.image.description="Label-free self-improvement of vision-language models, with the evidence for or against the gain" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.vzero-harness.lock.sha256="${LOCK_DIGEST}"
+      org.opencontainers.image.revision="${REVISION}"
 ENTRYPOINT ["tini", "--", "vzero-harness"]
 CMD ["--help"]
 HEALTHCHECK --interval=60s --timeout=10s --start-period=5s CMD ["vzero-harness", "doctor", "--quick"]
@@ -91,6 +89,9 @@ ARG PYTHON_HEADERS=
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev ${PYTHON_HEADERS} \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=lock-gpu /app/.venv /app/.venv
+# Here and not in `runtime`, of which a builder may take another target's layer, with that one's value.
+ARG LOCK_DIGEST=unknown
+LABEL org.vzero-harness.lock.sha256="${LOCK_DIGEST}"
 USER 10001:10001
 
 # --- dev: the packages that cpu leaves out, from the same lock ---
@@ -115,4 +116,6 @@ USER 10001:10001
 # --- cpu: the last stage, so the one that is built when none is named ---
 FROM runtime AS cpu
 COPY --from=lock /app/.venv /app/.venv
+ARG LOCK_DIGEST=unknown
+LABEL org.vzero-harness.lock.sha256="${LOCK_DIGEST}"
 USER 10001:10001
