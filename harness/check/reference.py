@@ -14,6 +14,7 @@ from statistics import fmean, variance
 from typing import Literal
 
 from pydantic import JsonValue
+from scipy.special import ndtr
 
 from harness.analysis.ground_truth import Truths, pocket_truths
 from harness.analysis.items import decode, pair
@@ -23,7 +24,6 @@ from harness.check.exact import ROLLOUTS
 from harness.check.finding import Finding, finding
 from harness.runs.sealed import Row, Run
 from harness.stats import Frozen, holm, mcnemar
-from harness.stats.special import ndtr
 
 FIRES = 1e-3
 Settings = Mapping[str, JsonValue]

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
+from scipy.special import stdtrit
 
 from harness.claims.schema import Certainty
 from harness.stats import Frozen, power
-from harness.stats.special import stdtrit
 
 LEVEL = 0.95
 

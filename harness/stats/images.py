@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit  # scipy.stats has the same functions and takes seconds to import
 
-from harness.stats.special import stdtr, stdtrit
 from harness.stats.tests import wilson
 
 RESAMPLES = 10_000

@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from scipy.special import ndtri
 
 from harness.stats import images as by_images
 from harness.stats.images import RESAMPLES, Array, Clustered, by_image
 from harness.stats.power import ALPHA, error_factor
-from harness.stats.special import ndtri
 from harness.stats.tests import Name, benjamini_hochberg, holm, mcnemar, wilson
 
 LEVEL = 0.95

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 
-from harness.stats.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri, stdtr
 
 ALPHA = 0.05
 POWER = 0.8

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-from harness.stats.special import bdtr, ndtri
+from scipy.special import bdtr, ndtri
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -13,10 +13,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = (
-    *("torch", "transformers", "trl", "lmms_eval", "statsmodels", "scipy.stats"),
-    *("numpy.f2py", "numpy.testing"),  # which scipy alone would load (harness.stats.special)
-)
+HEAVY = ("torch", "transformers", "trl", "lmms_eval", "statsmodels", "scipy.stats")
 POCKET = str(ROOT / "results" / "pocket" / "arms" / "v-zero")
 
 
