@@ -147,9 +147,10 @@ def test_killed_and_resumed_they_make_what_one_at_a_time_makes(
 ) -> None:
     run, calm = tmp_path / "run", tmp_path / "calm"
     runner = start(run)
-    both_alive(run, tools)
+    alive = both_alive(run, tools)
     runner.kill()
     runner.communicate()
+    tools.wait_for(lambda: all(map(gone, alive)), "their end", 300)  # else one may still end well
     let(run)
     with locked(run, timeout=60):
         pass
