@@ -94,7 +94,7 @@ class Part:
                 return self._awaited(name, supervise.start_rank(run, preset, stage, lock, rank, given))
         except Busy:
             raise InterruptedRun(
-                f"Process {rank} of an earlier attempt still runs on a machine that was cut off; end it "
+                f"Process {rank} of an earlier attempt still runs on a machine that is out of reach; end it "
                 "there, or wait until its raylet has ended, then run the same command again to resume."
             ) from None
 
