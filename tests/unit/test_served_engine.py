@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 from PIL import Image
 
@@ -187,6 +188,27 @@ def test_servers_are_kept_full_though_one_picture_would_go_to_one_of_them(vocabu
             held.release()
         expected = alone.generate([request(0, i) for i in range(12)], VOTES)
     assert [told[i] for i in range(12)] == expected and most == [2, 2] and len(seen) >= 2 and seen_one
+
+
+def test_what_a_reply_costs_does_not_grow_with_the_connections(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each request and each reply httpcore looks at every connection of a session, and for each free one
+    at all of them again. 200 are open here at first, then fewer and fewer."""
+    looks, is_idle = [], httpcore.AsyncHTTPConnection.is_idle
+    monkeypatch.setattr(httpcore.AsyncHTTPConnection, "is_idle", lambda one: looks.append(1) or is_idle(one))
+    open_now, all_open = [], threading.Event()
+
+    def fault(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        open_now.append(1)
+        if len(open_now) >= 200:
+            all_open.set()
+        return not all_open.wait(60)
+
+    with fake_server.serving(fault=fault) as (url, _):
+        asking = engine(vocabulary, url, retry=RetryPolicy(60, 0, 0.01, sequences=2000))
+        asking.generate([request(i % 5, i) for i in range(200)], VOTES)
+    assert len(looks) / 200 < 1000  # about 110; in one session 20,000
 
 
 def test_a_slow_server_is_given_fewer_at_a_time(vocabulary: Vocabulary) -> None:
