@@ -46,7 +46,6 @@ from vzero.selfplay import plan
 
 ROUNDS = 3
 SIDES = ("alone", "on_cluster")
-PARTS = ("bulk", "grid", "overhead")
 IMAGES, BULK = ("images",), ("write-questions", "label")  # kinds of stages
 FEW, MANY = 400, 2400  # questions
 HOLDER = Path(__file__).resolve().parents[1] / "tests" / "ray_cluster.py"
@@ -58,7 +57,7 @@ def main(out: Path) -> None:
     found: dict[str, Any] = artefacts.read_json(out) if out.exists() else {}
     measure = {"bulk": bulk, "grid": grid, "overhead": overhead}
     with machines() as address:
-        for part in [part for part in PARTS if part not in found]:
+        for part in [part for part in measure if part not in found]:
             before = busy()
             with TemporaryDirectory() as place:
                 found[part] = measure[part](address, Path(place))

@@ -22,7 +22,7 @@ ADDRESS = "VZERO_CLUSTER"  # of the cluster that the runner has started
 CONNECT = 10.0  # seconds for a connection to a cluster
 GRACE = 30.0  # seconds that a cluster of this machine has to end by itself
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off: Ray listens on 127.0.0.1 alone, on every system
-# How often Ray tries to join, about 40 s each time: 20 times, where another program listens.
+# Where another program listens, one try of Ray's to join takes about 40 s, and it makes 20; here two.
 ATTEMPTS = ("RAY_gcs_server_port_wait_time_s", "2")
 AUTH, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 

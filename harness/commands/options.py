@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from json import dumps
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,13 +28,6 @@ def path_option(text: str) -> Path:
     if not text.strip():
         raise BadParameter("is empty; name a folder.")
     return Path(text)
-
-
-def finite(number: float | None) -> float | None:
-    """A number that was given; the bounds of an option refuse nan, not inf."""
-    if number is not None and not isfinite(number):
-        raise BadParameter("must be a finite number.")
-    return number
 
 
 _IMAGES = "Unlabeled pictures: a folder, a Parquet file or a hub data set; default: the preset's."

@@ -20,8 +20,7 @@ def plan(
         str | None, Option("--gpu", help="Their kind, such as a100-80 (default), h100-80 or rtx-4090-24.")
     ] = None,
     gpu_memory: Annotated[
-        float | None,
-        Option("--gpu-memory", min=1, callback=options.finite, help="GB of one, in place of the kind's."),
+        float | None, Option("--gpu-memory", min=1, max=100_000, help="GB of one, in place of the kind's.")
     ] = None,
     picture: Annotated[
         str | None, Option("--picture", metavar="WxH", help="Size of a picture in pixels; default 4032x3024.")

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from typer import Option, Typer
 
-from harness.commands.options import finite
 from harness.runs.signals import interruptible
 
 app = Typer(
@@ -23,7 +22,6 @@ Scale = Annotated[
         "--scale",
         min=0.0,
         max=100.0,
-        callback=finite,
         help="Length of the curriculum; below about 0.5 the model is weak.",
     ),
 ]

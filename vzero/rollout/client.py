@@ -12,7 +12,6 @@ JSON ends too early is asked for once more. There is no path from any of them to
 from __future__ import annotations
 
 import asyncio
-import math
 import resource
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -46,7 +45,8 @@ CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _REFUSED = frozenset({400, 413, 422})  # the request itself is refused
 _FEWEST = 8  # requests that a slow server is still given at a time
-POOL = 16  # requests at a time by one session: httpcore looks at all its connections once for each free one
+# Requests at a time by one session: httpcore looks at all its connections once for each free one.
+POOL = 16
 _UNLIMITED = 1 << 20
 _BYTES_A_TOKEN = 64  # of JSON, generously: id and text of one drawn token
 _BYTES_BESIDE = 4_000_000  # prompt ids and everything else in a reply
@@ -163,9 +163,10 @@ class ServedEngine(StreamingEngine):
 
     async def _ask_all(self, slots: Sequence[Slot], requests: Iterator[Prepared], call: _Call) -> None:
         """Hand every request to a server that is not full, as soon as there is one."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        count = math.ceil(sum(slot.most for slot in slots) / POOL)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=POOL)
         room, pictures = asyncio.Event(), Pictures()
+        # Of each server: sessions, made as they are needed, each once for every request it may take now.
+        free = [list[httpx.AsyncClient]() for _ in slots]
 
         async def answered(http: httpx.AsyncClient, number: int, home: int, request: Prepared) -> None:
             async def body() -> dict[str, Any]:
@@ -176,12 +177,12 @@ class ServedEngine(StreamingEngine):
                 answer: Answer = await self._ask(http, slots, home, body, call.read)
             except ContextOverflow as error:
                 answer = error
+            free[home].append(http)
             slots[home].count(request.request, -1)
             room.set()
             call.finished(number, answer)
 
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-            sessions = [await stack.enter_async_context(http_client.session(limits)) for _ in range(count)]
             number = 0
             while (request := await asyncio.to_thread(next, requests, None)) is not None:
                 while all(slot.full for slot in slots):
@@ -189,10 +190,12 @@ class ServedEngine(StreamingEngine):
                     await room.wait()
                 home = home_of(request.digest, len(slots))
                 if slots[home].full:
-                    free = (i for i, slot in enumerate(slots) if not slot.full)
-                    home = min(free, key=lambda i: slots[i].open - slots[i].most)
+                    others = (i for i, slot in enumerate(slots) if not slot.full)
+                    home = min(others, key=lambda i: slots[i].open - slots[i].most)
                 slots[home].count(request.request, 1)
-                group.create_task(answered(sessions[number % count], number, home, request))
+                if not free[home]:
+                    free[home] += [await stack.enter_async_context(http_client.session(limits))] * POOL
+                group.create_task(answered(free[home].pop(), number, home, request))
                 number += 1
 
     def _body(self, request: Request, url: str | None, sampling: SamplingConfig) -> dict[str, Any]:
