@@ -1,5 +1,5 @@
-"""The whole smoke experiment through the command line, once undisturbed and once killed in both trainings:
-the same results.
+"""The whole smoke experiment through the command line, once undisturbed and once killed in three stages: the
+same results.
 
 `VZERO_TEST_MODEL` names another base checkpoint than the shipped one.
 """
@@ -139,13 +139,12 @@ def test_the_run_passes_its_own_check(calm: tuple[Path, str, str]) -> None:
     }
 
 
-def test_a_run_killed_in_both_trainings_ends_in_the_same_results(
+def test_a_run_killed_in_three_stages_ends_in_the_same_results(
     calm: tuple[Path, str, str], tmp_path: Path
 ) -> None:
-    """The base is evaluated beside the first; an evaluation that is killed at a known answer goes on in
-    test_evaluation.py and test_benchmarks_in_a_run.py."""
     run = tmp_path / "run"
     for stage, rows, number in (
+        ("01-evaluate-base", 2, signal.SIGKILL),
         ("02-train-questioner-1", 3, signal.SIGKILL),  # its begin, and two steps
         ("05-train-solver-1", 3, signal.SIGTERM),
     ):

@@ -137,13 +137,13 @@ def test_the_outcomes_of_the_votes_are_a_distribution(votes: int) -> None:
 @pytest.mark.parametrize("rules", [DUAL, SINGLE], ids=["dual", "single"])
 def test_simulation_agrees_with_enumeration(rules: Rules, name: str) -> None:
     weak = SOLVERS[2]
-    exact, drawn = row(rules, name, weak, 10), row(rules, name, weak, 10, draws=2000)
+    exact, drawn = row(rules, name, weak, 10), row(rules, name, weak, 10, draws=4000)
     assert drawn.low is not None and drawn.high is not None
     assert abs(drawn.reward - exact.reward) < 2.1 * (drawn.high - drawn.low) / 2  # 4 standard errors
     assert drawn.kept == pytest.approx(exact.kept, abs=0.02) and drawn.agreement == pytest.approx(
         exact.agreement, abs=0.04
     )
-    assert row(rules, name, weak, 10, draws=2000) == drawn
+    assert row(rules, name, weak, 10, draws=4000) == drawn
 
 
 @pytest.mark.slow
@@ -343,7 +343,7 @@ def test_simulated_arms_agree_with_enumerated_ones(name: str) -> None:
     [rules], _ = of_arms(chosen(name))
     weak = SOLVERS[2]
     for player in ("honest, hard", "unanswerable"):
-        exact, drawn = row(rules, player, weak, 10), row(rules, player, weak, 10, draws=2000)
+        exact, drawn = row(rules, player, weak, 10), row(rules, player, weak, 10, draws=4000)
         assert abs(drawn.reward - exact.reward) < 2.1 * (drawn.high - drawn.low) / 2
         assert drawn.kept == pytest.approx(exact.kept, abs=0.03) and drawn.usable == pytest.approx(
             exact.usable, abs=0.03

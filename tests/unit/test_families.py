@@ -1,5 +1,5 @@
-"""Other families through all that touches a model: decoding as their own `generate` does, two optimizer
-steps, packed rows against single sequences, an evaluation, what is exported and read again."""
+"""Other families through all that touches a model: decoding as their own `generate` does, two optimizer steps
+of each role, packed rows against single sequences, an evaluation, what is exported and read again."""
 
 from __future__ import annotations
 
@@ -114,27 +114,31 @@ def test_a_family_decodes_trains_and_exports(
             else counted == seen - 2 * family.startswith("qwen")
         )
 
-    folder, engine = tmp_path / "solver", EngineConfig(batch_sequences=8, threads=1, thinking=thinking)
-    facts = train(
-        Job(
-            "solver", 1, 3, SETTINGS, engine, base, given, even_tokens, folder, folder / "work",
-            Progress(folder / "work" / "progress.jsonl"), launch=LaunchConfig(checkpoint_minutes=30),
-        )
-    )  # fmt: skip
-    assert facts["steps"] == 2
-    assert ("padded" in capsys.readouterr().err) != tiny_families.FAMILIES[family].packs
-    metrics = artefacts.read_jsonl(folder / "metrics.jsonl")
-    assert all(math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]) for row in metrics)
-    # What was drawn has the probabilities under the trainer's forward that it was drawn with, but for the
-    # share of the forbidden tokens, which random weights draw as often as others.
-    forbidden = math.log(len(ids) / (len(ids) - len(control)))
-    assert abs(metrics[0]["logprob_gap"] - forbidden) < 0.02
-    made, exported = folder / "checkpoint", tmp_path / "exported"
-    before, after = load_file(base / "model.safetensors"), load_file(made / "model.safetensors")
-    assert before.keys() == after.keys()
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved and not any(tower in name for name in moved for tower in TOWERS)
+    place = base
+    for role in ("questioner", "solver"):  # the second is trained from the first one's checkpoint
+        folder, engine = tmp_path / role, EngineConfig(batch_sequences=8, threads=1, thinking=thinking)
+        facts = train(
+            Job(
+                role, 1, 3, SETTINGS, engine, place, given, even_tokens, folder, folder / "work",
+                Progress(folder / "work" / "progress.jsonl"), launch=LaunchConfig(checkpoint_minutes=30),
+            )
+        )  # fmt: skip
+        assert facts["steps"] == 2
+        assert ("padded" in capsys.readouterr().err) != tiny_families.FAMILIES[family].packs
+        metrics = artefacts.read_jsonl(folder / "metrics.jsonl")
+        assert all(math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]) for row in metrics)
+        # What was drawn has the probabilities under the trainer's forward that it was drawn with, but for the
+        # share of the forbidden tokens, which random weights draw as often as others.
+        forbidden = math.log(len(ids) / (len(ids) - len(control)))
+        assert abs(metrics[0]["logprob_gap"] - forbidden) < 0.02
+        made = folder / "checkpoint"
+        before, after = (load_file(one / "model.safetensors") for one in (place, made))
+        assert before.keys() == after.keys()
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved and not any(tower in name for name in moved for tower in TOWERS)
+        place = made
 
+    exported = tmp_path / "exported"
     shutil.copytree(made, exported)
     forms.rewrite(exported, forms.Form(dtype="bf16"))
     assert 0 < forms.check_loads(exported, made, forms.Form(dtype="bf16")) < 0.1

@@ -171,11 +171,11 @@ def seeded(rng: np.random.Generator, seeds: int) -> list[list[Pairs]]:
 @pytest.mark.slow
 def test_intervals_of_one_run_cover_what_they_say() -> None:
     def bootstrap(rng: np.random.Generator) -> tuple[float, float]:
-        found = paired_gain([pairs(changed(rng))], int(rng.integers(2**32)), resamples=400)
+        found = paired_gain([pairs(changed(rng))], int(rng.integers(2**32)), resamples=600)
         return found.low, found.high
 
     def by_image(rng: np.random.Generator) -> tuple[float, float]:
-        found = paired_gain([clustered(rng)], int(rng.integers(2**32)), resamples=400)
+        found = paired_gain([clustered(rng)], int(rng.integers(2**32)), resamples=600)
         return found.low, found.high
 
     def students(rng: np.random.Generator) -> tuple[float, float]:
