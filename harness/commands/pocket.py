@@ -29,7 +29,7 @@ Processes = Annotated[int, Option("--processes", min=1, help="Processes that pre
 
 Size = Annotated[
     Literal["small", "large"],
-    Option("--size", help="The shipped model's, or one of seven times the weights."),
+    Option("--size", help="The shipped model's, or one of five times the weights."),
 ]
 
 

@@ -286,13 +286,15 @@ def train(
             group["lr"] = schedule.rate(step)
         phase = schedule.phase(step)
         scenes = [sample_scene(rng, "pretrain") for _ in range(schedule.images)]
-        features = learner.see(np.stack([render(scene, pixels) for _, scene in scenes]))
-        cells, accuracy = learner.cell_loss(features, scenes)
-        text = exercise = torch.zeros(())
-        if phase != "seeing":
-            text = learner.text_loss(examples(rng, scenes, phase == "clean"), features)
-        if phase == "clean":
-            exercise = learner.drill_loss([drill(rng) for _ in range(schedule.drills)])
+        pictures = np.stack([render(scene, pixels) for _, scene in scenes])
+        with torch.autocast("cpu", torch.bfloat16, enabled=schedule.size.products == "bfloat16"):
+            features = learner.see(pictures)
+            cells, accuracy = learner.cell_loss(features, scenes)
+            text = exercise = torch.zeros(())
+            if phase != "seeing":
+                text = learner.text_loss(examples(rng, scenes, phase == "clean"), features)
+            if phase == "clean":
+                exercise = learner.drill_loss([drill(rng) for _ in range(schedule.drills)])
         loss = text + 0.5 * exercise + (0.0 if phase == "mixture" else 0.5 * cells)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
