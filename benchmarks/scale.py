@@ -140,7 +140,8 @@ def model(width: int, folder: Path) -> tuple[Path, int]:
     from vzero.pocket.model import Size, build_model, build_processor
     from vzero.runtime import checkpoints
 
-    path, made = folder / f"model-{width}", build_model(0, Size(width, *WIDTHS[width], learning_rate=0))
+    size = Size(width, *WIDTHS[width], learning_rate=0, products="float32")
+    path, made = folder / f"model-{width}", build_model(0, size)
     if not path.exists():
         checkpoints.save(made, build_processor(), path)
     return path, made.num_parameters()
