@@ -1,5 +1,5 @@
-"""Whole commands of two versions of this code in turn: `python -m benchmarks.versions --against FOLDER --out FILE
-[PART …]`, on a machine with nothing else to do; about an hour.
+"""Whole commands of two versions of this code in turn, on a machine with nothing else to do; about an hour:
+`python -m benchmarks.versions --against FOLDER --out FILE [PART …]`.
 
 FOLDER holds another checkout whose dependencies this environment has. Each command is run as it is typed, in
 one version and then in the other, `rounds` times. `busy` is the share of the machine's processor time that

@@ -39,9 +39,9 @@ class Runner:
     @contextmanager
     def finished(
         self, preset: Preset, folder: Path, stages: Sequence[Stage], shared: SharedStages | None = None
-    ) -> Iterator[None]:
+    ) -> Iterator[ForkServer]:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
-        follows from them."""
+        follows from them. Their fork server is still there."""
         from harness.cluster import session
         from harness.runs import ledger
         from harness.runs.concurrency import stages_at_once
@@ -56,18 +56,18 @@ class Runner:
             opened(folder, preset, self.command, self.fresh) as run,
             self._watched(folder),
             self._tracked(preset, folder),
+            self._forks() as forks,
         ):
             with (
                 session.local(preset.launch.cluster),
                 shown(plan, self.terminal, self.plain) as display,
-                self._forks() as forks,
             ):
                 run_plan(run, preset, stages, display, shared, forks, at_once)
             if self.terminal.is_terminal:
                 with self.terminal.status("Computing the results and writing the report"):
-                    yield
+                    yield forks
             else:
-                yield
+                yield forks
             ledger.append(folder, {"event": "run-finished", "command": self.command})
 
     @contextmanager

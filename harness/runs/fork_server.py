@@ -132,6 +132,16 @@ class ForkServer:
         self._stages = [*self._alive(), ForkedStage(int(pid), told)]
         return self._stages[-1]
 
+    def run(self, words: Sequence[str]) -> bool:
+        """Run the module and arguments `words` to their end, in a fork with the environment of the stages
+        before; whether that was done. False, also, where nothing was forked before: who asks does it
+        himself then."""
+        if not self._environment:
+            return False
+        with open(os.devnull, "wb") as nowhere:
+            fork = self.start(words, self._environment, nowhere.fileno(), nowhere.fileno())
+        return fork is not None and fork.wait(None) and fork.end()[0] == 0
+
     def _alive(self) -> list[ForkedStage]:
         return [stage for stage in self._stages if stage.told.fileno() >= 0]
 

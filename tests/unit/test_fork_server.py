@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.report import finish
 from harness.runs import ledger
 from harness.runs.directory import opened
 from harness.runs.display import Display, Plan
@@ -172,6 +173,28 @@ def test_another_environment_is_another_server(
         stage = forked(server, {**environment, "COLOUR": colour}, "0", tmp_path / colour)
         until(lambda stage=stage: stage.poll(0.02) is not None)
         assert f"__main__ {colour} " in (tmp_path / colour).read_text()
+
+
+def test_a_module_is_run_to_its_end(server: ForkServer, environment: dict[str, str], tmp_path: Path) -> None:
+    assert not server.run(["program", "0"])  # no stage was forked, so there is no environment
+    assert forked(server, environment, "0", tmp_path / "log").poll(60) == 0
+    assert [server.run(["program", what]) for what in ("0", "3", "killed", "0")] == [True, False, False, True]
+
+
+def test_results_and_report_of_a_fork_are_those_made_here(
+    server: ForkServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    run, names = tmp_path / "run", ("results.json", "report.md", "report.html")
+    synthetic_run.make(run, count=12, hostile=False)
+    finish(run)
+    here = [(run / name).read_bytes() for name in names]
+    for name in names:
+        (run / name).unlink()
+    assert forked(server, environment, "0", tmp_path / "log").poll(60) == 0
+    assert server.run(["harness.report", str(run)])
+    assert [(run / name).read_bytes() for name in names] == here
+    next(run.glob("stages/*/questions.jsonl")).write_text("{}\n")
+    assert not server.run(["harness.report", str(run)])
 
 
 def test_all_end_with_a_killed_runner(environment: dict[str, str], tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def build_processor() -> Qwen2_5_VLProcessor:
 
 @dataclass(frozen=True)
 class Size:
-    """Of the language part, whose heads are 32 wide; and how it is pretrained: the learning rate, and the type
-    of matrix products (weights, gradients and optimizer states are float32)."""
+    """Of the language part, whose heads are 32 wide; and how it is pretrained: the learning rate, and the
+    type of matrix products (weights, gradients and optimizer states are float32)."""
 
     width: int
     layers: int
