@@ -1,11 +1,13 @@
-"""What a Ray cluster costs and gives: `python -m benchmarks.cluster --out results/benchmarks/cluster.json`.
+"""What a Ray cluster costs and gives: `python -m benchmarks.cluster --out FILE [--larger FOLDER]`.
 
 On two logical machines of one CPU each, on this one, which must have two idle cores; about half an hour.
-Three parts, each written as soon as it is measured; what `--out` has already is not measured again:
+Four parts, each written as soon as it is measured; what `--out` has already is not measured again:
 
 - bulk: the base writes questions and votes for them, by the engine of one process with one thread, and by two
   servers with one thread each. Seconds are the stages' own: from start to seal, their servers started, which
   is what few questions pay most for; so there are two sizes, and the ratio of what the larger has more.
+- bulk_larger: the same by the base in FOLDER (`vzero-harness pocket build --size large`), where a question is
+  more work for a server and the same for who asks.
 - grid: `smoke` with four seeds, one after the other on one core, and spread over the two machines. Seconds of
   the whole command.
 - overhead: a stage that does next to nothing, with and without the cluster, and what the difference is made
@@ -23,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,10 +55,13 @@ HOLDER = Path(__file__).resolve().parents[1] / "tests" / "ray_cluster.py"
 GRID = ["reproduce", "--preset", "smoke", "--seeds", "4", "--plain", "--set", "engine.threads=1"]
 
 
-def main(out: Path) -> None:
+def main(out: Path, larger: Path | None) -> None:
     """Measure what `out` does not have, and write it there."""
     found: dict[str, Any] = artefacts.read_json(out) if out.exists() else {}
-    measure = {"bulk": bulk, "grid": grid, "overhead": overhead}
+    measure: dict[str, Callable[[str, Path], dict[str, Any]]] = {"bulk": bulk}
+    if larger is not None:
+        measure["bulk_larger"] = partial(bulk, model=str(larger.absolute()))
+    measure |= {"grid": grid, "overhead": overhead}
     with machines() as address:
         for part in [part for part in measure if part not in found]:
             before = busy()
@@ -88,13 +94,14 @@ def sides(one: Callable[[int], float], other: Callable[[int], float], rounds: in
     return {SIDES[0]: alone, SIDES[1]: together, "ratio": round(ratio, 2)}
 
 
-def bulk(address: str, place: Path) -> dict[str, Any]:
+def bulk(address: str, place: Path, model: str = "pocket") -> dict[str, Any]:
     """Questions and votes by one engine and by two servers; their files must be the same."""
     there = ["launch.nodes=2", "launch.strategy=ddp", f"launch.cluster={address}"]
     contents = dict[int, set[str]]()
 
     def written(name: str, questions: int, launch: list[str]) -> float:
         words = ["questioner.trained=false", f"images.count={questions}", "engine.threads=1", *launch]
+        words.append(f"model={model}")
         preset, run = load_preset("smoke", words), place / f"{name}-{questions}"
         finish(run, preset, IMAGES)
         folders = [stage_folder(run, one) for one in finish(run, preset, BULK)]
@@ -176,4 +183,6 @@ def finish(run: Path, preset: Preset, kinds: Sequence[str]) -> list[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    main(parser.parse_args().out)
+    parser.add_argument("--larger", type=Path)
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.larger)
