@@ -4,6 +4,7 @@ would."""
 import multiprocessing
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_pretraining_learns():
     assert texts[-1] < 2.2 < np.log(len(VOCABULARY)), lines
     assert cells[3] > 0.15, lines
     assert all(torch.isfinite(p).all() for p in learner.parameters)
+
+
+def test_products_in_bfloat16_move_weights_that_stay_float32_by_rounding_alone():
+    def trained(products):
+        size = replace(SIZES["small"], products=products)
+        learner = train(Schedule(seeing=1, clean=1, mixture=1, images=4, drills=4, size=size), seed=2)
+        assert {one.dtype for one in learner.parameters} == {torch.float32}
+        return torch.cat([one.detach().flatten() for one in learner.parameters])
+
+    exact, rounded, start = trained("float32"), trained("bfloat16"), Learner(2).parameters
+    moved = exact - torch.cat([one.detach().flatten() for one in start])
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).norm() < 0.5 * moved.norm()
 
 
 def test_a_larger_base_is_an_ordinary_checkpoint(tmp_path):
