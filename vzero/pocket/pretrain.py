@@ -274,9 +274,7 @@ def train(
     folder, it goes on from the state there and leaves its own (see resume.py)."""
     learner = Learner(seed, schedule.size)
     rng, pixels = random.Random(f"{seed}-{rank}"), np.random.default_rng([seed, rank])
-    optimizer = torch.optim.AdamW(
-        learner.parameters, lr=schedule.size.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(learner.parameters, betas=(0.9, 0.98), weight_decay=0.01)
     processes = dist.get_world_size() if dist.is_initialized() else 1
     training = resume.Training(learner.parameters, optimizer, rng, pixels)
     done = resume.load(kept, rank, processes, training) if kept is not None else 0
