@@ -1,4 +1,4 @@
-"""Whole commands of two versions of this code in turn, on a machine with nothing else to do; about an hour:
+"""Whole commands of two versions of this code in turn, on a machine with nothing else to do; 25 minutes:
 `python -m benchmarks.versions --against FOLDER --out FILE [PART …]`.
 
 FOLDER holds another checkout whose dependencies this environment has. Each command is run as it is typed, in
@@ -63,15 +63,13 @@ def compared(part: Part, against: Path) -> dict[str, Any]:
     apart."""
     sides: dict[str, list[dict[str, Any]]] = {"before": [], "now": []}
     given = {"before": (against, part.words), "now": (Path.cwd(), [*part.words, *part.ours])}
+    values = dict[str, dict[str, float]]()  # of the last round
     for _ in range(part.rounds):
         for side, (folder, words) in given.items():
-            sides[side].append(once(folder, words))
+            found, values[side] = once(folder, words)
+            sides[side].append(found)
     medians = {side: statistics.median(one["seconds"] for one in rounds) for side, rounds in sides.items()}
     peaks = {side: max(one["peak_mib"] for one in rounds) for side, rounds in sides.items()}
-    values = {side: rounds[0].pop("averages") for side, rounds in sides.items()}
-    for rounds in sides.values():
-        for one in rounds[1:]:
-            del one["averages"]
     both = values["before"].keys() & values["now"].keys()
     apart = [abs(values["before"][key] - values["now"][key]) for key in both]
     return {
@@ -83,8 +81,8 @@ def compared(part: Part, against: Path) -> dict[str, Any]:
     }
 
 
-def once(folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    """One command of the checkout in `folder`."""
+def once(folder: Path, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """One command of the checkout in `folder`: what it took, and its averages."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     with TemporaryDirectory() as place:
         command = [sys.executable, "-P", "-m", "harness", *words, "--out", place + "/run"]
@@ -97,13 +95,9 @@ def once(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         seconds, now = time.perf_counter() - begin, busy()
         if child.returncode:
             raise SystemExit(f"{command} ended with {child.returncode}.")
-        return {
-            "seconds": round(seconds, 2),
-            "busy": round((now[0] - before[0]) / (now[1] - before[1]), 3),
-            "peak_mib": round(peak),
-            "load": os.getloadavg()[0],
-            "averages": averages(Path(place)),
-        }
+        used, whole = (late - early for late, early in zip(now, before, strict=True))
+        about = {"peak_mib": round(peak), "busy": round(used / whole, 3), "load": os.getloadavg()[0]}
+        return {"seconds": round(seconds, 2), **about}, averages(Path(place))
 
 
 def memory(process: psutil.Process) -> float:

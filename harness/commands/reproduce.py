@@ -110,12 +110,12 @@ def _show(resolved: Preset, json: bool) -> None:
 def _run(runner: Runner, preset: Preset, folder: Path, shared: SharedStages | None = None) -> Results:
     from vzero.selfplay import plan
 
-    with runner.finished(preset, folder, plan(preset), shared) as forks:
+    with runner.finished(preset, folder, plan(preset), shared) as forked:
         from harness.analysis.results import read_results
         from harness.report import RESULTS, finish  # scipy and more, for which the first line need not wait
 
         # Operations are counted on a model, so by torch, which a fork has. What fails there fails here too,
         # and says why.
-        if forks.run(["harness.report", str(folder)]):
+        if forked(["harness.report", str(folder)]):
             return read_results(folder / RESULTS)
         return finish(folder)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from harness.runs.shared_stages import SharedStages
     from vzero.config import Preset
     from vzero.selfplay import Stage
+
+# A module and its arguments, run to their end in a fork; whether that was done (see `ForkServer.run`).
+Forked = Callable[[Sequence[str]], bool]
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Runner:
     @contextmanager
     def finished(
         self, preset: Preset, folder: Path, stages: Sequence[Stage], shared: SharedStages | None = None
-    ) -> Iterator[ForkServer]:
+    ) -> Iterator[Forked]:
         """Bring `stages` to their end in `folder`; the body, which still holds the run's lock, makes what
-        follows from them. Their fork server is still there."""
+        follows from them, in a fork as theirs where it likes."""
         from harness.cluster import session
         from harness.runs import ledger
         from harness.runs.concurrency import stages_at_once
@@ -65,9 +69,9 @@ class Runner:
                 run_plan(run, preset, stages, display, shared, forks, at_once)
             if self.terminal.is_terminal:
                 with self.terminal.status("Computing the results and writing the report"):
-                    yield forks
+                    yield partial(forks.run, lock=run.lock)
             else:
-                yield forks
+                yield partial(forks.run, lock=run.lock)
             ledger.append(folder, {"event": "run-finished", "command": self.command})
 
     @contextmanager

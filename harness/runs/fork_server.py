@@ -132,15 +132,22 @@ class ForkServer:
         self._stages = [*self._alive(), ForkedStage(int(pid), told)]
         return self._stages[-1]
 
-    def run(self, words: Sequence[str]) -> bool:
+    def run(self, words: Sequence[str], lock: int) -> bool:
         """Run the module and arguments `words` to their end, in a fork with the environment of the stages
         before; whether that was done. False, also, where nothing was forked before: who asks does it
-        himself then."""
+        himself then. `lock`: as of `start`. An interruption ends the fork too."""
         if not self._environment:
             return False
         with open(os.devnull, "wb") as nowhere:
-            fork = self.start(words, self._environment, nowhere.fileno(), nowhere.fileno())
-        return fork is not None and fork.wait(None) and fork.end()[0] == 0
+            fork = self.start(words, self._environment, nowhere.fileno(), lock)
+        if fork is None:
+            return False
+        try:
+            return fork.wait(None) and fork.end()[0] == 0
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(fork.pid, signal.SIGKILL)
+            raise
 
     def _alive(self) -> list[ForkedStage]:
         return [stage for stage in self._stages if stage.told.fileno() >= 0]

@@ -176,9 +176,30 @@ def test_another_environment_is_another_server(
 
 
 def test_a_module_is_run_to_its_end(server: ForkServer, environment: dict[str, str], tmp_path: Path) -> None:
-    assert not server.run(["program", "0"])  # no stage was forked, so there is no environment
+    with open(tmp_path / "held", "ab") as lock:
+        assert not server.run(["program", "0"], lock.fileno())  # nothing was forked: no environment
+        assert forked(server, environment, "0", tmp_path / "log").poll(60) == 0
+        ends = [server.run(["program", what], lock.fileno()) for what in ("0", "3", "killed", "0")]
+    assert ends == [True, False, False, True]
+
+
+def test_an_interruption_ends_what_is_run_and_holds_the_lock(
+    server: ForkServer, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaders = list[int]()
+
+    def interrupted(fork: ForkedStage, seconds: float | None) -> bool:
+        leaders.append(fork.pid)
+        until(lambda: len(group(fork.pid)) == 3)  # watchdog, program, its helper
+        places = [os.readlink(one) for one in Path(f"/proc/{fork.pid}/fd").iterdir()]
+        assert str(tmp_path / "held") in places
+        raise KeyboardInterrupt
+
     assert forked(server, environment, "0", tmp_path / "log").poll(60) == 0
-    assert [server.run(["program", what]) for what in ("0", "3", "killed", "0")] == [True, False, False, True]
+    monkeypatch.setattr(ForkedStage, "wait", interrupted)
+    with open(tmp_path / "held", "ab") as lock, pytest.raises(KeyboardInterrupt):
+        server.run(["program", "helpers"], lock.fileno())
+    until(lambda: group(leaders[0]) == [])
 
 
 def test_results_and_report_of_a_fork_are_those_made_here(
@@ -191,10 +212,12 @@ def test_results_and_report_of_a_fork_are_those_made_here(
     for name in names:
         (run / name).unlink()
     assert forked(server, environment, "0", tmp_path / "log").poll(60) == 0
-    assert server.run(["harness.report", str(run)])
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_WRONLY)
+    assert server.run(["harness.report", str(run)], lock)
     assert [(run / name).read_bytes() for name in names] == here
     next(run.glob("stages/*/questions.jsonl")).write_text("{}\n")
-    assert not server.run(["harness.report", str(run)])
+    assert not server.run(["harness.report", str(run)], lock)
+    os.close(lock)
 
 
 def test_all_end_with_a_killed_runner(environment: dict[str, str], tmp_path: Path) -> None:
