@@ -208,7 +208,7 @@ def test_a_model_that_a_stranger_names_is_not_fetched(
 def test_a_strangers_costly_picture_costs_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looked at it here, whatever its run says."""
     monkeypatch.setattr(isolated, "SECONDS", 1)
-    made, sizes = io.BytesIO(), ((900, 3000), (40, 0))
+    made, sizes = io.BytesIO(), ((1500, 12_000), (40, 0))
     Image.new("RGB", (40, 40), (1, 2, 3)).save(made, "PNG")
     records = []
     for (side, scans), data in zip(sizes, (jpeg_of_scans(*sizes[0]), made.getvalue()), strict=True):
