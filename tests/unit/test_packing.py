@@ -32,7 +32,7 @@ from vzero.grpo.train import train
 from vzero.images.records import open_image
 from vzero.rollout import template
 from vzero.rollout.protocol import Completion, Rollout
-from vzero.runtime import artefacts, checkpoints
+from vzero.runtime import architectures, artefacts, checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -369,7 +369,7 @@ def test_packed_and_padded_training_agree(
         update={"loss": loss, "freeze_vision": False, "micro_batch": 6 if loss == "bnpo" else 3}
     )
     train(replace(job_for(tmp_path / "packed", base, prompts), settings=settings))
-    monkeypatch.setattr(log_probs, "PACKED_MODELS", frozenset())
+    monkeypatch.setattr(architectures, "MODELS", frozenset())
     train(replace(job_for(tmp_path / "padded", base, prompts), settings=settings))
     packed, padded = (
         artefacts.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("packed", "padded")

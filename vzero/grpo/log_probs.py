@@ -17,29 +17,14 @@ from vzero.grpo import attention
 from vzero.grpo.micro_batches import MicroBatch
 from vzero.grpo.packing import pack
 from vzero.rollout.transformers_engine import unwrap
+from vzero.runtime import architectures
 
 _BY_TOKEN = ("token_type_ids", "mm_token_type_ids")  # of the processor's outputs: 0 at completions
 
 
-# Shown to be exact (tests/unit/test_packing.py, test_families.py). That features follow the order of image
-# tokens, and that nothing but attention mixes tokens, cannot be asked of a model.
-PACKED_MODELS = frozenset(
-    {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "idefics3", "smolvlm", "internvl"}
-)
-PACKED_TEXT_MODELS = frozenset(
-    {"qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "llama", "qwen2", "qwen3"}
-)
-
-
 def unpackable(model: Any) -> str | None:
     """Why `model` cannot read packed rows, for a sentence; None where it can."""
-    config = unwrap(model).config
-    text = config.get_text_config()
-    if others := sorted(set(getattr(text, "layer_types", None) or ()) - {"full_attention"}):
-        return f"{config.model_type} has layers of {', '.join(others)}, which would mix sequences"
-    if config.model_type not in PACKED_MODELS or text.model_type not in PACKED_TEXT_MODELS:
-        return f"packed rows were not shown to be exact for {config.model_type} with {text.model_type}"
-    return None
+    return architectures.mixes_tokens(unwrap(model).config)
 
 
 def warn_if_padded(model: Any) -> None:

@@ -1,8 +1,8 @@
 """Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next
 requests move in; they are read when there is room for them, so a stream without end keeps the slots full.
 
-Rows that joined at different times stand side by side: the cache is aligned at its right end, and what is to
-the left of a row's prompt is masked. Nothing waits for the longest completion, and a draw depends on its row
+Rows that joined at different times stand side by side: all write into the same column, and what is to the
+left of a row's first is masked. Nothing waits for the longest completion, and a draw depends on its row
 alone, so who its neighbours are changes nothing.
 """
 
@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
 from vzero.config import SamplingConfig
 from vzero.rollout.encoding import Prefilled
-from vzero.rollout.kv_cache import fan_out, join, joinable, select_rows, without
+from vzero.rollout.kv_cache import Arrivals, CopiedPrompts, SharedPrompts, without
 from vzero.rollout.sampling import draw, uniforms
 from vzero.rollout.units import Block, Drawing, Drawn, Unit, Waiting
 
@@ -40,9 +39,7 @@ class _Slots:
     """The rows being drawn.
 
     Attributes:
-        cache: keys and values so far, `columns` wide.
         logits: (rows, vocabulary) for the token to draw.
-        mask: (rows, columns and more) int64, 0 left of a row's prompt.
         positions: (..., rows, 1) int64 of the token to draw, in the model's own layout.
         step: (rows,) int64, tokens drawn.
         numbers: (rows, max_new_tokens) float64 uniforms.
@@ -50,10 +47,7 @@ class _Slots:
         place: (rows,) int64, where each row's draws are kept.
     """
 
-    cache: Cache
-    columns: int
     logits: Tensor
-    mask: Tensor
     positions: Tensor
     step: Tensor
     numbers: Tensor
@@ -62,40 +56,27 @@ class _Slots:
 
     def select(self, keep: Tensor) -> None:
         """Keep the given rows, in the given order. Logits are left: the next step makes new ones."""
-        for name in ("mask", "step", "numbers", "place"):
+        for name in ("step", "numbers", "place"):
             setattr(self, name, getattr(self, name)[keep])
         self.positions = self.positions.index_select(-2, keep)
         self.seen = None if self.seen is None else self.seen[keep]
-        for layer in self.cache.layers:
-            select_rows(layer, keep)
 
-    def advance(self, model: Any, token: Tensor) -> None:
+    def advance(self, model: Any, cache: SharedPrompts | CopiedPrompts, token: Tensor) -> None:
         """Feed each row the token it drew; new logits."""
         if self.seen is not None:
             self.seen.scatter_(1, token[:, None], True)
-        self.columns += 1
-        if self.columns > self.mask.shape[1]:
-            self.mask = torch.nn.functional.pad(self.mask, (0, 64), value=1)
         self.logits = model(
             input_ids=token[:, None],
-            attention_mask=self.mask[:, : self.columns],
             position_ids=self.positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **cache.step(),
         ).logits[:, -1]
         self.positions = self.positions + 1
         self.step = self.step + 1
 
-    def join(self, other: _Slots, source: Tensor) -> None:
-        """Take in rows that continue the prompts `source` of `other`'s prefilled cache; columns that no row
-        here uses are dropped."""
-        unused = int(self.mask[:, : self.columns].any(dim=0).int().argmax())
-        join(self.cache, other.cache, source, unused)
-        width = max(self.columns - unused, other.columns)
-        masks = (self.mask[:, unused : self.columns], other.mask[:, : other.columns])
-        self.mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
-        self.columns = width
+    def join(self, other: _Slots) -> None:
+        """Take in other rows."""
         self.positions = torch.cat([self.positions, other.positions], dim=-2)
         for name in ("logits", "step", "numbers", "place"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
@@ -140,44 +121,44 @@ class _Found:
         return done
 
 
-def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int) -> None:
+def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares: bool) -> None:
     """Draw every completion of every unit, at most `slots` together.
 
     Args:
         model: Hugging Face's, in evaluation mode and without gradients.
         blocks: taken when there is room.
+        shares: whether the model can read prompts that several rows share (see attention.py).
     """
-    waiting, rows = Waiting(blocks), None
-    found = _Found(slots, rules.sampling.max_new_tokens, rules.ends.device)
-    while rows is not None or waiting.first() is not None:
-        if rows is None:
-            capacity = waiting.rows(slots)
-            rows, source = _read(waiting, slots, rules, found)
-            fan_out(rows.cache, source, rules.sampling.max_new_tokens, capacity)
-        free = slots - len(rows.place)
-        if free >= _FREE * slots and joinable(rows.cache):
-            unit = waiting.first()
-            if unit is not None and unit.count <= free:
-                rows.join(*_read(waiting, free, rules, found))
-        numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
-        token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
-        done = found.record(rows, token, logprob, rules.ends)
-        keep = without(done)
-        if len(keep) == 0:
-            rows = None
-            continue
-        if len(keep) < len(done):
-            token = token[keep]
-            rows.select(keep)
-        rows.advance(model, token)
+    waiting, found = Waiting(blocks), _Found(slots, rules.sampling.max_new_tokens, rules.ends.device)
+    while waiting.first() is not None:
+        capacity = waiting.rows(slots)
+        rows, arrivals = _read(waiting, slots, rules, found)
+        cache = SharedPrompts(arrivals, capacity) if shares else CopiedPrompts(arrivals)
+        del arrivals  # its cache is large
+        while True:
+            free = slots - len(rows.place)
+            if isinstance(cache, SharedPrompts) and free >= _FREE * slots:
+                unit = waiting.first()
+                if unit is not None and unit.count <= free:
+                    others, arrivals = _read(waiting, free, rules, found)
+                    rows.join(others)
+                    cache.join(arrivals)
+                    del arrivals
+            numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
+            token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
+            done = found.record(rows, token, logprob, rules.ends)
+            keep = without(done)
+            if len(keep) == 0:
+                break
+            if len(keep) < len(done):
+                token = token[keep]
+                rows.select(keep)
+                cache.select(keep)
+            rows.advance(model, cache, token)
 
 
-def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Slots, Tensor]:
-    """Read each distinct prompt of the units that move in once.
-
-    Returns:
-        Their rows, with the cache of the prompts; for each row its prompt there, (rows,) int64.
-    """
+def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Slots, Arrivals]:
+    """Read each distinct prompt of the units that move in once; their rows."""
     block = waiting.block
     assert block is not None
     first, units = waiting.take(free)
@@ -185,24 +166,23 @@ def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Sl
     prefilled = block.prefill(prompts)
     number = {prompt: i for i, prompt in enumerate(prompts)}
     device, sizes = prefilled.logits.device, prefilled.attention_mask.sum(dim=1).tolist()
+    of, counts = [number[unit.prompt] for unit in units], [unit.count for unit in units]
+    arrivals = Arrivals(prefilled, torch.tensor(of, device=device), torch.tensor(counts, device=device))
     places = [
         place
         for i, unit in enumerate(units, first)
         for place in found.enter(Drawing(i, sizes[number[unit.prompt]], unit.count, block.finished))
     ]
-    source = torch.tensor([number[unit.prompt] for unit in units for _ in range(unit.count)], device=device)
+    source = arrivals.source
     rows = _Slots(
-        cache=prefilled.cache,
-        columns=prefilled.attention_mask.shape[1],
         logits=prefilled.logits[source],
-        mask=prefilled.attention_mask[source],
         positions=prefilled.next_position.index_select(-2, source),
         step=torch.zeros(len(source), dtype=torch.int64, device=device),
         numbers=_numbers(units, rules.sampling).to(device),
         seen=_seen(prefilled)[source] if rules.sampling.repetition_penalty != 1 else None,
         place=torch.tensor(places, device=device),
     )
-    return rows, source
+    return rows, arrivals
 
 
 def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:

@@ -1,132 +1,189 @@
 """Keys and values of many completions, in storage that rows enter and leave.
 
-Hugging Face's dynamic cache copies itself at every token, and again whenever rows leave it. Here the storage
-is larger than what it holds in both directions, so a step costs what it adds: rows that finish are
-overwritten by rows from the end, and rows that join are written behind them.
+A request's prompt is kept once and its completions keep their own tokens alone (`SharedPrompts`), where the
+model attends plainly. Other models get what Hugging Face keeps, with the prompt copied for each completion
+(`CopiedPrompts`); rows cannot join these.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicLayer
+from torch.nn.functional import pad
+from transformers import Cache
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-# Few: on a CPU, attention over rows far apart in memory took twice as long as over rows side by side.
+from vzero.rollout.encoding import Prefilled
+
 _SPARE_TOKENS = 8
 
 
-class PreallocatedLayer(DynamicLayer):
-    """One layer's keys and values: (rows, heads, tokens, head size), views into larger storage.
+@dataclass(frozen=True)
+class Arrivals:
+    """Units whose completions begin.
 
-    A row is zero left of its prompt: attention masks that, but NaN would get through a mask.
+    Attributes:
+        prefilled: their prompts.
+        prompts: (units,) int64, the prompt of each there.
+        counts: (units,) int64, how many completions each has.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, spare: int, capacity: int) -> None:
-        """Start from a prefilled cache: row i continues row `rows[i]` of `keys` and `values`.
+    prefilled: Prefilled
+    prompts: Tensor
+    counts: Tensor
 
-        Args:
-            keys, values: (prompts, heads, tokens, head size).
-            spare: tokens that can be added before the storage grows.
-            capacity: rows it can ever hold.
-        """
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        heads, tokens, size = keys.shape[1:]
-        self._key_storage, self._value_storage = (
-            keys.new_empty(capacity, heads, tokens + spare, size) for _ in range(2)
-        )
-        self._rows, self._first, self._end = 0, 0, tokens
-        self.join(keys, values, rows, 0)
+    @property
+    def source(self) -> Tensor:
+        """(rows,) int64, the prompt of each completion."""
+        return self.prompts.repeat_interleave(self.counts)
 
-    def _expose(self) -> None:
-        self.keys, self.values = (
-            storage[: self._rows, :, self._first : self._end]
-            for storage in (self._key_storage, self._value_storage)
-        )
 
-    def _resize(self, left: int, right: int) -> None:
-        """New storage for `left` tokens before the first and `right` after the last."""
-        for name in ("_key_storage", "_value_storage"):
-            old = getattr(self, name)
-            new = old.new_empty(*old.shape[:2], left + self._end - self._first + right, old.shape[3])
-            new[: self._rows, :, :left] = 0
-            new[: self._rows, :, left : new.shape[2] - right] = old[: self._rows, :, self._first : self._end]
-            setattr(self, name, new)
-        self._first, self._end = left, left + self._end - self._first
+class SharedPrompts(Cache):
+    """Each unit's prompt once, and each row's own tokens in columns. All rows write a step into the same one,
+    which is free for another step when the rows that were there have left; what a row did not write is hidden
+    from it. The model writes (`update`), `attention.attend` reads.
+
+    Attributes:
+        keys, values: of each layer, (units, heads, tokens, head size), the prompts, padded on the left.
+        hidden: (units, 1, 1, tokens) bool, their padding.
+        units, places: (rows,) int64, the unit of each row and its number among the unit's.
+        each: rows that a unit has room for.
+        cells: (rows,) int64 in [0, units x each), where each row stands if every unit has `each`.
+    """
+
+    def __init__(self, arrivals: Arrivals, capacity: int) -> None:
+        """Hold the rows of `arrivals`, and never more than `capacity`."""
+        super().__init__(layers=[])
+        self._capacity, self._column, self._now, self._oldest = capacity, 0, 0, 0
+        self._take(arrivals)
+        self._own = [_room(one, _SPARE_TOKENS, capacity) for one in (*self.keys, *self.values)]
+        self._written: list[int] = []  # of each column the step
+        self._start = torch.zeros_like(self.units)  # of each row its first step
+
+    def _take(self, arrivals: Arrivals) -> None:
+        """Their prompts, units and places."""
+        layers, of = arrivals.prefilled.cache.layers, arrivals.prompts
+        once = len(of) == len(arrivals.prefilled.logits) and bool((of.diff() == 1).all())
+        self.keys = [one.keys if once else one.keys.index_select(0, of) for one in layers]
+        self.values = [one.values if once else one.values.index_select(0, of) for one in layers]
+        self.hidden = arrivals.prefilled.attention_mask[of, None, None] == 0
+        counts = arrivals.counts
+        self.units = torch.arange(len(of), device=of.device).repeat_interleave(counts)
+        first = counts.cumsum(0) - counts
+        self.places = torch.arange(len(self.units), device=of.device) - first[self.units]
+
+    def step(self) -> dict[str, Any]:
+        """Make room for one more token of each row; what the model is to be given beside it."""
+        if self._written and min(self._written) < self._oldest:
+            self._column = self._written.index(min(self._written))
+        else:
+            self._column = len(self._written)
+            if self._column == len(self._own[0]):
+                self._grow()
+            self._written.append(0)
+        self._written[self._column] = self._now
+        self._now += 1
+        self.each = int(self.places.max()) + 1
+        self.cells = self.units * self.each + self.places
+        seen = torch.tensor(self._written, device=self.units.device) >= self._start[:, None]
+        return {"attention_mask": seen[:, None, None], "past_key_values": self, "shared_prompts": self}
+
+    def _grow(self) -> None:
+        """Storage anew with more columns."""
+        columns, rows = len(self._written), len(self.units)
+        for i, old in enumerate(self._own):
+            self._own[i] = _room(self.keys[0], columns + max(_SPARE_TOKENS, columns // 4), self._capacity)
+            self._own[i][:columns, :rows] = old[:, :rows]
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Append (rows, heads, new tokens, head size); returns all keys and values so far."""
-        added = key_states.shape[-2]
-        if self._end + added > self._key_storage.shape[2]:
-            self._resize(0, added + max(_SPARE_TOKENS, (self._end - self._first) // 4))
-        start, self._end = self._end, self._end + added
-        self._key_storage[: self._rows, :, start : self._end] = key_states
-        self._value_storage[: self._rows, :, start : self._end] = value_states
-        self._expose()
-        return self.keys, self.values
+        """Write (rows, heads, 1, head size) of one layer; all of the rows' own so far, each (columns, rows,
+        heads, head size)."""
+        rows, columns = len(self.units), len(self._written)
+        keys, values = self._own[layer_idx], self._own[layer_idx + len(self.keys)]
+        keys[self._column, :rows], values[self._column, :rows] = key_states[:, :, 0], value_states[:, :, 0]
+        return keys[:columns, :rows], values[:columns, :rows]
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows `indices`, in that order. Rows already in place are not copied."""
-        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
-        for storage in (self._key_storage, self._value_storage):
-            # Whole rows: faster than the tokens that are there, which do not lie side by side.
-            storage.index_copy_(0, moved, storage.index_select(0, indices[moved]))
-        self._rows = len(indices)
-        self._expose()
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns in use."""
+        return len(self._written)
 
-    def join(self, keys: Tensor, values: Tensor, rows: Tensor, unused: int) -> None:
-        """Append rows `rows` of prefilled `keys` and `values`, so that their last token stands beside the
-        last of those here; the first `unused` tokens here are dropped."""
-        tokens = keys.shape[2]
-        if tokens > self._end:
-            self._resize(tokens, self._key_storage.shape[2] - self._end)
-        self._first = min(self._first + unused, self._end - tokens)
-        added = slice(self._rows, self._rows + len(rows))
-        for storage, states in ((self._key_storage, keys), (self._value_storage, values)):
-            storage[added, :, : self._end - tokens] = 0
-            torch.index_select(states, 0, rows, out=storage[added, :, self._end - tokens : self._end])
-        self._rows = added.stop
-        self._expose()
+    def select(self, keep: Tensor) -> None:
+        """Keep the rows `keep`, in that order. Rows already in place are not copied."""
+        moved = (keep != torch.arange(len(keep), device=keep.device)).nonzero()[:, 0]
+        for storage in self._own:
+            used = storage[: len(self._written)]
+            used.index_copy_(1, moved, used.index_select(1, keep[moved]))
+        self.units, self.places, self._start = self.units[keep], self.places[keep], self._start[keep]
+        self._oldest = int(self._start.min())
+        self._forget(least=max(1, len(self.hidden) // 4))
 
+    def _forget(self, least: int) -> None:
+        """Drop the prompts that no row continues, if they are so many, and the padding that all others
+        have."""
+        kept, units = torch.unique(self.units, return_inverse=True)
+        if len(self.hidden) - len(kept) < least:
+            return
+        self.units = units
+        unused = int((~self.hidden[kept, 0, 0]).any(dim=0).int().argmax())
+        self.hidden = self.hidden[kept, ..., unused:]
+        for layer in (self.keys, self.values):
+            layer[:] = [one[:, :, unused:].index_select(0, kept) for one in layer]
 
-def fan_out(cache: Cache, rows: Tensor, max_new_tokens: int, capacity: int) -> None:
-    """Let row i of `cache` continue what was row `rows[i]`: several completions of one prefilled prompt. At
-    most `capacity` rows are ever held, so others can `join` when these leave.
-
-    Layers of other kinds than plain attention (sliding windows, recurrent states) keep their own class.
-    """
-    spare = min(max_new_tokens, _SPARE_TOKENS)
-    for i, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[i] = PreallocatedLayer(layer.keys, layer.values, rows, spare, capacity)
-        else:
-            select_rows(layer, rows)
-
-
-def select_rows(layer: Any, rows: Tensor) -> None:
-    """Keep `rows` of a layer, in their order and as often as they are named; recurrent states have another
-    method for it."""
-    if isinstance(layer, LinearAttentionCacheLayerMixin):
-        layer.reorder_cache(rows)
-    else:
-        layer.batch_select_indices(rows)
+    def join(self, arrivals: Arrivals) -> None:
+        """Take in rows of other prompts."""
+        self._forget(least=1)
+        keys, values, hidden, units, places = self.keys, self.values, self.hidden, self.units, self.places
+        self._take(arrivals)
+        width = max(hidden.shape[-1], self.hidden.shape[-1])
+        self.keys = [_joined(pair, width) for pair in zip(keys, self.keys, strict=True)]
+        self.values = [_joined(pair, width) for pair in zip(values, self.values, strict=True)]
+        masks = (pad(one, (width - one.shape[-1], 0), value=True) for one in (hidden, self.hidden))
+        self.hidden = torch.cat([*masks])
+        self.units = torch.cat([units, self.units + len(hidden)])
+        self.places = torch.cat([places, self.places])
+        rows = slice(len(units), len(self.units))
+        self._start = torch.cat([self._start, self._start.new_full((rows.stop - rows.start,), self._now)])
+        for storage in self._own:  # hidden, but NaN would get through a mask
+            storage[: len(self._written), rows] = 0
 
 
-def joinable(cache: Cache) -> bool:
-    """Whether rows of other lengths can join: layers of plain attention only."""
-    return all(isinstance(layer, PreallocatedLayer) for layer in cache.layers)
+def _room(like: Tensor, columns: int, rows: int) -> Tensor:
+    """(columns, rows, heads, head size)"""
+    return like.new_empty(columns, rows, like.shape[1], like.shape[3])
 
 
-def join(cache: Cache, prefilled: Cache, rows: Tensor, unused: int) -> None:
-    """Append rows `rows` of a prefilled cache to a joinable one, and drop its first `unused` tokens, which
-    none of its rows uses."""
-    for layer, new in zip(cache.layers, prefilled.layers, strict=True):
-        layer.join(new.keys, new.values, rows, unused)
+def _joined(states: tuple[Tensor, ...], width: int) -> Tensor:
+    """(units, heads, `width` tokens, head size), zeros on the left."""
+    return torch.cat([pad(one, (0, 0, width - one.shape[2], 0)) for one in states])
+
+
+class CopiedPrompts:
+    """A cache of Hugging Face's with a row for each completion."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        """Repeat the rows of the prefilled cache."""
+        self._cache, self._mask = arrivals.prefilled.cache, arrivals.prefilled.attention_mask
+        self.select(arrivals.source)
+
+    def select(self, keep: Tensor) -> None:
+        """Keep rows, in the given order and as often as they are named; recurrent states have another method
+        for it."""
+        self._mask = self._mask[keep]
+        for layer in self._cache.layers:
+            if isinstance(layer, LinearAttentionCacheLayerMixin):
+                layer.reorder_cache(keep)
+            else:
+                layer.batch_select_indices(keep)
+
+    def step(self) -> dict[str, Any]:
+        """As of `SharedPrompts`."""
+        self._mask = pad(self._mask, (0, 1), value=1)
+        return {"attention_mask": self._mask, "past_key_values": self._cache}
 
 
 def without(dead: Tensor) -> Tensor:

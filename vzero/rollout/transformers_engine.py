@@ -18,13 +18,14 @@ from torch import Tensor
 
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import encoding, template
+from vzero.rollout import attention, encoding, template
 from vzero.rollout.decoding import Rules, decode
 from vzero.rollout.pictures import Pictures
 from vzero.rollout.protocol import PICTURE_BYTES, Completion, Finished, Request, Rollout, overflow
 from vzero.rollout.streaming import StreamingEngine, as_rollout_error
 from vzero.rollout.units import Block, Drawn, Unit
 from vzero.rollout.vocabulary import vocabulary_of
+from vzero.runtime import architectures
 
 _TOGETHER = 16  # requests whose entropies are looked at together
 
@@ -45,6 +46,7 @@ class TransformersEngine(StreamingEngine):
         self.model = unwrap(model)
         self.processor = processor
         self._batch_sequences, self._pictures = batch_sequences, pictures
+        self._shares = architectures.mixes_tokens(self.model.config) is None
         self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
 
@@ -55,7 +57,9 @@ class TransformersEngine(StreamingEngine):
         with as_rollout_error("The model could not be asked"), _inference(self.model):
             try:
                 blocks = self._blocks(requests, sampling, finished)
-                decode(self.model, blocks, Rules(sampling, forbidden, ends), self._batch_sequences)
+                decode(
+                    self.model, blocks, Rules(sampling, forbidden, ends), self._batch_sequences, self._shares
+                )
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise RolloutError(
                     f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences."
@@ -188,7 +192,7 @@ def _inference(model: Any) -> Iterator[None]:
     remembered = getattr(core, "rope_deltas", None)
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), attention.decoding(model.config.get_text_config()):
             yield
     finally:
         if hasattr(core, "rope_deltas"):
