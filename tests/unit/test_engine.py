@@ -19,6 +19,7 @@ from vzero.errors import RolloutError
 from vzero.rollout import ContextOverflow, Message, Request, encoding, kv_cache, template
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.rollout.transformers_engine import TransformersEngine
+from vzero.runtime import architectures
 
 pytestmark = pytest.mark.slow
 
@@ -284,6 +285,25 @@ def test_free_slots_are_filled_while_others_decode(model, processor, room: int, 
         for i in range(0, len(found), 4)
     )
     assert len(alive) < 0.8 * in_turn  # four requests of three fill twelve slots
+
+
+def test_a_model_that_cannot_share_prompts_draws_the_same(model, processor, monkeypatch) -> None:
+    sampling = SamplingConfig(n=3, repetition_penalty=1.2, top_p=0.9, max_new_tokens=20)
+    expected = TransformersEngine(model, processor, 512).generate(several(), sampling)
+    monkeypatch.setattr(architectures, "MODELS", frozenset())
+    found = TransformersEngine(model, processor, 12).generate(several(), sampling)
+    for one, other in zip(found, expected, strict=True):
+        assert [c.token_ids for c in one.completions] == [c.token_ids for c in other.completions]
+
+
+def test_the_model_attends_as_before_afterwards(model, processor) -> None:
+    text = model.config.get_text_config()
+    before = text._attn_implementation
+    with pytest.raises(RolloutError, match="ZeroDivisionError"):
+        TransformersEngine(model, processor, 8).stream(
+            [request(1)], SamplingConfig(max_new_tokens=2), lambda i, answer: print(1 // 0)
+        )
+    assert text._attn_implementation == before
 
 
 def test_a_stream_is_read_as_slots_get_free(model, processor) -> None:
