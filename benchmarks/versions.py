@@ -32,18 +32,15 @@ from vzero.runtime.machine import cores
 
 @dataclass(frozen=True)
 class Part:
-    """A command, how many times each version runs it, and what the newer version is given beside."""
+    """A command, and how many times each version runs it."""
 
     words: Sequence[str]
     rounds: int
-    ours: Sequence[str] = ()
 
 
-BESIDE = ("--set", "launch.max_concurrent_stages=2")
 PARTS = {
     "smoke": Part(["reproduce", "--preset", "smoke", "--plain"], 3),
     "pocket": Part(["reproduce", "--preset", "pocket", "--plain"], 1),
-    "pocket, two stages at once": Part(["reproduce", "--preset", "pocket", "--plain"], 1, BESIDE),
     "grid of ten smoke runs": Part(["reproduce", "--preset", "smoke", "--seeds", "10", "--plain"], 1),
 }
 
@@ -62,11 +59,11 @@ def compared(part: Part, against: Path) -> dict[str, Any]:
     """Both versions in turn, how many times as long the older takes by medians, and how far their numbers are
     apart."""
     sides: dict[str, list[dict[str, Any]]] = {"before": [], "now": []}
-    given = {"before": (against, part.words), "now": (Path.cwd(), [*part.words, *part.ours])}
+    folders = {"before": against, "now": Path.cwd()}
     values = dict[str, dict[str, float]]()  # of the last round
     for _ in range(part.rounds):
-        for side, (folder, words) in given.items():
-            found, values[side] = once(folder, words)
+        for side, folder in folders.items():
+            found, values[side] = once(folder, part.words)
             sides[side].append(found)
     medians = {side: statistics.median(one["seconds"] for one in rounds) for side, rounds in sides.items()}
     peaks = {side: max(one["peak_mib"] for one in rounds) for side, rounds in sides.items()}

@@ -22,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: `make quick` leaves it out")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests of machines that are lost wait for minutes until that is noticed."""
+    return len(os.sched_getaffinity(0)) + 1 if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the collector need not look through it again."""
     gc.collect()

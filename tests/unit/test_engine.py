@@ -3,6 +3,7 @@ sequences."""
 
 from __future__ import annotations
 
+import copy
 import gc
 import random
 import weakref
@@ -173,6 +174,34 @@ def test_logprobs_are_those_of_the_distribution_drawn_from(
                     keep_top_p(keep_top_k(scores, sampling.top_k), sampling.top_p), -1
                 )[0, token]
                 assert logprob == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_half_precision_rounds_shared_prompts_no_more_than_copied_ones(model, processor, monkeypatch) -> None:
+    """Log-probabilities drawn with in bfloat16 beside those of the float32 model for the same tokens."""
+    never = TransformersEngine(model, processor, 1).forbidden
+    forbidden = torch.tensor([i in never for i in range(len(WORDS))])
+    asked = [request(i) for i in range(10)]
+    inputs = [inputs_of(processor, one) for one in asked]
+
+    def gap() -> float:
+        engine = TransformersEngine(copy.deepcopy(model).to(torch.bfloat16), processor, 64)
+        drawn = engine.generate(asked, SamplingConfig(n=6, max_new_tokens=20))
+        gaps = []
+        for given, rollout in zip(inputs, drawn, strict=True):
+            for one in rollout.completions:
+                ids = torch.cat([given["input_ids"], torch.tensor([one.token_ids])], 1)
+                types = torch.nn.functional.pad(given["mm_token_type_ids"], (0, len(one.token_ids)))
+                picture = {name: given[name] for name in ("pixel_values", "image_grid_thw")}
+                with torch.no_grad():
+                    logits = model(input_ids=ids, mm_token_type_ids=types, **picture).logits[0]
+                scores = logits.masked_fill(forbidden, -torch.inf).log_softmax(-1)[:-1]
+                exact = scores.gather(-1, ids[0, 1:, None])[-len(one.token_ids) :, 0]
+                gaps += (exact - torch.tensor(one.logprobs)).abs().tolist()
+        return sum(gaps) / len(gaps)
+
+    shared = gap()
+    monkeypatch.setattr(architectures, "MODELS", frozenset())
+    assert shared < 1.2 * gap()
 
 
 def test_ends_are_told_apart_and_the_end_token_is_kept_out_of_the_text(model, processor) -> None:

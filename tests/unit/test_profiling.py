@@ -144,6 +144,13 @@ def test_generation_counts_of_both_sides(base: Path) -> None:
     assert ours.real_positions == sum(prompts) + sum(drawn) - 9
     assert ours.counts.scored == 3 + sum(drawn) - 9
     assert (ours.prompt_tokens, ours.completion_tokens) == (sum(prompts), sum(drawn))
+    read, computed = 0, 3 * 22 * 22
+    for step in range(1, max(drawn)):  # each prompt of which a completion goes on is read once
+        alive = [i for i, length in enumerate(drawn) if length > step]
+        units, width = {i // N for i in alive}, max(prompts[i // N] for i in alive)
+        read += len(units) * width + len(alive) * step
+        computed += len(units) * (max(i % N for i in alive) + 1) * width + len(alive) * step
+    assert (ours.counts.kv_tokens, ours.counts.pairs) == (read, computed)
 
     assert (stock.counts.images, stock.pictures, stock.counts.patches) == (9, 2, 9 * 36)
     steps = stock.counts.decode_calls

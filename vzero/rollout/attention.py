@@ -54,7 +54,7 @@ def attend(
     rows, heads, _, size = query.shape
     keys, values = (of[module.layer_idx] for of in (shared_prompts.keys, shared_prompts.values))
     units, key_heads, width, _ = keys.shape
-    query = query * (size**-0.5 if scaling is None else scaling)
+    query = query.to(keys.dtype) * (size**-0.5 if scaling is None else scaling)
     grouped = query.view(rows, key_heads, heads // key_heads, size)
     cells, each = shared_prompts.cells, shared_prompts.each
     of_prompt = torch.matmul(_by_unit(grouped, cells, units, each), keys.transpose(2, 3))

@@ -57,9 +57,12 @@ class SharedPrompts(Cache):
     def __init__(self, arrivals: Arrivals, capacity: int) -> None:
         """Hold the rows of `arrivals`, and never more than `capacity`."""
         super().__init__(layers=[])
-        self._capacity, self._column, self._now, self._oldest = capacity, 0, 0, 0
+        self._column, self._now, self._oldest = 0, 0, 0
         self._take(arrivals)
-        self._own = [_room(one, _SPARE_TOKENS, capacity) for one in (*self.keys, *self.values)]
+        self._own = [  # of each layer's keys, then values: (columns, rows, heads, head size)
+            one.new_empty(_SPARE_TOKENS, capacity, one.shape[1], one.shape[3])
+            for one in (*self.keys, *self.values)
+        ]
         self._written: list[int] = []  # of each column the step
         self._start = torch.zeros_like(self.units)  # of each row its first step
 
@@ -95,7 +98,7 @@ class SharedPrompts(Cache):
         """Storage anew with more columns."""
         columns, rows = len(self._written), len(self.units)
         for i, old in enumerate(self._own):
-            self._own[i] = _room(self.keys[0], columns + max(_SPARE_TOKENS, columns // 4), self._capacity)
+            self._own[i] = old.new_empty(columns + max(_SPARE_TOKENS, columns // 4), *old.shape[1:])
             self._own[i][:columns, :rows] = old[:, :rows]
 
     def update(
@@ -131,17 +134,19 @@ class SharedPrompts(Cache):
         self.units = units
         unused = int((~self.hidden[kept, 0, 0]).any(dim=0).int().argmax())
         self.hidden = self.hidden[kept, ..., unused:]
-        for layer in (self.keys, self.values):
-            layer[:] = [one[:, :, unused:].index_select(0, kept) for one in layer]
+        for states in (self.keys, self.values):
+            for i, one in enumerate(states):  # one by one: all together are large
+                states[i] = one[:, :, unused:].index_select(0, kept)
 
     def join(self, arrivals: Arrivals) -> None:
         """Take in rows of other prompts."""
         self._forget(least=1)
-        keys, values, hidden, units, places = self.keys, self.values, self.hidden, self.units, self.places
+        before, hidden, units, places = (self.keys, self.values), self.hidden, self.units, self.places
         self._take(arrivals)
         width = max(hidden.shape[-1], self.hidden.shape[-1])
-        self.keys = [_joined(pair, width) for pair in zip(keys, self.keys, strict=True)]
-        self.values = [_joined(pair, width) for pair in zip(values, self.values, strict=True)]
+        for old, states in zip(before, (self.keys, self.values), strict=True):
+            for i, one in enumerate(states):
+                states[i] = old[i] = _joined((old[i], one), width)
         masks = (pad(one, (width - one.shape[-1], 0), value=True) for one in (hidden, self.hidden))
         self.hidden = torch.cat([*masks])
         self.units = torch.cat([units, self.units + len(hidden)])
@@ -150,11 +155,6 @@ class SharedPrompts(Cache):
         self._start = torch.cat([self._start, self._start.new_full((rows.stop - rows.start,), self._now)])
         for storage in self._own:  # hidden, but NaN would get through a mask
             storage[: len(self._written), rows] = 0
-
-
-def _room(like: Tensor, columns: int, rows: int) -> Tensor:
-    """(columns, rows, heads, head size)"""
-    return like.new_empty(columns, rows, like.shape[1], like.shape[3])
 
 
 def _joined(states: tuple[Tensor, ...], width: int) -> Tensor:

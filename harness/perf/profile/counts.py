@@ -13,6 +13,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask
 
 from harness.cost.flops import Shape, Work
+from vzero.rollout.kv_cache import SharedPrompts
 from vzero.rollout.transformers_engine import unwrap
 from vzero.runtime.checkpoints import vision_tower
 
@@ -109,11 +110,15 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
         if tokens is None:
             tokens = args[0] if args else kwargs["inputs_embeds"]
         rows, columns = tokens.shape[:2]
-        cache = kwargs.get("past_key_values")
-        past = int(cache.get_seq_length()) if cache is not None else 0
         counts = tally[scope.phase]
         counts.calls += 1
         counts.positions += rows * columns
+        if (shared := kwargs.get("shared_prompts")) is not None:
+            _count_shared(counts, shared, rows)
+            counts.scored += rows
+            return
+        cache = kwargs.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
         mask = kwargs.get("attention_mask")
         packed = mask if isinstance(mask, BlockMask) else kwargs.get("layout")
         counts.pairs += rows * columns * (past + columns) if packed is None else _packed_pairs(packed)
@@ -129,6 +134,15 @@ def _text_hook(tally: Tally, scope: Scope) -> Callable[..., None]:
             counts.real += rows * columns
 
     return hook
+
+
+def _count_shared(counts: Counts, shared: SharedPrompts, rows: int) -> None:
+    """A step of rows that share prompts: each prompt is read once, for as many rows as it has room for."""
+    units, own = len(shared.hidden), rows * shared.get_seq_length()
+    counts.decode_calls += 1
+    counts.decode_positions += rows
+    counts.kv_tokens += units * shared.hidden.shape[-1] + own
+    counts.pairs += units * shared.each * shared.hidden.shape[-1] + own
 
 
 def _packed_pairs(layout: Any) -> int:
