@@ -17,7 +17,7 @@ import transformers
 from tests import tiny_model
 from vzero.config import SamplingConfig
 from vzero.errors import RolloutError
-from vzero.rollout import ContextOverflow, Message, Request, encoding, kv_cache, template
+from vzero.rollout import ContextOverflow, Message, Request, decoding, encoding, kv_cache, template
 from vzero.rollout.sampling import adjust, keep_top_k, keep_top_p
 from vzero.rollout.transformers_engine import TransformersEngine
 from vzero.runtime import architectures
@@ -320,9 +320,49 @@ def test_a_model_that_cannot_share_prompts_draws_the_same(model, processor, monk
     sampling = SamplingConfig(n=3, repetition_penalty=1.2, top_p=0.9, max_new_tokens=20)
     expected = TransformersEngine(model, processor, 512).generate(several(), sampling)
     monkeypatch.setattr(architectures, "MODELS", frozenset())
-    found = TransformersEngine(model, processor, 12).generate(several(), sampling)
+    text, names = model.config.get_text_config(), set()
+    hook = model.model.language_model.register_forward_pre_hook(
+        lambda *_: names.add(text._attn_implementation)
+    )
+    try:
+        found = TransformersEngine(model, processor, 12).generate(several(), sampling)
+    finally:
+        hook.remove()
+    assert names == {text._attn_implementation}  # some models look at the name
     for one, other in zip(found, expected, strict=True):
         assert [c.token_ids for c in one.completions] == [c.token_ids for c in other.completions]
+
+
+def test_keys_are_gone_before_the_next_prompts_are_read(model, processor, monkeypatch) -> None:
+    """Of rows that all end together; two caches at once would not fit where one does."""
+    made: list[weakref.ref[object]] = []
+    alive: list[int] = []
+    start, prefill = kv_cache.SharedPrompts.__init__, decoding._read
+
+    def begin(self, *given):
+        made.append(weakref.ref(self))
+        start(self, *given)
+
+    monkeypatch.setattr(kv_cache.SharedPrompts, "__init__", begin)
+
+    def read(*given):
+        alive.append(sum(one() is not None for one in made))
+        return prefill(*given)
+
+    monkeypatch.setattr(decoding, "_read", read)
+    requests = [request(seed) for seed in range(6)]
+    TransformersEngine(model, processor, 8).generate(requests, SamplingConfig(n=4, max_new_tokens=1))
+    assert alive == [0, 0, 0]
+
+
+def test_one_model_is_not_asked_twice_at_once(model, processor) -> None:
+    engine = TransformersEngine(model, processor, 8)
+
+    def again(number: int, answer: object) -> None:
+        engine.stream([request(2)], SamplingConfig(max_new_tokens=2), lambda number, answer: None)
+
+    with pytest.raises(RolloutError, match="asked twice at once"):
+        engine.stream([request(1)], SamplingConfig(max_new_tokens=2), again)
 
 
 def test_the_model_attends_as_before_afterwards(model, processor) -> None:

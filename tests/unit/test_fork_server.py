@@ -83,7 +83,12 @@ def group(leader: int) -> list[int]:
 def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "program.py").write_text(PROGRAM)
-    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'code'}:{ROOT}", "COLOUR": "red"}
+    given = {
+        "PYTHONPATH": f"{tmp_path / 'code'}:{ROOT}",
+        "PYTHONUNBUFFERED": "1",
+        "COLOUR": "red",
+    }  # as of stages
+    return {**os.environ, **given}
 
 
 @pytest.fixture

@@ -103,6 +103,32 @@ def test_each_row_sees_its_prompt_and_its_own(data: st.DataObject, heads: int, g
         stepped(cache, rows, heads, group)
 
 
+def test_large_scores_are_not_rounded() -> None:
+    """Keys with a common offset, as biases make them: in bfloat16 as near to the exact as `sdpa`."""
+    torch.manual_seed(0)
+    width, rows, size = 300, 6, 128
+    cache, mask, nothing = DynamicCache(), torch.ones(1, width), torch.zeros(1)
+    offset = 3 * torch.randn(size)
+    keys, values = torch.randn(1, 2, width, size) + offset, torch.randn(1, 2, width, size)
+    cache.update(keys.bfloat16(), values.bfloat16(), 0)
+    prefilled = Prefilled(torch.zeros(1, 2), cache, nothing, mask, nothing)
+    shared = SharedPrompts(Arrivals(prefilled, torch.tensor([0]), torch.tensor([rows])), rows)
+    inputs, new = shared.step(), (torch.randn(2, rows, 2, 1, size) + offset).bfloat16()
+    query = (torch.randn(rows, 4, 1, size) + offset).bfloat16()
+    own = shared.update(new[0], new[1], 0)
+    module = SimpleNamespace(layer_idx=0)
+    found, _ = attend(module, query, *own, inputs["attention_mask"], shared_prompts=shared)
+    whole = [
+        torch.cat([one.bfloat16().expand(rows, -1, -1, -1), mine], dim=2)
+        for one, mine in ((keys, new[0]), (values, new[1]))
+    ]
+    exact = scaled_dot_product_attention(*(one.double() for one in (query, *whole)), enable_gqa=True)
+    theirs = scaled_dot_product_attention(query, *whole, enable_gqa=True)
+    apart, allowed = ((one.double() - exact).norm() for one in (found.transpose(1, 2), theirs))
+    assert float((query.double() @ whole[0].double().repeat_interleave(2, 1).mT).max()) / size**0.5 > 50
+    assert apart < 1.5 * allowed
+
+
 def test_columns_and_prompts_of_rows_that_left_are_used_again() -> None:
     """A stream without end needs no more columns than its longest row has tokens, and no prompt that nobody
     continues."""

@@ -24,7 +24,7 @@ _BY_TOKEN = ("token_type_ids", "mm_token_type_ids")  # of the processor's output
 
 def unpackable(model: Any) -> str | None:
     """Why `model` cannot read packed rows, for a sentence; None where it can."""
-    return architectures.mixes_tokens(unwrap(model).config)
+    return architectures.why_not_shared(unwrap(model).config)
 
 
 def warn_if_padded(model: Any) -> None:

@@ -54,18 +54,26 @@ def attend(
     rows, heads, _, size = query.shape
     keys, values = (of[module.layer_idx] for of in (shared_prompts.keys, shared_prompts.values))
     units, key_heads, width, _ = keys.shape
-    query = query.to(keys.dtype) * (size**-0.5 if scaling is None else scaling)
-    grouped = query.view(rows, key_heads, heads // key_heads, size)
+    grouped = query.view(rows, key_heads, heads // key_heads, size).to(keys.dtype)
     cells, each = shared_prompts.cells, shared_prompts.each
-    of_prompt = torch.matmul(_by_unit(grouped, cells, units, each), keys.transpose(2, 3))
+    of_prompt = _scores(_by_unit(grouped, cells, units, each), keys.transpose(2, 3))
     of_prompt.masked_fill_(shared_prompts.hidden, -torch.inf)
-    own = torch.matmul(grouped, key.permute(1, 2, 3, 0)).masked_fill_(~attention_mask, -torch.inf)
+    own = _scores(grouped, key.permute(1, 2, 3, 0)).masked_fill_(~attention_mask, -torch.inf)
     scores = torch.cat([_by_row(of_prompt, cells, each), own], dim=-1)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    weights = scores.mul_(size**-0.5 if scaling is None else scaling).softmax(dim=-1).to(values.dtype)
     prompt_weights = _by_unit(weights[..., :width], cells, units, each)
     found = _by_row(torch.matmul(prompt_weights, values), cells, each)
     found = found + torch.matmul(weights[..., width:], value.permute(1, 2, 0, 3))
     return found.view(rows, 1, heads, size), None
+
+
+def _scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Products in float32, as in PyTorch's own attention: large scores that were rounded are far off."""
+    with torch.autocast(query.device.type, enabled=False):
+        if query.dtype == torch.float32 or not query.is_cuda:
+            return torch.matmul(query.float(), keys.float())
+        flat = torch.bmm(query.flatten(0, 1), keys.flatten(0, 1), torch.float32)
+        return flat.view(*query.shape[:3], keys.shape[3])
 
 
 def _by_unit(states: Tensor, cells: Tensor, units: int, each: int) -> Tensor:
@@ -84,9 +92,15 @@ def _by_row(states: Tensor, cells: Tensor, each: int) -> Tensor:
 
 @contextmanager
 def decoding(config: Any) -> Iterator[None]:
-    """Let a text model of this configuration read shared prompts inside."""
+    """Let a text model of this configuration read shared prompts inside.
+
+    Raises:
+        RuntimeError: it does already: what comes after would not know how it attended before.
+    """
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+    if config._attn_implementation == NAME:
+        raise RuntimeError("one model is asked twice at once")
     before, config._attn_implementation = config._attn_implementation, NAME
     try:
         yield

@@ -1,8 +1,8 @@
 """Decoding in slots: a completion leaves at the token that ends it, and when enough slots are free the next
 requests move in; they are read when there is room for them, so a stream without end keeps the slots full.
 
-Rows that joined at different times stand side by side: all write into the same column, and what is to the
-left of a row's first is masked. Nothing waits for the longest completion, and a draw depends on its row
+Rows that joined at different times stand side by side: all write into the same column, and what was written
+before a row came is hidden from it. Nothing waits for the longest completion, and a draw depends on its row
 alone, so who its neighbours are changes nothing.
 """
 
@@ -21,7 +21,7 @@ from vzero.rollout.kv_cache import Arrivals, CopiedPrompts, SharedPrompts, witho
 from vzero.rollout.sampling import draw, uniforms
 from vzero.rollout.units import Block, Drawing, Drawn, Unit, Waiting
 
-_FREE = 0.25  # share of the slots that is free before new rows move in: moving in copies the cache
+_FREE = 0.25  # share of the slots that is free before new rows move in: that copies the prompts
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
                     others, arrivals = _read(waiting, free, rules, found)
                     rows.join(others)
                     cache.join(arrivals)
-                    del arrivals
+                    del others, arrivals
             numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
             token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
             done = found.record(rows, token, logprob, rules.ends)
@@ -155,6 +155,7 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
                 rows.select(keep)
                 cache.select(keep)
             rows.advance(model, cache, token)
+        del rows, cache  # before the next prompts are read
 
 
 def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Slots, Arrivals]:

@@ -63,14 +63,17 @@ class SharedPrompts(Cache):
             one.new_empty(_SPARE_TOKENS, capacity, one.shape[1], one.shape[3])
             for one in (*self.keys, *self.values)
         ]
-        self._written: list[int] = []  # of each column the step
+        self._steps: list[int] = []  # of each column the one that was written into it
+        self._written = torch.zeros_like(self.units[:0])  # the same for the model's device
         self._start = torch.zeros_like(self.units)  # of each row its first step
+        self._place()
 
     def _take(self, arrivals: Arrivals) -> None:
         """Their prompts, units and places."""
         layers, of = arrivals.prefilled.cache.layers, arrivals.prompts
+        dtype = layers[0].values.dtype  # under autocast rotated keys are float32, which no product reads
         once = len(of) == len(arrivals.prefilled.logits) and bool((of.diff() == 1).all())
-        self.keys = [one.keys if once else one.keys.index_select(0, of) for one in layers]
+        self.keys = [(one.keys if once else one.keys.index_select(0, of)).to(dtype) for one in layers]
         self.values = [one.values if once else one.values.index_select(0, of) for one in layers]
         self.hidden = arrivals.prefilled.attention_mask[of, None, None] == 0
         counts = arrivals.counts
@@ -78,25 +81,29 @@ class SharedPrompts(Cache):
         first = counts.cumsum(0) - counts
         self.places = torch.arange(len(self.units), device=of.device) - first[self.units]
 
-    def step(self) -> dict[str, Any]:
-        """Make room for one more token of each row; what the model is to be given beside it."""
-        if self._written and min(self._written) < self._oldest:
-            self._column = self._written.index(min(self._written))
-        else:
-            self._column = len(self._written)
-            if self._column == len(self._own[0]):
-                self._grow()
-            self._written.append(0)
-        self._written[self._column] = self._now
-        self._now += 1
+    def _place(self) -> None:
+        """Cells of the rows as they are now."""
         self.each = int(self.places.max()) + 1
         self.cells = self.units * self.each + self.places
-        seen = torch.tensor(self._written, device=self.units.device) >= self._start[:, None]
+
+    def step(self) -> dict[str, Any]:
+        """Make room for one more token of each row; what the model is to be given beside it."""
+        if self._steps and min(self._steps) < self._oldest:
+            self._column = self._steps.index(min(self._steps))
+        else:
+            self._column = len(self._steps)
+            if self._column == len(self._own[0]):
+                self._grow()
+            self._steps.append(0)
+            self._written = pad(self._written, (0, 1))
+        self._steps[self._column] = self._written[self._column] = self._now
+        self._now += 1
+        seen = self._written >= self._start[:, None]
         return {"attention_mask": seen[:, None, None], "past_key_values": self, "shared_prompts": self}
 
     def _grow(self) -> None:
         """Storage anew with more columns."""
-        columns, rows = len(self._written), len(self.units)
+        columns, rows = len(self._steps), len(self.units)
         for i, old in enumerate(self._own):
             self._own[i] = old.new_empty(columns + max(_SPARE_TOKENS, columns // 4), *old.shape[1:])
             self._own[i][:columns, :rows] = old[:, :rows]
@@ -106,24 +113,25 @@ class SharedPrompts(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Write (rows, heads, 1, head size) of one layer; all of the rows' own so far, each (columns, rows,
         heads, head size)."""
-        rows, columns = len(self.units), len(self._written)
+        rows, columns = len(self.units), len(self._steps)
         keys, values = self._own[layer_idx], self._own[layer_idx + len(self.keys)]
         keys[self._column, :rows], values[self._column, :rows] = key_states[:, :, 0], value_states[:, :, 0]
         return keys[:columns, :rows], values[:columns, :rows]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns in use."""
-        return len(self._written)
+        return len(self._steps)
 
     def select(self, keep: Tensor) -> None:
         """Keep the rows `keep`, in that order. Rows already in place are not copied."""
         moved = (keep != torch.arange(len(keep), device=keep.device)).nonzero()[:, 0]
         for storage in self._own:
-            used = storage[: len(self._written)]
+            used = storage[: len(self._steps)]
             used.index_copy_(1, moved, used.index_select(1, keep[moved]))
         self.units, self.places, self._start = self.units[keep], self.places[keep], self._start[keep]
         self._oldest = int(self._start.min())
         self._forget(least=max(1, len(self.hidden) // 4))
+        self._place()
 
     def _forget(self, least: int) -> None:
         """Drop the prompts that no row continues, if they are so many, and the padding that all others
@@ -154,7 +162,8 @@ class SharedPrompts(Cache):
         rows = slice(len(units), len(self.units))
         self._start = torch.cat([self._start, self._start.new_full((rows.stop - rows.start,), self._now)])
         for storage in self._own:  # hidden, but NaN would get through a mask
-            storage[: len(self._written), rows] = 0
+            storage[: len(self._steps), rows] = 0
+        self._place()
 
 
 def _joined(states: tuple[Tensor, ...], width: int) -> Tensor:

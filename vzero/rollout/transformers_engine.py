@@ -2,15 +2,15 @@
 
 Requests are taken an engine-full at a time, or as many as have pictures of `PICTURE_BYTES` (a sequence
 whole). Each distinct image of these is encoded once
-and each distinct prompt computed once; the prompt's keys and values are then repeated for all of its
-completions (see decoding.py). The model may be one that is being trained:
+and each distinct prompt computed once; its keys and values are shared by all of its completions where the
+model allows (see kv_cache.py). The model may be one that is being trained:
 nothing is kept between calls, and its modules are left in the mode they were in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ class TransformersEngine(StreamingEngine):
         self.model = unwrap(model)
         self.processor = processor
         self._batch_sequences, self._pictures = batch_sequences, pictures
-        self._shares = architectures.mixes_tokens(self.model.config) is None
+        self._shares = architectures.why_not_shared(self.model.config) is None
         self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
 
@@ -54,7 +54,9 @@ class TransformersEngine(StreamingEngine):
         """See `Engine.stream`."""
         size = self.model.config.get_text_config().vocab_size
         forbidden, ends = (_flags(ids, size).to(self.model.device) for ids in (self.forbidden, self.eos))
-        with as_rollout_error("The model could not be asked"), _inference(self.model):
+        text = self.model.config.get_text_config()
+        decoding = attention.decoding(text) if self._shares else nullcontext()
+        with as_rollout_error("The model could not be asked"), _inference(self.model), decoding:
             try:
                 blocks = self._blocks(requests, sampling, finished)
                 decode(
@@ -192,7 +194,7 @@ def _inference(model: Any) -> Iterator[None]:
     remembered = getattr(core, "rope_deltas", None)
     model.eval()
     try:
-        with torch.no_grad(), attention.decoding(model.config.get_text_config()):
+        with torch.no_grad():
             yield
     finally:
         if hasattr(core, "rope_deltas"):

@@ -17,11 +17,11 @@ TEXT_MODELS = frozenset(
 )
 
 
-def mixes_tokens(config: Any) -> str | None:
+def why_not_shared(config: Any) -> str | None:
     """Why a prompt cannot be shared by a model of this configuration, for a sentence; None where it can."""
     text = config.get_text_config()
     if others := sorted(set(getattr(text, "layer_types", None) or ()) - {"full_attention"}):
         return f"{config.model_type} has layers of {', '.join(others)}, which would mix sequences"
     if config.model_type not in MODELS or text.model_type not in TEXT_MODELS:
-        return f"packed rows were not shown to be exact for {config.model_type} with {text.model_type}"
+        return f"shared prompts were not shown to be exact for {config.model_type} with {text.model_type}"
     return None

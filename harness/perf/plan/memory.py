@@ -23,10 +23,11 @@ allowance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost.shapes import ModelSize
-from vzero.config import EngineConfig, GrpoSettings, Preset
+from vzero.config import EngineConfig, GrpoSettings, Preset, SamplingConfig
 from vzero.rollout.vllm_engine import CPU_CACHE_GIB
 
 FLOAT, HALF = 4, 2
@@ -86,7 +87,8 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
         card: bytes of one GPU, of which vLLM takes a share; None on the CPU.
     """
     device = _Device(preset, size, picture, card)
-    engine, bulk = device.frozen_engine(preset.engine), device.frozen_engine(preset.bulk_engine())
+    engine = device.frozen_engine(preset.engine, (preset.questioner.votes,))
+    bulk = device.frozen_engine(preset.bulk_engine(), (preset.solver.votes, preset.questioner.write))
     fixed = {"allowance": float(CPU_ALLOWANCE if card is None else GPU_ALLOWANCE)}
     beside = engine if preset.launch.solver_gpus == 0 and preset.engine.name != "server" else {}
     loaded = {name: value for name, value in beside.items() if name != SOLVER_KV}
@@ -148,11 +150,12 @@ def cached_tokens(rows: float, prompts: float, prompt: int, completion: int) -> 
     return prompts * prompt + rows * columns
 
 
-def prompts_staying(rows: float, n: int) -> float:
-    """Of how many requests with `n` completions there are prompts while slots are refilled: each stays until
-    the last of its completions has ended. Simulated with log-normal lengths (sigma 1), 2.7 times as many as
-    fill the slots, at most 3.2."""
-    return min(rows, 3 * rows / n)
+def cache_at_most(slots: int, requests: float, n: int, prompt: int, completion: int) -> float:
+    """`cached_tokens` of so many requests, `n` completions each. While slots are refilled a prompt stays
+    until the last of its completions has ended: simulated with log-normal lengths (sigma 1), 2.7 times as
+    many stay as fill the slots, at most 3.2."""
+    rows = min(slots, requests * n)
+    return cached_tokens(rows, min(rows, requests, 3 * rows / n), prompt, completion)
 
 
 def of_update(preset: Preset, size: ModelSize, role: str, micro: MicroBatchSize, card: float) -> Parts:
@@ -214,23 +217,22 @@ class _Device:
         """The largest tensor on its way from the file, beside the weights that are there."""
         return {"weights on their way": float(FLOAT * self.size.embedding)} if self.card else {}
 
-    def frozen_engine(self, engine: EngineConfig) -> Parts:
-        """A frozen model's engine: weights, and keys and values of all sequences that run at once at their
-        longest; vLLM takes its share of the card whatever it needs, and needs memory for its weights and one
-        longest sequence."""
+    def frozen_engine(self, engine: EngineConfig, kinds: Sequence[SamplingConfig]) -> Parts:
+        """A frozen model's engine that draws so: weights, and keys and values of all sequences that run at
+        once at their longest; vLLM takes its share of the card whatever it needs, and needs memory for its
+        weights and one longest sequence."""
         preset, size = self.preset, self.size
         item = FLOAT if self.card is None else HALF
         weights = float(item * size.total)
-        kinds = (preset.solver.votes, preset.questioner.votes, preset.questioner.write)
-        sampling = max(kinds, key=lambda one: one.max_new_tokens)
+        longest = max(one.max_new_tokens for one in kinds)
         prompt = longest_prompt(preset, "solver", self.picture, self.card is not None)
         if engine.name != "transformers" and self.card is not None:
-            return {
-                SOLVER_SHARE: max(engine.gpu_memory * self.card, self.least(prompt, sampling.max_new_tokens))
-            }
-        running = min(engine.batch_sequences, preset.images.count * sampling.n)
-        prompts = min(prompts_staying(running, sampling.n), preset.images.count)
-        kv = item * size.kv * cached_tokens(running, prompts, prompt, sampling.max_new_tokens)
+            return {SOLVER_SHARE: max(engine.gpu_memory * self.card, self.least(prompt, longest))}
+        tokens = max(
+            cache_at_most(engine.batch_sequences, preset.images.count, one.n, prompt, one.max_new_tokens)
+            for one in kinds
+        )
+        kv = item * size.kv * tokens
         return {"frozen Solver": weights, SOLVER_KV: float(kv)}
 
     def least(self, prompt: int, longest: int) -> float:
@@ -249,10 +251,9 @@ class _Device:
             least = self.least(prompt, grpo.max_completion_tokens)
             return {POLICY_SHARE: max(preset.rollouts.gpu_memory * self.card, least)}
         several = launch.strategy != "single"
-        each = grpo.prompts_per_generation * grpo.group_size / (launch.gpus * launch.nodes if several else 1)
-        running = min(preset.engine.batch_sequences, each)
-        prompts = min(prompts_staying(running, grpo.group_size), each / grpo.group_size)
-        tokens = cached_tokens(running, prompts, prompt, grpo.max_completion_tokens)
+        requests = grpo.prompts_per_generation / (launch.gpus * launch.nodes if several else 1)
+        slots, longest = preset.engine.batch_sequences, grpo.max_completion_tokens
+        tokens = cache_at_most(slots, requests, grpo.group_size, prompt, longest)
         halves = several or (preset.lora is not None and self.card is not None)
         kept = (HALF if halves else FLOAT) * size.kv * tokens
         copies = float(HALF * size.total if several else 0)
