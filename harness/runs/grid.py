@@ -184,7 +184,7 @@ class Grid:
         folder = self.folder / run.name
         try:
             owned.refuse_links(folder.parent, folder, below=False)
-            self._update([run], "running")
+            self._update([run], "running", but_done=not fresh)
             if run.name not in named:
                 self.say(f"{run.name}: {run.arm.summary}")
                 named.add(run.name)
@@ -199,8 +199,8 @@ class Grid:
             counts = self.run_one(folder, self.preset_of(run, matched_counts), shared)
         except Busy:
             return False
-        except InterruptedRun:
-            self._update([run], "waiting")
+        except InterruptedRun:  # of what another process has done meanwhile nothing is left to do
+            self._update([run], "waiting", but_done=not fresh)
             raise
         except VZeroError as error:
             reason = one_line(str(error), 2000)
@@ -269,14 +269,16 @@ class Grid:
         reason: str | None = None,
         compute: dict[str, int] | None = None,
         keep: bool = False,
+        but_done: bool = False,
     ) -> None:
-        """Write the state of some runs into the index (with `keep`, only of those that are not in it yet),
-        and beside each finished run where its compute differs from that of the finished reference with its
-        seed."""
+        """Write the state of some runs into the index (with `keep`, only of those that are not in it yet;
+        with `but_done`, not of those that are done there), and beside each finished run where its compute
+        differs from that of the finished reference with its seed."""
         with locked(self.folder, INDEX_TIMEOUT):
             entries = dict(self.index().runs)
             for run in runs:
-                if not (keep and run.name in entries):
+                known = entries.get(run.name)
+                if known is None or not (keep or (but_done and known.state == "done")):
                     which = {"arm": run.arm.name, "category": run.arm.category, "seed": run.seed}
                     entries[run.name] = GridEntry(**which, state=state, reason=reason, compute=compute)
             for entry in entries.values():

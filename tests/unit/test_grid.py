@@ -259,6 +259,29 @@ def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     assert sorted(first.ran + second.ran) == sorted(calm.ran)
 
 
+@pytest.mark.parametrize("looked_again", [True, False])
+def test_what_another_process_has_done_stays_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_again: bool
+) -> None:
+    """A worker that is ended while it looks at a run which another has finished, before or meanwhile."""
+    run, runner = GridRun(ARMS["zero-sum"], 0), Runner(monkeypatch)
+
+    def finish() -> None:
+        grid_in(tmp_path, runner).run([run], False)
+
+    def ended(folder: Path, preset: Preset, shared: SharedStages) -> Mapping[str, int]:
+        if not looked_again:
+            finish()
+        raise InterruptedRun("Stopped by SIGTERM.")
+
+    if looked_again:
+        finish()
+    with pytest.raises(InterruptedRun):
+        grid_in(tmp_path, ended).run([run], False)
+    (entry,) = json.loads((tmp_path / "grid.json").read_text())["runs"].values()
+    assert entry["state"] == "done" and entry["compute"]
+
+
 def test_a_run_of_another_process_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, told = Runner(monkeypatch), []
     tries = []

@@ -142,8 +142,8 @@ def longest_micro_batch(grpo: GrpoSettings, prompt: int, patches: int) -> MicroB
 
 def cached_tokens(rows: float, prompts: float, prompt: int, completion: int) -> float:
     """Tokens that the transformers engine's cache has room for when so many completions of so many prompts
-    end at their longest (vzero.rollout.kv_cache): each prompt once, and each completion's own tokens, in
-    columns that grow by a quarter."""
+    end at their longest (vzero.rollout.kv_cache): prompts once, own tokens in columns that grow by a
+    quarter."""
     columns = 8
     while columns < completion - 1:
         columns += max(8, columns // 4)
@@ -223,7 +223,6 @@ class _Device:
         weights and one longest sequence."""
         preset, size = self.preset, self.size
         item = FLOAT if self.card is None else HALF
-        weights = float(item * size.total)
         longest = max(one.max_new_tokens for one in kinds)
         prompt = longest_prompt(preset, "solver", self.picture, self.card is not None)
         if engine.name != "transformers" and self.card is not None:
@@ -233,7 +232,7 @@ class _Device:
             for one in kinds
         )
         kv = item * size.kv * tokens
-        return {"frozen Solver": weights, SOLVER_KV: float(kv)}
+        return {"frozen Solver": float(item * size.total), SOLVER_KV: float(kv)}
 
     def least(self, prompt: int, longest: int) -> float:
         """What vLLM needs at least: weights, one longest sequence, and what it computes on the way."""
@@ -252,8 +251,8 @@ class _Device:
             return {POLICY_SHARE: max(preset.rollouts.gpu_memory * self.card, least)}
         several = launch.strategy != "single"
         requests = grpo.prompts_per_generation / (launch.gpus * launch.nodes if several else 1)
-        slots, longest = preset.engine.batch_sequences, grpo.max_completion_tokens
-        tokens = cache_at_most(slots, requests, grpo.group_size, prompt, longest)
+        group, longest = grpo.group_size, grpo.max_completion_tokens
+        tokens = cache_at_most(preset.engine.batch_sequences, requests, group, prompt, longest)
         halves = several or (preset.lora is not None and self.card is not None)
         kept = (HALF if halves else FLOAT) * size.kv * tokens
         copies = float(HALF * size.total if several else 0)
