@@ -1,6 +1,6 @@
 # make             set up .venv (Python 3.11, 3.12 or 3.13; PYTHON=/path/to/python names one)
 # make reproduce   set up, run the experiment, end with the path of the report   (ARGS="--preset smoke --seed 1")
-# make test        set up, run all tests on up to four cores                      (ARGS="tests/unit -k votes")
+# make test        set up, run all tests, in up to four processes                 (ARGS="tests/unit -k votes")
 # make quick       set up, run the cheap unit tests alone
 # make vllm        set up, add vLLM's CPU build to .venv (2 GB, Linux x86-64; tests of the vLLM engines need it)
 # make faults      set up, attack small runs for ten minutes, print what held      (ARGS="--seconds 3600 --kinds kill"; docs/security.md)

@@ -24,7 +24,7 @@ PHASES = {
     "train-questioner": "questioner: ",
     "train-solver": "solver: ",
     "label": "votes and labels",
-    "write-questions": "votes and labels",
+    "write-questions": "questions",
 }
 
 

@@ -83,12 +83,8 @@ def group(leader: int) -> list[int]:
 def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "program.py").write_text(PROGRAM)
-    given = {
-        "PYTHONPATH": f"{tmp_path / 'code'}:{ROOT}",
-        "PYTHONUNBUFFERED": "1",
-        "COLOUR": "red",
-    }  # as of stages
-    return {**os.environ, **given}
+    paths = f"{tmp_path / 'code'}:{ROOT}"
+    return {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "COLOUR": "red"}
 
 
 @pytest.fixture

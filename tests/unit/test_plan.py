@@ -16,7 +16,7 @@ from harness.perf.plan import gains, memory, work
 from harness.perf.plan.plan import FILL, Plan, choose_machine, make
 from harness.perf.plan.work import Assumptions
 from tests.warm import Warm
-from tools.plan_check import PHASES, predicted
+from tools.plan_check import predicted
 from vzero.errors import InputError
 from vzero.presets import load_preset, preset_names
 
@@ -332,10 +332,8 @@ def test_memory_agrees_with_what_the_pocket_stages_took() -> None:
     measured = json.loads((ROOT / "results" / "plan" / "pocket-cpu.json").read_text(encoding="utf-8"))
     plan = predicted(load_preset("pocket"))
     assert {row["kind"] for row in measured["rows"]} == set(plan)
-    for phase in set(PHASES.values()):  # which may be of two kinds of stages: the fuller one counts
-        of = [row["measured_mib"] for row in measured["rows"] if PHASES[row["kind"]] == phase]
-        (planned,) = {plan[kind] for kind in plan if PHASES[kind] == phase}
-        assert planned == pytest.approx(max(of), rel=0.1), phase
+    for row in measured["rows"]:
+        assert plan[row["kind"]] == pytest.approx(row["measured_mib"], rel=0.15), row["stage"]
 
 
 @pytest.mark.slow

@@ -71,9 +71,8 @@ class SharedPrompts(Cache):
     def _take(self, arrivals: Arrivals) -> None:
         """Their prompts, units and places."""
         layers, of = arrivals.prefilled.cache.layers, arrivals.prompts
-        dtype = layers[0].values.dtype  # under autocast rotated keys are float32, which no product reads
         once = len(of) == len(arrivals.prefilled.logits) and bool((of.diff() == 1).all())
-        self.keys = [(one.keys if once else one.keys.index_select(0, of)).to(dtype) for one in layers]
+        self.keys = [one.keys if once else one.keys.index_select(0, of) for one in layers]
         self.values = [one.values if once else one.values.index_select(0, of) for one in layers]
         self.hidden = arrivals.prefilled.attention_mask[of, None, None] == 0
         counts = arrivals.counts

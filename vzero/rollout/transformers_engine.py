@@ -1,10 +1,9 @@
 """Rollouts by a Hugging Face vision-language model in this process.
 
 Requests are taken an engine-full at a time, or as many as have pictures of `PICTURE_BYTES` (a sequence
-whole). Each distinct image of these is encoded once
-and each distinct prompt computed once; its keys and values are shared by all of its completions where the
-model allows (see kv_cache.py). The model may be one that is being trained:
-nothing is kept between calls, and its modules are left in the mode they were in.
+whole). Each distinct image of these is encoded once and each distinct prompt computed once; its keys and
+values are shared by all of its completions where the model allows (see kv_cache.py). The model may be one
+that is being trained: nothing is kept between calls, and its modules are left in the mode they were in.
 """
 
 from __future__ import annotations
@@ -52,16 +51,14 @@ class TransformersEngine(StreamingEngine):
 
     def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
         """See `Engine.stream`."""
-        size = self.model.config.get_text_config().vocab_size
-        forbidden, ends = (_flags(ids, size).to(self.model.device) for ids in (self.forbidden, self.eos))
-        text = self.model.config.get_text_config()
+        text, device = self.model.config.get_text_config(), self.model.device
+        forbidden, ends = (_flags(ids, text.vocab_size).to(device) for ids in (self.forbidden, self.eos))
+        rules = Rules(sampling, forbidden, ends)
         decoding = attention.decoding(text) if self._shares else nullcontext()
         with as_rollout_error("The model could not be asked"), _inference(self.model), decoding:
             try:
                 blocks = self._blocks(requests, sampling, finished)
-                decode(
-                    self.model, blocks, Rules(sampling, forbidden, ends), self._batch_sequences, self._shares
-                )
+                decode(self.model, blocks, rules, self._batch_sequences, self._shares)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 raise RolloutError(
                     f"No memory for {self._batch_sequences} sequences together; lower engine.batch_sequences."

@@ -23,7 +23,6 @@ allowance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.cost.shapes import ModelSize
@@ -87,8 +86,7 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
         card: bytes of one GPU, of which vLLM takes a share; None on the CPU.
     """
     device = _Device(preset, size, picture, card)
-    engine = device.frozen_engine(preset.engine, (preset.questioner.votes,))
-    bulk = device.frozen_engine(preset.bulk_engine(), (preset.solver.votes, preset.questioner.write))
+    engine = device.frozen_engine(preset.engine, "solver", preset.questioner.votes)
     fixed = {"allowance": float(CPU_ALLOWANCE if card is None else GPU_ALLOWANCE)}
     beside = engine if preset.launch.solver_gpus == 0 and preset.engine.name != "server" else {}
     loaded = {name: value for name, value in beside.items() if name != SOLVER_KV}
@@ -110,7 +108,10 @@ def phases(preset: Preset, size: ModelSize, picture: int, card: float | None) ->
         found.append(Phase("questioner: votes", "training", {**lasting, **beside, **fixed}))
     elif preset.launch.solver_gpus:
         found.append(Phase("questioner: votes", "solver", {**engine, **alone}))
-    found.append(Phase("votes and labels", "training", {**bulk, **alone}))
+    votes = device.frozen_engine(preset.bulk_engine(), "solver", preset.solver.votes)
+    questions = device.frozen_engine(preset.bulk_engine(), "questioner", preset.questioner.write)
+    found.append(Phase("votes and labels", "training", {**votes, **alone}))
+    found.append(Phase("questions", "training", {**questions, **alone}))
     return found
 
 
@@ -217,20 +218,17 @@ class _Device:
         """The largest tensor on its way from the file, beside the weights that are there."""
         return {"weights on their way": float(FLOAT * self.size.embedding)} if self.card else {}
 
-    def frozen_engine(self, engine: EngineConfig, kinds: Sequence[SamplingConfig]) -> Parts:
-        """A frozen model's engine that draws so: weights, and keys and values of all sequences that run at
-        once at their longest; vLLM takes its share of the card whatever it needs, and needs memory for its
-        weights and one longest sequence."""
+    def frozen_engine(self, engine: EngineConfig, role: str, sampling: SamplingConfig) -> Parts:
+        """A frozen model's engine that draws so in this role: weights, and keys and values of all sequences
+        that run at once at their longest; vLLM takes its share of the card whatever it needs, and needs
+        memory for its weights and one longest sequence."""
         preset, size = self.preset, self.size
         item = FLOAT if self.card is None else HALF
-        longest = max(one.max_new_tokens for one in kinds)
-        prompt = longest_prompt(preset, "solver", self.picture, self.card is not None)
+        longest = sampling.max_new_tokens
+        prompt = longest_prompt(preset, role, self.picture, self.card is not None)
         if engine.name != "transformers" and self.card is not None:
             return {SOLVER_SHARE: max(engine.gpu_memory * self.card, self.least(prompt, longest))}
-        tokens = max(
-            cache_at_most(engine.batch_sequences, preset.images.count, one.n, prompt, one.max_new_tokens)
-            for one in kinds
-        )
+        tokens = cache_at_most(engine.batch_sequences, preset.images.count, sampling.n, prompt, longest)
         kv = item * size.kv * tokens
         return {"frozen Solver": float(item * size.total), SOLVER_KV: float(kv)}
 
