@@ -36,7 +36,7 @@ pytestmark = [
 ]
 # Does what its last word says; says first what it was given.
 PROGRAM = """
-import os, signal, subprocess, sys, time
+import atexit, os, signal, subprocess, sys, threading, time
 print(sys.argv[1:], __name__, os.environ["COLOUR"], os.getsid(0) == os.getpgrp(), sys.flags.safe_path)
 what = sys.argv[-1]
 if what == "helpers":
@@ -54,7 +54,15 @@ if what == "broken":
     raise ValueError("for no reason")
 if what.isdigit():
     sys.exit(int(what))
+if what == "sentence":
+    sys.exit("a sentence")
+if what == "later":
+    sys.stdout = open(1, "w", buffering=1 << 16, closefd=False)  # nothing is written before it must be
+    atexit.register(print, "handler")
+    threading.Thread(target=lambda: (time.sleep(0.3), print("thread"))).start()
+    sys.exit(3)
 """
+ENDS = [("0", 0), ("75", 75), ("end", 0), ("broken", 1), ("killed", 137), ("sentence", 1), ("later", 3)]
 Start = Callable[[str], StageProcess]
 
 
@@ -108,7 +116,7 @@ def started(environment: dict[str, str], what: str, log: Path) -> StageProcess:
     return StageProcess(StartedStage(popen), log, 0)
 
 
-@pytest.mark.parametrize(("what", "code"), [("0", 0), ("75", 75), ("end", 0), ("broken", 1), ("killed", 137)])
+@pytest.mark.parametrize(("what", "code"), ENDS)
 def test_a_forked_stage_ends_and_says_what_a_started_one_does(
     server: ForkServer, environment: dict[str, str], what: str, code: int, tmp_path: Path
 ) -> None:
@@ -123,6 +131,8 @@ def test_a_forked_stage_ends_and_says_what_a_started_one_does(
     first, second = (stage.log.read_text().splitlines() for stage in stages)
     assert first[0] == second[0] == f"['some words', '{what}'] __main__ red True True"
     assert first[-1] == second[-1]
+    if what == "later":
+        assert first[1:] == second[1:] == ["thread", "handler"]
 
 
 def test_it_holds_the_lock_until_it_ends(

@@ -10,6 +10,9 @@ model's classes takes. It is told that there is none.
 transformers writes out each configuration that it reads, beside its defaults, for a log that is off: half of
 what loading a processor takes. Configurations are written in one word.
 
+TRL imports wandb where it is installed, as it is with lmms-eval: a quarter of what importing the trainer
+takes. It is told that there is none; transformers, which writes a tracked run's curves, is not.
+
 Every Python of the environment runs this at start (a `.pth` line put there at set-up), so it imports only
 what the interpreter has loaded already.
 """
@@ -42,6 +45,14 @@ def _leave_scikit_learn() -> None:
     sys.modules["transformers.utils"].is_sklearn_available = lambda: False  # type: ignore[attr-defined]
 
 
+def _leave_wandb() -> None:
+    import accelerate.utils
+    import transformers.integrations
+
+    for module in (transformers, transformers.integrations, accelerate.utils):
+        module.is_wandb_available = lambda: False
+
+
 def _name_configurations() -> None:
     from transformers.configuration_utils import PreTrainedConfig
 
@@ -63,6 +74,7 @@ _BEFORE = {
     "torchvision": _declare_operators,
     "transformers.generation.candidate_generator": _leave_scikit_learn,
     "transformers.models.auto.configuration_auto": _name_configurations,
+    "trl.trainer": _leave_wandb,
 }
 
 
