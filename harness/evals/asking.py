@@ -95,7 +95,7 @@ def draw(
     sampling: SamplingConfig,
     finished: Callable[[int, list[StoredAnswer]], None],
 ) -> dict[int, ContextOverflow]:
-    """`sampling.n` answers to each request; `finished` is told of them as they end, by the request's number.
+    """All answers to each request; `finished` is told of them as they end, by the request's number.
 
     Returns:
         Those that are too long, by number.
@@ -103,15 +103,22 @@ def draw(
     Raises:
         RolloutError: the engine gave others.
     """
-    asked, told = count(), set[int]()
+    asked, told = list[int](), set[int]()
     too_long: dict[int, ContextOverflow] = {}
+
+    def each() -> Iterator[Request]:
+        for request in requests:
+            asked.append(request.sampled_by(sampling).n)
+            yield request
 
     def take(i: int, answer: Answer) -> None:
         told.add(i)
         if isinstance(answer, ContextOverflow):
             too_long[i] = answer
-        elif len(answer.completions) != sampling.n:
-            raise _owed(sampling)
+        elif len(answer.completions) != asked[i]:
+            raise RolloutError(
+                f"The engine owed {asked[i]} answers to a request and gave {len(answer.completions)}."
+            )
         else:
             finished(
                 i,
@@ -121,13 +128,7 @@ def draw(
                 ],
             )
 
-    engine.stream((one for one, _ in zip(requests, asked, strict=False)), sampling, take)
-    if len(told) != next(asked):
-        raise _owed(sampling)
+    engine.stream(each(), sampling, take)
+    if len(told) != len(asked):
+        raise RolloutError(f"The engine owed answers to {len(asked)} requests and gave {len(told)}.")
     return too_long
-
-
-def _owed(sampling: SamplingConfig) -> RolloutError:
-    return RolloutError(
-        f"The engine owed {sampling.n} answers to each request and gave others; nothing was scored."
-    )

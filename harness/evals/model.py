@@ -40,15 +40,12 @@ class EngineModel(lmms):
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """One result for each of `requests`, in order."""
         runs = [list(run) for _, run in groupby(requests, key=id)]
-        groups: dict[str, tuple[SamplingConfig, list[Instance]]] = {}
-        for run in runs:
-            sampling = self.sampling(run[0], len(run))
-            groups.setdefault(sampling.model_dump_json(), (sampling, []))[1].append(run[0])
-        answers: dict[int, list[StoredAnswer]] = {}
-        for sampling, instances in sorted(groups.values(), key=lambda one: one[0].temperature):
-            # Batches must not depend on the order in which lmms-eval takes the tasks.
-            instances.sort(key=lambda one: (one.task_name, one.doc_id))
-            answers |= zip(map(id, instances), self.answer(instances, sampling), strict=True)
+        # All answers to an item one after the other, whatever the order in which lmms-eval takes the tasks.
+        asked = sorted(
+            ((run[0], self.sampling(run[0], len(run))) for run in runs), key=lambda one: self.place(one[0])
+        )
+        found = self.answer([one for one, _ in asked], [sampling for _, sampling in asked])
+        answers = {id(one): answer for (one, _), answer in zip(asked, found, strict=True)}
         return [
             GenerationResult(
                 Said(cut(one["text"], run[0].args[2].get("until")), one["finish_reason"]),
@@ -62,21 +59,30 @@ class EngineModel(lmms):
         """How to draw `count` answers to a request."""
         return self._asking.stock(instance.args[2])
 
-    def answer(self, instances: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
-        """`sampling.n` answers to each request."""
+    def place(self, instance: Instance) -> tuple[str | int, ...]:
+        """Where a request stands among all."""
+        return instance.task_name, instance.doc_id
+
+    def answer(
+        self, instances: Sequence[Instance], samplings: Sequence[SamplingConfig]
+    ) -> list[list[StoredAnswer]]:
+        """All answers to each request, which is drawn by its sampling."""
+        if not instances:
+            return []
         found: dict[int, list[StoredAnswer]] = {}
-        too_long = draw(self._engine, map(self.request, instances), sampling, found.__setitem__)
+        requests = map(self.request, instances, samplings)
+        too_long = draw(self._engine, requests, samplings[0], found.__setitem__)
         for error in too_long.values():
             raise error
         return [found[i] for i in range(len(instances))]
 
-    def request(self, instance: Instance) -> Request:
+    def request(self, instance: Instance, sampling: SamplingConfig) -> Request:
         """What the engine is asked."""
         _, doc_to_messages, _, doc_id, task, split = instance.args
         chat = doc_to_messages(self.task_dict[task][split][doc_id])
         messages, picture = one_picture(chat)
         seed = derive(self._asking.seed, "lmms-eval", task, str(doc_id))
-        return Request(messages, fit(picture, self._asking.limits), seed)
+        return Request(messages, fit(picture, self._asking.limits), seed, sampling=sampling)
 
     def clean(self) -> None:
         """Frees nothing: the engine is asked for the next suite. Collecting garbage took 0.4 s."""
@@ -132,7 +138,14 @@ class StoredModel(EngineModel):
         self.not_sent[name] = {key: kwargs[key] for key in kwargs.keys() - SENT}
         return sampling
 
-    def answer(self, instances: Sequence[Instance], sampling: SamplingConfig) -> list[list[StoredAnswer]]:
+    def place(self, instance: Instance) -> tuple[str | int, ...]:
+        """See `EngineModel`; the greedy answer to an item comes before its samples."""
+        task = self._tasks[instance.task_name]
+        return task.opened.suite.name, task.opened.part.config or "", instance.doc_id, task.purpose
+
+    def answer(
+        self, instances: Sequence[Instance], samplings: Sequence[SamplingConfig]
+    ) -> list[list[StoredAnswer]]:
         """See `EngineModel`; what the stores lack is asked for and kept item by item.
 
         Raises:
@@ -142,8 +155,8 @@ class StoredModel(EngineModel):
         asked: list[tuple[int, Response]] = []  # place, what will be stored
 
         def missing() -> Iterator[Request]:
-            for place, instance in enumerate(instances):
-                request = self.request(instance)
+            for place, (instance, sampling) in enumerate(zip(instances, samplings, strict=True)):
+                request = self.request(instance, sampling)
                 response = self._response(instance, key_of(self._identity, request, sampling), request)
                 kept = self._stores[response["suite"]].get(response["key"])
                 if kept is None:
@@ -151,21 +164,21 @@ class StoredModel(EngineModel):
                     yield request
                 else:
                     found[place] = kept
-                    self._tally.add(response["suite"], sampling.n)
+                    self._tally.add(response["suite"], len(kept))
 
         def finished(number: int, answers: list[StoredAnswer]) -> None:
             place, response = asked[number]
             found[place], suite = answers, response["suite"]
-            said = self._tally.add(suite, 0, sampling.n, sum(one["tokens"] for one in answers))
+            said = self._tally.add(suite, 0, len(answers), sum(one["tokens"] for one in answers))
             self._stores[suite].put([{**response, "answers": answers}], sync=said)
 
         with self._tally.drawing():
-            too_long = draw(self._engine, missing(), sampling, finished)
+            too_long = draw(self._engine, missing(), samplings[0], finished)
         if too_long:
             raise TooLong([(asked[i][1]["suite"], asked[i][1]["id"], str(e)) for i, e in too_long.items()])
         return [found[place] for place in range(len(instances))]
 
-    def request(self, instance: Instance) -> Request:
+    def request(self, instance: Instance, sampling: SamplingConfig) -> Request:
         """See `EngineModel`. Pictures of a drawn suite are shown as they are."""
         task, index = self._tasks[instance.task_name], instance.doc_id
         opened, suite = task.opened, task.opened.suite
@@ -177,7 +190,8 @@ class StoredModel(EngineModel):
         messages, picture = one_picture(instance.args[1](document))
         item = opened.questions[index].item.id
         seed = derive(self._asking.seed, "evaluate", suite.name, item, task.purpose)
-        return Request(messages, picture if suite.drawn else fit(picture, self._asking.limits), seed)
+        shown_to = picture if suite.drawn else fit(picture, self._asking.limits)
+        return Request(messages, shown_to, seed, sampling=sampling)
 
     def _response(self, instance: Instance, key: str, request: Request) -> Response:
         """What is stored, its answers yet to come."""

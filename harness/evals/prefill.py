@@ -70,28 +70,32 @@ class PrefilledAnswers(StreamingEngine):
         Raises:
             VZeroError: an answer without a prefill.
         """
-        asked: list[str] = []  # the prefill of each
-        drawn: dict[int, Answer] = {}
+        asked: list[tuple[int, int, str]] = []  # request, index and prefill of each answer
+        parts: list[list[tuple[str, Answer] | None]] = []  # of each request
 
         def each() -> Iterator[Request]:
-            for request in requests:
-                words = self.prefills.get(request.seed, ())
-                if len(words) != sampling.n:
+            for number, request in enumerate(requests):
+                words, own = self.prefills.get(request.seed, ()), request.sampled_by(sampling)
+                if len(words) != own.n:
                     raise VZeroError(
-                        f"{len(words)} prefills for {sampling.n} answers; the trained Solver answered other "
+                        f"{len(words)} prefills for {own.n} answers; the trained Solver answered other "
                         "questions."
                     )
+                one = own.model_copy(update={"n": 1})
+                parts.append([None] * own.n)
                 # "begun" is the label that the seeds of all committed probes were derived with.
-                for i, one in enumerate(words):
-                    asked.append(one)
-                    yield replace(request, seed=derive(request.seed, "begun", i), prefill=one)
+                for i, word in enumerate(words):
+                    asked.append((number, i, word))
+                    seed = derive(request.seed, "begun", i)
+                    yield replace(request, seed=seed, prefill=word, sampling=one)
 
-        def told(number: int, answer: Answer) -> None:
-            drawn[number] = answer
-            i = number // sampling.n
-            own = range(i * sampling.n, (i + 1) * sampling.n)
-            if all(one in drawn for one in own):
-                finished(i, _joined([(asked[one], drawn.pop(one)) for one in own]))
+        def told(which: int, answer: Answer) -> None:
+            number, i, prefill = asked[which]
+            parts[number][i] = prefill, answer
+            whole = [part for part in parts[number] if part is not None]
+            if len(whole) == len(parts[number]):
+                parts[number] = []
+                finished(number, _joined(whole))
 
         self.engine.stream(each(), sampling.model_copy(update={"n": 1}), told)
 

@@ -172,10 +172,10 @@ def serve(server: socket.socket, modules: Sequence[str]) -> Callable[[], None] |
         In a fork, what it is to do; None in the server itself.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork: it tells its end itself
+    gc.disable()  # it took a quarter of the imports, and leaves holes that the forks would copy
     for name in modules:
         with suppress(Exception):  # a stage that needs it fails by it, and says so in its log
             importlib.import_module(name)
-    gc.collect()
     gc.freeze()  # else the collector's marks would copy every page in each fork
     owner = os.getpid()
     with suppress(ConnectionError):
@@ -185,6 +185,7 @@ def serve(server: socket.socket, modules: Sequence[str]) -> Callable[[], None] |
         if not message:
             return None
         if os.fork() == 0:
+            gc.enable()
             server.close()
             return lambda: _stage(owner, json.loads(message), *descriptors)
         for descriptor in descriptors:

@@ -32,6 +32,11 @@ class SamplingConfig(Section):
     repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     max_new_tokens: int = Field(ge=1, le=1 << 20)
 
+    @property
+    def drawn(self) -> int:
+        """Completions that are drawn for one request: greedy ones are all the same."""
+        return 1 if self.temperature == 0 else self.n
+
     @field_validator("temperature")
     @classmethod
     def _divides(cls, temperature: float) -> float:

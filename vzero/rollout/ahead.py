@@ -66,4 +66,4 @@ class AskedAhead(StreamingEngine):
 def _key(request: Request, sampling: SamplingConfig) -> _Key:
     """A request's seed is derived from the image and the completion it is about, so the picture itself need
     not be compared."""
-    return request.messages, request.seed, request.image is None, sampling
+    return request.messages, request.seed, request.image is None, request.sampled_by(sampling)

@@ -105,7 +105,7 @@ def rollout_of(reply: Reply, model: str, sampling: SamplingConfig, vocabulary: V
     """
     if reply.model != model:
         raise BadReply(f"a reply from the model {reply.model} where {model} was asked")
-    n = 1 if sampling.temperature == 0 else sampling.n
+    n = sampling.drawn
     choices = sorted(reply.choices, key=lambda choice: choice.index)
     if [choice.index for choice in choices] != list(range(n)):
         raise BadReply(f"a reply of {len(choices)} completions where {n} were asked")

@@ -16,6 +16,8 @@ import resource
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from itertools import chain, islice
+from statistics import fmean
 from typing import Any
 
 import httpx
@@ -44,6 +46,7 @@ from vzero.runtime.http_client import BadReply, Endpoint, LateReply, NoReply, Re
 CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _REFUSED = frozenset({400, 413, 422})  # the request itself is refused
+_LOOKED_AT = 16  # first requests of a call, which say how many completions one has
 _FEWEST = 8  # requests that a slow server is still given at a time
 # Requests at a time by one session: httpcore looks at all its connections once for each free one.
 POOL = 16
@@ -69,7 +72,8 @@ class RetryPolicy:
     sequences: int = 512
 
 
-Reader = Callable[[bytes, str], Rollout]  # (body of a reply, model that was asked); raises BadReply
+# (body of a reply, model that was asked, how it was drawn); raises BadReply
+Reader = Callable[[bytes, str, SamplingConfig], Rollout]
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,8 @@ class ServedEngine(StreamingEngine):
             InterruptedRun: a request was not answered in all its attempts.
         """
 
-        def read(data: bytes, model: str) -> Rollout:
-            return rollout_of(read_reply(data), model, sampling, self._vocabulary)
+        def read(data: bytes, model: str, drawn: SamplingConfig) -> Rollout:
+            return rollout_of(read_reply(data), model, drawn, self._vocabulary)
 
         prepared = (Prepared.of(self._vocabulary.processor, one) for one in requests)
         self._run(self._servers, prepared, _Call(sampling, read, finished))
@@ -121,9 +125,9 @@ class ServedEngine(StreamingEngine):
         text = template.render(self._vocabulary.processor, request.messages, with_image=False)
         wanted = template.token_ids(self._vocabulary.processor, text)
 
-        def read(data: bytes, model: str) -> Rollout:
+        def read(data: bytes, model: str, drawn: SamplingConfig) -> Rollout:
             reply = read_reply(data)
-            rollout = rollout_of(reply, model, greedy, self._vocabulary)
+            rollout = rollout_of(reply, model, drawn, self._vocabulary)
             if reply.prompt_token_ids != wanted:
                 raise InputError(
                     "A server reads another prompt than the checkpoint's chat template writes; start it with"
@@ -143,7 +147,9 @@ class ServedEngine(StreamingEngine):
         self._vocabulary = replace(self._vocabulary, positions=min(known, default=None))
 
     def _run(self, servers: Sequence[Server], requests: Iterator[Prepared], call: _Call) -> None:
-        completions = 1 if call.sampling.temperature == 0 else call.sampling.n
+        first = list(islice(requests, _LOOKED_AT))
+        completions = fmean([one.request.sampled_by(call.sampling).drawn for one in first] or [1])
+        requests = chain(first, requests)
         most = open_requests(self._retry.sequences, completions)
         most = min(most, max(1, _sockets() // len(servers)))
         slots = [Slot(server, asyncio.Semaphore(most), most) for server in servers]
@@ -169,12 +175,17 @@ class ServedEngine(StreamingEngine):
         free = [list[httpx.AsyncClient]() for _ in slots]
 
         async def answered(http: httpx.AsyncClient, number: int, home: int, request: Prepared) -> None:
+            sampling = request.request.sampled_by(call.sampling)
+
             async def body() -> dict[str, Any]:
                 url = None if request.picture is None else await pictures.url(request)
-                return self._body(request.request, url, call.sampling)
+                return self._body(request.request, url, sampling)
+
+            def read(data: bytes, model: str) -> Rollout:
+                return call.read(data, model, sampling)
 
             try:
-                answer: Answer = await self._ask(http, slots, home, body, call.read)
+                answer: Answer = await self._ask(http, slots, home, body, read)
             except ContextOverflow as error:
                 answer = error
             free[home].append(http)
@@ -202,7 +213,12 @@ class ServedEngine(StreamingEngine):
         return request_body(request, url, sampling, self._vocabulary)
 
     async def _ask(
-        self, http: httpx.AsyncClient, slots: Sequence[Slot], home: int, body: Body, read: Reader
+        self,
+        http: httpx.AsyncClient,
+        slots: Sequence[Slot],
+        home: int,
+        body: Body,
+        read: Callable[[bytes, str], Rollout],
     ) -> Rollout:
         retry, reason, torn = self._retry, "", False
         attempt = 0

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vzero.config import SamplingConfig
@@ -26,10 +28,9 @@ _FREE = 0.25  # share of the slots that is free before new rows move in: that co
 
 @dataclass(frozen=True)
 class Rules:
-    """How tokens are drawn: `forbidden` and `ends` are (vocabulary,) bool, tokens never drawn and tokens that
-    end a turn."""
+    """What holds for every draw: `forbidden` and `ends` are (vocabulary,) bool, tokens never drawn and tokens
+    that end a turn."""
 
-    sampling: SamplingConfig
     forbidden: Tensor
     ends: Tensor
 
@@ -41,22 +42,44 @@ class _Slots:
     Attributes:
         logits: (rows, vocabulary) for the token to draw.
         positions: (..., rows, 1) int64 of the token to draw, in the model's own layout.
-        step: (rows,) int64, tokens drawn.
-        numbers: (rows, max_new_tokens) float64 uniforms.
+        step: (rows,) int64, tokens drawn; `limit` those that may be.
+        numbers: (rows, most tokens of any) float64 uniforms.
         seen: (rows, vocabulary) bool, or None where no repetition penalty asks for it.
         place: (rows,) int64, where each row's draws are kept.
+        kind: (rows,) int64, how each row is sampled: its place in `kinds`.
     """
 
     logits: Tensor
     positions: Tensor
     step: Tensor
+    limit: Tensor
     numbers: Tensor
     seen: Tensor | None
     place: Tensor
+    kind: Tensor
+    kinds: list[SamplingConfig]
+
+    def draw(self, rules: Rules) -> tuple[Tensor, Tensor]:
+        """A token for each row, and its log-probability: (rows,) each."""
+        numbers = self.numbers.gather(1, self.step[:, None])[:, 0]
+        if len(self.kinds) == 1:
+            return draw(self.logits, self.kinds[0], numbers, rules.forbidden, self.seen)
+        tokens, logprobs = torch.empty_like(self.step), torch.empty_like(numbers, dtype=torch.float32)
+        for number, sampling in enumerate(self.kinds):
+            rows = (self.kind == number).nonzero()[:, 0]
+            if len(rows):
+                seen = None if self.seen is None else self.seen[rows]
+                found = draw(self.logits[rows], sampling, numbers[rows], rules.forbidden, seen)
+                tokens[rows], logprobs[rows] = found
+        return tokens, logprobs
+
+    def seen_or_none(self) -> Tensor:
+        """`seen`, of rows without it nothing."""
+        return torch.zeros_like(self.logits, dtype=torch.bool) if self.seen is None else self.seen
 
     def select(self, keep: Tensor) -> None:
         """Keep the given rows, in the given order. Logits are left: the next step makes new ones."""
-        for name in ("step", "numbers", "place"):
+        for name in ("step", "limit", "numbers", "place", "kind"):
             setattr(self, name, getattr(self, name)[keep])
         self.positions = self.positions.index_select(-2, keep)
         self.seen = None if self.seen is None else self.seen[keep]
@@ -76,27 +99,34 @@ class _Slots:
         self.step = self.step + 1
 
     def join(self, other: _Slots) -> None:
-        """Take in other rows."""
+        """Take in other rows, which share `kinds`."""
         self.positions = torch.cat([self.positions, other.positions], dim=-2)
-        for name in ("logits", "step", "numbers", "place"):
+        longer = other.numbers.shape[1] - self.numbers.shape[1]  # the others were numbered as they came
+        self.numbers = torch.cat([F.pad(self.numbers, (0, longer)), other.numbers])
+        if self.seen is not None or other.seen is not None:
+            self.seen = torch.cat([self.seen_or_none(), other.seen_or_none()])
+        for name in ("logits", "step", "limit", "place", "kind"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
-        if self.seen is not None and other.seen is not None:
-            self.seen = torch.cat([self.seen, other.seen])
 
 
 class _Found:
     """What the rows have drawn so far.
 
     Attributes:
-        tokens, logprobs: (slots, max_new_tokens) int64 and float32, by a row's place.
+        tokens, logprobs: (slots, most tokens of any row) int64 and float32, by a row's place.
         free: places that no row has.
     """
 
-    def __init__(self, slots: int, limit: int, device: torch.device) -> None:
-        self.tokens = torch.zeros(slots, limit, dtype=torch.int64, device=device)
-        self.logprobs = torch.zeros(slots, limit, device=device)
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(slots, 0, dtype=torch.int64, device=device)
+        self.logprobs = torch.zeros(slots, 0, device=device)
         self.free = list(range(slots))
         self._owner: dict[int, tuple[Drawing, int]] = {}
+
+    def widen(self, limit: int) -> None:
+        """Make room for completions of `limit` tokens."""
+        more = max(0, limit - self.tokens.shape[1])
+        self.tokens, self.logprobs = (F.pad(one, (0, more)) for one in (self.tokens, self.logprobs))
 
     def enter(self, unit: Drawing) -> list[int]:
         """Places for a unit's completions."""
@@ -108,7 +138,7 @@ class _Found:
         """Write a step down, and tell of units it finished; which rows it finished, (rows,) bool."""
         self.tokens[slots.place, slots.step], self.logprobs[slots.place, slots.step] = token, logprob
         ended = ends[token]
-        done = ended | (slots.step == self.tokens.shape[1] - 1)
+        done = ended | (slots.step == slots.limit - 1)
         places = slots.place[done].tolist()
         if places:
             lengths = (slots.step[done] + 1).tolist()
@@ -129,10 +159,11 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
         blocks: taken when there is room.
         shares: whether the model can read prompts that several rows share (see attention.py).
     """
-    waiting, found = Waiting(blocks), _Found(slots, rules.sampling.max_new_tokens, rules.ends.device)
+    waiting, found = Waiting(blocks), _Found(slots, rules.ends.device)
+    kinds = list[SamplingConfig]()
     while waiting.first() is not None:
         capacity = waiting.rows(slots)
-        rows, arrivals = _read(waiting, slots, rules, found)
+        rows, arrivals = _read(waiting, slots, kinds, found)
         cache = SharedPrompts(arrivals, capacity) if shares else CopiedPrompts(arrivals)
         del arrivals  # its cache is large
         while True:
@@ -140,12 +171,11 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
             if isinstance(cache, SharedPrompts) and free >= _FREE * slots:
                 unit = waiting.first()
                 if unit is not None and unit.count <= free:
-                    others, arrivals = _read(waiting, free, rules, found)
+                    others, arrivals = _read(waiting, free, kinds, found)
                     rows.join(others)
                     cache.join(arrivals)
                     del others, arrivals
-            numbers = rows.numbers.gather(1, rows.step[:, None])[:, 0]
-            token, logprob = draw(rows.logits, rules.sampling, numbers, rules.forbidden, rows.seen)
+            token, logprob = rows.draw(rules)
             done = found.record(rows, token, logprob, rules.ends)
             keep = without(done)
             if len(keep) == 0:
@@ -158,8 +188,11 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
         del rows, cache  # before the next prompts are read
 
 
-def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Slots, Arrivals]:
-    """Read each distinct prompt of the units that move in once; their rows."""
+def _read(
+    waiting: Waiting, free: int, kinds: list[SamplingConfig], found: _Found
+) -> tuple[_Slots, Arrivals]:
+    """Read each distinct prompt of the units that move in once; their rows. What is new among their samplings
+    is added to `kinds`."""
     block = waiting.block
     assert block is not None
     first, units = waiting.take(free)
@@ -169,29 +202,39 @@ def _read(waiting: Waiting, free: int, rules: Rules, found: _Found) -> tuple[_Sl
     device, sizes = prefilled.logits.device, prefilled.attention_mask.sum(dim=1).tolist()
     of, counts = [number[unit.prompt] for unit in units], [unit.count for unit in units]
     arrivals = Arrivals(prefilled, torch.tensor(of, device=device), torch.tensor(counts, device=device))
+    found.widen(max(unit.sampling.max_new_tokens for unit in units))
     places = [
         place
         for i, unit in enumerate(units, first)
         for place in found.enter(Drawing(i, sizes[number[unit.prompt]], unit.count, block.finished))
     ]
     source = arrivals.source
+    kinds += [one for one in dict.fromkeys(unit.sampling for unit in units) if one not in kinds]
+    kind = [kinds.index(unit.sampling) for unit in units for _ in range(unit.count)]
+    penalised = any(unit.sampling.repetition_penalty != 1 for unit in units)
     rows = _Slots(
         logits=prefilled.logits[source],
         positions=prefilled.next_position.index_select(-2, source),
         step=torch.zeros(len(source), dtype=torch.int64, device=device),
-        numbers=_numbers(units, rules.sampling).to(device),
-        seen=_seen(prefilled)[source] if rules.sampling.repetition_penalty != 1 else None,
+        limit=torch.tensor([kinds[one].max_new_tokens for one in kind], device=device),
+        numbers=_numbers(units, found.tokens.shape[1]).to(device),
+        seen=_seen(prefilled)[source] if penalised else None,
         place=torch.tensor(places, device=device),
+        kind=torch.tensor(kind, device=device),
+        kinds=kinds,
     )
     return rows, arrivals
 
 
-def _numbers(units: Sequence[Unit], sampling: SamplingConfig) -> Tensor:
-    """Uniform numbers (rows, max_new_tokens) float64; zeros for greedy decoding, which needs none."""
-    if sampling.temperature == 0:
-        return torch.zeros(sum(one.count for one in units), sampling.max_new_tokens, dtype=torch.float64)
-    rows = [(one.seed, one.first + i) for one in units for i in range(one.count)]
-    return torch.from_numpy(uniforms(rows, sampling.max_new_tokens))
+def _numbers(units: Sequence[Unit], width: int) -> Tensor:
+    """Uniform numbers (rows, width) float64; zeros for greedy decoding, which needs none."""
+    each = [
+        uniforms([(one.seed, one.first + i) for i in range(one.count)], width)
+        if one.sampling.temperature
+        else np.zeros((one.count, width))
+        for one in units
+    ]
+    return torch.from_numpy(np.concatenate(each))
 
 
 def _seen(prefilled: Prefilled) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from vzero.config import EngineConfig
-from vzero.rollout.protocol import Engine
+from vzero.rollout.protocol import PICTURE_BYTES, Engine
 from vzero.runtime.processes import REPLICAS
 
 
@@ -51,5 +52,13 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
     from vzero.runtime.checkpoints import inference_dtype, load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    forks = min(config.processes, config.threads) if device == "cpu" and sys.platform == "linux" else 1
     model = load_model(checkpoint, getattr(torch, inference_dtype()), device)
-    return TransformersEngine(model, load_processor(checkpoint, config.thinking), config.batch_sequences)
+    processor = load_processor(checkpoint, config.thinking)
+    slots = max(1, config.batch_sequences // forks)
+    engine = TransformersEngine(model, processor, slots, picture_bytes=PICTURE_BYTES // forks)
+    if forks == 1:
+        return engine
+    from vzero.rollout.forks import ForkedEngine
+
+    return ForkedEngine(engine, forks, config.threads // forks)

@@ -34,6 +34,8 @@ class Request:
 
     Attributes:
         seed: of its draws.
+        sampling: of this request, where it is not the call's. An item's greedy and sampled answers are two
+            requests, one after the other, whose picture and prompt are then computed once.
         prefill: how the answer begins. Completions go on from it and do not repeat it; whole words without a
             blank at the end, since a tokenizer may join what stands on both sides of a cut.
     """
@@ -42,6 +44,11 @@ class Request:
     image: Image.Image | None
     seed: int
     prefill: str = ""
+    sampling: SamplingConfig | None = None
+
+    def sampled_by(self, call: SamplingConfig) -> SamplingConfig:
+        """How it is drawn in a call with the sampling `call`."""
+        return self.sampling or call
 
     @property
     def picture_bytes(self) -> int:
@@ -105,7 +112,7 @@ class Engine(Protocol):
     """A model that can be asked."""
 
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> list[Rollout]:
-        """Answer every request, in order, each with `sampling.n` completions.
+        """Answer every request, in order, each with the `n` completions of its sampling.
 
         Raises:
             RolloutError: if any request cannot be answered. There are no partial results.

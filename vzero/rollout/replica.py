@@ -1,8 +1,8 @@
 """Engines of one model on several machines: how a stage finds them, and a server of the transformers engine.
 
 That server speaks the chat format of vLLM's and wants a bearer token. It is sent every request's own seed, so
-an answer is the one that the engine would have given in the asking process. Requests that are drawn alike and
-come without a gap of `MORE_SECONDS` are decoded together; one that comes later waits until those have ended.
+an answer is the one that the engine would have given in the asking process. Requests that come without a gap
+of `MORE_SECONDS` are decoded together; one that comes later waits until those have ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -61,7 +61,6 @@ def open_replicas(config: EngineConfig, checkpoint: Path) -> ServedEngine | None
 @dataclass(frozen=True)
 class _Job:
     request: Request
-    sampling: SamplingConfig
     answer: Future[Answer] = field(default_factory=Future)
 
 
@@ -69,7 +68,7 @@ class Asked:
     """An engine that many threads ask at once: a thread of its own streams what they bring."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._jobs, self._next = engine, SimpleQueue[_Job](), list[_Job]()
+        self._engine, self._jobs = engine, SimpleQueue[_Job]()
         threading.Thread(target=self._serve, daemon=True).start()
 
     def ask(self, request: Request, sampling: SamplingConfig) -> Answer:
@@ -78,20 +77,21 @@ class Asked:
         Raises:
             RolloutError: see `Engine.stream`.
         """
-        job = _Job(request, sampling)
+        job = _Job(replace(request, sampling=sampling))
         self._jobs.put(job)
         return job.answer.result()
 
     def _serve(self) -> None:
         while True:
-            first = self._next.pop() if self._next else self._jobs.get()
+            first = self._jobs.get()
             taken: list[_Job] = []
 
             def answered(number: int, answer: Answer, taken: list[_Job] = taken) -> None:
                 taken[number].answer.set_result(answer)
 
             try:
-                self._engine.stream(self._arriving(first, taken), first.sampling, answered)
+                assert first.request.sampling is not None
+                self._engine.stream(self._arriving(first, taken), first.request.sampling, answered)
                 problem: Exception = RolloutError("The engine owed an answer.")
             except Exception as error:
                 problem = error
@@ -100,17 +100,13 @@ class Asked:
                     job.answer.set_exception(problem)
 
     def _arriving(self, job: _Job, taken: list[_Job]) -> Iterator[Request]:
-        """Requests that are drawn alike, until none comes for a moment."""
-        sampling = job.sampling
+        """Requests, until none comes for a moment."""
         while True:
             taken.append(job)
             yield job.request
             try:
                 job = self._jobs.get(timeout=MORE_SECONDS)
             except Empty:
-                return
-            if job.sampling != sampling:
-                self._next.append(job)
                 return
 
 

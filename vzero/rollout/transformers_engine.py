@@ -38,13 +38,19 @@ class TransformersEngine(StreamingEngine):
     """
 
     def __init__(
-        self, model: Any, processor: Any, batch_sequences: int, pictures: Pictures | None = None
+        self,
+        model: Any,
+        processor: Any,
+        batch_sequences: int,
+        pictures: Pictures | None = None,
+        picture_bytes: int = PICTURE_BYTES,
     ) -> None:
         """Wrap `model` without copying it; at most `batch_sequences` completions decode together. `pictures`
-        are processed by this processor for others too."""
+        are processed by this processor for others too. `picture_bytes`: its share of `PICTURE_BYTES`."""
         self.model = unwrap(model)
         self.processor = processor
         self._batch_sequences, self._pictures = batch_sequences, pictures
+        self._picture_bytes = picture_bytes
         self._shares = architectures.why_not_shared(self.model.config) is None
         self._vocabulary = vocabulary_of(self.model.config, self.model.generation_config, processor)
         self.eos, self.forbidden = self._vocabulary.eos, self._vocabulary.forbidden
@@ -53,7 +59,7 @@ class TransformersEngine(StreamingEngine):
         """See `Engine.stream`."""
         text, device = self.model.config.get_text_config(), self.model.device
         forbidden, ends = (_flags(ids, text.vocab_size).to(device) for ids in (self.forbidden, self.eos))
-        rules = Rules(sampling, forbidden, ends)
+        rules = Rules(forbidden, ends)
         decoding = attention.decoding(text) if self._shares else nullcontext()
         with as_rollout_error("The model could not be asked"), _inference(self.model), decoding:
             try:
@@ -101,14 +107,15 @@ class TransformersEngine(StreamingEngine):
         self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished
     ) -> Iterator[Block]:
         """The requests, those that are too long told of and left out."""
-        engine_full = max(1, self._batch_sequences // sampling.n)
         whole = isinstance(requests, Sequence)
         start, waiting = 0, iter(requests)
         following = next(waiting, None)
         while following is not None:
-            taken, pictures = list[Request](), 0
+            taken, pictures, sequences = list[Request](), 0, 0
             while following is not None:
-                if not whole and (len(taken) == engine_full or pictures >= PICTURE_BYTES):
+                sequences += following.sampled_by(sampling).n
+                full = sequences > self._batch_sequences or pictures >= self._picture_bytes
+                if taken and full and not whole:
                     break
                 taken.append(following)
                 pictures += following.picture_bytes
@@ -131,12 +138,14 @@ class TransformersEngine(StreamingEngine):
         work = encoding.collect(self.processor, requests)
         encoded = encoding.encode(self.model, self.processor, work, self._pictures)
         context, fits = self._vocabulary.positions, []
+        samplings = [one.sampled_by(sampling) for one in requests]
         for i, prompt in enumerate(work.of_request):
-            if context is None or encoded.tokens[prompt] + sampling.max_new_tokens <= context:
+            most = samplings[i].max_new_tokens
+            if context is None or encoded.tokens[prompt] + most <= context:
                 fits.append(i)
             else:
-                finished(start + i, overflow(encoded.tokens[prompt], sampling.max_new_tokens, context))
-        parts = self._parts(requests, fits, work, encoded.sizes, sampling.n)
+                finished(start + i, overflow(encoded.tokens[prompt], most, context))
+        parts = self._parts(requests, samplings, fits, work, encoded.sizes)
         completions: list[dict[int, Completion]] = [{} for _ in requests]
 
         def part_finished(number: int, drawn: Sequence[Drawn], prompt_tokens: int) -> None:
@@ -144,8 +153,8 @@ class TransformersEngine(StreamingEngine):
             for index, one in enumerate(drawn, unit.first):
                 end = "stop" if one.stopped else "length"
                 completions[i][index] = self._vocabulary.completion(one.token_ids, one.logprobs, end)
-            if len(completions[i]) == sampling.n:
-                whole = tuple(completions[i][j] for j in range(sampling.n))
+            if len(completions[i]) == samplings[i].n:
+                whole = tuple(completions[i][j] for j in range(samplings[i].n))
                 completions[i] = {}
                 finished(start + i, Rollout(prompt_tokens, whole))
 
@@ -154,19 +163,19 @@ class TransformersEngine(StreamingEngine):
     def _parts(
         self,
         requests: Sequence[Request],
+        samplings: Sequence[SamplingConfig],
         fits: Sequence[int],
         work: encoding.Work,
         sizes: Sequence[int],
-        n: int,
     ) -> list[tuple[int, Unit]]:
         """Requests that fit, by length of the prompt, so that padding is short; one that is too large for the
         slots is cut."""
         most, prompt = self._batch_sequences, work.of_request
         order = sorted(fits, key=lambda i: (sizes[prompt[i]], prompt[i]))
         return [
-            (i, Unit(prompt[i], requests[i].seed, first, min(most, n - first)))
+            (i, Unit(prompt[i], requests[i].seed, samplings[i], first, min(most, samplings[i].n - first)))
             for i in order
-            for first in range(0, n, most)
+            for first in range(0, samplings[i].n, most)
         ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from vzero.config import SamplingConfig
 from vzero.rollout.encoding import Prefill
 
 
@@ -15,6 +16,7 @@ class Unit:
 
     prompt: int
     seed: int
+    sampling: SamplingConfig
     first: int
     count: int
 

@@ -48,6 +48,10 @@ ENVIRONMENT = {
 }
 
 
+# Of its slots, what a server is given at a time: none then waits for the next request to arrive.
+FULL = 1.25
+
+
 @dataclass(frozen=True)
 class _Open:
     """A request in vLLM, by its whole name there."""
@@ -55,6 +59,7 @@ class _Open:
     number: int
     name: str
     picture_bytes: int
+    sampling: SamplingConfig
 
 
 class VllmEngine(StreamingEngine):
@@ -67,16 +72,19 @@ class VllmEngine(StreamingEngine):
     def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
         """See `Engine.stream`. vLLM has so many requests that a few always wait for a slot."""
         engine, waiting, pictures = self._llm.llm_engine, enumerate(requests), 0
-        slots = engine.vllm_config.scheduler_config.max_num_seqs
-        together = open_requests(slots, 1 if sampling.temperature == 0 else sampling.n)
+        together = FULL * engine.vllm_config.scheduler_config.max_num_seqs
         numbers: dict[str, _Open] = {}
         try:
             with as_rollout_error("vLLM could not answer"):
                 while True:
-                    while len(numbers) < together and pictures < PICTURE_BYTES:
+                    while pictures < PICTURE_BYTES:
+                        if sum(one.sampling.drawn for one in numbers.values()) >= together:
+                            break
                         if (following := next(waiting, None)) is None:
                             break
-                        pictures += self._enqueue(*following, sampling, numbers, finished)
+                        number, request = following
+                        own = request.sampled_by(sampling)
+                        pictures += self._enqueue(number, request, own, numbers, finished)
                     if not numbers:
                         return
                     for answer in engine.step():
@@ -84,7 +92,7 @@ class VllmEngine(StreamingEngine):
                         if answer.finished:
                             ended = numbers.pop(answer.request_id.partition("-")[0])
                             pictures -= ended.picture_bytes
-                            finished(ended.number, self._answer(answer, sampling))
+                            finished(ended.number, self._answer(answer, ended.sampling))
         finally:
             if numbers:  # the next call must not meet what is left
                 engine.abort_request([one.name for one in numbers.values()], internal=True)
@@ -112,7 +120,7 @@ class VllmEngine(StreamingEngine):
                 raise
             finished(i, ContextOverflow(f"{str(error).rstrip('.')}."))
             return 0
-        numbers[name.partition("-")[0]] = _Open(i, name, request.picture_bytes)
+        numbers[name.partition("-")[0]] = _Open(i, name, request.picture_bytes, sampling)
         return request.picture_bytes
 
     def _answer(self, answer: Any, sampling: SamplingConfig) -> Answer:
@@ -130,10 +138,9 @@ class VllmEngine(StreamingEngine):
         return Rollout(prompt_tokens, tuple(completions))
 
 
-def open_requests(slots: int, completions: int) -> int:
-    """Requests of so many completions each that a server with `slots` is given at a time: a quarter more than
-    it decodes together, so that none of its slots waits for the next request to arrive."""
-    return max(1, math.ceil(1.25 * slots / completions))
+def open_requests(slots: int, completions: float) -> int:
+    """Requests of so many completions each that a server with `slots` is given at a time."""
+    return max(1, math.ceil(FULL * slots / completions))
 
 
 def says_overflow(message: str) -> bool:

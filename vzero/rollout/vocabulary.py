@@ -111,7 +111,7 @@ class Vocabulary:
         """
         greedy = sampling.temperature == 0
         return {
-            "n": 1 if greedy else sampling.n,
+            "n": sampling.drawn,
             "temperature": sampling.temperature,
             "top_p": 1.0 if greedy else sampling.top_p,
             "top_k": 0 if greedy else sampling.top_k,
