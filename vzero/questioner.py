@@ -67,10 +67,12 @@ def run_training(ctx: StageContext) -> dict[str, Any]:
 
 
 def _entropies(engine: Engine, tokens: int) -> Entropies | None:
+    from vzero.rollout.forks import ForkedEngine
     from vzero.rollout.transformers_engine import TransformersEngine
 
     if not tokens:
         return None
+    engine = engine.engine if isinstance(engine, ForkedEngine) else engine
     assert isinstance(engine, TransformersEngine)  # as the preset's validation says
     return partial(engine.greedy_entropies, tokens=tokens)
 

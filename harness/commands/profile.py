@@ -76,6 +76,8 @@ def profile(
             f"A profile measures the transformers engine, and engine.name is {resolved.engine.name!r}; "
             "give --set engine.name=transformers."
         )
+    one = resolved.engine.model_copy(update={"processes": 1})  # what counts is in this process
+    resolved = resolved.model_copy(update={"engine": one})
     if trace and out is None:
         raise InputError("--trace writes a file; say where with --out FOLDER.")
     if out is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from harness.evals.results import Limits
@@ -116,8 +115,9 @@ def draw(
         if isinstance(answer, ContextOverflow):
             too_long[i] = answer
         elif len(answer.completions) != asked[i]:
+            given = len(answer.completions)
             raise RolloutError(
-                f"The engine owed {asked[i]} answers to a request and gave {len(answer.completions)}."
+                f"The engine owed {asked[i]} answers to a request and gave {given}; nothing was scored."
             )
         else:
             finished(
@@ -130,5 +130,7 @@ def draw(
 
     engine.stream(each(), sampling, take)
     if len(told) != len(asked):
-        raise RolloutError(f"The engine owed answers to {len(asked)} requests and gave {len(told)}.")
+        raise RolloutError(
+            f"The engine owed answers to {len(asked)} requests and gave {len(told)}; nothing was scored."
+        )
     return too_long

@@ -48,12 +48,10 @@ class Scripted:
 
     def stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
         for number, request in enumerate(requests):
-            said = []
-            for index in range(sampling.n):
+            said, own = [], request.sampled_by(sampling)
+            for index in range(own.n):
                 text = (
-                    self.speaker(len(self.asked), request)
-                    if sampling.n == 1
-                    else f"\\boxed{{{'AAB'[index % 3]}}}"
+                    self.speaker(len(self.asked), request) if own.n == 1 else f"\\boxed{{{'AAB'[index % 3]}}}"
                 )
                 said.append(Completion(text or "", (1, 2, 3), (0.0,) * 3, self.finish))
             self.asked.append(request)

@@ -55,7 +55,7 @@ def checkpoint(tmp_path_factory) -> Path:
     return build(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def new_run(folder: Path, checkpoint: Path) -> Path:
+def new_run(folder: Path, checkpoint: Path, slots: int = 30) -> Path:
     preset = load_preset(
         "smoke",
         changes={
@@ -63,7 +63,7 @@ def new_run(folder: Path, checkpoint: Path) -> Path:
             "evaluation.items_per_family": 1,
             "evaluation.greedy.max_new_tokens": 6,
             "evaluation.sampled.max_new_tokens": 6,
-            "engine.batch_sequences": 30,
+            "engine.batch_sequences": slots,
             "engine.threads": 1,
         },
     )
@@ -141,6 +141,51 @@ def test_the_engine_was_asked_what_the_suite_asks(evaluated, checkpoint):
     assert row["image_sha256"] == pixels
 
 
+COUNTING = """
+import json, sys
+from harness.evals.stage import evaluate
+from vzero.rollout import encoding, transformers_engine
+from vzero.runtime.stage import main
+TransformersEngine = transformers_engine.TransformersEngine
+stream, real, calls, read = TransformersEngine.stream, encoding._read, [], []
+def counted(self, requests, sampling, finished):
+    calls.append([])
+    def each():
+        for one in requests:
+            calls[-1].append((one.seed, one.sampled_by(sampling).n))
+            yield one
+    stream(self, each(), sampling, finished)
+def reading(*given, **named):
+    found = real(*given, **named)
+    read.append(len(found.logits))
+    return found
+TransformersEngine.stream, encoding._read = counted, reading
+code = main({"evaluate": evaluate}, sys.argv[1:3])
+json.dump({"calls": calls, "prompts": sum(read)}, open(sys.argv[3], "w"))
+sys.exit(code)
+"""
+
+
+def test_both_kinds_of_answers_to_an_item_are_asked_for_together(checkpoint, warm: Warm, evaluated, tmp_path):
+    """All suites in one call, an item's greedy answer right before its samples; each prompt is read once."""
+    run, counts = new_run(tmp_path / "run", checkpoint, slots=64), tmp_path / "counts.json"
+    done = warm.run("-c", COUNTING, str(run), STAGE, str(counts))
+    assert done.returncode == 0, done.stderr
+    assert (run / "stages" / STAGE / "samples.jsonl").read_bytes() == (
+        evaluated / "samples.jsonl"
+    ).read_bytes()
+    found = artefacts.read_json(counts)
+    each = [(suite, item.item_id) for suite in sorted(SUITES) for item in items(suite, "test", 1)]
+    assert found["calls"] == [
+        [
+            [derive(0, "evaluate", suite, item, purpose), n]
+            for suite, item in each
+            for purpose, n in (("greedy", 1), ("sampled", 10))
+        ]
+    ]
+    assert found["prompts"] == len(each)
+
+
 def test_lmms_eval_scored_all_ten_answers(evaluated):
     """Its own report, against a count from the texts: `repeats` and `take_first_k` must bring every sample to
     the scorer."""
@@ -204,7 +249,7 @@ def test_an_evaluation_that_failed_and_was_killed_ends_as_an_undisturbed_one(
     assert not {name for name in left if name.startswith("vzero")}, (
         "what a kill leaves is gone after the next"
     )
-    # The first attempt kept two greedy answers, the second one more.
+    # The first attempt kept the answers to two requests, the second to one: two greedy, ten sampled.
     facts = artefacts.sealed(folder)["facts"]
-    assert facts["kept_answers"] == 2 + 1
+    assert facts["kept_answers"] == 1 + 1 + 10
     assert facts["answers"] == 11 * FAMILIES

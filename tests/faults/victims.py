@@ -68,7 +68,10 @@ class Seeded(StubEngine):
     def generate(self, requests: Sequence[Request], sampling: SamplingConfig) -> Iterator[Rollout]:
         for request in requests:
             rng = random.Random(request.seed)
-            texts = [self.reply(rng, request.messages[0].text == "ask") for _ in range(sampling.n)]
+            texts = [
+                self.reply(rng, request.messages[0].text == "ask")
+                for _ in range(request.sampled_by(sampling).n)
+            ]
             yield Rollout(3, tuple(Completion(text, (1, 2), (-0.1, -0.2), "stop") for text in texts))
 
 

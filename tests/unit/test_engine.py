@@ -113,6 +113,38 @@ def test_greedy_equals_hugging_face_generate(model, processor, penalty: float) -
     assert min(lengths) < max(lengths) == 12
 
 
+@pytest.mark.parametrize("batch_sequences", [64, 7, 1])
+@pytest.mark.parametrize("of_call", [0, 2])
+def test_requests_with_a_sampling_of_their_own_are_drawn_together(
+    model, processor, monkeypatch: pytest.MonkeyPatch, batch_sequences: int, of_call: int
+) -> None:
+    """Greedy and sampled, with a penalty and without, long and short: all as in calls of their own, though
+    they join and leave the same rows. Where all are at hand each picture is encoded once."""
+    samplings = [*SAMPLINGS, SamplingConfig(n=4, temperature=1.3, top_k=7, max_new_tokens=17)]
+    asked = [(one, own) for one in several() for own in samplings]
+    alone = {own: TransformersEngine(model, processor, 64).generate(several(), own) for own in samplings}
+    expected = [rollout for rollouts in zip(*alone.values(), strict=True) for rollout in rollouts]
+    call, encoded, real = samplings[of_call], list[int](), encoding._image_features
+    monkeypatch.setattr(
+        encoding, "_image_features", lambda *given: encoded.append(len(given[2])) or real(*given)
+    )
+    mixed = [replace(one, sampling=None if own is call else own) for one, own in asked]
+    engine, told = TransformersEngine(model, processor, batch_sequences), dict[int, object]()
+    for requests in (mixed, iter(mixed)):
+        encoded.clear()
+        engine.stream(requests, call, told.__setitem__)
+        for i, answer in enumerate(expected):
+            rollout = told.pop(i)
+            assert [one.token_ids for one in rollout.completions] == [
+                one.token_ids for one in answer.completions
+            ]
+            for one, other in zip(rollout.completions, answer.completions, strict=True):
+                assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        if isinstance(requests, list):
+            assert sum(encoded) == 3
+    assert {len(one.completions) for one in expected} == {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_a_request_does_not_depend_on_its_neighbours(model, processor, sampling: SamplingConfig) -> None:
     requests = several()

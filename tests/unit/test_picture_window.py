@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests import fake_server, tiny_model
 from vzero.config import SamplingConfig
-from vzero.rollout import Message, Request, outgoing, slots, transformers_engine, vllm_engine
+from vzero.rollout import Message, Request, outgoing, slots, vllm_engine
 from vzero.rollout.client import RetryPolicy, ServedEngine
 from vzero.rollout.endpoints import Endpoint, RemoteServer
 from vzero.rollout.outgoing import Pictures, Prepared
@@ -76,12 +76,12 @@ def vocabulary() -> Vocabulary:
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_model_in_this_process_reads_pictures_of_so_many_bytes(
-    mode: str, monkeypatch: pytest.MonkeyPatch
+    mode: str,
 ) -> None:
-    engine = TransformersEngine(tiny_model.model(WORDS, seed=1), tiny_model.processor(WORDS), 64)
+    model, processor = tiny_model.model(WORDS, seed=1), tiny_model.processor(WORDS)
     found = {}
     for budget in (4 * EACH, 8 * EACH, 1000 * EACH):
-        monkeypatch.setattr(transformers_engine, "PICTURE_BYTES", budget)
+        engine = TransformersEngine(model, processor, 64, budget)
         source, told = Source(80, mode), dict[int, Any]()
         engine.stream(iter(source), VOTES, told.__setitem__)
         assert sorted(told) == list(range(80))
@@ -120,8 +120,7 @@ def test_servers_are_sent_pictures_of_so_many_bytes_each(monkeypatch: pytest.Mon
 
 def test_a_picture_larger_than_the_budget_is_still_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "PICTURE_BYTES", 10)
-    monkeypatch.setattr(transformers_engine, "PICTURE_BYTES", 10)
-    local = TransformersEngine(tiny_model.model(WORDS, seed=1), tiny_model.processor(WORDS), 64)
+    local = TransformersEngine(tiny_model.model(WORDS, seed=1), tiny_model.processor(WORDS), 64, 10)
     with fake_server.serving() as (url, seen):
         for engine in (
             local,

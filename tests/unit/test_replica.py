@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from queue import SimpleQueue
@@ -86,10 +87,15 @@ def same(found: list[Rollout], expected: list[Rollout]) -> None:
 
 
 @pytest.mark.parametrize("sampling", [SAMPLED, GREEDY], ids=["sampled", "greedy"])
+@pytest.mark.parametrize("others", [None, GREEDY], ids=["alike", "mixed"])
 def test_two_servers_answer_as_one_engine_here(
-    checkpoint: Path, two: list[str], sampling: SamplingConfig, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    two: list[str],
+    sampling: SamplingConfig,
+    others: SamplingConfig | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    requests = [request(i) for i in range(24)]
+    requests = [replace(request(i), sampling=others if i % 2 else None) for i in range(24)]
     expected = open_engine(CONFIG, checkpoint).generate(requests, sampling)
     same(opened(monkeypatch, checkpoint, two).generate(requests, sampling), expected)
     assert len({one.completions for one in expected}) > 12

@@ -101,6 +101,38 @@ def test_ten_completions_of_one_request_with_every_parameter_said(vocabulary: Vo
             assert completion.finish_reason == "stop" and completion.logprobs == ()
 
 
+def test_a_request_is_sent_its_own_sampling(vocabulary: Vocabulary) -> None:
+    """And a server is given as many requests as fill it: of one and of ten in turn, 16 sequences and a
+    quarter more are four."""
+    own, let = SamplingConfig(temperature=0.0, max_new_tokens=3), threading.Semaphore(0)
+    requests = [replace(request(i, i), sampling=None if i % 2 else own) for i in range(8)]
+
+    def held(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> bool:
+        assert let.acquire(timeout=30)
+        return False
+
+    told: dict[int, Any] = {}
+    with fake_server.serving(fault=held) as (url, seen):
+        asking = engine(vocabulary, url, retry=RetryPolicy(60, 0, 0.01, sequences=16))
+        thread = threading.Thread(target=asking.stream, args=(requests, VOTES, told.__setitem__))
+        thread.start()
+        deadline = time.monotonic() + 30
+        while len(seen) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert len(seen) == 4
+        for _ in requests:
+            let.release()
+        thread.join(30)
+    by_seed = {body["seed"]: body for body in seen}
+    for i in range(8):
+        body, drawn = by_seed[derive(i, "vllm")], told[i].completions
+        assert (body["n"], body["temperature"], body["max_completion_tokens"]) == (
+            (10, 1.0, 40) if i % 2 else (1, 0.0, 3)
+        )
+        assert len(drawn) == body["n"]
+
+
 def test_greedy_asks_for_one_and_gives_n_alike(vocabulary: Vocabulary) -> None:
     with fake_server.serving() as (url, seen):
         (rollout,) = engine(vocabulary, url).generate(

@@ -189,6 +189,15 @@ def test_draws_belong_to_the_seed_and_the_index_alone(engine: Engine) -> None:
     )  # vLLM's own seeds of 1 and 2 would share nine of ten
 
 
+def test_requests_with_a_sampling_of_their_own_are_drawn_together(engine: Engine) -> None:
+    call, own = SamplingConfig(n=10, max_new_tokens=8), SamplingConfig(temperature=0.0, max_new_tokens=3)
+    mixed = [replace(one, sampling=given) for one in several() for given in (own, None)]
+    found = engine.generate(mixed, call)
+    for sampling, rollouts in ((own, found[::2]), (call, found[1::2])):
+        for one, other in zip(rollouts, engine.generate(several(), sampling), strict=True):
+            assert [c.token_ids for c in one.completions] == [c.token_ids for c in other.completions]
+
+
 def test_ends_are_told_apart_and_structural_tokens_are_never_drawn(engine: Engine) -> None:
     completions = [
         c

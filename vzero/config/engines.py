@@ -24,9 +24,13 @@ class EngineConfig(Section):
         1280, ge=1, le=1 << 20, description="sequences that decode together, at each server"
     )
     threads: int = Field(2, ge=1, le=4096, description="CPU threads of a stage")
-    # They share the threads and batch_sequences. On Linux, where no GPU is; for a model whose weights stay in
-    # the cores' caches, since each process reads them all.
-    processes: int = Field(1, ge=1, le=256, description="transformers on a CPU: that draw for frozen models")
+    # For a model whose weights stay in the cores' caches, since each process reads them all.
+    processes: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="transformers on a CPU: that draw, one thread and a share of the sequences each",
+    )
     # Of the chat template (enable_thinking). True: only what follows the thought is read (docs/families.md).
     thinking: bool | None = Field(None, description="None leaves the template as it is")
     thought_tokens: int = Field(0, ge=0, le=1 << 20, description="for thoughts: raises every limit of tokens")

@@ -15,10 +15,9 @@ from vzero.grpo.groups import Ahead, Group
 from vzero.grpo.recorder import Phases
 from vzero.images.records import ImageRecord
 from vzero.rollout.pictures import Pictures
-from vzero.rollout.protocol import Answer, Request, Rollout
+from vzero.rollout.protocol import Answer, Engine, Request, Rollout
 from vzero.rollout.streaming import whole
 from vzero.rollout.transformers_engine import TransformersEngine
-from vzero.rollout.vllm_policy import VllmPolicy
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PolicyRollout:
 
     prompts: Sequence[Prompt]
     per_generation: int
-    engine: TransformersEngine | VllmPolicy
+    engine: Engine
     sampling: SamplingConfig
     opener: Callable[[ImageRecord], Any]
     seed_of: Callable[[int, str], int]
@@ -63,7 +62,7 @@ class PolicyRollout:
             Request(one.messages, image, self.seed_of(generation, one.key))
             for one, image in zip(chosen, images, strict=True)
         ]
-        # A model split over processes is put together to draw; vLLM has been handed the weights.
+        # A model split over processes is put together to draw; vLLM and forks are handed the weights.
         split = isinstance(self.engine, TransformersEngine)
         held = sharding.unsharded(model) if split else nullcontext()
         with self.phases.measure("rollout"), held:

@@ -33,11 +33,12 @@ from vzero.grpo.policy_rollout import PolicyRollout
 from vzero.grpo.recorder import Phases, Recorder
 from vzero.grpo.settings import Batches, plan_batches, trl_config
 from vzero.grpo.trainer import GroupTrainer, Parts
-from vzero.rollout import thinking
+from vzero.rollout import forks, thinking
 from vzero.rollout.encoding import SHARED_IMAGE_MODELS
 from vzero.rollout.pictures import Pictures
+from vzero.rollout.protocol import Engine
 from vzero.rollout.transformers_engine import TransformersEngine
-from vzero.rollout.vllm_policy import VllmPolicy, open_policy
+from vzero.rollout.vllm_policy import open_policy
 from vzero.runtime import checkpoints, processes
 from vzero.runtime.progress import Progress
 from vzero.runtime.seeding import derive
@@ -251,9 +252,12 @@ def build_trainer(
 
 def _policy_engine(
     job: Job, model: PreTrainedModel, processor: ProcessorMixin, pictures: Pictures | None
-) -> TransformersEngine | VllmPolicy:
+) -> Engine:
     if job.rollouts.engine == "transformers":
-        return TransformersEngine(model, processor, job.engine.batch_sequences, pictures)
+        if job.lora is not None or forks.count(job.engine) == 1:  # adapters come later
+            return TransformersEngine(model, processor, job.engine.batch_sequences, pictures=pictures)
+        trained = [one for one in model.parameters() if one.requires_grad]
+        return forks.forked(job.engine, lambda *most: TransformersEngine(model, processor, *most), trained)
     config = job.engine.model_copy(update={"gpu_memory": job.rollouts.gpu_memory})
     return open_policy(config, job.checkpoint, lambda: sharding.full_tensors(adapters.whole_weights(model)))
 

@@ -46,7 +46,7 @@ from vzero.runtime.http_client import BadReply, Endpoint, LateReply, NoReply, Re
 CHAT = "/v1/chat/completions"
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _REFUSED = frozenset({400, 413, 422})  # the request itself is refused
-_LOOKED_AT = 16  # first requests of a call, which say how many completions one has
+_LOOKED_AT = 2  # first requests of a call, which say how many completions one has: an item's two
 _FEWEST = 8  # requests that a slow server is still given at a time
 # Requests at a time by one session: httpcore looks at all its connections once for each free one.
 POOL = 16
@@ -147,9 +147,9 @@ class ServedEngine(StreamingEngine):
         self._vocabulary = replace(self._vocabulary, positions=min(known, default=None))
 
     def _run(self, servers: Sequence[Server], requests: Iterator[Prepared], call: _Call) -> None:
-        first = list(islice(requests, _LOOKED_AT))
-        completions = fmean([one.request.sampled_by(call.sampling).drawn for one in first] or [1])
-        requests = chain(first, requests)
+        looked_at = list(islice(requests, _LOOKED_AT))
+        completions = fmean([one.request.sampled_by(call.sampling).drawn for one in looked_at] or [1])
+        requests = chain(looked_at, requests)
         most = open_requests(self._retry.sequences, completions)
         most = min(most, max(1, _sockets() // len(servers)))
         slots = [Slot(server, asyncio.Semaphore(most), most) for server in servers]

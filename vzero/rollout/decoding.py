@@ -159,9 +159,9 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
         blocks: taken when there is room.
         shares: whether the model can read prompts that several rows share (see attention.py).
     """
-    waiting, found = Waiting(blocks), _Found(slots, rules.ends.device)
+    waiting, found = Waiting(blocks, int(_FREE * slots)), _Found(slots, rules.ends.device)
     kinds = list[SamplingConfig]()
-    while waiting.first() is not None:
+    while waiting.wanted() is not None:
         capacity = waiting.rows(slots)
         rows, arrivals = _read(waiting, slots, kinds, found)
         cache = SharedPrompts(arrivals, capacity) if shares else CopiedPrompts(arrivals)
@@ -169,8 +169,8 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
         while True:
             free = slots - len(rows.place)
             if isinstance(cache, SharedPrompts) and free >= _FREE * slots:
-                unit = waiting.first()
-                if unit is not None and unit.count <= free:
+                wanted = waiting.wanted()
+                if wanted is not None and wanted <= free:
                     others, arrivals = _read(waiting, free, kinds, found)
                     rows.join(others)
                     cache.join(arrivals)
@@ -188,9 +188,7 @@ def decode(model: Any, blocks: Iterator[Block], rules: Rules, slots: int, shares
         del rows, cache  # before the next prompts are read
 
 
-def _read(
-    waiting: Waiting, free: int, kinds: list[SamplingConfig], found: _Found
-) -> tuple[_Slots, Arrivals]:
+def _read(waiting: Waiting, free: int, kinds: list[SamplingConfig], found: _Found) -> tuple[_Slots, Arrivals]:
     """Read each distinct prompt of the units that move in once; their rows. What is new among their samplings
     is added to `kinds`."""
     block = waiting.block

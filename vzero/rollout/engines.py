@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from vzero.config import EngineConfig
-from vzero.rollout.protocol import PICTURE_BYTES, Engine
+from vzero.rollout.protocol import Engine
 from vzero.runtime.processes import REPLICAS
 
 
@@ -47,18 +46,12 @@ def open_engine(config: EngineConfig, checkpoint: Path) -> Engine:
         from vzero.rollout.server import open_local
 
         return open_local(config, checkpoint)
+    from vzero.rollout.forks import forked
     from vzero.rollout.thinking import load_processor
     from vzero.rollout.transformers_engine import TransformersEngine
     from vzero.runtime.checkpoints import inference_dtype, load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    forks = min(config.processes, config.threads) if device == "cpu" and sys.platform == "linux" else 1
     model = load_model(checkpoint, getattr(torch, inference_dtype()), device)
     processor = load_processor(checkpoint, config.thinking)
-    slots = max(1, config.batch_sequences // forks)
-    engine = TransformersEngine(model, processor, slots, picture_bytes=PICTURE_BYTES // forks)
-    if forks == 1:
-        return engine
-    from vzero.rollout.forks import ForkedEngine
-
-    return ForkedEngine(engine, forks, config.threads // forks)
+    return forked(config, lambda *most: TransformersEngine(model, processor, *most))

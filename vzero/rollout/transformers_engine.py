@@ -42,8 +42,8 @@ class TransformersEngine(StreamingEngine):
         model: Any,
         processor: Any,
         batch_sequences: int,
-        pictures: Pictures | None = None,
         picture_bytes: int = PICTURE_BYTES,
+        pictures: Pictures | None = None,
     ) -> None:
         """Wrap `model` without copying it; at most `batch_sequences` completions decode together. `pictures`
         are processed by this processor for others too. `picture_bytes`: its share of `PICTURE_BYTES`."""
@@ -115,7 +115,7 @@ class TransformersEngine(StreamingEngine):
             while following is not None:
                 sequences += following.sampled_by(sampling).n
                 full = sequences > self._batch_sequences or pictures >= self._picture_bytes
-                if taken and full and not whole:
+                if taken and full and not whole and not _of_one_item(taken[-1], following):
                     break
                 taken.append(following)
                 pictures += following.picture_bytes
@@ -207,6 +207,15 @@ def _inference(model: Any) -> Iterator[None]:
             core.rope_deltas = remembered
         for module in training:
             module.training = True
+
+
+def _of_one_item(one: Request, other: Request) -> bool:
+    """Whether both ask the same and are drawn differently."""
+    return (
+        one.sampling != other.sampling
+        and (one.messages, one.prefill) == (other.messages, other.prefill)
+        and one.image == other.image
+    )
 
 
 def _flags(ids: frozenset[int], size: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from vzero.config import SamplingConfig
 from vzero.rollout.encoding import Prefill
@@ -71,16 +72,17 @@ class Drawing:
 class Waiting:
     """The units that have not moved in. A block is taken, and so encoded, when those before it have."""
 
-    def __init__(self, blocks: Iterator[Block]) -> None:
-        """The first block is taken at once."""
-        self._blocks, self.block, self._next = blocks, next(blocks, None), 0
+    def __init__(self, blocks: Iterator[Block], together: int) -> None:
+        """The first block is taken at once. Units of one prompt move in together where they have at most
+        `together` rows, so that it is read once."""
+        self._blocks, self.block, self._next, self._together = blocks, next(blocks, None), 0, together
 
-    def first(self) -> Unit | None:
-        """The next to move in."""
+    def wanted(self) -> int | None:
+        """How many rows the next to move in need; None where nobody waits."""
         if self.block is not None and self._next == len(self.block.units):
             last, self.block, self._next = self.block.last, None, 0
             self.block = None if last else next(self._blocks, None)
-        return None if self.block is None else self.block.units[self._next]
+        return None if self.block is None else sum(self._alike(self.block.units))
 
     def rows(self, slots: int) -> int:
         """How many rows there can ever be together, from here on."""
@@ -89,12 +91,16 @@ class Waiting:
         return min(slots, sum(unit.count for unit in self.block.units[self._next :]))
 
     def take(self, free: int) -> tuple[int, list[Unit]]:
-        """As many of the block as there is room for, at least one, and the number of the first."""
+        """As many of the block as there is room for, and the number of the first."""
         assert self.block is not None
-        start, end = self._next, self._next + 1
-        free -= self.block.units[start].count
-        while end < len(self.block.units) and self.block.units[end].count <= free:
-            free -= self.block.units[end].count
-            end += 1
-        self._next = end
-        return start, list(self.block.units[start:end])
+        units, start = self.block.units, self._next
+        while self._next < len(units) and sum(alike := self._alike(units)) <= free:
+            self._next += len(alike)
+            free -= sum(alike)
+        return start, list(units[start : self._next])
+
+    def _alike(self, units: Sequence[Unit]) -> list[int]:
+        """Rows of each unit that moves in with the next one."""
+        first, rest = units[self._next], islice(units, self._next, None)
+        rows = [one.count for one in takewhile(lambda one: one.prompt == first.prompt, rest)]
+        return rows if sum(rows) <= self._together else rows[:1]
