@@ -3,6 +3,9 @@
 FOLDER holds another checkout. Each version answers the same questions in a process of its own; one works
 while the other waits. Seconds are of the processor, all threads together, so that they can be compared on a
 machine that has other work too. Both versions must draw the same tokens.
+
+Last the votes are streamed as a stage of `pocket` asks for them: engine, threads, processes and environment
+are the stage's, seconds the clock's, so the machine must have nothing else to do.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROUNDS, QUESTIONS = 3, 128
+ROUNDS, QUESTIONS, STREAMED = 3, 128, 1200
 HERE = Path(__file__).resolve()
 NAMES = {"labels": "votes for labels, top-p 0.9", "reward": "votes in the reward, top-k 40"}
 
@@ -48,11 +52,38 @@ def answer() -> None:
         print(json.dumps(told), flush=True)
 
 
-def _started(folder: Path) -> subprocess.Popen[str]:
-    words, paths = [sys.executable, "-P", str(HERE), "--answer"], {"PYTHONPATH": str(folder)}
+def answer_as_stages() -> None:
+    """One version: for each line of the input, a line of JSON with what labelling took."""
+    import hashlib
+    import time
+
+    from benchmarks.shapes import checkpoints
+    from benchmarks.workload import requests
+    from vzero.presets import load_preset
+    from vzero.rollout.engines import open_engine
+
+    preset, asked = load_preset("pocket"), requests(STREAMED)
+    ours = open_engine(preset.engine, checkpoints.resolve("pocket"))
+    for _ in sys.stdin:
+        found: dict[int, Any] = {}
+        begin = time.perf_counter()
+        ours.stream(iter(asked), preset.solver.votes, found.__setitem__)
+        seconds = time.perf_counter() - begin
+        drawn = [one.token_ids for i in range(len(asked)) for one in found[i].completions]
+        told = {
+            "seconds": seconds,
+            "tokens": sum(map(len, drawn)),
+            "sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
+            "load": os.getloadavg()[0],
+        }
+        print(json.dumps(told), flush=True)
+
+
+def _started(folder: Path, answers: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    words, paths = [sys.executable, "-P", str(HERE), "--answer", answers], {"PYTHONPATH": str(folder)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        words, cwd=folder, env={**os.environ, **paths}, text=True, stdin=pipe, stdout=pipe
+        words, cwd=folder, env={**os.environ, **environment, **paths}, text=True, stdin=pipe, stdout=pipe
     )
 
 
@@ -67,10 +98,12 @@ def main(against: Path, out: Path) -> None:
     """Measure and write `out`."""
     from benchmarks.results import cores
     from harness.perf.profile.roofline import processor
+    from harness.runs.environment import fixed
     from vzero.runtime import artefacts
 
     commit = subprocess.check_output(["git", "-C", str(against), "rev-parse", "HEAD"], text=True).strip()
-    sides, compared = {"before": _started(against), "now": _started(HERE.parent.parent)}, {}
+    folders, compared = {"before": against, "now": HERE.parent.parent}, {}
+    sides = {side: _started(folder, "votes", {}) for side, folder in folders.items()}
     for name, what in NAMES.items():
         for side in sides.values():
             _asked(side, name)  # the first time allocates
@@ -84,19 +117,39 @@ def main(against: Path, out: Path) -> None:
             "peak_memory": peaks[0] / peaks[1],
             "rounds": rounds,
         }
+    for process in sides.values():
+        process.communicate()  # its memory is the next ones'
+    compared["votes for labels, streamed as stages do, by the clock"] = _as_stages(
+        {side: _started(folder, "stages", fixed(cores())) for side, folder in folders.items()}
+    )
     machine = {"processor": processor(), "cores": cores(), "threads": os.environ.get("OMP_NUM_THREADS")}
     told = {**machine, "against": commit, "votes": compared, "provenance": artefacts.provenance()}
     artefacts.write_json(out, told)
 
 
+def _as_stages(sides: Mapping[str, subprocess.Popen[str]]) -> dict[str, Any]:
+    for side in sides.values():
+        _asked(side, "")
+    rounds = [{key: _asked(side, "") for key, side in sides.items()} for _ in range(ROUNDS)]
+    ratios = [one["before"]["seconds"] / one["now"]["seconds"] for one in rounds]
+    return {
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "same_tokens": len({one[key]["sha256"] for one in rounds for key in sides}) == 1,
+        "rounds": rounds,
+    }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--answer", choices=("votes", "stages"), help=argparse.SUPPRESS)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    if arguments.answer:
+    if arguments.answer == "votes":
         answer()
+    elif arguments.answer == "stages":
+        answer_as_stages()
     elif arguments.against is None or arguments.out is None:
         parser.error("--against FOLDER and --out FILE are needed")
     else:

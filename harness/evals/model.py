@@ -13,6 +13,7 @@ from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
+from PIL import Image
 
 from harness.evals.answer_count import AnswerCount
 from harness.evals.asking import SENT, Asking, Said, cut, draw, sampling_of
@@ -22,7 +23,7 @@ from harness.evals.store import Response, Store, StoredAnswer, image_sha256, key
 from harness.evals.tasks import Task
 from vzero.config import SamplingConfig
 from vzero.errors import VZeroError
-from vzero.rollout.protocol import Engine, Request
+from vzero.rollout.protocol import Engine, Message, Request
 from vzero.runtime.seeding import derive
 
 
@@ -121,6 +122,7 @@ class StoredModel(EngineModel):
         self.limits = asking.limits
         self.sent: dict[str, SamplingConfig] = {}
         self.not_sent: dict[str, dict[str, Any]] = {}
+        self._shown: tuple[tuple[str | int, ...], tuple[Message, ...], Image.Image | None] | None = None
 
     def sampling(self, instance: Instance, count: int) -> SamplingConfig:
         """See `EngineModel`; every parameter of a task of ours is sent.
@@ -182,16 +184,18 @@ class StoredModel(EngineModel):
         """See `EngineModel`. Pictures of a drawn suite are shown as they are."""
         task, index = self._tasks[instance.task_name], instance.doc_id
         opened, suite = task.opened, task.opened.suite
-        shown = opened.pictures(index)
-        document = {
-            name: shown.get(name) if name in suite.images else value
-            for name, value in opened.rows[index].items()
-        }
-        messages, picture = one_picture(instance.args[1](document))
+        place = (task.profile, *self.place(instance)[:-1])
+        if self._shown is None or self._shown[0] != place:  # else the item just asked about, drawn otherwise
+            shown = opened.pictures(index)
+            document = {
+                name: shown.get(name) if name in suite.images else value
+                for name, value in opened.rows[index].items()
+            }
+            messages, picture = one_picture(instance.args[1](document))
+            self._shown = place, messages, picture if suite.drawn else fit(picture, self._asking.limits)
         item = opened.questions[index].item.id
         seed = derive(self._asking.seed, "evaluate", suite.name, item, task.purpose)
-        shown_to = picture if suite.drawn else fit(picture, self._asking.limits)
-        return Request(messages, shown_to, seed, sampling=sampling)
+        return Request(*self._shown[1:], seed, sampling=sampling)
 
     def _response(self, instance: Instance, key: str, request: Request) -> Response:
         """What is stored, its answers yet to come."""

@@ -152,15 +152,39 @@ def test_each_has_a_share_and_neighbours_stay_together() -> None:
             yield one
 
     streamed = by(told_of(both, slowly()))
-    assert len(streamed) == 5 * forks.TOGETHER == len(read) and {kind for _, kind in streamed} == {"stream"}
-    for start in range(0, len(streamed), forks.TOGETHER):
-        assert len(set(streamed[start : start + forks.TOGETHER])) == 1
+    assert len(streamed) == 5 * forks.TOGETHER == len(read) == 80 and {kind for _, kind in streamed} == {
+        "stream"
+    }
+    batches = [set(streamed[start : start + forks.TOGETHER]) for start in range(0, 80, forks.TOGETHER)]
+    assert [len(batch) for batch in batches] == [1] * 5
+    assert batches[0] == batches[2] == batches[4] != batches[1] == batches[3]  # not by who is faster
+
+
+def test_none_is_far_ahead_of_the_others() -> None:
+    read: list[int] = []
+
+    def requests() -> Iterator[Request]:
+        for i, one in enumerate(saying(*"x" * 100 * forks.TOGETHER)):
+            read.append(i)
+            yield one
+
+    dealt, taken = forks._Batches(requests(), 2), 0
+    while dealt.next(0) is not None:
+        taken += 1
+    assert taken == forks._AHEAD and len(read) <= (2 * forks._AHEAD + 1) * forks.TOGETHER
+    assert [number for number, _ in dealt.next(1) or []] == list(range(forks.TOGETHER, 2 * forks.TOGETHER))
+    numbers = [number for number, _ in dealt.next(0) or []]
+    assert numbers == list(range(2 * taken * forks.TOGETHER, (2 * taken + 1) * forks.TOGETHER))
 
 
 def test_pictures_are_handed_out_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = [replace(one, image=Image.new("RGB", (10, 10))) for one in saying(*"abcdefgh")]
     monkeypatch.setattr(forks, "_BYTES_TOGETHER", 900)
-    assert [len(batch) for batch in forks._batches(iter(requests))] == [3, 3, 2]
+    assert [[i for i, _ in batch] for batch in forks._batches(iter(requests))] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6, 7],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 On a CPU the threads of one process wait for each other after every operation of a small model, and what is
 Python's is done by one of them: two processes of one thread draw more than one of two. They share the
-weights, and are made before this process starts threads. Requests go to whichever has room; an answer is by
-its request's own seed, so who draws it changes no token.
+weights, and are made before this process starts threads. An answer is by its request's own seed, and which
+fork draws it follows from its place among the requests, so the same call gives the same bits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +36,7 @@ from vzero.runtime.watchdog import PR_SET_PDEATHSIG, STOPS
 
 TOGETHER = 16  # requests of an iterator that a fork is handed at a time,
 _BYTES_TOGETHER = 1 << 26  # or as many as have pictures of so many bytes
+_AHEAD = 8  # such batches of one that wait for it while another goes on
 
 
 def count(config: EngineConfig) -> int:
@@ -104,12 +106,12 @@ class ForkedEngine(StreamingEngine):
 
     def _stream(self, requests: Iterable[Request], sampling: SamplingConfig, finished: Finished) -> None:
         whole = isinstance(requests, Sequence)
-        shares = _shares(requests, len(self._forks)) if isinstance(requests, Sequence) else _batches(requests)
         weights = b"".join(one.detach().numpy().tobytes() for one in self._trained)
-        number, busy = 0, {fork.pipe: fork for fork in self._forks}
+        batches, busy = _Batches(requests, len(self._forks)), {fork.pipe: fork for fork in self._forks}
         for fork in self._forks:
             fork.taken.clear()
             messages.send(fork.pipe, {"sampling": sampling.model_dump(), "whole": whole}, weights)
+        waiting = list[_Fork]()  # they want requests
         while busy:
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
@@ -119,29 +121,59 @@ class ForkedEngine(StreamingEngine):
                     raise _lost(fork)
                 said, data = heard
                 if said["said"] == "more":
-                    share = next(shares, [])
-                    fork.taken += range(number, number + len(share))
-                    number += len(share)
-                    messages.send(pipe, *messages.of_requests(share))
+                    waiting.append(fork)
                 elif said["said"] == "answer":
                     finished(fork.taken[said["number"]], messages.answer(said, data))
                 elif said["said"] == "failed":
                     raise getattr(errors, said["kind"], RolloutError)(said["text"])
                 else:
                     del busy[pipe]
+            waiting = [fork for fork in waiting if not self._handed(fork, batches)]
+
+    def _handed(self, fork: _Fork, batches: _Batches) -> bool:
+        """Whether a fork that wants requests was told of its next ones, or that there are no more."""
+        batch = batches.next(self._forks.index(fork))
+        if batch is None:
+            return False
+        fork.taken += (number for number, _ in batch)
+        messages.send(fork.pipe, *messages.of_requests([one for _, one in batch]))
+        return True
 
 
-def _shares(requests: Sequence[Request], count: int) -> Iterator[list[Request]]:
-    """Neighbours stay together: they are often about the same picture."""
-    cuts = [len(requests) * i // count for i in range(count + 1)]
-    return (list(requests[start:end]) for start, end in pairwise(cuts))
+_Batch = list[tuple[int, Request]]  # with their numbers
 
 
-def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    batch, pictures = list[Request](), 0
-    for request in requests:
-        batch.append(request)
-        pictures += request.picture_bytes
+class _Batches:
+    """Requests dealt to forks: the k-th batch of an iterator to fork k modulo their number, of a sequence its
+    share to each. Neighbours stay together: they are often about the same picture."""
+
+    def __init__(self, requests: Iterable[Request], count: int) -> None:
+        self._dealt: list[deque[_Batch]] = [deque() for _ in range(count)]
+        self._rest, self._read = iter(list[_Batch]()), 0
+        if isinstance(requests, Sequence):
+            cuts = [len(requests) * i // count for i in range(count + 1)]
+            for own, (start, end) in zip(self._dealt, pairwise(cuts), strict=True):
+                own.append(list(enumerate(requests[start:end], start)))
+        else:
+            self._rest = _batches(requests)
+
+    def next(self, fork: int) -> _Batch | None:
+        """A fork's next batch, empty where there is none; None where it is too far ahead of the others."""
+        while not self._dealt[fork]:
+            if max(map(len, self._dealt)) >= _AHEAD:
+                return None
+            if (batch := next(self._rest, None)) is None:
+                return []
+            self._dealt[self._read % len(self._dealt)].append(batch)
+            self._read += 1
+        return self._dealt[fork].popleft()
+
+
+def _batches(requests: Iterable[Request]) -> Iterator[_Batch]:
+    batch, pictures = _Batch(), 0
+    for numbered in enumerate(requests):
+        batch.append(numbered)
+        pictures += numbered[1].picture_bytes
         if len(batch) == TOGETHER or pictures >= _BYTES_TOGETHER:
             yield batch
             batch, pictures = [], 0
