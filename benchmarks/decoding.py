@@ -4,8 +4,8 @@ FOLDER holds another checkout. Each version answers the same questions in a proc
 while the other waits. Seconds are of the processor, all threads together, so that they can be compared on a
 machine that has other work too. Both versions must draw the same tokens.
 
-Last the votes are streamed as a stage of `pocket` asks for them: engine, threads, processes and environment
-are the stage's, seconds the clock's, so the machine must have nothing else to do.
+Last the votes are drawn as stages of `pocket` draw them: engine, threads, processes and environment
+are theirs, seconds the clock's, so the machine must have nothing else to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROUNDS, QUESTIONS, STREAMED = 3, 128, 1200
+ROUNDS, QUESTIONS, BY_THE_CLOCK = 3, 128, 1200
 HERE = Path(__file__).resolve()
 NAMES = {"labels": "votes for labels, top-p 0.9", "reward": "votes in the reward, top-k 40"}
 
@@ -62,12 +62,12 @@ def answer_as_stages() -> None:
     from vzero.presets import load_preset
     from vzero.rollout.engines import open_engine
 
-    preset, asked = load_preset("pocket"), requests(STREAMED)
+    preset, asked = load_preset("pocket"), requests(BY_THE_CLOCK)
     ours = open_engine(preset.engine, checkpoints.resolve("pocket"))
     for _ in sys.stdin:
         found: dict[int, Any] = {}
         begin = time.perf_counter()
-        ours.stream(iter(asked), preset.solver.votes, found.__setitem__)
+        ours.stream(asked, preset.solver.votes, found.__setitem__)
         seconds = time.perf_counter() - begin
         drawn = [one.token_ids for i in range(len(asked)) for one in found[i].completions]
         told = {
@@ -119,7 +119,7 @@ def main(against: Path, out: Path) -> None:
         }
     for process in sides.values():
         process.communicate()  # its memory is the next ones'
-    compared["votes for labels, streamed as stages do, by the clock"] = _as_stages(
+    compared["votes for labels, as stages draw them, by the clock"] = _as_stages(
         {side: _started(folder, "stages", fixed(cores())) for side, folder in folders.items()}
     )
     machine = {"processor": processor(), "cores": cores(), "threads": os.environ.get("OMP_NUM_THREADS")}
