@@ -45,7 +45,7 @@ class EngineModel(lmms):
         asked = sorted(
             ((run[0], self.sampling(run[0], len(run))) for run in runs), key=lambda one: self.place(one[0])
         )
-        found = self.answer([one for one, _ in asked], [sampling for _, sampling in asked])
+        found = self.answer([one for one, _ in asked], [sampling for _, sampling in asked]) if asked else []
         answers = {id(one): answer for (one, _), answer in zip(asked, found, strict=True)}
         return [
             GenerationResult(
@@ -67,9 +67,7 @@ class EngineModel(lmms):
     def answer(
         self, instances: Sequence[Instance], samplings: Sequence[SamplingConfig]
     ) -> list[list[StoredAnswer]]:
-        """All answers to each request, which is drawn by its sampling."""
-        if not instances:
-            return []
+        """All answers to each request, at least one, which is drawn by its sampling."""
         found: dict[int, list[StoredAnswer]] = {}
         requests = map(self.request, instances, samplings)
         too_long = draw(self._engine, requests, samplings[0], found.__setitem__)

@@ -61,7 +61,8 @@ def test_the_trainer_comes_without_wandb_and_a_tracked_run_finds_it() -> None:
         "print('wandb' in sys.modules)\n"
         "from transformers.integrations.integration_utils import WandbCallback\n"
         "WandbCallback()\n"
-        "print('wandb' in sys.modules)\n"
+        "from accelerate.tracking import _available_trackers\n"
+        "print('wandb' in sys.modules and 'wandb' in map(str, _available_trackers))\n"
     )
     pytest.importorskip("wandb")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

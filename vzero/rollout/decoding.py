@@ -73,8 +73,8 @@ class _Slots:
                 tokens[rows], logprobs[rows] = found
         return tokens, logprobs
 
-    def seen_or_none(self) -> Tensor:
-        """`seen`, of rows without it nothing."""
+    def _seen_tokens(self) -> Tensor:
+        """`seen`; of rows that need none, nothing."""
         return torch.zeros_like(self.logits, dtype=torch.bool) if self.seen is None else self.seen
 
     def select(self, keep: Tensor) -> None:
@@ -104,7 +104,7 @@ class _Slots:
         longer = other.numbers.shape[1] - self.numbers.shape[1]  # the others were numbered as they came
         self.numbers = torch.cat([F.pad(self.numbers, (0, longer)), other.numbers])
         if self.seen is not None or other.seen is not None:
-            self.seen = torch.cat([self.seen_or_none(), other.seen_or_none()])
+            self.seen = torch.cat([self._seen_tokens(), other._seen_tokens()])
         for name in ("logits", "step", "limit", "place", "kind"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
 

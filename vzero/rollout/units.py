@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
 
 from vzero.config import SamplingConfig
 from vzero.rollout.encoding import Prefill
@@ -100,7 +99,9 @@ class Waiting:
         return start, list(units[start : self._next])
 
     def _alike(self, units: Sequence[Unit]) -> list[int]:
-        """Rows of each unit that moves in with the next one."""
-        first, rest = units[self._next], islice(units, self._next, None)
-        rows = [one.count for one in takewhile(lambda one: one.prompt == first.prompt, rest)]
+        """Rows of each unit that moves in with the next one, its own first."""
+        rows, end, prompt = list[int](), self._next, units[self._next].prompt
+        while end < len(units) and units[end].prompt == prompt and sum(rows) <= self._together:
+            rows.append(units[end].count)
+            end += 1
         return rows if sum(rows) <= self._together else rows[:1]
