@@ -4,7 +4,8 @@
 FOLDER holds another checkout whose dependencies this environment has. Each command is run as it is typed, in
 one version and then in the other, `rounds` times. `busy` is the share of the machine's processor time that
 was used meanwhile, `peak_mib` the most memory that the command's processes took together, what they share
-counted once, looked at once a second. What `--out` has already is not measured again.
+counted once, looked at once a second, `commit` this version's. What `--out` has already is not measured
+again.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def main(against: Path, out: Path, names: Sequence[str]) -> None:
     commit = subprocess.check_output(["git", "-C", str(against), "rev-parse", "HEAD"], text=True).strip()
     about = {"against": commit, "processor": processor(), "cores": cores()}
     for name in [name for name in names if name not in found["parts"]]:
-        found["parts"][name] = compared(PARTS[name], against)
-        artefacts.write_json(out, {**found, **about, "provenance": artefacts.provenance()})
+        provenance = artefacts.provenance()
+        found["parts"][name] = {**compared(PARTS[name], against), "commit": provenance["git"]["commit"]}
+        artefacts.write_json(out, {**found, **about, "provenance": provenance})
 
 
 def compared(part: Part, against: Path) -> dict[str, Any]:
