@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import Pipe
@@ -121,7 +122,13 @@ def saying(*words: str) -> list[Request]:
 
 
 def alive(pids: Iterable[int]) -> set[int]:
-    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+    """Those that are; nobody may have waited for one that has ended."""
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found.add(pid)
+    return found
 
 
 def ends(pids: Iterable[int]) -> bool:
