@@ -16,7 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ NAMES = {"labels": "votes for labels, top-p 0.9", "reward": "votes in the reward
 
 def answer() -> None:
     """One version: for each name of `NAMES` on a line of the input, a line of JSON with what it took."""
-    import hashlib
     import resource
     import time
 
@@ -41,20 +40,12 @@ def answer() -> None:
         begin = time.process_time()
         found = ours.generate(asked, votes[line.strip()])
         seconds = time.process_time() - begin
-        drawn = [one.token_ids for rollout in found for one in rollout.completions]
-        told = {
-            "cpu_seconds": seconds,
-            "tokens": sum(map(len, drawn)),
-            "sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "load": os.getloadavg()[0],
-        }
-        print(json.dumps(told), flush=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        _tell({"cpu_seconds": seconds, "peak_mib": peak}, found)
 
 
 def answer_as_stages() -> None:
     """One version: for each line of the input, a line of JSON with what labelling took."""
-    import hashlib
     import time
 
     from benchmarks.shapes import checkpoints
@@ -69,14 +60,16 @@ def answer_as_stages() -> None:
         begin = time.perf_counter()
         ours.stream(asked, preset.solver.votes, found.__setitem__)
         seconds = time.perf_counter() - begin
-        drawn = [one.token_ids for i in range(len(asked)) for one in found[i].completions]
-        told = {
-            "seconds": seconds,
-            "tokens": sum(map(len, drawn)),
-            "sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
-            "load": os.getloadavg()[0],
-        }
-        print(json.dumps(told), flush=True)
+        _tell({"seconds": seconds}, [found[i] for i in range(len(asked))])
+
+
+def _tell(took: Mapping[str, float], rollouts: Sequence[Any]) -> None:
+    import hashlib
+
+    drawn = [one.token_ids for rollout in rollouts for one in rollout.completions]
+    digest = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+    told = {**took, "tokens": sum(map(len, drawn)), "sha256": digest, "load": os.getloadavg()[0]}
+    print(json.dumps(told), flush=True)
 
 
 def _started(folder: Path, answers: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -45,7 +45,7 @@ class EngineModel(lmms):
         asked = sorted(
             ((run[0], self.sampling(run[0], len(run))) for run in runs), key=lambda one: self.place(one[0])
         )
-        found = self.answer([one for one, _ in asked], [sampling for _, sampling in asked]) if asked else []
+        found = self.answer(asked) if asked else []
         answers = {id(one): answer for (one, _), answer in zip(asked, found, strict=True)}
         return [
             GenerationResult(
@@ -64,16 +64,14 @@ class EngineModel(lmms):
         """Where a request stands among all."""
         return instance.task_name, instance.doc_id
 
-    def answer(
-        self, instances: Sequence[Instance], samplings: Sequence[SamplingConfig]
-    ) -> list[list[StoredAnswer]]:
-        """All answers to each request, at least one, which is drawn by its sampling."""
+    def answer(self, asked: Sequence[tuple[Instance, SamplingConfig]]) -> list[list[StoredAnswer]]:
+        """All answers to each request, of which there is one at least."""
         found: dict[int, list[StoredAnswer]] = {}
-        requests = map(self.request, instances, samplings)
-        too_long = draw(self._engine, requests, samplings[0], found.__setitem__)
+        requests = (self.request(*one) for one in asked)
+        too_long = draw(self._engine, requests, asked[0][1], found.__setitem__)
         for error in too_long.values():
             raise error
-        return [found[i] for i in range(len(instances))]
+        return [found[i] for i in range(len(asked))]
 
     def request(self, instance: Instance, sampling: SamplingConfig) -> Request:
         """What the engine is asked."""
@@ -143,40 +141,39 @@ class StoredModel(EngineModel):
         task = self._tasks[instance.task_name]
         return task.opened.suite.name, task.opened.part.config or "", instance.doc_id, task.purpose
 
-    def answer(
-        self, instances: Sequence[Instance], samplings: Sequence[SamplingConfig]
-    ) -> list[list[StoredAnswer]]:
+    def answer(self, asked: Sequence[tuple[Instance, SamplingConfig]]) -> list[list[StoredAnswer]]:
         """See `EngineModel`; what the stores lack is asked for and kept item by item.
 
         Raises:
             TooLong: some items exceed the context; all others are answered.
         """
         found: dict[int, list[StoredAnswer]] = {}
-        asked: list[tuple[int, Response]] = []  # place, what will be stored
+        lacking: list[tuple[int, Response]] = []  # place, what will be stored
 
         def missing() -> Iterator[Request]:
-            for place, (instance, sampling) in enumerate(zip(instances, samplings, strict=True)):
+            for place, (instance, sampling) in enumerate(asked):
                 request = self.request(instance, sampling)
                 response = self._response(instance, key_of(self._identity, request, sampling), request)
                 kept = self._stores[response["suite"]].get(response["key"])
                 if kept is None:
-                    asked.append((place, response))
+                    lacking.append((place, response))
                     yield request
                 else:
                     found[place] = kept
                     self._tally.add(response["suite"], len(kept))
 
         def finished(number: int, answers: list[StoredAnswer]) -> None:
-            place, response = asked[number]
+            place, response = lacking[number]
             found[place], suite = answers, response["suite"]
             said = self._tally.add(suite, 0, len(answers), sum(one["tokens"] for one in answers))
             self._stores[suite].put([{**response, "answers": answers}], sync=said)
 
         with self._tally.drawing():
-            too_long = draw(self._engine, missing(), samplings[0], finished)
+            too_long = draw(self._engine, missing(), asked[0][1], finished)
         if too_long:
-            raise TooLong([(asked[i][1]["suite"], asked[i][1]["id"], str(e)) for i, e in too_long.items()])
-        return [found[place] for place in range(len(instances))]
+            rows = ((lacking[i][1], error) for i, error in too_long.items())
+            raise TooLong([(row["suite"], row["id"], str(error)) for row, error in rows])
+        return [found[place] for place in range(len(asked))]
 
     def request(self, instance: Instance, sampling: SamplingConfig) -> Request:
         """See `EngineModel`. Pictures of a drawn suite are shown as they are."""

@@ -215,6 +215,18 @@ def test_what_a_fork_meets_is_said_here_and_all_end(
         told_of(both, saying("fine"))
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_that_was_killed_between_two_calls_is_said_as_one_that_is_killed_in_a_call(which: int) -> None:
+    both = ForkedEngine(Telling(), 2)
+    pids = [one.pid for one in both._forks]
+    told_of(both, saying(*"abcd"))
+    os.kill(pids[which], signal.SIGKILL)
+    assert ends([pids[which]])
+    with pytest.raises(InterruptedRun, match=r"engine\.processes=1"):
+        told_of(both, saying(*"abcd"))
+    assert not alive(pids)
+
+
 def test_what_fails_here_ends_them() -> None:
     def requests() -> Iterator[Request]:
         yield from saying("fine")

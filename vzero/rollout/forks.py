@@ -8,7 +8,6 @@ fork draws it follows from its place among the requests, so the same call gives 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -32,7 +31,7 @@ from vzero.errors import InterruptedRun, RolloutError, VZeroError
 from vzero.rollout import fork_messages as messages
 from vzero.rollout.protocol import PICTURE_BYTES, Answer, Engine, Finished, Request
 from vzero.rollout.streaming import StreamingEngine
-from vzero.runtime.watchdog import PR_SET_PDEATHSIG, STOPS
+from vzero.runtime.watchdog import STOPS, end_with
 
 TOGETHER = 16  # requests of an iterator that a fork is handed at a time,
 _BYTES_TOGETHER = 1 << 26  # or as many as have pictures of so many bytes
@@ -110,7 +109,7 @@ class ForkedEngine(StreamingEngine):
         batches, busy = _Batches(requests, len(self._forks)), {fork.pipe: fork for fork in self._forks}
         for fork in self._forks:
             fork.taken.clear()
-            messages.send(fork.pipe, {"sampling": sampling.model_dump(), "whole": whole}, weights)
+            _tell(fork, {"sampling": sampling.model_dump(), "whole": whole}, weights)
         waiting = list[_Fork]()  # they want requests
         while busy:
             for pipe in wait(list(busy)):
@@ -136,7 +135,7 @@ class ForkedEngine(StreamingEngine):
         if batch is None:
             return False
         fork.taken += (number for number, _ in batch)
-        messages.send(fork.pipe, *messages.of_requests([one for _, one in batch]))
+        _tell(fork, *messages.of_requests([one for _, one in batch]))
         return True
 
 
@@ -186,6 +185,13 @@ def _end(forks: Sequence[_Fork]) -> None:
         fork.end()
 
 
+def _tell(fork: _Fork, said: messages.Said, data: bytes) -> None:
+    try:
+        messages.send(fork.pipe, said, data)
+    except BrokenPipeError:
+        raise _lost(fork) from None
+
+
 def _lost(fork: _Fork) -> VZeroError:
     code = fork.end()
     if code == -signal.SIGKILL:
@@ -209,12 +215,11 @@ def _fork(engine: Engine, trained: Sequence[Tensor]) -> _Fork:
         for number in STOPS:  # the parent acts on them, and its forks end with it
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        end_with(parent)
         ours.close()
         gc.freeze()  # else the collector's marks would copy every page
         torch.set_num_threads(1)  # OpenMP's others are not here
-        if os.getppid() == parent:  # it has not ended before prctl
-            _serve(engine, theirs, trained)
+        _serve(engine, theirs, trained)
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -34,10 +34,10 @@ class Request:
 
     Attributes:
         seed: of its draws.
-        sampling: of this request, where it is not the call's. An item's greedy and sampled answers are two
-            requests, one after the other, whose picture and prompt are then computed once.
         prefill: how the answer begins. Completions go on from it and do not repeat it; whole words without a
             blank at the end, since a tokenizer may join what stands on both sides of a cut.
+        sampling: of this request, where it is not the call's. An item's greedy and sampled answers are two
+            requests, one after the other, whose picture and prompt are then computed once.
     """
 
     messages: tuple[Message, ...]

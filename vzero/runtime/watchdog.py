@@ -37,6 +37,14 @@ def kill_group_after(owner: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def end_with(parent: int) -> None:
+    """Have this process killed when the thread of its `parent` that forked it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before prctl
+        os._exit(1)
+
+
 def guard(owner: int, command: Callable[[], None]) -> int:
     """Run `command` in a child to its end, or to the owner's; this process leads the group that it is in.
 
@@ -50,10 +58,7 @@ def guard(owner: int, command: Callable[[], None]) -> int:
     if child == 0:
         for number in STOPS:
             signal.signal(number, signal.SIG_DFL)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != watchdog:  # it died before prctl
-            os._exit(1)
+        end_with(watchdog)
         command()
         return 0
     threading.Thread(target=kill_group_after, args=(owner,), daemon=True).start()
